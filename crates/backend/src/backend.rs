@@ -1,0 +1,254 @@
+//! The `Backend` trait: every operation a dense transformer needs, forward and backward.
+
+use crate::{Heads, Sequence};
+
+/// What a product does with the numbers its output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Overwrites them.
+    Write,
+    /// Adds to them.
+    Add,
+}
+
+/// One step of AdamW (arXiv:1711.05101, Algorithm 2), with `t` the number of steps counted from 1:
+///
+/// ```text
+/// g ← grad_scale · g
+/// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
+/// w ← w − lr (m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps) + weight_decay · w)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this step.
+    pub lr: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled decay of the weights, a share of `lr`.
+    pub weight_decay: f32,
+    /// Factor on the gradient: what clipping by the global norm leaves of it.
+    pub grad_scale: f32,
+    /// 1 − β₁ᵗ
+    pub bias_correction1: f32,
+    /// 1 − β₂ᵗ
+    pub bias_correction2: f32,
+}
+
+/// A device that runs the operations of a dense transformer.
+///
+/// # Conventions
+/// - Activations are row-major matrices `[rows, features]`: one row a token, sequences packed back to back. A buffer may
+///   be longer than an operation needs; the operation touches the first rows only, and how many is its last argument.
+/// - Arguments come in the order: outputs, inputs, weights, saved by the forward, sizes.
+/// - Gradients of parameters are added to (`+=`), gradients of activations are written (`=`), unless an operation says
+///   otherwise. A gradient `dx` is the derivative of the loss by `x`.
+/// - **A row's result depends on that row alone** (and, in attention, on the keys it attends to): on no neighbour, batch
+///   size, row number or thread count, to the last bit. Every sum is accumulated in one order that only the sizes of the
+///   operation's features determine. This is what makes sampling and training one forward.
+/// - A gradient of a parameter sums the rows in their order. Same inputs, same bits, whatever the number of threads.
+///
+/// # Panics
+/// Operations assert the sizes of their buffers: a wrong size is an error of the caller's program, not of a user.
+pub trait Backend: Sync {
+    /// Numbers on the device.
+    type Buf: Send + Sync;
+    /// A weight matrix `[out_features, in_features]` in the layout that [`linear_forward`](Self::linear_forward) reads.
+    type Packed: Send + Sync;
+
+    /// `len` zeros.
+    fn zeros(&self, len: usize) -> Self::Buf;
+    /// A buffer that holds `values`.
+    fn upload(&self, values: &[f32]) -> Self::Buf;
+    /// The buffer's numbers, rounded to f32 if the device holds more.
+    fn download(&self, buf: &Self::Buf) -> Vec<f32>;
+    /// Sets every number of `buf` to zero.
+    fn clear(&self, buf: &mut Self::Buf);
+    /// `y[..n] = x[..n]`, numbers.
+    fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize);
+
+    /// Packs `w` `[out_features, in_features]`.
+    fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Self::Packed;
+    /// Packs `w`, of the same shape as before, into memory that is there already.
+    fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
+
+    /// `y[n, :] = w[ids[n], :]`; `y` is `[ids.len(), features]`, `w` is `[vocab, features]`.
+    fn embedding_forward(&self, y: &mut Self::Buf, ids: &[u32], w: &Self::Buf, features: usize);
+    /// `dw[ids[n], :] += dy[n, :]`, in the order of `n`.
+    fn embedding_backward(&self, dw: &mut Self::Buf, ids: &[u32], dy: &Self::Buf, features: usize);
+
+    /// `y[i, :] = x[rows[i], :]`.
+    fn gather_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize);
+    /// `y[rows[i], :] = x[i, :]`; `rows` are distinct.
+    fn scatter_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize);
+    /// The backward of a gather: `dx[rows[i], :] += dy[i, :]`, in the order of `i`.
+    fn scatter_add_rows(&self, dx: &mut Self::Buf, dy: &Self::Buf, rows: &[u32], features: usize);
+
+    /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`.
+    fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Buf, w: &Self::Packed, n: usize, store: Store);
+    /// `dx = dy W`, or `dx += dy W`; `w` is `[out_features, in_features]`, not packed.
+    fn linear_backward_input(
+        &self,
+        dx: &mut Self::Buf,
+        dy: &Self::Buf,
+        w: &Self::Buf,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+        store: Store,
+    );
+    /// `dW += dyᵀ x`; `dw` is `[out_features, in_features]`. The rows are summed in their order, starting from what `dw`
+    /// holds.
+    fn linear_backward_weight(
+        &self,
+        dw: &mut Self::Buf,
+        dy: &Self::Buf,
+        x: &Self::Buf,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+    );
+
+    /// RMSNorm (arXiv:1910.07467): `y = w · x · rstd`, `rstd = 1 / √(mean(x²) + eps)`. `x`, `y` are `[n, w.len()]`, `rstd`
+    /// is `[n]`.
+    fn rms_norm_forward(
+        &self,
+        y: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    );
+    /// With `x̂ = x · rstd` and `g = w · dy`: **adds** `rstd · (g − x̂ · mean(g · x̂))` to `dx`, the gradient of the residual
+    /// stream that `x` belongs to, and `Σₙ dy · x̂` to `dw`.
+    fn rms_norm_backward(
+        &self,
+        dx: &mut Self::Buf,
+        dw: &mut Self::Buf,
+        dy: &Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+    );
+
+    /// Rotary positions (arXiv:2104.09864) in the half-split form of Hugging Face, in place on `x` `[n, heads · dim]`: with
+    /// `i < dim/2` and the angle of `(positions[n], i)`,
+    /// `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. `cos`, `sin` are tables `[positions, dim/2]`.
+    fn rope_forward(
+        &self,
+        x: &mut Self::Buf,
+        cos: &Self::Buf,
+        sin: &Self::Buf,
+        positions: &[u32],
+        heads: usize,
+        dim: usize,
+    );
+    /// The transposed rotation, in place on the gradient.
+    fn rope_backward(
+        &self,
+        dx: &mut Self::Buf,
+        cos: &Self::Buf,
+        sin: &Self::Buf,
+        positions: &[u32],
+        heads: usize,
+        dim: usize,
+    );
+
+    /// Causal grouped-query attention: for each row of `q` and each head, over the keys that [`Sequence`] gives it,
+    /// `out = Σⱼ pⱼ vⱼ`, `p = softmax(scale · q·kⱼ)`. `q`, `out` are `[n, query · dim]`, `k`, `v` are `[key rows,
+    /// key_value · dim]`; `log_sum_exp` `[n, query]` is saved for the backward. Rows in no sequence are left alone.
+    fn attention_forward(
+        &self,
+        out: &mut Self::Buf,
+        log_sum_exp: &mut Self::Buf,
+        q: &Self::Buf,
+        k: &Self::Buf,
+        v: &Self::Buf,
+        sequences: &[Sequence],
+        heads: Heads,
+        scale: f32,
+    );
+    /// With `pⱼ = exp(scale · q·kⱼ − log_sum_exp)` and `dsⱼ = pⱼ (dout·vⱼ − dout·out)`: writes `dq = scale Σⱼ dsⱼ kⱼ`, **adds**
+    /// `scale · dsⱼ q` to `dkⱼ` and `pⱼ dout` to `dvⱼ`. The sequences that share keys stand side by side (see
+    /// [`sharing_groups`](crate::sharing_groups)).
+    fn attention_backward(
+        &self,
+        dq: &mut Self::Buf,
+        dk: &mut Self::Buf,
+        dv: &mut Self::Buf,
+        dout: &Self::Buf,
+        q: &Self::Buf,
+        k: &Self::Buf,
+        v: &Self::Buf,
+        out: &Self::Buf,
+        log_sum_exp: &Self::Buf,
+        sequences: &[Sequence],
+        heads: Heads,
+        scale: f32,
+    );
+
+    /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` numbers.
+    fn swiglu_forward(&self, y: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf, n: usize);
+    /// Writes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))` and `dup = dy · gate · σ(gate)`.
+    fn swiglu_backward(
+        &self,
+        dgate: &mut Self::Buf,
+        dup: &mut Self::Buf,
+        dy: &Self::Buf,
+        gate: &Self::Buf,
+        up: &Self::Buf,
+        n: usize,
+    );
+
+    /// The output head fused with log-softmax. With `l = x Wᵀ / temperature` of row `n` over the vocabulary: writes
+    /// `log_probs[n] = l[targets[n]] − log_sum_exp[n]`, `entropy[n] = log_sum_exp[n] − Σᵥ pᵥ lᵥ` and `log_sum_exp[n]`, which
+    /// the backward reads. All logits at once are never stored.
+    fn log_prob_forward(
+        &self,
+        log_probs: &mut Self::Buf,
+        entropy: &mut Self::Buf,
+        log_sum_exp: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Packed,
+        targets: &[u32],
+        temperature: f32,
+    );
+    /// The gradient of the log-probabilities (not of the entropy), with `dlᵥ = d_log_probs[n] ([v = targets[n]] − pᵥ) /
+    /// temperature`: writes `dx = dl W`, adds `dlᵀ x` to `dw`. `packed` is `w`, packed.
+    fn log_prob_backward(
+        &self,
+        dx: &mut Self::Buf,
+        dw: &mut Self::Buf,
+        d_log_probs: &Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        packed: &Self::Packed,
+        targets: &[u32],
+        log_sum_exp: &Self::Buf,
+        temperature: f32,
+    );
+    /// Draws a token a row from `softmax(x Wᵀ / temperature)` by inverting the cumulative distribution at `uniforms[n]` ∈
+    /// [0, 1), and writes its log-probability: the bits that [`log_prob_forward`](Self::log_prob_forward) gives for it. With
+    /// temperature 0 it takes the likeliest token (the first of equals), and its log-probability at temperature 1.
+    /// Inverting takes the first token whose cumulative probability, summed in the order of tokens, exceeds the
+    /// uniform; the last possible token if rounding leaves none.
+    fn sample(
+        &self,
+        tokens: &mut [u32],
+        log_probs: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Packed,
+        uniforms: &[f64],
+        temperature: f32,
+    );
+
+    /// Σ x², over the whole buffer, in a fixed order.
+    fn sum_of_squares(&self, x: &Self::Buf) -> f64;
+    /// One step of AdamW on `w` and its moments `m`, `v`, from the gradient `g`.
+    fn adamw_step(&self, w: &mut Self::Buf, m: &mut Self::Buf, v: &mut Self::Buf, g: &Self::Buf, step: AdamWStep);
+}

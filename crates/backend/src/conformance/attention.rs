@@ -1,0 +1,239 @@
+//! Cases of attention.
+
+use super::{
+    Case, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, sum_of_products,
+    values::{Numbers, by_row, exact, input, output, pick, summed},
+};
+use crate::{
+    Backend, Heads, Reference, Sequence,
+    reference::{Query, dot, log_sum_exp, queries},
+};
+use std::ops::Range;
+
+/// Key rows of NaN around those of a sequence, which nobody attends to.
+const GAP: usize = 3;
+
+/// `q`, `dout`, `out` are (N, H · D); `k`, `v`, `dk`, `dv` are (key rows, K · D); `log_sum_exp` is (N, H).
+/// `dk`, `dv` are what the outputs hold before.
+#[derive(Clone)]
+pub(super) struct Attention {
+    n: usize,
+    heads: Heads,
+    short: bool,
+    scale: f32,
+    sequences: Vec<Sequence>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dout: Vec<f32>,
+    out: Vec<f32>,
+    log_sum_exp: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+}
+
+/// A run of `rows` after `past` tokens that have keys but no rows, with as many sequences that share its keys
+/// as there are `completions`, of so many rows each.
+struct Layout {
+    past: usize,
+    rows: usize,
+    completions: &'static [usize],
+}
+
+const LAYOUTS: [&[Layout]; 7] = [
+    &[Layout { past: 0, rows: 1, completions: &[] }],
+    &[Layout { past: 64, rows: 1, completions: &[] }, Layout { past: 5, rows: 1, completions: &[] }],
+    &[Layout { past: 0, rows: 17, completions: &[1, 2, 33] }, Layout { past: 0, rows: 5, completions: &[7] }],
+    &[Layout { past: 31, rows: 2, completions: &[16, 1] }, Layout { past: 0, rows: 15, completions: &[] }],
+    &[Layout { past: 0, rows: 65, completions: &[63, 6] }],
+    &[Layout { past: 1, rows: 130, completions: &[] }],
+    &[
+        Layout { past: 7, rows: 16, completions: &[] },
+        Layout { past: 0, rows: 31, completions: &[65, 15, 15] },
+    ],
+];
+
+/// Where everything lies: sequences, number of rows, and the key rows that are in use. A row in no sequence
+/// stands between the layouts, a gap between their keys.
+fn lay_out(layouts: &[Layout]) -> (Vec<Sequence>, usize, usize) {
+    let (mut sequences, mut n, mut keys) = (Vec::new(), 1, GAP);
+    for layout in layouts {
+        let owner = keys..keys + layout.past + layout.rows;
+        sequences.push(Sequence { rows: n..n + layout.rows, prefix: 0..0, keys: owner.clone() });
+        (n, keys) = (n + layout.rows, owner.end);
+        for &rows in layout.completions {
+            sequences.push(Sequence { rows: n..n + rows, prefix: owner.clone(), keys: keys..keys + rows });
+            (n, keys) = (n + rows, keys + rows);
+        }
+        (n, keys) = (n + 1, keys + GAP);
+    }
+    (sequences, n, keys)
+}
+
+/// Each layout with each kind of heads, the scores flat and sharp.
+pub(super) fn cases() -> impl Iterator<Item = Attention> {
+    let heads = [(1, 1, 2), (4, 2, 16), (6, 2, 6), (3, 3, 33), (9, 3, 64), (2, 1, 65)];
+    let heads = heads.map(|(query, key_value, dim)| Heads { query, key_value, dim });
+    let variants = [(1.0, true), (1.0, false), (24.0, true), (1.0, false), (4.0, true)];
+    let cases = LAYOUTS.iter().flat_map(move |layouts| heads.map(|heads| (*layouts, heads)));
+    cases.zip(variants.into_iter().cycle()).map(|((layouts, heads), (sharpness, short))| {
+        let (sequences, n, key_rows) = lay_out(layouts);
+        let mut numbers = Numbers::new(n * 1000 + heads.query_features());
+        let attended =
+            |row: usize| sequences.iter().any(|s| s.keys.contains(&row) || s.prefix.contains(&row));
+        let mut keys = || {
+            let mut x = numbers.operands(key_rows * heads.key_features(), short);
+            for (row, x) in x.chunks_exact_mut(heads.key_features()).enumerate() {
+                if !attended(row) {
+                    x.fill(f32::NAN);
+                }
+            }
+            x
+        };
+        let (k, v, dk, dv) = (keys(), keys(), keys(), keys());
+        let mut queries = || numbers.operands(n * heads.query_features(), short);
+        let (q, dout) = (queries(), queries());
+        let scale = sharpness / (heads.dim as f32).sqrt();
+        let (out, log_sum_exp) = (Vec::new(), Vec::new());
+        let mut case =
+            Attention { n, heads, short, scale, sequences, q, k, v, dout, out, log_sum_exp, dk, dv };
+        let [out, log_sum_exp] = case.forward(&Reference);
+        (case.out, case.log_sum_exp) = (out.values, log_sum_exp.values);
+        case
+    })
+}
+
+impl Attention {
+    fn forward<B: Backend>(&self, b: &B) -> [Output; 2] {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| input(b, x));
+        let (mut out, mut log_sum_exp) =
+            (self.output(b, self.heads.query_features()), self.output(b, self.heads.query));
+        b.attention_forward(&mut out, &mut log_sum_exp, &q, &k, &v, &self.sequences, self.heads, self.scale);
+        [by_row("out", b, &out), by_row("log_sum_exp", b, &log_sum_exp)]
+    }
+
+    fn backward<B: Backend>(&self, b: &B) -> [Output; 3] {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| input(b, x));
+        let [dout, out, log_sum_exp] = [&self.dout, &self.out, &self.log_sum_exp].map(|x| input(b, x));
+        let mut dq = self.output(b, self.heads.query_features());
+        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| output(b, x));
+        b.attention_backward(
+            &mut dq,
+            &mut dk,
+            &mut dv,
+            &dout,
+            &q,
+            &k,
+            &v,
+            &out,
+            &log_sum_exp,
+            &self.sequences,
+            self.heads,
+            self.scale,
+        );
+        [by_row("dq", b, &dq), summed("dk", b, &dk), summed("dv", b, &dv)]
+    }
+
+    /// An output of which the rows of the sequences must be written, and no others.
+    fn output<B: Backend>(&self, b: &B, features: usize) -> B::Buf {
+        let before = |row| if self.place(row).is_some() { f32::NAN } else { 0.5 };
+        let rows = (0..self.n).flat_map(|row| std::iter::repeat_n(before(row), features));
+        output(b, &rows.collect::<Vec<_>>())
+    }
+
+    /// The run that row `row` is of, and its number within.
+    fn place(&self, row: usize) -> Option<(&Sequence, usize)> {
+        let sequence = self.sequences.iter().find(|s| s.rows.contains(&row))?;
+        Some((sequence, row - sequence.rows.start))
+    }
+}
+
+impl Case for Attention {
+    fn name(&self) -> String {
+        let Self { n, heads, short, scale, sequences, .. } = self;
+        format!("attention, {n} rows, {heads:?}, scale {scale}, short operands {short}, {sequences:?}")
+    }
+
+    fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
+        self.forward(b).into_iter().chain(self.backward(b)).collect()
+    }
+
+    /// With `Δ` the largest error of a row's scores, a probability errs relatively by `exp(2Δ) − 1` in the
+    /// forward and by `exp(Δ) − 1` in the backward, where `log_sum_exp` is given; what it is multiplied with
+    /// adds the errors of its product.
+    fn allowed(&self, precision: Precision) -> Vec<Vec<f64>> {
+        let [q, k, v, dout, out] = [&self.q, &self.k, &self.v, &self.dout, &self.out].map(|x| exact(x));
+        let [mut d_out, mut dq] = [(); 2].map(|()| vec![0.0; q.len()]);
+        let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; k.len()]);
+        let mut d_log_sum_exp = vec![0.0; self.n * self.heads.query];
+        let scale = f64::from(self.scale);
+        let (operand, rounded) = (precision.operand(self.short), precision.operand(false));
+        let of_scores = sum_of_products(self.heads.dim, operand);
+        let addends = (self.n + 1) * self.heads.group();
+        for Query { index, place, keys } in queries(&self.sequences, self.heads) {
+            let (q, dout, out) = (&q[place.clone()], &dout[place.clone()], &out[place.clone()]);
+            let scores: Vec<f64> = keys.iter().map(|j| scale * dot(q, &k[j.clone()])).collect();
+            let total = log_sum_exp(&scores);
+            let largest = scores.iter().fold(total.abs(), |max, s| max.max(s.abs()));
+            let error = |j: &Range<usize>| of_scores * scale * dot_of_magnitudes(q, &k[j.clone()]);
+            let delta = keys.iter().map(error).fold(0.0, f64::max) + 8.0 * ROUNDOFF * largest;
+            let of_sum = (2 * keys.len()) as f64 * ROUNDOFF + EXP_ROUNDINGS * ROUNDOFF;
+            let of_p = (2.0 * delta).exp_m1() + 2.0 * of_sum + sum_of_products(keys.len(), rounded);
+            let of_p_given = delta.exp_m1() + EXP_ROUNDINGS * ROUNDOFF;
+            let of_ds = of_p_given + sum_of_products(self.heads.dim + keys.len().max(addends), rounded);
+            d_log_sum_exp[index] = delta.exp_m1() + of_sum + 4.0 * ROUNDOFF * largest;
+            for (s, j) in scores.iter().zip(keys) {
+                let p = (s - total).exp();
+                let ds = dot_of_magnitudes(dout, &v[j.clone()]) + dot_of_magnitudes(dout, out);
+                for (i, j) in j.enumerate() {
+                    d_out[place.start + i] += of_p * p * v[j].abs();
+                    dq[place.start + i] += of_ds * scale * p * ds * k[j].abs();
+                    dk[j] += of_ds * scale * p * ds * q[i].abs();
+                    dv[j] += of_ds * p * dout[i].abs();
+                }
+            }
+        }
+        for (allowed, before) in [(&mut dk, &self.dk), (&mut dv, &self.dv)] {
+            for (allowed, before) in allowed.iter_mut().zip(before) {
+                *allowed += (addends as f64) * ROUNDOFF * f64::from(before.abs());
+            }
+        }
+        vec![d_out, d_log_sum_exp, dq, dk, dv]
+    }
+
+    fn rows(&self) -> usize {
+        self.n
+    }
+
+    /// Each of `rows` decoded as a run of its own, against a cache where its keys lie elsewhere: the shared
+    /// ones apart for one row, all in one piece for the next.
+    fn select(&self, rows: &[usize]) -> Self {
+        let c = self.heads.key_features();
+        let mut sequences = Vec::new();
+        let [mut k, mut v] = [(); 2].map(|()| Vec::new());
+        for (i, &row) in rows.iter().enumerate() {
+            let Some((s, place)) = self.place(row) else { continue };
+            let mut append = |keys: Range<usize>, gap: usize| {
+                for (to, from) in [(&mut k, &self.k), (&mut v, &self.v)] {
+                    to.extend(std::iter::repeat_n(f32::NAN, gap * c));
+                    to.extend_from_slice(&from[keys.start * c..keys.end * c]);
+                }
+                k.len() / c - keys.len()..k.len() / c
+            };
+            let prefix = append(s.prefix.clone(), GAP + i % 5);
+            let apart = i % 2 == 0 && !prefix.is_empty();
+            let own = append(s.keys.start..s.keys.start + s.visible(place), if apart { GAP } else { 0 });
+            let (prefix, keys) = if apart { (prefix, own) } else { (0..0, prefix.start..own.end) };
+            sequences.push(Sequence { rows: i..i + 1, prefix, keys });
+        }
+        let (dk, dv) = (vec![0.0; k.len()], vec![0.0; v.len()]);
+        let [q, dout, out, log_sum_exp] =
+            [&self.q, &self.dout, &self.out, &self.log_sum_exp].map(|x| pick(x, self.n, rows));
+        Self { n: rows.len(), sequences, q, k, v, dout, out, log_sum_exp, dk, dv, ..*self }
+    }
+}
+
+/// Σᵢ |aᵢ bᵢ|
+fn dot_of_magnitudes(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
+}

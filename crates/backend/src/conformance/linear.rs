@@ -1,0 +1,112 @@
+//! Cases of the linear layer.
+
+use super::{
+    Case, EDGES, Output, Precision, sum_of_products,
+    values::{Numbers, by_row, input, magnitudes, output, pick, summed, unwritten},
+};
+use crate::{Backend, Reference, Store};
+
+/// `x`, `dx` are (N, I); `y`, `dy` are (N, O); `w`, `dw` are (O, I).
+/// `y`, `dx`, `dw` are what the outputs hold before.
+#[derive(Clone)]
+pub(super) struct Linear {
+    n: usize,
+    o: usize,
+    i: usize,
+    store: Store,
+    short: bool,
+    x: Vec<f32>,
+    dy: Vec<f32>,
+    w: Vec<f32>,
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+}
+
+/// Sizes of which every combination is tried.
+const TILES: [usize; 5] = [1, 6, 16, 33, 64];
+
+/// Each size at its edges beside others that are odd, sizes near the common tiles crossed, and some that
+/// exceed a block.
+pub(super) fn cases() -> impl Iterator<Item = Linear> {
+    let mut sizes: Vec<_> =
+        EDGES.iter().flat_map(|&e| [(e, 17, 7), (5, e, 31), (7, 6, e), (e, e, e)]).collect();
+    sizes.extend(TILES.iter().flat_map(|&n| TILES.iter().flat_map(move |&o| TILES.map(|i| (n, o, i)))));
+    sizes.extend([(300, 33, 65), (17, 1030, 33), (9, 65, 1100), (1, 515, 515)]);
+    let variants = [
+        (Store::Write, true),
+        (Store::Add, false),
+        (Store::Add, true),
+        (Store::Write, false),
+        (Store::Add, false),
+    ];
+    let variants = variants.into_iter().cycle();
+    sizes.into_iter().flat_map(|size| [size; 2]).zip(variants).map(|((n, o, i), (store, short))| {
+        let mut numbers = Numbers::new(n * 10_000 + o * 100 + i);
+        let before =
+            |len| if store == Store::Write { unwritten(len) } else { Numbers::new(n + o + i).vec(len) };
+        let (y, dx) = (before(n * o), before(n * i));
+        let (x, dy, w) =
+            (numbers.operands(n * i, short), numbers.operands(n * o, short), numbers.operands(o * i, short));
+        Linear { n, o, i, store, short, x, dy, w, y, dx, dw: numbers.vec(o * i) }
+    })
+}
+
+impl Linear {
+    /// `dw` before, plus `dyᵀ x` of all `parts`, one call after the other.
+    pub(super) fn backward_weight<B: Backend>(parts: &[Self], b: &B) -> Output {
+        let mut dw = output(b, &parts[0].dw);
+        for Self { n, o, i, dy, x, .. } in parts {
+            b.linear_backward_weight(&mut dw, &input(b, dy), &input(b, x), *n, *o, *i);
+        }
+        summed("dw", b, &dw)
+    }
+
+    /// The batch of the given rows.
+    pub(super) fn chosen(&self, rows: &[usize]) -> Self {
+        let [x, dy, y, dx] = [&self.x, &self.dy, &self.y, &self.dx].map(|x| pick(x, self.n, rows));
+        Self { n: rows.len(), x, dy, y, dx, ..self.clone() }
+    }
+}
+
+impl Case for Linear {
+    fn name(&self) -> String {
+        let Self { n, o, i, store, short, .. } = self;
+        format!("linear, {n} rows, {o} from {i} features, {store:?}, short operands {short}")
+    }
+
+    fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
+        let Self { n, o, i, store, .. } = *self;
+        let (x, dy, w) = (input(b, &self.x), input(b, &self.dy), b.upload(&self.w));
+        let packed = match store {
+            Store::Write => b.pack(&w, o, i),
+            Store::Add => {
+                let mut packed = b.pack(&b.zeros(o * i), o, i);
+                b.repack(&mut packed, &w);
+                packed
+            }
+        };
+        let (mut y, mut dx) = (output(b, &self.y), output(b, &self.dx));
+        b.linear_forward(&mut y, &x, &packed, n, store);
+        b.linear_backward_input(&mut dx, &dy, &w, n, o, i, store);
+        vec![by_row("y", b, &y), by_row("dx", b, &dx), Self::backward_weight(std::slice::from_ref(self), b)]
+    }
+
+    /// `k · u · Σ |aᵢ bᵢ|`: the sum is the case itself on magnitudes.
+    fn allowed(&self, precision: Precision) -> Vec<Vec<f64>> {
+        let [x, dy, w, y, dx, dw] =
+            [&self.x, &self.dy, &self.w, &self.y, &self.dx, &self.dw].map(|x| magnitudes(x));
+        let sums = Self { x, dy, w, y, dx, dw, ..*self }.run(&Reference);
+        let operand = precision.operand(self.short);
+        let factors = [self.i, self.o, self.n].map(|k| sum_of_products(k + 1, operand));
+        sums.iter().zip(factors).map(|(s, f)| s.values.iter().map(|&x| f * f64::from(x)).collect()).collect()
+    }
+
+    fn rows(&self) -> usize {
+        self.n
+    }
+
+    fn select(&self, rows: &[usize]) -> Self {
+        self.chosen(rows)
+    }
+}

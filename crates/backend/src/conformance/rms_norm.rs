@@ -1,0 +1,86 @@
+//! Cases of RMSNorm.
+
+use super::{
+    Case, EDGES, Output, Precision, ROUNDOFF,
+    values::{Numbers, by_row, input, output, pick, summed, unwritten},
+};
+use crate::{Backend, Reference};
+
+const EPS: f32 = 1e-5;
+
+/// `x`, `dy`, `dx` are (N, C); `w`, `dw` are (C); `rstd` is (N). `dx`, `dw` are what the outputs hold before.
+#[derive(Clone)]
+pub(super) struct RmsNorm {
+    n: usize,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    dy: Vec<f32>,
+    rstd: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+}
+
+/// Few rows and many, of each number of features.
+pub(super) fn cases() -> impl Iterator<Item = RmsNorm> {
+    let sizes = EDGES.iter().flat_map(|&e| [(1, e), (6, e), (e, 33)]).chain([(300, 130), (3, 2049)]);
+    sizes.map(|(n, c)| {
+        let mut numbers = Numbers::new(n * 1000 + c);
+        let (x, w) = (numbers.vec(n * c), numbers.vec(c));
+        let (y, mut rstd) = (&mut vec![0.0; n * c], vec![0.0; n]);
+        Reference.rms_norm_forward(y, &mut rstd, &Reference.upload(&x), &Reference.upload(&w), EPS, n);
+        let (dy, dx, dw) = (numbers.vec(n * c), numbers.vec(n * c), numbers.vec(c));
+        RmsNorm { n, x, w, dy, rstd: Reference.download(&rstd), dx, dw }
+    })
+}
+
+impl Case for RmsNorm {
+    fn name(&self) -> String {
+        format!("rms_norm, {} rows of {} features", self.n, self.w.len())
+    }
+
+    fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
+        let n = self.n;
+        let (x, w) = (input(b, &self.x), b.upload(&self.w));
+        let (mut y, mut rstd) = (output(b, &unwritten(self.x.len())), output(b, &unwritten(n)));
+        b.rms_norm_forward(&mut y, &mut rstd, &x, &w, EPS, n);
+        let (mut dx, mut dw) = (output(b, &self.dx), output(b, &self.dw));
+        b.rms_norm_backward(&mut dx, &mut dw, &input(b, &self.dy), &x, &w, &input(b, &self.rstd), n);
+        vec![by_row("y", b, &y), by_row("rstd", b, &rstd), by_row("dx", b, &dx), summed("dw", b, &dw)]
+    }
+
+    /// A mean of C numbers of one sign errs by C roundings, its root by half of them.
+    fn allowed(&self, _: Precision) -> Vec<Vec<f64>> {
+        let (n, c) = (self.n, self.w.len());
+        let row_error = (c + 8) as f64 * ROUNDOFF;
+        let [mut y, mut dx] = [(); 2].map(|()| vec![0.0; n * c]);
+        let rstd = self.rstd.iter().map(|&rstd| row_error * f64::from(rstd)).collect();
+        let mut dw: Vec<f64> = self.dw.iter().map(|&dw| f64::from(dw.abs())).collect();
+        for row in 0..n {
+            let rstd = f64::from(self.rstd[row]);
+            let at = |i: usize| {
+                let [x, w, dy] =
+                    [self.x[row * c + i], self.w[i], self.dy[row * c + i]].map(|x| f64::from(x.abs()));
+                (x * rstd, w, dy)
+            };
+            let mean = (0..c).map(at).map(|(x_hat, w, dy)| w * dy * x_hat).sum::<f64>() / c as f64;
+            for i in 0..c {
+                let (x_hat, w, dy) = at(i);
+                y[row * c + i] = row_error * w * x_hat;
+                let before = f64::from(self.dx[row * c + i].abs());
+                dx[row * c + i] = row_error * (rstd * (w * dy + x_hat * mean) + before);
+                dw[i] += dy * x_hat;
+            }
+        }
+        let dw = dw.iter().map(|dw| dw * (n + 4) as f64 * ROUNDOFF).collect();
+        vec![y, rstd, dx, dw]
+    }
+
+    fn rows(&self) -> usize {
+        self.n
+    }
+
+    fn select(&self, rows: &[usize]) -> Self {
+        let [x, dy, rstd, dx] = [&self.x, &self.dy, &self.rstd, &self.dx].map(|x| pick(x, self.n, rows));
+        Self { n: rows.len(), x, dy, rstd, dx, ..self.clone() }
+    }
+}

@@ -1,0 +1,91 @@
+//! Test values, and buffers that show who reads or writes beyond their rows.
+
+use super::Output;
+use crate::Backend;
+
+/// Numbers behind the rows of every activation.
+const TAIL: usize = 257;
+/// What they are in an output. In an input they are NaN.
+const MARKER: f32 = -12_345.5;
+
+/// A deterministic source of test values: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    /// A source of its own for each `seed`.
+    pub(super) fn new(seed: usize) -> Self {
+        Self(seed as u64)
+    }
+
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An integer below `end`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        (self.bits() % end as u64) as usize
+    }
+
+    /// `len` integers below `end`.
+    pub(super) fn ids(&mut self, len: usize, end: usize) -> Vec<u32> {
+        (0..len).map(|_| self.below(end) as u32).collect()
+    }
+
+    /// `len` numbers within ±1, of 24 significant bits.
+    pub(super) fn vec(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| (self.bits() >> 39) as f32 / 2f32.powi(24) - 1.0).collect()
+    }
+
+    /// `len` numbers within ±1; `short` ones have the 8 significant bits that bf16 holds.
+    pub(super) fn operands(&mut self, len: usize, short: bool) -> Vec<f32> {
+        let mask = if short { 0xffff_0000 } else { u32::MAX };
+        self.vec(len).into_iter().map(|x| f32::from_bits(x.to_bits() & mask)).collect()
+    }
+}
+
+/// What an output that must be written holds before: an operation that reads it, or leaves it, is seen.
+pub(super) fn unwritten(len: usize) -> Vec<f32> {
+    vec![f32::NAN; len]
+}
+
+/// An activation to read, followed by NaN.
+pub(super) fn input<B: Backend>(b: &B, values: &[f32]) -> B::Buf {
+    b.upload(&[values, &[f32::NAN; TAIL]].concat())
+}
+
+/// An activation to write or to add to, followed by markers.
+pub(super) fn output<B: Backend>(b: &B, before: &[f32]) -> B::Buf {
+    b.upload(&[before, &[MARKER; TAIL]].concat())
+}
+
+/// What an operation left in an [`output`], a row's result in each of its rows.
+pub(super) fn by_row<B: Backend>(name: &'static str, b: &B, buf: &B::Buf) -> Output {
+    let mut values = b.download(buf);
+    let tail = values.split_off(values.len() - TAIL);
+    assert!(tail.iter().all(|&x| x == MARKER), "{name} is written beyond its rows: {tail:?}");
+    Output { name, by_row: true, values }
+}
+
+/// The same, of a gradient that sums over the rows.
+pub(super) fn summed<B: Backend>(name: &'static str, b: &B, buf: &B::Buf) -> Output {
+    Output { by_row: false, ..by_row(name, b, buf) }
+}
+
+/// Rows `chosen` of `x`, which has `n`.
+pub(super) fn pick<T: Copy>(x: &[T], n: usize, chosen: &[usize]) -> Vec<T> {
+    let features = x.len() / n;
+    chosen.iter().flat_map(|row| &x[row * features..][..features]).copied().collect()
+}
+
+/// The numbers without their signs.
+pub(super) fn magnitudes(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| x.abs()).collect()
+}
+
+/// The numbers in f64.
+pub(super) fn exact(x: &[f32]) -> Vec<f64> {
+    x.iter().copied().map(f64::from).collect()
+}

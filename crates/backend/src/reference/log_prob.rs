@@ -1,0 +1,101 @@
+//! The output head fused with log-softmax, and its sampling twin. With the logits `l = x Wᵀ / temperature` of
+//! a row: `log_sum_exp = ln Σᵥ exp(lᵥ)`, `pᵥ = exp(lᵥ − log_sum_exp)`, `log_prob = l[target] − log_sum_exp`,
+//! `entropy = log_sum_exp − Σᵥ pᵥ lᵥ`.
+//!
+//! Backward: `dlᵥ = d_log_prob ([v = target] − pᵥ) / temperature`, then `dx = dl W`, `dW = dlᵀ x`.
+//!
+//! `x`, `dx` are (N, C); `w`, `dw` are (V, C); everything else is (N).
+
+use super::{dot, linear, log_sum_exp};
+use crate::Store;
+
+/// Writes `log_probs`, `entropy`, and `log_sum_exp` for [`backward`].
+pub(super) fn forward(
+    log_probs: &mut [f64],
+    entropy: &mut [f64],
+    log_sum_exps: &mut [f64],
+    x: &[f64],
+    w: &[f64],
+    targets: &[u32],
+    temperature: f64,
+) {
+    let c = x.len() / targets.len().max(1);
+    for (n, &target) in targets.iter().enumerate() {
+        let l = logits(&x[n * c..][..c], w, temperature);
+        let total = log_sum_exp(&l);
+        log_probs[n] = l[target as usize] - total;
+        entropy[n] = total - l.iter().map(|l| (l - total).exp() * l).sum::<f64>();
+        log_sum_exps[n] = total;
+    }
+}
+
+/// Writes `dx`, adds to `dw`.
+pub(super) fn backward(
+    dx: &mut [f64],
+    dw: &mut [f64],
+    d_log_probs: &[f64],
+    x: &[f64],
+    w: &[f64],
+    targets: &[u32],
+    log_sum_exp: &[f64],
+    temperature: f64,
+) {
+    let c = x.len() / targets.len().max(1);
+    for (n, &target) in targets.iter().enumerate() {
+        let row = n * c..(n + 1) * c;
+        let mut dl = logits(&x[row.clone()], w, temperature);
+        for (v, l) in dl.iter_mut().enumerate() {
+            let hit = f64::from(v == target as usize);
+            *l = d_log_probs[n] * (hit - (*l - log_sum_exp[n]).exp()) / temperature;
+        }
+        linear::backward_input(&mut dx[row.clone()], &dl, w, dl.len(), c, Store::Write);
+        linear::backward_weight(dw, &dl, &x[row], dl.len(), c);
+    }
+}
+
+/// Writes the drawn tokens, and their log-probabilities. See [`Backend::sample`](crate::Backend::sample).
+pub(super) fn sample(
+    tokens: &mut [u32],
+    log_probs: &mut [f64],
+    x: &[f64],
+    w: &[f64],
+    uniforms: &[f64],
+    temperature: f64,
+) {
+    let c = x.len() / uniforms.len().max(1);
+    for (n, &uniform) in uniforms.iter().enumerate() {
+        let l = logits(&x[n * c..][..c], w, if temperature == 0.0 { 1.0 } else { temperature });
+        let total = log_sum_exp(&l);
+        let token = if temperature == 0.0 { likeliest(&l) } else { invert_cumulative(&l, total, uniform) };
+        tokens[n] = token as u32;
+        log_probs[n] = l[token] - total;
+    }
+}
+
+/// `x Wᵀ / temperature` of one row.
+fn logits(x: &[f64], w: &[f64], temperature: f64) -> Vec<f64> {
+    w.chunks_exact(x.len()).map(|w| dot(x, w) / temperature).collect()
+}
+
+/// The first of the largest logits.
+fn likeliest(l: &[f64]) -> usize {
+    (1..l.len()).fold(0, |best, v| if l[v] > l[best] { v } else { best })
+}
+
+/// The first token whose cumulative probability exceeds `uniform`; the last possible one if rounding leaves
+/// none.
+fn invert_cumulative(l: &[f64], log_sum_exp: f64, uniform: f64) -> usize {
+    let mut cumulative = 0.0;
+    let mut last = 0;
+    for (v, l) in l.iter().enumerate() {
+        let p = (l - log_sum_exp).exp();
+        cumulative += p;
+        if p > 0.0 {
+            last = v;
+        }
+        if cumulative > uniform {
+            break;
+        }
+    }
+    last
+}

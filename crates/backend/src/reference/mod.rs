@@ -1,0 +1,347 @@
+//! The specification: every operation in f64, as plain loops that read beside the paper.
+//!
+//! Speed is no concern here, though a model of a million parameters trains. Other backends are held to this
+//! one by the conformance suite, and this one to the derivatives of its own forwards by finite differences
+//! (`gradcheck.rs`).
+
+mod adamw;
+mod attention;
+mod embedding;
+#[cfg(test)]
+mod gradcheck;
+mod linear;
+mod log_prob;
+mod rms_norm;
+mod rope;
+mod swiglu;
+
+#[cfg(feature = "testkit")]
+pub(crate) use attention::{Query, queries};
+
+use crate::{AdamWStep, Backend, Heads, Sequence, Store};
+
+/// The reference backend: f64 in host memory, one thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+/// A weight matrix `[out_features, in_features]`, row-major as it came.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    w: Vec<f64>,
+    out_features: usize,
+    in_features: usize,
+}
+
+/// The first `n` rows of `features` numbers.
+fn rows(x: &[f64], n: usize, features: usize) -> &[f64] {
+    assert!(x.len() >= n * features, "{n} rows of {features} features exceed a buffer of {}", x.len());
+    &x[..n * features]
+}
+
+/// The first `n` rows of `features` numbers.
+fn rows_mut(x: &mut [f64], n: usize, features: usize) -> &mut [f64] {
+    assert!(x.len() >= n * features, "{n} rows of {features} features exceed a buffer of {}", x.len());
+    &mut x[..n * features]
+}
+
+/// Σᵢ aᵢ bᵢ
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// `ln Σᵢ exp(xᵢ)`, without overflow.
+pub(crate) fn log_sum_exp(x: &[f64]) -> f64 {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    max + x.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
+}
+
+/// Asserts that `ids` are rows of a matrix of `len` numbers.
+fn assert_ids(ids: &[u32], len: usize, features: usize) {
+    let rows = len / features;
+    assert!(ids.iter().all(|&id| (id as usize) < rows), "a row's number exceeds the {rows} there are");
+}
+
+/// Rows and key rows that `sequences` reach to, once their layout is checked.
+fn extents(sequences: &[Sequence], heads: Heads) -> (usize, usize) {
+    assert!(heads.query.is_multiple_of(heads.key_value), "{heads:?}: whole groups of query heads");
+    assert!(
+        sequences.iter().all(|s| s.keys.len() >= s.rows.len()),
+        "each row of a sequence needs its own key"
+    );
+    let end = |f: fn(&Sequence) -> usize| sequences.iter().map(f).max().unwrap_or(0);
+    (end(|s| s.rows.end), end(|s| s.keys.end.max(s.prefix.end)))
+}
+
+impl Backend for Reference {
+    type Buf = Vec<f64>;
+    type Packed = Packed;
+
+    fn zeros(&self, len: usize) -> Vec<f64> {
+        vec![0.0; len]
+    }
+
+    fn upload(&self, values: &[f32]) -> Vec<f64> {
+        values.iter().copied().map(f64::from).collect()
+    }
+
+    fn download(&self, buf: &Vec<f64>) -> Vec<f32> {
+        buf.iter().map(|&x| x as f32).collect()
+    }
+
+    fn clear(&self, buf: &mut Vec<f64>) {
+        buf.fill(0.0);
+    }
+
+    fn copy(&self, y: &mut Vec<f64>, x: &Vec<f64>, n: usize) {
+        rows_mut(y, n, 1).copy_from_slice(rows(x, n, 1));
+    }
+
+    fn pack(&self, w: &Vec<f64>, out_features: usize, in_features: usize) -> Packed {
+        Packed { w: rows(w, out_features, in_features).to_vec(), out_features, in_features }
+    }
+
+    fn repack(&self, packed: &mut Packed, w: &Vec<f64>) {
+        packed.w.copy_from_slice(rows(w, packed.out_features, packed.in_features));
+    }
+
+    fn embedding_forward(&self, y: &mut Vec<f64>, ids: &[u32], w: &Vec<f64>, features: usize) {
+        assert_ids(ids, w.len(), features);
+        embedding::gather(rows_mut(y, ids.len(), features), w, ids, features);
+    }
+
+    fn embedding_backward(&self, dw: &mut Vec<f64>, ids: &[u32], dy: &Vec<f64>, features: usize) {
+        assert_ids(ids, dw.len(), features);
+        embedding::scatter_add(dw, rows(dy, ids.len(), features), ids, features);
+    }
+
+    fn gather_rows(&self, y: &mut Vec<f64>, x: &Vec<f64>, from: &[u32], features: usize) {
+        assert_ids(from, x.len(), features);
+        embedding::gather(rows_mut(y, from.len(), features), x, from, features);
+    }
+
+    fn scatter_rows(&self, y: &mut Vec<f64>, x: &Vec<f64>, to: &[u32], features: usize) {
+        assert_ids(to, y.len(), features);
+        embedding::scatter(y, rows(x, to.len(), features), to, features);
+    }
+
+    fn scatter_add_rows(&self, dx: &mut Vec<f64>, dy: &Vec<f64>, to: &[u32], features: usize) {
+        assert_ids(to, dx.len(), features);
+        embedding::scatter_add(dx, rows(dy, to.len(), features), to, features);
+    }
+
+    fn linear_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, w: &Packed, n: usize, store: Store) {
+        let (o, i) = (w.out_features, w.in_features);
+        linear::forward(rows_mut(y, n, o), rows(x, n, i), &w.w, o, i, store);
+    }
+
+    fn linear_backward_input(
+        &self,
+        dx: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        w: &Vec<f64>,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+        store: Store,
+    ) {
+        let (o, i) = (out_features, in_features);
+        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), rows(w, o, i), o, i, store);
+    }
+
+    fn linear_backward_weight(
+        &self,
+        dw: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        x: &Vec<f64>,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+    ) {
+        let (o, i) = (out_features, in_features);
+        linear::backward_weight(rows_mut(dw, o, i), rows(dy, n, o), rows(x, n, i), o, i);
+    }
+
+    fn rms_norm_forward(
+        &self,
+        y: &mut Vec<f64>,
+        rstd: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Vec<f64>,
+        eps: f32,
+        n: usize,
+    ) {
+        let c = w.len();
+        rms_norm::forward(rows_mut(y, n, c), rows_mut(rstd, n, 1), rows(x, n, c), w, eps.into());
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dx: &mut Vec<f64>,
+        dw: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        x: &Vec<f64>,
+        w: &Vec<f64>,
+        rstd: &Vec<f64>,
+        n: usize,
+    ) {
+        let c = w.len();
+        let (dx, dw) = (rows_mut(dx, n, c), rows_mut(dw, 1, c));
+        rms_norm::backward(dx, dw, rows(dy, n, c), rows(x, n, c), w, rows(rstd, n, 1));
+    }
+
+    fn rope_forward(
+        &self,
+        x: &mut Vec<f64>,
+        cos: &Vec<f64>,
+        sin: &Vec<f64>,
+        positions: &[u32],
+        heads: usize,
+        dim: usize,
+    ) {
+        assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+        assert_ids(positions, cos.len().min(sin.len()), dim / 2);
+        rope::rotate(rows_mut(x, positions.len(), heads * dim), cos, sin, positions, heads, dim, 1.0);
+    }
+
+    fn rope_backward(
+        &self,
+        dx: &mut Vec<f64>,
+        cos: &Vec<f64>,
+        sin: &Vec<f64>,
+        positions: &[u32],
+        heads: usize,
+        dim: usize,
+    ) {
+        assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+        assert_ids(positions, cos.len().min(sin.len()), dim / 2);
+        rope::rotate(rows_mut(dx, positions.len(), heads * dim), cos, sin, positions, heads, dim, -1.0);
+    }
+
+    fn attention_forward(
+        &self,
+        out: &mut Vec<f64>,
+        log_sum_exp: &mut Vec<f64>,
+        q: &Vec<f64>,
+        k: &Vec<f64>,
+        v: &Vec<f64>,
+        sequences: &[Sequence],
+        heads: Heads,
+        scale: f32,
+    ) {
+        let (n, m) = extents(sequences, heads);
+        let (out, log_sum_exp) =
+            (rows_mut(out, n, heads.query_features()), rows_mut(log_sum_exp, n, heads.query));
+        let q = rows(q, n, heads.query_features());
+        let (k, v) = (rows(k, m, heads.key_features()), rows(v, m, heads.key_features()));
+        attention::forward(out, log_sum_exp, q, k, v, sequences, heads, scale.into());
+    }
+
+    fn attention_backward(
+        &self,
+        dq: &mut Vec<f64>,
+        dk: &mut Vec<f64>,
+        dv: &mut Vec<f64>,
+        dout: &Vec<f64>,
+        q: &Vec<f64>,
+        k: &Vec<f64>,
+        v: &Vec<f64>,
+        out: &Vec<f64>,
+        log_sum_exp: &Vec<f64>,
+        sequences: &[Sequence],
+        heads: Heads,
+        scale: f32,
+    ) {
+        let (n, m) = extents(sequences, heads);
+        let [dout, q, out] = [dout, q, out].map(|x| rows(x, n, heads.query_features()));
+        let [k, v] = [k, v].map(|x| rows(x, m, heads.key_features()));
+        let dq = rows_mut(dq, n, heads.query_features());
+        let [dk, dv] = [dk, dv].map(|x| rows_mut(x, m, heads.key_features()));
+        let log_sum_exp = rows(log_sum_exp, n, heads.query);
+        attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale.into());
+    }
+
+    fn swiglu_forward(&self, y: &mut Vec<f64>, gate: &Vec<f64>, up: &Vec<f64>, n: usize) {
+        swiglu::forward(rows_mut(y, n, 1), rows(gate, n, 1), rows(up, n, 1));
+    }
+
+    fn swiglu_backward(
+        &self,
+        dgate: &mut Vec<f64>,
+        dup: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        gate: &Vec<f64>,
+        up: &Vec<f64>,
+        n: usize,
+    ) {
+        let [dgate, dup] = [dgate, dup].map(|x| rows_mut(x, n, 1));
+        swiglu::backward(dgate, dup, rows(dy, n, 1), rows(gate, n, 1), rows(up, n, 1));
+    }
+
+    fn log_prob_forward(
+        &self,
+        log_probs: &mut Vec<f64>,
+        entropy: &mut Vec<f64>,
+        log_sum_exp: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Packed,
+        targets: &[u32],
+        temperature: f32,
+    ) {
+        assert_ids(targets, w.out_features, 1);
+        let n = targets.len();
+        let [log_probs, entropy, log_sum_exp] = [log_probs, entropy, log_sum_exp].map(|y| rows_mut(y, n, 1));
+        let x = rows(x, n, w.in_features);
+        log_prob::forward(log_probs, entropy, log_sum_exp, x, &w.w, targets, temperature.into());
+    }
+
+    fn log_prob_backward(
+        &self,
+        dx: &mut Vec<f64>,
+        dw: &mut Vec<f64>,
+        d_log_probs: &Vec<f64>,
+        x: &Vec<f64>,
+        w: &Vec<f64>,
+        packed: &Packed,
+        targets: &[u32],
+        log_sum_exp: &Vec<f64>,
+        temperature: f32,
+    ) {
+        assert_ids(targets, packed.out_features, 1);
+        let (n, o, i) = (targets.len(), packed.out_features, packed.in_features);
+        let (dx, dw, x, w) = (rows_mut(dx, n, i), rows_mut(dw, o, i), rows(x, n, i), rows(w, o, i));
+        let [d_log_probs, log_sum_exp] = [d_log_probs, log_sum_exp].map(|y| rows(y, n, 1));
+        log_prob::backward(dx, dw, d_log_probs, x, w, targets, log_sum_exp, temperature.into());
+    }
+
+    fn sample(
+        &self,
+        tokens: &mut [u32],
+        log_probs: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Packed,
+        uniforms: &[f64],
+        temperature: f32,
+    ) {
+        let n = uniforms.len();
+        assert!(tokens.len() >= n, "{n} draws exceed room for {} tokens", tokens.len());
+        let (log_probs, x) = (rows_mut(log_probs, n, 1), rows(x, n, w.in_features));
+        log_prob::sample(tokens, log_probs, x, &w.w, uniforms, temperature.into());
+    }
+
+    fn sum_of_squares(&self, x: &Vec<f64>) -> f64 {
+        dot(x, x)
+    }
+
+    fn adamw_step(
+        &self,
+        w: &mut Vec<f64>,
+        m: &mut Vec<f64>,
+        v: &mut Vec<f64>,
+        g: &Vec<f64>,
+        step: AdamWStep,
+    ) {
+        let n = w.len();
+        assert!([m.len(), v.len(), g.len()] == [n; 3], "{n} weights need as many moments and gradients");
+        adamw::step(w, m, v, g, step);
+    }
+}

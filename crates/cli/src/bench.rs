@@ -1,0 +1,117 @@
+//! `koan bench`
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_model::{Config, checkpoint};
+use koan_train::bench::{self, RlShape, StepSeconds};
+use serde_json::json;
+
+use crate::device::{Device, Job};
+
+/// Speed of this machine
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    Rl(RlBench),
+}
+
+/// Seconds of a step of reinforcement learning: draw, forward, backward, AdamW
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan bench rl --model models/smollm2 --problems 8 --group 8 --prompt-tokens 45 --new-tokens 64")]
+pub(crate) struct RlBench {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Problems a step
+    #[arg(long, default_value_t = 8)]
+    problems: usize,
+    /// Completions a problem
+    #[arg(long, default_value_t = 8)]
+    group: usize,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 45)]
+    prompt_tokens: usize,
+    /// Tokens of each completion
+    #[arg(long, default_value_t = 64)]
+    new_tokens: usize,
+    /// Tokens of one training pass
+    #[arg(long, default_value_t = 2048)]
+    micro_batch_tokens: usize,
+    /// Steps measured, after one that is not
+    #[arg(long, default_value_t = 3)]
+    steps: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let Self::Rl(args) = self;
+        args.device.clone().run(args)
+    }
+}
+
+impl Job for RlBench {
+    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+        let sizes = [self.problems, self.group, self.prompt_tokens, self.new_tokens, self.micro_batch_tokens];
+        ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
+        let shape = RlShape {
+            problems: self.problems,
+            group: self.group,
+            prompt_tokens: self.prompt_tokens,
+            new_tokens: self.new_tokens,
+            micro_batch_tokens: self.micro_batch_tokens,
+        };
+        let parameters = Config::load(&self.model)?.parameters();
+        if !self.json {
+            println!("{device}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+        }
+        let mut all: Vec<StepSeconds> = Vec::new();
+        let load = |positions| checkpoint::load(b, &self.model, Some(positions));
+        bench::rl(b, load, &shape, self.steps + 1, |step| {
+            if !self.json {
+                println!(
+                    "{:8} draw {:6.2} s   learn {:6.2} s   step {:6.2} s   log-prob gap {:?}",
+                    if all.is_empty() { "warm-up" } else { "step" },
+                    step.generate_s,
+                    step.train_s,
+                    step.generate_s + step.train_s,
+                    step.log_prob_gap
+                );
+            }
+            all.push(step);
+        })?;
+        let measured = &all[1..];
+        let [generate_s, train_s, step_s] =
+            [|s: &StepSeconds| s.generate_s, |s: &StepSeconds| s.train_s, |s: &StepSeconds| s.generate_s + s.train_s]
+                .map(|seconds| median(measured.iter().map(seconds).collect()));
+        let tokens = self.problems * self.group * self.new_tokens;
+        if self.json {
+            println!(
+                "{}",
+                json!({
+                    "bench": "rl", "device": device, "shape": shape, "steps": self.steps, "generate_s": generate_s,
+                    "train_s": train_s, "step_s": step_s, "tokens_per_s": tokens as f64 / step_s,
+                    "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
+                })
+            );
+        } else {
+            println!(
+                "median   draw {generate_s:6.2} s   learn {train_s:6.2} s   step {step_s:6.2} s   {:.0} completion tokens/s",
+                tokens as f64 / step_s
+            );
+        }
+        Ok(())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+}

@@ -1,0 +1,160 @@
+//! `koan eval`
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_data::read_problems;
+use koan_eval::{PromptStyle, evaluate};
+use koan_generate::{Generator, Limits, Sampling};
+use koan_model::checkpoint;
+use koan_reward::Verifier;
+use koan_text::Tokenizer;
+use serde_json::json;
+
+use crate::{
+    device::{Device, Job},
+    output::Output,
+    progress::Progress,
+};
+
+/// Measure a model: accuracy with its confidence interval, tokens, seconds
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan eval --model models/smollm2 --data held-out.jsonl --n 4")]
+pub(crate) struct Eval {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The problems, JSON Lines with `prompt` or `messages`, and `answer`
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The verifier: number, format
+    #[arg(long, default_value = "number", value_name = "NAME")]
+    reward: String,
+    /// Completions a problem
+    #[arg(long, default_value_t = 1)]
+    n: usize,
+    /// Logits are divided by it; 0 takes the likeliest token
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// A completion is cut at this many tokens
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// Keys the random numbers
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Feed prompts as they stand, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// A system message before every problem that has none
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Sequences drawn at once
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    sequences: usize,
+    /// Where the report goes, one JSON object
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where judged completions go, JSON Lines
+    #[arg(long, value_name = "FILE")]
+    completions: Option<PathBuf>,
+    #[command(flatten)]
+    device: Device,
+}
+
+impl Eval {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        self.device.clone().run(self)
+    }
+}
+
+impl Job for Eval {
+    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+        ensure!(self.n > 0, "--n must be at least 1");
+        ensure!(self.sequences > 0, "--sequences must be at least 1");
+        ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
+        ensure!(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature must be 0 or more");
+        let verifier = Verifier::by_name(&self.reward)?;
+        let problems = read_problems(&self.data)?;
+        let tokenizer = Tokenizer::load(&self.model)?;
+        let style = PromptStyle { raw: self.raw, system: self.system.clone() };
+        let mut longest = 1;
+        for problem in &problems {
+            longest = longest.max(style.encode(&tokenizer, &problem.messages())?.len());
+        }
+        let model = checkpoint::load(b, &self.model, Some(longest + self.max_new_tokens))?;
+        let mut completions = self.completions.as_deref().map(|path| Output::open(Some(path))).transpose()?;
+        let limits = Limits {
+            sequences: self.sequences.min(problems.len() * self.n),
+            prompt_tokens: longest,
+            new_tokens: self.max_new_tokens,
+        };
+        let mut generator = Generator::new(b, model.config(), limits);
+        let sampling = Sampling {
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens,
+            stop_ids: model.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
+            seed: self.seed,
+            step: 0,
+        };
+        let mut progress = Progress::new("completions", problems.len() * self.n);
+        let (mut done, mut wrote) = (0, Ok(()));
+        let report = evaluate(
+            b,
+            &model,
+            &mut generator,
+            &tokenizer,
+            &style,
+            &problems,
+            self.n,
+            &sampling,
+            verifier,
+            |judged| {
+                done += 1;
+                progress.set(done, "");
+                let problem = &problems[judged.problem];
+                if let (Some(out), Ok(())) = (&mut completions, &wrote) {
+                    wrote = out.line(&json!({
+                        "id": problem.id, "sample": judged.sample, "prompt": problem.messages(), "answer": problem.answer,
+                        "completion": judged.text, "outcome": judged.verdict.outcome, "parsed": judged.verdict.parsed,
+                        "reason": judged.verdict.reason, "completion_tokens": judged.completion.token_ids.len(),
+                        "finish_reason": judged.completion.finish_reason.name(),
+                    }));
+                }
+            },
+        )?;
+        wrote?;
+        progress.finish();
+        if let Some(out) = completions {
+            out.finish()?;
+        }
+        let p = report.pass_at_1;
+        println!(
+            "accuracy {:.1}% (95% interval {:.1} to {:.1}) on {} problems, {} completions each",
+            100.0 * p.accuracy,
+            100.0 * p.low,
+            100.0 * p.high,
+            report.problems,
+            report.samples
+        );
+        println!("{}", report.outcomes);
+        println!(
+            "{:.1} tokens a completion, {:.1}% cut at {}; {:.1} s, {:.0} tokens/s ({device})",
+            report.completion_tokens,
+            100.0 * report.truncated,
+            self.max_new_tokens,
+            report.seconds,
+            report.tokens as f64 / report.seconds
+        );
+        if let Some(path) = &self.out {
+            let mut out = Output::open(Some(path))?;
+            out.line(&json!({
+                "model": self.model, "data": self.data, "reward": self.reward, "temperature": self.temperature,
+                "max_new_tokens": self.max_new_tokens, "seed": self.seed, "device": device, "report": report,
+            }))?;
+            out.finish()?;
+        }
+        Ok(())
+    }
+}

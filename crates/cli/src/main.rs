@@ -1,0 +1,66 @@
+//! Koan, the program: one file a verb. It parses words, opens files and devices, and shows progress; the work is done by
+//! the libraries.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod data;
+mod device;
+mod eval;
+mod generate;
+mod model;
+mod output;
+mod progress;
+mod rl;
+mod score;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reasoning models by reinforcement learning from answers that a program can check
+#[derive(Parser)]
+#[command(name = "koan", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Rl(rl::Rl),
+    Generate(generate::Generate),
+    Score(score::Score),
+    Eval(eval::Eval),
+    Verify(verify::Verify),
+    #[command(subcommand)]
+    Model(model::Model),
+    #[command(subcommand)]
+    Data(data::Data),
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Rl(verb) => verb.run(),
+        Verb::Generate(verb) => verb.run(),
+        Verb::Score(verb) => verb.run(),
+        Verb::Eval(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
+        Verb::Model(verb) => verb.run(),
+        Verb::Data(verb) => verb.run(),
+        Verb::Bench(verb) => verb.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

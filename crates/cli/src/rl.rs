@@ -1,0 +1,148 @@
+//! `koan rl`
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context;
+use koan_backend::Backend;
+use koan_train::{
+    RlConfig,
+    rl::{self, Event, Metrics},
+};
+
+use crate::{
+    device::{Device, Job},
+    progress::Progress,
+};
+
+/// Train a model by reinforcement learning from verified answers
+///
+/// Ctrl-C finishes the step, writes a checkpoint and says how to go on. A run that was killed goes on with --resume from
+/// its newest checkpoint, to the bits of a run that never stopped.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan rl recipes/smollm2-arithmetic.toml --set optim.lr=1e-5 --set run_dir=runs/first")]
+pub(crate) struct Rl {
+    /// Settings of the run (TOML)
+    config: PathBuf,
+    /// Change one setting, e.g. `--set optim.lr=3e-6`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Go on from the newest checkpoint of the run directory
+    #[arg(long)]
+    resume: bool,
+    /// Print the formula in force, and stop
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+impl Rl {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let config = RlConfig::load(&self.config, &self.set)?;
+        if self.explain {
+            println!("{}", config.algorithm.loss().explain());
+            return Ok(());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let handler = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if handler.swap(true, Ordering::Relaxed) {
+                std::process::abort(); // asked twice: now
+            }
+            eprintln!("finishing the step, then writing a checkpoint; once more to stop at once");
+        })
+        .context("cannot listen for Ctrl-C")?;
+        self.device.run(Run { config, resume: self.resume, stop, file: self.config })
+    }
+}
+
+struct Run {
+    config: RlConfig,
+    resume: bool,
+    stop: Arc<AtomicBool>,
+    file: PathBuf,
+}
+
+impl Job for Run {
+    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+        let mut progress: Option<Progress> = None;
+        let mut steps_done = 0;
+        let summary = rl::run(b, &self.config, self.resume, &self.stop, |event| match event {
+            Event::Start { step, steps, plan, formula } => {
+                let bar = Progress::new("steps", steps as usize);
+                bar.print(&format!("{device}; {}", plan.breakdown()));
+                bar.print(formula);
+                if step > 0 {
+                    bar.print(&format!("going on after step {step}"));
+                }
+                steps_done = step as usize;
+                progress = Some(bar);
+            }
+            Event::Drawn { done, of } => {
+                if let Some(bar) = &mut progress {
+                    bar.set(steps_done, &format!("drawn {done}/{of}"));
+                }
+            }
+            Event::Eval { step, interval, completion_tokens, seconds } => {
+                if let Some(bar) = &progress {
+                    bar.print(&format!(
+                        "held out after step {step}: accuracy {:.1}% (95% interval {:.1} to {:.1}), {completion_tokens:.1} tokens, {seconds:.0} s",
+                        100.0 * interval.accuracy,
+                        100.0 * interval.low,
+                        100.0 * interval.high
+                    ));
+                }
+            }
+            Event::Step(metrics) => {
+                steps_done = metrics.step as usize;
+                if let Some(bar) = &mut progress {
+                    bar.print(&line(metrics));
+                    bar.set(steps_done, "");
+                }
+            }
+            Event::Checkpoint { path, digest } => {
+                if let Some(bar) = &progress {
+                    bar.print(&format!("checkpoint {} sha256 {digest}", path.display()));
+                }
+            }
+        })?;
+        if let Some(bar) = progress {
+            bar.finish();
+        }
+        match summary.model {
+            Some(model) => println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest),
+            None => println!(
+                "stopped after step {}; go on with: koan rl {} --resume",
+                summary.step,
+                self.file.display()
+            ),
+        }
+        Ok(())
+    }
+}
+
+fn line(m: &Metrics) -> String {
+    format!(
+        "step {:4}  reward {:.3}  accuracy {:5.1}%  tokens {:5.1}  cut {:4.1}%  entropy {:.3}  kl {:.4}  grad {:.3}  same {}  gap {:?}  {:.1} s (draw {:.1}, learn {:.1})",
+        m.step,
+        m.reward,
+        100.0 * m.accuracy,
+        m.completion_tokens,
+        100.0 * m.truncated,
+        m.entropy,
+        m.kl,
+        m.grad_norm,
+        m.zero_spread_groups,
+        m.log_prob_gap,
+        m.step_s,
+        m.generate_s,
+        m.train_s
+    )
+}

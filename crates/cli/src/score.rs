@@ -1,0 +1,87 @@
+//! `koan score`
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_eval::{PromptStyle, read_score_lines, score};
+use koan_model::checkpoint;
+use koan_text::Tokenizer;
+
+use crate::{
+    device::{Device, Job},
+    output::Output,
+    progress::Progress,
+};
+
+/// Log-probabilities of given completions, by the forward pass of training
+///
+/// Reads JSON Lines with `prompt` + `completion`, or `prompt_ids` + `completion_ids`, or the output of `koan generate`,
+/// whose log-probabilities it compares with its own: they agree to the bit.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan score --model models/smollm2 --input answers.jsonl --out scores.jsonl")]
+pub(crate) struct Score {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The completions, JSON Lines
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where scores go; default: standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Logits are divided by it; completions drawn at temperature 0 are scored at 1
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Take prompts as they stand, without the chat template
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+impl Score {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        self.device.clone().run(self)
+    }
+}
+
+impl Job for Score {
+    fn run<B: Backend>(self, b: &B, _: &str) -> anyhow::Result<()> {
+        ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
+        let has_tokenizer = self.model.join("tokenizer.json").exists();
+        let tokenizer = has_tokenizer.then(|| Tokenizer::load(&self.model)).transpose()?;
+        let model = checkpoint::load(b, &self.model, None)?;
+        let style = PromptStyle { raw: self.raw, system: None };
+        let (vocab, positions) = (model.config().vocab_size, model.positions());
+        let lines = read_score_lines(&self.input, tokenizer.as_ref(), &style, vocab, positions)?;
+        let mut out = Output::open(self.out.as_deref())?;
+        let mut progress = Progress::new("completions", lines.len());
+        let (mut done, mut wrote) = (0, Ok(()));
+        let start = std::time::Instant::now();
+        let summary = score(b, &model, lines, self.temperature, |line| {
+            done += 1;
+            progress.set(done, "");
+            if wrote.is_ok() {
+                wrote = out.line(&line);
+            }
+        });
+        wrote?;
+        progress.finish();
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{} completions, {} tokens, {seconds:.1} s, {:.0} tokens/s",
+            summary.completions,
+            summary.tokens,
+            summary.tokens as f64 / seconds
+        );
+        if summary.compared > 0 {
+            eprintln!(
+                "{} came with log-probabilities; largest difference: {:?}",
+                summary.compared, summary.log_prob_gap
+            );
+        }
+        out.finish()
+    }
+}

@@ -1,0 +1,109 @@
+//! The table of kernels: what an instruction set runs.
+//!
+//! A kernel is written once, generic over [`Simd`](crate::simd::Simd). The list below compiles each for every instruction
+//! set, as a `target_feature` function, and makes a table of them. AMX is AVX-512 but for the products.
+
+use koan_backend::{AdamWStep, Store};
+
+use crate::{
+    Isa,
+    ops::{
+        adamw, attention, embedding, log_prob,
+        product::{Block, Format, Panels, View, kernel, pack},
+        rms_norm, rope, swiglu,
+    },
+    simd::{self, Simd},
+};
+
+macro_rules! kernels {
+    ($($name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $kernel:path;)*) => {
+        /// The kernels of one instruction set, each with the signature of the generic one.
+        pub(crate) struct Kernels {
+            /// How products want B.
+            pub(crate) format: Format,
+            /// Scratch in numbers that the product of a block needs, by its rows and depth.
+            pub(crate) scratch_len: fn(usize, usize) -> usize,
+            $($name: unsafe fn($($type),*) $(-> $out)?,)*
+        }
+
+        impl Kernels {
+            $(
+                #[inline]
+                pub(crate) fn $name(&self, $($arg: $type),*) $(-> $out)? {
+                    // SAFETY: `Kernels::of`, the only source of tables, found the instruction set on this machine.
+                    unsafe { (self.$name)($($arg),*) }
+                }
+            )*
+        }
+
+        kernels! { @table PORTABLE simd::Portable, inline(never); $($name($($arg: $type),*) $(-> $out)? = $kernel;)* }
+        #[cfg(target_arch = "x86_64")]
+        kernels! {
+            @table AVX2 simd::Avx2, target_feature(enable = "avx2,fma");
+            $($name($($arg: $type),*) $(-> $out)? = $kernel;)*
+        }
+        #[cfg(target_arch = "x86_64")]
+        kernels! {
+            @table AVX512 simd::Avx512, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+            $($name($($arg: $type),*) $(-> $out)? = $kernel;)*
+        }
+    };
+    (@table $table:ident $simd:ty, $compile:meta; $($name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $kernel:path;)*) => {
+        const $table: Kernels = Kernels {
+            format: Format { panel_columns: 2 * <$simd>::LANES, depth: 1, per_f32: 1 },
+            scratch_len: kernel::scratch_len,
+            $($name: {
+                #[$compile]
+                unsafe fn $name($($arg: $type),*) $(-> $out)? {
+                    // SAFETY: the caller vouches for the instruction set.
+                    $kernel(unsafe { <$simd>::new() }, $($arg),*)
+                }
+                $name
+            },)*
+        };
+    };
+}
+
+kernels! {
+    pack(panel: &mut [f32], b: View<'_>) = pack::panel;
+    multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = kernel::multiply;
+    add(y: &mut [f32], x: &[f32]) = embedding::add;
+    rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
+    rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
+    rms_norm_backward_weight(dw: &mut [f32], column: usize, features: usize, dy: &[f32], x: &[f32], rstd: &[f32])
+        = rms_norm::backward_weight;
+    rope(x: &mut [f32], table: rope::Table<'_>, positions: &[u32], dim: usize) = rope::rotate;
+    attention_forward(task: attention::Forward<'_>, scratch: &mut [f32]) = attention::forward;
+    attention_backward(task: attention::Backward<'_>, scratch: &mut [f32]) = attention::backward;
+    swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = swiglu::forward;
+    swiglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) = swiglu::backward;
+    log_prob_partial(logits: &mut [f32], inverse_temperature: f32) -> log_prob::Partial = log_prob::partial;
+    log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32) = log_prob::gradient;
+    exp(x: &mut [f32]) = log_prob::exp;
+    sum_of_squares(x: &[f32]) -> f64 = adamw::sum_of_squares;
+    adamw_step(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamWStep) = adamw::step;
+}
+
+#[cfg(target_arch = "x86_64")]
+const AMX: Kernels = {
+    use crate::ops::product::amx;
+    Kernels { format: amx::FORMAT, scratch_len: amx::scratch_len, pack: amx::pack, multiply: amx::multiply, ..AVX512 }
+};
+
+impl Kernels {
+    /// The table of `isa`, or none where this machine lacks it.
+    pub(crate) fn of(isa: Isa) -> Option<&'static Self> {
+        let table: &'static Self = match isa {
+            Isa::Portable => const { &PORTABLE },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => const { &AVX2 },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => const { &AVX512 },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => const { &AMX },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => return None,
+        };
+        isa.is_available().then_some(table)
+    }
+}

@@ -1,0 +1,57 @@
+//! Rows that are copied or added by index: embedding, gather, scatter. Bound by memory.
+
+use crate::{
+    kernels::Kernels,
+    parallel::{Disjoint, Threads, task_rows},
+    simd::Simd,
+};
+
+/// Columns of a task that adds rows: a few cache lines.
+const TASK_COLUMNS: usize = 64;
+
+/// `y += x`
+#[inline(always)]
+pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
+        s.store(y, s.add(s.load(y), s.load(x)));
+    }
+}
+
+/// `y[i, :] = x[rows[i], :]`
+pub(crate) fn gather(threads: &Threads, y: &mut [f32], x: &[f32], rows: &[u32], features: usize) {
+    let task_rows = task_rows(features);
+    threads.chunks([(&mut y[..rows.len() * features], task_rows * features)], |task, [y]| {
+        for (y, &row) in y.chunks_exact_mut(features).zip(&rows[task * task_rows..]) {
+            y.copy_from_slice(&x[row as usize * features..][..features]);
+        }
+    });
+}
+
+/// `y[rows[i], :] = x[i, :]`. One task: distinct rows are the caller's word, which memory safety cannot rest on.
+pub(crate) fn scatter(y: &mut [f32], x: &[f32], rows: &[u32], features: usize) {
+    for (x, &row) in x.chunks_exact(features).zip(rows) {
+        y[row as usize * features..][..features].copy_from_slice(x);
+    }
+}
+
+/// `y[rows[i], :] += x[i, :]`, in the order of i. Tasks own columns, so that rows may repeat.
+pub(crate) fn scatter_add(
+    kernels: &Kernels,
+    threads: &Threads,
+    y: &mut [f32],
+    x: &[f32],
+    rows: &[u32],
+    features: usize,
+) {
+    let columns = if rows.len() * features < 1 << 14 { features } else { TASK_COLUMNS };
+    let y = Disjoint::new(y);
+    threads.run(features.div_ceil(columns), |task| {
+        let columns = task * columns..((task + 1) * columns).min(features);
+        for (x, &row) in x.chunks_exact(features).zip(rows) {
+            let start = row as usize * features;
+            // SAFETY: the columns are this task's alone, and the slice is gone before the next row's.
+            let y = unsafe { y.slice(start + columns.start..start + columns.end) };
+            kernels.add(y, &x[columns.clone()]);
+        }
+    });
+}

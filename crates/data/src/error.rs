@@ -1,0 +1,107 @@
+//! What can go wrong with data: where it did, and what to do about it.
+
+use std::{io, path::PathBuf};
+
+/// Why data could not be read, written or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file could not be written; what it held before is unchanged.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A line of a file is not what it should be.
+    #[error("{}:{line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: LineError,
+    },
+    /// A file of problems without a problem.
+    #[error("{} has no problems; write one JSON object a line", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Levels that do not exist or are not written as a list.
+    #[error("levels `{levels}`: use numbers from 1 to {}, such as `1-3,6`", crate::arithmetic::LEVELS.len())]
+    Levels {
+        /// The levels asked for.
+        levels: String,
+    },
+    /// A split that does not exist.
+    #[error("split `{split}`: use train, test or all")]
+    Split {
+        /// The split asked for.
+        split: String,
+    },
+    /// A phrasing that would lose the expression.
+    #[error("phrasing `{phrasing}` has no {}; say where the expression goes", crate::arithmetic::SLOT)]
+    Phrasing {
+        /// The phrasing asked for.
+        phrasing: String,
+    },
+    /// More problems than a level has expressions.
+    #[error(
+        "level {level} has only {available} expressions for split `{split}`, and {wanted} were asked for; \
+         make fewer problems or add levels"
+    )]
+    Exhausted {
+        /// The level.
+        level: usize,
+        /// The split.
+        split: crate::Split,
+        /// How many expressions there are.
+        available: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+}
+
+/// What is wrong with a line of problems.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineError {
+    /// Longer than [`MAX_LINE_BYTES`](crate::problem::MAX_LINE_BYTES).
+    #[error("longer than {} bytes; is this JSON Lines, one object a line?", crate::problem::MAX_LINE_BYTES)]
+    TooLong,
+    /// Not a problem in JSON.
+    #[error(
+        "not a problem: {message}, column {column}; write an object with `prompt` or `messages`, and `answer`"
+    )]
+    Json {
+        /// The parser's words.
+        message: String,
+        /// The column, from 1.
+        column: usize,
+    },
+    /// Nothing to ask.
+    #[error("has neither `prompt` nor `messages`; add one of them")]
+    NoPrompt,
+    /// Two things to ask.
+    #[error("has both `prompt` and `messages`; remove one of them")]
+    TwoPrompts,
+    /// An identifier that an earlier line has.
+    #[error("has the id `{id}` of line {first}; make ids unique, or leave them out")]
+    DuplicateId {
+        /// The identifier.
+        id: String,
+        /// The earlier line.
+        first: usize,
+    },
+}

@@ -1,0 +1,230 @@
+//! The format of a problem, and files of problems.
+//!
+//! A file is JSON Lines: one object a line, blank lines are skipped. Fields:
+//!
+//! | field | is |
+//! |---|---|
+//! | `id` | unique in its file, a string or a number; where absent, `line-N` |
+//! | `prompt` or `messages` | the question, or the conversation up to the reply wanted |
+//! | `answer` | the reference answer, a string or a number; a number keeps its digits |
+//! | `reward` | optional: the verifier of this problem |
+//! | `meta` | optional: an object with whatever is known of the problem |
+//!
+//! Other fields are kept and written again.
+
+use crate::error::{DataError, LineError};
+use crate::jsonl;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Map, Value, value::RawValue};
+use std::borrow::Cow;
+use std::collections::{HashMap, hash_map::Entry};
+use std::path::Path;
+
+/// A longer line is refused, so that a file without line ends cannot fill the memory.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// A question whose answer a program can check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Unique in its file.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub id: String,
+    /// The question, if it is one message from the user; else `messages` is present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The conversation up to the reply wanted, if there is no `prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<Message>>,
+    /// The reference answer.
+    #[serde(deserialize_with = "text_or_number")]
+    pub answer: String,
+    /// The name of the verifier for this problem, where the run's own does not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<String>,
+    /// What is known of the problem: its level, its source, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Map<String, Value>>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant`, or what else the chat template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Message {
+    /// A message from the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self { role: "user".to_owned(), content: content.into(), other: Map::new() }
+    }
+}
+
+impl Problem {
+    /// The conversation: `messages`, or `prompt` as one message from the user.
+    pub fn messages(&self) -> Cow<'_, [Message]> {
+        match (&self.messages, &self.prompt) {
+            (Some(messages), _) => Cow::Borrowed(messages),
+            (None, Some(prompt)) => Cow::Owned(vec![Message::user(prompt)]),
+            (None, None) => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// That there is exactly one thing to ask.
+    fn check(&self) -> Result<(), LineError> {
+        match (&self.prompt, self.messages.as_deref()) {
+            (Some(_), Some(_)) => Err(LineError::TwoPrompts),
+            (None, None | Some([])) => Err(LineError::NoPrompt),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads the problems of `path`.
+///
+/// # Errors
+/// A file that cannot be read or has no problems; a line that is not a problem or repeats an id.
+pub fn read_problems(path: &Path) -> Result<Vec<Problem>, DataError> {
+    let (mut problems, mut lines) = (Vec::new(), HashMap::new());
+    jsonl::read(path, |line, mut problem: Problem| {
+        problem.check()?;
+        if problem.id.is_empty() {
+            problem.id = format!("line-{line}");
+        }
+        match lines.entry(problem.id.clone()) {
+            Entry::Occupied(first) => {
+                return Err(LineError::DuplicateId { id: problem.id, first: *first.get() });
+            }
+            Entry::Vacant(entry) => entry.insert(line),
+        };
+        problems.push(problem);
+        Ok(())
+    })?;
+    if problems.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(problems) }
+}
+
+/// Writes `problems` to `path`: all of them, or none and the file is as before.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_problems<'a>(
+    path: &Path,
+    problems: impl IntoIterator<Item = &'a Problem>,
+) -> Result<(), DataError> {
+    jsonl::write(path, problems)
+}
+
+/// A JSON string, or a JSON number as it is written.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    if raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return Ok(raw.get().to_owned());
+    }
+    serde_json::from_str(raw.get()).map_err(|_| D::Error::custom("`id` and `answer` are strings or numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+
+    /// What reading a file that holds `text` gives.
+    fn read(text: &str) -> Result<Vec<Problem>, DataError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("problems.jsonl");
+        fs::write(&path, text).expect("written");
+        read_problems(&path)
+    }
+
+    #[test]
+    fn reads_both_forms_and_keeps_what_it_does_not_know() {
+        let problems = read(concat!(
+            r#"{"id": 7, "prompt": "1 + 1?", "answer": 2.50, "solution": "easy", "meta": {"level": 1}}"#,
+            "\r\n\n",
+            r#"{"messages": [{"role": "system", "content": "s"}, "#,
+            r#"{"role": "user", "content": "u", "name": "n"}], "answer": "x", "reward": "format"}"#,
+        ))
+        .expect("good lines");
+        assert_eq!((problems[0].id.as_str(), problems[0].answer.as_str()), ("7", "2.50"));
+        assert_eq!(problems[0].other["solution"], "easy");
+        assert_eq!(problems[0].messages().as_ref(), [Message::user("1 + 1?")]);
+        assert_eq!((problems[1].id.as_str(), problems[1].messages().len()), ("line-3", 2));
+        assert_eq!(problems[1].messages()[1].other["name"], "n");
+    }
+
+    #[test]
+    fn errors_name_file_line_and_remedy() {
+        let good = r#"{"id": "a", "prompt": "p", "answer": "1"}"#;
+        for (line, expected) in [
+            ("{", ":2: not a problem: EOF while parsing an object, column"),
+            ("7", ":2: not a problem: invalid type: integer `7`"),
+            (r#"{"prompt": "p"}"#, ":2: not a problem: missing field `answer`"),
+            (
+                r#"{"prompt": "p", "answer": null}"#,
+                ":2: not a problem: `id` and `answer` are strings or numbers",
+            ),
+            (
+                r#"{"prompt": ["p"], "answer": "1"}"#,
+                ":2: not a problem: invalid type: sequence, expected a string",
+            ),
+            (r#"{"answer": "1"}"#, ":2: has neither `prompt` nor `messages`; add one of them"),
+            (r#"{"messages": [], "answer": "1"}"#, ":2: has neither"),
+            (r#"{"prompt": "p", "messages": [], "answer": "1"}"#, ":2: has both"),
+            (good, ":2: has the id `a` of line 1; make ids unique"),
+        ] {
+            let error = read(&format!("{good}\n{line}\n")).expect_err(line).to_string();
+            assert!(error.contains("problems.jsonl") && error.contains(expected), "{line}: {error}");
+        }
+        for empty in ["", "\n \n"] {
+            assert!(matches!(read(empty), Err(DataError::Empty { .. })));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("problems.jsonl");
+        let problem = Problem { prompt: Some("p".to_owned()), ..Problem::default() };
+        write_problems(&path, [&problem]).expect("written");
+        let interrupted = std::panic::catch_unwind(|| {
+            write_problems(&path, [&problem].into_iter().chain(std::iter::from_fn(|| panic!("stop"))))
+        });
+        assert!(interrupted.is_err());
+        assert_eq!(read_problems(&path).expect("the old file").len(), 1);
+        assert!(write_problems(&folder.path().join("absent/problems.jsonl"), [&problem]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))] // each writes a file
+
+        #[test]
+        fn what_is_written_is_read(rows in prop::collection::vec(any::<(String, String, bool)>(), 1..8)) {
+            let problem = |(i, (text, answer, chat)): (usize, (String, String, bool))| Problem {
+                id: i.to_string(),
+                prompt: (!chat).then(|| text.clone()),
+                messages: chat.then(|| vec![Message::user(&text)]),
+                answer,
+                ..Problem::default()
+            };
+            let problems: Vec<Problem> = rows.into_iter().enumerate().map(problem).collect();
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("problems.jsonl");
+            write_problems(&path, &problems).expect("written");
+            prop_assert_eq!(read_problems(&path).expect("read"), problems);
+        }
+
+        #[test]
+        fn reading_is_total(text in "[\\[\\]{}:,\"a-z0-9 \n]{0,80}") {
+            _ = read(&text);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Log-probabilities of given completions, by the forward pass of training.
+
+use std::path::{Path, PathBuf};
+
+use koan_backend::Backend;
+use koan_data::{DataError, jsonl};
+use koan_model::{Activations, Batch, Head, Model, Scored};
+use koan_text::{TextError, Tokenizer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::PromptStyle;
+
+/// A completion to score: text or tokens. A line of `koan generate`'s output holds several.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScoreLine {
+    /// The prompt's text: put through the chat template unless `raw`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Or the conversation up to the completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<koan_data::Message>>,
+    /// The completion's text, without the token that ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion: Option<String>,
+    /// The prompt's tokens; they win over its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_ids: Option<Vec<u32>>,
+    /// The completion's tokens; they win over its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_ids: Option<Vec<u32>>,
+    /// The log-probability of each completion token: of the output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<f32>>,
+    /// Their sum: of the output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprob_sum: Option<f64>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What scoring a file found.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ScoreSummary {
+    /// Completions scored.
+    pub completions: usize,
+    /// Completion tokens scored.
+    pub tokens: usize,
+    /// Completions that came with log-probabilities from when they were drawn.
+    pub compared: usize,
+    /// Of those, the largest |given − computed|.
+    pub log_prob_gap: f32,
+}
+
+/// Why completions could not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// The file was refused.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The tokenizer or its template refused.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A line lacks something, or has something that makes no sense.
+    #[error("{}:{line}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A line of `koan generate`'s output, as far as it matters here.
+#[derive(Deserialize)]
+struct Drawn {
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// Reads a file of completions to score; a line with `completions`, as `koan generate` writes, becomes one for each.
+/// Afterwards every line has `prompt_ids` and `completion_ids`. `tokenizer` is needed where there is text.
+///
+/// # Errors
+/// A file that can't be read, or a line that lacks a prompt or a completion, or names tokens outside of the vocabulary.
+pub fn read_score_lines(
+    path: &Path,
+    tokenizer: Option<&Tokenizer>,
+    style: &PromptStyle,
+    vocab_size: usize,
+    positions: usize,
+) -> Result<Vec<ScoreLine>, ScoreError> {
+    let mut read: Vec<(usize, ScoreLine)> = Vec::new();
+    jsonl::read(path, |number, line: ScoreLine| {
+        read.push((number, line));
+        Ok(())
+    })?;
+    if read.is_empty() {
+        return Err(DataError::Empty { path: path.to_owned() }.into());
+    }
+    let mut lines = Vec::new();
+    for (number, mut line) in read {
+        let wrong = |what: &str| ScoreError::Line { path: path.to_owned(), line: number, what: what.to_owned() };
+        let text = || tokenizer.ok_or_else(|| wrong("has text, but the model has no tokenizer; give token ids"));
+        if line.prompt_ids.is_none() {
+            let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
+            let messages = line.messages.clone().or(prompt);
+            let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`"))?;
+            line.prompt_ids = Some(style.encode(text()?, &messages)?);
+        }
+        let several = match line.other.remove("completions") {
+            Some(drawn) => {
+                let drawn: Vec<Drawn> = serde_json::from_value(drawn)
+                    .map_err(|e| wrong(&format!("`completions` is not what `koan generate` writes: {e}")))?;
+                let each = |(sample, d): (usize, Drawn)| {
+                    let mut one = line.clone();
+                    one.completion_ids = Some(d.token_ids);
+                    one.logprobs = Some(d.logprobs);
+                    one.other.insert("sample".into(), sample.into());
+                    one
+                };
+                drawn.into_iter().enumerate().map(each).collect()
+            }
+            None => {
+                if line.completion_ids.is_none() {
+                    let completion = line.completion.as_deref();
+                    let completion = completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`"))?;
+                    line.completion_ids = Some(text()?.encode(completion, false)?);
+                }
+                vec![line]
+            }
+        };
+        for line in several {
+            let (prompt, completion) = ids(&line);
+            if prompt.is_empty() || completion.is_empty() {
+                return Err(wrong("has no prompt token or no completion token: nothing to score"));
+            }
+            if let Some(id) = prompt.iter().chain(completion).find(|&&id| id as usize >= vocab_size) {
+                return Err(wrong(&format!("token {id} is outside of the vocabulary of {vocab_size}")));
+            }
+            if prompt.len() + completion.len() > positions {
+                return Err(wrong(&format!("longer than the {positions} tokens that the model reaches")));
+            }
+            if line.logprobs.as_ref().is_some_and(|given| given.len() != completion.len()) {
+                return Err(wrong("`logprobs` are not one for each completion token"));
+            }
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
+fn ids(line: &ScoreLine) -> (&[u32], &[u32]) {
+    (line.prompt_ids.as_deref().unwrap_or_default(), line.completion_ids.as_deref().unwrap_or_default())
+}
+
+/// Tokens of one pass, unless a single completion is longer.
+const PASS_TOKENS: usize = 2048;
+
+/// Computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
+/// each line over with them. Log-probabilities that a line came with are compared, then replaced.
+pub fn score<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    lines: Vec<ScoreLine>,
+    temperature: f32,
+    mut each: impl FnMut(ScoreLine),
+) -> ScoreSummary {
+    let longest = lines.iter().map(|l| ids(l).0.len() + ids(l).1.len()).max().unwrap_or(0);
+    let rows = longest.max(PASS_TOKENS);
+    let mut activations = Activations::for_inference(b, model.config(), rows);
+    let mut head = Head::new(b, model.config(), rows);
+    let mut summary = ScoreSummary::default();
+    let mut rest = lines.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut batch, mut scored, mut pass) = (Batch::default(), Scored::default(), Vec::new());
+        while let Some(line) = rest.next_if(|l| batch.len() + ids(l).0.len() + ids(l).1.len() <= rows) {
+            let mut group = vec![line];
+            let mut room = rows - batch.len() - ids(&group[0]).0.len() - ids(&group[0]).1.len();
+            while let Some(line) = rest.next_if(|l| ids(l).0 == ids(&group[0]).0 && ids(l).1.len() <= room) {
+                room -= ids(&line).1.len();
+                group.push(line);
+            }
+            batch.push_group(ids(&group[0]).0, group.iter().map(|l| ids(l).1), &mut scored);
+            pass.extend(group);
+        }
+        model.forward(b, &batch, &mut activations, None);
+        let (log_probs, _) = model.log_probs(b, &activations, &scored, temperature, &mut head);
+        let mut rest = &log_probs[..];
+        for mut line in pass {
+            let (own, others) = rest.split_at(ids(&line).1.len());
+            rest = others;
+            if let Some(given) = &line.logprobs {
+                summary.compared += 1;
+                let gaps = given.iter().zip(own).map(|(a, b)| (a - b).abs());
+                summary.log_prob_gap = gaps.fold(summary.log_prob_gap, f32::max);
+            }
+            summary.completions += 1;
+            summary.tokens += own.len();
+            line.logprob_sum = Some(own.iter().map(|&p| f64::from(p)).sum());
+            line.logprobs = Some(own.to_vec());
+            each(line);
+        }
+    }
+    summary
+}

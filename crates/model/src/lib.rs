@@ -1,0 +1,27 @@
+//! Transformer families, generic over the backend that computes them.
+//!
+//! - [`Config`]: what `config.json` says, checked,
+//! - [`Transformer`], [`Layer`]: the shape of a model: of its weights, its gradient and its optimizer's moments alike,
+//! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
+//! - [`Batch`]: packed sequences, a group's prompt stored once,
+//! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
+//! - [`checkpoint`]: Hugging Face directories; [`gguf`]: import of llama.cpp's files.
+#![forbid(unsafe_code)]
+
+mod activations;
+mod batch;
+pub mod checkpoint;
+mod config;
+pub mod gguf;
+mod layer;
+mod model;
+mod rope;
+pub mod safetensors_file;
+mod transformer;
+
+pub use activations::{Activations, Head, KvCache};
+pub use batch::{Batch, Scored};
+pub use config::{Config, ConfigError};
+pub use model::{Gradient, Model, Param};
+pub use rope::RopeScaling;
+pub use transformer::{Layer, TensorInfo, Transformer};

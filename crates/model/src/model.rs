@@ -1,0 +1,269 @@
+//! A model on a backend: its weights, the forward pass that sampling and training share, and the backward pass.
+
+use koan_backend::Backend;
+
+use crate::{
+    Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer,
+    activations::LayerGradients,
+    layer::Pass,
+    rope,
+};
+
+/// A weight tensor; of a matrix, also the copy that products read.
+pub struct Param<B: Backend> {
+    /// The numbers, row-major.
+    pub value: B::Buf,
+    packed: Option<B::Packed>,
+    info: TensorInfo,
+}
+
+impl<B: Backend> Param<B> {
+    fn new(b: &B, info: TensorInfo, values: &[f32], product: bool) -> Self {
+        let value = b.upload(values);
+        let packed = match info.shape[..] {
+            [out, inp] if product => Some(b.pack(&value, out, inp)),
+            _ => None,
+        };
+        Self { value, packed, info }
+    }
+
+    /// Name and shape.
+    pub fn info(&self) -> &TensorInfo {
+        &self.info
+    }
+
+    /// `[out_features, in_features]`.
+    pub(crate) fn matrix(&self) -> [usize; 2] {
+        [self.info.shape[0], self.info.shape[1]]
+    }
+
+    pub(crate) fn packed(&self) -> &B::Packed {
+        self.packed.as_ref().expect("products read packed matrices only")
+    }
+
+    /// Brings the packed copy up to date after the numbers changed.
+    pub fn repack(&mut self, b: &B) {
+        if let Some(packed) = &mut self.packed {
+            b.repack(packed, &self.value);
+        }
+    }
+}
+
+/// A model's weights on a backend.
+pub struct Model<B: Backend> {
+    config: Config,
+    /// The weights. Whoever changes them calls [`Param::repack`].
+    pub weights: Transformer<Param<B>>,
+    cos: B::Buf,
+    sin: B::Buf,
+    positions: usize,
+}
+
+/// The gradient of a model's weights, and the memory its backward pass works in.
+pub struct Gradient<B: Backend> {
+    /// The gradient, a buffer a tensor.
+    pub weights: Transformer<B::Buf>,
+    dx: B::Buf,
+    d_normed: B::Buf,
+    layer: LayerGradients<B>,
+}
+
+impl<B: Backend> Gradient<B> {
+    /// A zero gradient, for passes of up to `rows` tokens.
+    pub fn new(b: &B, config: &Config, rows: usize) -> Self {
+        Self {
+            weights: Transformer::build(config, |info| b.zeros(info.len())),
+            dx: b.zeros(rows * config.hidden_size),
+            d_normed: b.zeros(rows * config.hidden_size),
+            layer: LayerGradients::new(b, config, rows),
+        }
+    }
+
+    /// Sets the gradient to zero.
+    pub fn clear(&mut self, b: &B) {
+        self.weights.tensors_mut().for_each(|g| b.clear(g));
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// Puts weights on `b`: `read` gives the numbers of each tensor. Sequences may have up to `positions` tokens.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn new<E>(
+        b: &B,
+        config: Config,
+        positions: usize,
+        mut read: impl FnMut(&TensorInfo) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let weights = Transformer::try_build(&config, |info| {
+            let values = read(&info)?;
+            assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
+            let product = config.tie_word_embeddings || info.name != "model.embed_tokens.weight";
+            Ok(Param::new(b, info, &values, product))
+        })?;
+        let (cos, sin) = rope::tables(&config, positions);
+        Ok(Self { weights, cos: b.upload(&cos), sin: b.upload(&sin), positions, config })
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The longest sequence, in tokens, that the model's position tables reach.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// The matrix of the output head.
+    fn head(&self) -> &Param<B> {
+        self.weights.lm_head.as_ref().unwrap_or(&self.weights.embed_tokens)
+    }
+
+    fn pass<'a>(&'a self, b: &'a B, batch: &'a Batch) -> Pass<'a, B> {
+        Pass { b, config: &self.config, cos: &self.cos, sin: &self.sin, batch }
+    }
+
+    /// Runs the batch through the layers and the last norm. With a cache, new keys and values go to it and are read from
+    /// it; without, they lie in the batch.
+    ///
+    /// # Panics
+    /// If the batch exceeds the planned rows or positions, or names a token outside of the vocabulary.
+    pub fn forward(
+        &self,
+        b: &B,
+        batch: &Batch,
+        a: &mut Activations<B>,
+        mut cache: Option<&mut KvCache<B>>,
+    ) {
+        let n = batch.len();
+        assert!(n <= a.rows, "a batch of {n} rows in activations planned for {}", a.rows);
+        assert!(
+            batch.positions.iter().all(|&p| (p as usize) < self.positions),
+            "a position beyond {} tokens",
+            self.positions
+        );
+        assert_eq!(batch.cache_rows.len(), if cache.is_some() { n } else { 0 }, "a cache row for each row");
+        let pass = self.pass(b, batch);
+        b.embedding_forward(
+            &mut a.stream,
+            &batch.ids,
+            &self.weights.embed_tokens.value,
+            self.config.hidden_size,
+        );
+        let planned = a.layers.len();
+        for (i, layer) in self.weights.layers.iter().enumerate() {
+            let cache = cache.as_mut().map(|cache| &mut cache.layers[i]);
+            layer.forward(&pass, &mut a.stream, &mut a.layers[i % planned], cache);
+        }
+        let (w, eps) = (&self.weights.norm.value, self.config.rms_norm_eps);
+        b.rms_norm_forward(&mut a.normed, &mut a.rstd, &a.stream, w, eps, n);
+    }
+
+    /// After [`Model::forward`]: log-probability and entropy of each scored token, at `temperature`.
+    ///
+    /// # Panics
+    /// If more tokens are scored than `head` was planned for.
+    pub fn log_probs(
+        &self,
+        b: &B,
+        a: &Activations<B>,
+        scored: &Scored,
+        temperature: f32,
+        head: &mut Head<B>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let n = scored.rows.len();
+        assert!(n <= head.rows, "{n} scored tokens in a head planned for {}", head.rows);
+        b.gather_rows(&mut head.x, &a.normed, &scored.rows, self.config.hidden_size);
+        b.log_prob_forward(
+            &mut head.log_probs,
+            &mut head.entropy,
+            &mut head.log_sum_exp,
+            &head.x,
+            self.head().packed(),
+            &scored.targets,
+            temperature,
+        );
+        let first = |buf: &B::Buf| {
+            let mut values = b.download(buf);
+            values.truncate(n);
+            values
+        };
+        (first(&head.log_probs), first(&head.entropy))
+    }
+
+    /// After [`Model::forward`]: draws the token that follows each of `rows`, and its log-probability under the distribution
+    /// it was drawn from.
+    pub fn sample(
+        &self,
+        b: &B,
+        a: &Activations<B>,
+        rows: &[u32],
+        uniforms: &[f64],
+        temperature: f32,
+        head: &mut Head<B>,
+    ) -> (Vec<u32>, Vec<f32>) {
+        let n = rows.len();
+        assert!(n <= head.rows && n == uniforms.len(), "{n} rows in a head planned for {}", head.rows);
+        b.gather_rows(&mut head.x, &a.normed, rows, self.config.hidden_size);
+        let mut tokens = vec![0; n];
+        b.sample(&mut tokens, &mut head.log_probs, &head.x, self.head().packed(), uniforms, temperature);
+        let mut log_probs = b.download(&head.log_probs);
+        log_probs.truncate(n);
+        (tokens, log_probs)
+    }
+
+    /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose
+    /// derivative by each scored log-probability is `d_log_probs`.
+    ///
+    /// # Panics
+    /// If the activations were not planned for training, or `d_log_probs` is not one a scored token.
+    pub fn backward(
+        &self,
+        b: &B,
+        batch: &Batch,
+        a: &Activations<B>,
+        scored: &Scored,
+        d_log_probs: &[f32],
+        temperature: f32,
+        head: &mut Head<B>,
+        grad: &mut Gradient<B>,
+    ) {
+        assert_eq!(a.layers.len(), self.weights.layers.len(), "activations planned for training");
+        assert_eq!(d_log_probs.len(), scored.rows.len(), "a derivative for each scored token");
+        let (n, hidden) = (batch.len(), self.config.hidden_size);
+        let w = self.head();
+        let dw = grad.weights.lm_head.as_mut().unwrap_or(&mut grad.weights.embed_tokens);
+        b.log_prob_backward(
+            &mut head.dx,
+            dw,
+            &b.upload(d_log_probs),
+            &head.x,
+            &w.value,
+            w.packed(),
+            &scored.targets,
+            &head.log_sum_exp,
+            temperature,
+        );
+        b.clear(&mut grad.d_normed);
+        b.scatter_rows(&mut grad.d_normed, &head.dx, &scored.rows, hidden);
+        b.clear(&mut grad.dx);
+        let norm = &self.weights.norm.value;
+        b.rms_norm_backward(
+            &mut grad.dx,
+            &mut grad.weights.norm,
+            &grad.d_normed,
+            &a.stream,
+            norm,
+            &a.rstd,
+            n,
+        );
+        let pass = self.pass(b, batch);
+        let layers = self.weights.layers.iter().zip(&a.layers).zip(&mut grad.weights.layers);
+        for ((layer, a), grad_layer) in layers.rev() {
+            layer.backward(&pass, &mut grad.dx, a, &mut grad.layer, grad_layer);
+        }
+        b.embedding_backward(&mut grad.weights.embed_tokens, &batch.ids, &grad.dx, hidden);
+    }
+}

@@ -1,0 +1,79 @@
+//! What can go wrong outside model text. Model text itself never makes an error, only a verdict.
+
+use std::io;
+
+/// Why a verifier could not be found, or a file of completions not be judged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewardError {
+    /// A name that no verifier has.
+    #[error("there is no verifier `{name}`; use one of: {}", known.join(", "))]
+    UnknownVerifier {
+        /// The name asked for.
+        name: String,
+        /// The names there are, the nearest first.
+        known: Vec<&'static str>,
+    },
+    /// The input could not be read.
+    #[error("cannot read {file}")]
+    Read {
+        /// The input's name.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The output could not be written.
+    #[error("cannot write the verdicts of {file}")]
+    Write {
+        /// The input's name.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A line of the input is not a completion to judge.
+    #[error("{file}:{line}: {reason}")]
+    Line {
+        /// The input's name.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: LineError,
+    },
+}
+
+/// What is wrong with a line of completions.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineError {
+    /// Longer than [`MAX_LINE_BYTES`](crate::replay::MAX_LINE_BYTES).
+    #[error("longer than {} bytes; split the file or shorten the completion", crate::replay::MAX_LINE_BYTES)]
+    TooLong,
+    /// Not a JSON object.
+    #[error("not a JSON object ({message}, column {column}); write one object a line")]
+    Json {
+        /// The parser's words.
+        message: String,
+        /// The column, from 1.
+        column: usize,
+    },
+    /// A field is absent.
+    #[error("has no `{field}`; every line needs `answer` and `completion`")]
+    Missing {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// A field is of the wrong type.
+    #[error("`{field}` is {found}; write {expected}")]
+    Type {
+        /// The field's name.
+        field: &'static str,
+        /// The value, shortened.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// `reward` names no verifier.
+    #[error("`reward`: {0}")]
+    Verifier(Box<RewardError>),
+}

@@ -1,0 +1,90 @@
+//! What can go wrong with text.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why text could not be turned into tokens, or back, or into a prompt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// A file of the tokenizer cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is larger than any real tokenizer's.
+    #[error("`{}` is larger than {limit} bytes, the most that is accepted", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// A text file is not UTF-8.
+    #[error("`{}` is not UTF-8", path.display())]
+    Utf8 {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: std::string::FromUtf8Error,
+    },
+    /// A file is not the JSON that it should be.
+    #[error("`{}` is not valid", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// `tokenizer.json` is not a tokenizer.
+    #[error("`{}` is not a tokenizer that can be read", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// `tokenizer_config.json` gives a role to a token that `tokenizer.json` lacks.
+    #[error("`{}` has {role} `{token}`, which is not in tokenizer.json; correct one of the two", path.display())]
+    UnknownToken {
+        /// `tokenizer_config.json`.
+        path: PathBuf,
+        /// The key, such as `eos_token`.
+        role: &'static str,
+        /// The token.
+        token: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("cannot encode a text of {n_bytes} bytes")]
+    Encode {
+        /// The length of the text.
+        n_bytes: usize,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// The tokenizer failed on token ids.
+    #[error("cannot decode {n_tokens} tokens")]
+    Decode {
+        /// The number of tokens.
+        n_tokens: usize,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// The chat template is not valid Jinja.
+    #[error("the chat template is invalid")]
+    Template {
+        /// Where and why.
+        source: minijinja::Error,
+    },
+    /// The chat template refused the messages, or failed on them.
+    #[error("the chat template failed on {n_messages} messages")]
+    Render {
+        /// The number of messages.
+        n_messages: usize,
+        /// Where and why.
+        source: minijinja::Error,
+    },
+}

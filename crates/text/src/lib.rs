@@ -1,0 +1,14 @@
+//! Text in and out of a model: Hugging Face tokenizers and chat templates.
+//!
+//! Knows model directories (`tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`) and nothing of
+//! models. The files may come from anywhere, so they are bounded in size and a template in the steps it may
+//! take.
+#![forbid(unsafe_code)]
+
+mod chat_template;
+mod error;
+mod tokenizer;
+
+pub use chat_template::{ChatTemplate, Message};
+pub use error::TextError;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,122 @@
+use std::fs;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+use super::*;
+use crate::Message;
+
+/// A byte-level BPE: 256 bytes, three merges, two special tokens, and a beginning-of-sequence token before
+/// every text.
+fn tokenizer_json() -> Value {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let words = ["th", "the", "Ġthe"].map(str::to_owned);
+    let tokens = alphabet.into_iter().map(String::from).chain(words);
+    let vocab: BTreeMap<String, usize> = tokens.zip(0..).collect();
+    let special = |id: usize, content: &str| {
+        json!({"id": id, "content": content, "special": true,
+               "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    json!({
+        "version": "1.0",
+        "truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        "added_tokens": [special(259, "<s>"), special(300, "</s>")],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [259], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "vocab": vocab, "merges": ["t h", "th e", "Ġ the"]},
+    })
+}
+
+fn directory(files: &[(&str, &[u8])]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (name, content) in files {
+        fs::write(dir.path().join(name), content).expect("a file in it");
+    }
+    dir
+}
+
+fn load(config: &Value) -> Result<Tokenizer, TextError> {
+    let files = [("tokenizer.json", tokenizer_json()), ("tokenizer_config.json", config.clone())];
+    let files = files.map(|(name, json)| (name, json.to_string()));
+    let dir = directory(&files.each_ref().map(|(name, text)| (*name, text.as_bytes())));
+    Tokenizer::load(dir.path())
+}
+
+fn tiny() -> Tokenizer {
+    load(&json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}}))
+        .expect("a tokenizer")
+}
+
+#[test]
+fn special_tokens_are_known_and_recognised() {
+    let tokenizer = tiny();
+    let (bos, eos, the) = (259, 260, tokenizer.token_id("Ġthe").expect("a token"));
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (Some(bos), Some(eos), None));
+    assert_eq!(tokenizer.vocab_size(), 261);
+    assert_eq!(tokenizer.encode("</s> the</s>", false).expect("ids"), [eos, the, eos]);
+    assert_eq!(tokenizer.encode(" the the the", true).expect("ids"), [bos, the, the, the]);
+    assert!(tokenizer.encode("", false).expect("ids").is_empty());
+    assert_eq!(tokenizer.decode(&[bos, the, eos], false).expect("text"), "<s> the</s>");
+    assert_eq!(tokenizer.decode(&[bos, the, 7_000, eos], true).expect("text"), " the");
+}
+
+#[test]
+fn a_template_comes_from_the_config_or_a_file_of_its_own() {
+    let said = |tokenizer: Tokenizer| {
+        let template = tokenizer.chat_template().expect("a chat template");
+        template.render(&[Message::new("user", "x")], false).expect("a prompt")
+    };
+    let named = json!([{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]);
+    assert_eq!(
+        said(load(&json!({"chat_template": "{{ bos_token }}", "bos_token": "<s>"})).expect("loads")),
+        "<s>"
+    );
+    assert_eq!(said(load(&json!({"chat_template": named})).expect("loads")), "d");
+    assert!(load(&json!({})).expect("loads").chat_template().is_none());
+    let dir = directory(&[
+        ("tokenizer.json", tokenizer_json().to_string().as_bytes()),
+        ("tokenizer_config.json", br#"{"chat_template": "config"}"#),
+        ("chat_template.jinja", b"file"),
+    ]);
+    assert_eq!(said(Tokenizer::load(dir.path()).expect("loads")), "file");
+}
+
+#[test]
+fn broken_directories_say_what_is_wrong() {
+    let empty = directory(&[]);
+    assert!(matches!(Tokenizer::load(empty.path()), Err(TextError::Read { .. })));
+    let error = load(&json!({"eos_token": "<end>"})).expect_err("a token that is not there");
+    assert!(error.to_string().contains("eos_token `<end>`"), "{error}");
+    assert!(matches!(load(&json!({"bos_token": 7})), Err(TextError::Json { .. })));
+    assert!(matches!(load(&json!({"chat_template": "{% if"})), Err(TextError::Template { .. })));
+    let valid = tokenizer_json().to_string();
+    for end in (0..valid.len()).step_by(97) {
+        let dir = directory(&[("tokenizer.json", &valid.as_bytes()[..end])]);
+        assert!(matches!(Tokenizer::load(dir.path()), Err(TextError::Json { .. })), "cut at {end}");
+    }
+    for (key, value) in [("model", json!({"type": "BPE"})), ("normalizer", json!({"type": "Precompiled"}))] {
+        let mut wrong = tokenizer_json();
+        wrong[key] = value;
+        let dir = directory(&[("tokenizer.json", wrong.to_string().as_bytes())]);
+        assert!(matches!(Tokenizer::load(dir.path()), Err(TextError::Tokenizer { .. })), "{key}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn decoding_undoes_encoding(text in any::<String>()) {
+        let tokenizer = tiny();
+        let ids = tokenizer.encode(&text, false).expect("ids");
+        prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        prop_assert_eq!(tokenizer.decode(&ids, false).expect("text"), text);
+    }
+}

@@ -1,0 +1,362 @@
+//! The TOML file of `koan rl`. Tens of options; an unknown one is refused with the nearest known name.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::{TrainError, grpo::Loss};
+
+/// A run of reinforcement learning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RlConfig {
+    /// Where everything the run makes goes.
+    pub run_dir: PathBuf,
+    /// The model to start from, a Hugging Face directory.
+    pub model: PathBuf,
+    /// The problems, JSON Lines.
+    pub data: PathBuf,
+    /// Keys every random number of the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Steps to run; a step draws, rewards and learns once.
+    pub steps: u64,
+    /// Steps between checkpoints.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: u64,
+    /// How many of the newest checkpoints are kept.
+    #[serde(default = "default_checkpoints_kept")]
+    pub checkpoints_kept: usize,
+    /// How completions are drawn.
+    #[serde(default)]
+    pub rollout: RolloutConfig,
+    /// What is learned from them.
+    #[serde(default)]
+    pub algorithm: AlgorithmConfig,
+    /// How the weights are moved.
+    #[serde(default)]
+    pub optim: OptimConfig,
+    /// What completions are rewarded for: a weighted sum.
+    #[serde(default = "default_reward")]
+    pub reward: Vec<RewardConfig>,
+    /// Held-out problems, measured as the run goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<EvalConfig>,
+}
+
+fn default_checkpoint_every() -> u64 {
+    100
+}
+fn default_checkpoints_kept() -> usize {
+    2
+}
+fn default_reward() -> Vec<RewardConfig> {
+    vec![RewardConfig { kind: "number".into(), weight: 1.0 }]
+}
+
+/// `[rollout]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Problems a step.
+    pub problems: usize,
+    /// Completions a problem.
+    pub group_size: usize,
+    /// Sequences drawn at once; 0: all of a step.
+    pub sequences: usize,
+    /// Logits are divided by it.
+    pub temperature: f32,
+    /// Completions are cut at this many tokens.
+    pub max_new_tokens: usize,
+    /// Longest prompt, tokens; a longer one is an error before the first step.
+    pub max_prompt_tokens: usize,
+    /// A system message put before every problem; none: the chat template's own, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Feed prompts as they stand, without the chat template.
+    pub raw: bool,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            problems: 8,
+            group_size: 8,
+            sequences: 0,
+            temperature: 1.0,
+            max_new_tokens: 256,
+            max_prompt_tokens: 512,
+            system: None,
+            raw: false,
+        }
+    }
+}
+
+/// A paper's algorithm, with its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// DeepSeekMath (arXiv:2402.03300): clip 0.2, β 0.04.
+    #[default]
+    Grpo,
+}
+
+/// `[algorithm]`: a preset, whose pieces can be set one by one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlgorithmConfig {
+    /// Which paper's.
+    pub preset: Preset,
+    /// ε of the ratio's clip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f32>,
+    /// β, the weight of the divergence from the starting model; 0 needs no reference model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f32>,
+    /// Updates a step: its problems are split into as many, one update each. 0 means 1.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mini_batches: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+impl AlgorithmConfig {
+    /// The loss in force.
+    pub fn loss(&self) -> Loss {
+        let Preset::Grpo = self.preset;
+        Loss { clip: self.clip.unwrap_or(0.2), kl: self.kl.unwrap_or(0.04) }
+    }
+}
+
+/// How the learning rate goes after its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls to zero in a straight line.
+    Linear,
+    /// It falls to zero along half a cosine.
+    Cosine,
+}
+
+/// `[optim]`: AdamW.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimConfig {
+    /// Learning rate.
+    pub lr: f32,
+    /// Updates over which it rises from zero.
+    pub warmup_steps: u64,
+    /// How it goes then.
+    pub schedule: Schedule,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled decay of matrices.
+    pub weight_decay: f32,
+    /// Largest norm of the gradient.
+    pub grad_clip: f64,
+    /// Tokens of one forward and backward pass: more is faster and takes more memory; the result is the same.
+    pub micro_batch_tokens: usize,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1e-6,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            grad_clip: 1.0,
+            micro_batch_tokens: 2048,
+        }
+    }
+}
+
+/// `[[reward]]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardConfig {
+    /// The verifier.
+    pub kind: String,
+    /// Its weight in the sum.
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// `[eval]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Held-out problems, JSON Lines.
+    pub data: PathBuf,
+    /// Steps between measurements; the first is made before the first step, the last after the last.
+    pub every: u64,
+    /// Completions a problem.
+    #[serde(default = "one_sample")]
+    pub samples: usize,
+    /// Temperature they are drawn at.
+    #[serde(default = "one")]
+    pub temperature: f32,
+}
+
+fn one_sample() -> usize {
+    1
+}
+
+impl RlConfig {
+    /// Reads a config file, then applies `--set key=value` overrides in their order.
+    ///
+    /// # Errors
+    /// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TrainError::ReadConfig { path: path.into(), source })?;
+        let wrong = |message: String| TrainError::Config { path: path.into(), message };
+        if overrides.is_empty() {
+            let config: Self = toml::from_str(&text).map_err(|e| wrong(with_nearest_name(&e.to_string())))?;
+            return config.check();
+        }
+        let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        for set in overrides {
+            override_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
+        }
+        let config: Self = table.try_into().map_err(|e| wrong(with_nearest_name(&e.to_string())))?;
+        config.check()
+    }
+
+    /// The config as TOML, every option with its value.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a config of plain values is TOML")
+    }
+
+    /// Sequences drawn at once.
+    pub fn sequences(&self) -> usize {
+        let all = self.rollout.problems * self.rollout.group_size;
+        if self.rollout.sequences == 0 { all } else { self.rollout.sequences.min(all) }
+    }
+
+    fn check(self) -> Result<Self, TrainError> {
+        let (r, o, a) = (&self.rollout, &self.optim, &self.algorithm);
+        let check = |ok: bool, key, value: &dyn ToString, expected| match ok {
+            true => Ok(()),
+            false => Err(TrainError::Value { key, value: value.to_string(), expected }),
+        };
+        let size = |n: usize| (1..=1 << 20).contains(&n);
+        check(self.steps > 0, "steps", &self.steps, "at least 1")?;
+        check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
+        check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
+        check(size(r.problems), "rollout.problems", &r.problems, "1 to 1048576")?;
+        check((2..=1 << 16).contains(&r.group_size), "rollout.group_size", &r.group_size, "2 to 65536: an advantage compares completions of one problem")?;
+        check(size(r.max_new_tokens), "rollout.max_new_tokens", &r.max_new_tokens, "1 to 1048576")?;
+        check(size(r.max_prompt_tokens), "rollout.max_prompt_tokens", &r.max_prompt_tokens, "1 to 1048576")?;
+        check(r.temperature > 0.0 && r.temperature.is_finite(), "rollout.temperature", &r.temperature, "above 0: a policy that is learned must be sampled")?;
+        let loss = a.loss();
+        check(loss.clip > 0.0 && loss.clip.is_finite(), "algorithm.clip", &loss.clip, "above 0")?;
+        check(loss.kl >= 0.0 && loss.kl.is_finite(), "algorithm.kl", &loss.kl, "0 or more")?;
+        check(a.mini_batches <= r.problems, "algorithm.mini_batches", &a.mini_batches, "at most rollout.problems")?;
+        check(o.lr >= 0.0 && o.lr.is_finite(), "optim.lr", &o.lr, "0 or more")?;
+        check((0.0..1.0).contains(&o.beta1), "optim.beta1", &o.beta1, "0 to below 1")?;
+        check((0.0..1.0).contains(&o.beta2), "optim.beta2", &o.beta2, "0 to below 1")?;
+        check(o.eps > 0.0, "optim.eps", &o.eps, "above 0")?;
+        check(o.weight_decay >= 0.0, "optim.weight_decay", &o.weight_decay, "0 or more")?;
+        check(o.grad_clip > 0.0, "optim.grad_clip", &o.grad_clip, "above 0")?;
+        check(size(o.micro_batch_tokens), "optim.micro_batch_tokens", &o.micro_batch_tokens, "1 to 1048576")?;
+        check(!self.reward.is_empty(), "reward", &"empty", "at least one [[reward]]")?;
+        if let Some(e) = &self.eval {
+            check(e.every > 0, "eval.every", &e.every, "at least 1")?;
+            check(size(e.samples), "eval.samples", &e.samples, "1 to 1048576")?;
+            check(e.temperature >= 0.0, "eval.temperature", &e.temperature, "0 or more")?;
+        }
+        Ok(self)
+    }
+}
+
+/// Sets `a.b=value` in a table; the value is TOML, or a bare string.
+fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
+    let (key, value) = set.split_once('=').ok_or("expected KEY=VALUE, as in optim.lr=1e-6")?;
+    let value = value.trim();
+    let parsed = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.into()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|k| !k.is_empty()).ok_or("expected KEY=VALUE, as in optim.lr=1e-6")?;
+    let mut at = table;
+    for part in parts {
+        let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        at = next.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;
+    }
+    at.insert(last.into(), value);
+    Ok(())
+}
+
+/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
+fn with_nearest_name(message: &str) -> String {
+    let message = message.trim_end();
+    let names: Vec<&str> = match message.split_once("unknown field") {
+        Some((_, rest)) => rest.split('`').skip(1).step_by(2).collect(),
+        None => return message.into(),
+    };
+    let Some((unknown, known)) = names.split_first() else { return message.into() };
+    let nearest = known.iter().max_by(|a, b| {
+        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
+    });
+    match nearest {
+        Some(nearest) => format!("{message}\ndid you mean `{nearest}`?"),
+        None => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "run_dir = 'r'\nmodel = 'm'\ndata = 'd'\nsteps = 3\n";
+
+    fn load(text: &str, set: &[&str]) -> Result<RlConfig, TrainError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        RlConfig::load(file.path(), &set.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_config_resolves_and_reads_back() {
+        let config = load(MINIMAL, &["optim.lr=2e-5", "rollout.system=Be brief."]).expect("a config");
+        assert_eq!((config.optim.lr, config.rollout.system.as_deref()), (2e-5, Some("Be brief.")));
+        assert_eq!(config.algorithm.loss(), Loss { clip: 0.2, kl: 0.04 });
+        assert_eq!(load(&config.to_toml(), &[]).expect("a config"), config);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest() {
+        let error = load(&format!("{MINIMAL}[optim]\nlearning_rate = 1\nlr = 1"), &[]).expect_err("unknown");
+        assert!(error.to_string().contains("line 6"), "{error}");
+        let error = load(&format!("{MINIMAL}[rollout]\ntemprature = 1"), &[]).expect_err("unknown");
+        assert!(error.to_string().contains("did you mean `temperature`?"), "{error}");
+        let error = load(MINIMAL, &["rollout.max_tokens=3"]).expect_err("unknown");
+        assert!(error.to_string().contains("`max_new_tokens`"), "{error}");
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for set in ["steps=0", "rollout.group_size=1", "rollout.temperature=0", "optim.beta1=1.0", "optim.lr=-1"] {
+            assert!(load(MINIMAL, &[set]).is_err(), "{set}");
+        }
+        assert!(load(MINIMAL, &["rollout=3", "rollout.problems=3"]).is_err());
+        assert!(load(MINIMAL, &["nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything that can stop a run, with the place and the remedy.
+
+use std::path::PathBuf;
+
+/// Why a run could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The config file could not be read.
+    #[error("cannot read `{}`", path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The config does not parse.
+    #[error("in `{}`: {message}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and key.
+        message: String,
+    },
+    /// A value makes no sense.
+    #[error("`{key}` is {value}: {expected}")]
+    Value {
+        /// The key, with its table.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The model could not be loaded or saved.
+    #[error(transparent)]
+    Checkpoint(#[from] koan_model::checkpoint::CheckpointError),
+    /// A tensor file could not be read or written.
+    #[error(transparent)]
+    File(#[from] koan_model::safetensors_file::FileError),
+    /// The tokenizer or its template was refused.
+    #[error(transparent)]
+    Text(#[from] koan_text::TextError),
+    /// The problems were refused.
+    #[error(transparent)]
+    Data(#[from] koan_data::DataError),
+    /// A reward's name is unknown.
+    #[error(transparent)]
+    Reward(#[from] koan_reward::RewardError),
+    /// A held-out measurement could not be made.
+    #[error(transparent)]
+    Eval(#[from] koan_eval::EvalError),
+    /// A problem's prompt is longer than the run allows for.
+    #[error("the prompt of problem `{id}` has {tokens} tokens; rollout.max_prompt_tokens is {max}")]
+    PromptTooLong {
+        /// The problem.
+        id: String,
+        /// Its prompt's tokens.
+        tokens: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A problem's prompt is empty.
+    #[error("the prompt of problem `{id}` has no tokens: a first token has nothing to follow")]
+    PromptEmpty {
+        /// The problem.
+        id: String,
+    },
+    /// The worst step would not fit in memory.
+    #[error("the worst step needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; lower rollout.sequences, optim.micro_batch_tokens or rollout.max_new_tokens")]
+    Memory {
+        /// Planned, GiB.
+        needed_gib: f64,
+        /// Free, GiB.
+        available_gib: f64,
+        /// What takes how much.
+        breakdown: String,
+    },
+    /// The checkpoints would not fit on the disk.
+    #[error("checkpoints need {needed_gib:.1} GiB at `{}`, {available_gib:.1} are free; lower checkpoints_kept or choose another run_dir", path.display())]
+    Disk {
+        /// Needed, GiB.
+        needed_gib: f64,
+        /// Free, GiB.
+        available_gib: f64,
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The run directory holds a run already.
+    #[error("`{}` holds a run already: go on with it (--resume), or choose another run_dir", path.display())]
+    RunExists {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// There is no checkpoint to go on from.
+    #[error("nothing to resume: no checkpoint in `{}`", path.display())]
+    NoCheckpoint {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// A run can't go on with another config.
+    #[error("`{}` was started with another config: {keys} differ; a run goes on as it began", path.display())]
+    ConfigChanged {
+        /// The run directory.
+        path: PathBuf,
+        /// The keys that differ.
+        keys: String,
+    },
+    /// A run can't go on with other inputs.
+    #[error("`{}` was started from other inputs: {what} changed since", path.display())]
+    InputsChanged {
+        /// The run directory.
+        path: PathBuf,
+        /// What changed.
+        what: &'static str,
+    },
+    /// A checkpoint's file is damaged.
+    #[error("`{}` is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A gradient is not finite.
+    #[error("the gradient of `{tensor}` is not finite at update {update}; the checkpoint before it is whole; lower optim.lr")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The update, from 1.
+        update: u64,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, path: path.into(), source }
+    }
+}

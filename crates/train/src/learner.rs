@@ -1,0 +1,236 @@
+//! One update of the policy from completions and their advantages: forward, loss, backward, AdamW.
+
+use koan_backend::Backend;
+use koan_generate::Completion;
+use koan_model::{Activations, Gradient, Head, Model};
+
+use crate::{
+    OptimConfig, TrainError,
+    grpo::Loss,
+    micro_batch::{self, Group},
+    optimizer::Optimizer,
+};
+
+/// The completions of one problem, with what they are learned by.
+#[derive(Clone, Debug)]
+pub struct ScoredGroup<'a> {
+    /// The prompt's tokens.
+    pub prompt: &'a [u32],
+    /// Each completion and its advantage; `None`: not decided, no part of the update.
+    pub completions: Vec<(&'a Completion, Option<f32>)>,
+}
+
+/// The policy, and all that learning works with.
+pub struct Learner<B: Backend> {
+    /// The model that is learned.
+    pub policy: Model<B>,
+    /// Its optimizer.
+    pub optimizer: Optimizer<B>,
+    /// The model that β holds the policy to, with the memory of its passes.
+    reference: Option<(Model<B>, Activations<B>)>,
+    loss: Loss,
+    temperature: f32,
+    activations: Activations<B>,
+    head: Head<B>,
+    gradient: Gradient<B>,
+}
+
+/// What an update found out about the tokens it learned from; sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpdateSums {
+    /// The loss, weighted as in the objective.
+    pub loss: f64,
+    /// k3 estimates of the divergence from the reference.
+    pub kl: f64,
+    /// Entropies of the distributions the tokens were drawn from, nats.
+    pub entropy: f64,
+    /// Tokens whose gradient the clip stopped.
+    pub clipped: usize,
+    /// Tokens learned from.
+    pub tokens: usize,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Largest |sampled − recomputed| log-probability.
+    pub log_prob_gap: f32,
+}
+
+impl<B: Backend> Learner<B> {
+    /// A learner whose passes have up to `rows` tokens. `reference` is needed if β is not 0.
+    pub fn new(
+        b: &B,
+        policy: Model<B>,
+        reference: Option<Model<B>>,
+        optimizer: Optimizer<B>,
+        loss: Loss,
+        temperature: f32,
+        rows: usize,
+    ) -> Self {
+        let config = policy.config();
+        let for_inference = |model| (model, Activations::for_inference(b, config, rows));
+        Self {
+            reference: reference.map(for_inference),
+            activations: Activations::for_training(b, config, rows),
+            head: Head::new(b, config, rows),
+            gradient: Gradient::new(b, config, rows),
+            policy,
+            optimizer,
+            loss,
+            temperature,
+        }
+    }
+
+    /// One update at learning rate `lr`. All decided completions share one denominator, whatever passes they are cut into;
+    /// those of zero advantage are not computed where nothing of theirs would enter the gradient.
+    ///
+    /// # Errors
+    /// If the gradient is not finite; the policy is then unchanged.
+    pub fn update(
+        &mut self,
+        b: &B,
+        groups: &[ScoredGroup],
+        optim: &OptimConfig,
+        lr: f32,
+    ) -> Result<UpdateSums, TrainError> {
+        let mut sums = self.accumulate(b, groups);
+        sums.grad_norm = self.optimizer.update(b, &mut self.policy, &self.gradient, optim, lr)?;
+        Ok(sums)
+    }
+
+    /// Computes the gradient of the loss over `groups`.
+    fn accumulate(&mut self, b: &B, groups: &[ScoredGroup]) -> UpdateSums {
+        let decided: Vec<(&Completion, f32)> = groups
+            .iter()
+            .flat_map(|g| g.completions.iter().filter_map(|&(c, advantage)| Some((c, advantage?))))
+            .collect();
+        let denominator = decided.len().max(1) as f32;
+        let mut number = 0..;
+        let groups: Vec<Group> = groups
+            .iter()
+            .map(|g| {
+                let learned = g.completions.iter().filter_map(|&(c, advantage)| {
+                    let (advantage, number) = (advantage?, number.next()?);
+                    (advantage != 0.0 || self.loss.kl != 0.0).then_some((number, &c.token_ids[..]))
+                });
+                Group { prompt: g.prompt, completions: learned.collect() }
+            })
+            .collect();
+
+        self.gradient.clear(b);
+        let mut sums = UpdateSums::default();
+        for pass in micro_batch::cut(&groups, self.activations.rows()) {
+            let (batch, scored) = (&pass.batch, &pass.scored);
+            let reference = self.reference.as_mut().map(|(reference, activations)| {
+                reference.forward(b, batch, activations, None);
+                reference.log_probs(b, activations, scored, self.temperature, &mut self.head).0
+            });
+            self.policy.forward(b, batch, &mut self.activations, None);
+            let (log_probs, entropies) =
+                self.policy.log_probs(b, &self.activations, scored, self.temperature, &mut self.head);
+            let mut d_log_probs = Vec::with_capacity(log_probs.len());
+            for &number in &pass.completions {
+                let (completion, advantage) = decided[number];
+                let weight = 1.0 / (denominator * completion.token_ids.len() as f32);
+                for &old in &completion.log_probs {
+                    let t = d_log_probs.len();
+                    let token = self.loss.token(log_probs[t], old, reference.as_ref().map(|r| r[t]), advantage);
+                    d_log_probs.push(weight * token.d_log_prob);
+                    sums.loss += f64::from(weight * token.loss);
+                    sums.kl += f64::from(token.kl);
+                    sums.clipped += usize::from(token.clipped);
+                    sums.log_prob_gap = sums.log_prob_gap.max((log_probs[t] - old).abs());
+                }
+            }
+            sums.entropy += entropies.iter().map(|&h| f64::from(h)).sum::<f64>();
+            sums.tokens += log_probs.len();
+            self.policy.backward(
+                b,
+                batch,
+                &self.activations,
+                scored,
+                &d_log_probs,
+                self.temperature,
+                &mut self.head,
+                &mut self.gradient,
+            );
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use koan_backend::Reference;
+    use koan_generate::FinishReason;
+    use koan_model::Config;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config() -> Config {
+        let json = serde_json::json!({
+            "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": true,
+        });
+        Config::from_json(json.as_object().expect("an object").clone(), Path::new("test")).expect("a config")
+    }
+
+    fn model() -> Model<Reference> {
+        let mut number = 0..;
+        let mut value = || (koan_generate::uniform(5, 0, 0, 0, number.next().expect("endless")) - 0.5) as f32;
+        let read = |info: &koan_model::TensorInfo| {
+            let norm = if info.shape.len() == 1 { 1.0 } else { 0.0 };
+            Ok::<_, std::convert::Infallible>((0..info.len()).map(|_| norm + value()).collect())
+        };
+        let Ok(model) = Model::new(&Reference, config(), 32, read);
+        model
+    }
+
+    fn learner(rows: usize, kl: f32) -> Learner<Reference> {
+        let reference = (kl != 0.0).then(model);
+        let optimizer = Optimizer::new(&Reference, &config());
+        Learner::new(&Reference, model(), reference, optimizer, Loss { clip: 0.2, kl }, 0.8, rows)
+    }
+
+    fn gradient(l: &Learner<Reference>) -> Vec<f64> {
+        l.gradient.weights.tensors().flatten().copied().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Promise 4: loss and gradient do not depend on how a batch is cut or packed.
+        #[test]
+        fn the_cut_changes_nothing(
+            lengths in prop::collection::vec((1usize..6, prop::collection::vec(1usize..6, 1..4)), 1..4),
+            rows in 10usize..40, kl in prop::sample::select(vec![0.0f32, 0.05]), seed in 0u64..1000,
+        ) {
+            let mut n = 0..;
+            let mut random = || koan_generate::uniform(seed, 1, 0, 0, n.next().expect("endless"));
+            let texts: Vec<(Vec<u32>, Vec<(Completion, Option<f32>)>)> = lengths.iter().map(|(prompt, completions)| {
+                let mut tokens = |n: usize| (0..n).map(|_| (random() * 11.0) as u32).collect::<Vec<_>>();
+                let prompt = tokens(*prompt);
+                let completions: Vec<_> = completions.iter().map(|&n| tokens(n)).collect();
+                let completions = completions.into_iter().map(|token_ids| {
+                    let log_probs = token_ids.iter().map(|_| -2.4 + 0.3 * random() as f32).collect();
+                    let advantage = (random() < 0.8).then(|| (random() - 0.5) as f32);
+                    (Completion { token_ids, log_probs, finish_reason: FinishReason::Stop }, advantage)
+                }).collect();
+                (prompt, completions)
+            }).collect();
+            let groups: Vec<ScoredGroup> = texts.iter().map(|(prompt, completions)| ScoredGroup {
+                prompt,
+                completions: completions.iter().map(|(c, advantage)| (c, *advantage)).collect(),
+            }).collect();
+            let (mut whole, mut cut) = (learner(200, kl), learner(rows, kl));
+            let a = whole.accumulate(&Reference, &groups);
+            let b = cut.accumulate(&Reference, &groups);
+            prop_assert_eq!(a.tokens, b.tokens);
+            prop_assert!((a.loss - b.loss).abs() < 1e-6);
+            for (x, y) in gradient(&whole).into_iter().zip(gradient(&cut)) {
+                prop_assert!((x - y).abs() <= 1e-9 * (1.0 + x.abs()), "{x} {y}");
+            }
+        }
+    }
+}

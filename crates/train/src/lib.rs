@@ -1,0 +1,28 @@
+//! Training: a stage reads a model directory and data, and writes a run directory.
+//!
+//! - [`rl`]: reinforcement learning from verified answers, one straight loop,
+//! - [`RlConfig`]: what its TOML file says, every key checked,
+//! - [`grpo`]: advantages and the loss, beside the papers' formulas,
+//! - [`micro_batch`]: how the completions of an update are cut into packed passes,
+//! - [`learner`]: one update of the policy,
+//! - [`optimizer`]: AdamW, schedules, clipping,
+//! - [`plan`]: memory and disk of the worst step, before the first,
+//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage,
+//! - [`bench`]: the speed of a step.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+mod config;
+mod error;
+pub mod grpo;
+pub mod learner;
+pub mod micro_batch;
+pub mod optimizer;
+pub mod plan;
+pub mod rl;
+pub mod run_dir;
+
+pub use config::{
+    AlgorithmConfig, EvalConfig, OptimConfig, Preset, RewardConfig, RlConfig, RolloutConfig, Schedule,
+};
+pub use error::TrainError;

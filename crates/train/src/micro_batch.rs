@@ -1,0 +1,91 @@
+//! How the completions of an update are cut into packed passes.
+//!
+//! Loss and gradient do not depend on the cut: a token's weight in the loss is fixed before the first pass, and a
+//! log-probability does not depend on its neighbours. A group that is too long for one pass is cut, and each part
+//! computes the prompt once.
+
+use koan_model::{Batch, Scored};
+
+/// The completions of one problem that are learned from.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// The prompt's tokens.
+    pub prompt: &'a [u32],
+    /// Tokens of each completion, with the caller's number for it.
+    pub completions: Vec<(usize, &'a [u32])>,
+}
+
+/// One forward and backward pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MicroBatch {
+    /// The rows.
+    pub batch: Batch,
+    /// Every completion token, completion after completion.
+    pub scored: Scored,
+    /// The caller's numbers of the completions, in the order of `scored`.
+    pub completions: Vec<usize>,
+}
+
+/// Cuts groups into passes of at most `rows` rows, in their order.
+///
+/// # Panics
+/// If one completion with its prompt exceeds `rows`.
+pub fn cut(groups: &[Group], rows: usize) -> Vec<MicroBatch> {
+    let mut passes = vec![MicroBatch::default()];
+    for group in groups {
+        let mut rest = &group.completions[..];
+        while !rest.is_empty() {
+            let pass = passes.last_mut().expect("there is always a pass");
+            let room = rows - pass.batch.len();
+            let fits = (1..=rest.len())
+                .take_while(|&n| {
+                    Batch::group_rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
+                })
+                .count();
+            if fits == 0 {
+                assert!(!pass.batch.is_empty(), "a completion exceeds a pass of {rows} rows");
+                passes.push(MicroBatch::default());
+                continue;
+            }
+            let (now, later) = rest.split_at(fits);
+            pass.batch.push_group(group.prompt, now.iter().map(|(_, c)| *c), &mut pass.scored);
+            pass.completions.extend(now.iter().map(|(number, _)| number));
+            rest = later;
+        }
+    }
+    passes.retain(|pass| !pass.completions.is_empty());
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_token_is_scored_once_in_order(
+            lengths in prop::collection::vec((1usize..6, prop::collection::vec(1usize..7, 0..6)), 0..6),
+            extra in 0usize..30,
+        ) {
+            let token = |i: usize| i as u32;
+            let texts: Vec<(Vec<u32>, Vec<Vec<u32>>)> = lengths.iter().map(|(prompt, completions)| {
+                let text = |n: &usize| (0..*n).map(token).collect::<Vec<_>>();
+                (text(prompt), completions.iter().map(text).collect())
+            }).collect();
+            let mut number = 0..;
+            let groups: Vec<Group> = texts.iter().map(|(prompt, completions)| Group {
+                prompt,
+                completions: number.by_ref().zip(completions.iter().map(Vec::as_slice)).collect(),
+            }).collect();
+            let rows = 5 + 6 + extra;
+            let passes = cut(&groups, rows);
+            let all: Vec<u32> = groups.iter().flat_map(|g| g.completions.iter().flat_map(|(_, c)| *c)).copied().collect();
+            prop_assert!(passes.iter().all(|p| p.batch.len() <= rows && !p.batch.is_empty()));
+            prop_assert_eq!(passes.iter().flat_map(|p| p.scored.targets.clone()).collect::<Vec<_>>(), all);
+            let numbers: Vec<usize> = groups.iter().flat_map(|g| g.completions.iter().map(|(n, _)| *n)).collect();
+            prop_assert_eq!(passes.iter().flat_map(|p| p.completions.clone()).collect::<Vec<_>>(), numbers);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! AdamW with warm-up, a schedule, and clipping by the global norm of the gradient.
+
+use koan_backend::{AdamWStep, Backend};
+use koan_model::{Config, Gradient, Model, Transformer};
+
+use crate::{OptimConfig, Schedule, TrainError};
+
+/// The moments of every parameter, in f32 on the backend.
+pub struct Optimizer<B: Backend> {
+    /// First moments.
+    pub m: Transformer<B::Buf>,
+    /// Second moments.
+    pub v: Transformer<B::Buf>,
+    /// Updates made so far.
+    pub updates: u64,
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// No update made yet: all moments zero.
+    pub fn new(b: &B, config: &Config) -> Self {
+        let zeros = || Transformer::build(config, |info| b.zeros(info.len()));
+        Self { m: zeros(), v: zeros(), updates: 0 }
+    }
+
+    /// Clips the gradient, makes one update of `model` at learning rate `lr`, and repacks its weights. Returns the norm of
+    /// the gradient before clipping. Weight decay applies to matrices, not to norms.
+    ///
+    /// # Errors
+    /// If the gradient is not finite; the model is then unchanged.
+    pub fn update(
+        &mut self,
+        b: &B,
+        model: &mut Model<B>,
+        gradient: &Gradient<B>,
+        optim: &OptimConfig,
+        lr: f32,
+    ) -> Result<f64, TrainError> {
+        let mut squares = 0.0;
+        for (g, p) in gradient.weights.tensors().zip(model.weights.tensors()) {
+            let sum = b.sum_of_squares(g);
+            if !sum.is_finite() {
+                return Err(TrainError::NotFinite { tensor: p.info().name.clone(), update: self.updates + 1 });
+            }
+            squares += sum;
+        }
+        let norm = squares.sqrt();
+        let grad_scale = if norm > optim.grad_clip { (optim.grad_clip / norm) as f32 } else { 1.0 };
+        self.updates += 1;
+        let t = self.updates as f64;
+        let step = AdamWStep {
+            lr,
+            beta1: optim.beta1,
+            beta2: optim.beta2,
+            eps: optim.eps,
+            weight_decay: optim.weight_decay,
+            grad_scale,
+            bias_correction1: (1.0 - f64::from(optim.beta1).powf(t)) as f32,
+            bias_correction2: (1.0 - f64::from(optim.beta2).powf(t)) as f32,
+        };
+        let moments = self.m.tensors_mut().zip(self.v.tensors_mut());
+        for ((p, g), (m, v)) in model.weights.tensors_mut().zip(gradient.weights.tensors()).zip(moments) {
+            let weight_decay = if p.info().shape.len() > 1 { step.weight_decay } else { 0.0 };
+            b.adamw_step(&mut p.value, m, v, g, AdamWStep { weight_decay, ..step });
+            p.repack(b);
+        }
+        Ok(norm)
+    }
+}
+
+impl OptimConfig {
+    /// The learning rate of an update, counted from 0, of `updates` in all: a linear warm-up, then the schedule.
+    pub fn lr_at(&self, update: u64, updates: u64) -> f32 {
+        let (t, warmup) = (update as f64, self.warmup_steps as f64);
+        if t < warmup {
+            return self.lr * ((t + 1.0) / warmup) as f32;
+        }
+        let progress = (t - warmup) / (updates as f64 - warmup).max(1.0);
+        let share = match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => 1.0 - progress,
+            Schedule::Cosine => 0.5 + 0.5 * (std::f64::consts::PI * progress).cos(),
+        };
+        self.lr * share as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_start_and_end_where_they_should() {
+        let optim = |schedule| OptimConfig { lr: 1.0, warmup_steps: 4, schedule, ..OptimConfig::default() };
+        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
+            assert_eq!(optim(schedule).lr_at(0, 20), 0.25);
+            assert_eq!(optim(schedule).lr_at(3, 20), 1.0);
+            assert_eq!(optim(schedule).lr_at(4, 20), 1.0);
+        }
+        assert_eq!(optim(Schedule::Constant).lr_at(19, 20), 1.0);
+        assert_eq!(optim(Schedule::Linear).lr_at(12, 20), 0.5);
+        assert!((optim(Schedule::Cosine).lr_at(12, 20) - 0.5).abs() < 1e-6);
+        assert!(optim(Schedule::Linear).lr_at(19, 20) > 0.0);
+    }
+}

@@ -1,0 +1,394 @@
+//! A run's directory: everything it makes, written so that a kill at any moment loses at most the steps since the last
+//! checkpoint, and a resumed run repeats them exactly.
+//!
+//! ```text
+//! config.toml                  every option with its value
+//! metrics.jsonl                one object a step
+//! rollouts/step-000012.jsonl   what the model wrote, and what it earned
+//! checkpoints/step-000100/     a Hugging Face directory, with optimizer.safetensors and trainer.json
+//! model/                       the final model
+//! lineage.json                 what the run was made from, and what it took
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use koan_backend::Backend;
+use koan_model::{
+    Config, Model, TensorInfo,
+    checkpoint,
+    safetensors_file::{self, Reader, hex},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{RlConfig, TrainError, optimizer::Optimizer};
+
+/// What a checkpoint knows besides weights and moments: all that the next step depends on, and nothing that differs
+/// between two runs of the same config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerState {
+    /// Steps made.
+    pub step: u64,
+    /// Updates of the optimizer.
+    pub updates: u64,
+    /// Completion tokens drawn.
+    pub tokens: u64,
+    /// Keys every random stream, whose counters are step, problem, sample and token; also keys the order of the data, in
+    /// which `step` is the cursor.
+    pub seed: u64,
+    /// SHA-256 of the options that shape the run.
+    pub config_sha256: String,
+    /// SHA-256 of the weights it started from.
+    pub model_sha256: String,
+    /// SHA-256 of the problems.
+    pub data_sha256: String,
+}
+
+/// A run's directory.
+pub struct RunDir {
+    path: PathBuf,
+    metrics: File,
+}
+
+impl RunDir {
+    /// Makes a new run directory.
+    ///
+    /// # Errors
+    /// If it holds a run already, or can't be written.
+    pub fn create(path: &Path, config: &RlConfig) -> Result<Self, TrainError> {
+        if path.join("config.toml").exists() {
+            return Err(TrainError::RunExists { path: path.into() });
+        }
+        for part in ["", "rollouts", "checkpoints"] {
+            let dir = path.join(part);
+            fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
+        }
+        let run = Self { path: path.into(), metrics: open_metrics(path)? };
+        checkpoint::write_synced(&path.join("config.toml"), config.to_toml().as_bytes())?;
+        Ok(run)
+    }
+
+    /// Opens a run directory to go on from its newest checkpoint, if it has one, and forgets the metrics and rollouts of
+    /// later steps, which will be made again. A run that was killed before its first checkpoint starts over.
+    ///
+    /// # Errors
+    /// If there is no run, it was started with another config, or it can't be written.
+    pub fn resume(path: &Path, config: &RlConfig) -> Result<(Self, Option<PathBuf>), TrainError> {
+        let config_path = path.join("config.toml");
+        if !config_path.exists() {
+            return Err(TrainError::NoCheckpoint { path: path.into() });
+        }
+        let started = RlConfig::load(&config_path, &[])?;
+        let differ = changed_keys(&started, config);
+        if !differ.is_empty() {
+            return Err(TrainError::ConfigChanged { path: path.into(), keys: differ.join(", ") });
+        }
+        checkpoint::write_synced(&config_path, config.to_toml().as_bytes())?;
+        let newest = checkpoints(path)?.pop();
+        let step = newest.as_ref().map_or(0, |(step, _)| *step);
+        forget_after(path, step)?;
+        Ok((Self { path: path.into(), metrics: open_metrics(path)? }, newest.map(|(_, dir)| dir)))
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a line to metrics.jsonl.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write_metrics(&mut self, metrics: &impl Serialize) -> Result<(), TrainError> {
+        let mut line = serde_json::to_vec(metrics).expect("metrics are plain numbers");
+        line.push(b'\n');
+        self.metrics.write_all(&line).map_err(TrainError::io("write", &self.path.join("metrics.jsonl")))
+    }
+
+    /// Writes rollouts/step-NNNNNN.jsonl.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write_rollouts<T: Serialize>(
+        &self,
+        step: u64,
+        lines: impl Iterator<Item = T>,
+    ) -> Result<(), TrainError> {
+        let path = self.path.join(format!("rollouts/step-{step:06}.jsonl"));
+        let write = || {
+            let mut out = BufWriter::new(File::create(&path)?);
+            for line in lines {
+                serde_json::to_writer(&mut out, &line)?;
+                out.write_all(b"\n")?;
+            }
+            out.flush()
+        };
+        write().map_err(TrainError::io("write", &path))
+    }
+
+    /// Saves a checkpoint, whole or not at all, then removes all but the newest `kept`. Returns its directory and digest:
+    /// one SHA-256 over weights, optimizer and trainer state.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn save_checkpoint<B: Backend>(
+        &self,
+        b: &B,
+        model: &Model<B>,
+        optimizer: &Optimizer<B>,
+        state: &TrainerState,
+        like: &Path,
+        kept: usize,
+    ) -> Result<(PathBuf, String), TrainError> {
+        self.metrics.sync_all().map_err(TrainError::io("sync", &self.path.join("metrics.jsonl")))?;
+        let dir = self.path.join(format!("checkpoints/step-{:06}", state.step));
+        let mut digest = String::new();
+        checkpoint::write_directory(&dir, |part| {
+            let weights = checkpoint::save_into(b, model, part, like)?;
+            let infos = moment_infos(model.config());
+            let moments: Vec<&B::Buf> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
+            let read = |i: usize| Ok::<_, TrainError>(b.download(moments[i]));
+            let moments = safetensors_file::write(&part.join("optimizer.safetensors"), &infos, read)?;
+            let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
+            checkpoint::write_synced(&part.join("trainer.json"), state.as_bytes())?;
+            digest = hex(&Sha256::digest(format!("{weights}\n{moments}\n{state}")));
+            Ok::<_, TrainError>(())
+        })?;
+        let mut all = checkpoints(&self.path)?;
+        for (_, old) in all.drain(..all.len().saturating_sub(kept)) {
+            fs::remove_dir_all(&old).map_err(TrainError::io("remove", &old))?;
+        }
+        Ok((dir, digest))
+    }
+
+    /// Writes model/ and lineage.json; replaces those of an earlier, shorter run.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn finish<B: Backend>(
+        &self,
+        b: &B,
+        model: &Model<B>,
+        like: &Path,
+        lineage: &Lineage,
+    ) -> Result<PathBuf, TrainError> {
+        let dir = self.path.join("model");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(TrainError::io("remove", &dir))?;
+        }
+        let weights = checkpoint::save(b, model, &dir, like)?;
+        let lineage = Lineage { weights_sha256: weights, ..lineage.clone() };
+        let text = serde_json::to_string_pretty(&lineage).expect("a lineage of plain values") + "\n";
+        checkpoint::write_synced(&self.path.join("lineage.json"), text.as_bytes())?;
+        Ok(dir)
+    }
+
+    /// Seconds that the steps so far took, from their metrics: those of a killed and resumed run too.
+    ///
+    /// # Errors
+    /// If metrics.jsonl can't be read.
+    pub fn seconds(&self) -> Result<f64, TrainError> {
+        #[derive(Deserialize)]
+        struct Seconds {
+            step_s: f64,
+        }
+        let path = self.path.join("metrics.jsonl");
+        let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Seconds>(line).ok());
+        Ok(lines.map(|line| line.step_s).sum())
+    }
+}
+
+/// What a model was made from, and what it took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lineage {
+    /// Which stage made it.
+    pub stage: &'static str,
+    /// The directory of the model it started from.
+    pub base_model: PathBuf,
+    /// SHA-256 of that model's weights.
+    pub base_model_sha256: String,
+    /// The problems it learned from.
+    pub data: PathBuf,
+    /// SHA-256 of their file.
+    pub data_sha256: String,
+    /// SHA-256 of the options that shaped the run.
+    pub config_sha256: String,
+    /// SHA-256 of the final model.safetensors.
+    pub weights_sha256: String,
+    /// Version of this program.
+    pub koan_version: &'static str,
+    /// Steps made.
+    pub steps: u64,
+    /// Completion tokens drawn.
+    pub tokens: u64,
+    /// Seconds that the steps took.
+    pub seconds: f64,
+}
+
+/// Reads a checkpoint's trainer.json.
+///
+/// # Errors
+/// If it can't be read, or is damaged.
+pub fn load_state(dir: &Path) -> Result<TrainerState, TrainError> {
+    let path = dir.join("trainer.json");
+    let text = fs::read(&path).map_err(TrainError::io("read", &path))?;
+    serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: e.to_string() })
+}
+
+/// Reads a checkpoint's moments.
+///
+/// # Errors
+/// If they can't be read, or are of another model.
+pub fn load_optimizer<B: Backend>(
+    b: &B,
+    dir: &Path,
+    config: &Config,
+    updates: u64,
+) -> Result<Optimizer<B>, TrainError> {
+    let mut reader = Reader::open(&dir.join("optimizer.safetensors"))?;
+    let mut infos = moment_infos(config).into_iter();
+    let mut moment = || {
+        koan_model::Transformer::try_build(config, |_| {
+            let info = infos.next().expect("two moments a tensor");
+            Ok::<_, TrainError>(b.upload(&reader.read(&info)?))
+        })
+    };
+    Ok(Optimizer { m: moment()?, v: moment()?, updates })
+}
+
+/// The moments as tensors of a file: all first moments, then all second ones.
+fn moment_infos(config: &Config) -> Vec<TensorInfo> {
+    let named = |moment: &str| {
+        let rename = |info: TensorInfo| TensorInfo { name: format!("{moment}.{}", info.name), ..info };
+        config.tensors().into_iter().map(rename).collect::<Vec<_>>()
+    };
+    [named("m"), named("v")].concat()
+}
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// If it can't be read.
+pub fn hash_file(path: &Path) -> Result<String, TrainError> {
+    let mut hash = Sha256::new();
+    let mut hash_all = || {
+        let mut file = File::open(path)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                n => hash.update(&buffer[..n]),
+            }
+        }
+    };
+    hash_all().map_err(TrainError::io("read", path))?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// SHA-256 of the weights of a model directory: of its one file, or of its shards' hashes in the order of their names.
+///
+/// # Errors
+/// If they can't be read.
+pub fn hash_weights(dir: &Path) -> Result<String, TrainError> {
+    let mut shards: Vec<PathBuf> = fs::read_dir(dir)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
+        .map_err(TrainError::io("read", dir))?;
+    shards.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
+    shards.sort();
+    let hashes = shards.iter().map(|p| hash_file(p)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match &hashes[..] {
+        [one] => one.clone(),
+        many => hex(&Sha256::digest(many.join("\n"))),
+    })
+}
+
+/// SHA-256 of the options that shape a run's course: not of where it lies, how long it goes or when it saves.
+pub fn hash_config(config: &RlConfig) -> String {
+    hex(&Sha256::digest(shaping(config).to_string()))
+}
+
+fn shaping(config: &RlConfig) -> toml::Table {
+    let mut table: toml::Table = config.to_toml().parse().expect("written by `to_toml`");
+    for key in ["run_dir", "checkpoint_every", "checkpoints_kept", "eval", "model", "data"] {
+        table.remove(key);
+    }
+    if config.optim.schedule == crate::Schedule::Constant {
+        table.remove("steps");
+    }
+    for (section, key) in [("rollout", "sequences"), ("rollout", "max_prompt_tokens")] {
+        table.get_mut(section).and_then(toml::Value::as_table_mut).map(|t| t.remove(key));
+    }
+    table
+}
+
+fn changed_keys(a: &RlConfig, b: &RlConfig) -> Vec<String> {
+    fn walk(prefix: &str, a: &toml::Table, b: &toml::Table, out: &mut Vec<String>) {
+        let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for key in keys {
+            match (a.get(key), b.get(key)) {
+                (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
+                    walk(&format!("{prefix}{key}."), a, b, out);
+                }
+                (a, b) if a != b => out.push(format!("{prefix}{key}")),
+                _ => {}
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk("", &shaping(a), &shaping(b), &mut out);
+    out
+}
+
+fn open_metrics(run: &Path) -> Result<File, TrainError> {
+    let path = run.join("metrics.jsonl");
+    OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("open", &path))
+}
+
+/// All whole checkpoints, oldest first.
+fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+    let dir = run.join("checkpoints");
+    let entries = fs::read_dir(&dir).map_err(TrainError::io("read", &dir))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(TrainError::io("read", &dir))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if let Some(step) = name.strip_prefix("step-").and_then(|s| s.parse().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes what was written for steps after `step`.
+fn forget_after(run: &Path, step: u64) -> Result<(), TrainError> {
+    #[derive(Deserialize)]
+    struct Step {
+        step: u64,
+    }
+    let path = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let kept: String = text
+        .lines()
+        .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| line.step <= step))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let part = run.join(".metrics.jsonl.part");
+    checkpoint::write_synced(&part, kept.as_bytes())?;
+    fs::rename(&part, &path).map_err(TrainError::io("rename", &path))?;
+    let dir = run.join("rollouts");
+    for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
+        let path = entry.map_err(TrainError::io("read", &dir))?.path();
+        let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
+        if name.strip_prefix("step-").and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| s > step) {
+            fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
