@@ -48,10 +48,8 @@ impl<T: Plain> AlignedVec<T> {
     }
 
     fn layout(len: usize) -> Layout {
-        match Layout::array::<T>(len).and_then(|l| l.align_to(ALIGNMENT)) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a buffer of {len} numbers exceeds the address space"),
-        }
+        let layout = Layout::array::<T>(len).and_then(|l| l.align_to(ALIGNMENT));
+        layout.unwrap_or_else(|_| panic!("a buffer of {len} numbers exceeds the address space"))
     }
 }
 

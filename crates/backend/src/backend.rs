@@ -250,5 +250,12 @@ pub trait Backend: Sync {
     /// Σ x², over the whole buffer, in a fixed order.
     fn sum_of_squares(&self, x: &Self::Buf) -> f64;
     /// One step of AdamW on `w` and its moments `m`, `v`, from the gradient `g`.
-    fn adamw_step(&self, w: &mut Self::Buf, m: &mut Self::Buf, v: &mut Self::Buf, g: &Self::Buf, step: AdamWStep);
+    fn adamw_step(
+        &self,
+        w: &mut Self::Buf,
+        m: &mut Self::Buf,
+        v: &mut Self::Buf,
+        g: &Self::Buf,
+        step: AdamWStep,
+    );
 }

@@ -87,9 +87,12 @@ impl Job for RlBench {
             all.push(step);
         })?;
         let measured = &all[1..];
-        let [generate_s, train_s, step_s] =
-            [|s: &StepSeconds| s.generate_s, |s: &StepSeconds| s.train_s, |s: &StepSeconds| s.generate_s + s.train_s]
-                .map(|seconds| median(measured.iter().map(seconds).collect()));
+        let [generate_s, train_s, step_s] = [
+            |s: &StepSeconds| s.generate_s,
+            |s: &StepSeconds| s.train_s,
+            |s: &StepSeconds| s.generate_s + s.train_s,
+        ]
+        .map(|seconds| median(measured.iter().map(seconds).collect()));
         let tokens = self.problems * self.group * self.new_tokens;
         if self.json {
             println!(

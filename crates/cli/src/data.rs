@@ -21,18 +21,20 @@ pub(crate) enum Generate {
 ///
 /// Training and test problems are disjoint: an expression is on one side by a hash of itself, whatever the seed.
 #[derive(clap::Args)]
-#[command(after_help = "Levels: 1 d + d; 2 dd + d; 3 dd + dd; 4 a - b, not below 0; 5 a - b, below 0; 6 d * d;
+#[command(
+    after_help = "Levels: 1 d + d; 2 dd + d; 3 dd + dd; 4 a - b, not below 0; 5 a - b, below 0; 6 d * d;
 7 d ± d ± d; 8 dd * d; 9 ddd ± ddd; 10 dd ± dd ± dd; 11 dd * dd; 12 dd ± d * d
 
 Example:
-  koan data generate arithmetic --n 2000 --levels 1-4 --out train.jsonl
-  koan data generate arithmetic --n 200 --levels 1-4 --split test --out held-out.jsonl")]
+  koan data generate arithmetic --n 1600 --out train.jsonl
+  koan data generate arithmetic --n 170 --split test --out held-out.jsonl"
+)]
 pub(crate) struct ArithmeticArgs {
     /// How many problems
     #[arg(long, default_value_t = 1000)]
     n: usize,
     /// Levels, such as 1-3 or 1,4; problems take turns
-    #[arg(long, default_value = "2-5")]
+    #[arg(long, default_value = "2-3")]
     levels: String,
     /// Which side of the split: train, test or all
     #[arg(long, default_value = "train")]

@@ -117,7 +117,9 @@ impl Job for Run {
             bar.finish();
         }
         match summary.model {
-            Some(model) => println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest),
+            Some(model) => {
+                println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest)
+            }
             None => println!(
                 "stopped after step {}; go on with: koan rl {} --resume",
                 summary.step,

@@ -174,7 +174,8 @@ impl Backend for Cpu {
     ) {
         let (features, rows) = (w.len(), task_rows(w.len()));
         let x = first(x, n * features, "x");
-        let outputs = [(first_mut(y, n * features, "y"), rows * features), (first_mut(rstd, n, "rstd"), rows)];
+        let outputs =
+            [(first_mut(y, n * features, "y"), rows * features), (first_mut(rstd, n, "rstd"), rows)];
         self.threads.chunks(outputs, |task, [y, rstd]| {
             let x = &x[task * rows * features..][..y.len()];
             self.kernels.rms_norm_forward(y, rstd, x, w, eps);

@@ -1,7 +1,7 @@
 //! The table of kernels: what an instruction set runs.
 //!
-//! A kernel is written once, generic over [`Simd`](crate::simd::Simd). The list below compiles each for every instruction
-//! set, as a `target_feature` function, and makes a table of them. AMX is AVX-512 but for the products.
+//! A kernel is written once, generic over [`Simd`]. The list below compiles each for every instruction set, as
+//! a `target_feature` function, and makes a table of them. AMX is AVX-512 but for the products.
 
 use koan_backend::{AdamWStep, Store};
 
@@ -30,13 +30,17 @@ macro_rules! kernels {
             $(
                 #[inline]
                 pub(crate) fn $name(&self, $($arg: $type),*) $(-> $out)? {
-                    // SAFETY: `Kernels::of`, the only source of tables, found the instruction set on this machine.
+                    // SAFETY: `Kernels::of`, the only source of tables, found the instruction set on this
+                    // machine.
                     unsafe { (self.$name)($($arg),*) }
                 }
             )*
         }
 
-        kernels! { @table PORTABLE simd::Portable, inline(never); $($name($($arg: $type),*) $(-> $out)? = $kernel;)* }
+        kernels! {
+            @table PORTABLE simd::Portable, inline(never);
+            $($name($($arg: $type),*) $(-> $out)? = $kernel;)*
+        }
         #[cfg(target_arch = "x86_64")]
         kernels! {
             @table AVX2 simd::Avx2, target_feature(enable = "avx2,fma");
@@ -44,11 +48,15 @@ macro_rules! kernels {
         }
         #[cfg(target_arch = "x86_64")]
         kernels! {
-            @table AVX512 simd::Avx512, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+            @table AVX512 simd::Avx512,
+                target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
             $($name($($arg: $type),*) $(-> $out)? = $kernel;)*
         }
     };
-    (@table $table:ident $simd:ty, $compile:meta; $($name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $kernel:path;)*) => {
+    (
+        @table $table:ident $simd:ty, $compile:meta;
+        $($name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $kernel:path;)*
+    ) => {
         const $table: Kernels = Kernels {
             format: Format { panel_columns: 2 * <$simd>::LANES, depth: 1, per_f32: 1 },
             scratch_len: kernel::scratch_len,
@@ -70,15 +78,18 @@ kernels! {
     add(y: &mut [f32], x: &[f32]) = embedding::add;
     rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
     rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
-    rms_norm_backward_weight(dw: &mut [f32], column: usize, features: usize, dy: &[f32], x: &[f32], rstd: &[f32])
-        = rms_norm::backward_weight;
+    rms_norm_backward_weight(
+        dw: &mut [f32], column: usize, features: usize, dy: &[f32], x: &[f32], rstd: &[f32]
+    ) = rms_norm::backward_weight;
     rope(x: &mut [f32], table: rope::Table<'_>, positions: &[u32], dim: usize) = rope::rotate;
     attention_forward(task: attention::Forward<'_>, scratch: &mut [f32]) = attention::forward;
     attention_backward(task: attention::Backward<'_>, scratch: &mut [f32]) = attention::backward;
     swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = swiglu::forward;
-    swiglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) = swiglu::backward;
+    swiglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32])
+        = swiglu::backward;
     log_prob_partial(logits: &mut [f32], inverse_temperature: f32) -> log_prob::Partial = log_prob::partial;
-    log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32) = log_prob::gradient;
+    log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32)
+        = log_prob::gradient;
     exp(x: &mut [f32]) = log_prob::exp;
     sum_of_squares(x: &[f32]) -> f64 = adamw::sum_of_squares;
     adamw_step(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamWStep) = adamw::step;
@@ -87,7 +98,13 @@ kernels! {
 #[cfg(target_arch = "x86_64")]
 const AMX: Kernels = {
     use crate::ops::product::amx;
-    Kernels { format: amx::FORMAT, scratch_len: amx::scratch_len, pack: amx::pack, multiply: amx::multiply, ..AVX512 }
+    Kernels {
+        format: amx::FORMAT,
+        scratch_len: amx::scratch_len,
+        pack: amx::pack,
+        multiply: amx::multiply,
+        ..AVX512
+    }
 };
 
 impl Kernels {

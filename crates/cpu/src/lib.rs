@@ -1,5 +1,5 @@
-//! The CPU backend: [`Cpu`] runs the operations of [`Backend`](koan_backend::Backend) on vectorised kernels, on several
-//! threads.
+//! The CPU backend: [`Cpu`] runs the operations of [`Backend`](koan_backend::Backend) on vectorised kernels,
+//! on several threads.
 //!
 //! - `isa.rs`: instruction sets, and which of them this machine has,
 //! - `simd/`: vectors; what differs between instruction sets, AMX apart, is here,
@@ -25,8 +25,8 @@ use std::{
 
 use koan_backend::AlignedVec;
 
-use self::{kernels::Kernels, parallel::Threads};
 pub use self::{isa::Isa, ops::product::Packed};
+use self::{kernels::Kernels, parallel::Threads};
 
 /// The environment variable that forces an instruction set.
 const ISA_VARIABLE: &str = "KOAN_ISA";
@@ -66,7 +66,8 @@ pub struct Cpu {
     scratch: Mutex<Scratch>,
 }
 
-/// Memory of operations that need more than a thread's own. It grows to what the largest needs, and is then reused.
+/// Memory of operations that need more than a thread's own. It grows to what the largest needs, and is then
+/// reused.
 struct Scratch {
     packed: AlignedVec<f32>,
     packed_rows: AlignedVec<f32>,
@@ -87,8 +88,8 @@ impl Cpu {
         Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })
     }
 
-    /// A CPU with the instruction set that `KOAN_ISA` names, or the best that this machine has, and with `threads` threads,
-    /// or one a core.
+    /// A CPU with the instruction set that `KOAN_ISA` names, or the best that this machine has, and with
+    /// `threads` threads, or one a core.
     ///
     /// # Errors
     /// If `KOAN_ISA` names no instruction set or one that this machine lacks, or threads can't be started.

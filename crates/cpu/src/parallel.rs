@@ -1,6 +1,7 @@
 //! Threads, and memory that several of them write at once.
 //!
-//! Work is cut into tasks by its size alone; which thread takes which task is left to chance, and no result depends on it.
+//! Work is cut into tasks by its size alone; which thread takes which task is left to chance, and no result
+//! depends on it.
 
 use std::{cell::RefCell, marker::PhantomData, ops::Range};
 
@@ -47,8 +48,8 @@ impl Threads {
         }
     }
 
-    /// Cuts each output, given with the length of its chunks, into the same number of chunks; the last may be shorter. Runs
-    /// `task(i, chunks)` for the `i`th chunks of all outputs.
+    /// Cuts each output, given with the length of its chunks, into the same number of chunks; the last may be
+    /// shorter. Runs `task(i, chunks)` for the `i`th chunks of all outputs.
     pub(crate) fn chunks<const N: usize>(
         &self,
         outputs: [(&mut [f32], usize); N],
@@ -69,8 +70,8 @@ impl Threads {
     }
 }
 
-/// Numbers of which several tasks write different parts at the same time. The one place where this crate shares memory that
-/// is being written.
+/// Numbers of which several tasks write different parts at the same time. The one place where this crate
+/// shares memory that is being written.
 #[derive(Clone, Copy)]
 pub(crate) struct Disjoint<'a, T = f32> {
     start: *mut T,
@@ -78,7 +79,8 @@ pub(crate) struct Disjoint<'a, T = f32> {
     owner: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it gives access only through `slice` and `pointer`, whose callers keep threads off each other's parts.
+// SAFETY: it gives access only through `slice` and `pointer`, whose callers keep threads off each other's
+// parts.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}

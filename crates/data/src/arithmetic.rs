@@ -1,4 +1,4 @@
-//! The generator `arithmetic`: questions such as "What is 23 + 45?", in twelve [`LEVELS`].
+//! The generator `arithmetic`: tasks such as "Compute 23 + 45.", in twelve [`LEVELS`].
 //!
 //! | level | expressions | how many |
 //! |---|---|---|
@@ -34,8 +34,8 @@ use std::str::FromStr;
 /// Where a phrasing takes the expression.
 pub const SLOT: &str = "{expression}";
 
-/// The usual phrasing.
-pub const DEFAULT_PHRASING: &str = "What is {expression}?";
+/// The usual phrasing: of those tried on a small instruction-tuned model, the one it answers best in few tokens.
+pub const DEFAULT_PHRASING: &str = "Compute {expression}. Reply with just the number.";
 
 /// The levels, easiest first: level 1 is `LEVELS[0]`.
 pub static LEVELS: [Level; 12] = [
@@ -69,10 +69,10 @@ pub struct Arithmetic {
 }
 
 impl Default for Arithmetic {
-    /// A thousand training problems of levels 2 to 5.
+    /// A thousand training problems of levels 2 and 3.
     fn default() -> Self {
         let phrasing = DEFAULT_PHRASING.to_owned();
-        Self { n: 1000, seed: 0, levels: vec![2, 3, 4, 5], split: Split::Train, phrasing }
+        Self { n: 1000, seed: 0, levels: vec![2, 3], split: Split::Train, phrasing }
     }
 }
 

@@ -39,7 +39,7 @@ fn json_error(error: serde_json::Error) -> LineError {
     LineError::Json { message, column: error.column().max(1) }
 }
 
-/// Writes `values` to `path`, a line each. The file is written beside it, synced and renamed, so that a
+/// Writes `values` to `path`, a line each. The file is written beside its place, synced and renamed, so that a
 /// reader sees the old file or the whole new one; a pipe or device is written directly.
 ///
 /// # Errors
@@ -53,6 +53,7 @@ pub fn write(path: &Path, values: impl IntoIterator<Item = impl Serialize>) -> R
 fn replace(path: &Path, values: impl IntoIterator<Item = impl Serialize>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
     let beside = folder.join(format!(".{}.{}.tmp", name.display(), std::process::id()));
     let written = write_lines(&beside, values).and_then(|file| {
         file.sync_all()?;

@@ -81,10 +81,10 @@ fn prompts(
 ) -> Result<Vec<Prompt>, EvalError> {
     let prompt = |(i, problem): (usize, &Problem)| {
         let ids = style.encode(tokenizer, &problem.messages())?;
-        match (1..=max).contains(&ids.len()) {
-            true => Ok(Prompt { ids, problem: i as u64, samples }),
-            false => Err(EvalError::PromptLength { id: problem.id.clone(), tokens: ids.len(), max }),
+        if !(1..=max).contains(&ids.len()) {
+            return Err(EvalError::PromptLength { id: problem.id.clone(), tokens: ids.len(), max });
         }
+        Ok(Prompt { ids, problem: i as u64, samples })
     };
     problems.iter().enumerate().map(prompt).collect()
 }

@@ -31,7 +31,8 @@ impl Interval {
         let p = shares.iter().sum::<f64>() / n;
         let variance = shares.iter().map(|s| (s - p).powi(2)).sum::<f64>() / (n - 1.0).max(1.0) / n;
         // Between the problems (all samples of one agree) and all samples (none has to do with another).
-        let independent = if variance > 0.0 { (p * (1.0 - p) / variance).clamp(n, n * samples as f64) } else { n };
+        let independent =
+            if variance > 0.0 { (p * (1.0 - p) / variance).clamp(n, n * samples as f64) } else { n };
         let z2 = Z * Z / independent;
         let centre = (p + z2 / 2.0) / (1.0 + z2);
         let half = (p * (1.0 - p) * z2 + z2 * z2 / 4.0).sqrt() / (1.0 + z2);

@@ -104,35 +104,35 @@ pub fn read_score_lines(
     }
     let mut lines = Vec::new();
     for (number, mut line) in read {
-        let wrong = |what: &str| ScoreError::Line { path: path.to_owned(), line: number, what: what.to_owned() };
-        let text = || tokenizer.ok_or_else(|| wrong("has text, but the model has no tokenizer; give token ids"));
+        let wrong =
+            |what: &str| ScoreError::Line { path: path.to_owned(), line: number, what: what.to_owned() };
+        let text =
+            || tokenizer.ok_or_else(|| wrong("has text, but the model has no tokenizer; give token ids"));
         if line.prompt_ids.is_none() {
             let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
             let messages = line.messages.clone().or(prompt);
             let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`"))?;
             line.prompt_ids = Some(style.encode(text()?, &messages)?);
         }
-        let several = match line.other.remove("completions") {
-            Some(drawn) => {
-                let drawn: Vec<Drawn> = serde_json::from_value(drawn)
-                    .map_err(|e| wrong(&format!("`completions` is not what `koan generate` writes: {e}")))?;
-                let each = |(sample, d): (usize, Drawn)| {
-                    let mut one = line.clone();
-                    one.completion_ids = Some(d.token_ids);
-                    one.logprobs = Some(d.logprobs);
-                    one.other.insert("sample".into(), sample.into());
-                    one
-                };
-                drawn.into_iter().enumerate().map(each).collect()
+        let several = if let Some(drawn) = line.other.remove("completions") {
+            let drawn: Vec<Drawn> = serde_json::from_value(drawn)
+                .map_err(|e| wrong(&format!("`completions` is not what `koan generate` writes: {e}")))?;
+            let each = |(sample, d): (usize, Drawn)| {
+                let mut one = line.clone();
+                one.completion_ids = Some(d.token_ids);
+                one.logprobs = Some(d.logprobs);
+                one.other.insert("sample".into(), sample.into());
+                one
+            };
+            drawn.into_iter().enumerate().map(each).collect()
+        } else {
+            if line.completion_ids.is_none() {
+                let completion = line.completion.as_deref();
+                let completion =
+                    completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`"))?;
+                line.completion_ids = Some(text()?.encode(completion, false)?);
             }
-            None => {
-                if line.completion_ids.is_none() {
-                    let completion = line.completion.as_deref();
-                    let completion = completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`"))?;
-                    line.completion_ids = Some(text()?.encode(completion, false)?);
-                }
-                vec![line]
-            }
+            vec![line]
         };
         for line in several {
             let (prompt, completion) = ids(&line);

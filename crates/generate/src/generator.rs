@@ -168,25 +168,30 @@ impl<B: Backend> Generator<B> {
     ) {
         let limits = self.limits;
         assert!(sampling.max_new_tokens <= limits.new_tokens, "more new tokens than planned");
-        assert!(prompts.iter().all(|p| (1..=limits.prompt_tokens).contains(&p.ids.len())), "a prompt's length");
+        assert!(
+            prompts.iter().all(|p| (1..=limits.prompt_tokens).contains(&p.ids.len())),
+            "a prompt's length"
+        );
         if sampling.max_new_tokens == 0 {
             return;
         }
         let prompt_base = limits.sequences * limits.slot_rows();
-        let mut sample_slots: Vec<usize> = (0..limits.sequences).rev().map(|i| i * limits.slot_rows()).collect();
+        let mut sample_slots: Vec<usize> =
+            (0..limits.sequences).rev().map(|i| i * limits.slot_rows()).collect();
         let mut prompt_slots: Vec<usize> =
             (0..limits.sequences).rev().map(|i| prompt_base + i * limits.prompt_tokens).collect();
         let mut queue: VecDeque<usize> = (0..prompts.len()).filter(|&p| prompts[p].samples > 0).collect();
         let mut residents: Vec<Option<Resident>> = (0..limits.sequences).map(|_| None).collect();
         let mut running: Vec<Running> = Vec::new();
         loop {
-            self.admit(&mut queue, prompts, &mut residents, &mut running, &mut sample_slots, &mut prompt_slots);
+            admit(&mut queue, prompts, &mut residents, &mut running, &mut sample_slots, &mut prompt_slots);
             let mut batch = Batch::default();
             prefill(&mut batch, prompts, &mut residents);
             let (rows, uniforms): (Vec<u32>, Vec<f64>) = running
                 .iter()
                 .map(|r| {
-                    let resident = residents[r.resident].as_ref().expect("a running sample's prompt is resident");
+                    let resident =
+                        residents[r.resident].as_ref().expect("a running sample's prompt is resident");
                     let prompt = &prompts[resident.prompt];
                     let row = decode_row(&mut batch, r, resident, &prompt.ids);
                     let token = r.token_ids.len() as u64;
@@ -230,39 +235,38 @@ impl<B: Backend> Generator<B> {
                 .collect();
         }
     }
+}
 
-    /// Gives free slots to waiting samples, prompts in their order; a sample starts once its prompt's keys are there.
-    fn admit(
-        &self,
-        queue: &mut VecDeque<usize>,
-        prompts: &[Prompt],
-        residents: &mut [Option<Resident>],
-        running: &mut Vec<Running>,
-        sample_slots: &mut Vec<usize>,
-        prompt_slots: &mut Vec<usize>,
-    ) {
-        let mut spoken_for: usize = residents.iter().flatten().map(|r| r.waiting).sum();
-        while spoken_for < sample_slots.len()
-            && let Some(free) = residents.iter().position(Option::is_none)
-            && let Some(prompt) = queue.pop_front()
+/// Gives free slots to waiting samples, prompts in their order; a sample starts once its prompt's keys are there.
+fn admit(
+    queue: &mut VecDeque<usize>,
+    prompts: &[Prompt],
+    residents: &mut [Option<Resident>],
+    running: &mut Vec<Running>,
+    sample_slots: &mut Vec<usize>,
+    prompt_slots: &mut Vec<usize>,
+) {
+    let mut spoken_for: usize = residents.iter().flatten().map(|r| r.waiting).sum();
+    while spoken_for < sample_slots.len()
+        && let Some(free) = residents.iter().position(Option::is_none)
+        && let Some(prompt) = queue.pop_front()
+    {
+        let base = prompt_slots.pop().expect("as many prompt slots as residents");
+        let waiting = prompts[prompt].samples;
+        residents[free] = Some(Resident { prompt, base, filled: 0, waiting, running: 0 });
+        spoken_for += waiting;
+    }
+    for (i, resident) in residents.iter_mut().enumerate() {
+        let Some(r) = resident else { continue };
+        let prompt = &prompts[r.prompt];
+        while r.waiting > 0
+            && r.filled + 1 == prompt.ids.len()
+            && let Some(base) = sample_slots.pop()
         {
-            let base = prompt_slots.pop().expect("as many prompt slots as residents");
-            let waiting = prompts[prompt].samples;
-            residents[free] = Some(Resident { prompt, base, filled: 0, waiting, running: 0 });
-            spoken_for += waiting;
-        }
-        for (i, resident) in residents.iter_mut().enumerate() {
-            let Some(r) = resident else { continue };
-            let prompt = &prompts[r.prompt];
-            while r.waiting > 0
-                && r.filled + 1 == prompt.ids.len()
-                && let Some(base) = sample_slots.pop()
-            {
-                let sample = prompt.samples - r.waiting;
-                r.waiting -= 1;
-                r.running += 1;
-                running.push(Running { resident: i, sample, base, token_ids: Vec::new(), log_probs: Vec::new() });
-            }
+            let sample = prompt.samples - r.waiting;
+            r.waiting -= 1;
+            r.running += 1;
+            running.push(Running { resident: i, sample, base, token_ids: Vec::new(), log_probs: Vec::new() });
         }
     }
 }

@@ -79,8 +79,7 @@ impl<B: Backend> Activations<B> {
 
     /// Numbers held a row of a pass: for the plan of a run's memory.
     pub fn numbers_per_row(config: &Config, training: bool) -> usize {
-        let (hidden, ffn, heads) =
-            (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
         let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let layer = 4 * hidden + 2 + 2 * query + 2 * key + heads + 3 * ffn;
         let gradients = hidden + 2 * query + 2 * key + 3 * ffn + hidden;
@@ -92,8 +91,7 @@ impl<B: Backend> Activations<B> {
 impl<B: Backend> LayerActivations<B> {
     fn new(b: &B, config: &Config, rows: usize) -> Self {
         let zeros = |features: usize| b.zeros(rows * features);
-        let (hidden, ffn, heads) =
-            (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
         let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         Self {
             x0: zeros(hidden),

@@ -80,6 +80,12 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory that was to be made is there.
+    #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {what} `{}`", path.display())]
     Io {
@@ -116,8 +122,11 @@ impl Weights {
             return Err(FileError::Missing { name: info.name.clone(), path: dir.into() }.into());
         }
         let known: std::collections::HashSet<&str> = infos.iter().map(|info| info.name.as_str()).collect();
-        let mut unexpected: Vec<&String> =
-            weights.shard_of.keys().filter(|name| !known.contains(name.as_str()) && !redundant(name)).collect();
+        let mut unexpected: Vec<&String> = weights
+            .shard_of
+            .keys()
+            .filter(|name| !known.contains(name.as_str()) && !redundant(name))
+            .collect();
         unexpected.sort();
         match unexpected.first() {
             Some(name) => Err(CheckpointError::Unexpected { name: (*name).clone(), path: dir.into() }),
@@ -131,10 +140,10 @@ impl Weights {
     /// A wrong shape or type, or numbers that are not finite.
     pub fn read(&mut self, info: &TensorInfo) -> Result<Vec<f32>, CheckpointError> {
         let values = self.shards[self.shard_of[&info.name]].read(info)?;
-        match values.iter().all(|x| x.is_finite()) {
-            true => Ok(values),
-            false => Err(CheckpointError::NotFinite { name: info.name.clone(), path: self.dir.clone() }),
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(CheckpointError::NotFinite { name: info.name.clone(), path: self.dir.clone() });
         }
+        Ok(values)
     }
 }
 
@@ -155,7 +164,8 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         Ok(m) if m.len() > MAX_INDEX_BYTES => return Err(wrong(format!("over {MAX_INDEX_BYTES} bytes"))),
         Ok(_) => {}
     }
-    let text = fs::read(&path).map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?;
+    let text =
+        fs::read(&path).map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?;
     let index: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     let map = index["weight_map"].as_object().ok_or_else(|| wrong("no weight_map".into()))?;
     let mut files = BTreeMap::new();
@@ -217,7 +227,8 @@ pub fn save_into<B: Backend>(
     for name in CARRIED {
         let from = like.join(name);
         if from.exists() {
-            let text = fs::read(&from).map_err(|source| CheckpointError::Io { what: "read", path: from, source })?;
+            let text =
+                fs::read(&from).map_err(|source| CheckpointError::Io { what: "read", path: from, source })?;
             write_synced(&dir.join(name), &text)?;
         }
     }
@@ -242,7 +253,7 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// Makes directory `dir` whole or not at all: `fill` writes into a sibling, which is then synced and renamed.
 ///
 /// # Errors
-/// If `dir` exists, can't be written, or `fill` fails; the sibling is then removed.
+/// If `dir` exists and is not empty, can't be written, or `fill` fails; the sibling is then removed.
 pub fn write_directory<E: From<CheckpointError>>(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
@@ -251,11 +262,10 @@ pub fn write_directory<E: From<CheckpointError>>(
         let path = path.to_owned();
         move |source| CheckpointError::Io { what, path, source }
     };
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = dir.file_name().ok_or_else(|| CheckpointError::Exists { path: dir.into() })?.to_string_lossy();
     let part = dir.with_file_name(format!(".{name}.part"));
-    if dir.exists() {
-        let source = io::Error::from(io::ErrorKind::AlreadyExists);
-        return Err(CheckpointError::Io { what: "create", path: dir.into(), source }.into());
+    if dir.exists() && !fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Err(CheckpointError::Exists { path: dir.into() }.into());
     }
     if part.exists() {
         fs::remove_dir_all(&part).map_err(io("remove", &part))?;

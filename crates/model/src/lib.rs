@@ -17,6 +17,8 @@ mod layer;
 mod model;
 mod rope;
 pub mod safetensors_file;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod transformer;
 
 pub use activations::{Activations, Head, KvCache};

@@ -3,10 +3,8 @@
 use koan_backend::Backend;
 
 use crate::{
-    Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer,
-    activations::LayerGradients,
-    layer::Pass,
-    rope,
+    Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer, activations::LayerGradients,
+    layer::Pass, rope,
 };
 
 /// A weight tensor; of a matrix, also the copy that products read.
@@ -130,13 +128,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Panics
     /// If the batch exceeds the planned rows or positions, or names a token outside of the vocabulary.
-    pub fn forward(
-        &self,
-        b: &B,
-        batch: &Batch,
-        a: &mut Activations<B>,
-        mut cache: Option<&mut KvCache<B>>,
-    ) {
+    pub fn forward(&self, b: &B, batch: &Batch, a: &mut Activations<B>, mut cache: Option<&mut KvCache<B>>) {
         let n = batch.len();
         assert!(n <= a.rows, "a batch of {n} rows in activations planned for {}", a.rows);
         assert!(

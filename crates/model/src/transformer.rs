@@ -76,9 +76,8 @@ impl<T> Transformer<T> {
         let embed_tokens = tensor("model.embed_tokens.weight".into(), &[vocab, hidden])?;
         let layers = (0..config.num_hidden_layers)
             .map(|i| {
-                let mut tensor = |part: &str, shape: &[usize]| {
-                    tensor(format!("model.layers.{i}.{part}.weight"), shape)
-                };
+                let mut tensor =
+                    |part: &str, shape: &[usize]| tensor(format!("model.layers.{i}.{part}.weight"), shape);
                 Ok(Layer {
                     input_layernorm: tensor("input_layernorm", &[hidden])?,
                     q_proj: tensor("self_attn.q_proj", &[query, hidden])?,
@@ -93,10 +92,8 @@ impl<T> Transformer<T> {
             })
             .collect::<Result<_, E>>()?;
         let norm = tensor("model.norm.weight".into(), &[hidden])?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(tensor("lm_head.weight".into(), &[vocab, hidden])?),
-        };
+        let own_head = !config.tie_word_embeddings;
+        let lm_head = own_head.then(|| tensor("lm_head.weight".into(), &[vocab, hidden])).transpose()?;
         Ok(Self { embed_tokens, layers, norm, lm_head })
     }
 

@@ -48,7 +48,7 @@ pub enum TextError {
         source: tokenizers::Error,
     },
     /// `tokenizer_config.json` gives a role to a token that `tokenizer.json` lacks.
-    #[error("`{}` has {role} `{token}`, which is not in tokenizer.json; correct one of the two", path.display())]
+    #[error("`{}` has {role} `{token}`, which tokenizer.json lacks; correct one of them", path.display())]
     UnknownToken {
         /// `tokenizer_config.json`.
         path: PathBuf,

@@ -141,9 +141,7 @@ impl Config {
     fn chat_template(&self, dir: &Path) -> Result<Option<ChatTemplate>, TextError> {
         let path = dir.join("chat_template.jinja");
         let source = match read(&path, MAX_CONFIG_BYTES)? {
-            Some(bytes) => {
-                Some(String::from_utf8(bytes).map_err(|source| TextError::Utf8 { path, source })?)
-            }
+            Some(bytes) => Some(String::from_utf8(bytes).map_err(|source| TextError::Utf8 { path, source })?),
             None => self.chat_template.as_ref().and_then(Templates::main).map(str::to_owned),
         };
         source.map(|source| ChatTemplate::new(&source, &self.special_tokens())).transpose()

@@ -114,16 +114,17 @@ pub struct AlgorithmConfig {
     /// β, the weight of the divergence from the starting model; 0 needs no reference model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<f32>,
-    /// Updates a step: its problems are split into as many, one update each. 0 means 1.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub mini_batches: usize,
-}
-
-fn is_zero(n: &usize) -> bool {
-    *n == 0
+    /// Updates a step: its problems are split into as many parts, one update each; 1 if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mini_batches: Option<usize>,
 }
 
 impl AlgorithmConfig {
+    /// Updates a step.
+    pub fn mini_batches(&self) -> usize {
+        self.mini_batches.unwrap_or(1)
+    }
+
     /// The loss in force.
     pub fn loss(&self) -> Loss {
         let Preset::Grpo = self.preset;
@@ -253,23 +254,37 @@ impl RlConfig {
 
     fn check(self) -> Result<Self, TrainError> {
         let (r, o, a) = (&self.rollout, &self.optim, &self.algorithm);
-        let check = |ok: bool, key, value: &dyn ToString, expected| match ok {
-            true => Ok(()),
-            false => Err(TrainError::Value { key, value: value.to_string(), expected }),
+        let check = |ok: bool, key, value: &dyn ToString, expected| {
+            if ok { Ok(()) } else { Err(TrainError::Value { key, value: value.to_string(), expected }) }
         };
         let size = |n: usize| (1..=1 << 20).contains(&n);
         check(self.steps > 0, "steps", &self.steps, "at least 1")?;
         check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
         check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
         check(size(r.problems), "rollout.problems", &r.problems, "1 to 1048576")?;
-        check((2..=1 << 16).contains(&r.group_size), "rollout.group_size", &r.group_size, "2 to 65536: an advantage compares completions of one problem")?;
+        check(
+            (2..=1 << 16).contains(&r.group_size),
+            "rollout.group_size",
+            &r.group_size,
+            "2 to 65536: an advantage compares completions of one problem",
+        )?;
         check(size(r.max_new_tokens), "rollout.max_new_tokens", &r.max_new_tokens, "1 to 1048576")?;
         check(size(r.max_prompt_tokens), "rollout.max_prompt_tokens", &r.max_prompt_tokens, "1 to 1048576")?;
-        check(r.temperature > 0.0 && r.temperature.is_finite(), "rollout.temperature", &r.temperature, "above 0: a policy that is learned must be sampled")?;
+        check(
+            r.temperature > 0.0 && r.temperature.is_finite(),
+            "rollout.temperature",
+            &r.temperature,
+            "above 0: a policy that is learned must be sampled",
+        )?;
         let loss = a.loss();
         check(loss.clip > 0.0 && loss.clip.is_finite(), "algorithm.clip", &loss.clip, "above 0")?;
         check(loss.kl >= 0.0 && loss.kl.is_finite(), "algorithm.kl", &loss.kl, "0 or more")?;
-        check(a.mini_batches <= r.problems, "algorithm.mini_batches", &a.mini_batches, "at most rollout.problems")?;
+        check(
+            (1..=r.problems).contains(&a.mini_batches()),
+            "algorithm.mini_batches",
+            &a.mini_batches(),
+            "1 to rollout.problems",
+        )?;
         check(o.lr >= 0.0 && o.lr.is_finite(), "optim.lr", &o.lr, "0 or more")?;
         check((0.0..1.0).contains(&o.beta1), "optim.beta1", &o.beta1, "0 to below 1")?;
         check((0.0..1.0).contains(&o.beta2), "optim.beta2", &o.beta2, "0 to below 1")?;
@@ -312,9 +327,9 @@ fn with_nearest_name(message: &str) -> String {
         None => return message.into(),
     };
     let Some((unknown, known)) = names.split_first() else { return message.into() };
-    let nearest = known.iter().max_by(|a, b| {
-        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
-    });
+    let nearest = known
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
     match nearest {
         Some(nearest) => format!("{message}\ndid you mean `{nearest}`?"),
         None => message.into(),
@@ -353,7 +368,9 @@ mod tests {
 
     #[test]
     fn values_are_checked() {
-        for set in ["steps=0", "rollout.group_size=1", "rollout.temperature=0", "optim.beta1=1.0", "optim.lr=-1"] {
+        for set in
+            ["steps=0", "rollout.group_size=1", "rollout.temperature=0", "optim.beta1=1.0", "optim.lr=-1"]
+        {
             assert!(load(MINIMAL, &[set]).is_err(), "{set}");
         }
         assert!(load(MINIMAL, &["rollout=3", "rollout.problems=3"]).is_err());

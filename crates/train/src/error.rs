@@ -67,7 +67,9 @@ pub enum TrainError {
         id: String,
     },
     /// The worst step would not fit in memory.
-    #[error("the worst step needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; lower rollout.sequences, optim.micro_batch_tokens or rollout.max_new_tokens")]
+    #[error(
+        "the worst step needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; lower rollout.sequences, optim.micro_batch_tokens or rollout.max_new_tokens"
+    )]
     Memory {
         /// Planned, GiB.
         needed_gib: f64,
@@ -123,7 +125,9 @@ pub enum TrainError {
         what: String,
     },
     /// A gradient is not finite.
-    #[error("the gradient of `{tensor}` is not finite at update {update}; the checkpoint before it is whole; lower optim.lr")]
+    #[error(
+        "the gradient of `{tensor}` is not finite at update {update}; the checkpoint before it is whole; lower optim.lr"
+    )]
     NotFinite {
         /// The tensor.
         tensor: String,

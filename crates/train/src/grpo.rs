@@ -111,7 +111,8 @@ mod tests {
         assert_eq!(advantages(&[Some(1.0), None, Some(1.0)]), [Some(0.0), None, Some(0.0)]);
         assert_eq!(advantages(&[None]), [None]);
         assert_eq!(advantages(&[Some(0.7)]), [Some(0.0)]);
-        let (with, without) = (advantages(&[Some(1.0), None, Some(0.0)]), advantages(&[Some(1.0), Some(0.0)]));
+        let (with, without) =
+            (advantages(&[Some(1.0), None, Some(0.0)]), advantages(&[Some(1.0), Some(0.0)]));
         assert_eq!([with[0], with[2]], without[..]);
     }
 

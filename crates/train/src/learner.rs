@@ -132,7 +132,8 @@ impl<B: Backend> Learner<B> {
                 let weight = 1.0 / (denominator * completion.token_ids.len() as f32);
                 for &old in &completion.log_probs {
                     let t = d_log_probs.len();
-                    let token = self.loss.token(log_probs[t], old, reference.as_ref().map(|r| r[t]), advantage);
+                    let token =
+                        self.loss.token(log_probs[t], old, reference.as_ref().map(|r| r[t]), advantage);
                     d_log_probs.push(weight * token.d_log_prob);
                     sums.loss += f64::from(weight * token.loss);
                     sums.kl += f64::from(token.kl);
@@ -159,38 +160,21 @@ impl<B: Backend> Learner<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use koan_backend::Reference;
     use koan_generate::FinishReason;
-    use koan_model::Config;
+    use koan_model::testkit;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn config() -> Config {
-        let json = serde_json::json!({
-            "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": true,
-        });
-        Config::from_json(json.as_object().expect("an object").clone(), Path::new("test")).expect("a config")
-    }
-
-    fn model() -> Model<Reference> {
-        let mut number = 0..;
-        let mut value = || (koan_generate::uniform(5, 0, 0, 0, number.next().expect("endless")) - 0.5) as f32;
-        let read = |info: &koan_model::TensorInfo| {
-            let norm = if info.shape.len() == 1 { 1.0 } else { 0.0 };
-            Ok::<_, std::convert::Infallible>((0..info.len()).map(|_| norm + value()).collect())
-        };
-        let Ok(model) = Model::new(&Reference, config(), 32, read);
-        model
-    }
+    /// A prompt with its completions and their advantages.
+    type Texts = (Vec<u32>, Vec<(Completion, Option<f32>)>);
 
     fn learner(rows: usize, kl: f32) -> Learner<Reference> {
-        let reference = (kl != 0.0).then(model);
-        let optimizer = Optimizer::new(&Reference, &config());
-        Learner::new(&Reference, model(), reference, optimizer, Loss { clip: 0.2, kl }, 0.8, rows)
+        let model = |seed| testkit::model(&Reference, testkit::config(11, true), seed);
+        let reference = (kl != 0.0).then(|| model(2));
+        let optimizer = Optimizer::new(&Reference, model(1).config());
+        Learner::new(&Reference, model(1), reference, optimizer, Loss { clip: 0.2, kl }, 0.8, rows)
     }
 
     fn gradient(l: &Learner<Reference>) -> Vec<f64> {
@@ -208,7 +192,7 @@ mod tests {
         ) {
             let mut n = 0..;
             let mut random = || koan_generate::uniform(seed, 1, 0, 0, n.next().expect("endless"));
-            let texts: Vec<(Vec<u32>, Vec<(Completion, Option<f32>)>)> = lengths.iter().map(|(prompt, completions)| {
+            let texts: Vec<Texts> = lengths.iter().map(|(prompt, completions)| {
                 let mut tokens = |n: usize| (0..n).map(|_| (random() * 11.0) as u32).collect::<Vec<_>>();
                 let prompt = tokens(*prompt);
                 let completions: Vec<_> = completions.iter().map(|&n| tokens(n)).collect();

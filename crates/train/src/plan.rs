@@ -41,7 +41,9 @@ impl Plan {
         Self {
             weights: bytes(models * 2 * parameters),
             optimizer: bytes(3 * parameters),
-            training: bytes(rows * (Activations::<Reference>::numbers_per_row(model, true) + head + reference)),
+            training: bytes(
+                rows * (Activations::<Reference>::numbers_per_row(model, true) + head + reference),
+            ),
             generation: limits.bytes(model) as u64,
             limits,
             rows,

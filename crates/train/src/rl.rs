@@ -30,8 +30,7 @@ use koan_text::Tokenizer;
 use serde::Serialize;
 
 use crate::{
-    RlConfig, TrainError,
-    grpo,
+    RlConfig, TrainError, grpo,
     learner::{Learner, ScoredGroup, UpdateSums},
     optimizer::Optimizer,
     plan::{Plan, check_disk},
@@ -264,7 +263,8 @@ pub fn run<B: Backend>(
     let positions = longest + plan.limits.new_tokens;
     let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(positions))?;
     let loss = config.algorithm.loss();
-    let reference = (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(positions))).transpose()?;
+    let reference =
+        (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(positions))).transpose()?;
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
         None => Optimizer::new(b, &model_config),
@@ -340,9 +340,8 @@ pub fn run<B: Backend>(
 }
 
 fn rewards(config: &RlConfig) -> Result<Vec<Reward>, TrainError> {
-    let reward = |r: &crate::RewardConfig| {
-        Ok(Reward { verifier: Verifier::by_name(&r.kind)?, weight: r.weight })
-    };
+    let reward =
+        |r: &crate::RewardConfig| Ok(Reward { verifier: Verifier::by_name(&r.kind)?, weight: r.weight });
     config.reward.iter().map(reward).collect()
 }
 
@@ -406,7 +405,7 @@ impl<B: Backend> Trainer<'_, B> {
                 completions: samples[group.clone()].iter().map(|s| (&s.completion, s.advantage)).collect(),
             })
             .collect();
-        let mini_batches = self.config.algorithm.mini_batches.max(1);
+        let mini_batches = self.config.algorithm.mini_batches();
         let (mut updates, mut lr) = (Vec::new(), 0.0);
         for mini_batch in scored.chunks(scored.len().div_ceil(mini_batches)) {
             let update = (step - 1) * mini_batches as u64 + updates.len() as u64;
@@ -466,20 +465,26 @@ impl<B: Backend> Trainer<'_, B> {
         let of = problems * group_size;
         let (mut drawn, mut reward_s, mut failed) = (HashMap::new(), 0.0, None);
         let (tokenizer, rewards, all) = (&self.tokenizer, &self.rewards, &self.problems);
-        self.generator.run(self.b, &self.learner.policy, &prompts, &self.sampling, |place, sample, completion| {
-            let start = Instant::now();
-            match tokenizer.decode(&completion.token_ids, true) {
-                Ok(text) => {
-                    let problem = chosen[place];
-                    let (terms, reward) = judge(rewards, &text, &all[problem].answer);
-                    let judged = Sample { problem, completion, text, terms, reward, advantage: None };
-                    drawn.insert((place, sample), judged);
+        self.generator.run(
+            self.b,
+            &self.learner.policy,
+            &prompts,
+            &self.sampling,
+            |place, sample, completion| {
+                let start = Instant::now();
+                match tokenizer.decode(&completion.token_ids, true) {
+                    Ok(text) => {
+                        let problem = chosen[place];
+                        let (terms, reward) = judge(rewards, &text, &all[problem].answer);
+                        let judged = Sample { problem, completion, text, terms, reward, advantage: None };
+                        drawn.insert((place, sample), judged);
+                    }
+                    Err(e) => failed = Some(e),
                 }
-                Err(e) => failed = Some(e),
-            }
-            reward_s += start.elapsed().as_secs_f64();
-            on(Event::Drawn { done: drawn.len(), of });
-        });
+                reward_s += start.elapsed().as_secs_f64();
+                on(Event::Drawn { done: drawn.len(), of });
+            },
+        );
         if let Some(e) = failed {
             return Err(e.into());
         }
@@ -510,8 +515,7 @@ impl<B: Backend> Trainer<'_, B> {
     /// Measures the policy on held-out problems, if there are any.
     fn evaluate(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Option<Interval>, TrainError> {
         let Some(eval) = &self.config.eval else { return Ok(None) };
-        let sampling =
-            Sampling { temperature: eval.temperature, step: EVAL_STREAM, ..self.sampling.clone() };
+        let sampling = Sampling { temperature: eval.temperature, step: EVAL_STREAM, ..self.sampling.clone() };
         let report = evaluate(
             self.b,
             &self.learner.policy,
@@ -533,7 +537,11 @@ impl<B: Backend> Trainer<'_, B> {
         Ok(Some(report.pass_at_1))
     }
 
-    fn rollout_lines<'s>(&'s self, step: u64, samples: &'s [Sample]) -> impl Iterator<Item = RolloutLine<'s>> {
+    fn rollout_lines<'s>(
+        &'s self,
+        step: u64,
+        samples: &'s [Sample],
+    ) -> impl Iterator<Item = RolloutLine<'s>> {
         let group_size = self.config.rollout.group_size;
         samples.iter().enumerate().map(move |(i, s)| {
             let problem = &self.problems[s.problem];

@@ -18,8 +18,7 @@ use std::{
 
 use koan_backend::Backend;
 use koan_model::{
-    Config, Model, TensorInfo,
-    checkpoint,
+    Config, Model, TensorInfo, checkpoint,
     safetensors_file::{self, Reader, hex},
 };
 use serde::{Deserialize, Serialize};

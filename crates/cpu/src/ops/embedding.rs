@@ -27,7 +27,8 @@ pub(crate) fn gather(threads: &Threads, y: &mut [f32], x: &[f32], rows: &[u32], 
     });
 }
 
-/// `y[rows[i], :] = x[i, :]`. One task: distinct rows are the caller's word, which memory safety cannot rest on.
+/// `y[rows[i], :] = x[i, :]`. One task: distinct rows are the caller's word, which memory safety cannot rest
+/// on.
 pub(crate) fn scatter(y: &mut [f32], x: &[f32], rows: &[u32], features: usize) {
     for (x, &row) in x.chunks_exact(features).zip(rows) {
         y[row as usize * features..][..features].copy_from_slice(x);

@@ -1,14 +1,16 @@
-//! The output head fused with log-softmax: log-probability and entropy of given tokens, their gradient, and sampling.
+//! The output head fused with log-softmax: log-probability and entropy of given tokens, their gradient, and
+//! sampling.
 //!
 //! ```text
 //! l = x Wᵀ / temperature            log_sum_exp = ln Σᵥ exp lᵥ
 //! log_prob = l[target] − log_sum_exp     entropy = log_sum_exp − Σᵥ pᵥ lᵥ
 //! ```
 //!
-//! The vocabulary is cut into chunks of [`CHUNK`] columns. A task computes the logits of [`TASK_ROWS`] rows by one chunk in
-//! scratch, 128 KB, and leaves a [`Partial`] for each row, 16 bytes of the 2 KB that its logits took. A row's partials are
-//! combined in the order of the chunks, in f64. Sampling chooses a chunk by the partials and computes its logits once more,
-//! which a product does to the same bits. The backward goes through the vocabulary in chunks of [`BACKWARD_CHUNK`].
+//! The vocabulary is cut into chunks of [`CHUNK`] columns. A task computes the logits of [`TASK_ROWS`] rows
+//! by one chunk in scratch, 128 KB, and leaves a [`Partial`] for each row, 16 bytes of the 2 KB that its
+//! logits took. A row's partials are combined in the order of the chunks, in f64. Sampling chooses a chunk by
+//! the partials and computes its logits once more, which a product does to the same bits. The backward goes
+//! through the vocabulary in chunks of [`BACKWARD_CHUNK`].
 
 use koan_backend::{AlignedVec, Store};
 
@@ -62,7 +64,13 @@ pub(crate) fn partial<S: Simd>(s: S, logits: &mut [f32], inverse_temperature: f3
 
 /// Turns `logits` into `−d · inverse_temperature · p`: their gradient, but for the target's.
 #[inline(always)]
-pub(crate) fn gradient<S: Simd>(s: S, logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32) {
+pub(crate) fn gradient<S: Simd>(
+    s: S,
+    logits: &mut [f32],
+    inverse_temperature: f32,
+    d: f32,
+    log_sum_exp: f32,
+) {
     let (factor, shift) = (s.splat(inverse_temperature), s.splat(log_sum_exp));
     let d = s.splat(-d * inverse_temperature);
     for logits in logits.chunks_mut(S::LANES) {
@@ -112,7 +120,8 @@ impl<'a> Partials<'a> {
             with_logits(kernels, x, chunk_of(w, chunk), |logits, columns| {
                 let rows = logits.chunks_exact_mut(columns).zip(values.chunks_exact_mut(Self::LEN));
                 for (i, (logits, values)) in rows.enumerate() {
-                    let Partial { max, sum, weighted } = kernels.log_prob_partial(logits, inverse_temperature);
+                    let Partial { max, sum, weighted } =
+                        kernels.log_prob_partial(logits, inverse_temperature);
                     let target = targets.and_then(|t| (t[first + i] as usize).checked_sub(chunk * CHUNK));
                     let target = target.and_then(|target| logits.get(target)).copied();
                     values.copy_from_slice(&[max, sum, weighted, target.unwrap_or(f32::NAN)]);
@@ -222,7 +231,8 @@ pub(crate) struct Scratch<'a> {
     pub(crate) w: &'a mut AlignedVec<f32>,
 }
 
-/// What the backward reads of each row: the gradient of its log-probability, its target, and what the forward saved.
+/// What the backward reads of each row: the gradient of its log-probability, its target, and what the forward
+/// saved.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) d_log_probs: &'a [f32],
@@ -328,8 +338,8 @@ pub(crate) fn sample(
     });
 }
 
-/// The first chunk at whose end the cumulative distribution exceeds `uniform`, and by how much `uniform` exceeds it at the
-/// chunk's beginning, in units of `exp(chunk's max)`.
+/// The first chunk at whose end the cumulative distribution exceeds `uniform`, and by how much `uniform`
+/// exceeds it at the chunk's beginning, in units of `exp(chunk's max)`.
 fn choose_chunk(partials: impl Iterator<Item = Partial>, totals: &Totals, uniform: f64) -> (usize, f64) {
     let (mut rest, mut last) = (uniform * totals.sum, (0, f64::INFINITY));
     for (chunk, p) in partials.enumerate() {

@@ -1,5 +1,6 @@
-//! Rotary positions (arXiv:2104.09864), in the half-split form: with i < dim/2 and the angle of (position, i),
-//! `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. The backward turns by the opposite angle.
+//! Rotary positions (arXiv:2104.09864), in the half-split form: with i < dim/2 and the angle of (position,
+//! i), `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. The backward turns by the opposite
+//! angle.
 //!
 //! Bound by memory: two multiply-adds and two products for two numbers read and written.
 
@@ -25,7 +26,9 @@ pub(crate) fn rotate<S: Simd>(s: S, x: &mut [f32], table: Table<'_>, positions: 
         for head in row.chunks_exact_mut(dim) {
             let (low, high) = head.split_at_mut(half);
             let angles = cos.chunks(S::LANES).zip(sin.chunks(S::LANES));
-            for ((low, high), (cos, sin)) in low.chunks_mut(S::LANES).zip(high.chunks_mut(S::LANES)).zip(angles) {
+            for ((low, high), (cos, sin)) in
+                low.chunks_mut(S::LANES).zip(high.chunks_mut(S::LANES)).zip(angles)
+            {
                 let (a, b) = (s.load(low), s.load(high));
                 let (cos, sin) = (s.load(cos), s.mul(s.load(sin), sign));
                 s.store(low, s.sub(s.mul(a, cos), s.mul(b, sin)));

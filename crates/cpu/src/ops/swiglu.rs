@@ -1,6 +1,7 @@
 //! SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, element by element.
 //!
-//! Bound by memory where the numbers are not in a cache; by σ, some twenty instructions a vector, where they are.
+//! Bound by memory where the numbers are not in a cache; by σ, some twenty instructions a vector, where they
+//! are.
 
 use crate::simd::Simd;
 
@@ -15,7 +16,14 @@ pub(crate) fn forward<S: Simd>(s: S, y: &mut [f32], gate: &[f32], up: &[f32]) {
 
 /// Writes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))` and `dup = dy · gate · σ(gate)`.
 #[inline(always)]
-pub(crate) fn backward<S: Simd>(s: S, dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
+pub(crate) fn backward<S: Simd>(
+    s: S,
+    dgate: &mut [f32],
+    dup: &mut [f32],
+    dy: &[f32],
+    gate: &[f32],
+    up: &[f32],
+) {
     let outputs = dgate.chunks_mut(S::LANES).zip(dup.chunks_mut(S::LANES));
     let inputs = dy.chunks(S::LANES).zip(gate.chunks(S::LANES)).zip(up.chunks(S::LANES));
     let one = s.splat(1.0);

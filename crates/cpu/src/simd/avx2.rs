@@ -1,5 +1,6 @@
 //! AVX2 with FMA: eight numbers in a vector, sixteen registers.
 
+#[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
 
 use super::Simd;

@@ -1,5 +1,6 @@
 //! AVX-512 (F, BW, DQ, VL): sixteen numbers in a vector, thirty-two registers.
 
+#[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
 
 use super::{Avx2, Simd};
@@ -19,6 +20,7 @@ macro_rules! instructions {
     )*};
 }
 
+#[allow(clippy::unused_self, reason = "`self` is the proof that the machine has the instructions")]
 impl Avx512 {
     /// The sum of the lower and the upper half.
     #[inline(always)]

@@ -1,8 +1,10 @@
-//! Vectors of f32. A kernel is written once, generic over [`Simd`]; instruction sets differ in this folder alone.
+//! Vectors of f32. A kernel is written once, generic over [`Simd`]; instruction sets differ in this folder
+//! alone.
 //!
-//! A value of a [`Simd`] type is the proof that the machine has its instructions, so its operations are safe to call. They
-//! are all `inline(always)`: a kernel becomes machine code of its instruction set inside a `target_feature` function (see
-//! `kernels.rs`). Kernels keep vectors out of closures, which would be compiled on their own, without those features.
+//! A value of a [`Simd`] type is the proof that the machine has its instructions, so its operations are safe
+//! to call. They are all `inline(always)`: a kernel becomes machine code of its instruction set inside a
+//! `target_feature` function (see `kernels.rs`). Kernels keep vectors out of closures, which would be
+//! compiled on their own, without those features.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,7 +16,8 @@ mod portable;
 pub(crate) use self::{avx2::Avx2, avx512::Avx512};
 pub(crate) use portable::Portable;
 
-/// One instruction set's vectors. Every operation works lane by lane and rounds as IEEE 754 asks, unless it says otherwise.
+/// One instruction set's vectors. Every operation works lane by lane and rounds as IEEE 754 asks, unless it
+/// says otherwise.
 pub(crate) trait Simd: Copy {
     /// A vector.
     type V: Copy;
@@ -102,10 +105,11 @@ pub(crate) trait Simd: Copy {
         }
     }
 
-    /// eᵃ to within 2 units in the last place: 0 below the least normal number, 2.4e38 for what exceeds it, NaN for NaN.
+    /// eᵃ to within 2 units in the last place: 0 below the least normal number, 2.4e38 for what exceeds it,
+    /// NaN for NaN.
     ///
-    /// `a = n ln 2 + r` with |r| ≤ ln 2 / 2 and ln 2 in two parts, then eᵃ = 2ⁿ (1 + r + r² P(r)); P is that of Cephes'
-    /// `expf` (Moshier 1989).
+    /// `a = n ln 2 + r` with |r| ≤ ln 2 / 2 and ln 2 in two parts, then eᵃ = 2ⁿ (1 + r + r² P(r)); P is that
+    /// of Cephes' `expf` (Moshier 1989).
     #[inline(always)]
     fn exp(self, a: Self::V) -> Self::V {
         const LEAST: f32 = -87.336_54;

@@ -48,7 +48,7 @@ fn a_problem_reads_as_documented() {
     let meta = problem.meta.expect("meta");
     let expression = meta["expression"].as_str().expect("text");
     assert_eq!(problem.id, "arithmetic-test-0-000000");
-    assert_eq!(problem.prompt, Some(format!("What is {expression}?")));
+    assert_eq!(problem.prompt, Some(DEFAULT_PHRASING.replace(SLOT, expression)));
     assert_eq!(meta["level"], 12);
 }
 

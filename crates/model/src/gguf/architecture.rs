@@ -109,7 +109,7 @@ impl Model {
             let (found, supported) = (window.to_string(), "full attention");
             return Err(GgufError::Unsupported { what: "sliding window", found, supported });
         }
-        Ok(Self {
+        let mut model = Self {
             family,
             vocab_size: embedding.n_rows(),
             hidden_size,
@@ -123,7 +123,9 @@ impl Model {
             rope_theta: metadata.optional(&key("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_scaling: linear_scaling(metadata, key)?,
             tie_word_embeddings: !gguf.tensors.contains_key("output.weight"),
-        })
+        };
+        model.recover_llama3_scaling(gguf)?;
+        Ok(model)
     }
 
     /// Sets `rope_scaling` from the divisors of the frequencies that llama.cpp keeps for Llama 3.1 and later.

@@ -38,20 +38,12 @@ pub enum GgufError {
         /// What the system said.
         source: io::Error,
     },
-    /// The imported model cannot be written.
-    #[error("cannot write `{}`", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The output directory holds something.
-    #[error("`{}` exists and is not an empty directory; choose another or remove it first", path.display())]
-    OutputExists {
-        /// The output directory.
-        path: PathBuf,
-    },
+    /// The directory could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The weights could not be written.
+    #[error(transparent)]
+    File(#[from] crate::safetensors_file::FileError),
     /// The file does not start as a GGUF file does.
     #[error("not a GGUF file: it starts with `{}`, not `GGUF`", found.escape_ascii())]
     Magic {

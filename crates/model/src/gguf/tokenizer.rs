@@ -48,9 +48,20 @@ struct Scheme {
 
 impl Scheme {
     fn named(name: &str) -> Result<Self, GgufError> {
-        let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-        let sequence = |first: Value, use_regex| json!({"type": "Sequence", "pretokenizers": [first, byte_level(use_regex)]});
-        let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let byte_level = |use_regex: bool| {
+            json!({
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex,
+            })
+        };
+        let sequence = |first: Value, use_regex| {
+            let then = byte_level(use_regex);
+            json!({"type": "Sequence", "pretokenizers": [first, then]})
+        };
+        let split = |regex: &str| {
+            json!({
+                "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false,
+            })
+        };
         let scheme = |pre_tokenizer| Self {
             normalizer: Value::Null,
             pre_tokenizer,

@@ -6,10 +6,12 @@
 //! A packed  [rows / 16][k / 32] tiles      B packed  [columns / 32][k / 32][2] tiles, both padded with zeros
 //! ```
 //!
-//! Two tiles of A by two of B are multiplied into four of C, so that four loads of tiles feed four products; a product takes
-//! 16 cycles, a load 8. All of k is summed in the tiles, from zero.
+//! Two tiles of A by two of B are multiplied into four of C, so that four loads of tiles feed four products;
+//! a product takes 16 cycles, a load 8. All of k is summed in the tiles, from zero.
 
 use std::arch::asm;
+#[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
+use std::arch::x86_64::*;
 
 use koan_backend::Store;
 
@@ -68,45 +70,105 @@ impl Drop for Tiles {
     }
 }
 
-/// A number as bf16, rounded to nearest even.
-#[inline(always)]
-fn bf16(x: f32) -> u32 {
-    half::bf16::from_f32(x).to_bits().into()
-}
-
 /// Packs `b` `[k, columns]`, at most a panel wide, into `panel`.
 ///
 /// # Safety
 /// The machine has AVX-512 and AVX-512 BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(crate) unsafe fn pack(panel: &mut [f32], b: View<'_>) {
-    for (i, packed) in panel.iter_mut().enumerate() {
-        let (tile, pair, column) = (i / TILE, i % TILE / ROWS, i % ROWS);
-        let (k, column) = (tile / 2 * DEPTH + 2 * pair, tile % 2 * ROWS + column);
-        *packed = f32::from_bits(pair_at(b.transposed(), column, k));
+    for (i, tile) in panel.as_chunks_mut().0.iter_mut().enumerate() {
+        pack_tile(tile, b.transposed(), i % 2 * ROWS, i / 2 * DEPTH, Order::Pairs);
     }
 }
 
-/// Packs `a` `[rows, k]` into `packed`, in whole pairs of tiles.
-///
-/// # Safety
-/// As for [`pack`].
+/// What a tile's rows are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The lines of the matrix: a tile of A.
+    Lines,
+    /// The pairs of k: a tile of B.
+    Pairs,
+}
+
+/// Packs 16 lines from `line` by 32 of k from `k` of the matrix `x` `[lines, k]`; zero beyond it. Lines are
+/// rows of A or columns of B.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn pack_a(packed: &mut [f32], a: View<'_>) {
-    let tiles = a.columns.div_ceil(DEPTH);
-    for (i, packed) in packed.iter_mut().enumerate() {
-        let (tile, row, pair) = (i / TILE, i % TILE / ROWS, i % ROWS);
-        *packed = f32::from_bits(pair_at(a, tile / tiles * ROWS + row, tile % tiles * DEPTH + 2 * pair));
+fn pack_tile(tile: &mut [f32; TILE], x: View<'_>, line: usize, k: usize, order: Order) {
+    let mut vectors = [_mm512_setzero_si512(); ROWS];
+    let natural = if x.column_stride == 1 { Order::Lines } else { Order::Pairs };
+    for (i, vector) in vectors.iter_mut().enumerate() {
+        *vector = match natural {
+            Order::Lines => bf16(load(x, line + i, k), load(x, line + i, k + 16)),
+            Order::Pairs => interleave(bf16(load(x, line, k + 2 * i), load(x, line, k + 2 * i + 1))),
+        };
+    }
+    if natural != order {
+        vectors = transpose(&vectors);
+    }
+    for (row, vector) in tile.chunks_exact_mut(ROWS).zip(vectors) {
+        // SAFETY: a row holds 16 numbers.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), vector) };
     }
 }
 
-/// Elements `(row, k)` and `(row, k + 1)` side by side; zero beyond the matrix.
-#[inline(always)]
-fn pair_at(a: View<'_>, row: usize, k: usize) -> u32 {
-    let at = |k: usize| {
-        if row < a.rows && k < a.columns { bf16(a.data[row * a.row_stride + k * a.column_stride]) } else { 0 }
-    };
-    at(k) | at(k + 1) << 16
+/// 16 elements from `(line, k)` on along the contiguous direction; zero beyond the matrix.
+#[target_feature(enable = "avx512f")]
+fn load(x: View<'_>, line: usize, k: usize) -> __m512 {
+    let (lines, columns) = (x.rows.saturating_sub(line), x.columns.saturating_sub(k));
+    let (along, across) = if x.column_stride == 1 { (columns, lines) } else { (lines, columns) };
+    let count = if across == 0 { 0 } else { along.min(16) };
+    let start = x.data.as_ptr().wrapping_add(line * x.row_stride + k * x.column_stride);
+    // SAFETY: the mask keeps to elements of the matrix, which lie in its data.
+    unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as u16, start) }
+}
+
+/// The numbers of `low`, then those of `high`, rounded to nearest even.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both are 512 bits of integers.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// Places the upper half's bf16 numbers after those of the lower half, one by one.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(x: __m512i) -> __m512i {
+    let mut order = [0_u16; 32];
+    for (i, order) in order.iter_mut().enumerate() {
+        *order = (i / 2 + i % 2 * 16) as u16;
+    }
+    // SAFETY: 64 bytes can be read at `order`.
+    _mm512_permutexvar_epi16(unsafe { _mm512_loadu_si512(order.as_ptr().cast()) }, x)
+}
+
+/// Transposes 16 rows of 16 pairs: neighbouring rows are interleaved by one, then by two pairs; then the
+/// vectors' quarters, each four rows of a column, are brought together.
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut columns = *rows;
+    for c in 0..4 {
+        let mut fours = [rows[0]; 4];
+        for (g, four) in fours.iter_mut().enumerate() {
+            let (first, second) = ((rows[4 * g], rows[4 * g + 1]), (rows[4 * g + 2], rows[4 * g + 3]));
+            let (first, second) = if c < 2 {
+                (_mm512_unpacklo_epi32(first.0, first.1), _mm512_unpacklo_epi32(second.0, second.1))
+            } else {
+                (_mm512_unpackhi_epi32(first.0, first.1), _mm512_unpackhi_epi32(second.0, second.1))
+            };
+            *four = if c % 2 == 0 {
+                _mm512_unpacklo_epi64(first, second)
+            } else {
+                _mm512_unpackhi_epi64(first, second)
+            };
+        }
+        let [p, q, r, s] = fours;
+        let (low, high) = (_mm512_shuffle_i32x4::<0x44>(p, q), _mm512_shuffle_i32x4::<0xEE>(p, q));
+        let (next_low, next_high) = (_mm512_shuffle_i32x4::<0x44>(r, s), _mm512_shuffle_i32x4::<0xEE>(r, s));
+        columns[c] = _mm512_shuffle_i32x4::<0x88>(low, next_low);
+        columns[4 + c] = _mm512_shuffle_i32x4::<0xDD>(low, next_low);
+        columns[8 + c] = _mm512_shuffle_i32x4::<0x88>(high, next_high);
+        columns[12 + c] = _mm512_shuffle_i32x4::<0xDD>(high, next_high);
+    }
+    columns
 }
 
 /// `c = a b`, or `c += a b`.
@@ -119,16 +181,16 @@ pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store
     let tiles = b.k.div_ceil(DEPTH);
     let (sums, packed) = scratch.split_at_mut(SIDE * SIDE);
     let packed = &mut packed[..c.rows.div_ceil(SIDE) * 2 * tiles * TILE];
+    for (i, tile) in packed.as_chunks_mut().0.iter_mut().enumerate() {
+        pack_tile(tile, a, i / tiles * ROWS, i % tiles * DEPTH, Order::Lines);
+    }
     // SAFETY: by this function's contract.
-    let _tiles = unsafe {
-        pack_a(packed, a);
-        Tiles::configure()
-    };
+    let _tiles = unsafe { Tiles::configure() };
     for (column, panel) in (0..c.columns).step_by(SIDE).zip(b.data.chunks_exact(2 * tiles * TILE)) {
         for (row, a) in (0..c.rows).step_by(SIDE).zip(packed.chunks_exact(2 * tiles * TILE)) {
             let (rows, columns) = (SIDE.min(c.rows - row), SIDE.min(c.columns - column));
-            // SAFETY: the tiles are configured, `a` and `panel` hold two rows and two columns of `tiles` tiles, and `row` and
-            // `column` lie in C's block, which is this task's alone.
+            // SAFETY: the tiles are configured, `a` and `panel` hold two rows and two columns of `tiles`
+            // tiles, and `row` and `column` lie in C's block, which is this task's alone.
             unsafe {
                 let c_row = c.start.add(row * c.row_stride + column);
                 if store == Store::Write && rows == SIDE && columns == SIDE {
@@ -150,8 +212,8 @@ pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store
 /// `c` `[32, 32]` = the product of two rows of `tiles` tiles at `a` and two columns of as many at `b`.
 ///
 /// # Safety
-/// This thread has configured its tiles; `tiles` > 0; `a` and `b` can be read for 2 · `tiles` tiles, and `c` written for 32
-/// rows of 32 numbers, `c_stride` apart.
+/// This thread has configured its tiles; `tiles` > 0; `a` and `b` can be read for 2 · `tiles` tiles, and `c`
+/// written for 32 rows of 32 numbers, `c_stride` apart.
 #[inline(always)]
 unsafe fn multiply_tiles(c: *mut f32, c_stride: usize, a: *const f32, b: *const f32, tiles: usize) {
     // SAFETY: by this function's contract; the tiles' content does not outlive the block.

@@ -6,14 +6,15 @@
 //! backward_weight   dW [out, in] = dyᵀ [out, n] · x  [n, in]       A and B packed on the fly
 //! ```
 //!
-//! B is packed into panels of a few columns, in which a tile of the product reads forward (`pack.rs`). A task computes a
-//! block of C: some rows by some panels. Its size is chosen so that the block's A stays in the level 2 cache and so that there
-//! are a few tasks a thread. Within a block, [`kernel`] (f32) or `amx` (bf16) does the work.
+//! B is packed into panels of a few columns, in which a tile of the product reads forward (`pack.rs`). A task
+//! computes a block of C: some rows by some panels. Its size is chosen so that the block's A stays in the
+//! level 2 cache and so that there are a few tasks a thread. Within a block, [`kernel`] (f32) or `amx` (bf16)
+//! does the work.
 //!
-//! **One order.** Each element of C is one chain of multiply-adds over k = 0, 1, …, whatever the block or the tile it falls
-//! into: k is never split among threads, and where it is cut (at most every [`kernel::DEPTH`]; every [`FLY_DEPTH`] for a B
-//! packed on the fly) the chain goes on from C. So a row's result depends on that row alone. On AMX the chain is the hardware's own, in
-//! the order of k too, from zero in each cut.
+//! **One order.** Each element of C is one chain of multiply-adds over k = 0, 1, …, whatever the block or the
+//! tile it falls into: k is never split among threads, and where it is cut (at most every [`kernel::DEPTH`];
+//! every [`FLY_DEPTH`] for a B packed on the fly) the chain goes on from C. So a row's result depends on that
+//! row alone. On AMX the chain is the hardware's own, in the order of k too, from zero in each cut.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -27,14 +28,15 @@ use crate::{
     parallel::{Disjoint, Threads, grown, with_scratch},
 };
 
-/// Depth to which a B packed on the fly is packed at a time: 6 MB at 1536 columns, which a level 3 cache holds.
+/// Depth to which a B packed on the fly is packed at a time: 6 MB at 1536 columns, which a level 3 cache
+/// holds.
 const FLY_DEPTH: usize = 1024;
 
 /// Rows of a block: whole tiles of each kernel.
 const BLOCK_ROWS: usize = 96;
 
-/// Columns of a block, at most: 192 KB of C.
-const BLOCK_COLUMNS: usize = 512;
+/// Columns of a block, at most: 216 KB of C.
+const BLOCK_COLUMNS: usize = 576;
 
 /// Multiply-adds that a task should at least take, some 10 µs.
 const TASK_WORK: usize = 1 << 19;
@@ -42,7 +44,8 @@ const TASK_WORK: usize = 1 << 19;
 /// Tasks a thread, so that a thread that starts late is not waited for.
 const TASKS_PER_THREAD: usize = 4;
 
-/// A matrix that is read: element `(row, column)` lies at `row · row_stride + column · column_stride`, within `data`.
+/// A matrix that is read: element `(row, column)` lies at `row · row_stride + column · column_stride`, within
+/// `data`.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     data: &'a [f32],
@@ -96,7 +99,10 @@ impl Block {
         rows: usize,
         columns: usize,
     ) -> Self {
-        assert!(rows > 0 && columns > 0 && columns <= row_stride, "an empty block, or one of overlapping rows");
+        assert!(
+            rows > 0 && columns > 0 && columns <= row_stride,
+            "an empty block, or one of overlapping rows"
+        );
         let start = c.pointer(start, start + (rows - 1) * row_stride + columns - 1);
         Self { start, row_stride, rows, columns }
     }
@@ -117,6 +123,11 @@ impl Format {
     fn panel_len(&self, k: usize) -> usize {
         k.next_multiple_of(self.depth) * self.panel_columns / self.per_f32
     }
+
+    /// Space of B `[k, columns]`, in f32.
+    fn len(&self, k: usize, columns: usize) -> usize {
+        columns.div_ceil(self.panel_columns) * self.panel_len(k)
+    }
 }
 
 /// B `[k, columns]`, packed in panels, each padded with zeros to whole columns.
@@ -129,7 +140,7 @@ pub(crate) struct Panels<'a> {
     columns: usize,
 }
 
-impl<'a> Panels<'a> {
+impl Panels<'_> {
     /// `columns` columns from `column`, a panel's first, on.
     pub(crate) fn part(self, column: usize, columns: usize) -> Self {
         assert!(column.is_multiple_of(self.panel_columns) && column + columns <= self.columns);
@@ -155,8 +166,7 @@ pub struct Packed {
 
 impl Packed {
     pub(crate) fn new(kernels: &Kernels, out_features: usize, in_features: usize) -> Self {
-        let format = &kernels.format;
-        let len = out_features.div_ceil(format.panel_columns) * format.panel_len(in_features);
+        let len = kernels.format.len(in_features, out_features);
         Self { data: AlignedVec::zeros(len), out_features, in_features }
     }
 
@@ -168,6 +178,8 @@ impl Packed {
 
     /// Its panels: those of `Wᵀ`.
     pub(crate) fn panels(&self, kernels: &Kernels) -> Panels<'_> {
+        let len = kernels.format.len(self.in_features, self.out_features);
+        assert_eq!(self.data.len(), len, "a matrix packed for another instruction set");
         panels(kernels, &self.data, self.in_features, self.out_features)
     }
 }
@@ -200,8 +212,7 @@ pub(crate) fn pack_on_the_fly<'a>(
     scratch: &'a mut AlignedVec<f32>,
     b: View<'_>,
 ) -> Panels<'a> {
-    let len = b.columns.div_ceil(kernels.format.panel_columns) * kernels.format.panel_len(b.rows);
-    let data = grown(scratch, len);
+    let data = grown(scratch, kernels.format.len(b.rows, b.columns));
     pack(kernels, threads, data, b);
     panels(kernels, data, b.rows, b.columns)
 }
@@ -229,9 +240,10 @@ pub(crate) fn multiply(
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
     let work = BLOCK_ROWS.min(rows) * b.k * b.panel_columns;
     let panels = columns.div_ceil(b.panel_columns);
-    let splits = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
-    let widest = panels.min(BLOCK_COLUMNS / b.panel_columns);
-    let width = panels.div_ceil(splits).max(TASK_WORK.div_ceil(work)).min(widest) * b.panel_columns;
+    let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
+    let least = panels.div_ceil(BLOCK_COLUMNS / b.panel_columns);
+    let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
+    let width = panels.div_ceil(wanted.clamp(least, most)) * b.panel_columns;
     let column_blocks = columns.div_ceil(width);
 
     let c = Disjoint::new(&mut c[..rows * columns]);

@@ -1,4 +1,5 @@
-//! Packs a panel of B for the f32 kernels: `[k][columns of a tile]`, so that a tile reads it from front to back.
+//! Packs a panel of B for the f32 kernels: `[k][columns of a tile]`, so that a tile reads it from front to
+//! back.
 
 use super::View;
 use crate::simd::Simd;
@@ -24,15 +25,23 @@ pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: View<'_>) {
     }
 }
 
-/// Packs `a` `[rows, k]`, whose columns are contiguous, as `[rows / T][k][T]`, T = `tile_rows` ≤ `LANES`.
+/// Space between tiles that [`tiles`] packs: a vector more than a tile.
+#[inline(always)]
+pub(crate) fn tile_stride<S: Simd>(_: S, tile_rows: usize, k: usize) -> usize {
+    tile_rows * k + S::LANES
+}
+
+/// Packs `a` `[rows, k]`, whose columns are contiguous, as `[rows / T]` tiles `[k][T]`, T = `tile_rows` ≤
+/// `LANES`.
 #[inline(always)]
 pub(crate) fn tiles<S: Simd>(s: S, packed: &mut [f32], a: View<'_>, tile_rows: usize) {
     assert!(a.row_stride == 1 && tile_rows <= S::LANES);
-    for row in (0..a.rows).step_by(tile_rows) {
-        for k in 0..a.columns {
+    let stride = tile_stride(s, tile_rows, a.columns);
+    for k in 0..a.columns {
+        let column = &a.data[k * a.column_stride..];
+        for (tile, row) in (0..a.rows).step_by(tile_rows).enumerate() {
             // Whole vectors: what lies beyond the tile's rows is overwritten by the next k, or never read.
-            let x = s.load(&a.data[row + k * a.column_stride..]);
-            s.store(&mut packed[row * a.columns + k * tile_rows..], x);
+            s.store(&mut packed[tile * stride + k * tile_rows..], s.load(&column[row..]));
         }
     }
 }

@@ -1,0 +1,172 @@
+//! The program as its users meet it: verbs, files, errors, exit codes, and a kill.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use koan_model::testkit;
+use serde_json::Value;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).expect("written");
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_koan"));
+        command.args(words.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, words: &str) -> Output {
+        self.command(words).output().expect("started")
+    }
+
+    fn ok(&self, words: &str) -> String {
+        let output = self.output(words);
+        assert!(output.status.success(), "koan {words}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What a refused command says, in one `error:` paragraph with exit code 1.
+    fn refused(&self, words: &str) -> String {
+        let output = self.output(words);
+        assert_eq!(output.status.code(), Some(1), "koan {words}");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(error.matches("error: ").count(), 1, "{error}");
+        error
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.at(name)).expect(name);
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// A tiny model, problems, and a config of a run that takes a while.
+    fn prepare_run(&self) {
+        testkit::write_model(&self.at("model"), 4).expect("a model");
+        self.ok("data generate arithmetic --n 40 --levels 1 --out train.jsonl");
+        self.write(
+            "run.toml",
+            "run_dir = 'run'\nmodel = 'model'\ndata = 'train.jsonl'\nsteps = 40\ncheckpoint_every = 5\n\
+             [rollout]\nproblems = 8\ngroup_size = 8\nmax_new_tokens = 24\n[algorithm]\nkl = 0.0\n[optim]\nlr = 1e-3\n",
+        );
+    }
+}
+
+#[test]
+fn what_is_generated_scores_to_the_same_bits() {
+    let folder = Folder::new();
+    testkit::write_model(&folder.at("model"), 4).expect("a model");
+    folder.ok("data generate arithmetic --n 9 --levels 1-3 --out problems.jsonl");
+    let generate =
+        "generate --model model --input problems.jsonl --n 3 --max-new-tokens 9 --temperature 1 --seed 5";
+    folder.ok(&format!("{generate} --out a.jsonl --threads 1 --sequences 4"));
+    folder.ok(&format!("{generate} --out b.jsonl --threads 2 --sequences 64"));
+    let (a, b) = (folder.lines("a.jsonl"), folder.lines("b.jsonl"));
+    assert_eq!(a, b);
+    assert_eq!((a.len(), a[0]["completions"].as_array().map(Vec::len)), (9, Some(3)));
+    folder.ok("score --model model --input a.jsonl --out scores.jsonl --threads 2");
+    let sampled = a.iter().flat_map(|line| line["completions"].as_array().expect("completions"));
+    for (sampled, scored) in sampled.zip(folder.lines("scores.jsonl")) {
+        assert_eq!(sampled["logprobs"], scored["logprobs"]);
+    }
+    let reference = "score --model model --input a.jsonl --out reference.jsonl --device reference";
+    folder.ok(reference);
+    let report =
+        folder.ok("eval --model model --data problems.jsonl --n 2 --max-new-tokens 5 --out report.json");
+    assert!(report.contains("95% interval") && report.contains("18 judged"), "{report}");
+    assert_eq!(folder.lines("report.json")[0]["report"]["problems"], 9);
+    assert!(folder.ok("model info model").contains("2 layers"));
+}
+
+#[test]
+fn rewards_are_replayed() {
+    let folder = Folder::new();
+    folder.write(
+        "completions.jsonl",
+        "{\"answer\": 68, \"completion\": \"23 + 45 = 68\", \"id\": 1}\n{\"answer\": \"7\", \"completion\": \"eight\"}\n",
+    );
+    let summary = folder.ok("verify --input completions.jsonl --out verdicts.jsonl");
+    assert!(summary.contains("2 judged: 1 correct, 0 wrong, 1 unparsable"), "{summary}");
+    let verdicts = folder.lines("verdicts.jsonl");
+    assert_eq!((&verdicts[0]["outcome"], &verdicts[1]["score"]), (&"correct".into(), &0.0.into()));
+    folder.write("broken.jsonl", "{\"answer\": 1, \"completion\": \"1\"}\nnonsense\n");
+    assert!(folder.refused("verify --input broken.jsonl --out none.jsonl").contains("broken.jsonl:2:"));
+    assert!(!folder.at("none.jsonl").exists(), "nothing half written");
+    assert!(folder.refused("verify --input completions.jsonl --reward nmuber").contains("number"));
+}
+
+#[test]
+fn errors_are_clear_and_come_before_any_work() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    assert!(folder.refused("rl run.toml --set optim.learning_rate=1").contains("did you mean"));
+    assert!(folder.refused("rl none.toml").contains("cannot read `none.toml`"));
+    assert!(folder.refused("rl run.toml --set data=none.jsonl").contains("cannot read none.jsonl"));
+    assert!(folder.refused("rl run.toml --set run_dir=run.toml/run").contains("cannot create"));
+    assert!(folder.refused("rl run.toml --resume").contains("nothing to resume"));
+    folder.write("empty.jsonl", "\n");
+    assert!(folder.refused("rl run.toml --set data=empty.jsonl").contains("has no problems"));
+    assert!(folder.refused("generate --model none --input train.jsonl").contains("none"));
+    assert!(folder.refused("model import train.jsonl --out m").contains("train.jsonl"));
+    assert!(!folder.at("m").exists() && !folder.at("run").exists());
+    let bytes = fs::read(folder.at("model/model.safetensors")).expect("there");
+    fs::write(folder.at("model/model.safetensors"), &bytes[..999]).expect("written");
+    assert!(folder.refused("rl run.toml").contains("truncated"));
+    assert!(!folder.at("run").exists(), "nothing was begun");
+    assert_eq!(folder.output("rl").status.code(), Some(2), "wrong usage");
+    let forced = folder.command("bench rl --model model").env("KOAN_ISA", "mmx").output().expect("started");
+    assert!(String::from_utf8_lossy(&forced.stderr).contains("mmx"));
+}
+
+fn checkpoint(run: &Path, step: usize) -> PathBuf {
+    run.join(format!("checkpoints/step-{step:06}"))
+}
+
+#[test]
+fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    let whole = folder.ok("rl run.toml --set run_dir=whole --threads 2");
+    let mut child = folder
+        .command("rl run.toml --threads 1")
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    let start = Instant::now();
+    while !checkpoint(&folder.at("run"), 5).exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    assert!(!folder.at("run/model").exists(), "killed before its end");
+    let resumed = folder.ok("rl run.toml --resume --threads 2");
+    let digest = |text: &str| text.rsplit(' ').next().map(str::to_owned);
+    assert_eq!(digest(&whole), digest(&resumed));
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+        let bytes = |run: &str| fs::read(checkpoint(&folder.at(run), 40).join(file)).expect(file);
+        assert_eq!(bytes("whole"), bytes("run"), "{file}");
+    }
+    let lines = folder.lines("run/metrics.jsonl");
+    assert_eq!(
+        lines.iter().map(|line| line["step"].as_u64()).collect::<Vec<_>>(),
+        (1..=40).map(Some).collect::<Vec<_>>()
+    );
+    assert!(lines.iter().all(|line| line["log_prob_gap"] == 0.0));
+}

@@ -1,0 +1,81 @@
+//! A tiny model for tests: random weights, and a directory of it with a tokenizer of single characters.
+
+use std::{convert::Infallible, path::Path};
+
+use koan_backend::Backend;
+use serde_json::{Value, json};
+
+use crate::{
+    Config, Model, TensorInfo,
+    checkpoint::{self, CheckpointError},
+};
+
+/// The config of a model with every feature in small: two layers, grouped queries, odd sizes.
+///
+/// # Panics
+/// If the config, which is written here, is refused.
+pub fn config(vocab_size: usize, tied: bool) -> Config {
+    let json = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocab_size, "hidden_size": 24,
+        "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 6, "rms_norm_eps": 1e-5, "rope_theta": 1000.0, "max_position_embeddings": 256,
+        "tie_word_embeddings": tied, "eos_token_id": 0,
+    });
+    let Value::Object(json) = json else { unreachable!("an object") };
+    Config::from_json(json, Path::new("testkit")).expect("a config of the testkit")
+}
+
+/// A number in [-1/2, 1/2) that depends on `seed` and `i` alone (SplitMix64, Steele et al. 2014).
+pub fn random(seed: u64, i: u64) -> f32 {
+    let mut z = (seed << 32).wrapping_add(i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z >> 40) as f32) / (1u32 << 24) as f32 - 0.5
+}
+
+/// A model of random weights.
+pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
+    let positions = config.max_position_embeddings;
+    let mut i = 0..;
+    let built = Model::new(b, config, positions, |info: &TensorInfo| {
+        let (mean, spread) = if info.shape.len() == 1 { (1.0, 0.2) } else { (0.0, 0.5) };
+        let value = |i| mean + spread * random(seed, i);
+        Ok::<_, Infallible>(i.by_ref().take(info.len()).map(value).collect())
+    });
+    let Ok(model) = built;
+    model
+}
+
+/// Characters that the test tokenizer knows; token 0 is `<eos>`.
+const CHARACTERS: &str = " 0123456789+-*=.?CRabcdefhijlmnoprstuwyE";
+
+/// Writes a model directory with random weights and a tokenizer of single characters.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
+    let mut vocab = serde_json::Map::from_iter([("<eos>".to_owned(), json!(0))]);
+    vocab.extend(CHARACTERS.chars().enumerate().map(|(i, c)| (c.to_string(), json!(i + 1))));
+    let unknown = vocab.len();
+    vocab.insert("<unk>".into(), json!(unknown));
+    let size = vocab.len();
+    let special = |id: usize, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false, "special": true})
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [special(0, "<eos>"), special(unknown, "<unk>")],
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false},
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+    });
+    let b = koan_backend::Reference;
+    let model = model(&b, config(size, true), seed);
+    checkpoint::write_directory(dir, |part| {
+        checkpoint::write_synced(&part.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
+        let config = json!({"eos_token": "<eos>"}).to_string();
+        checkpoint::write_synced(&part.join("tokenizer_config.json"), config.as_bytes())?;
+        checkpoint::save_into(&b, &model, part, Path::new("no such directory")).map(drop)
+    })
+}

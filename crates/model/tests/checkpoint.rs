@@ -1,0 +1,92 @@
+//! Model directories: what is saved loads to the same bits, and what is wrong is named.
+
+use std::{fs, path::Path};
+
+use koan_backend::Reference;
+use koan_model::{Config, checkpoint, testkit};
+
+fn error(dir: &Path) -> String {
+    match checkpoint::load(&Reference, dir, None) {
+        Ok(_) => panic!("a broken model loads"),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn a_saved_model_loads_to_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    testkit::write_model(&first, 3).expect("written");
+    let model = checkpoint::load(&Reference, &first, Some(40)).expect("loads");
+    let hash = checkpoint::save(&Reference, &model, &second, &first).expect("saved");
+    let bytes = |dir: &Path| fs::read(dir.join("model.safetensors")).expect("there");
+    assert_eq!(bytes(&first), bytes(&second));
+    assert_eq!(hash.len(), 64);
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        assert!(second.join(file).exists(), "{file}");
+    }
+    assert!(checkpoint::save(&Reference, &model, &second, &first).is_err(), "an existing directory is kept");
+}
+
+#[test]
+fn broken_models_are_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("model");
+    testkit::write_model(&dir, 3).expect("written");
+    let (weights, config) = (dir.join("model.safetensors"), dir.join("config.json"));
+    let (bytes, text) = (fs::read(&weights).expect("there"), fs::read_to_string(&config).expect("there"));
+
+    for cut in [0, 7, 8, 100, bytes.len() - 1] {
+        fs::write(&weights, &bytes[..cut]).expect("written");
+        assert!(error(&dir).contains("truncated"), "cut at {cut}: {}", error(&dir));
+    }
+    let mut noise = bytes.clone();
+    noise[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    fs::write(&weights, &noise).expect("written");
+    assert!(error(&dir).contains("damaged"), "{}", error(&dir));
+    let mut nan = bytes.clone();
+    let end = nan.len();
+    nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, &nan).expect("written");
+    assert!(error(&dir).contains("NaN"), "{}", error(&dir));
+    fs::write(&weights, &bytes).expect("written");
+
+    for (from, to, expected) in [
+        ("\"hidden_size\": 24", "\"hidden_size\": 20", "has shape"),
+        (
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 3",
+            "`model.layers.2.input_layernorm.weight` is missing",
+        ),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "unexpected tensor `model.layers.1."),
+        ("\"llama\"", "\"mamba\"", "supported: llama"),
+        ("\"vocab_size\": 42", "\"vocab_size\": -1", "`vocab_size` is -1"),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from}");
+        fs::write(&config, changed).expect("written");
+        assert!(error(&dir).contains(expected), "{to}: {}", error(&dir));
+    }
+    fs::write(&config, "{").expect("written");
+    assert!(error(&dir).contains("not a JSON object"));
+    fs::remove_file(&config).expect("removed");
+    assert!(error(&dir).contains("cannot read"));
+}
+
+#[test]
+fn old_and_new_rope_keys_are_read() {
+    let read = |rope: serde_json::Value| {
+        let mut raw = testkit::config(8, true).raw;
+        raw.remove("rope_theta");
+        raw.extend(rope.as_object().cloned().unwrap_or_default());
+        Config::from_json(raw, Path::new("test"))
+    };
+    let new = read(
+        serde_json::json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}}),
+    );
+    let old = read(serde_json::json!({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e5}));
+    let (new, old) = (new.expect("new keys"), old.expect("old keys"));
+    assert_eq!((new.rope_theta, new.rope_scaling), (old.rope_theta, old.rope_scaling));
+    let error = read(serde_json::json!({"rope_scaling": {"type": "yarn", "factor": 2.0}})).expect_err("yarn");
+    assert!(error.to_string().contains("default, linear, llama3"), "{error}");
+}

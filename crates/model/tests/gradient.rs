@@ -1,0 +1,84 @@
+//! The backward pass of a whole model against finite differences, through the f64 reference backend.
+
+use koan_backend::Reference;
+use koan_model::{Activations, Batch, Gradient, Head, Model, Scored, testkit};
+
+const TEMPERATURE: f32 = 0.7;
+
+/// Two groups: shared prompts, completions of several lengths, a prompt of one token.
+fn batch() -> (Batch, Scored) {
+    let (mut batch, mut scored) = (Batch::default(), Scored::default());
+    batch.push_group(&[3, 1, 4, 1], [&[5, 9, 2][..], &[6], &[5, 3]], &mut scored);
+    batch.push_group(&[2], [&[7, 1][..], &[8, 2, 8]], &mut scored);
+    (batch, scored)
+}
+
+/// A loss with a different weight for each scored token.
+fn weights(n: usize) -> Vec<f32> {
+    (0..n).map(|i| testkit::random(9, i as u64) + 0.1).collect()
+}
+
+struct Passes {
+    batch: Batch,
+    scored: Scored,
+    activations: Activations<Reference>,
+    head: Head<Reference>,
+}
+
+impl Passes {
+    /// Σ wᵢ log pᵢ. Log-probabilities come as f32, so it is summed from differences that f32 can hold only if they are
+    /// large enough: the step of the differences is chosen for that.
+    fn loss(&mut self, model: &Model<Reference>) -> f64 {
+        model.forward(&Reference, &self.batch, &mut self.activations, None);
+        let scored = &self.scored;
+        let (log_probs, _) =
+            model.log_probs(&Reference, &self.activations, scored, TEMPERATURE, &mut self.head);
+        log_probs.iter().zip(weights(scored.rows.len())).map(|(&p, w)| f64::from(p) * f64::from(w)).sum()
+    }
+}
+
+#[test]
+fn the_gradient_of_every_tensor_is_the_finite_difference() {
+    for tied in [true, false] {
+        let b = Reference;
+        let mut model = testkit::model(&b, testkit::config(11, tied), 1);
+        let (batch, scored) = batch();
+        let rows = batch.len();
+        let mut passes = Passes {
+            activations: Activations::for_training(&b, model.config(), rows + 3),
+            head: Head::new(&b, model.config(), scored.rows.len() + 2),
+            batch,
+            scored,
+        };
+        passes.loss(&model);
+        let mut gradient = Gradient::new(&b, model.config(), rows + 3);
+        let d = weights(passes.scored.rows.len());
+        let Passes { batch, scored, activations, head } = &mut passes;
+        model.backward(&b, batch, activations, scored, &d, TEMPERATURE, head, &mut gradient);
+        let gradients: Vec<Vec<f64>> = gradient.weights.tensors().cloned().collect();
+        let names: Vec<String> = model.config().tensors().into_iter().map(|t| t.name).collect();
+        for (t, (name, gradient)) in names.iter().zip(&gradients).enumerate() {
+            let largest =
+                (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+            let largest = largest.expect("a tensor has numbers");
+            assert!(gradient[largest].abs() > 1e-4, "{name}: the gradient is zero");
+            for i in [largest, gradient.len() / 3, gradient.len() - 1] {
+                let h = 1e-2;
+                let mut at = |shift: f64| {
+                    let p = model.weights.tensors_mut().nth(t).expect("a tensor");
+                    p.value[i] += shift;
+                    p.repack(&b);
+                    let loss = passes.loss(&model);
+                    let p = model.weights.tensors_mut().nth(t).expect("a tensor");
+                    p.value[i] -= shift;
+                    p.repack(&b);
+                    loss
+                };
+                // Five points: the error is of order h⁴.
+                let difference = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+                let error = (difference - gradient[i]).abs();
+                assert!(error < 2e-4 * (1.0 + gradient[i].abs()), "{name}[{i}] {} {difference}", gradient[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Log-probabilities of tiny models against those of the reference implementation (transformers), where the fixtures lie
+//! beside the project.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use koan_backend::{Backend, Reference};
+use koan_cpu::Cpu;
+use koan_model::{Activations, Batch, Head, Scored, checkpoint};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Line {
+    prompt_ids: Vec<u32>,
+    completion_ids: Vec<u32>,
+    logprobs: Vec<f64>,
+}
+
+/// Absolute differences over all tokens of a fixture, packed into one batch.
+fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
+    let model = checkpoint::load(b, dir, None).expect("a fixture");
+    let text = fs::read_to_string(dir.join("score_expected.jsonl")).expect("a fixture");
+    let lines: Vec<Line> = text.lines().map(|l| serde_json::from_str(l).expect("a fixture")).collect();
+    let (mut batch, mut scored) = (Batch::default(), Scored::default());
+    for line in &lines {
+        batch.push_group(&line.prompt_ids, [&line.completion_ids[..]], &mut scored);
+    }
+    let mut activations = Activations::for_inference(b, model.config(), batch.len());
+    let mut head = Head::new(b, model.config(), scored.rows.len());
+    model.forward(b, &batch, &mut activations, None);
+    let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
+    let expected: Vec<f64> = lines.iter().flat_map(|l| l.logprobs.clone()).collect();
+    assert_eq!(log_probs.len(), expected.len());
+    log_probs.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs()).collect()
+}
+
+#[test]
+fn llama_fixtures_agree() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/parity");
+    let found: Vec<PathBuf> = fs::read_dir(&fixtures).map_or(Vec::new(), |dir| {
+        dir.filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("llama-")))
+            .collect()
+    });
+    if found.is_empty() {
+        println!("skipped: no fixtures beside the project");
+    }
+    for dir in found {
+        let reference = differences(&Reference, &dir);
+        let largest = reference.iter().copied().fold(0.0, f64::max);
+        assert!(largest < 1e-4, "{}: {largest} through the reference", dir.display());
+        let cpu = differences(&Cpu::best(None).expect("a processor"), &dir);
+        let mean = cpu.iter().sum::<f64>() / cpu.len() as f64;
+        assert!(mean < 0.02, "{}: a mean of {mean} through the CPU", dir.display());
+        println!("{}: reference {largest:.1e} at most, CPU {mean:.1e} on average", dir.display());
+    }
+}
