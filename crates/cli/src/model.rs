@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use koan_model::{Activations, Config, KvCache, checkpoint::Weights, gguf};
 
 use crate::progress::Progress;
@@ -45,7 +46,8 @@ fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
     let mut progress: Option<Progress> = None;
     gguf::import(file, out, &mut |tensor, done, of| {
         progress.get_or_insert_with(|| Progress::new("tensors", of)).set(done, tensor);
-    })?;
+    })
+    .with_context(|| format!("cannot import `{}`", file.display()))?;
     if let Some(progress) = progress {
         progress.finish();
     }

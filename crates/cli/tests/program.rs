@@ -62,7 +62,7 @@ impl Folder {
         self.write(
             "run.toml",
             "run_dir = 'run'\nmodel = 'model'\ndata = 'train.jsonl'\nsteps = 40\ncheckpoint_every = 5\n\
-             [rollout]\nproblems = 8\ngroup_size = 8\nmax_new_tokens = 24\n[algorithm]\nkl = 0.0\n[optim]\nlr = 1e-3\n",
+             [rollout]\nproblems = 8\ngroup_size = 32\nmax_new_tokens = 3\n[algorithm]\nkl = 0.0\n[optim]\nlr = 1e-3\n",
         );
     }
 }
@@ -169,4 +169,5 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
         (1..=40).map(Some).collect::<Vec<_>>()
     );
     assert!(lines.iter().all(|line| line["log_prob_gap"] == 0.0));
+    assert!(lines.iter().any(|line| line["grad_norm"] != 0.0), "something was learned from");
 }

@@ -200,7 +200,7 @@ mod tests {
         });
         assert!(interrupted.is_err());
         assert_eq!(read_problems(&path).expect("the old file").len(), 1);
-        assert!(write_problems(&folder.path().join("absent/problems.jsonl"), [&problem]).is_err());
+        assert!(write_problems(&path.join("problems.jsonl"), [&problem]).is_err());
     }
 
     proptest! {

@@ -46,8 +46,8 @@ pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
     model
 }
 
-/// Characters that the test tokenizer knows; token 0 is `<eos>`.
-const CHARACTERS: &str = " 0123456789+-*=.?CRabcdefhijlmnoprstuwyE";
+/// Characters that the test tokenizer knows; token 0 is `<eos>`. So few that random weights sometimes answer right.
+const CHARACTERS: &str = " 0123456789+.";
 
 /// Writes a model directory with random weights and a tokenizer of single characters.
 ///

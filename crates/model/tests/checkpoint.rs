@@ -60,7 +60,7 @@ fn broken_models_are_refused_by_name() {
         ),
         ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "unexpected tensor `model.layers.1."),
         ("\"llama\"", "\"mamba\"", "supported: llama"),
-        ("\"vocab_size\": 42", "\"vocab_size\": -1", "`vocab_size` is -1"),
+        ("\"vocab_size\": 15", "\"vocab_size\": -1", "`vocab_size` is -1"),
     ] {
         let changed = text.replace(from, to);
         assert_ne!(changed, text, "{from}");

@@ -239,6 +239,10 @@ pub fn run<B: Backend>(
     let held_out_prompts = encode(&tokenizer, &style, &held_out, max)?;
     let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
     let plan = Plan::new(config, &model_config, longest);
+    let (asked, max) = (longest + plan.limits.new_tokens, model_config.max_position_embeddings);
+    if asked > max {
+        return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
+    }
     plan.check_memory()?;
     checkpoint::Weights::open(&config.model, &model_config)?;
     let (mut run, from) = if resume {
@@ -260,11 +264,9 @@ pub fn run<B: Backend>(
         state = resumed_state(dir, &state)?;
     }
 
-    let positions = longest + plan.limits.new_tokens;
-    let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(positions))?;
+    let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
     let loss = config.algorithm.loss();
-    let reference =
-        (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(positions))).transpose()?;
+    let reference = (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(asked))).transpose()?;
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
         None => Optimizer::new(b, &model_config),
