@@ -78,12 +78,12 @@ impl Loss {
     /// The formula in force, in words that a reader can hold against the paper.
     pub fn explain(&self) -> String {
         let kl = if self.kl == 0.0 {
-            "no reference policy".to_owned()
+            String::new()
         } else {
-            format!("- {} KL, KL = x - ln x - 1, x = pi_ref/pi", self.kl)
+            format!(" - {} KL, KL = x - ln x - 1, x = pi_ref/pi", self.kl)
         };
         format!(
-            "maximise 1/(P G) sum_i 1/|o_i| sum_t [ min(rho A, clip(rho, {}, {}) A) {kl} ], A = (r - mean)/std",
+            "maximise 1/(P G) sum_i 1/|o_i| sum_t [ min(rho A, clip(rho, {}, {}) A){kl} ], A = (r - mean)/std",
             1.0 - self.clip,
             1.0 + self.clip
         )
@@ -104,6 +104,13 @@ mod tests {
         for (a, want) in a.iter().zip([want, -want, -want, want]) {
             assert!((a.expect("decided") - want).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn the_formula_in_force_is_explained() {
+        let [with, without] = [0.04, 0.0].map(|kl| Loss { clip: 0.2, kl }.explain());
+        assert!(with.contains("clip(rho, 0.8, 1.2) A) - 0.04 KL") && with.contains("x = pi_ref/pi"), "{with}");
+        assert!(!without.contains("KL"), "{without}");
     }
 
     #[test]

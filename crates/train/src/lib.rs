@@ -8,7 +8,7 @@
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage,
-//! - [`bench`]: the speed of a step.
+//! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
 
 pub mod bench;
