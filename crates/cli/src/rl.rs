@@ -117,6 +117,7 @@ impl Job for Run {
             bar.finish();
         }
         match summary.model {
+            Some(model) if summary.digest.is_empty() => println!("the model is in {}", model.display()),
             Some(model) => {
                 println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest)
             }

@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn the_formula_in_force_is_explained() {
         let [with, without] = [0.04, 0.0].map(|kl| Loss { clip: 0.2, kl }.explain());
-        assert!(with.contains("clip(rho, 0.8, 1.2) A) - 0.04 KL") && with.contains("x = pi_ref/pi"), "{with}");
+        assert!(
+            with.contains("clip(rho, 0.8, 1.2) A) - 0.04 KL") && with.contains("x = pi_ref/pi"),
+            "{with}"
+        );
         assert!(!without.contains("KL"), "{without}");
     }
 

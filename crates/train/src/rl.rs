@@ -150,7 +150,7 @@ pub struct RunSummary {
     pub stopped: bool,
     /// The final model's directory, unless it was stopped.
     pub model: Option<PathBuf>,
-    /// Digest of the last checkpoint.
+    /// Digest of the last checkpoint; empty if none was written, because all steps were made before.
     pub digest: String,
 }
 
