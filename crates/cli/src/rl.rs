@@ -119,7 +119,7 @@ impl Job for Run {
         match summary.model {
             Some(model) if summary.digest.is_empty() => println!("the model is in {}", model.display()),
             Some(model) => {
-                println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest)
+                println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest);
             }
             None => println!(
                 "stopped after step {}; go on with: koan rl {} --resume",
