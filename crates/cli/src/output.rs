@@ -32,12 +32,17 @@ impl Output {
 
     /// Writes a line.
     pub(crate) fn line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        let out: &mut dyn Write = match self {
-            Self::Stdout(out) => out,
-            Self::File { out, .. } => out,
-        };
-        serde_json::to_writer(&mut *out, value)?;
-        Ok(out.write_all(b"\n")?)
+        serde_json::to_writer(&mut *self, value)?;
+        Ok(self.write_all(b"\n")?)
+    }
+
+    /// Removes what was written of a file.
+    pub(crate) fn discard(self) {
+        if let Self::File { part, path, .. } = self
+            && part != path
+        {
+            let _ = fs::remove_file(part); // the error that brought us here matters more
+        }
     }
 
     /// Makes the file appear under its name.
@@ -53,6 +58,22 @@ impl Output {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(out) => out.write(bytes),
+            Self::File { out, .. } => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.flush(),
+            Self::File { out, .. } => out.flush(),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter},
+    io::{self, BufReader},
     path::PathBuf,
 };
 
 use anyhow::Context;
 use koan_reward::{Scores, Verifier, replay};
+
+use crate::output::Output;
 
 /// Replay rewards over a file of completions: are they right?
 ///
@@ -39,14 +41,17 @@ impl Verify {
         let summary = match &self.out {
             None => replay(input, &name, io::sink(), verifier, &scores)?,
             Some(path) => {
-                let part = path.with_extension("part");
-                let write = || format!("cannot write `{}`", path.display());
-                let out = BufWriter::new(File::create(&part).with_context(write)?);
-                let summary = replay(input, &name, out, verifier, &scores).inspect_err(|_| {
-                    let _ = std::fs::remove_file(&part); // the first error matters more
-                })?;
-                std::fs::rename(&part, path).with_context(write)?;
-                summary
+                let mut out = Output::open(Some(path))?;
+                match replay(input, &name, &mut out, verifier, &scores) {
+                    Ok(summary) => {
+                        out.finish()?;
+                        summary
+                    }
+                    Err(error) => {
+                        out.discard();
+                        return Err(error.into());
+                    }
+                }
             }
         };
         println!("{summary}");

@@ -98,6 +98,13 @@ pub struct Metrics {
     pub eval: Option<Interval>,
 }
 
+/// The line of metrics.jsonl before the first step: where the run starts from.
+#[derive(Serialize)]
+struct Baseline {
+    step: u64,
+    eval: Interval,
+}
+
 /// What a run tells while it goes.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -293,8 +300,10 @@ pub fn run<B: Backend>(
     };
 
     on(Event::Start { step: state.step, steps: config.steps, plan: &plan, formula: &loss.explain() });
-    if state.step == 0 {
-        trainer.evaluate(0, &mut on)?;
+    if state.step == 0
+        && let Some(eval) = trainer.evaluate(0, &mut on)?
+    {
+        run.write_metrics(&Baseline { step: 0, eval })?;
     }
     let mut digest = String::new();
     while state.step < config.steps {

@@ -89,8 +89,7 @@ impl RunDir {
         }
         checkpoint::write_synced(&config_path, config.to_toml().as_bytes())?;
         let newest = checkpoints(path)?.pop();
-        let step = newest.as_ref().map_or(0, |(step, _)| *step);
-        forget_after(path, step)?;
+        forget_after(path, newest.as_ref().map(|(step, _)| *step))?;
         Ok((Self { path: path.into(), metrics: open_metrics(path)? }, newest.map(|(_, dir)| dir)))
     }
 
@@ -365,8 +364,8 @@ fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Removes what was written for steps after `step`.
-fn forget_after(run: &Path, step: u64) -> Result<(), TrainError> {
+/// Removes what was written for steps after `step`; all of it, if there is none.
+fn forget_after(run: &Path, step: Option<u64>) -> Result<(), TrainError> {
     #[derive(Deserialize)]
     struct Step {
         step: u64,
@@ -375,7 +374,7 @@ fn forget_after(run: &Path, step: u64) -> Result<(), TrainError> {
     let text = fs::read_to_string(&path).unwrap_or_default();
     let kept: String = text
         .lines()
-        .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| line.step <= step))
+        .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| Some(line.step) <= step))
         .flat_map(|line| [line, "\n"])
         .collect();
     let part = run.join(".metrics.jsonl.part");
@@ -385,7 +384,7 @@ fn forget_after(run: &Path, step: u64) -> Result<(), TrainError> {
     for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
         let path = entry.map_err(TrainError::io("read", &dir))?.path();
         let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.strip_prefix("step-").and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| s > step) {
+        if name.strip_prefix("step-").and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| Some(s) > step) {
             fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
         }
     }
