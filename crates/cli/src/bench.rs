@@ -5,15 +5,23 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use koan_backend::Backend;
 use koan_model::{Config, checkpoint};
-use koan_train::bench::{self, RlShape, StepSeconds};
+use koan_train::bench::{self, RlShape, StepSeconds, median};
 use serde_json::json;
 
-use crate::device::{Device, Job};
+use crate::device::{Device, Job, Running};
+
+mod product;
+mod train;
+
+use product::ProductBench;
+use train::TrainBench;
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     Rl(RlBench),
+    Train(TrainBench),
+    Product(ProductBench),
 }
 
 /// Seconds of a step of reinforcement learning: draw, forward, backward, AdamW
@@ -51,13 +59,16 @@ pub(crate) struct RlBench {
 
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Self::Rl(args) = self;
-        args.device.clone().run(args)
+        match self {
+            Self::Rl(args) => args.device.clone().run(args),
+            Self::Train(args) => args.device.clone().run(args),
+            Self::Product(args) => args.device.clone().run(args),
+        }
     }
 }
 
 impl Job for RlBench {
-    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let sizes = [self.problems, self.group, self.prompt_tokens, self.new_tokens, self.micro_batch_tokens];
         ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
         let shape = RlShape {
@@ -69,7 +80,7 @@ impl Job for RlBench {
         };
         let parameters = Config::load(&self.model)?.parameters();
         if !self.json {
-            println!("{device}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+            println!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
         }
         let mut all: Vec<StepSeconds> = Vec::new();
         let load = |positions| checkpoint::load(b, &self.model, Some(positions));
@@ -98,7 +109,7 @@ impl Job for RlBench {
             println!(
                 "{}",
                 json!({
-                    "bench": "rl", "device": device, "shape": shape, "steps": self.steps, "generate_s": generate_s,
+                    "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape, "steps": self.steps, "generate_s": generate_s,
                     "train_s": train_s, "step_s": step_s, "tokens_per_s": tokens as f64 / step_s,
                     "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
                 })
@@ -111,10 +122,4 @@ impl Job for RlBench {
         }
         Ok(())
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }

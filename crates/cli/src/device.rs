@@ -1,5 +1,7 @@
 //! Which device computes: the only file that names one.
 
+use std::fmt;
+
 use anyhow::bail;
 use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
@@ -15,10 +17,28 @@ pub(crate) struct Device {
     threads: Option<usize>,
 }
 
+/// What computes, for people and for records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    /// The kind of device.
+    device: &'static str,
+    /// Its instruction set.
+    pub(crate) isa: &'static str,
+    /// Its threads.
+    pub(crate) threads: usize,
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, isa, threads } = self;
+        write!(f, "{device}, {isa}, {threads} thread{}", if *threads == 1 { "" } else { "s" })
+    }
+}
+
 /// Work that runs on any backend.
 pub(crate) trait Job {
-    /// Does the work on `backend`; `name` says in words what that is.
-    fn run<B: Backend>(self, backend: &B, name: &str) -> anyhow::Result<()>;
+    /// Does the work on `backend`, which is `running`.
+    fn run<B: Backend>(self, backend: &B, running: Running) -> anyhow::Result<()>;
 }
 
 impl Device {
@@ -27,10 +47,10 @@ impl Device {
         match self.device.as_str() {
             "cpu" => {
                 let cpu = Cpu::best(self.threads)?;
-                let name = format!("cpu, {}, {} threads", cpu.isa().name(), cpu.threads());
-                job.run(&cpu, &name)
+                let running = Running { device: "cpu", isa: cpu.isa().name(), threads: cpu.threads() };
+                job.run(&cpu, running)
             }
-            "reference" => job.run(&Reference, "reference, f64, 1 thread"),
+            "reference" => job.run(&Reference, Running { device: "reference", isa: "f64", threads: 1 }),
             other => bail!("there is no device `{other}`; use cpu or reference"),
         }
     }

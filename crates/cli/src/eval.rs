@@ -13,7 +13,7 @@ use koan_text::Tokenizer;
 use serde_json::json;
 
 use crate::{
-    device::{Device, Job},
+    device::{Device, Job, Running},
     output::Output,
     progress::Progress,
 };
@@ -70,7 +70,7 @@ impl Eval {
 }
 
 impl Job for Eval {
-    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         ensure!(self.n > 0, "--n must be at least 1");
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
@@ -140,7 +140,7 @@ impl Job for Eval {
         );
         println!("{}", report.outcomes);
         println!(
-            "{:.1} tokens a completion, {:.1}% cut at {}; {:.1} s, {:.0} tokens/s ({device})",
+            "{:.1} tokens a completion, {:.1}% cut at {}; {:.1} s, {:.0} tokens/s ({running})",
             report.completion_tokens,
             100.0 * report.truncated,
             self.max_new_tokens,
@@ -151,7 +151,7 @@ impl Job for Eval {
             let mut out = Output::open(Some(path))?;
             out.line(&json!({
                 "model": self.model, "data": self.data, "reward": self.reward, "temperature": self.temperature,
-                "max_new_tokens": self.max_new_tokens, "seed": self.seed, "device": device, "report": report,
+                "max_new_tokens": self.max_new_tokens, "seed": self.seed, "device": running.to_string(), "report": report,
             }))?;
             out.finish()?;
         }

@@ -10,7 +10,7 @@ use koan_model::checkpoint;
 use koan_text::Tokenizer;
 
 use crate::{
-    device::{Device, Job},
+    device::{Device, Job, Running},
     output::Output,
     progress::Progress,
 };
@@ -64,7 +64,7 @@ impl Generate {
 }
 
 impl Job for Generate {
-    fn run<B: Backend>(self, b: &B, _: &str) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.n > 0, "--n must be at least 1");
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");

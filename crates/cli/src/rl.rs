@@ -16,7 +16,7 @@ use koan_train::{
 };
 
 use crate::{
-    device::{Device, Job},
+    device::{Device, Job, Running},
     progress::Progress,
 };
 
@@ -71,13 +71,13 @@ struct Run {
 }
 
 impl Job for Run {
-    fn run<B: Backend>(self, b: &B, device: &str) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let mut progress: Option<Progress> = None;
         let mut steps_done = 0;
         let summary = rl::run(b, &self.config, self.resume, &self.stop, |event| match event {
             Event::Start { step, steps, plan, formula } => {
                 let bar = Progress::new("steps", steps as usize);
-                bar.print(&format!("{device}; {}", plan.breakdown()));
+                bar.print(&format!("{running}; {}", plan.breakdown()));
                 bar.print(formula);
                 if step > 0 {
                     bar.print(&format!("going on after step {step}"));

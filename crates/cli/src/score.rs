@@ -9,7 +9,7 @@ use koan_model::checkpoint;
 use koan_text::Tokenizer;
 
 use crate::{
-    device::{Device, Job},
+    device::{Device, Job, Running},
     output::Output,
     progress::Progress,
 };
@@ -48,7 +48,7 @@ impl Score {
 }
 
 impl Job for Score {
-    fn run<B: Backend>(self, b: &B, _: &str) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
         let has_tokenizer = self.model.join("tokenizer.json").exists();
         let tokenizer = has_tokenizer.then(|| Tokenizer::load(&self.model)).transpose()?;

@@ -115,6 +115,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the config in file `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_json(read_object(path)?, path)
+    }
+
     /// Reads a config from its JSON object; `path` is named in errors.
     ///
     /// # Errors

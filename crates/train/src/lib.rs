@@ -5,6 +5,7 @@
 //! - [`grpo`]: advantages and the loss, beside the papers' formulas,
 //! - [`micro_batch`]: how the completions of an update are cut into packed passes,
 //! - [`learner`]: one update of the policy,
+//! - [`next_token`]: one update by next-token prediction,
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage,
@@ -17,6 +18,7 @@ mod error;
 pub mod grpo;
 pub mod learner;
 pub mod micro_batch;
+pub mod next_token;
 pub mod optimizer;
 pub mod plan;
 pub mod rl;
