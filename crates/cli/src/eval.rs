@@ -8,7 +8,7 @@ use koan_data::read_problems;
 use koan_eval::{PromptStyle, evaluate};
 use koan_generate::{Generator, Limits, Sampling};
 use koan_model::checkpoint;
-use koan_reward::Verifier;
+use koan_reward::Rewards;
 use koan_text::Tokenizer;
 use serde_json::json;
 
@@ -75,7 +75,7 @@ impl Job for Eval {
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         ensure!(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature must be 0 or more");
-        let verifier = Verifier::by_name(&self.reward)?;
+        let rewards = Rewards::of_kind(&self.reward)?;
         let problems = read_problems(&self.data)?;
         let tokenizer = Tokenizer::load(&self.model)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
@@ -109,16 +109,16 @@ impl Job for Eval {
             &problems,
             self.n,
             &sampling,
-            verifier,
+            &rewards,
             |judged| {
                 done += 1;
                 progress.set(done, "");
-                let problem = &problems[judged.problem];
+                let (problem, verdict) = (&problems[judged.problem], &judged.judgement.terms[0]);
                 if let (Some(out), Ok(())) = (&mut completions, &wrote) {
                     wrote = out.line(&json!({
                         "id": problem.id, "sample": judged.sample, "prompt": problem.messages(), "answer": problem.answer,
-                        "completion": judged.text, "outcome": judged.verdict.outcome, "parsed": judged.verdict.parsed,
-                        "reason": judged.verdict.reason, "completion_tokens": judged.completion.token_ids.len(),
+                        "completion": judged.text, "outcome": verdict.outcome, "parsed": verdict.parsed,
+                        "reason": verdict.reason, "completion_tokens": judged.completion.token_ids.len(),
                         "finish_reason": judged.completion.finish_reason.name(),
                     }));
                 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use koan_reward::{Scores, Verifier, replay};
+use koan_reward::{Rewards, replay};
 
 use crate::output::Output;
 
@@ -33,16 +33,15 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let verifier = Verifier::by_name(&self.reward)?;
+        let rewards = Rewards::of_kind(&self.reward)?;
         let read = || format!("cannot read `{}`", self.input.display());
         let input = BufReader::new(File::open(&self.input).with_context(read)?);
         let name = self.input.display().to_string();
-        let scores = Scores::default();
         let summary = match &self.out {
-            None => replay(input, &name, io::sink(), verifier, &scores)?,
+            None => replay(input, &name, io::sink(), &rewards)?,
             Some(path) => {
                 let mut out = Output::open(Some(path))?;
-                match replay(input, &name, &mut out, verifier, &scores) {
+                match replay(input, &name, &mut out, &rewards) {
                     Ok(summary) => {
                         out.finish()?;
                         summary

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `id` | unique in its file, a string or a number; where absent, `line-N` |
 //! | `prompt` or `messages` | the question, or the conversation up to the reply wanted |
-//! | `answer` | the reference answer, a string or a number; a number keeps its digits |
+//! | `answer` | the reference answer, a string or a number; a number keeps its digits. Absent where `tests` judge |
 //! | `reward` | optional: the verifier of this problem |
 //! | `meta` | optional: an object with whatever is known of the problem |
 //!
@@ -35,8 +35,8 @@ pub struct Problem {
     /// The conversation up to the reply wanted, if there is no `prompt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
-    /// The reference answer.
-    #[serde(deserialize_with = "text_or_number")]
+    /// The reference answer; empty where the problem is judged by other fields. Verifiers that need one say so.
+    #[serde(default, deserialize_with = "text_or_number", skip_serializing_if = "String::is_empty")]
     pub answer: String,
     /// The name of the verifier for this problem, where the run's own does not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,7 +167,6 @@ mod tests {
         for (line, expected) in [
             ("{", ":2: not a problem: EOF while parsing an object, column"),
             ("7", ":2: not a problem: invalid type: integer `7`"),
-            (r#"{"prompt": "p"}"#, ":2: not a problem: missing field `answer`"),
             (
                 r#"{"prompt": "p", "answer": null}"#,
                 ":2: not a problem: `id` and `answer` are strings or numbers",

@@ -6,7 +6,7 @@ use koan_backend::Backend;
 use koan_data::Problem;
 use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling};
 use koan_model::Model;
-use koan_reward::{Outcome, Summary, Verdict, Verifier};
+use koan_reward::{Judgement, Outcome, Rewards, Sample, Summary};
 use koan_text::{TextError, Tokenizer};
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ pub struct Judged<'a> {
     /// Its text, without special tokens.
     pub text: &'a str,
     /// What it earned.
-    pub verdict: &'a Verdict,
+    pub judgement: &'a Judgement,
 }
 
 /// What a measurement found.
@@ -89,7 +89,7 @@ fn prompts(
     problems.iter().enumerate().map(prompt).collect()
 }
 
-/// Draws `samples` completions of every problem and judges them by `verifier`; `each` sees them as they finish.
+/// Draws `samples` completions of every problem and judges them by `rewards`; `each` sees them as they finish.
 ///
 /// # Errors
 /// If a prompt can't be encoded, or does not fit the generator.
@@ -102,7 +102,7 @@ pub fn evaluate<B: Backend>(
     problems: &[Problem],
     samples: usize,
     sampling: &Sampling,
-    verifier: Verifier,
+    rewards: &Rewards,
     mut each: impl FnMut(Judged),
 ) -> Result<Report, EvalError> {
     let start = Instant::now();
@@ -118,12 +118,19 @@ pub fn evaluate<B: Backend>(
                 return;
             }
         };
-        let verdict = verifier.judge(&text, &problems[problem].answer);
-        outcomes.count(verdict.outcome);
+        let cut = completion.finish_reason == FinishReason::Length;
+        let judgement = rewards.judge(&Sample {
+            problem: &problems[problem],
+            completion: &text,
+            tokens: Some(completion.token_ids.len()),
+            truncated: Some(cut),
+        });
+        let outcome = judgement.outcome();
+        outcomes.count(outcome);
         tokens += completion.token_ids.len();
-        truncated += usize::from(completion.finish_reason == FinishReason::Length);
-        correct[problem] += usize::from(verdict.outcome == Outcome::Correct);
-        each(Judged { problem, sample, completion: &completion, text: &text, verdict: &verdict });
+        truncated += usize::from(cut);
+        correct[problem] += usize::from(outcome == Outcome::Correct);
+        each(Judged { problem, sample, completion: &completion, text: &text, judgement: &judgement });
     });
     if let Some(e) = undecodable {
         return Err(e.into());

@@ -14,6 +14,23 @@ pub enum RewardError {
         /// The names there are, the nearest first.
         known: Vec<&'static str>,
     },
+    /// An option of a verifier is not one, or can't have its value.
+    #[error("reward `{kind}`: {reason}")]
+    Options {
+        /// The verifier.
+        kind: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Two rewards of one name.
+    #[error("two rewards are called `{name}`; give one of them a `name` of its own")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// No reward at all.
+    #[error("there is no reward; write at least one [[reward]]")]
+    NoRewards,
     /// The input could not be read.
     #[error("cannot read {file}")]
     Read {

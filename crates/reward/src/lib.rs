@@ -1,13 +1,15 @@
 //! Verifiers: what a completion earned, and why.
 //!
-//! A [`Verifier`] compares a completion with a reference answer and returns a [`Verdict`]. It is total: any
-//! text gets one of five [`Outcome`]s, never an error and never a panic, and model text is parsed, never
-//! evaluated. [`Scores`] turns an outcome into a reward; what was not decided has none and is masked.
+//! A [`Verifier`] looks at a [`Sample`], a completion and the problem it answers, and returns a [`Verdict`]. It
+//! is total: any text gets one of five [`Outcome`]s, never an error and never a panic, and model text is parsed,
+//! never evaluated. [`Scores`] turns a verdict into a score; what was not decided has none and is masked.
+//! [`Rewards`] is the weighted sum that a run's `[[reward]]` tables ask for.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`verdict`] | outcomes, verdicts and scores |
-//! | `verifier` | the table of verifiers, and finding one by its name |
+//! | [`verifier`] | what a verifier is, and the table of their kinds |
+//! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
 //! | [`mod@format`] | the verifier `format`: one `<think>` block, then one `<answer>` block |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
@@ -15,10 +17,12 @@
 //!
 //! # Adding a verifier
 //!
-//! 1. Write `src/<name>.rs` with `pub fn judge(completion: &str, answer: &str) -> Verdict`. Its header says
-//!    what it accepts; it must return for every pair of strings, in time linear in them or within a named
-//!    budget.
-//! 2. Add `mod <name>;` here and one line to [`VERIFIERS`].
+//! 1. Write `src/<name>.rs`. Its header says what it accepts; it must return for every text, in time linear in
+//!    it or within a named budget.
+//! 2. Add `pub mod <name>;` here and a row to [`KINDS`]: `Kind::plain` for a function of the sample that looks at
+//!    the reference first, or `Kind::configured` for a type that implements [`Verifier`] and is built from options
+//!    (TOML) of its own. The problem's own fields (`sample.problem.other`) override options where they are the
+//!    problem's matter.
 //! 3. Test what it must accept, what it must refuse, and by property test that it is total.
 #![forbid(unsafe_code)]
 
@@ -28,10 +32,13 @@ pub mod format;
 pub mod number;
 mod rational;
 pub mod replay;
+pub mod reward;
 pub mod verdict;
-mod verifier;
+pub mod verifier;
 
 pub use error::RewardError;
+pub use koan_data::Problem;
 pub use replay::{Summary, replay};
+pub use reward::{Judgement, RewardConfig, Rewards, Term};
 pub use verdict::{Outcome, Scores, Verdict};
-pub use verifier::{VERIFIERS, Verifier};
+pub use verifier::{Context, KINDS, Kind, Options, Sample, Verifier};

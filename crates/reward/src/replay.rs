@@ -7,7 +7,7 @@
 
 use crate::error::LineError;
 use crate::verdict::shorten;
-use crate::{Outcome, RewardError, Scores, Verdict, Verifier};
+use crate::{Outcome, Problem, RewardError, Rewards, Sample};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::io::{BufRead, Read as _, Write};
 /// A longer line is refused, so that a file without line ends cannot fill the memory.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// Judges every line of `input`, called `file` in errors, by its own verifier or else by `default`, and
+/// Judges every line of `input`, called `file` in errors, by `rewards`, and
 /// writes it with its verdict to `output`.
 ///
 /// # Errors
@@ -27,8 +27,7 @@ pub fn replay(
     mut input: impl BufRead,
     file: &str,
     mut output: impl Write,
-    default: Verifier,
-    scores: &Scores,
+    rewards: &Rewards,
 ) -> Result<Summary, RewardError> {
     let write_error = |source| RewardError::Write { file: file.to_owned(), source };
     let (mut summary, mut buffer) = (Summary::default(), Vec::new());
@@ -48,7 +47,7 @@ pub fn replay(
         if buffer.trim_ascii().is_empty() {
             continue;
         }
-        let (fields, outcome) = judge_line(&buffer, default, scores).map_err(line_error)?;
+        let (fields, outcome) = judge_line(&buffer, rewards).map_err(line_error)?;
         summary.count(outcome);
         serde_json::to_writer(&mut output, &fields).map_err(|error| write_error(error.into()))?;
         output.write_all(b"\n").map_err(write_error)?;
@@ -60,29 +59,45 @@ pub fn replay(
 type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// The fields of a line with those of its verdict.
-fn judge_line(line: &[u8], default: Verifier, scores: &Scores) -> Result<(Fields, Outcome), LineError> {
+fn judge_line(line: &[u8], rewards: &Rewards) -> Result<(Fields, Outcome), LineError> {
     let mut fields: Fields = serde_json::from_slice(line).map_err(json_error)?;
     let completion = string(&fields, "completion")?.ok_or(LineError::Missing { field: "completion" })?;
-    let answer = match fields.get("answer") {
-        None => return Err(LineError::Missing { field: "answer" }),
-        Some(raw) if raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => raw.get().to_owned(),
-        Some(raw) => text(raw, "answer", "a string or a number")?,
-    };
-    let verifier = match string(&fields, "reward")? {
-        Some(name) => Verifier::by_name(&name).map_err(|error| LineError::Verifier(Box::new(error)))?,
-        None => default,
-    };
-    let Verdict { outcome, parsed, reason } = verifier.judge(&completion, &answer);
+    let problem = problem(&fields)?;
+    let bad = rewards.check(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
+    if bad.is_some() && !fields.contains_key("answer") {
+        return Err(LineError::Missing { field: "answer" });
+    }
+    let judgement = rewards.judge(&Sample::new(&problem, &completion));
+    let first = &judgement.terms[0];
     let added = [
-        ("score", to_raw_value(&scores.of(outcome))),
-        ("outcome", to_raw_value(&outcome)),
-        ("parsed", to_raw_value(&parsed)),
-        ("reason", to_raw_value(&reason)),
+        ("score", to_raw_value(&judgement.reward)),
+        ("outcome", to_raw_value(&first.outcome)),
+        ("parsed", to_raw_value(&first.parsed)),
+        ("reason", to_raw_value(&first.reason)),
     ];
     for (name, value) in added {
         fields.insert(name.to_owned(), value.map_err(json_error)?);
     }
-    Ok((fields, outcome))
+    Ok((fields, first.outcome))
+}
+
+/// The problem of a line.
+fn problem(fields: &Fields) -> Result<Problem, LineError> {
+    let answer = match fields.get("answer") {
+        None => String::new(),
+        Some(raw) if raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => raw.get().to_owned(),
+        Some(raw) => text(raw, "answer", "a string or a number")?,
+    };
+    let mut problem = Problem { answer, reward: string(fields, "reward")?, ..Problem::default() };
+    for (name, raw) in fields {
+        let value = || serde_json::from_str(raw.get()).map_err(json_error);
+        match name.as_str() {
+            "answer" | "completion" | "reward" => {}
+            "meta" => problem.meta = serde_json::from_str(raw.get()).ok(),
+            _ => _ = problem.other.insert(name.clone(), value()?),
+        }
+    }
+    Ok(problem)
 }
 
 /// The string in `field`, where that is neither absent nor null.
@@ -154,9 +169,9 @@ mod tests {
     use std::io;
 
     fn run(input: &str) -> Result<(Summary, Vec<Value>), RewardError> {
-        let number = Verifier::by_name("number").expect("in the table");
+        let number = Rewards::of_kind("number").expect("in the table");
         let mut output = Vec::new();
-        let summary = replay(input.as_bytes(), "in.jsonl", &mut output, number, &Scores::default())?;
+        let summary = replay(input.as_bytes(), "in.jsonl", &mut output, &number)?;
         let lines = output.split_inclusive(|&byte| byte == b'\n');
         Ok((summary, lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()))
     }
@@ -215,8 +230,8 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused() {
         let endless = io::repeat(b' ');
-        let number = Verifier::by_name("number").expect("in the table");
-        let error = replay(io::BufReader::new(endless), "in", io::sink(), number, &Scores::default());
+        let number = Rewards::of_kind("number").expect("in the table");
+        let error = replay(io::BufReader::new(endless), "in", io::sink(), &number);
         assert!(matches!(error, Err(RewardError::Line { line: 1, reason: LineError::TooLong, .. })));
     }
 }

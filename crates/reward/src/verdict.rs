@@ -36,10 +36,12 @@ impl Outcome {
 }
 
 /// A verifier's judgement of one completion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What became of the completion; [`Scores`] says what it is worth.
+    /// What became of the completion; [`Scores`] says what it is worth, unless `score` does.
     pub outcome: Outcome,
+    /// A score of the verifier's own, where there are degrees between right and wrong. Finite.
+    pub score: Option<f32>,
     /// The answer as it was found in the completion, shortened where long; absent where none could be read.
     pub parsed: Option<String>,
     /// Why, in a sentence for people.
@@ -48,44 +50,68 @@ pub struct Verdict {
 
 impl Verdict {
     /// A verdict on the answer `parsed`.
-    pub(crate) fn new(outcome: Outcome, parsed: &str, reason: impl Into<String>) -> Self {
-        Self { outcome, parsed: Some(shorten(parsed)), reason: reason.into() }
+    pub fn new(outcome: Outcome, parsed: &str, reason: impl Into<String>) -> Self {
+        Self { outcome, score: None, parsed: Some(shorten(parsed)), reason: reason.into() }
     }
 
     /// A verdict where no answer was read.
-    pub(crate) fn without_answer(outcome: Outcome, reason: impl Into<String>) -> Self {
-        Self { outcome, parsed: None, reason: reason.into() }
+    pub fn without_answer(outcome: Outcome, reason: impl Into<String>) -> Self {
+        Self { outcome, score: None, parsed: None, reason: reason.into() }
+    }
+
+    /// A verdict of degree: correct where `score` reaches `best`, else wrong.
+    pub fn graded(score: f32, best: f32, reason: impl Into<String>) -> Self {
+        let outcome = if score >= best { Outcome::Correct } else { Outcome::Wrong };
+        Self { outcome, score: Some(score), parsed: None, reason: reason.into() }
     }
 }
 
-/// The reward of each outcome that has one. Undecided completions and bad references have none: a caller
-/// masks them, so that nobody is punished for what was not decided.
+/// The score of each outcome. Undecided completions and bad references have none unless one is set: a caller
+/// masks what has no score, so that nobody is punished for what was not decided.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scores {
-    /// The reward of a correct answer.
+    /// The score of a correct answer.
     pub correct: f32,
-    /// The reward of a wrong answer.
+    /// The score of a wrong answer.
     pub wrong: f32,
-    /// The reward of a completion without a readable answer.
+    /// The score of a completion without a readable answer.
     pub unparsable: f32,
+    /// The score of a completion that was not decided; none: masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undecided: Option<f32>,
+    /// The score where the reference is bad; none: masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad_reference: Option<f32>,
 }
 
 impl Default for Scores {
     fn default() -> Self {
-        Self { correct: 1.0, wrong: 0.0, unparsable: 0.0 }
+        Self { correct: 1.0, wrong: 0.0, unparsable: 0.0, undecided: None, bad_reference: None }
     }
 }
 
 impl Scores {
-    /// The reward of `outcome`; `None` means masked.
-    pub fn of(&self, outcome: Outcome) -> Option<f32> {
-        match outcome {
+    /// The score of `verdict`: its own, or that of its outcome; `None` means masked.
+    pub fn of(&self, verdict: &Verdict) -> Option<f32> {
+        match verdict.outcome {
+            Outcome::Undecided => self.undecided,
+            Outcome::BadReference => self.bad_reference,
+            _ if verdict.score.is_some() => verdict.score,
             Outcome::Correct => Some(self.correct),
             Outcome::Wrong => Some(self.wrong),
             Outcome::Unparsable => Some(self.unparsable),
-            Outcome::Undecided | Outcome::BadReference => None,
         }
+    }
+
+    /// The first score that is no finite number, by its name.
+    pub(crate) fn not_finite(&self) -> Option<&'static str> {
+        let scores =
+            [Some(self.correct), Some(self.wrong), Some(self.unparsable), self.undecided, self.bad_reference];
+        let mut named = Outcome::ALL.iter().zip(scores);
+        named
+            .find(|(_, score)| score.is_some_and(|score| !score.is_finite()))
+            .map(|(outcome, _)| outcome.name())
     }
 }
 
@@ -104,9 +130,23 @@ mod tests {
 
     #[test]
     fn what_was_not_decided_is_masked() {
+        let of_all = |scores: Scores| {
+            Outcome::ALL.map(|outcome| scores.of(&Verdict::without_answer(outcome, "for a test")))
+        };
         let scores = Scores { wrong: -0.5, ..Scores::default() };
-        let of_all = Outcome::ALL.map(|outcome| scores.of(outcome));
-        assert_eq!(of_all, [Some(1.0), Some(-0.5), Some(0.0), None, None]);
+        assert_eq!(of_all(scores), [Some(1.0), Some(-0.5), Some(0.0), None, None]);
+        let strict = Scores { undecided: Some(-1.0), bad_reference: Some(0.5), ..scores };
+        assert_eq!(of_all(strict), [Some(1.0), Some(-0.5), Some(0.0), Some(-1.0), Some(0.5)]);
+        assert_eq!(Scores { undecided: Some(f32::NAN), ..scores }.not_finite(), Some("undecided"));
+    }
+
+    #[test]
+    fn a_degree_is_its_own_score() {
+        let half = Verdict::graded(0.5, 1.0, "half");
+        assert_eq!((half.outcome, Scores::default().of(&half)), (Outcome::Wrong, Some(0.5)));
+        assert_eq!(Verdict::graded(1.0, 1.0, "all").outcome, Outcome::Correct);
+        let undecided = Verdict { outcome: Outcome::Undecided, ..half };
+        assert_eq!(Scores::default().of(&undecided), None);
     }
 
     #[test]

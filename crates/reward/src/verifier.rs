@@ -1,59 +1,213 @@
-//! The table of verifiers.
+//! What a verifier is, and the table of their kinds.
 
-use crate::{RewardError, Verdict, format, number};
-use std::fmt;
+use crate::{Outcome, RewardError, Verdict, format, number};
+use koan_data::Problem;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::{fmt, path::PathBuf};
 
-/// Every verifier, in the order in which help lists them.
-pub static VERIFIERS: [Verifier; 2] = [
-    Verifier {
-        name: "number",
-        about: "the final answer is a number, compared exactly",
-        judge: number::judge,
-    },
-    Verifier { name: "format", about: "one <think> block, then one <answer> block", judge: format::judge },
-];
-
-/// A way to tell what a completion earned.
-#[derive(Clone, Copy)]
-pub struct Verifier {
-    name: &'static str,
-    about: &'static str,
-    judge: fn(&str, &str) -> Verdict,
+/// A completion to judge, with the problem it answers and all that rewards may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The problem: its reference answer, and every other field (`meta`, and `tests`, `precision`, … in `other`).
+    pub problem: &'a Problem,
+    /// What the model wrote, without special tokens.
+    pub completion: &'a str,
+    /// Its length in tokens, where it is known.
+    pub tokens: Option<usize>,
+    /// Whether it was cut at its longest length, where that is known.
+    pub truncated: Option<bool>,
 }
 
-impl Verifier {
-    /// The verifier called `name`.
+impl<'a> Sample<'a> {
+    /// A completion of which only the text is known.
+    pub fn new(problem: &'a Problem, completion: &'a str) -> Self {
+        Self { problem, completion, tokens: None, truncated: None }
+    }
+}
+
+/// A way to tell what a completion earned. Built once from its options, and used by many threads.
+pub trait Verifier: Send + Sync {
+    /// Judges a completion. Total: it returns for every text, within a bound of time that its module names.
+    fn judge(&self, sample: &Sample) -> Verdict;
+
+    /// Whether the problem's reference is one that this verifier can compare with; if not, why.
+    ///
+    /// # Errors
+    /// A sentence for the person who keeps the data.
+    fn check(&self, problem: &Problem) -> Result<(), String>;
+}
+
+/// What a verifier is built in.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// Where programs' messages are kept; none: they are passed on to standard error.
+    pub log_dir: Option<PathBuf>,
+    /// The length, in tokens, at which completions are cut, where it is known.
+    pub max_new_tokens: Option<usize>,
+}
+
+/// The options of a verifier, as a config gives them.
+pub type Options = Map<String, Value>;
+
+/// Every kind of verifier, in the order in which help lists them.
+pub static KINDS: &[Kind] = &[
+    Kind::plain("number", "the final answer is a number, compared exactly", |s| {
+        number::judge(s.completion, &s.problem.answer)
+    }),
+    Kind::plain("format", "one <think> block, then one <answer> block", |s| format::judge(s.completion, ""))
+        .of_form(),
+];
+
+/// What a verifier looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judges {
+    /// The answer, by the problem's reference: whether the model was right.
+    Answer,
+    /// How the completion is written, whatever its answer.
+    Form,
+}
+
+/// A kind of verifier: a row of [`KINDS`].
+pub struct Kind {
+    /// The name by which files and options call it.
+    pub name: &'static str,
+    /// What it checks, in a line for help.
+    pub about: &'static str,
+    /// What it looks at.
+    pub judges: Judges,
+    make: Make,
+}
+
+enum Make {
+    Plain(fn(&Sample) -> Verdict),
+    Configured { resolve: fn(&Options) -> Result<Options, String>, build: Build },
+}
+
+type Build = fn(&Options, &Context) -> Result<Box<dyn Verifier>, String>;
+
+/// A verifier that is built from options of its own.
+pub(crate) trait Configured: Verifier + Sized + 'static {
+    /// Its options: every field has a default, and unknown ones are refused.
+    type Options: Default + Serialize + DeserializeOwned;
+
+    /// Builds it. An error is a sentence that says what to do.
+    fn build(options: Self::Options, context: &Context) -> Result<Self, String>;
+}
+
+impl Kind {
+    /// A verifier of answers that is a function without options. It looks at the reference first: that is how
+    /// references are checked.
+    const fn plain(name: &'static str, about: &'static str, judge: fn(&Sample) -> Verdict) -> Self {
+        Self { name, about, judges: Judges::Answer, make: Make::Plain(judge) }
+    }
+
+    /// A verifier of answers that has options.
+    #[expect(dead_code, reason = "the first such verifier is on its way")]
+    const fn configured<V: Configured>(name: &'static str, about: &'static str) -> Self {
+        let make = Make::Configured { resolve: resolve::<V::Options>, build: build::<V> };
+        Self { name, about, judges: Judges::Answer, make }
+    }
+
+    /// The same, of the form of a completion.
+    const fn of_form(self) -> Self {
+        Self { judges: Judges::Form, ..self }
+    }
+
+    /// The kind called `name`.
     ///
     /// # Errors
     /// [`RewardError::UnknownVerifier`] where there is none; it lists those there are, the nearest first.
-    pub fn by_name(name: &str) -> Result<Self, RewardError> {
-        VERIFIERS.iter().find(|verifier| verifier.name == name).copied().ok_or_else(|| {
-            let mut known = VERIFIERS.map(|verifier| verifier.name);
+    pub fn by_name(name: &str) -> Result<&'static Self, RewardError> {
+        KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+            let mut known: Vec<&'static str> = KINDS.iter().map(|kind| kind.name).collect();
             known.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));
-            RewardError::UnknownVerifier { name: name.to_owned(), known: known.to_vec() }
+            RewardError::UnknownVerifier { name: name.to_owned(), known }
         })
     }
 
-    /// The name by which files and options call it.
-    pub fn name(&self) -> &'static str {
-        self.name
+    /// `options` with every option that they leave out.
+    ///
+    /// # Errors
+    /// An option that there is not, or a value that it can't have: a sentence that says what to do.
+    pub fn resolve(&self, options: &Options) -> Result<Options, String> {
+        match self.make {
+            Make::Plain(_) => resolve::<NoOptions>(options),
+            Make::Configured { resolve, .. } => resolve(options),
+        }
     }
 
-    /// What it checks, in a line for help.
-    pub fn about(&self) -> &'static str {
-        self.about
-    }
-
-    /// Judges `completion` by the reference `answer`. Total: returns for every pair of strings.
-    pub fn judge(&self, completion: &str, answer: &str) -> Verdict {
-        (self.judge)(completion, answer)
+    /// Builds a verifier of this kind.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], or what the verifier needs and does not find: a sentence that says what to do.
+    pub fn build(&self, options: &Options, context: &Context) -> Result<Box<dyn Verifier>, String> {
+        let options = self.resolve(options)?;
+        match self.make {
+            Make::Plain(judge) => Ok(Box::new(Plain(judge))),
+            Make::Configured { build, .. } => build(&options, context),
+        }
     }
 }
 
-impl fmt::Debug for Verifier {
+impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verifier({})", self.name)
+        write!(f, "Kind({})", self.name)
     }
+}
+
+struct Plain(fn(&Sample) -> Verdict);
+
+impl Verifier for Plain {
+    fn judge(&self, sample: &Sample) -> Verdict {
+        self.0(sample)
+    }
+
+    fn check(&self, problem: &Problem) -> Result<(), String> {
+        match self.judge(&Sample::new(problem, "")) {
+            Verdict { outcome: Outcome::BadReference, reason, .. } => Err(reason),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct NoOptions {}
+
+/// Options as their type has them: defaults filled in, names and values checked.
+fn resolve<O: Default + Serialize + DeserializeOwned>(options: &Options) -> Result<Options, String> {
+    let known = fields(&O::default())?;
+    if let Some(name) = options.keys().find(|name| !known.contains_key(*name)) {
+        return Err(unknown_option(name, known.keys().map(String::as_str)));
+    }
+    let mut all = fields(&read::<O>(options)?)?;
+    all.retain(|_, value| !value.is_null()); // TOML has no null: an option without a value is left out
+    Ok(all)
+}
+
+fn build<V: Configured>(options: &Options, context: &Context) -> Result<Box<dyn Verifier>, String> {
+    Ok(Box::new(V::build(read(options)?, context)?))
+}
+
+fn read<O: DeserializeOwned>(options: &Options) -> Result<O, String> {
+    serde_json::from_value(Value::Object(options.clone())).map_err(|error| error.to_string())
+}
+
+fn fields(options: &impl Serialize) -> Result<Options, String> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(format!("options are written as {other}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What every `[[reward]]` may have beside the options of its kind.
+const COMMON: [&str; 4] = ["kind", "name", "weight", "scores"];
+
+fn unknown_option<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = known.chain(COMMON).collect();
+    known.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));
+    format!("there is no option `{name}`; use one of: {}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -61,16 +215,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_verifier_is_found_by_its_name() {
-        for verifier in &VERIFIERS {
-            assert_eq!(Verifier::by_name(verifier.name).expect("in the table").name, verifier.name);
+    fn every_kind_is_found_by_its_name_and_builds_or_says_what_it_needs() {
+        for kind in KINDS {
+            assert_eq!(Kind::by_name(kind.name).expect("in the table").name, kind.name);
+            let resolved = kind.resolve(&Options::new()).expect(kind.name);
+            assert_eq!(kind.resolve(&resolved), Ok(resolved), "{}: resolved options are options", kind.name);
         }
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones_nearest_first() {
-        let error = Verifier::by_name("fromat").expect_err("not a name").to_string();
-        assert_eq!(error, "there is no verifier `fromat`; use one of: format, number");
-        assert!(Verifier::by_name("math").is_err());
+        let error = Kind::by_name("fromat").expect_err("not a name").to_string();
+        assert!(error.starts_with("there is no verifier `fromat`; use one of: format, "), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_with_the_nearest() {
+        let options = Options::from_iter([("wieght".to_owned(), Value::from(1))]);
+        let error = KINDS[0].resolve(&options).expect_err("unknown");
+        assert!(error.starts_with("there is no option `wieght`; use one of: weight, "), "{error}");
+    }
+
+    #[test]
+    fn a_bad_reference_is_found_without_a_completion() {
+        let number = KINDS[0].build(&Options::new(), &Context::default()).expect("builds");
+        let problem = |answer: &str| Problem { answer: answer.to_owned(), ..Problem::default() };
+        assert_eq!(number.check(&problem("7")), Ok(()));
+        assert_eq!(number.check(&problem("seven")), Err("the reference `seven` is not a number".to_owned()));
     }
 }

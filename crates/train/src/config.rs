@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -52,7 +53,7 @@ fn default_checkpoints_kept() -> usize {
     2
 }
 fn default_reward() -> Vec<RewardConfig> {
-    vec![RewardConfig { kind: "number".into(), weight: 1.0 }]
+    vec![RewardConfig::new("number")]
 }
 
 /// `[rollout]`
@@ -185,17 +186,6 @@ impl Default for OptimConfig {
     }
 }
 
-/// `[[reward]]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardConfig {
-    /// The verifier.
-    pub kind: String,
-    /// Its weight in the sum.
-    #[serde(default = "one")]
-    pub weight: f32,
-}
-
 fn one() -> f32 {
     1.0
 }
@@ -252,7 +242,7 @@ impl RlConfig {
         if self.rollout.sequences == 0 { all } else { self.rollout.sequences.min(all) }
     }
 
-    fn check(self) -> Result<Self, TrainError> {
+    fn check(mut self) -> Result<Self, TrainError> {
         let (r, o, a) = (&self.rollout, &self.optim, &self.algorithm);
         let check = |ok: bool, key, value: &dyn ToString, expected| {
             if ok { Ok(()) } else { Err(TrainError::Value { key, value: value.to_string(), expected }) }
@@ -293,6 +283,7 @@ impl RlConfig {
         check(o.grad_clip > 0.0, "optim.grad_clip", &o.grad_clip, "above 0")?;
         check(size(o.micro_batch_tokens), "optim.micro_batch_tokens", &o.micro_batch_tokens, "1 to 1048576")?;
         check(!self.reward.is_empty(), "reward", &"empty", "at least one [[reward]]")?;
+        self.reward = self.reward.iter().map(RewardConfig::resolved).collect::<Result<_, _>>()?;
         if let Some(e) = &self.eval {
             check(e.every > 0, "eval.every", &e.every, "at least 1")?;
             check(size(e.samples), "eval.samples", &e.samples, "1 to 1048576")?;

@@ -44,7 +44,7 @@ pub enum TrainError {
     /// The problems were refused.
     #[error(transparent)]
     Data(#[from] koan_data::DataError),
-    /// A reward's name is unknown.
+    /// A reward or its options were refused.
     #[error(transparent)]
     Reward(#[from] koan_reward::RewardError),
     /// A held-out measurement could not be made.

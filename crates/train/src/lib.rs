@@ -24,7 +24,5 @@ pub mod plan;
 pub mod rl;
 pub mod run_dir;
 
-pub use config::{
-    AlgorithmConfig, EvalConfig, OptimConfig, Preset, RewardConfig, RlConfig, RolloutConfig, Schedule,
-};
+pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, Preset, RlConfig, RolloutConfig, Schedule};
 pub use error::TrainError;

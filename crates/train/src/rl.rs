@@ -25,7 +25,7 @@ use koan_data::{Problem, read_problems};
 use koan_eval::{Interval, PromptStyle, evaluate};
 use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling, uniform};
 use koan_model::{Config, checkpoint};
-use koan_reward::{Outcome, Scores, Verifier};
+use koan_reward::{Context, Judgement, Outcome, Rewards, Term};
 use koan_text::Tokenizer;
 use serde::Serialize;
 
@@ -161,31 +161,13 @@ pub struct RunSummary {
     pub digest: String,
 }
 
-/// A reward, ready to judge.
-struct Reward {
-    verifier: Verifier,
-    weight: f32,
-}
-
-/// One reward's judgement of a completion, as rollouts show it.
-#[derive(Clone, Debug, Serialize)]
-struct Term {
-    kind: &'static str,
-    outcome: Outcome,
-    score: Option<f32>,
-    weight: f32,
-    parsed: Option<String>,
-    reason: String,
-}
-
 /// A completion with all that a step finds out about it.
 struct Sample {
     /// Its problem's place in the data.
     problem: usize,
     completion: Completion,
     text: String,
-    terms: Vec<Term>,
-    reward: Option<f32>,
+    judgement: Judgement,
     advantage: Option<f32>,
 }
 
@@ -212,7 +194,7 @@ struct Trainer<'a, B: Backend> {
     config: &'a RlConfig,
     tokenizer: Tokenizer,
     style: PromptStyle,
-    rewards: Vec<Reward>,
+    rewards: Rewards,
     problems: Vec<Problem>,
     prompts: Vec<Vec<u32>>,
     held_out: Vec<Problem>,
@@ -235,7 +217,8 @@ pub fn run<B: Backend>(
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     // Everything that can be wrong, cheapest first.
-    let rewards = rewards(config)?;
+    let max_new_tokens = Some(config.rollout.max_new_tokens);
+    let rewards = Rewards::build(&config.reward, Context { max_new_tokens, ..Context::default() })?;
     let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
     let tokenizer = Tokenizer::load(&config.model)?;
     let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
@@ -350,12 +333,6 @@ pub fn run<B: Backend>(
     Ok(RunSummary { step: state.step, stopped: false, model: Some(model), digest })
 }
 
-fn rewards(config: &RlConfig) -> Result<Vec<Reward>, TrainError> {
-    let reward =
-        |r: &crate::RewardConfig| Ok(Reward { verifier: Verifier::by_name(&r.kind)?, weight: r.weight });
-    config.reward.iter().map(reward).collect()
-}
-
 fn encode(
     tokenizer: &Tokenizer,
     style: &PromptStyle,
@@ -400,7 +377,7 @@ impl<B: Backend> Trainer<'_, B> {
         let mut zero_spread_groups = 0;
         for group in &groups {
             let group = &mut samples[group.clone()];
-            let rewards: Vec<Option<f32>> = group.iter().map(|s| s.reward).collect();
+            let rewards: Vec<Option<f32>> = group.iter().map(|s| s.judgement.reward).collect();
             let advantages = grpo::advantages(&rewards);
             zero_spread_groups += usize::from(advantages.iter().flatten().all(|&a| a == 0.0));
             reward_stds += std(rewards.iter().flatten().copied());
@@ -427,9 +404,10 @@ impl<B: Backend> Trainer<'_, B> {
 
         let n = samples.len() as f64;
         let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / n;
-        let decided: Vec<f64> = samples.iter().filter_map(|s| s.reward).map(f64::from).collect();
-        let format = self.rewards.iter().position(|r| r.verifier.name() == "format");
-        let correct = |s: &Sample, term: usize| f64::from(s.terms[term].outcome == Outcome::Correct);
+        let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
+        let is_right = |outcome: Outcome| f64::from(outcome == Outcome::Correct);
+        let format =
+            |s: &Sample| s.judgement.terms.iter().find(|t| t.name == "format").map(|t| is_right(t.outcome));
         let tokens = samples.iter().map(|s| s.completion.token_ids.len()).sum();
         let sum = |value: &dyn Fn(&UpdateSums) -> f64| updates.iter().map(value).sum::<f64>();
         let learned = sum(&|u| u.tokens as f64).max(1.0);
@@ -438,8 +416,8 @@ impl<B: Backend> Trainer<'_, B> {
             loss: sum(&|u| u.loss) / updates.len() as f64,
             reward: decided.iter().sum::<f64>() / (decided.len() as f64).max(1.0),
             reward_std: reward_stds / groups.len() as f64,
-            accuracy: mean(&|s| correct(s, 0)),
-            format: format.map(|term| mean(&|s| correct(s, term))),
+            accuracy: mean(&|s| is_right(s.judgement.outcome())),
+            format: format(&samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
             completion_tokens: tokens as f64 / n,
             truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
             entropy: sum(&|u| u.entropy) / learned,
@@ -486,8 +464,13 @@ impl<B: Backend> Trainer<'_, B> {
                 match tokenizer.decode(&completion.token_ids, true) {
                     Ok(text) => {
                         let problem = chosen[place];
-                        let (terms, reward) = judge(rewards, &text, &all[problem].answer);
-                        let judged = Sample { problem, completion, text, terms, reward, advantage: None };
+                        let judgement = rewards.judge(&koan_reward::Sample {
+                            problem: &all[problem],
+                            completion: &text,
+                            tokens: Some(completion.token_ids.len()),
+                            truncated: Some(completion.finish_reason == FinishReason::Length),
+                        });
+                        let judged = Sample { problem, completion, text, judgement, advantage: None };
                         drawn.insert((place, sample), judged);
                     }
                     Err(e) => failed = Some(e),
@@ -536,7 +519,7 @@ impl<B: Backend> Trainer<'_, B> {
             &self.held_out,
             eval.samples,
             &sampling,
-            self.rewards[0].verifier,
+            &self.rewards,
             |_| {},
         )?;
         on(Event::Eval {
@@ -566,33 +549,12 @@ impl<B: Backend> Trainer<'_, B> {
                 finish_reason: s.completion.finish_reason.name(),
                 completion_tokens: s.completion.token_ids.len(),
                 log_prob_sum: s.completion.log_probs.iter().map(|&p| f64::from(p)).sum(),
-                rewards: &s.terms,
-                reward: s.reward,
+                rewards: &s.judgement.terms,
+                reward: s.judgement.reward,
                 advantage: s.advantage,
             }
         })
     }
-}
-
-/// What each reward says of a completion, and their weighted sum; `None` if one of them could not decide.
-fn judge(rewards: &[Reward], text: &str, answer: &str) -> (Vec<Term>, Option<f32>) {
-    let scores = Scores::default();
-    let terms: Vec<Term> = rewards
-        .iter()
-        .map(|r| {
-            let verdict = r.verifier.judge(text, answer);
-            Term {
-                kind: r.verifier.name(),
-                outcome: verdict.outcome,
-                score: scores.of(verdict.outcome),
-                weight: r.weight,
-                parsed: verdict.parsed,
-                reason: verdict.reason,
-            }
-        })
-        .collect();
-    let reward = terms.iter().map(|t| t.score.map(|s| s * t.weight)).sum();
-    (terms, reward)
 }
 
 fn reflection_words(text: &str) -> usize {

@@ -1,0 +1,292 @@
+//! What a run rewards: a weighted sum of verifiers, as `[[reward]]` tables say it.
+
+use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
+use crate::{Outcome, RewardError, Scores};
+use koan_data::Problem;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A `[[reward]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RewardConfig {
+    /// The kind of verifier.
+    pub kind: String,
+    /// What rollouts and problems call it; none: its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its weight in the sum.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// What each outcome is worth, before the weight.
+    #[serde(default)]
+    pub scores: Scores,
+    /// The options of its kind.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+impl RewardConfig {
+    /// The verifier of `kind`, with weight 1 and defaults for all else.
+    pub fn new(kind: &str) -> Self {
+        let (scores, options) = (Scores::default(), Options::new());
+        Self { kind: kind.to_owned(), name: None, weight: 1.0, scores, options }
+    }
+
+    /// The same, every option with its value.
+    ///
+    /// # Errors
+    /// A kind or option that there is not, with the nearest there is; a value that can't be.
+    pub fn resolved(&self) -> Result<Self, RewardError> {
+        let wrong = |reason: String| RewardError::Options { kind: self.kind.clone(), reason };
+        let options = Kind::by_name(&self.kind)?.resolve(&self.options).map_err(wrong)?;
+        if !self.weight.is_finite() {
+            return Err(wrong(format!("`weight` is {}; write a finite number", self.weight)));
+        }
+        if let Some(outcome) = self.scores.not_finite() {
+            return Err(wrong(format!("`scores.{outcome}` is not finite; write a finite number")));
+        }
+        Ok(Self { options, ..self.clone() })
+    }
+
+    fn build(&self, context: &Context) -> Result<Reward, RewardError> {
+        let Self { weight, scores, options, .. } = self.resolved()?;
+        let kind = Kind::by_name(&self.kind)?;
+        let wrong = |reason| RewardError::Options { kind: self.kind.clone(), reason };
+        let verifier = kind.build(&options, context).map_err(wrong)?;
+        let name = self.name.clone().unwrap_or_else(|| self.kind.clone());
+        Ok(Reward { name, kind, weight, scores, verifier })
+    }
+}
+
+/// A verifier with what its verdicts are worth.
+struct Reward {
+    name: String,
+    kind: &'static Kind,
+    weight: f32,
+    scores: Scores,
+    verifier: Box<dyn Verifier>,
+}
+
+impl Reward {
+    fn judge(&self, sample: &Sample) -> Term {
+        let verdict = self.verifier.judge(sample);
+        Term {
+            score: self.scores.of(&verdict),
+            name: self.name.clone(),
+            outcome: verdict.outcome,
+            weight: self.weight,
+            parsed: verdict.parsed,
+            reason: verdict.reason,
+        }
+    }
+}
+
+/// What one reward says of a completion: a term of the sum.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Term {
+    /// The reward's name.
+    #[serde(rename = "kind")]
+    pub name: String,
+    /// What became of the completion.
+    pub outcome: Outcome,
+    /// What that is worth, before the weight; none: masked.
+    pub score: Option<f32>,
+    /// The reward's weight in the sum.
+    pub weight: f32,
+    /// The answer as it was found.
+    pub parsed: Option<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What all rewards say of a completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// A term for each reward; the first is the one that counts as right or wrong.
+    pub terms: Vec<Term>,
+    /// The weighted sum; none if a term was masked: the completion takes no part in learning.
+    pub reward: Option<f32>,
+}
+
+impl Judgement {
+    /// Whether the model was right: the outcome of the first term.
+    pub fn outcome(&self) -> Outcome {
+        self.terms[0].outcome
+    }
+}
+
+/// All rewards of a run.
+///
+/// A problem that names its `reward` is judged by the reward of that name in place of all those that judge
+/// answers; where the run has none of that name, by the kind of that name with its default options, and the
+/// weight and scores of the run's first. Rewards of form (`format`, …) always apply.
+pub struct Rewards {
+    /// Those that judge answers stand first. Never empty.
+    all: Vec<Arc<Reward>>,
+    /// Those that problems named and the run does not have.
+    named: RwLock<HashMap<String, Arc<Reward>>>,
+    context: Context,
+}
+
+impl Rewards {
+    /// Builds the rewards of `configs`.
+    ///
+    /// # Errors
+    /// No config at all, two of one name, unknown kinds or options, and what a verifier needs and does not find.
+    pub fn build(configs: &[RewardConfig], context: Context) -> Result<Self, RewardError> {
+        let build = |config: &RewardConfig| config.build(&context).map(Arc::new);
+        let mut all: Vec<_> = configs.iter().map(build).collect::<Result<_, _>>()?;
+        for (i, reward) in all.iter().enumerate() {
+            if all[..i].iter().any(|earlier| earlier.name == reward.name) {
+                return Err(RewardError::SameName { name: reward.name.clone() });
+            }
+        }
+        if all.is_empty() {
+            return Err(RewardError::NoRewards);
+        }
+        all.sort_by_key(|reward| reward.kind.judges == Judges::Form);
+        Ok(Self { all, named: RwLock::default(), context })
+    }
+
+    /// The rewards of `kind` alone, with default options.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn of_kind(kind: &str) -> Result<Self, RewardError> {
+        Self::build(&[RewardConfig::new(kind)], Context::default())
+    }
+
+    /// Whether the problem can be judged: the verifiers it names are there, and its reference is one they can
+    /// compare with. `Ok(Some(reason))` is a bad reference.
+    ///
+    /// # Errors
+    /// The problem names a reward that there is not.
+    pub fn check(&self, problem: &Problem) -> Result<Option<String>, RewardError> {
+        let rewards = self.of(problem)?;
+        Ok(rewards.iter().find_map(|reward| reward.verifier.check(problem).err()))
+    }
+
+    /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses is
+    /// a bad reference here.
+    pub fn judge(&self, sample: &Sample) -> Judgement {
+        let terms: Vec<Term> = match self.of(sample.problem) {
+            Ok(rewards) => rewards.iter().map(|reward| reward.judge(sample)).collect(),
+            Err(error) => vec![Term {
+                name: sample.problem.reward.clone().unwrap_or_default(),
+                outcome: Outcome::BadReference,
+                score: None,
+                weight: self.all[0].weight,
+                parsed: None,
+                reason: error.to_string(),
+            }],
+        };
+        let reward = terms.iter().map(|term| term.score.map(|score| score * term.weight)).sum();
+        Judgement { terms, reward }
+    }
+
+    /// The rewards that apply to `problem`.
+    fn of(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
+        let Some(name) = &problem.reward else { return Ok(self.all.clone()) };
+        let named = match self.all.iter().find(|reward| reward.name == *name) {
+            Some(reward) => Arc::clone(reward),
+            None => self.named(name)?,
+        };
+        let form =
+            self.all.iter().filter(|reward| reward.kind.judges == Judges::Form && reward.name != *name);
+        Ok([named].into_iter().chain(form.cloned()).collect())
+    }
+
+    /// The reward of the kind `name` with default options.
+    fn named(&self, name: &str) -> Result<Arc<Reward>, RewardError> {
+        let known = self.named.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(reward) = known {
+            return Ok(reward);
+        }
+        let first = &self.all[0];
+        let config = RewardConfig { weight: first.weight, scores: first.scores, ..RewardConfig::new(name) };
+        let reward = Arc::new(config.build(&self.context)?);
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(named.entry(name.to_owned()).or_insert(reward)))
+    }
+}
+
+impl fmt::Debug for Rewards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|reward| &reward.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(kind: &str, weight: f32) -> RewardConfig {
+        RewardConfig { weight, ..RewardConfig::new(kind) }
+    }
+
+    fn problem(answer: &str, reward: Option<&str>) -> Problem {
+        Problem { answer: answer.to_owned(), reward: reward.map(str::to_owned), ..Problem::default() }
+    }
+
+    const RIGHT: &str = "<think>3 + 4</think><answer>7</answer>";
+
+    #[test]
+    fn the_reward_is_the_weighted_sum_and_answers_come_first() {
+        let rewards = Rewards::build(&[config("format", 0.25), config("number", 2.0)], Context::default());
+        let rewards = rewards.expect("builds");
+        let problem = problem("7", None);
+        let of = |text| rewards.judge(&Sample::new(&problem, text));
+        assert_eq!((of(RIGHT).reward, of(RIGHT).outcome()), (Some(2.25), Outcome::Correct));
+        assert_eq!((of("7").reward, of("7").outcome()), (Some(2.0), Outcome::Correct));
+        assert_eq!(of("<think></think><answer>8</answer>").reward, Some(0.25));
+    }
+
+    #[test]
+    fn one_masked_term_masks_the_completion() {
+        let rewards = Rewards::build(&[config("number", 1.0), config("format", 1.0)], Context::default());
+        let rewards = rewards.expect("builds");
+        let bad = problem("seven", None);
+        let judgement = rewards.judge(&Sample::new(&bad, RIGHT));
+        assert_eq!((judgement.reward, judgement.outcome()), (None, Outcome::BadReference));
+        assert!(rewards.check(&bad).expect("known names").is_some_and(|reason| reason.contains("`seven`")));
+        assert_eq!(rewards.check(&problem("7", None)).expect("known names"), None);
+    }
+
+    #[test]
+    fn a_problem_chooses_who_judges_its_answer() {
+        let scores = Scores { correct: 3.0, ..Scores::default() };
+        let named = RewardConfig { name: Some("mine".to_owned()), scores, ..config("number", 0.5) };
+        let rewards = Rewards::build(&[named, config("format", 1.0)], Context::default()).expect("builds");
+        let of = |reward| {
+            let problem = problem("7", reward);
+            let judgement = rewards.judge(&Sample::new(&problem, RIGHT));
+            let names: Vec<_> = judgement.terms.iter().map(|term| term.name.clone()).collect();
+            (names.join("+"), judgement.reward)
+        };
+        assert_eq!(of(None), ("mine+format".to_owned(), Some(2.5)));
+        assert_eq!(of(Some("mine")), of(None));
+        assert_eq!(of(Some("number")), ("number+format".to_owned(), Some(2.5)), "built on demand");
+        assert_eq!(of(Some("format")), ("format".to_owned(), Some(1.0)));
+        let unknown = problem("7", Some("numbr"));
+        assert!(rewards.check(&unknown).expect_err("unknown").to_string().contains("number"));
+        assert_eq!(rewards.judge(&Sample::new(&unknown, RIGHT)).outcome(), Outcome::BadReference);
+    }
+
+    #[test]
+    fn configs_are_checked() {
+        let build = |configs: &[RewardConfig]| Rewards::build(configs, Context::default()).map(|_| ());
+        let error = |configs: &[RewardConfig]| build(configs).expect_err("refused").to_string();
+        assert!(error(&[]).contains("[[reward]]"));
+        assert!(error(&[config("number", 1.0), config("number", 2.0)]).contains("`number`"));
+        assert!(error(&[config("number", f32::NAN)]).contains("weight"));
+        let scores = Scores { wrong: f32::INFINITY, ..Scores::default() };
+        assert!(error(&[RewardConfig { scores, ..config("number", 1.0) }]).contains("scores.wrong"));
+        assert!(error(&[config("numbr", 1.0)]).contains("use one of: number"));
+    }
+}
