@@ -1,0 +1,91 @@
+//! Ten training steps follow PyTorch's. `golden_losses.json` is written by `bench/peers/golden_losses.py`.
+
+use koan_backend::{Backend, Reference};
+use koan_cpu::{Cpu, Isa};
+use koan_model::{Config, Model, testkit};
+use koan_train::{
+    OptimConfig,
+    next_token::{NextToken, Text, Update},
+};
+use serde_json::Value;
+
+/// The golden file, and the work it speaks of.
+struct Golden {
+    json: Value,
+    sequences: Vec<Vec<u32>>,
+    optim: OptimConfig,
+}
+
+impl Golden {
+    fn load() -> Self {
+        let json: Value = serde_json::from_str(include_str!("golden_losses.json")).expect("JSON");
+        let integer = |key: &str| json[key].as_u64().expect("an integer");
+        let vocab = json["config"]["vocab_size"].as_u64().expect("an integer");
+        let tokens = integer("tokens");
+        let token = |i| ((testkit::random(integer("seed") + 1, i) + 0.5) * vocab as f32) as u32;
+        let sequences = (0..integer("sequences"))
+            .map(|sequence| (0..tokens).map(|at| token(sequence * tokens + at)).collect())
+            .collect();
+        let optim = |key: &str| json["optim"][key].as_f64().expect("a number");
+        let optim = OptimConfig {
+            lr: optim("lr") as f32,
+            beta1: optim("beta1") as f32,
+            beta2: optim("beta2") as f32,
+            eps: optim("eps") as f32,
+            weight_decay: optim("weight_decay") as f32,
+            grad_clip: optim("grad_clip"),
+            ..OptimConfig::default()
+        };
+        Self { json, sequences, optim }
+    }
+
+    fn model<B: Backend>(&self, b: &B) -> Model<B> {
+        let config = self.json["config"].as_object().expect("an object").clone();
+        let config = Config::from_json(config, "golden_losses.json".as_ref()).expect("a config");
+        testkit::model(b, config, self.json["seed"].as_u64().expect("an integer"))
+    }
+
+    /// `steps` updates on `b` in passes of up to `rows` tokens, and the weights after them.
+    fn train<B: Backend>(&self, b: &B, rows: usize, steps: usize) -> (Vec<Update>, Vec<Vec<f32>>) {
+        let mut learner = NextToken::new(b, self.model(b), rows);
+        let texts: Vec<Text> =
+            self.sequences.iter().map(|ids| Text { context: &ids[..1], tokens: &ids[1..] }).collect();
+        let update = |_| learner.update(b, &texts, &self.optim, self.optim.lr).expect("finite");
+        let updates = (0..steps).map(update).collect();
+        (updates, learner.model.weights.tensors().map(|p| b.download(&p.value)).collect())
+    }
+
+    /// Checks losses and norms against PyTorch's, to a relative error of `tolerance`.
+    fn follows<B: Backend>(&self, name: &str, b: &B, tolerance: f64) {
+        let golden = |key: &str, step: usize| self.json[key][step].as_f64().expect("a number");
+        let (updates, _) = self.train(b, 40, 10);
+        for (step, update) in updates.iter().enumerate() {
+            for (key, value) in [("loss", update.loss), ("grad_norm", update.grad_norm)] {
+                let expected = golden(key, step);
+                let error = (value - expected).abs() / expected;
+                assert!(error <= tolerance, "{name}, step {step}: {key} {value}, PyTorch's {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_steps_follow_pytorch() {
+    let golden = Golden::load();
+    golden.follows("reference", &Reference, 1e-6);
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        // Operands of bf16 keep 8 bits, and ten steps of AdamW follow the signs of small gradients.
+        let tolerance = if isa == Isa::Amx { 3e-2 } else { 1e-4 };
+        golden.follows(isa.name(), &Cpu::new(isa, 2).expect("available"), tolerance);
+    }
+}
+
+#[test]
+fn threads_and_passes_leave_no_trace() {
+    let golden = Golden::load();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let [one, two] =
+            [1, 2].map(|threads| golden.train(&Cpu::new(isa, threads).expect("available"), 40, 5));
+        assert_eq!(one, two, "{isa}: weights after five steps differ with two threads");
+    }
+}
