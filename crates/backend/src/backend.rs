@@ -112,6 +112,11 @@ pub trait Backend: Sync {
         in_features: usize,
     );
 
+    /// `y[n, :] += bias`; `y` is `[n, features]`, `bias` is `[features]`.
+    fn bias_forward(&self, y: &mut Self::Buf, bias: &Self::Buf, features: usize, n: usize);
+    /// `d_bias += Σₙ dy[n, :]`. The rows are summed in their order, starting from what `d_bias` holds.
+    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Self::Buf, features: usize, n: usize);
+
     /// RMSNorm (arXiv:1910.07467): `y = w · x · rstd`, `rstd = 1 / √(mean(x²) + eps)`. `x`, `y` are `[n, w.len()]`, `rstd`
     /// is `[n]`.
     fn rms_norm_forward(

@@ -5,7 +5,7 @@ use koan_backend::{AdamWStep, AlignedVec, Backend, Heads, Sequence, Store};
 use crate::{
     Cpu, Packed, Scratch,
     ops::{
-        attention, embedding, log_prob,
+        attention, bias, embedding, log_prob,
         product::{View, multiply, multiply_on_the_fly},
         rope,
     },
@@ -161,6 +161,16 @@ impl Backend for Cpu {
         let x = View::new(first(x, n * in_features, "x"), n, in_features);
         let scratch = &mut self.scratch().packed;
         multiply_on_the_fly(self.kernels, &self.threads, dw, dy.transposed(), x, Store::Add, scratch);
+    }
+
+    fn bias_forward(&self, y: &mut Self::Buf, bias: &Self::Buf, features: usize, n: usize) {
+        let (y, b) = (first_mut(y, n * features, "y"), first(bias, features, "bias"));
+        bias::forward(self.kernels, &self.threads, y, b);
+    }
+
+    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Self::Buf, features: usize, n: usize) {
+        let (db, dy) = (first_mut(d_bias, features, "d_bias"), first(dy, n * features, "dy"));
+        bias::backward(self.kernels, &self.threads, db, dy);
     }
 
     fn rms_norm_forward(

@@ -13,16 +13,20 @@ struct Schedule {
     sequences: usize,
     max_new_tokens: usize,
     temperature: f32,
+    /// Which of the test kit's models.
+    kind: usize,
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {
     let prompts = prop::collection::vec((1usize..40, 0usize..5), 1..5);
-    (prompts, 1usize..9, 1usize..12, prop::sample::select(vec![0.0f32, 0.6, 1.0])).prop_map(
-        |(prompts, sequences, max_new_tokens, temperature)| Schedule {
+    let temperature = prop::sample::select(vec![0.0f32, 0.6, 1.0]);
+    (prompts, 1usize..9, 1usize..12, temperature, 0..testkit::kinds().len()).prop_map(
+        |(prompts, sequences, max_new_tokens, temperature, kind)| Schedule {
             prompts,
             sequences,
             max_new_tokens,
             temperature,
+            kind,
         },
     )
 }
@@ -83,7 +87,8 @@ fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
 }
 
 fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
-    let model = testkit::model(b, testkit::config(29, true), 5);
+    let kind = testkit::kinds().swap_remove(schedule.kind);
+    let model = testkit::model(b, testkit::config_with(29, true, kind), 5);
     let prompts = prompts(schedule);
     let completions = generate(b, &model, schedule, &prompts);
     let sampled = completions.iter().flat_map(|c| c.log_probs.clone());
@@ -92,7 +97,7 @@ fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     #[test]
     fn sampled_log_probs_are_the_training_forwards(schedule in schedules()) {

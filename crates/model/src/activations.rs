@@ -22,6 +22,9 @@ pub(crate) struct LayerActivations<B: Backend> {
     pub(crate) x0: B::Buf,
     pub(crate) normed0: B::Buf,
     pub(crate) rstd0: B::Buf,
+    /// Of the queries and of the keys, in families that have it.
+    pub(crate) q_norm: Option<HeadNorm<B>>,
+    pub(crate) k_norm: Option<HeadNorm<B>>,
     /// After rope.
     pub(crate) q: B::Buf,
     /// After rope.
@@ -38,12 +41,21 @@ pub(crate) struct LayerActivations<B: Backend> {
     pub(crate) swiglu: B::Buf,
 }
 
+/// What the norm of each head leaves for its backward.
+pub(crate) struct HeadNorm<B: Backend> {
+    /// The heads before the norm.
+    pub(crate) x: B::Buf,
+    pub(crate) rstd: B::Buf,
+}
+
 /// The gradients that a layer's backward works in.
 pub(crate) struct LayerGradients<B: Backend> {
     pub(crate) normed: B::Buf,
     pub(crate) q: B::Buf,
     pub(crate) k: B::Buf,
     pub(crate) v: B::Buf,
+    /// Of queries or keys before their norm; empty where there is none.
+    pub(crate) heads: B::Buf,
     pub(crate) attention: B::Buf,
     pub(crate) gate: B::Buf,
     pub(crate) up: B::Buf,
@@ -81,8 +93,10 @@ impl<B: Backend> Activations<B> {
     pub fn numbers_per_row(config: &Config, training: bool) -> usize {
         let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
         let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let layer = 4 * hidden + 2 + 2 * query + 2 * key + heads + 3 * ffn;
-        let gradients = hidden + 2 * query + 2 * key + 3 * ffn + hidden;
+        let norms = usize::from(config.head_norms);
+        let head_norms = norms * (query + key + heads + config.num_key_value_heads);
+        let layer = 4 * hidden + 2 + head_norms + 2 * query + 2 * key + heads + 3 * ffn;
+        let gradients = hidden + (2 + norms) * query + 2 * key + 3 * ffn + hidden;
         let (layers, gradients) = if training { (config.num_hidden_layers, gradients) } else { (1, 0) };
         layers * layer + gradients + 2 * hidden + 1
     }
@@ -93,10 +107,16 @@ impl<B: Backend> LayerActivations<B> {
         let zeros = |features: usize| b.zeros(rows * features);
         let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
         let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let head_norm = |heads: usize| {
+            let (x, rstd) = (heads * config.head_dim, heads);
+            config.head_norms.then(|| HeadNorm { x: zeros(x), rstd: zeros(rstd) })
+        };
         Self {
             x0: zeros(hidden),
             normed0: zeros(hidden),
             rstd0: zeros(1),
+            q_norm: head_norm(heads),
+            k_norm: head_norm(config.num_key_value_heads),
             q: zeros(query),
             k: zeros(key),
             v: zeros(key),
@@ -122,6 +142,7 @@ impl<B: Backend> LayerGradients<B> {
             q: zeros(query),
             k: zeros(key),
             v: zeros(key),
+            heads: zeros(if config.head_norms { query } else { 0 }),
             attention: zeros(query),
             gate: zeros(config.intermediate_size),
             up: zeros(config.intermediate_size),

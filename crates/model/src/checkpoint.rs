@@ -70,8 +70,8 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
-    /// More positions are needed than the model was made for.
-    #[error("{asked} tokens a sequence, but `{}` reaches {max} (max_position_embeddings)", path.display())]
+    /// More positions are needed than are computed.
+    #[error("{asked} tokens a sequence, but `{}` reaches {max} (the lesser of max_position_embeddings and sliding_window in its config)", path.display())]
     Positions {
         /// What was asked.
         asked: usize,
@@ -184,7 +184,7 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// See [`CheckpointError`].
 pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
     let config = Config::load(dir)?;
-    let max = config.max_position_embeddings;
+    let max = config.longest_sequence();
     let positions = positions.unwrap_or(max);
     if positions > max {
         return Err(CheckpointError::Positions { asked: positions, max, path: dir.into() });

@@ -4,16 +4,33 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::RopeScaling;
+use crate::{Family, RopeScaling, rope};
 
-/// No size in a config may exceed this: a limit against hostile files, far above any real model.
-const MAX_SIZE: u64 = 1 << 24;
+/// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
+const MAX_SIZE: usize = 1 << 24;
+/// Most features of an activation: of the residual stream, the MLP, all heads.
+const MAX_FEATURES: usize = 1 << 20;
+/// Most layers.
+const MAX_LAYERS: usize = 1 << 12;
 /// Largest `config.json` read, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The sizes and constants of a dense decoder of the Llama family; fields are named as in `config.json`.
+/// Which products of a layer have biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Those of queries, keys and values.
+    pub qkv: bool,
+    /// That of attention's output.
+    pub output: bool,
+    /// The three of the MLP.
+    pub mlp: bool,
+}
+
+/// The sizes and constants of a dense decoder of a [`Family`]; fields are named as in `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The family, `model_type`.
+    pub family: Family,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
     /// Features of the residual stream.
@@ -28,6 +45,12 @@ pub struct Config {
     pub num_key_value_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
+    /// Which products have biases.
+    pub biases: Biases,
+    /// Whether each query and key head has a norm before its rotation.
+    pub head_norms: bool,
+    /// Keys that some layer attends to at most, the token's own included. Longer sequences are refused.
+    pub sliding_window: Option<usize>,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
@@ -38,6 +61,8 @@ pub struct Config {
     pub max_position_embeddings: usize,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
+    /// Standard deviation of the weights of a fresh model.
+    pub initializer_range: f32,
     /// The tokens that end a completion (`eos_token_id` of the config and of `generation_config.json`).
     pub eos_token_ids: Vec<u32>,
     /// The file as it was read, to be saved as it stands.
@@ -123,6 +148,12 @@ impl Config {
         Self::from_json(read_object(path)?, path)
     }
 
+    /// The longest sequence that is computed, in tokens: what the model was made for, but no more than a window that
+    /// some layer attends to.
+    pub fn longest_sequence(&self) -> usize {
+        self.sliding_window.unwrap_or(usize::MAX).min(self.max_position_embeddings)
+    }
+
     /// Reads a config from its JSON object; `path` is named in errors.
     ///
     /// # Errors
@@ -150,90 +181,178 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
-        self.one_of("model_type", "llama", &["llama"])?;
+        let family = match self.raw.get("model_type") {
+            None => Some(Family::Llama),
+            Some(name) => name.as_str().and_then(Family::named),
+        };
+        let Some(family) = family else {
+            return Err(self.unsupported("model_type", &Family::ALL.map(Family::name).join(", ")));
+        };
         self.one_of("hidden_act", "silu", &["silu"])?;
-        self.absent("attention_bias")?;
-        self.absent("mlp_bias")?;
-        let hidden_size = self.size("hidden_size", None)?;
-        let num_attention_heads = self.size("num_attention_heads", None)?;
-        let num_key_value_heads = self.size("num_key_value_heads", Some(num_attention_heads))?;
-        let head_dim = self.size("head_dim", Some(hidden_size / num_attention_heads))?;
+        if self.raw.get("quantization_config").is_some_and(|value| !value.is_null()) {
+            return Err(self.unsupported("quantization_config", "weights in bf16, f16 or f32"));
+        }
+        let hidden_size = self.size("hidden_size", None, MAX_FEATURES)?;
+        let num_hidden_layers = self.size("num_hidden_layers", None, MAX_LAYERS)?;
+        let num_attention_heads = self.size("num_attention_heads", None, MAX_FEATURES)?;
+        let num_key_value_heads =
+            self.size("num_key_value_heads", Some(num_attention_heads), MAX_FEATURES)?;
+        let head_dim = if family == Family::Qwen3 { 128 } else { hidden_size / num_attention_heads };
+        let head_dim = self.size("head_dim", Some(head_dim), MAX_FEATURES)?;
         if num_attention_heads % num_key_value_heads != 0 {
             return Err(self.unsupported("num_key_value_heads", "a divisor of num_attention_heads"));
         }
-        if head_dim % 2 != 0 {
-            return Err(self.unsupported("head_dim", "an even number"));
+        if head_dim == 0 || head_dim % 2 != 0 || num_attention_heads * head_dim > MAX_FEATURES {
+            let what = format!("an even number, of at most {MAX_FEATURES} features in all heads");
+            return Err(self.unsupported("head_dim", &what));
         }
-        let max_position_embeddings = self.size("max_position_embeddings", Some(2048))?;
+        let default_positions = if family == Family::Llama { 2048 } else { 32768 };
+        let max_position_embeddings =
+            self.size("max_position_embeddings", Some(default_positions), MAX_SIZE)?;
         let (rope_theta, rope_scaling) = self.rope(max_position_embeddings)?;
         Ok(Config {
-            vocab_size: self.size("vocab_size", None)?,
+            family,
+            vocab_size: self.size("vocab_size", None, MAX_SIZE)?,
             hidden_size,
-            intermediate_size: self.size("intermediate_size", None)?,
-            num_hidden_layers: self.size("num_hidden_layers", None)?,
+            intermediate_size: self.size("intermediate_size", None, MAX_FEATURES)?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
+            biases: self.biases(family)?,
+            head_norms: family == Family::Qwen3,
+            sliding_window: self.sliding_window(family, num_hidden_layers)?,
             rms_norm_eps: self.number(self.raw, "rms_norm_eps", Some(1e-6))? as f32,
             rope_theta,
             rope_scaling,
             max_position_embeddings,
-            tie_word_embeddings: self.flag("tie_word_embeddings")?,
+            tie_word_embeddings: self.flag(self.raw, "tie_word_embeddings", false)?,
+            initializer_range: self.number(self.raw, "initializer_range", Some(0.02))? as f32,
             eos_token_ids: self.token_ids("eos_token_id")?,
             raw: Map::new(),
         })
+    }
+
+    fn biases(&self, family: Family) -> Result<Biases, ConfigError> {
+        let attention = || self.flag(self.raw, "attention_bias", false);
+        Ok(match family {
+            Family::Llama => {
+                let mlp = self.flag(self.raw, "mlp_bias", false)?;
+                Biases { qkv: attention()?, output: attention()?, mlp }
+            }
+            Family::Mistral => Biases::default(),
+            Family::Qwen2 => Biases { qkv: true, ..Biases::default() },
+            Family::Qwen3 => Biases { qkv: attention()?, output: attention()?, mlp: false },
+        })
+    }
+
+    /// The window of any layer that has one: in Qwen's models only where `use_sliding_window` says so, and then of the
+    /// layers that `layer_types` names, or of those from `max_window_layers` on.
+    fn sliding_window(&self, family: Family, layers: usize) -> Result<Option<usize>, ConfigError> {
+        let window = match self.raw.get("sliding_window") {
+            None => Some(4096),
+            Some(Value::Null) => None,
+            Some(_) => Some(self.size("sliding_window", None, MAX_SIZE)?),
+        };
+        let slides = match (family, self.raw.get("layer_types")) {
+            (Family::Llama, _) => false,
+            (Family::Mistral, _) => true,
+            _ if !self.flag(self.raw, "use_sliding_window", false)? => false,
+            (_, None | Some(Value::Null)) => self.size("max_window_layers", Some(28), MAX_LAYERS)? < layers,
+            (_, Some(Value::Array(types))) => types.iter().any(|kind| kind != "full_attention"),
+            _ => return Err(self.unsupported("layer_types", "a list")),
+        };
+        Ok(window.filter(|_| slides))
     }
 
     /// transformers 5 writes `rope_parameters` with everything in it; before, `rope_theta` stood apart and
     /// `rope_scaling` held the rest, with `type` for `rope_type`.
     fn rope(&self, max_positions: usize) -> Result<(f64, RopeScaling), ConfigError> {
         let empty = Map::new();
-        let table = ["rope_parameters", "rope_scaling"]
-            .iter()
-            .find_map(|key| self.raw.get(*key).and_then(Value::as_object))
-            .unwrap_or(&empty);
+        let mut table = &empty;
+        for key in ["rope_scaling", "rope_parameters"] {
+            match self.raw.get(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::Object(found)) => table = found,
+                Some(_) => return Err(self.unsupported(key, "an object")),
+            }
+        }
         let theta_table = if table.contains_key("rope_theta") { table } else { self.raw };
         let theta = self.number(theta_table, "rope_theta", Some(10000.0))?;
         if theta <= 1.0 {
-            return Err(self.unsupported("rope_theta", "a number above 1"));
+            return Err(self.wrong(theta_table, "rope_theta", "a number above 1"));
         }
-        let kind = ["rope_type", "type"].iter().find_map(|key| table.get(*key)).and_then(Value::as_str);
-        let scaling = match kind.unwrap_or("default") {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: self.number(table, "factor", None)? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: self.number(table, "factor", None)?,
-                low_freq_factor: self.number(table, "low_freq_factor", None)?,
-                high_freq_factor: self.number(table, "high_freq_factor", None)?,
-                original_max_position_embeddings: self.number(
-                    table,
-                    "original_max_position_embeddings",
-                    Some(max_positions as f64),
-                )?,
-            },
-            other => {
-                return Err(ConfigError::Unsupported {
-                    key: "rope_type".into(),
-                    value: format!("\"{other}\""),
-                    supported: "default, linear, llama3".into(),
-                    path: self.path.into(),
-                });
+        for table in [table, self.raw] {
+            if self.optional_number(table, "partial_rotary_factor")?.is_some_and(|share| share != 1.0) {
+                return Err(self.wrong(table, "partial_rotary_factor", "1"));
             }
+        }
+        let key = if table.contains_key("rope_type") { "rope_type" } else { "type" };
+        let kind = table.get(key).map_or(Some("default"), Value::as_str);
+        let factor = || self.number(table, "factor", None);
+        let original = || self.number(table, "original_max_position_embeddings", Some(max_positions as f64));
+        let scaling = match kind {
+            Some("default") => RopeScaling::None,
+            Some("linear") => RopeScaling::Linear { factor: factor()? },
+            Some("dynamic") => RopeScaling::Dynamic,
+            Some("llama3") => {
+                let low_freq_factor = self.number(table, "low_freq_factor", None)?;
+                let high_freq_factor = self.number(table, "high_freq_factor", None)?;
+                if high_freq_factor <= low_freq_factor {
+                    return Err(self.wrong(table, "high_freq_factor", "above low_freq_factor"));
+                }
+                RopeScaling::Llama3 {
+                    factor: factor()?,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_max_position_embeddings: original()?,
+                }
+            }
+            Some("yarn") => self.yarn(table, original()?, max_positions)?,
+            _ => return Err(self.wrong(table, key, "default, linear, dynamic, llama3, yarn")),
         };
         Ok((theta, scaling))
     }
 
-    fn size(&self, key: &'static str, default: Option<usize>) -> Result<usize, ConfigError> {
+    /// Keys that are absent, null or 0 have the values of the paper.
+    fn yarn(
+        &self,
+        table: &Map<String, Value>,
+        original: f64,
+        max_positions: usize,
+    ) -> Result<RopeScaling, ConfigError> {
+        let given = |key| self.optional_number(table, key);
+        let factor = given("factor")?.unwrap_or(max_positions as f64 / original);
+        let attention_factor = match (given("attention_factor")?, given("mscale")?, given("mscale_all_dim")?)
+        {
+            (Some(factor), ..) => factor,
+            (None, Some(mscale), Some(all)) => {
+                rope::yarn_scale(factor, mscale) / rope::yarn_scale(factor, all)
+            }
+            _ => rope::yarn_scale(factor, 1.0),
+        };
+        Ok(RopeScaling::Yarn {
+            factor,
+            beta_fast: given("beta_fast")?.unwrap_or(32.0),
+            beta_slow: given("beta_slow")?.unwrap_or(1.0),
+            truncate: self.flag(table, "truncate", true)?,
+            attention_factor,
+            original_max_position_embeddings: original,
+        })
+    }
+
+    fn size(&self, key: &'static str, default: Option<usize>, most: usize) -> Result<usize, ConfigError> {
         match (self.raw.get(key).filter(|v| !v.is_null()), default) {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(ConfigError::Missing { key, path: self.path.into() }),
-            (Some(value), _) => match value.as_u64() {
-                Some(n @ 1..=MAX_SIZE) => Ok(n as usize),
-                _ => Err(self.unsupported(key, &format!("1 to {MAX_SIZE}"))),
+            (Some(value), _) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                Some(n) if (1..=most).contains(&n) => Ok(n),
+                _ => Err(self.unsupported(key, &format!("1 to {most}"))),
             },
         }
     }
 
+    /// A positive number.
     fn number(
         &self,
         table: &Map<String, Value>,
@@ -245,26 +364,30 @@ impl Reader<'_> {
             (None, None) => Err(ConfigError::Missing { key, path: self.path.into() }),
             (Some(value), _) => match value.as_f64() {
                 Some(x) if x > 0.0 && x.is_finite() => Ok(x),
-                _ => Err(ConfigError::Unsupported {
-                    key: key.into(),
-                    value: value.to_string(),
-                    supported: "a positive number".into(),
-                    path: self.path.into(),
-                }),
+                _ => Err(self.wrong(table, key, "a positive number")),
             },
         }
     }
 
-    fn flag(&self, key: &str) -> Result<bool, ConfigError> {
-        match self.raw.get(key) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(self.unsupported(key, "true or false")),
+    /// A positive number; 0 is as good as absent.
+    fn optional_number(
+        &self,
+        table: &Map<String, Value>,
+        key: &'static str,
+    ) -> Result<Option<f64>, ConfigError> {
+        match table.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) if value.as_f64() == Some(0.0) => Ok(None),
+            Some(_) => self.number(table, key, None).map(Some),
         }
     }
 
-    fn absent(&self, key: &str) -> Result<(), ConfigError> {
-        if self.flag(key)? { Err(self.unsupported(key, "false")) } else { Ok(()) }
+    fn flag(&self, table: &Map<String, Value>, key: &str, default: bool) -> Result<bool, ConfigError> {
+        match table.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(self.wrong(table, key, "true or false")),
+        }
     }
 
     fn one_of(&self, key: &str, default: &str, known: &[&str]) -> Result<(), ConfigError> {
@@ -289,10 +412,16 @@ impl Reader<'_> {
     }
 
     fn unsupported(&self, key: &str, supported: &str) -> ConfigError {
-        let value = self.raw.get(key).map_or_else(|| "absent".into(), Value::to_string);
+        self.wrong(self.raw, key, supported)
+    }
+
+    fn wrong(&self, table: &Map<String, Value>, key: &str, supported: &str) -> ConfigError {
+        /// As much of a value as an error shows.
+        const SHOWN: usize = 80;
+        let value = table.get(key).map_or_else(|| "absent".into(), Value::to_string);
         ConfigError::Unsupported {
             key: key.into(),
-            value,
+            value: value.chars().take(SHOWN).collect(),
             supported: supported.into(),
             path: self.path.into(),
         }

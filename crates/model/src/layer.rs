@@ -5,13 +5,15 @@
 //! x ← x + D · (silu(G n) · U n)                        with n = rms_norm(x)
 //! ```
 //!
+//! Each product may have a bias (qwen2), and each head of Q n and K n a norm of its own before its rotation (qwen3).
+//!
 //! One path serves prefill, decoding and training: a cache, where there is one, only changes where keys and values lie.
 
 use koan_backend::{Backend, Heads, Store};
 
 use crate::{
-    Batch, Config, Layer, Param,
-    activations::{LayerActivations, LayerGradients},
+    Batch, Config, Layer, Linear, Param,
+    activations::{HeadNorm, LayerActivations, LayerGradients},
 };
 
 /// What every layer of a pass shares.
@@ -36,26 +38,71 @@ impl<B: Backend> Pass<'_, B> {
         (self.config.head_dim as f64).sqrt().recip() as f32
     }
 
-    fn rope_forward(&self, x: &mut B::Buf, heads: usize) {
-        self.b.rope_forward(x, self.cos, self.sin, &self.batch.positions, heads, self.config.head_dim);
+    /// `y ← x Wᵀ + b`, or `y += x Wᵀ + b`.
+    fn linear_forward(&self, (y, store): (&mut B::Buf, Store), x: &B::Buf, w: &Linear<Param<B>>) {
+        let n = self.batch.len();
+        self.b.linear_forward(y, x, w.weight.packed(), n, store);
+        if let Some(bias) = &w.bias {
+            self.b.bias_forward(y, &bias.value, w.weight.matrix()[0], n);
+        }
     }
 
-    fn rope_backward(&self, dx: &mut B::Buf, heads: usize) {
-        self.b.rope_backward(dx, self.cos, self.sin, &self.batch.positions, heads, self.config.head_dim);
-    }
-
-    /// `dx ← dy W` (or `+=`), and `dW += dyᵀ x`.
+    /// `dx ← dy W` (or `+=`), `dW += dyᵀ x` and `db += Σ dy`.
     fn linear_backward(
         &self,
         (dx, store): (&mut B::Buf, Store),
-        dw: &mut B::Buf,
+        grad: &mut Linear<B::Buf>,
         dy: &B::Buf,
         x: &B::Buf,
-        w: &Param<B>,
+        w: &Linear<Param<B>>,
     ) {
-        let (n, [out, inp]) = (self.batch.len(), w.matrix());
-        self.b.linear_backward_weight(dw, dy, x, n, out, inp);
-        self.b.linear_backward_input(dx, dy, &w.value, n, out, inp, store);
+        let (n, [out, inp]) = (self.batch.len(), w.weight.matrix());
+        self.b.linear_backward_weight(&mut grad.weight, dy, x, n, out, inp);
+        if let Some(grad) = &mut grad.bias {
+            self.b.bias_backward(grad, dy, out, n);
+        }
+        self.b.linear_backward_input(dx, dy, &w.weight.value, n, out, inp, store);
+    }
+
+    /// Queries or keys: the product, the norm of each head where the family has one, the rotation.
+    fn heads_forward(
+        &self,
+        y: &mut B::Buf,
+        x: &B::Buf,
+        w: &Linear<Param<B>>,
+        norm: Option<(&Param<B>, &mut HeadNorm<B>)>,
+        heads: usize,
+    ) {
+        let (b, c) = (self.b, self.config);
+        match norm {
+            None => self.linear_forward((y, Store::Write), x, w),
+            Some((norm, a)) => {
+                self.linear_forward((&mut a.x, Store::Write), x, w);
+                let rows = self.batch.len() * heads;
+                b.rms_norm_forward(y, &mut a.rstd, &a.x, &norm.value, c.rms_norm_eps, rows);
+            }
+        }
+        b.rope_forward(y, self.cos, self.sin, &self.batch.positions, heads, c.head_dim);
+    }
+
+    /// Turns `dy`, the gradient of what [`heads_forward`](Self::heads_forward) gave, into that of the product, in place;
+    /// `d` is room for it.
+    fn heads_backward(
+        &self,
+        dy: &mut B::Buf,
+        norm: Option<(&Param<B>, &HeadNorm<B>)>,
+        grad: Option<&mut B::Buf>,
+        d: &mut B::Buf,
+        heads: usize,
+    ) {
+        let (b, dim) = (self.b, self.config.head_dim);
+        b.rope_backward(dy, self.cos, self.sin, &self.batch.positions, heads, dim);
+        if let (Some((norm, a)), Some(grad)) = (norm, grad) {
+            let rows = self.batch.len() * heads;
+            b.clear(d);
+            b.rms_norm_backward(d, grad, dy, &a.x, &norm.value, &a.rstd, rows);
+            b.copy(dy, d, rows * dim);
+        }
     }
 }
 
@@ -71,11 +118,11 @@ impl<B: Backend> Layer<Param<B>> {
         let (b, c, n) = (p.b, p.config, p.batch.len());
         b.copy(&mut a.x0, x, n * c.hidden_size);
         b.rms_norm_forward(&mut a.normed0, &mut a.rstd0, x, &self.input_layernorm.value, c.rms_norm_eps, n);
-        b.linear_forward(&mut a.q, &a.normed0, self.q_proj.packed(), n, Store::Write);
-        b.linear_forward(&mut a.k, &a.normed0, self.k_proj.packed(), n, Store::Write);
-        b.linear_forward(&mut a.v, &a.normed0, self.v_proj.packed(), n, Store::Write);
-        p.rope_forward(&mut a.q, c.num_attention_heads);
-        p.rope_forward(&mut a.k, c.num_key_value_heads);
+        let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_mut());
+        p.heads_forward(&mut a.q, &a.normed0, &self.q_proj, q_norm, c.num_attention_heads);
+        let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_mut());
+        p.heads_forward(&mut a.k, &a.normed0, &self.k_proj, k_norm, c.num_key_value_heads);
+        p.linear_forward((&mut a.v, Store::Write), &a.normed0, &self.v_proj);
         let (k, v) = match cache {
             None => (&a.k, &a.v),
             Some((k, v)) => {
@@ -95,15 +142,15 @@ impl<B: Backend> Layer<Param<B>> {
             p.heads(),
             p.scale(),
         );
-        b.linear_forward(x, &a.attention, self.o_proj.packed(), n, Store::Add);
+        p.linear_forward((x, Store::Add), &a.attention, &self.o_proj);
 
         b.copy(&mut a.x1, x, n * c.hidden_size);
         let w = &self.post_attention_layernorm.value;
         b.rms_norm_forward(&mut a.normed1, &mut a.rstd1, x, w, c.rms_norm_eps, n);
-        b.linear_forward(&mut a.gate, &a.normed1, self.gate_proj.packed(), n, Store::Write);
-        b.linear_forward(&mut a.up, &a.normed1, self.up_proj.packed(), n, Store::Write);
+        p.linear_forward((&mut a.gate, Store::Write), &a.normed1, &self.gate_proj);
+        p.linear_forward((&mut a.up, Store::Write), &a.normed1, &self.up_proj);
         b.swiglu_forward(&mut a.swiglu, &a.gate, &a.up, n * c.intermediate_size);
-        b.linear_forward(x, &a.swiglu, self.down_proj.packed(), n, Store::Add);
+        p.linear_forward((x, Store::Add), &a.swiglu, &self.down_proj);
     }
 
     /// Turns `dx`, the gradient of the stream after the layer, into that of the stream before it; adds to `grad`.
@@ -147,8 +194,10 @@ impl<B: Backend> Layer<Param<B>> {
             p.heads(),
             p.scale(),
         );
-        p.rope_backward(&mut d.q, c.num_attention_heads);
-        p.rope_backward(&mut d.k, c.num_key_value_heads);
+        let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_ref());
+        p.heads_backward(&mut d.q, q_norm, grad.q_norm.as_mut(), &mut d.heads, c.num_attention_heads);
+        let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_ref());
+        p.heads_backward(&mut d.k, k_norm, grad.k_norm.as_mut(), &mut d.heads, c.num_key_value_heads);
         let normed = &a.normed0;
         p.linear_backward((&mut d.normed, Store::Write), &mut grad.q_proj, &d.q, normed, &self.q_proj);
         p.linear_backward((&mut d.normed, Store::Add), &mut grad.k_proj, &d.k, normed, &self.k_proj);

@@ -1,7 +1,7 @@
 //! Transformer families, generic over the backend that computes them.
 //!
-//! - [`Config`]: what `config.json` says, checked,
-//! - [`Transformer`], [`Layer`]: the shape of a model: of its weights, its gradient and its optimizer's moments alike,
+//! - [`Family`], [`Config`]: what `config.json` says, checked,
+//! - [`Transformer`], [`Layer`], [`Linear`]: the shape of a model: of its weights, its gradient and its optimizer's moments alike,
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Batch`]: packed sequences, a group's prompt stored once,
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
@@ -12,6 +12,7 @@ mod activations;
 mod batch;
 pub mod checkpoint;
 mod config;
+mod family;
 pub mod gguf;
 mod layer;
 mod model;
@@ -23,7 +24,8 @@ mod transformer;
 
 pub use activations::{Activations, Head, KvCache};
 pub use batch::{Batch, Scored};
-pub use config::{Config, ConfigError};
+pub use config::{Biases, Config, ConfigError};
+pub use family::Family;
 pub use model::{Gradient, Model, Param};
 pub use rope::RopeScaling;
-pub use transformer::{Layer, TensorInfo, Transformer};
+pub use transformer::{Layer, Linear, TensorInfo, Transformer};

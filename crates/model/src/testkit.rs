@@ -15,13 +15,36 @@ use crate::{
 /// # Panics
 /// If the config, which is written here, is refused.
 pub fn config(vocab_size: usize, tied: bool) -> Config {
+    config_with(vocab_size, tied, json!({}))
+}
+
+/// Keys of `config.json` that make, of the tiny model, one of each kind: with biases on some products or on all, with
+/// norms on heads, with stretched positions.
+pub fn kinds() -> Vec<Value> {
+    let yarn = json!({"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0,
+                      "original_max_position_embeddings": 16});
+    vec![
+        json!({}),
+        json!({"model_type": "qwen2"}),
+        json!({"model_type": "qwen3"}),
+        json!({"model_type": "mistral", "sliding_window": null, "rope_parameters": yarn}),
+        json!({"attention_bias": true, "mlp_bias": true}),
+    ]
+}
+
+/// As [`config`], with the keys of the object `changes` added or changed.
+///
+/// # Panics
+/// If the config is refused.
+pub fn config_with(vocab_size: usize, tied: bool, changes: Value) -> Config {
     let json = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocab_size, "hidden_size": 24,
         "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 6, "rms_norm_eps": 1e-5, "rope_theta": 1000.0, "max_position_embeddings": 256,
         "tie_word_embeddings": tied, "eos_token_id": 0,
     });
-    let Value::Object(json) = json else { unreachable!("an object") };
+    let (Value::Object(mut json), Value::Object(changes)) = (json, changes) else { unreachable!("objects") };
+    json.extend(changes);
     Config::from_json(json, Path::new("testkit")).expect("a config of the testkit")
 }
 
@@ -38,7 +61,7 @@ pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
     let positions = config.max_position_embeddings;
     let mut i = 0..;
     let built = Model::new(b, config, positions, |info: &TensorInfo| {
-        let (mean, spread) = if info.shape.len() == 1 { (1.0, 0.2) } else { (0.0, 0.5) };
+        let (mean, spread) = if info.name.contains("norm") { (1.0, 0.2) } else { (0.0, 0.5) };
         let value = |i| mean + spread * random(seed, i);
         Ok::<_, Infallible>(i.by_ref().take(info.len()).map(value).collect())
     });

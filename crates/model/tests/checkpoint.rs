@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use koan_backend::Reference;
-use koan_model::{Config, checkpoint, testkit};
+use koan_model::{checkpoint, testkit};
 
 fn error(dir: &Path) -> String {
     match checkpoint::load(&Reference, dir, None) {
@@ -71,22 +71,4 @@ fn broken_models_are_refused_by_name() {
     assert!(error(&dir).contains("not a JSON object"));
     fs::remove_file(&config).expect("removed");
     assert!(error(&dir).contains("cannot read"));
-}
-
-#[test]
-fn old_and_new_rope_keys_are_read() {
-    let read = |rope: serde_json::Value| {
-        let mut raw = testkit::config(8, true).raw;
-        raw.remove("rope_theta");
-        raw.extend(rope.as_object().cloned().unwrap_or_default());
-        Config::from_json(raw, Path::new("test"))
-    };
-    let new = read(
-        serde_json::json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}}),
-    );
-    let old = read(serde_json::json!({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e5}));
-    let (new, old) = (new.expect("new keys"), old.expect("old keys"));
-    assert_eq!((new.rope_theta, new.rope_scaling), (old.rope_theta, old.rope_scaling));
-    let error = read(serde_json::json!({"rope_scaling": {"type": "yarn", "factor": 2.0}})).expect_err("yarn");
-    assert!(error.to_string().contains("default, linear, llama3"), "{error}");
 }

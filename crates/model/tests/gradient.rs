@@ -39,9 +39,9 @@ impl Passes {
 
 #[test]
 fn the_gradient_of_every_tensor_is_the_finite_difference() {
-    for tied in [true, false] {
+    for (kind, tied) in testkit::kinds().into_iter().zip([true, false].into_iter().cycle()) {
         let b = Reference;
-        let mut model = testkit::model(&b, testkit::config(11, tied), 1);
+        let mut model = testkit::model(&b, testkit::config_with(11, tied, kind), 1);
         let (batch, scored) = batch();
         let rows = batch.len();
         let mut passes = Passes {

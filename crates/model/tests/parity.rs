@@ -37,11 +37,11 @@ fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
 }
 
 #[test]
-fn llama_fixtures_agree() {
+fn fixtures_agree() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/parity");
     let found: Vec<PathBuf> = fs::read_dir(&fixtures).map_or(Vec::new(), |dir| {
         dir.filter_map(|e| Some(e.ok()?.path()))
-            .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("llama-")))
+            .filter(|p| p.file_name().is_some_and(|n| n != "deepseek-v3")) // of another kind: experts
             .collect()
     });
     if found.is_empty() {

@@ -15,6 +15,7 @@
 //! at the edges of tiles, and are odd.
 
 mod attention;
+mod bias;
 mod linear;
 mod log_prob;
 mod rms_norm;
@@ -93,6 +94,7 @@ fn every_case(requirement: &impl Requirement) {
     vectors::cases().for_each(|case| requirement.check(case));
     rows::cases().for_each(|case| requirement.check(case));
     linear::cases().for_each(|case| requirement.check(case));
+    bias::cases().for_each(|case| requirement.check(case));
     rms_norm::cases().for_each(|case| requirement.check(case));
     rope::cases().for_each(|case| requirement.check(case));
     swiglu::cases().for_each(|case| requirement.check(case));

@@ -58,6 +58,19 @@ fn linear() {
 }
 
 #[test]
+fn bias() {
+    let (n, c) = (3, 5);
+    let (y, bias, dy) = (numbers(1, n * c), numbers(2, c), numbers(3, n * c));
+    let mut d_bias = vec![1.0; c];
+    Reference.bias_backward(&mut d_bias, &dy, c, n);
+    assert_gradient("d_bias", &d_bias, &bias, |bias| {
+        let mut y = y.clone();
+        Reference.bias_forward(&mut y, bias, c, n);
+        dot(&y, &dy) + bias.iter().sum::<f64>()
+    });
+}
+
+#[test]
 fn rms_norm() {
     let (n, c, eps) = (3, 5, 0.125);
     let (x, w, dy) = (numbers(1, n * c), numbers(2, c), numbers(3, n * c));

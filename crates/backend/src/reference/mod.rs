@@ -6,6 +6,7 @@
 
 mod adamw;
 mod attention;
+mod bias;
 mod embedding;
 #[cfg(test)]
 mod gradcheck;
@@ -159,6 +160,14 @@ impl Backend for Reference {
     ) {
         let (o, i) = (out_features, in_features);
         linear::backward_weight(rows_mut(dw, o, i), rows(dy, n, o), rows(x, n, i), o, i);
+    }
+
+    fn bias_forward(&self, y: &mut Vec<f64>, bias: &Vec<f64>, features: usize, n: usize) {
+        bias::forward(rows_mut(y, n, features), rows(bias, 1, features));
+    }
+
+    fn bias_backward(&self, d_bias: &mut Vec<f64>, dy: &Vec<f64>, features: usize, n: usize) {
+        bias::backward(rows_mut(d_bias, 1, features), rows(dy, n, features));
     }
 
     fn rms_norm_forward(

@@ -2,6 +2,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod bias;
 pub(crate) mod embedding;
 pub(crate) mod log_prob;
 pub(crate) mod product;
