@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use koan_model::{Activations, Config, KvCache, checkpoint::Weights, gguf};
+use koan_model::{Config, KvCache, Purpose, checkpoint::Weights, gguf};
 
 use crate::progress::Progress;
 
@@ -59,7 +59,6 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     Weights::open(dir, &config)?;
     let parameters = config.parameters();
     let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;
-    let row = |training| Activations::<koan_backend::Reference>::numbers_per_row(&config, training);
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
     println!("{}: llama, {:.1} million parameters", dir.display(), parameters as f64 / 1e6);
     println!(
@@ -81,7 +80,7 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     println!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB a token of a pass",
         gib(5 * parameters),
-        1024.0 * gib(row(true))
+        1024.0 * gib(Purpose::Training.numbers_per_row(&config))
     );
     Ok(())
 }

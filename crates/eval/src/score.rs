@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use koan_backend::Backend;
 use koan_data::{DataError, jsonl};
-use koan_model::{Activations, Batch, Head, Model, Scored};
+use koan_model::{Activations, Batch, Head, Model, Purpose, Scored};
 use koan_text::{TextError, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -172,7 +172,7 @@ pub fn score<B: Backend>(
 ) -> ScoreSummary {
     let longest = lines.iter().map(|l| ids(l).0.len() + ids(l).1.len()).max().unwrap_or(0);
     let rows = longest.max(PASS_TOKENS);
-    let mut activations = Activations::for_inference(b, model.config(), rows);
+    let mut activations = Activations::new(b, model.config(), rows, Purpose::Inference);
     let mut head = Head::new(b, model.config(), rows);
     let mut summary = ScoreSummary::default();
     let mut rest = lines.into_iter().peekable();

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use koan_backend::{Backend, Sequence};
-use koan_model::{Activations, Batch, Config, Head, KvCache, Model};
+use koan_model::{Activations, Batch, Config, Head, KvCache, Model, Purpose};
 
 use crate::uniform;
 
@@ -98,7 +98,7 @@ impl Limits {
 
     /// Bytes of f32 that a generator with these limits holds.
     pub fn bytes(&self, config: &Config) -> usize {
-        let activations = Activations::<koan_backend::Reference>::numbers_per_row(config, false);
+        let activations = Purpose::Inference.numbers_per_row(config);
         let head = 2 * config.hidden_size + 3;
         4 * (self.pass_rows() * activations
             + self.sequences * head
@@ -142,7 +142,7 @@ impl<B: Backend> Generator<B> {
     pub fn new(b: &B, config: &Config, limits: Limits) -> Self {
         Self {
             limits,
-            activations: Activations::for_inference(b, config, limits.pass_rows()),
+            activations: Activations::new(b, config, limits.pass_rows(), Purpose::Inference),
             head: Head::new(b, config, limits.sequences),
             cache: KvCache::new(b, config, limits.cache_rows()),
         }

@@ -4,7 +4,7 @@
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{Completion, Generator, Limits, Prompt, Sampling};
-use koan_model::{Activations, Batch, Head, Model, Scored, testkit};
+use koan_model::{Activations, Batch, Head, Model, Purpose, Scored, testkit};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ fn score<B: Backend>(
         rest = others;
         batch.push_group(&prompt.ids, own.iter().map(|c| &c.token_ids[..]), &mut scored);
     }
-    let mut activations = Activations::for_training(b, model.config(), batch.len().max(1));
+    let mut activations = Activations::new(b, model.config(), batch.len().max(1), Purpose::Training);
     let mut head = Head::new(b, model.config(), scored.rows.len().max(1));
     model.forward(b, &batch, &mut activations, None);
     let temperature = if temperature == 0.0 { 1.0 } else { temperature };

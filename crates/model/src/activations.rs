@@ -9,78 +9,92 @@ pub struct Activations<B: Backend> {
     pub(crate) rows: usize,
     /// The residual stream `[rows, hidden_size]`.
     pub(crate) stream: B::Buf,
-    /// One a layer when training; a single one, used by all layers in turn, when not.
-    pub(crate) layers: Vec<LayerActivations<B>>,
+    /// What each layer leaves for its backward; a single one, used by all layers in turn, where nothing is left, or where
+    /// it is computed again.
+    pub(crate) layers: Vec<LayerActivations<B::Buf>>,
+    /// The stream before each layer, where all else of the layer is computed again.
+    pub(crate) inputs: Vec<B::Buf>,
+    pub(crate) work: LayerWork<B::Buf>,
     /// The stream after the last norm `[rows, hidden_size]`: what the output head reads.
     pub(crate) normed: B::Buf,
     pub(crate) rstd: B::Buf,
 }
 
 /// What one layer's forward leaves for its backward; all `[rows, ...]`.
-pub(crate) struct LayerActivations<B: Backend> {
+pub(crate) struct LayerActivations<T> {
     /// The stream before attention.
-    pub(crate) x0: B::Buf,
-    pub(crate) normed0: B::Buf,
-    pub(crate) rstd0: B::Buf,
+    pub(crate) x0: T,
+    pub(crate) rstd0: T,
     /// Of the queries and of the keys, in families that have it.
-    pub(crate) q_norm: Option<HeadNorm<B>>,
-    pub(crate) k_norm: Option<HeadNorm<B>>,
+    pub(crate) q_norm: Option<HeadNorm<T>>,
+    pub(crate) k_norm: Option<HeadNorm<T>>,
     /// After rope.
-    pub(crate) q: B::Buf,
+    pub(crate) q: T,
     /// After rope.
-    pub(crate) k: B::Buf,
-    pub(crate) v: B::Buf,
-    pub(crate) attention: B::Buf,
-    pub(crate) log_sum_exp: B::Buf,
+    pub(crate) k: T,
+    pub(crate) v: T,
+    pub(crate) attention: T,
+    pub(crate) log_sum_exp: T,
     /// The stream before the MLP.
-    pub(crate) x1: B::Buf,
-    pub(crate) normed1: B::Buf,
-    pub(crate) rstd1: B::Buf,
-    pub(crate) gate: B::Buf,
-    pub(crate) up: B::Buf,
-    pub(crate) swiglu: B::Buf,
+    pub(crate) x1: T,
+    pub(crate) rstd1: T,
+    pub(crate) gate: T,
+    pub(crate) up: T,
 }
 
 /// What the norm of each head leaves for its backward.
-pub(crate) struct HeadNorm<B: Backend> {
+pub(crate) struct HeadNorm<T> {
     /// The heads before the norm.
-    pub(crate) x: B::Buf,
-    pub(crate) rstd: B::Buf,
+    pub(crate) x: T,
+    pub(crate) rstd: T,
+}
+
+/// What a layer's products read and no layer keeps: one pass over memory gives it again.
+pub(crate) struct LayerWork<T> {
+    /// The stream after a norm.
+    pub(crate) normed: T,
+    pub(crate) swiglu: T,
 }
 
 /// The gradients that a layer's backward works in.
-pub(crate) struct LayerGradients<B: Backend> {
-    pub(crate) normed: B::Buf,
-    pub(crate) q: B::Buf,
-    pub(crate) k: B::Buf,
-    pub(crate) v: B::Buf,
+pub(crate) struct LayerGradients<T> {
+    pub(crate) normed: T,
+    pub(crate) q: T,
+    pub(crate) k: T,
+    pub(crate) v: T,
     /// Of queries or keys before their norm; empty where there is none.
-    pub(crate) heads: B::Buf,
-    pub(crate) attention: B::Buf,
-    pub(crate) gate: B::Buf,
-    pub(crate) up: B::Buf,
-    pub(crate) swiglu: B::Buf,
+    pub(crate) heads: T,
+    pub(crate) attention: T,
+    pub(crate) gate: T,
+    pub(crate) up: T,
+    pub(crate) swiglu: T,
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward alone.
+    Inference,
+    /// Forward and backward.
+    Training,
+    /// Forward and backward; of each layer only its input is kept, and the backward computes the rest again. The same
+    /// gradient, to the bit, for a third more work and a fraction of the memory (arXiv:1604.06174).
+    Recomputing,
 }
 
 impl<B: Backend> Activations<B> {
-    /// For forward and backward passes of up to `rows` tokens.
-    pub fn for_training(b: &B, config: &Config, rows: usize) -> Self {
-        Self::new(b, config, rows, config.num_hidden_layers)
-    }
-
-    /// For forward passes of up to `rows` tokens.
-    pub fn for_inference(b: &B, config: &Config, rows: usize) -> Self {
-        Self::new(b, config, rows, 1)
-    }
-
-    fn new(b: &B, config: &Config, rows: usize, layers: usize) -> Self {
-        let hidden = || b.zeros(rows * config.hidden_size);
+    /// For passes of up to `rows` tokens.
+    pub fn new(b: &B, config: &Config, rows: usize, purpose: Purpose) -> Self {
+        let mut zeros = |features: usize| b.zeros(rows * features);
+        let (layers, inputs) = layers(config, purpose);
         Self {
             rows,
-            stream: hidden(),
-            layers: (0..layers).map(|_| LayerActivations::new(b, config, rows)).collect(),
-            normed: hidden(),
-            rstd: b.zeros(rows),
+            stream: zeros(config.hidden_size),
+            layers: (0..layers).map(|_| LayerActivations::build(config, &mut zeros)).collect(),
+            inputs: (0..inputs).map(|_| zeros(config.hidden_size)).collect(),
+            work: LayerWork::build(config, &mut zeros),
+            normed: zeros(config.hidden_size),
+            rstd: zeros(1),
         }
     }
 
@@ -88,65 +102,83 @@ impl<B: Backend> Activations<B> {
     pub fn rows(&self) -> usize {
         self.rows
     }
+}
 
-    /// Numbers held a row of a pass: for the plan of a run's memory.
-    pub fn numbers_per_row(config: &Config, training: bool) -> usize {
-        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
-        let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let norms = usize::from(config.head_norms);
-        let head_norms = norms * (query + key + heads + config.num_key_value_heads);
-        let layer = 4 * hidden + 2 + head_norms + 2 * query + 2 * key + heads + 3 * ffn;
-        let gradients = hidden + (2 + norms) * query + 2 * key + 3 * ffn + hidden;
-        let (layers, gradients) = if training { (config.num_hidden_layers, gradients) } else { (1, 0) };
-        layers * layer + gradients + 2 * hidden + 1
+/// How many layers' activations, and how many layers' inputs, a pass holds.
+fn layers(config: &Config, purpose: Purpose) -> (usize, usize) {
+    match purpose {
+        Purpose::Inference => (1, 0),
+        Purpose::Training => (config.num_hidden_layers, 0),
+        Purpose::Recomputing => (1, config.num_hidden_layers),
     }
 }
 
-impl<B: Backend> LayerActivations<B> {
-    fn new(b: &B, config: &Config, rows: usize) -> Self {
-        let zeros = |features: usize| b.zeros(rows * features);
-        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
-        let (query, key) = (heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let head_norm = |heads: usize| {
-            let (x, rstd) = (heads * config.head_dim, heads);
-            config.head_norms.then(|| HeadNorm { x: zeros(x), rstd: zeros(rstd) })
+impl Purpose {
+    /// Numbers that [`Activations`], and the gradients that a backward pass works in, hold a row: for the plan of a run's
+    /// memory.
+    pub fn numbers_per_row(self, config: &Config) -> usize {
+        let (layers, inputs) = layers(config, self);
+        let (mut layer, mut work, mut gradients) = (0, 0, 2 * config.hidden_size);
+        LayerActivations::build(config, &mut |features| layer += features);
+        LayerWork::build(config, &mut |features| work += features);
+        LayerGradients::build(config, &mut |features| gradients += features);
+        let gradients = if self == Self::Inference { 0 } else { gradients };
+        layers * layer + (inputs + 2) * config.hidden_size + 1 + work + gradients
+    }
+}
+
+/// Features of the queries and of the keys.
+fn features(config: &Config) -> (usize, usize) {
+    (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim)
+}
+
+impl<T> LayerActivations<T> {
+    /// `make` gives a buffer of so many numbers a row.
+    fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
+        let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
+        let (query, key) = features(config);
+        let mut head_norm = |heads: usize| {
+            config.head_norms.then(|| HeadNorm { x: make(heads * config.head_dim), rstd: make(heads) })
         };
         Self {
-            x0: zeros(hidden),
-            normed0: zeros(hidden),
-            rstd0: zeros(1),
-            q_norm: head_norm(heads),
+            q_norm: head_norm(config.num_attention_heads),
             k_norm: head_norm(config.num_key_value_heads),
-            q: zeros(query),
-            k: zeros(key),
-            v: zeros(key),
-            attention: zeros(query),
-            log_sum_exp: zeros(heads),
-            x1: zeros(hidden),
-            normed1: zeros(hidden),
-            rstd1: zeros(1),
-            gate: zeros(ffn),
-            up: zeros(ffn),
-            swiglu: zeros(ffn),
+            x0: make(hidden),
+            rstd0: make(1),
+            q: make(query),
+            k: make(key),
+            v: make(key),
+            attention: make(query),
+            log_sum_exp: make(config.num_attention_heads),
+            x1: make(hidden),
+            rstd1: make(1),
+            gate: make(ffn),
+            up: make(ffn),
         }
     }
 }
 
-impl<B: Backend> LayerGradients<B> {
-    pub(crate) fn new(b: &B, config: &Config, rows: usize) -> Self {
-        let zeros = |features: usize| b.zeros(rows * features);
-        let query = config.num_attention_heads * config.head_dim;
-        let key = config.num_key_value_heads * config.head_dim;
+impl<T> LayerWork<T> {
+    /// `make` gives a buffer of so many numbers a row.
+    fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
+        Self { normed: make(config.hidden_size), swiglu: make(config.intermediate_size) }
+    }
+}
+
+impl<T> LayerGradients<T> {
+    /// `make` gives a buffer of so many numbers a row.
+    pub(crate) fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
+        let (query, key) = features(config);
         Self {
-            normed: zeros(config.hidden_size),
-            q: zeros(query),
-            k: zeros(key),
-            v: zeros(key),
-            heads: zeros(if config.head_norms { query } else { 0 }),
-            attention: zeros(query),
-            gate: zeros(config.intermediate_size),
-            up: zeros(config.intermediate_size),
-            swiglu: zeros(config.intermediate_size),
+            normed: make(config.hidden_size),
+            q: make(query),
+            k: make(key),
+            v: make(key),
+            heads: make(if config.head_norms { query } else { 0 }),
+            attention: make(query),
+            gate: make(config.intermediate_size),
+            up: make(config.intermediate_size),
+            swiglu: make(config.intermediate_size),
         }
     }
 }

@@ -13,7 +13,7 @@ use koan_backend::{Backend, Heads, Store};
 
 use crate::{
     Batch, Config, Layer, Linear, Param,
-    activations::{HeadNorm, LayerActivations, LayerGradients},
+    activations::{HeadNorm, LayerActivations, LayerGradients, LayerWork},
 };
 
 /// What every layer of a pass shares.
@@ -70,7 +70,7 @@ impl<B: Backend> Pass<'_, B> {
         y: &mut B::Buf,
         x: &B::Buf,
         w: &Linear<Param<B>>,
-        norm: Option<(&Param<B>, &mut HeadNorm<B>)>,
+        norm: Option<(&Param<B>, &mut HeadNorm<B::Buf>)>,
         heads: usize,
     ) {
         let (b, c) = (self.b, self.config);
@@ -90,7 +90,7 @@ impl<B: Backend> Pass<'_, B> {
     fn heads_backward(
         &self,
         dy: &mut B::Buf,
-        norm: Option<(&Param<B>, &HeadNorm<B>)>,
+        norm: Option<(&Param<B>, &HeadNorm<B::Buf>)>,
         grad: Option<&mut B::Buf>,
         d: &mut B::Buf,
         heads: usize,
@@ -112,17 +112,34 @@ impl<B: Backend> Layer<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        a: &mut LayerActivations<B>,
+        a: &mut LayerActivations<B::Buf>,
+        work: &mut LayerWork<B::Buf>,
+        cache: Option<&mut (B::Buf, B::Buf)>,
+    ) {
+        self.activate(p, x, a, work, cache);
+        let n = p.batch.len() * p.config.intermediate_size;
+        p.b.swiglu_forward(&mut work.swiglu, &a.gate, &a.up, n);
+        p.linear_forward((x, Store::Add), &work.swiglu, &self.down_proj);
+    }
+
+    /// Computes all that the layer's backward reads; `x` goes as far as the stream before the MLP.
+    pub(crate) fn activate(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        a: &mut LayerActivations<B::Buf>,
+        work: &mut LayerWork<B::Buf>,
         cache: Option<&mut (B::Buf, B::Buf)>,
     ) {
         let (b, c, n) = (p.b, p.config, p.batch.len());
         b.copy(&mut a.x0, x, n * c.hidden_size);
-        b.rms_norm_forward(&mut a.normed0, &mut a.rstd0, x, &self.input_layernorm.value, c.rms_norm_eps, n);
+        let normed = &mut work.normed;
+        b.rms_norm_forward(normed, &mut a.rstd0, x, &self.input_layernorm.value, c.rms_norm_eps, n);
         let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_mut());
-        p.heads_forward(&mut a.q, &a.normed0, &self.q_proj, q_norm, c.num_attention_heads);
+        p.heads_forward(&mut a.q, normed, &self.q_proj, q_norm, c.num_attention_heads);
         let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_mut());
-        p.heads_forward(&mut a.k, &a.normed0, &self.k_proj, k_norm, c.num_key_value_heads);
-        p.linear_forward((&mut a.v, Store::Write), &a.normed0, &self.v_proj);
+        p.heads_forward(&mut a.k, normed, &self.k_proj, k_norm, c.num_key_value_heads);
+        p.linear_forward((&mut a.v, Store::Write), normed, &self.v_proj);
         let (k, v) = match cache {
             None => (&a.k, &a.v),
             Some((k, v)) => {
@@ -146,11 +163,9 @@ impl<B: Backend> Layer<Param<B>> {
 
         b.copy(&mut a.x1, x, n * c.hidden_size);
         let w = &self.post_attention_layernorm.value;
-        b.rms_norm_forward(&mut a.normed1, &mut a.rstd1, x, w, c.rms_norm_eps, n);
-        p.linear_forward((&mut a.gate, Store::Write), &a.normed1, &self.gate_proj);
-        p.linear_forward((&mut a.up, Store::Write), &a.normed1, &self.up_proj);
-        b.swiglu_forward(&mut a.swiglu, &a.gate, &a.up, n * c.intermediate_size);
-        p.linear_forward((x, Store::Add), &a.swiglu, &self.down_proj);
+        b.rms_norm_forward(normed, &mut a.rstd1, x, w, c.rms_norm_eps, n);
+        p.linear_forward((&mut a.gate, Store::Write), normed, &self.gate_proj);
+        p.linear_forward((&mut a.up, Store::Write), normed, &self.up_proj);
     }
 
     /// Turns `dx`, the gradient of the stream after the layer, into that of the stream before it; adds to `grad`.
@@ -158,23 +173,22 @@ impl<B: Backend> Layer<Param<B>> {
         &self,
         p: &Pass<B>,
         dx: &mut B::Buf,
-        a: &LayerActivations<B>,
-        d: &mut LayerGradients<B>,
+        a: &mut LayerActivations<B::Buf>,
+        work: &mut LayerWork<B::Buf>,
+        d: &mut LayerGradients<B::Buf>,
         grad: &mut Layer<B::Buf>,
     ) {
         let (b, c, n) = (p.b, p.config, p.batch.len());
-        p.linear_backward((&mut d.swiglu, Store::Write), &mut grad.down_proj, dx, &a.swiglu, &self.down_proj);
-        b.swiglu_backward(&mut d.gate, &mut d.up, &d.swiglu, &a.gate, &a.up, n * c.intermediate_size);
-        let normed = &a.normed1;
-        p.linear_backward(
-            (&mut d.normed, Store::Write),
-            &mut grad.gate_proj,
-            &d.gate,
-            normed,
-            &self.gate_proj,
-        );
-        p.linear_backward((&mut d.normed, Store::Add), &mut grad.up_proj, &d.up, normed, &self.up_proj);
+        let LayerWork { normed, swiglu } = work;
+        let ffn = n * c.intermediate_size;
+        b.swiglu_forward(swiglu, &a.gate, &a.up, ffn);
+        p.linear_backward((&mut d.swiglu, Store::Write), &mut grad.down_proj, dx, swiglu, &self.down_proj);
+        b.swiglu_backward(&mut d.gate, &mut d.up, &d.swiglu, &a.gate, &a.up, ffn);
         let (w, dw) = (&self.post_attention_layernorm.value, &mut grad.post_attention_layernorm);
+        b.rms_norm_forward(normed, &mut a.rstd1, &a.x1, w, c.rms_norm_eps, n);
+        let write = (&mut d.normed, Store::Write);
+        p.linear_backward(write, &mut grad.gate_proj, &d.gate, normed, &self.gate_proj);
+        p.linear_backward((&mut d.normed, Store::Add), &mut grad.up_proj, &d.up, normed, &self.up_proj);
         b.rms_norm_backward(dx, dw, &d.normed, &a.x1, w, &a.rstd1, n);
 
         p.linear_backward((&mut d.attention, Store::Write), &mut grad.o_proj, dx, &a.attention, &self.o_proj);
@@ -198,11 +212,11 @@ impl<B: Backend> Layer<Param<B>> {
         p.heads_backward(&mut d.q, q_norm, grad.q_norm.as_mut(), &mut d.heads, c.num_attention_heads);
         let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_ref());
         p.heads_backward(&mut d.k, k_norm, grad.k_norm.as_mut(), &mut d.heads, c.num_key_value_heads);
-        let normed = &a.normed0;
+        let (w, dw) = (&self.input_layernorm.value, &mut grad.input_layernorm);
+        b.rms_norm_forward(normed, &mut a.rstd0, &a.x0, w, c.rms_norm_eps, n);
         p.linear_backward((&mut d.normed, Store::Write), &mut grad.q_proj, &d.q, normed, &self.q_proj);
         p.linear_backward((&mut d.normed, Store::Add), &mut grad.k_proj, &d.k, normed, &self.k_proj);
         p.linear_backward((&mut d.normed, Store::Add), &mut grad.v_proj, &d.v, normed, &self.v_proj);
-        let (w, dw) = (&self.input_layernorm.value, &mut grad.input_layernorm);
         b.rms_norm_backward(dx, dw, &d.normed, &a.x0, w, &a.rstd0, n);
     }
 }

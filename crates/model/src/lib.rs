@@ -22,7 +22,7 @@ pub mod safetensors_file;
 pub mod testkit;
 mod transformer;
 
-pub use activations::{Activations, Head, KvCache};
+pub use activations::{Activations, Head, KvCache, Purpose};
 pub use batch::{Batch, Scored};
 pub use config::{Biases, Config, ConfigError};
 pub use family::Family;

@@ -63,7 +63,7 @@ pub struct Gradient<B: Backend> {
     pub weights: Transformer<B::Buf>,
     dx: B::Buf,
     d_normed: B::Buf,
-    layer: LayerGradients<B>,
+    layer: LayerGradients<B::Buf>,
 }
 
 impl<B: Backend> Gradient<B> {
@@ -73,7 +73,7 @@ impl<B: Backend> Gradient<B> {
             weights: Transformer::build(config, |info| b.zeros(info.len())),
             dx: b.zeros(rows * config.hidden_size),
             d_normed: b.zeros(rows * config.hidden_size),
-            layer: LayerGradients::new(b, config, rows),
+            layer: LayerGradients::build(config, &mut |features| b.zeros(rows * features)),
         }
     }
 
@@ -147,7 +147,10 @@ impl<B: Backend> Model<B> {
         let planned = a.layers.len();
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[i]);
-            layer.forward(&pass, &mut a.stream, &mut a.layers[i % planned], cache);
+            if let Some(input) = a.inputs.get_mut(i) {
+                b.copy(input, &a.stream, n * self.config.hidden_size);
+            }
+            layer.forward(&pass, &mut a.stream, &mut a.layers[i % planned], &mut a.work, cache);
         }
         let (w, eps) = (&self.weights.norm.value, self.config.rms_norm_eps);
         b.rms_norm_forward(&mut a.normed, &mut a.rstd, &a.stream, w, eps, n);
@@ -207,7 +210,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose
-    /// derivative by each scored log-probability is `d_log_probs`.
+    /// derivative by each scored log-probability is `d_log_probs`. Uses the activations up: a pass has one backward.
     ///
     /// # Panics
     /// If the activations were not planned for training, or `d_log_probs` is not one a scored token.
@@ -215,14 +218,15 @@ impl<B: Backend> Model<B> {
         &self,
         b: &B,
         batch: &Batch,
-        a: &Activations<B>,
+        a: &mut Activations<B>,
         scored: &Scored,
         d_log_probs: &[f32],
         temperature: f32,
         head: &mut Head<B>,
         grad: &mut Gradient<B>,
     ) {
-        assert_eq!(a.layers.len(), self.weights.layers.len(), "activations planned for training");
+        let layers = self.weights.layers.len();
+        assert!([a.layers.len(), a.inputs.len()].contains(&layers), "activations planned for training");
         assert_eq!(d_log_probs.len(), scored.rows.len(), "a derivative for each scored token");
         let (n, hidden) = (batch.len(), self.config.hidden_size);
         let w = self.head();
@@ -252,9 +256,16 @@ impl<B: Backend> Model<B> {
             n,
         );
         let pass = self.pass(b, batch);
-        let layers = self.weights.layers.iter().zip(&a.layers).zip(&mut grad.weights.layers);
-        for ((layer, a), grad_layer) in layers.rev() {
-            layer.backward(&pass, &mut grad.dx, a, &mut grad.layer, grad_layer);
+        let planned = a.layers.len();
+        for (i, (layer, grad_layer)) in
+            self.weights.layers.iter().zip(&mut grad.weights.layers).enumerate().rev()
+        {
+            let saved = &mut a.layers[i % planned];
+            if let Some(input) = a.inputs.get(i) {
+                b.copy(&mut a.stream, input, n * hidden);
+                layer.activate(&pass, &mut a.stream, saved, &mut a.work, None);
+            }
+            layer.backward(&pass, &mut grad.dx, saved, &mut a.work, &mut grad.layer, grad_layer);
         }
         b.embedding_backward(&mut grad.weights.embed_tokens, &batch.ids, &grad.dx, hidden);
     }

@@ -1,7 +1,7 @@
 //! The backward pass of a whole model against finite differences, through the f64 reference backend.
 
 use koan_backend::Reference;
-use koan_model::{Activations, Batch, Gradient, Head, Model, Scored, testkit};
+use koan_model::{Activations, Batch, Gradient, Head, Model, Purpose, Scored, testkit};
 
 const TEMPERATURE: f32 = 0.7;
 
@@ -35,6 +35,16 @@ impl Passes {
             model.log_probs(&Reference, &self.activations, scored, TEMPERATURE, &mut self.head);
         log_probs.iter().zip(weights(scored.rows.len())).map(|(&p, w)| f64::from(p) * f64::from(w)).sum()
     }
+
+    /// The gradient of the loss by each tensor.
+    fn gradient(&mut self, model: &Model<Reference>) -> Vec<Vec<f64>> {
+        self.loss(model);
+        let mut gradient = Gradient::new(&Reference, model.config(), self.activations.rows());
+        let d = weights(self.scored.rows.len());
+        let Self { batch, scored, activations, head } = self;
+        model.backward(&Reference, batch, activations, scored, &d, TEMPERATURE, head, &mut gradient);
+        gradient.weights.tensors().cloned().collect()
+    }
 }
 
 #[test]
@@ -45,17 +55,14 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
         let (batch, scored) = batch();
         let rows = batch.len();
         let mut passes = Passes {
-            activations: Activations::for_training(&b, model.config(), rows + 3),
+            activations: Activations::new(&b, model.config(), rows + 3, Purpose::Training),
             head: Head::new(&b, model.config(), scored.rows.len() + 2),
             batch,
             scored,
         };
-        passes.loss(&model);
-        let mut gradient = Gradient::new(&b, model.config(), rows + 3);
-        let d = weights(passes.scored.rows.len());
-        let Passes { batch, scored, activations, head } = &mut passes;
-        model.backward(&b, batch, activations, scored, &d, TEMPERATURE, head, &mut gradient);
-        let gradients: Vec<Vec<f64>> = gradient.weights.tensors().cloned().collect();
+        let gradients = passes.gradient(&model);
+        passes.activations = Activations::new(&b, model.config(), rows + 3, Purpose::Recomputing);
+        assert_eq!(gradients, passes.gradient(&model), "what is computed again has the same bits");
         let names: Vec<String> = model.config().tensors().into_iter().map(|t| t.name).collect();
         for (t, (name, gradient)) in names.iter().zip(&gradients).enumerate() {
             let largest =

@@ -2,7 +2,7 @@
 
 use koan_backend::Backend;
 use koan_generate::Completion;
-use koan_model::{Activations, Gradient, Head, Model};
+use koan_model::{Activations, Gradient, Head, Model, Purpose};
 
 use crate::{
     OptimConfig, TrainError,
@@ -55,7 +55,8 @@ pub struct UpdateSums {
 }
 
 impl<B: Backend> Learner<B> {
-    /// A learner whose passes have up to `rows` tokens. `reference` is needed if β is not 0.
+    /// A learner whose passes have up to `rows` tokens, and are for `purpose`: [`Purpose::Training`] or
+    /// [`Purpose::Recomputing`]. `reference` is needed if β is not 0.
     pub fn new(
         b: &B,
         policy: Model<B>,
@@ -64,12 +65,13 @@ impl<B: Backend> Learner<B> {
         loss: Loss,
         temperature: f32,
         rows: usize,
+        purpose: Purpose,
     ) -> Self {
         let config = policy.config();
-        let for_inference = |model| (model, Activations::for_inference(b, config, rows));
+        let for_inference = |model| (model, Activations::new(b, config, rows, Purpose::Inference));
         Self {
             reference: reference.map(for_inference),
-            activations: Activations::for_training(b, config, rows),
+            activations: Activations::new(b, config, rows, purpose),
             head: Head::new(b, config, rows),
             gradient: Gradient::new(b, config, rows),
             policy,
@@ -146,7 +148,7 @@ impl<B: Backend> Learner<B> {
             self.policy.backward(
                 b,
                 batch,
-                &self.activations,
+                &mut self.activations,
                 scored,
                 &d_log_probs,
                 self.temperature,
@@ -174,7 +176,16 @@ mod tests {
         let model = |seed| testkit::model(&Reference, testkit::config(11, true), seed);
         let reference = (kl != 0.0).then(|| model(2));
         let optimizer = Optimizer::new(&Reference, model(1).config());
-        Learner::new(&Reference, model(1), reference, optimizer, Loss { clip: 0.2, kl }, 0.8, rows)
+        Learner::new(
+            &Reference,
+            model(1),
+            reference,
+            optimizer,
+            Loss { clip: 0.2, kl },
+            0.8,
+            rows,
+            Purpose::Training,
+        )
     }
 
     fn gradient(l: &Learner<Reference>) -> Vec<f64> {

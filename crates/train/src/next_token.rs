@@ -7,7 +7,7 @@
 //! One denominator for the whole update: loss and gradient do not depend on how it is cut into passes.
 
 use koan_backend::Backend;
-use koan_model::{Activations, Gradient, Head, Model};
+use koan_model::{Activations, Gradient, Head, Model, Purpose};
 
 use crate::{
     OptimConfig, TrainError,
@@ -47,11 +47,11 @@ pub struct NextToken<B: Backend> {
 }
 
 impl<B: Backend> NextToken<B> {
-    /// Plans passes of up to `rows` tokens.
-    pub fn new(b: &B, model: Model<B>, rows: usize) -> Self {
+    /// Plans passes of up to `rows` tokens, for `purpose`: [`Purpose::Training`] or [`Purpose::Recomputing`].
+    pub fn new(b: &B, model: Model<B>, rows: usize, purpose: Purpose) -> Self {
         let config = model.config();
         Self {
-            activations: Activations::for_training(b, config, rows),
+            activations: Activations::new(b, config, rows, purpose),
             head: Head::new(b, config, rows),
             gradient: Gradient::new(b, config, rows),
             optimizer: Optimizer::new(b, config),
@@ -87,8 +87,8 @@ impl<B: Backend> NextToken<B> {
             let (log_probs, _) = self.model.log_probs(b, &self.activations, scored, 1.0, &mut self.head);
             log_prob += log_probs.iter().map(|&x| f64::from(x)).sum::<f64>();
             let d_log_probs = vec![-weight; log_probs.len()];
-            let (head, gradient) = (&mut self.head, &mut self.gradient);
-            self.model.backward(b, batch, &self.activations, scored, &d_log_probs, 1.0, head, gradient);
+            let (activations, head, gradient) = (&mut self.activations, &mut self.head, &mut self.gradient);
+            self.model.backward(b, batch, activations, scored, &d_log_probs, 1.0, head, gradient);
         }
         let grad_norm = self.optimizer.update(b, &mut self.model, &self.gradient, optim, lr)?;
         Ok(Update { loss: -log_prob * f64::from(weight), tokens, grad_norm })

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use koan_backend::Reference;
 use koan_generate::Limits;
-use koan_model::{Activations, Config};
+use koan_model::{Config, Purpose};
 
 use crate::{RlConfig, TrainError};
 
@@ -36,14 +35,12 @@ impl Plan {
         let parameters = model.parameters();
         let models = if config.algorithm.loss().kl == 0.0 { 1 } else { 2 };
         let head = 2 * model.hidden_size + 3;
-        let reference = Activations::<Reference>::numbers_per_row(model, false) * (models - 1);
+        let reference = Purpose::Inference.numbers_per_row(model) * (models - 1);
         let bytes = |numbers: usize| 4 * numbers as u64;
         Self {
             weights: bytes(models * 2 * parameters),
             optimizer: bytes(3 * parameters),
-            training: bytes(
-                rows * (Activations::<Reference>::numbers_per_row(model, true) + head + reference),
-            ),
+            training: bytes(rows * (config.optim.purpose().numbers_per_row(model) + head + reference)),
             generation: limits.bytes(model) as u64,
             limits,
             rows,

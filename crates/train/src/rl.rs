@@ -278,7 +278,16 @@ pub fn run<B: Backend>(
             step: 0,
         },
         generator: Generator::new(b, &model_config, plan.limits),
-        learner: Learner::new(b, policy, reference, optimizer, loss, config.rollout.temperature, plan.rows),
+        learner: Learner::new(
+            b,
+            policy,
+            reference,
+            optimizer,
+            loss,
+            config.rollout.temperature,
+            plan.rows,
+            config.optim.purpose(),
+        ),
         tokenizer,
     };
 

@@ -29,6 +29,9 @@ pub(crate) struct TrainBench {
     /// Tokens of one pass; a step is cut into as many as it takes
     #[arg(long, default_value_t = 2048)]
     micro_batch_tokens: usize,
+    /// Keep of each layer only its input, and compute the rest again in the backward: slower, in less memory
+    #[arg(long)]
+    recompute: bool,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 7)]
     steps: u64,
@@ -55,6 +58,7 @@ impl Job for TrainBench {
             sequences: self.sequences,
             tokens: self.tokens,
             micro_batch_tokens: self.micro_batch_tokens,
+            recompute: self.recompute,
         };
         let parameters = config.parameters();
         // 6 operations a parameter of a product and token: two forward, four backward; the embedding is looked up.

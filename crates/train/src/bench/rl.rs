@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use koan_backend::Backend;
 use koan_generate::{Completion, Generator, Limits, Prompt, Sampling, uniform};
-use koan_model::{Model, checkpoint::CheckpointError};
+use koan_model::{Model, Purpose, checkpoint::CheckpointError};
 use serde::Serialize;
 
 use crate::{
@@ -62,7 +62,8 @@ pub fn rl<B: Backend>(
     };
     let mut generator = Generator::new(b, &config, limits);
     let optimizer = Optimizer::new(b, &config);
-    let mut learner = Learner::new(b, policy, None, optimizer, Loss { clip: 0.2, kl: 0.0 }, 1.0, rows);
+    let mut learner =
+        Learner::new(b, policy, None, optimizer, Loss { clip: 0.2, kl: 0.0 }, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();
     for step in 1..=steps {
         let token = |problem, at| (uniform(0, step, problem, 0, at) * config.vocab_size as f64) as u32;

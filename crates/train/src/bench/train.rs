@@ -21,6 +21,8 @@ pub struct TrainShape {
     pub tokens: usize,
     /// Tokens of one pass.
     pub micro_batch_tokens: usize,
+    /// Whether layers are computed again in the backward.
+    pub recompute: bool,
 }
 
 /// Runs `steps` steps and hands over the seconds of each, and what it found.
@@ -43,8 +45,8 @@ pub fn train<B: Backend>(
         Ok::<_, Infallible>((0..info.len() as u64).map(value).collect())
     });
     let rows = shape.micro_batch_tokens.max(shape.tokens);
-    let mut learner = NextToken::new(b, model, rows);
-    let optim = OptimConfig::default();
+    let optim = OptimConfig { recompute: shape.recompute, ..OptimConfig::default() };
+    let mut learner = NextToken::new(b, model, rows, optim.purpose());
     for step in 0..steps {
         let token = |sequence, at| (uniform(0, step, sequence, 0, at) * vocab) as u32;
         let sequences: Vec<Vec<u32>> = (0..shape.sequences as u64)
