@@ -8,7 +8,7 @@ use std::{
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
-use koan_model::{Activations, Batch, Head, Scored, checkpoint};
+use koan_model::{Activations, Batch, Head, Purpose, Scored, checkpoint};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
     for line in &lines {
         batch.push_group(&line.prompt_ids, [&line.completion_ids[..]], &mut scored);
     }
-    let mut activations = Activations::for_inference(b, model.config(), batch.len());
+    let mut activations = Activations::new(b, model.config(), batch.len(), Purpose::Inference);
     let mut head = Head::new(b, model.config(), scored.rows.len());
     model.forward(b, &batch, &mut activations, None);
     let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
