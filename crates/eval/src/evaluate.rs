@@ -124,6 +124,7 @@ pub fn evaluate<B: Backend>(
             completion: &text,
             tokens: Some(completion.token_ids.len()),
             truncated: Some(cut),
+            answered: None,
         });
         let outcome = judgement.outcome();
         outcomes.count(outcome);

@@ -11,7 +11,8 @@
 //! | [`verifier`] | what a verifier is, and the table of their kinds |
 //! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
-//! | [`mod@format`] | the verifier `format`: one `<think>` block, then one `<answer>` block |
+//! | [`external`] | the verifier `external`: a program or a server of the user's own |
+//! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
 //! | [`error`] | what can go wrong outside model text: names and files |
 //!
@@ -27,8 +28,9 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod external;
 mod extract;
-pub mod format;
+pub mod form;
 pub mod number;
 mod rational;
 pub mod replay;

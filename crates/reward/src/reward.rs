@@ -176,7 +176,15 @@ impl Rewards {
     /// a bad reference here.
     pub fn judge(&self, sample: &Sample) -> Judgement {
         let terms: Vec<Term> = match self.of(sample.problem) {
-            Ok(rewards) => rewards.iter().map(|reward| reward.judge(sample)).collect(),
+            Ok(rewards) => {
+                let mut answered = None;
+                let judge = |reward: &Arc<Reward>| {
+                    let term = reward.judge(&Sample { answered, ..*sample });
+                    answered = answered.or(Some(term.outcome));
+                    term
+                };
+                rewards.iter().map(judge).collect()
+            }
             Err(error) => vec![Term {
                 name: sample.problem.reward.clone().unwrap_or_default(),
                 outcome: Outcome::BadReference,

@@ -1,6 +1,8 @@
 //! What a verifier is, and the table of their kinds.
 
-use crate::{Outcome, RewardError, Verdict, format, number};
+use crate::external::External;
+use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
+use crate::{Outcome, RewardError, Verdict, number};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -17,12 +19,14 @@ pub struct Sample<'a> {
     pub tokens: Option<usize>,
     /// Whether it was cut at its longest length, where that is known.
     pub truncated: Option<bool>,
+    /// What the run's first reward says of it; none for that reward itself.
+    pub answered: Option<Outcome>,
 }
 
 impl<'a> Sample<'a> {
     /// A completion of which only the text is known.
     pub fn new(problem: &'a Problem, completion: &'a str) -> Self {
-        Self { problem, completion, tokens: None, truncated: None }
+        Self { problem, completion, tokens: None, truncated: None, answered: None }
     }
 }
 
@@ -55,8 +59,11 @@ pub static KINDS: &[Kind] = &[
     Kind::plain("number", "the final answer is a number, compared exactly", |s| {
         number::judge(s.completion, &s.problem.answer)
     }),
-    Kind::plain("format", "one <think> block, then one <answer> block", |s| format::judge(s.completion, ""))
-        .of_form(),
+    Kind::configured::<External>("external", "a program or a server of your own says"),
+    Kind::configured::<Format>("format", "the thinking and the answer stand in their tags").of_form(),
+    Kind::configured::<Language>("language", "the reasoning is written in the target language").of_form(),
+    Kind::configured::<Length>("length", "the completion is not too long").of_form(),
+    Kind::configured::<Repetition>("repetition", "the completion does not repeat itself").of_form(),
 ];
 
 /// What a verifier looks at.
@@ -103,7 +110,6 @@ impl Kind {
     }
 
     /// A verifier of answers that has options.
-    #[expect(dead_code, reason = "the first such verifier is on its way")]
     const fn configured<V: Configured>(name: &'static str, about: &'static str) -> Self {
         let make = Make::Configured { resolve: resolve::<V::Options>, build: build::<V> };
         Self { name, about, judges: Judges::Answer, make }

@@ -478,6 +478,7 @@ impl<B: Backend> Trainer<'_, B> {
                             completion: &text,
                             tokens: Some(completion.token_ids.len()),
                             truncated: Some(completion.finish_reason == FinishReason::Length),
+                            answered: None,
                         });
                         let judged = Sample { problem, completion, text, judgement, advantage: None };
                         drawn.insert((place, sample), judged);

@@ -1,0 +1,276 @@
+//! The verifier `external`: a program or a server of any kind says what a completion earned.
+//!
+//! **Asked** is with one JSON object, the problem's fields and the completion's:
+//!
+//! ```json
+//! {"id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
+//! ```
+//!
+//! **Answered** with a number, the score; with `null`, not decided; or with an object that has `score`, `outcome`
+//! (one of the five names) or both, and may have `reason`. A score without an outcome is correct from 1 up and
+//! wrong below; an outcome without a score is worth what `scores` says.
+//!
+//! - `command = ["python3", "judge.py"]`: a program is started once for each of `workers`, and reads a line from its
+//!   standard input and writes a line to its standard output for each completion. See [`process`].
+//! - `url = "http://localhost:8000/judge"`: the object is posted, and the response's body is the answer. See
+//!   [`http`].
+//!
+//! Whatever goes wrong (no answer within `timeout_s`, a program that ends, an answer that is no score, NaN) makes the
+//! verdict undecided, with the reason: the completion is masked, not punished.
+
+pub mod http;
+pub mod process;
+
+use crate::verdict::shorten;
+use crate::verifier::{Configured, Context, Sample, Verifier};
+use crate::{Outcome, Verdict};
+use koan_data::Problem;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A longer answer is refused, bytes.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// The options of `external`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The program and its arguments; this or `url`.
+    pub command: Vec<String>,
+    /// The server; this or `command`.
+    pub url: Option<String>,
+    /// How many completions are judged at once: programs started, or requests under way.
+    pub workers: usize,
+    /// How long an answer may take, seconds.
+    pub timeout_s: f64,
+    /// A program that fails so many times in a row is given up.
+    pub max_failures: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { command: Vec::new(), url: None, workers: 1, timeout_s: 10.0, max_failures: 5 }
+    }
+}
+
+/// One line of communication with a program or server.
+trait Worker: Send {
+    /// The answer to `request`, which is one line of JSON; or why there is none.
+    fn ask(&mut self, request: &str) -> Result<String, String>;
+}
+
+/// Asks a program or a server.
+pub struct External {
+    idle: Mutex<Vec<Box<dyn Worker>>>,
+    returned: Condvar,
+}
+
+impl Configured for External {
+    type Options = Options;
+
+    fn build(options: Options, context: &Context) -> Result<Self, String> {
+        if !(1..=1024).contains(&options.workers) {
+            return Err(format!("`workers` is {}; write a number from 1 to 1024", options.workers));
+        }
+        let timeout = Duration::try_from_secs_f64(options.timeout_s).ok().filter(|t| !t.is_zero());
+        let timeout =
+            timeout.ok_or("`timeout_s` is the seconds an answer may take; write a number above 0")?;
+        let idle = match (options.command.as_slice(), &options.url) {
+            ([_, ..], None) => process::start(&options, timeout, context)?,
+            ([], Some(url)) => http::connect(url, options.workers, timeout)?,
+            _ => {
+                return Err("write `command`, a program and its arguments, or `url`, and not both".to_owned());
+            }
+        };
+        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new() })
+    }
+}
+
+impl Verifier for External {
+    fn judge(&self, sample: &Sample) -> Verdict {
+        let mut worker = self.take();
+        let answer = request(sample).and_then(|request| worker.ask(&request));
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        self.returned.notify_one();
+        match answer.and_then(|answer| read(&answer)) {
+            Ok(verdict) => verdict,
+            Err(reason) => Verdict::without_answer(Outcome::Undecided, reason),
+        }
+    }
+
+    fn check(&self, _: &Problem) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl External {
+    /// A worker that nobody uses, as soon as there is one.
+    fn take(&self) -> Box<dyn Worker> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match idle.pop() {
+                Some(worker) => return worker,
+                None => idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// The object that asks about `sample`, on one line.
+fn request(sample: &Sample) -> Result<String, String> {
+    let mut fields = match serde_json::to_value(sample.problem) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => Map::new(),
+        Err(error) => return Err(format!("the problem can't be written: {error}")),
+    };
+    fields.insert("completion".to_owned(), sample.completion.into());
+    fields.insert("completion_tokens".to_owned(), sample.tokens.into());
+    fields.insert("truncated".to_owned(), sample.truncated.into());
+    Ok(Value::Object(fields).to_string())
+}
+
+/// The verdict that an answer gives, or what is wrong with it.
+fn read(answer: &str) -> Result<Verdict, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Answer {
+        score: Option<f64>,
+        outcome: Option<Outcome>,
+        reason: Option<String>,
+    }
+    let shown = shorten(answer.trim());
+    let wrong = |what: &str| format!("the answer `{shown}` is {what}");
+    let answer = match serde_json::from_str::<Value>(answer) {
+        Ok(Value::Null) => return Err("not decided, says the answer".to_owned()),
+        Ok(Value::Number(score)) => Answer { score: score.as_f64(), outcome: None, reason: None },
+        Ok(object @ Value::Object(_)) => {
+            serde_json::from_value(object).map_err(|error| wrong(&error.to_string()))?
+        }
+        Ok(_) | Err(_) => {
+            return Err(wrong("neither a finite number nor an object with `score` or `outcome`"));
+        }
+    };
+    let score = answer.score.map(|score| score as f32);
+    if score.is_some_and(|score| !score.is_finite()) {
+        return Err(wrong("not a finite number"));
+    }
+    let reason =
+        answer.reason.map_or_else(|| format!("answered {shown}"), |reason| clip(reason, MAX_REASON_BYTES));
+    match (score, answer.outcome) {
+        (Some(score), None) => Ok(Verdict::graded(score, 1.0, reason)),
+        (score, Some(outcome)) => Ok(Verdict { score, ..Verdict::without_answer(outcome, reason) }),
+        (None, None) => Err(wrong("without `score` and `outcome`")),
+    }
+}
+
+/// Longest reason that is kept, bytes.
+const MAX_REASON_BYTES: usize = 4096;
+
+/// `text`, cut where it is longer than `max` bytes.
+fn clip(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_answer_is_a_score_an_outcome_or_both() {
+        for (answer, score, outcome, reason) in [
+            ("1", Some(1.0), Outcome::Correct, "answered 1"),
+            (" 0.25\n", Some(0.25), Outcome::Wrong, "answered 0.25"),
+            (r#"{"score": -3}"#, Some(-3.0), Outcome::Wrong, r#"answered {"score": -3}"#),
+            (r#"{"outcome": "unparsable", "reason": "no answer"}"#, None, Outcome::Unparsable, "no answer"),
+            (
+                r#"{"score": 0.5, "outcome": "correct", "reason": "half"}"#,
+                Some(0.5),
+                Outcome::Correct,
+                "half",
+            ),
+            (
+                r#"{"outcome": "bad_reference"}"#,
+                None,
+                Outcome::BadReference,
+                r#"answered {"outcome": "bad_reference"}"#,
+            ),
+        ] {
+            let verdict = read(answer).expect(answer);
+            assert_eq!(
+                (verdict.score, verdict.outcome, &*verdict.reason),
+                (score, outcome, reason),
+                "{answer}"
+            );
+        }
+        let long = read(&format!(r#"{{"score": 1, "reason": "{}"}}"#, "é".repeat(5000))).expect("cut");
+        assert_eq!(long.reason.len(), MAX_REASON_BYTES + '…'.len_utf8());
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_reason() {
+        for (answer, reason) in [
+            ("NaN", "the answer `NaN` is neither a finite number nor an object"),
+            ("", "the answer `` is neither"),
+            ("1e999", "the answer `1e999` is neither"),
+            ("1e300", "the answer `1e300` is not a finite number"),
+            ("\"1\"", "is neither"),
+            ("[1]", "is neither"),
+            ("1 2", "is neither"),
+            ("null", "not decided"),
+            ("{}", "is without `score` and `outcome`"),
+            (r#"{"score": NaN}"#, "is neither"),
+            (r#"{"scroe": 1}"#, "unknown field `scroe`"),
+            (r#"{"outcome": "right"}"#, "unknown variant `right`"),
+        ] {
+            let error = read(answer).expect_err(answer);
+            assert!(error.contains(reason), "{answer}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_the_problem_and_the_completion_on_a_line() {
+        let problem = r#"{"id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1}, "tests": []}"#;
+        let problem: Problem = serde_json::from_str(problem).expect("a problem");
+        let sample = Sample { tokens: Some(5), truncated: Some(false), ..Sample::new(&problem, "It is\n7.") };
+        let line = request(&sample).expect("written");
+        assert!(!line.contains('\n'));
+        let expected = serde_json::json!({"id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1},
+            "tests": [], "completion": "It is\n7.", "completion_tokens": 5, "truncated": false});
+        assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON"), expected);
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let command = || vec!["true".to_owned()];
+        for (options, expected) in [
+            (Options::default(), "write `command`"),
+            (
+                Options { command: command(), url: Some("http://localhost".into()), ..Options::default() },
+                "not both",
+            ),
+            (Options { command: command(), workers: 0, ..Options::default() }, "`workers` is 0"),
+            (Options { command: command(), timeout_s: 0.0, ..Options::default() }, "above 0"),
+            (Options { command: command(), timeout_s: f64::NAN, ..Options::default() }, "above 0"),
+        ] {
+            let error = External::build(options, &Context::default()).err().expect("refused");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_an_answer_is_total(answer in "(?s).{0,40}|[{}\":,a-z0-9.e-]{0,40}|\\{\"score\": ?[0-9.eE-]{1,9}\\}") {
+            if let Ok(verdict) = read(&answer) {
+                prop_assert!(verdict.score.is_none_or(f32::is_finite));
+            }
+        }
+    }
+}
