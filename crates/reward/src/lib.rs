@@ -11,6 +11,8 @@
 //! | [`verifier`] | what a verifier is, and the table of their kinds |
 //! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
+//! | [`mod@code`] | the verifier `code`: a Python program is judged by tests |
+//! | [`mod@sandbox`] | programs that nobody trusts, run so that they can do nothing but compute |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
@@ -25,8 +27,9 @@
 //!    (TOML) of its own. The problem's own fields (`sample.problem.other`) override options where they are the
 //!    problem's matter.
 //! 3. Test what it must accept, what it must refuse, and by property test that it is total.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod code;
 pub mod error;
 pub mod external;
 mod extract;
@@ -35,6 +38,7 @@ pub mod number;
 mod rational;
 pub mod replay;
 pub mod reward;
+pub mod sandbox;
 pub mod verdict;
 pub mod verifier;
 

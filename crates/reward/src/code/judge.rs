@@ -1,0 +1,219 @@
+//! Judges programs in a pool of sandboxes.
+
+use super::compare::{self, Data};
+use super::problem::{Cases, FunctionCase, Streams, is_memory_limit, is_time_limit};
+use super::{MAX_MEMORY_LIMIT_MB, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Options, Tests, block};
+use crate::sandbox::{Call, End, Ended, Interpreter, Launcher, Limits, Program, Sandbox, SandboxError};
+use crate::verdict::shorten;
+use crate::{Outcome, Verdict};
+use serde_json::value::RawValue;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+/// The largest [`Options::output_limit_bytes`].
+const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+/// The largest [`Options::threads`].
+const MAX_THREADS: u32 = 256;
+
+/// Judges programs by tests. Owns the sandboxes; used by many threads at once.
+#[derive(Debug)]
+pub struct Judge {
+    options: Options,
+    launcher: Launcher,
+    most: usize,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: Vec<Sandbox>,
+    n_taken: usize,
+}
+
+impl Judge {
+    /// Makes a first sandbox and proves by its self-test that it holds.
+    ///
+    /// # Errors
+    /// An option out of range; no interpreter; a kernel that does not let programs be contained. Then nothing can
+    /// be judged: there is no lesser way.
+    pub fn new(options: &Options) -> Result<Self, SandboxError> {
+        check(options)?;
+        let interpreter = Interpreter::find(options.python.as_deref())?;
+        let launcher = Launcher::new(&interpreter, options.threads, options.output_limit_bytes)?;
+        let mut sandbox = launcher.launch()?;
+        launcher.test(&mut sandbox)?;
+        Ok(Self {
+            most: options.sandboxes.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
+            options: options.clone(),
+            launcher,
+            pool: Mutex::new(Pool { idle: vec![sandbox], n_taken: 0 }),
+            returned: Condvar::new(),
+        })
+    }
+
+    /// Judges the program in `completion`. Total: any text gets a verdict, in at most the sum of its tests' wall
+    /// limits, besides waiting for a sandbox.
+    pub fn judge(&self, completion: &str, tests: &Tests) -> Verdict {
+        let source = match block::program(completion) {
+            Ok(source) => source,
+            Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
+        };
+        let cpu = Duration::from_secs_f64(tests.time_limit_s.unwrap_or(self.options.time_limit_s));
+        let limits = Limits {
+            cpu,
+            wall: cpu * 3 + Duration::from_secs(2),
+            memory_bytes: tests.memory_limit_mb.unwrap_or(self.options.memory_limit_mb) << 20,
+            output_bytes: self.options.output_limit_bytes,
+        };
+        let mut place = self.take();
+        for i in 0..tests.n_tests() {
+            let failure = match place.run(source, &tests.cases, i, &limits) {
+                Ok(ended) => failure(&ended, &tests.cases, i, tests.tolerance, &limits),
+                Err(error) => return Verdict::new(Outcome::Undecided, source, error.to_string()),
+            };
+            if let Some(how) = failure {
+                let reason = match (i, tests.n_tests()) {
+                    (0, 1) => format!("fails the test: {how}"),
+                    (0, n) => format!("fails the first of {n} tests: {how}"),
+                    (i, n) => format!("passes {i} of {n} tests, and fails test {}: {how}", i + 1),
+                };
+                return Verdict::new(Outcome::Wrong, source, reason);
+            }
+        }
+        let reason = match tests.n_tests() {
+            1 => "passes the test".to_owned(),
+            n => format!("passes all {n} tests"),
+        };
+        Verdict::new(Outcome::Correct, source, reason)
+    }
+
+    /// Waits for a place in the pool.
+    fn take(&self) -> Place<'_> {
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |pool: &mut Pool| pool.n_taken >= self.most;
+        let mut pool = self.returned.wait_while(pool, is_full).unwrap_or_else(PoisonError::into_inner);
+        pool.n_taken += 1;
+        Place { judge: self, sandbox: pool.idle.pop() }
+    }
+}
+
+fn check(options: &Options) -> Result<(), SandboxError> {
+    let refuse = |option, value: String, range| Err(SandboxError::Option { option, value, range });
+    let Options { time_limit_s, memory_limit_mb, output_limit_bytes, threads, sandboxes, .. } = *options;
+    if !is_time_limit(time_limit_s) {
+        let range = format!("above 0 and at most {MAX_TIME_LIMIT_S}");
+        return refuse("time_limit_s", time_limit_s.to_string(), range);
+    }
+    if !is_memory_limit(memory_limit_mb) {
+        let range = format!("from {MIN_MEMORY_LIMIT_MB} to {MAX_MEMORY_LIMIT_MB}");
+        return refuse("memory_limit_mb", memory_limit_mb.to_string(), range);
+    }
+    if !(1..=MAX_OUTPUT_BYTES).contains(&output_limit_bytes) {
+        let range = format!("from 1 to {MAX_OUTPUT_BYTES}");
+        return refuse("output_limit_bytes", output_limit_bytes.to_string(), range);
+    }
+    if threads > MAX_THREADS {
+        return refuse("threads", threads.to_string(), format!("at most {MAX_THREADS}"));
+    }
+    if sandboxes == Some(0) {
+        return refuse("sandboxes", "0".to_owned(), "at least 1, or left out".to_owned());
+    }
+    Ok(())
+}
+
+/// A place in the pool, and the sandbox in it once it is started. Goes back when dropped.
+struct Place<'a> {
+    judge: &'a Judge,
+    sandbox: Option<Sandbox>,
+}
+
+impl Place<'_> {
+    /// Runs test `i`. A sandbox that is lost is replaced once.
+    fn run(&mut self, source: &str, cases: &Cases, i: usize, limits: &Limits) -> Result<Ended, SandboxError> {
+        let program = match cases {
+            Cases::Streams(cases) => Program { source, stdin: cases[i].stdin.as_bytes(), call: None },
+            Cases::Calls { function, cases } => {
+                Program { source, stdin: b"", call: Some(Call { function, args: &cases[i].args }) }
+            }
+        };
+        self.try_run(&program, limits).or_else(|_| self.try_run(&program, limits))
+    }
+
+    fn try_run(&mut self, program: &Program, limits: &Limits) -> Result<Ended, SandboxError> {
+        let mut sandbox = match self.sandbox.take() {
+            Some(sandbox) => sandbox,
+            None => self.judge.launcher.launch()?,
+        };
+        let ended = sandbox.run(program, limits)?;
+        self.sandbox = Some(sandbox);
+        Ok(ended)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.judge.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.n_taken -= 1;
+        pool.idle.extend(self.sandbox.take());
+        self.judge.returned.notify_one();
+    }
+}
+
+/// How a program failed test `i`; none where it passed.
+fn failure(
+    ended: &Ended,
+    cases: &Cases,
+    i: usize,
+    tolerance: Option<f64>,
+    limits: &Limits,
+) -> Option<String> {
+    let last_words = ended.words.trim_end().lines().last().unwrap_or_default();
+    match ended.end {
+        End::Exited(0) => match cases {
+            Cases::Streams(cases) => printed(&ended.stdout, &cases[i], tolerance),
+            Cases::Calls { cases, .. } => returned(&ended.result, &cases[i], tolerance),
+        },
+        End::Exited(_) if last_words.starts_with("MemoryError") => Some(too_much_memory(limits)),
+        End::Exited(status) if last_words.is_empty() => Some(format!("exits with status {status}")),
+        End::Exited(status) => Some(format!("exits with status {status}: {}", shorten(last_words))),
+        End::Killed(libc::SIGSEGV) => Some("crashes (SIGSEGV)".to_owned()),
+        End::Killed(libc::SIGABRT) if last_words.contains("MemoryError") => Some(too_much_memory(limits)),
+        End::Killed(signal) => Some(format!("is killed by signal {signal}")),
+        End::CpuLimit => Some(format!("uses more than {} s of processor time", limits.cpu.as_secs_f64())),
+        End::WallLimit => Some(format!("is still there after {} s", limits.wall.as_secs_f64())),
+        End::OutputLimit => Some(format!("writes or returns more than {} bytes", limits.output_bytes)),
+    }
+}
+
+fn too_much_memory(limits: &Limits) -> String {
+    format!("uses more than {} MB of memory", limits.memory_bytes >> 20)
+}
+
+fn printed(stdout: &[u8], case: &Streams, tolerance: Option<f64>) -> Option<String> {
+    let Ok(found) = str::from_utf8(stdout) else { return Some("prints bytes that are not UTF-8".to_owned()) };
+    let difference = compare::printed(found, &case.stdout, tolerance).err()?;
+    let line = difference.line;
+    Some(match (difference.found, difference.expected) {
+        (Some(found), Some(expected)) => {
+            format!("prints `{}` on line {line}, not `{}`", shorten(found), shorten(expected))
+        }
+        (Some(found), None) => format!("prints `{}` on line {line}, where nothing should be", shorten(found)),
+        (None, expected) => {
+            format!("prints no line {line}, which should be `{}`", shorten(expected.unwrap_or_default()))
+        }
+    })
+}
+
+fn returned(result: &[u8], case: &FunctionCase, tolerance: Option<f64>) -> Option<String> {
+    if result.is_empty() {
+        return Some("ends before its function returns".to_owned());
+    }
+    let found = serde_json::from_slice::<&RawValue>(result).map_err(|error| error.to_string());
+    match found.and_then(|raw| Ok((raw, Data::read(raw)?))) {
+        Ok((_, data)) if data.is(&case.returns, tolerance) => None,
+        Ok((raw, _)) => Some(format!("returns `{}`, which is not what is expected", shorten(raw.get()))),
+        Err(reason) => Some(format!("returns no plain data ({reason})")),
+    }
+}

@@ -1,0 +1,62 @@
+//! The verifier `code`: a Python program is judged by tests, in a [sandbox](crate::sandbox).
+//!
+//! The program is the completion's last fenced `python` block, after the thinking. Every test runs it from its
+//! start, in a process of its own: a test of streams gives it standard input and compares what it prints; a test
+//! of calls calls one of its functions and compares what that returns. The comparison is made here, outside:
+//! what is expected never enters the sandbox, so a program can only be right by computing it. Tests stop at the
+//! first that fails.
+//!
+//! | outcome | when |
+//! |---|---|
+//! | correct | it passes all tests, and ends each with status 0 |
+//! | wrong | a test fails: other output, an exception, another status, too much time, memory or output |
+//! | unparsable | there is no program |
+//! | undecided | the sandbox was lost twice in one test: nobody is punished for that |
+//!
+//! [`Tests::parse`] finds bad references before a program is run. Limits are of processor time first, so that a
+//! verdict does not depend on how busy the machine is; hashes and the random module start from fixed seeds.
+
+mod block;
+#[cfg(target_os = "linux")]
+mod compare;
+#[cfg(target_os = "linux")]
+mod judge;
+mod problem;
+
+pub use judge::Judge;
+pub use problem::{MAX_MEMORY_LIMIT_MB, MAX_TESTS, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Tests};
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How programs are run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The interpreter; none: `python3` on the `PATH`.
+    pub python: Option<PathBuf>,
+    /// Processor time for each test, where the problem does not say. A program that waits instead of computing
+    /// has three times this and two seconds more.
+    pub time_limit_s: f64,
+    /// Memory for each test, the interpreter's included, where the problem does not say.
+    pub memory_limit_mb: u64,
+    /// The most bytes that a program may print, or return, in one test.
+    pub output_limit_bytes: u64,
+    /// The most threads that a program may start. It can't start processes.
+    pub threads: u32,
+    /// How many programs run at once; none: as many as there are processors.
+    pub sandboxes: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            python: None,
+            time_limit_s: 6.0,
+            memory_limit_mb: 512,
+            output_limit_bytes: 1 << 20,
+            threads: 16,
+            sandboxes: None,
+        }
+    }
+}

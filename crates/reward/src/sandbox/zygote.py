@@ -1,0 +1,183 @@
+"""The interpreter in the sandbox: process 1 there. It forks once for every program, so that none waits for an
+interpreter to start, and learns of no program more than how it ended: what a program is given and what it
+writes lies in files that only the program and the host hold.
+
+What it reads from its socket is a struct of limits with five descriptors: job, stdin, stdout, stderr, result.
+What it answers is a struct of how the program ended.
+"""
+import atexit, ctypes, gc, os, resource, select, signal, socket, struct, sys, time
+import threading, traceback, types
+
+# What programs import most often, so that they find it imported.
+import bisect, collections, copy, dataclasses, datetime, decimal, fractions, functools, heapq, io, itertools, json
+import math, operator, queue, random, re, statistics, string, typing
+
+CONTROL = 3
+LIMITS = struct.Struct("=ddQQ")  # wall seconds, processor seconds, bytes of memory, bytes of any file
+ENDED = struct.Struct("=BBiQQ")  # started, stopped at the wall limit, wait status, processor us, peak memory KiB
+STACK_BYTES = 64 << 20
+MAX_DEPTH = 100
+
+
+def serve(filter):
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL)
+    # Process 1 is out of reach of every signal from inside that it does not handle. It handles none.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    sys.path[:] = [entry for entry in sys.path if entry]
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, LIMITS.size, 5)
+        if not message:
+            os._exit(0)  # the host has gone
+        limits = LIMITS.unpack(message)
+        is_started, starts = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            become_program(descriptors, starts, limits, filter)
+        for descriptor in (*descriptors, starts):
+            os.close(descriptor)
+        started = os.read(is_started, 1) == b"1"
+        os.close(is_started)
+        control.send(ENDED.pack(started, *await_end(pid, time.monotonic() + limits[0], control)))
+
+
+def await_end(pid, deadline, control):
+    """Waits for a program, no longer than the deadline, and leaves no process of it behind."""
+    late = False
+    while True:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended or late:
+            break
+        signal.sigtimedwait([signal.SIGCHLD], min(0.25, max(0, deadline - time.monotonic())))
+        if select.select([control], [], [], 0)[0]:
+            os._exit(0)  # the host has gone
+        late = time.monotonic() > deadline
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    while True:
+        try:
+            reaped, status_of, usage_of = os.wait4(-1, 0)
+        except ChildProcessError:
+            break
+        if reaped == pid:
+            status, usage = status_of, usage_of
+    late = late and not ended
+    return late, status, int((usage.ru_utime + usage.ru_stime) * 1e6), usage.ru_maxrss
+
+
+def become_program(descriptors, starts, limits, filter):
+    """In the fork: takes its job, gives up what a program must not have, says so, and runs it."""
+    try:
+        job, stdin, stdout, stderr, result = descriptors
+        with open(job, encoding="utf-8") as file:
+            job = json.load(file)
+        # All descriptors left are above these five, which take the place of the socket to the host.
+        for place, descriptor in enumerate((stdin, stdout, stderr, result, starts)):
+            os.dup2(descriptor, place, inheritable=True)
+        os.closerange(5, 1024)
+        _, cpu, memory, file_bytes = limits
+        cpu = math.ceil(cpu)
+        for which, limit in (
+            (resource.RLIMIT_CPU, (cpu, cpu + 1)),
+            (resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
+            (resource.RLIMIT_STACK, (STACK_BYTES, STACK_BYTES)),
+            (resource.RLIMIT_AS, (memory, memory)),
+        ):
+            resource.setrlimit(which, limit)
+        random.seed(0)
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        install(filter)
+        os.write(4, b"1")
+        os.close(4)
+    except BaseException:
+        os._exit(1)
+    try:
+        finish(*outcome(job))
+    finally:
+        os._exit(1)
+
+
+def install(filter):
+    """Puts a seccomp filter in force: prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog *)."""
+    instructions = ctypes.create_string_buffer(filter, len(filter))
+    program = struct.pack("@HP", len(filter) // 8, ctypes.addressof(instructions))
+    null = ctypes.c_ulong(0)
+    if ctypes.CDLL(None, use_errno=True).prctl(22, ctypes.c_ulong(2), program, null, null) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def outcome(job):
+    """Runs the program: its exit status, and the words for a status that is not 0."""
+    try:
+        module = types.ModuleType("program" if job["function"] else "__main__")
+        sys.modules[module.__name__] = module
+        exec(compile(job["source"], "program.py", "exec", dont_inherit=True), module.__dict__)
+        if job["function"]:
+            result = json.dumps(plain(called(module, job["function"])(*job["args"])))
+            with open(3, "w") as file:
+                file.write(result)
+        return 0, ""
+    except SystemExit as exit:
+        if exit.code is None or type(exit.code) is int:
+            return (exit.code or 0) & 0xFF, f"SystemExit: {exit.code}"
+        return 1, str(exit.code)
+    except MemoryError:
+        return 1, "MemoryError"
+    except BaseException as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "program.py"]
+        words = traceback.format_exception_only(type(error), error)[-1].strip()
+        return 1, words + (f" (line {lines[-1]})" if lines else "")
+
+
+def called(module, name):
+    """The function `name`, or the method `name` of a new object where it is `Class.method`."""
+    first, _, rest = name.partition(".")
+    if not hasattr(module, first):
+        raise NameError(f"the program defines no `{first}`")
+    value = getattr(module, first)
+    return getattr(value(), rest) if rest else value
+
+
+def plain(value, depth=0):
+    """`value` as JSON has it. Types are exact, so that nothing of the program's decides how it reads."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the value returned is nested more than {MAX_DEPTH} deep")
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        if hasattr(sys, "set_int_max_str_digits"):
+            sys.set_int_max_str_digits(0)
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if kind is list or kind is tuple or kind is collections.deque:
+        return [plain(item, depth + 1) for item in value]
+    if kind in (dict, collections.defaultdict, collections.Counter, collections.OrderedDict):
+        if all(type(key) is str or type(key) is int for key in value):
+            return {str(key): plain(item, depth + 1) for key, item in value.items()}
+        raise TypeError("the dict returned has keys that are neither strings nor integers")
+    raise TypeError(f"the value returned holds {value!r}" if kind is float else
+                    f"the value returned holds a {kind.__name__}, which no test can state")
+
+
+def finish(status, words):
+    """Ends as an interpreter does, without taking it down piece by piece."""
+    if words:
+        sys.stderr.write("\n" + words + "\n")
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+serve(bytes.fromhex(sys.argv[1]))
