@@ -27,7 +27,7 @@ pub(crate) struct TrainBench {
     #[arg(long, default_value_t = 64)]
     tokens: usize,
     /// Tokens of one pass; a step is cut into as many as it takes
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 1024)]
     micro_batch_tokens: usize,
     /// Keep of each layer only its input, and compute the rest again in the backward: slower, in less memory
     #[arg(long)]
