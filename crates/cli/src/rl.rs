@@ -47,7 +47,7 @@ impl Rl {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = RlConfig::load(&self.config, &self.set)?;
         if self.explain {
-            println!("{}", config.algorithm.loss().explain());
+            println!("{}", config.explain());
             return Ok(());
         }
         let stop = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,12 @@ use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{TrainError, grpo::Loss};
+use crate::{
+    Preset, TrainError,
+    advantage::Advantage,
+    policy_loss::{Aggregation, PolicyLoss, Ratio, Surrogate},
+    preset::Pieces,
+};
 
 /// A run of reinforcement learning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,42 +100,71 @@ impl Default for RolloutConfig {
     }
 }
 
-/// A paper's algorithm, with its numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// DeepSeekMath (arXiv:2402.03300): clip 0.2, β 0.04.
-    #[default]
-    Grpo,
-}
-
 /// `[algorithm]`: a preset, whose pieces can be set one by one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlgorithmConfig {
     /// Which paper's.
     pub preset: Preset,
-    /// ε of the ratio's clip.
+    /// What a reward is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advantage: Option<Advantage>,
+    /// What probability is compared between the policy and the one that drew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Ratio>,
+    /// How ratio and advantage make the objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surrogate: Option<Surrogate>,
+    /// ε_low and ε_high in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
-    /// β, the weight of the divergence from the starting model; 0 needs no reference model.
+    /// ε_low: the ratio's lower bound is 1 − it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_low: Option<f32>,
+    /// ε_high: its upper bound is 1 + it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_high: Option<f32>,
+    /// How tokens are averaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregation: Option<Aggregation>,
+    /// β, the weight of the divergence from the reference policy; 0 needs no reference policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<f32>,
+    /// Whether a completion that was cut takes no part in the loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask_truncated: Option<bool>,
     /// Updates a step: its problems are split into as many parts, one update each; 1 if none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mini_batches: Option<usize>,
+    /// Passes over a step's completions, `mini_batches` updates each; 1 if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
 }
 
 impl AlgorithmConfig {
-    /// Updates a step.
+    /// Parts of a step, one update each.
     pub fn mini_batches(&self) -> usize {
         self.mini_batches.unwrap_or(1)
     }
 
-    /// The loss in force.
-    pub fn loss(&self) -> Loss {
-        let Preset::Grpo = self.preset;
-        Loss { clip: self.clip.unwrap_or(0.2), kl: self.kl.unwrap_or(0.04) }
+    /// Passes over a step's completions.
+    pub fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(1)
+    }
+
+    /// The preset's choices, but for those that were made one by one.
+    pub fn pieces(&self) -> Pieces {
+        let preset = self.preset.pieces();
+        Pieces {
+            advantage: self.advantage.unwrap_or(preset.advantage),
+            ratio: self.ratio.unwrap_or(preset.ratio),
+            surrogate: self.surrogate.unwrap_or(preset.surrogate),
+            clip_low: self.clip_low.or(self.clip).unwrap_or(preset.clip_low),
+            clip_high: self.clip_high.or(self.clip).unwrap_or(preset.clip_high),
+            aggregation: self.aggregation.unwrap_or(preset.aggregation),
+            kl: self.kl.unwrap_or(preset.kl),
+            mask_truncated: self.mask_truncated.unwrap_or(preset.mask_truncated),
+        }
     }
 }
 
@@ -248,6 +282,36 @@ impl RlConfig {
         toml::to_string(self).expect("a config of plain values is TOML")
     }
 
+    /// The loss in force.
+    pub fn loss(&self) -> PolicyLoss {
+        self.algorithm.pieces().loss(self.rollout.max_new_tokens)
+    }
+
+    /// The algorithm in force, every constant with its value, for a reader who holds it against the paper.
+    pub fn explain(&self) -> String {
+        let (pieces, a, o) = (self.algorithm.pieces(), &self.algorithm, &self.optim);
+        let updates = a.mini_batches() * a.epochs();
+        let truncated = if pieces.mask_truncated { "take no part" } else { "count as they are" };
+        format!(
+            "{}\n{} over the {} completions of a problem, {} problems a step, {updates} update{} a step\n\
+             completions at temperature {}, cut at {} tokens; those cut {truncated}\n\
+             AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}",
+            self.loss().explain(),
+            pieces.advantage.explain(),
+            self.rollout.group_size,
+            self.rollout.problems,
+            if updates == 1 { "" } else { "s" },
+            self.rollout.temperature,
+            self.rollout.max_new_tokens,
+            o.lr,
+            o.beta1,
+            o.beta2,
+            o.eps,
+            o.weight_decay,
+            o.grad_clip,
+        )
+    }
+
     /// Sequences drawn at once.
     pub fn sequences(&self) -> usize {
         let all = self.rollout.problems * self.rollout.group_size;
@@ -278,9 +342,15 @@ impl RlConfig {
             &r.temperature,
             "above 0: a policy that is learned must be sampled",
         )?;
-        let loss = a.loss();
-        check(loss.clip > 0.0 && loss.clip.is_finite(), "algorithm.clip", &loss.clip, "above 0")?;
-        check(loss.kl >= 0.0 && loss.kl.is_finite(), "algorithm.kl", &loss.kl, "0 or more")?;
+        let pieces = a.pieces();
+        for (key, value) in [
+            ("algorithm.clip_low", pieces.clip_low),
+            ("algorithm.clip_high", pieces.clip_high),
+            ("algorithm.kl", pieces.kl),
+        ] {
+            check(value >= 0.0 && value.is_finite(), key, &value, "0 or more")?;
+        }
+        check((1..=1024).contains(&a.epochs()), "algorithm.epochs", &a.epochs(), "1 to 1024")?;
         check(
             (1..=r.problems).contains(&a.mini_batches()),
             "algorithm.mini_batches",
@@ -355,7 +425,8 @@ mod tests {
     fn a_config_resolves_and_reads_back() {
         let config = load(MINIMAL, &["optim.lr=2e-5", "rollout.system=Be brief."]).expect("a config");
         assert_eq!((config.optim.lr, config.rollout.system.as_deref()), (2e-5, Some("Be brief.")));
-        assert_eq!(config.algorithm.loss(), Loss { clip: 0.2, kl: 0.04 });
+        let loss = config.loss();
+        assert_eq!((loss.clip_low, loss.clip_high, loss.kl), (0.2, 0.2, 0.04));
         assert_eq!(load(&config.to_toml(), &[]).expect("a config"), config);
     }
 

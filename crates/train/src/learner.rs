@@ -6,9 +6,9 @@ use koan_model::{Activations, Gradient, Head, Model, Purpose};
 
 use crate::{
     OptimConfig, TrainError,
-    grpo::Loss,
     micro_batch::{self, Group},
     optimizer::Optimizer,
+    policy_loss::{Counts, PolicyLoss, Tokens},
 };
 
 /// The completions of one problem, with what they are learned by.
@@ -28,7 +28,7 @@ pub struct Learner<B: Backend> {
     pub optimizer: Optimizer<B>,
     /// The model that β holds the policy to, with the memory of its passes.
     reference: Option<(Model<B>, Activations<B>)>,
-    loss: Loss,
+    loss: PolicyLoss,
     temperature: f32,
     activations: Activations<B>,
     head: Head<B>,
@@ -62,7 +62,7 @@ impl<B: Backend> Learner<B> {
         policy: Model<B>,
         reference: Option<Model<B>>,
         optimizer: Optimizer<B>,
-        loss: Loss,
+        loss: PolicyLoss,
         temperature: f32,
         rows: usize,
         purpose: Purpose,
@@ -104,7 +104,10 @@ impl<B: Backend> Learner<B> {
             .iter()
             .flat_map(|g| g.completions.iter().filter_map(|&(c, advantage)| Some((c, advantage?))))
             .collect();
-        let denominator = decided.len().max(1) as f32;
+        let counts = Counts {
+            completions: decided.len(),
+            tokens: decided.iter().map(|(c, _)| c.token_ids.len()).sum(),
+        };
         let mut number = 0..;
         let groups: Vec<Group> = groups
             .iter()
@@ -131,17 +134,16 @@ impl<B: Backend> Learner<B> {
             let mut d_log_probs = Vec::with_capacity(log_probs.len());
             for &number in &pass.completions {
                 let (completion, advantage) = decided[number];
-                let weight = 1.0 / (denominator * completion.token_ids.len() as f32);
-                for &old in &completion.log_probs {
-                    let t = d_log_probs.len();
-                    let token =
-                        self.loss.token(log_probs[t], old, reference.as_ref().map(|r| r[t]), advantage);
-                    d_log_probs.push(weight * token.d_log_prob);
-                    sums.loss += f64::from(weight * token.loss);
-                    sums.kl += f64::from(token.kl);
-                    sums.clipped += usize::from(token.clipped);
-                    sums.log_prob_gap = sums.log_prob_gap.max((log_probs[t] - old).abs());
-                }
+                let old = &completion.log_probs[..];
+                let range = d_log_probs.len()..d_log_probs.len() + old.len();
+                let log_probs = &log_probs[range.clone()];
+                let tokens = Tokens { log_probs, old, reference: reference.as_ref().map(|r| &r[range]) };
+                let share = self.loss.completion(tokens, advantage, counts, &mut d_log_probs);
+                sums.loss += share.loss;
+                sums.kl += share.kl;
+                sums.clipped += share.clipped;
+                let gaps = log_probs.iter().zip(old).map(|(new, old)| (new - old).abs());
+                sums.log_prob_gap = gaps.fold(sums.log_prob_gap, f32::max);
             }
             sums.entropy += entropies.iter().map(|&h| f64::from(h)).sum::<f64>();
             sums.tokens += log_probs.len();
@@ -168,11 +170,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Preset;
 
     /// A prompt with its completions and their advantages.
     type Texts = (Vec<u32>, Vec<(Completion, Option<f32>)>);
 
-    fn learner(rows: usize, kl: f32) -> Learner<Reference> {
+    fn learner(preset: Preset, rows: usize, kl: f32) -> Learner<Reference> {
         let model = |seed| testkit::model(&Reference, testkit::config(11, true), seed);
         let reference = (kl != 0.0).then(|| model(2));
         let optimizer = Optimizer::new(&Reference, model(1).config());
@@ -181,7 +184,7 @@ mod tests {
             model(1),
             reference,
             optimizer,
-            Loss { clip: 0.2, kl },
+            PolicyLoss { kl, ..preset.pieces().loss(6) },
             0.8,
             rows,
             Purpose::Training,
@@ -199,6 +202,9 @@ mod tests {
         #[test]
         fn the_cut_changes_nothing(
             lengths in prop::collection::vec((1usize..6, prop::collection::vec(1usize..6, 1..4)), 1..4),
+            preset in prop::sample::select(vec![
+                Preset::Grpo, Preset::R1, Preset::Dapo, Preset::DrGrpo, Preset::Gspo, Preset::Cispo, Preset::Rloo,
+            ]),
             rows in 10usize..40, kl in prop::sample::select(vec![0.0f32, 0.05]), seed in 0u64..1000,
         ) {
             let mut n = 0..;
@@ -218,7 +224,7 @@ mod tests {
                 prompt,
                 completions: completions.iter().map(|(c, advantage)| (c, *advantage)).collect(),
             }).collect();
-            let (mut whole, mut cut) = (learner(200, kl), learner(rows, kl));
+            let (mut whole, mut cut) = (learner(preset, 200, kl), learner(preset, rows, kl));
             let a = whole.accumulate(&Reference, &groups);
             let b = cut.accumulate(&Reference, &groups);
             prop_assert_eq!(a.tokens, b.tokens);

@@ -2,7 +2,8 @@
 //!
 //! - [`rl`]: reinforcement learning from verified answers, one straight loop,
 //! - [`RlConfig`]: what its TOML file says, every key checked,
-//! - [`grpo`]: advantages and the loss, beside the papers' formulas,
+//! - [`advantage`], [`policy_loss`], [`preset`]: the pieces of an algorithm beside the papers' formulas, and the papers'
+//!   choices of them,
 //! - [`micro_batch`]: how the completions of an update are cut into packed passes,
 //! - [`learner`]: one update of the policy,
 //! - [`next_token`]: one update by next-token prediction,
@@ -12,17 +13,20 @@
 //! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
 
+pub mod advantage;
 pub mod bench;
 mod config;
 mod error;
-pub mod grpo;
 pub mod learner;
 pub mod micro_batch;
 pub mod next_token;
 pub mod optimizer;
 pub mod plan;
+pub mod policy_loss;
+pub mod preset;
 pub mod rl;
 pub mod run_dir;
 
-pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, Preset, RlConfig, RolloutConfig, Schedule};
+pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, RlConfig, RolloutConfig, Schedule};
 pub use error::TrainError;
+pub use preset::Preset;

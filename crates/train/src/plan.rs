@@ -33,7 +33,7 @@ impl Plan {
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
         let parameters = model.parameters();
-        let models = if config.algorithm.loss().kl == 0.0 { 1 } else { 2 };
+        let models = if config.loss().kl == 0.0 { 1 } else { 2 };
         let head = 2 * model.hidden_size + 3;
         let reference = Purpose::Inference.numbers_per_row(model) * (models - 1);
         let bytes = |numbers: usize| 4 * numbers as u64;

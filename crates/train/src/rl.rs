@@ -4,7 +4,7 @@
 //! for each step:
 //!     draw a group of completions for each problem     (koan-generate)
 //!     judge them: rewards                              (koan-reward)
-//!     compare within each group: advantages            (grpo.rs)
+//!     compare within each group: advantages            (advantage.rs)
 //!     one update for each mini-batch of problems       (forward, loss, backward, AdamW)
 //! ```
 //!
@@ -30,7 +30,7 @@ use koan_text::Tokenizer;
 use serde::Serialize;
 
 use crate::{
-    RlConfig, TrainError, grpo,
+    RlConfig, TrainError,
     learner::{Learner, ScoredGroup, UpdateSums},
     optimizer::Optimizer,
     plan::{Plan, check_disk},
@@ -255,7 +255,7 @@ pub fn run<B: Backend>(
     }
 
     let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
-    let loss = config.algorithm.loss();
+    let loss = config.loss();
     let reference = (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(asked))).transpose()?;
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
@@ -291,7 +291,7 @@ pub fn run<B: Backend>(
         tokenizer,
     };
 
-    on(Event::Start { step: state.step, steps: config.steps, plan: &plan, formula: &loss.explain() });
+    on(Event::Start { step: state.step, steps: config.steps, plan: &plan, formula: &config.explain() });
     if state.step == 0
         && let Some(eval) = trainer.evaluate(0, &mut on)?
     {
@@ -380,6 +380,7 @@ impl<B: Backend> Trainer<'_, B> {
         let (mut samples, reward_s) = self.draw(step, on)?;
         let generate_s = start.elapsed().as_secs_f64() - reward_s;
         let group_size = self.config.rollout.group_size;
+        let pieces = self.config.algorithm.pieces();
         let groups: Vec<Range<usize>> =
             (0..samples.len()).step_by(group_size).map(|start| start..start + group_size).collect();
         let mut reward_stds = 0.0;
@@ -387,11 +388,12 @@ impl<B: Backend> Trainer<'_, B> {
         for group in &groups {
             let group = &mut samples[group.clone()];
             let rewards: Vec<Option<f32>> = group.iter().map(|s| s.judgement.reward).collect();
-            let advantages = grpo::advantages(&rewards);
+            let advantages = pieces.advantage.of(&rewards);
             zero_spread_groups += usize::from(advantages.iter().flatten().all(|&a| a == 0.0));
             reward_stds += std(rewards.iter().flatten().copied());
             for (sample, advantage) in group.iter_mut().zip(advantages) {
-                sample.advantage = advantage;
+                let cut = sample.completion.finish_reason == FinishReason::Length;
+                sample.advantage = advantage.filter(|_| !(cut && pieces.mask_truncated));
             }
         }
         let train_start = Instant::now();
@@ -402,12 +404,14 @@ impl<B: Backend> Trainer<'_, B> {
                 completions: samples[group.clone()].iter().map(|s| (&s.completion, s.advantage)).collect(),
             })
             .collect();
-        let mini_batches = self.config.algorithm.mini_batches();
-        let (mut updates, mut lr) = (Vec::new(), 0.0);
-        for mini_batch in scored.chunks(scored.len().div_ceil(mini_batches)) {
-            let update = (step - 1) * mini_batches as u64 + updates.len() as u64;
-            lr = self.config.optim.lr_at(update, self.config.steps * mini_batches as u64);
-            updates.push(self.learner.update(self.b, mini_batch, &self.config.optim, lr)?);
+        let parts: Vec<&[ScoredGroup]> =
+            scored.chunks(scored.len().div_ceil(self.config.algorithm.mini_batches())).collect();
+        let per_step = parts.len() * self.config.algorithm.epochs();
+        let (mut updates, mut lr) = (Vec::with_capacity(per_step), 0.0);
+        for part in parts.iter().cycle().take(per_step) {
+            let update = (step - 1) * per_step as u64 + updates.len() as u64;
+            lr = self.config.optim.lr_at(update, self.config.steps * per_step as u64);
+            updates.push(self.learner.update(self.b, part, &self.config.optim, lr)?);
         }
         let train_s = train_start.elapsed().as_secs_f64();
 

@@ -8,10 +8,10 @@ use koan_model::{Model, Purpose, checkpoint::CheckpointError};
 use serde::Serialize;
 
 use crate::{
-    OptimConfig, TrainError,
-    grpo::Loss,
+    OptimConfig, Preset, TrainError,
     learner::{Learner, ScoredGroup},
     optimizer::Optimizer,
+    policy_loss::PolicyLoss,
 };
 
 /// What a measured step does.
@@ -62,8 +62,8 @@ pub fn rl<B: Backend>(
     };
     let mut generator = Generator::new(b, &config, limits);
     let optimizer = Optimizer::new(b, &config);
-    let mut learner =
-        Learner::new(b, policy, None, optimizer, Loss { clip: 0.2, kl: 0.0 }, 1.0, rows, Purpose::Training);
+    let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(shape.new_tokens) };
+    let mut learner = Learner::new(b, policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();
     for step in 1..=steps {
         let token = |problem, at| (uniform(0, step, problem, 0, at) * config.vocab_size as f64) as u32;
