@@ -205,10 +205,9 @@ impl PolicyLoss {
         };
         let once = self.ratio != Ratio::Token;
         let average = match self.aggregation {
-            Aggregation::SequenceMean if once => "1/N sum_i",
+            Aggregation::SequenceMean | Aggregation::SequenceSum if once => "1/N sum_i",
             Aggregation::SequenceMean => "1/N sum_i 1/|o_i| sum_t",
             Aggregation::TokenMean => "1/(sum_i |o_i|) sum_i sum_t",
-            Aggregation::SequenceSum if once => "1/N sum_i",
             Aggregation::SequenceSum => "1/N sum_i sum_t",
             Aggregation::Constant => &format!("1/(N {}) sum_i sum_t", self.max_tokens),
         };
