@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation a dense transformer needs, forward and backward.
 
-use crate::{Heads, Sequence};
+use crate::{Draw, Heads, Sequence};
 
 /// What a product does with the numbers its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,19 +237,22 @@ pub trait Backend: Sync {
         log_sum_exp: &Self::Buf,
         temperature: f32,
     );
-    /// Draws a token a row from `softmax(x Wᵀ / temperature)` by inverting the cumulative distribution at `uniforms[n]` ∈
-    /// [0, 1), and writes its log-probability: the bits that [`log_prob_forward`](Self::log_prob_forward) gives for it. With
-    /// temperature 0 it takes the likeliest token (the first of equals), and its log-probability at temperature 1.
-    /// Inverting takes the first token whose cumulative probability, summed in the order of tokens, exceeds the
-    /// uniform; the last possible token if rounding leaves none.
+    /// Draws a token a row from `softmax(x Wᵀ / temperature)`, truncated as its [`Draw`] says, by inverting the cumulative
+    /// distribution at the draw's uniform: the first token whose cumulative probability, summed over the tokens that are kept
+    /// in the order of their numbers, exceeds it; the last possible token if rounding leaves none. With temperature 0 it
+    /// takes the likeliest token (the first of equals), and log-probabilities at temperature 1.
+    ///
+    /// Writes the token's log-probability under the distribution it was drawn from, and under the whole one:
+    /// `full_log_probs` has the bits that [`log_prob_forward`](Self::log_prob_forward) gives for the token, and so has
+    /// `log_probs` where nothing is cut off.
     fn sample(
         &self,
         tokens: &mut [u32],
         log_probs: &mut Self::Buf,
+        full_log_probs: &mut Self::Buf,
         x: &Self::Buf,
         w: &Self::Packed,
-        uniforms: &[f64],
-        temperature: f32,
+        draws: &[Draw],
     );
 
     /// Σ x², over the whole buffer, in a fixed order.

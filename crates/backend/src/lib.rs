@@ -3,7 +3,7 @@
 //! Nothing above [`Backend`] knows a device; nothing below it knows a model. The crate holds
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
-//! - [`Sequence`], [`Heads`], [`Store`], [`AdamWStep`]: the words those operations are spoken in,
+//! - [`Sequence`], [`Heads`], [`Store`], [`Draw`], [`AdamWStep`]: the words those operations are spoken in,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
 //! - [`AlignedVec`]: memory aligned to a cache line, for backends that live in host memory.
@@ -12,10 +12,12 @@ mod aligned;
 mod backend;
 #[cfg(feature = "testkit")]
 pub mod conformance;
+mod draw;
 pub mod reference;
 mod sequence;
 
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Backend, Store};
+pub use draw::Draw;
 pub use reference::Reference;
 pub use sequence::{Heads, Sequence, sharing_groups};

@@ -35,15 +35,15 @@ impl Heads {
 ///
 /// Batches are packed: the rows of all runs lie back to back, without padding. Keys and values lie in buffers with rows
 /// of their own, which are the batch's rows in training and those of a cache when generating. The keys of a run are
-/// `prefix` (a prompt that several sequences share; empty if none) followed by `keys`, in the order of the tokens'
-/// positions. The last `rows.len()` of `keys` belong to `rows` themselves, so that row `i` of the run attends to all of
+/// those of `prefix` (a prompt that several sequences share, pages of a cache; none if it begins here) followed by `keys`,
+/// in the order of the tokens' positions. The last `rows.len()` of `keys` belong to `rows` themselves, so that row `i` of the run attends to all of
 /// `prefix` and to `keys[..keys.len() - rows.len() + i + 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     /// The run's rows in the batch.
     pub rows: Range<usize>,
-    /// Key rows that come before the sequence's own.
-    pub prefix: Range<usize>,
+    /// Key rows that come before the sequence's own, range after range.
+    pub prefix: Vec<Range<usize>>,
     /// The sequence's own key rows, up to and including the run's last token.
     pub keys: Range<usize>,
 }
@@ -54,9 +54,14 @@ impl Sequence {
         self.keys.len() - self.rows.len() + i + 1
     }
 
+    /// How many keys come before the sequence's own.
+    pub fn before(&self) -> usize {
+        self.prefix.iter().map(Range::len).sum()
+    }
+
     /// How many keys, shared and own, the run's last row attends to.
     pub fn context(&self) -> usize {
-        self.prefix.len() + self.keys.len()
+        self.before() + self.keys.len()
     }
 }
 
@@ -68,15 +73,15 @@ impl Sequence {
 /// If two of the returned groups touch a common key row.
 pub fn sharing_groups(sequences: &[Sequence]) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
-    let mut owner = 0..0; // the key rows that the current group may share
+    let mut owner = Vec::new(); // the key rows that the current group may share
     let mut touched: Vec<Range<usize>> = Vec::new(); // by each group, its owner's and its sequences' own
     for (i, s) in sequences.iter().enumerate() {
         match groups.last_mut() {
             Some(group) if !s.prefix.is_empty() && s.prefix == owner => group.end = i + 1,
             _ => {
                 groups.push(i..i + 1);
-                owner = if s.prefix.is_empty() { s.keys.clone() } else { s.prefix.clone() };
-                touched.push(owner.clone());
+                owner = if s.prefix.is_empty() { vec![s.keys.clone()] } else { s.prefix.clone() };
+                touched.extend(owner.iter().cloned());
             }
         }
         if !s.prefix.is_empty() {
@@ -97,6 +102,7 @@ mod tests {
     use super::*;
 
     fn run(rows: Range<usize>, prefix: Range<usize>) -> Sequence {
+        let prefix = if prefix.is_empty() { vec![] } else { vec![prefix] };
         Sequence { keys: rows.clone(), rows, prefix }
     }
 

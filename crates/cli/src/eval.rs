@@ -96,7 +96,7 @@ impl Job for Eval {
             max_new_tokens: self.max_new_tokens,
             stop_ids: model.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
             seed: self.seed,
-            step: 0,
+            ..Sampling::default()
         };
         let mut progress = Progress::new("completions", problems.len() * self.n);
         let (mut done, mut wrote) = (0, Ok(()));

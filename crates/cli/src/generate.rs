@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use koan_backend::Backend;
-use koan_eval::{PromptStyle, complete, read_prompts};
-use koan_generate::{Generator, Limits, Sampling};
-use koan_model::checkpoint;
+use koan_eval::{PromptStyle, Work, complete, read_prompts};
+use koan_generate::{Generator, Limits, MemoryPlan, Sampling, available_memory};
+use koan_model::{Config, checkpoint};
 use koan_text::Tokenizer;
 
 use crate::{
@@ -15,13 +15,19 @@ use crate::{
     progress::Progress,
 };
 
+/// The share of the memory that is free which generation takes unless told otherwise.
+const SHARE_OF_MEMORY: f64 = 0.8;
+
 /// Draw completions for a file of prompts, with token ids and log-probabilities
 ///
 /// Reads JSON Lines with `prompt` (a question), `messages` (a conversation) or `prompt_ids` (tokens), and writes each line
-/// again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `finish_reason`}].
+/// again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `full_logprobs`, `finish_reason`}].
+/// `logprobs` are under the distribution that tokens were drawn from, `full_logprobs` under the whole one, which
+/// `koan score` computes to the same bits; they are equal where nothing is cut off.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  koan generate --model models/smollm2 --input questions.jsonl --out answers.jsonl --temperature 0")]
+#[command(after_help = "Examples:
+  koan generate --model models/smollm2 --input questions.jsonl --out answers.jsonl --temperature 0
+  koan generate --model models/smollm2 --input questions.jsonl --n 16 --temperature 0.6 --top-p 0.95 --stop '\\n\\n'")]
 pub(crate) struct Generate {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
@@ -29,18 +35,20 @@ pub(crate) struct Generate {
     /// The prompts, JSON Lines
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Where completions go; default: standard output
+    /// Where completions go, whole or not at all; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Completions a prompt
     #[arg(long, default_value_t = 1)]
     n: usize,
-    /// Logits are divided by it; 0 takes the likeliest token
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f32,
+    #[command(flatten)]
+    draw: DrawArgs,
     /// A completion is cut at this many tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
+    /// A text that ends a completion (`\n`, `\t` are read as such); its tokens are kept, its text is not. Repeatable
+    #[arg(long, value_name = "TEXT", value_parser = unescaped)]
+    stop: Vec<String>,
     /// Keys the random numbers: same seed, same completions
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -50,11 +58,76 @@ pub(crate) struct Generate {
     /// A system message before every prompt that has none
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Sequences drawn at once
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    /// Sequences drawn at once, at most
+    #[arg(long, default_value_t = 256, value_name = "N")]
     sequences: usize,
+    /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
+    #[arg(long, value_name = "GIB")]
+    memory: Option<f64>,
     #[command(flatten)]
     device: Device,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DrawArgs {
+    /// Logits are divided by it; 0 takes the likeliest token
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Draw from the K likeliest tokens; 0: all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: usize,
+    /// Draw from the likeliest tokens that have this share of the probability that top-k left; 1: all
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+    /// Leave out tokens with less than this share of the likeliest one's probability; 0: none
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    min_p: f32,
+}
+
+impl DrawArgs {
+    /// Checked, with everything else as it is by default.
+    pub(crate) fn sampling(&self) -> anyhow::Result<Sampling> {
+        let &Self { temperature, top_k, top_p, min_p } = self;
+        ensure!(temperature >= 0.0 && temperature.is_finite(), "--temperature must be 0 or more");
+        ensure!(top_p > 0.0 && top_p <= 1.0, "--top-p must be above 0 and at most 1");
+        ensure!((0.0..=1.0).contains(&min_p), "--min-p must be between 0 and 1");
+        Ok(Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() })
+    }
+}
+
+/// Tokens that end a completion: what the model's config names, and the tokenizer.
+pub(crate) fn stop_ids(config: &Config, tokenizer: Option<&Tokenizer>) -> Vec<u32> {
+    config.eos_token_ids.iter().copied().chain(tokenizer.and_then(Tokenizer::eos)).collect()
+}
+
+/// The sequences of `limits`, or as many of them as fit into `gib`, or into most of what is free.
+pub(crate) fn memory_plan(limits: Limits, config: &Config, gib: Option<f64>) -> anyhow::Result<MemoryPlan> {
+    ensure!(gib.is_none_or(|gib| gib > 0.0), "--memory must be above 0");
+    let free = || available_memory().map(|bytes| bytes as f64 * SHARE_OF_MEMORY);
+    let budget = gib.map(|gib| gib * f64::from(1 << 30)).or_else(free);
+    budget.map_or(Ok(MemoryPlan::whole(limits)), |bytes| {
+        Ok(MemoryPlan::within(limits, config, bytes as usize)?)
+    })
+}
+
+/// Reads `\n`, `\t`, `\r` and `\\` as a shell can't easily write them.
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        out.push(match (c, c == '\\') {
+            (_, false) => c,
+            _ => match chars.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some('r') => '\r',
+                Some('\\') => '\\',
+                _ => return Err(r"after a backslash comes n, t, r or another backslash".to_owned()),
+            },
+        });
+    }
+    if out.is_empty() { Err("an empty text would end every completion".to_owned()) } else { Ok(out) }
 }
 
 impl Generate {
@@ -68,9 +141,9 @@ impl Job for Generate {
         ensure!(self.n > 0, "--n must be at least 1");
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
-        ensure!(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature must be 0 or more");
+        let sampling = self.draw.sampling()?;
         let lines = read_prompts(&self.input)?;
-        let text = lines.iter().any(|line| line.prompt_ids.is_none());
+        let text = lines.iter().any(|line| line.prompt_ids.is_none()) || !self.stop.is_empty();
         let has_tokenizer = self.model.join("tokenizer.json").exists();
         let tokenizer = (text || has_tokenizer).then(|| Tokenizer::load(&self.model)).transpose()?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
@@ -92,28 +165,35 @@ impl Job for Generate {
         }
         let model = checkpoint::load(b, &self.model, Some(longest + self.max_new_tokens))
             .context("cannot generate")?;
-        let vocab = model.config().vocab_size;
-        if let Some(id) = ids.iter().flatten().find(|&&id| id as usize >= vocab) {
-            bail!("prompt token {id} is outside of the model's vocabulary of {vocab}");
+        let config = model.config();
+        if let Some(id) = ids.iter().flatten().find(|&&id| id as usize >= config.vocab_size) {
+            bail!("prompt token {id} is outside of the model's vocabulary of {}", config.vocab_size);
         }
+        let wanted = self.sequences.min(lines.len() * self.n);
+        let limits = Limits { sequences: wanted, prompt_tokens: longest, new_tokens: self.max_new_tokens };
+        let plan = memory_plan(limits, config, self.memory).context("cannot generate")?;
+        eprintln!(
+            "{} completions, {} at once, room for {} tokens in {:.2} GiB",
+            lines.len() * self.n,
+            plan.limits.sequences,
+            plan.cache_tokens(),
+            plan.bytes(config) as f64 / f64::from(1 << 30)
+        );
         let mut out = Output::open(self.out.as_deref())?;
-        let sequences = self.sequences.min(lines.len() * self.n);
-        let limits = Limits { sequences, prompt_tokens: longest, new_tokens: self.max_new_tokens };
-        let mut generator = Generator::new(b, model.config(), limits);
-        let eos = tokenizer.as_ref().and_then(Tokenizer::eos);
+        let mut generator = Generator::planned(b, config, plan);
         let sampling = Sampling {
-            temperature: self.temperature,
             max_new_tokens: self.max_new_tokens,
-            stop_ids: model.config().eos_token_ids.iter().copied().chain(eos).collect(),
+            stop_ids: stop_ids(config, tokenizer.as_ref()),
             seed: self.seed,
-            step: 0,
+            ..sampling
         };
         let mut progress = Progress::new("prompts", lines.len());
         // Lines are written in the order of the input, as soon as those before them are there.
         let mut finished: Vec<Option<koan_eval::Completed>> = lines.iter().map(|_| None).collect();
         let (mut done, mut next, mut tokens, mut wrote) = (0, 0, 0, Ok(()));
         let start = std::time::Instant::now();
-        complete(b, &model, &mut generator, tokenizer.as_ref(), lines, ids, self.n, &sampling, |i, line| {
+        let work = Work { lines, ids, samples: self.n, sampling: &sampling, stops: &self.stop };
+        let run = complete(b, &model, &mut generator, tokenizer.as_ref(), work, |i, line| {
             tokens += line.completions.iter().map(|c| c.token_ids.len()).sum::<usize>();
             finished[i] = Some(line);
             done += 1;
@@ -124,11 +204,20 @@ impl Job for Generate {
                 }
                 next += 1;
             }
-        })?;
-        wrote?;
+        });
         progress.finish();
+        let summary = match run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run)) {
+            Ok(summary) => summary,
+            Err(e) => {
+                out.discard();
+                return Err(e);
+            }
+        };
         let seconds = start.elapsed().as_secs_f64();
         eprintln!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
+        if summary.preemptions > 0 {
+            eprintln!("{} times a sequence waited for room; more --memory avoids that", summary.preemptions);
+        }
         out.finish()
     }
 }

@@ -98,6 +98,40 @@ fn what_is_generated_scores_to_the_same_bits() {
 }
 
 #[test]
+fn truncated_draws_stop_and_score_to_the_same_bits() {
+    let folder = Folder::new();
+    testkit::write_model(&folder.at("model"), 4).expect("a model");
+    folder.ok("data generate arithmetic --n 6 --levels 1-3 --out problems.jsonl");
+    let generate = "generate --model model --input problems.jsonl --n 8 --max-new-tokens 30 --temperature 0.7 \
+                    --top-p 0.9 --top-k 8 --min-p 0.02 --stop 12 --stop 3 --system 1";
+    folder.ok(&format!("{generate} --out a.jsonl --threads 1 --sequences 3"));
+    // Room for few of the 48 sequences: those that find none wait, and change nothing.
+    let narrow =
+        folder.output(&format!("{generate} --out b.jsonl --threads 2 --sequences 48 --memory 0.0006"));
+    let said = String::from_utf8_lossy(&narrow.stderr).into_owned();
+    assert!(narrow.status.success() && said.contains("at once") && !said.contains("48 at once"), "{said}");
+    let (a, b) = (folder.lines("a.jsonl"), folder.lines("b.jsonl"));
+    assert_eq!(a, b);
+    let completions = || a.iter().flat_map(|line| line["completions"].as_array().expect("completions"));
+    let (mut stopped, mut cut) = (0, 0);
+    for c in completions() {
+        let text = c["text"].as_str().expect("text");
+        assert!(!text.contains("12") && !text.contains('3'), "{text}");
+        stopped += usize::from(c["finish_reason"] == "stop");
+        cut += usize::from(c["logprobs"] != c["full_logprobs"]);
+    }
+    assert!(stopped > 10 && cut > 10, "{stopped} stopped, {cut} drawn from truncated distributions");
+    let said =
+        folder.output("score --model model --input a.jsonl --out scores.jsonl --temperature 0.7").stderr;
+    assert!(String::from_utf8_lossy(&said).contains("largest difference: 0.0"));
+    for (drawn, scored) in completions().zip(folder.lines("scores.jsonl")) {
+        assert_eq!(drawn["full_logprobs"], scored["logprobs"]);
+    }
+    assert!(folder.refused(&format!("{generate} --memory 0.0001")).contains("fewer new tokens"));
+    assert!(folder.refused("generate --model model --input problems.jsonl --top-p 0").contains("--top-p"));
+}
+
+#[test]
 fn rewards_are_replayed() {
     let folder = Folder::new();
     folder.write(

@@ -1,6 +1,6 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
-use koan_backend::{AdamWStep, AlignedVec, Backend, Heads, Sequence, Store};
+use koan_backend::{AdamWStep, AlignedVec, Backend, Draw, Heads, Sequence, Store};
 
 use crate::{
     Cpu, Packed, Scratch,
@@ -355,27 +355,22 @@ impl Backend for Cpu {
         &self,
         tokens: &mut [u32],
         log_probs: &mut Self::Buf,
+        full_log_probs: &mut Self::Buf,
         x: &Self::Buf,
         w: &Packed,
-        uniforms: &[f64],
-        temperature: f32,
+        draws: &[Draw],
     ) {
-        let (n, w) = (uniforms.len(), w.panels(self.kernels));
+        let (n, w) = (draws.len(), w.panels(self.kernels));
         assert!(tokens.len() >= n, "tokens holds {}, the operation needs {n}", tokens.len());
-        let log_probs = first_mut(log_probs, n, "log_probs");
-        let x = View::new(first(x, n * w.k(), "x"), n, w.k());
-        let scratch = &mut self.scratch().logits;
-        log_prob::sample(
-            self.kernels,
-            &self.threads,
+        let drawn = log_prob::Drawn {
             tokens,
-            log_probs,
-            x,
-            w,
-            uniforms,
-            temperature,
-            scratch,
-        );
+            log_probs: first_mut(log_probs, n, "log_probs"),
+            full_log_probs: first_mut(full_log_probs, n, "full_log_probs"),
+        };
+        let x = View::new(first(x, n * w.k(), "x"), n, w.k());
+        let Scratch { packed, logits, .. } = &mut *self.scratch();
+        let scratch = log_prob::SampleScratch { partials: logits, logits: packed };
+        log_prob::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);
     }
 
     fn sum_of_squares(&self, x: &Self::Buf) -> f64 {

@@ -1,12 +1,12 @@
 //! Completions for a file of prompts, with token ids and log-probabilities.
 
-use std::path::Path;
+use std::{collections::HashMap, ops::ControlFlow, path::Path};
 
 use koan_backend::Backend;
 use koan_data::{DataError, Message, error::LineError, jsonl};
-use koan_generate::{Completion, Generator, Prompt, Sampling};
+use koan_generate::{Completion, Generator, Listener, Prompt, RunSummary, Sampling};
 use koan_model::Model;
-use koan_text::{TextError, Tokenizer};
+use koan_text::{Found, StopStrings, TextError, TextStream, Tokenizer, first_stop};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,12 +40,14 @@ pub struct Completed {
 /// A completion as files show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct CompletionLine {
-    /// Its text, without special tokens.
+    /// Its text, without special tokens, up to a stop string if it ended with one.
     pub text: String,
-    /// Its tokens.
+    /// Its tokens: all that were drawn, those of a stop string too.
     pub token_ids: Vec<u32>,
     /// Log-probability of each under the distribution it was drawn from.
     pub logprobs: Vec<f32>,
+    /// Log-probability of each under the whole distribution: equal where top-k, top-p and min-p cut nothing off.
+    pub full_logprobs: Vec<f32>,
     /// `stop` or `length`.
     pub finish_reason: &'static str,
 }
@@ -70,8 +72,22 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>, DataError> {
     if lines.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(lines) }
 }
 
-/// Draws `samples` completions of every prompt; line `i` of `lines` keys its random numbers by `i`. `ids` are the prompts'
-/// tokens. A line is handed to `each` when all its completions are there, with its number.
+/// Prompts of a file, and how their completions are drawn.
+pub struct Work<'a> {
+    /// The lines.
+    pub lines: Vec<PromptLine>,
+    /// Each line's tokens.
+    pub ids: Vec<Vec<u32>>,
+    /// Completions of each.
+    pub samples: usize,
+    /// How tokens are drawn.
+    pub sampling: &'a Sampling,
+    /// Texts that end a completion; they need a tokenizer.
+    pub stops: &'a [String],
+}
+
+/// Draws the completions; line `i` keys its random numbers by `i`. A line is handed to `each` when all its completions are
+/// there, with its number.
 ///
 /// # Errors
 /// If a completion can't be decoded.
@@ -80,42 +96,85 @@ pub fn complete<B: Backend>(
     model: &Model<B>,
     generator: &mut Generator<B>,
     tokenizer: Option<&Tokenizer>,
-    lines: Vec<PromptLine>,
-    ids: Vec<Vec<u32>>,
-    samples: usize,
-    sampling: &Sampling,
-    mut each: impl FnMut(usize, Completed),
-) -> Result<(), TextError> {
+    work: Work<'_>,
+    each: impl FnMut(usize, Completed),
+) -> Result<RunSummary, TextError> {
+    let Work { lines, ids, samples, sampling, stops } = work;
     let prompt = |(i, ids): (usize, &Vec<u32>)| Prompt { ids: ids.clone(), problem: i as u64, samples };
     let prompts: Vec<Prompt> = ids.iter().enumerate().map(prompt).collect();
-    let mut open: Vec<Option<PromptLine>> = lines.into_iter().map(Some).collect();
-    let mut drawn: Vec<Vec<Option<Completion>>> = vec![vec![None; samples]; open.len()];
-    let mut failed = None;
-    generator.run(b, model, &prompts, sampling, |i, sample, completion| {
-        drawn[i][sample] = Some(completion);
-        if drawn[i].iter().any(Option::is_none) {
+    let mut writer = Writer {
+        tokenizer,
+        stops,
+        streams: HashMap::new(),
+        drawn: vec![vec![None; samples]; lines.len()],
+        open: lines.into_iter().zip(ids).map(Some).collect(),
+        failed: None,
+        each,
+    };
+    let summary = generator.run_heard(b, model, &prompts, sampling, &mut writer);
+    writer.failed.map_or(Ok(summary), Err)
+}
+
+/// Turns completions into lines, and ends them at stop strings.
+struct Writer<'a, F> {
+    tokenizer: Option<&'a Tokenizer>,
+    stops: &'a [String],
+    /// The text so far of completions that are being drawn, where there are stop strings.
+    streams: HashMap<(usize, usize), (TextStream<'a>, StopStrings)>,
+    drawn: Vec<Vec<Option<Completion>>>,
+    open: Vec<Option<(PromptLine, Vec<u32>)>>,
+    failed: Option<TextError>,
+    each: F,
+}
+
+impl<F: FnMut(usize, Completed)> Listener for Writer<'_, F> {
+    fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
+        let Some(tokenizer) = self.tokenizer.filter(|_| !self.stops.is_empty()) else {
+            return ControlFlow::Continue(());
+        };
+        let new = || (TextStream::new(tokenizer, true), StopStrings::new(self.stops));
+        let (stream, stops) = self.streams.entry((prompt, sample)).or_insert_with(new);
+        match stream.push(id).map(|piece| stops.push(&piece)) {
+            Ok(Found::Text(_)) => ControlFlow::Continue(()),
+            Ok(Found::Stop(_)) => ControlFlow::Break(()),
+            Err(e) => {
+                self.failed = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
+        self.streams.remove(&(prompt, sample));
+        self.drawn[prompt][sample] = Some(completion);
+        if self.drawn[prompt].iter().any(Option::is_none) {
             return;
         }
-        let completions = drawn[i].iter_mut().filter_map(Option::take);
-        let text = |ids: &[u32]| tokenizer.map_or(Ok(String::new()), |t| t.decode(ids, true));
-        let completions = completions
-            .map(|c| {
-                Ok(CompletionLine {
-                    text: text(&c.token_ids)?,
-                    token_ids: c.token_ids,
-                    logprobs: c.log_probs,
-                    finish_reason: c.finish_reason.name(),
-                })
-            })
-            .collect::<Result<Vec<_>, TextError>>();
-        match (completions, open[i].take()) {
-            (Ok(completions), Some(line)) => {
-                let line = PromptLine { prompt_ids: Some(ids[i].clone()), ..line };
-                each(i, Completed { line, completions });
+        let drawn = std::mem::take(&mut self.drawn[prompt]);
+        let lines = drawn.into_iter().flatten().map(|c| self.line(c)).collect::<Result<Vec<_>, _>>();
+        match (lines, self.open[prompt].take()) {
+            (Ok(completions), Some((line, ids))) => {
+                let line = PromptLine { prompt_ids: Some(ids), ..line };
+                (self.each)(prompt, Completed { line, completions });
             }
-            (Err(e), _) => failed = Some(e),
+            (Err(e), _) => self.failed = Some(e),
             (Ok(_), None) => {}
         }
-    });
-    failed.map_or(Ok(()), Err)
+    }
+}
+
+impl<F> Writer<'_, F> {
+    fn line(&self, c: Completion) -> Result<CompletionLine, TextError> {
+        let mut text = self.tokenizer.map_or(Ok(String::new()), |t| t.decode(&c.token_ids, true))?;
+        if let Some(at) = first_stop(&text, self.stops) {
+            text.truncate(at);
+        }
+        Ok(CompletionLine {
+            text,
+            token_ids: c.token_ids,
+            logprobs: c.log_probs,
+            full_logprobs: c.full_log_probs,
+            finish_reason: c.finish_reason.name(),
+        })
+    }
 }

@@ -12,7 +12,7 @@ mod interval;
 mod prompt;
 mod score;
 
-pub use complete::{Completed, PromptLine, complete, read_prompts};
+pub use complete::{Completed, CompletionLine, PromptLine, Work, complete, read_prompts};
 pub use evaluate::{EvalError, Judged, Report, evaluate};
 pub use interval::Interval;
 pub use prompt::PromptStyle;

@@ -80,6 +80,8 @@ pub enum ScoreError {
 struct Drawn {
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
+    /// Under the whole distribution, where the other may be under a truncated one.
+    full_logprobs: Option<Vec<f32>>,
 }
 
 /// Reads a file of completions to score; a line with `completions`, as `koan generate` writes, becomes one for each.
@@ -120,7 +122,7 @@ pub fn read_score_lines(
             let each = |(sample, d): (usize, Drawn)| {
                 let mut one = line.clone();
                 one.completion_ids = Some(d.token_ids);
-                one.logprobs = Some(d.logprobs);
+                one.logprobs = Some(d.full_logprobs.unwrap_or(d.logprobs));
                 one.other.insert("sample".into(), sample.into());
                 one
             };

@@ -1,14 +1,23 @@
 //! Batched sampling: many sequences at once, a group's prompt computed and stored once.
 //!
 //! - [`Generator`]: plans its memory, then runs prompts to completions,
-//! - [`Prompt`], [`Sampling`], [`Completion`]: what it is asked, and what it gives,
+//! - [`Prompt`], [`Sampling`], [`Completion`], [`Listener`]: what it is asked, and what it gives,
+//! - [`Limits`], [`MemoryPlan`]: how many sequences run at once in the memory there is,
 //! - [`uniform`]: the random number of a token, which depends on no batch.
+//!
+//! Inside, `scheduler.rs` decides which rows each pass holds, and `pages.rs` where their keys and values lie.
 //!
 //! The engine knows nothing of text: tokens go in, tokens come out.
 #![forbid(unsafe_code)]
 
 mod generator;
+mod pages;
+mod plan;
 mod random;
+mod sampling;
+mod scheduler;
 
-pub use generator::{Completion, FinishReason, Generator, Limits, Prompt, Sampling};
+pub use generator::{Generator, RunSummary};
+pub use plan::{Limits, MemoryPlan, NoRoom, available_memory};
 pub use random::uniform;
+pub use sampling::{Completion, FinishReason, Listener, Prompt, Sampling};

@@ -1,32 +1,54 @@
 //! Promise 1: a token's log-probability from generation equals, bit for bit, the one that the training forward computes
-//! for it, whatever else was in the batch, on every instruction set and any number of threads.
+//! for it, whatever else was in the batch, wherever a sequence was interrupted, on every instruction set and any number of
+//! threads.
+
+use std::ops::ControlFlow;
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
-use koan_generate::{Completion, Generator, Limits, Prompt, Sampling};
+use koan_generate::{Completion, Generator, Limits, Listener, MemoryPlan, Prompt, RunSummary, Sampling};
 use koan_model::{Activations, Batch, Head, Model, Purpose, Scored, testkit};
 use proptest::prelude::*;
 
+const LIMITS: Limits = Limits { sequences: 9, prompt_tokens: 60, new_tokens: 40 };
+
 #[derive(Clone, Debug)]
 struct Schedule {
+    /// Tokens that every prompt begins with.
+    common: usize,
+    /// Each prompt's own tokens, and its samples.
     prompts: Vec<(usize, usize)>,
     sequences: usize,
-    max_new_tokens: usize,
-    temperature: f32,
+    /// Room for so many tokens, if that is less than all take.
+    cache_tokens: usize,
+    sampling: Sampling,
+    /// A completion ends, as if by a stop string, where two tokens in a row sum up to a multiple of it.
+    cut: u32,
     /// Which of the test kit's models.
     kind: usize,
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {
-    let prompts = prop::collection::vec((1usize..40, 0usize..5), 1..5);
-    let temperature = prop::sample::select(vec![0.0f32, 0.6, 1.0]);
-    (prompts, 1usize..9, 1usize..12, temperature, 0..testkit::kinds().len()).prop_map(
-        |(prompts, sequences, max_new_tokens, temperature, kind)| Schedule {
-            prompts,
-            sequences,
-            max_new_tokens,
-            temperature,
-            kind,
+    let prompts = prop::collection::vec((1usize..30, 0usize..5), 1..5);
+    let truncation = prop::sample::select(vec![
+        (0, 1.0f32, 0.0f32),
+        (0, 1.0, 0.0),
+        (5, 1.0, 0.0),
+        (0, 0.8, 0.0),
+        (0, 1.0, 0.3),
+        (9, 0.9, 0.1),
+    ]);
+    let room = prop::sample::select(vec![100usize, 150, 250, 10_000]);
+    let temperature = prop::sample::select(vec![0.0f32, 0.6, 1.0, 1.0]);
+    let shape = (0usize..30, prompts, 1usize..10, room);
+    let kinds = 0..testkit::kinds().len();
+    (shape, temperature, truncation, 1usize..40, 5u32..40, kinds).prop_map(
+        |((common, prompts, sequences, cache_tokens), temperature, cuts, max_new_tokens, cut, kind)| {
+            let (top_k, top_p, min_p) = cuts;
+            let (stop_ids, seed, step) = (vec![0], 3, 1);
+            let sampling =
+                Sampling { temperature, top_k, top_p, min_p, max_new_tokens, stop_ids, seed, step };
+            Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind }
         },
     )
 }
@@ -34,31 +56,53 @@ fn schedules() -> impl Strategy<Value = Schedule> {
 fn prompts(schedule: &Schedule) -> Vec<Prompt> {
     let token = |p: usize, i: usize| ((testkit::random(p as u64, i as u64) + 0.5) * 29.0) as u32;
     let prompt = |(p, &(tokens, samples)): (usize, &(usize, usize))| Prompt {
-        ids: (0..tokens).map(|i| token(p, i)).collect(),
+        ids: (0..schedule.common).map(|i| token(99, i)).chain((0..tokens).map(|i| token(p, i))).collect(),
         problem: p as u64,
         samples,
     };
     schedule.prompts.iter().enumerate().map(prompt).collect()
 }
 
+/// Collects completions, and ends some of them.
+#[derive(Default)]
+struct Collect {
+    cut: u32,
+    last: std::collections::HashMap<(usize, usize), u32>,
+    all: Vec<((usize, usize), Completion)>,
+}
+
+impl Listener for Collect {
+    fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
+        match self.last.insert((prompt, sample), id) {
+            Some(before) if (before + id).is_multiple_of(self.cut) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
+        self.all.push(((prompt, sample), completion));
+    }
+}
+
 /// All completions, in the order of prompts and samples.
-fn generate<B: Backend>(b: &B, model: &Model<B>, schedule: &Schedule, prompts: &[Prompt]) -> Vec<Completion> {
-    let limits = Limits { sequences: schedule.sequences, prompt_tokens: 40, new_tokens: 12 };
-    let mut generator = Generator::new(b, model.config(), limits);
-    let sampling = Sampling {
-        temperature: schedule.temperature,
-        max_new_tokens: schedule.max_new_tokens,
-        stop_ids: vec![0],
-        seed: 3,
-        step: 1,
-    };
-    let mut all = Vec::new();
-    generator.run(b, model, prompts, &sampling, |p, s, completion| all.push(((p, s), completion)));
+fn generate<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    schedule: &Schedule,
+    prompts: &[Prompt],
+) -> (Vec<Completion>, RunSummary) {
+    let limits = Limits { sequences: schedule.sequences, ..LIMITS };
+    let whole = MemoryPlan::whole(limits);
+    let plan = whole.with_cache_tokens(schedule.cache_tokens.min(whole.cache_tokens()));
+    let mut generator = Generator::planned(b, model.config(), plan);
+    let mut collect = Collect { cut: schedule.cut, ..Collect::default() };
+    let summary = generator.run_heard(b, model, prompts, &schedule.sampling, &mut collect);
+    let mut all = collect.all;
     all.sort_by_key(|(key, _)| *key);
     let wanted: Vec<_> =
         (0..prompts.len()).flat_map(|p| (0..prompts[p].samples).map(move |s| (p, s))).collect();
     assert_eq!(all.iter().map(|(key, _)| *key).collect::<Vec<_>>(), wanted, "every sample, once");
-    all.into_iter().map(|(_, completion)| completion).collect()
+    (all.into_iter().map(|(_, completion)| completion).collect(), summary)
 }
 
 /// The log-probabilities of the completions by one packed training forward.
@@ -90,25 +134,97 @@ fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
     let kind = testkit::kinds().swap_remove(schedule.kind);
     let model = testkit::model(b, testkit::config_with(29, true, kind), 5);
     let prompts = prompts(schedule);
-    let completions = generate(b, &model, schedule, &prompts);
-    let sampled = completions.iter().flat_map(|c| c.log_probs.clone());
-    assert_eq!(bits(sampled), bits(score(b, &model, schedule.temperature, &prompts, &completions)));
+    let (completions, _) = generate(b, &model, schedule, &prompts);
+    let sampled = completions.iter().flat_map(|c| c.full_log_probs.clone());
+    assert_eq!(bits(sampled), bits(score(b, &model, schedule.sampling.temperature, &prompts, &completions)));
+    let Sampling { temperature, top_k, top_p, min_p, .. } = schedule.sampling;
+    let whole = temperature == 0.0 || (top_k, top_p, min_p) == (0, 1.0, 0.0);
+    for c in &completions {
+        let mut pairs = c.log_probs.iter().zip(&c.full_log_probs);
+        assert!(pairs.all(|(p, full)| if whole { p.to_bits() == full.to_bits() } else { *p >= full - 1e-5 }));
+    }
     completions
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn sampled_log_probs_are_the_training_forwards(schedule in schedules()) {
         holds(&Reference, &schedule);
         for isa in Isa::available() {
-            let one = holds(&Cpu::new(isa, 1).expect("a processor"), &schedule);
-            let two = holds(&Cpu::new(isa, 2).expect("a processor"), &schedule);
-            prop_assert_eq!(&one, &two, "{} on 1 and 2 threads", isa.name());
-            // The batch a sample was drawn in changes nothing.
-            let alone = Schedule { sequences: 1, ..schedule.clone() };
-            prop_assert_eq!(&one, &holds(&Cpu::new(isa, 2).expect("a processor"), &alone), "{} alone", isa.name());
+            let cpu = |threads| Cpu::new(isa, threads).expect("a processor");
+            let one = holds(&cpu(1), &schedule);
+            prop_assert_eq!(&one, &holds(&cpu(3), &schedule), "{} on 1 and 3 threads", isa.name());
+            // The batch a sample was drawn in changes nothing, nor does being interrupted.
+            for (sequences, cache_tokens) in [(1, 10_000), (9, 100), (9, 10_000)] {
+                let other = Schedule { sequences, cache_tokens, ..schedule.clone() };
+                let other = holds(&cpu(2), &other);
+                prop_assert_eq!(&one, &other, "{}, {} at once in {}", isa.name(), sequences, cache_tokens);
+            }
         }
+    }
+}
+
+fn long_completions(sequences: usize, cache_tokens: usize) -> Schedule {
+    let sampling = Sampling { max_new_tokens: 40, ..Sampling::default() };
+    Schedule {
+        common: 17,
+        prompts: vec![(5, 4), (9, 4)],
+        sequences,
+        cache_tokens,
+        sampling,
+        cut: 1000,
+        kind: 0,
+    }
+}
+
+#[test]
+fn sequences_that_run_out_of_room_wait_and_go_on() {
+    let cpu = Cpu::best(Some(2)).expect("a processor");
+    let model = testkit::model(&cpu, testkit::config(29, true), 5);
+    let run = |schedule: &Schedule| generate(&cpu, &model, schedule, &prompts(schedule));
+    let (roomy, summary) = run(&long_completions(8, 10_000));
+    assert_eq!(summary.preemptions, 0);
+    let (narrow, summary) = run(&long_completions(8, 250));
+    assert!(summary.preemptions > 0, "8 sequences of 60 tokens do not fit in 250");
+    assert_eq!(roomy, narrow);
+}
+
+#[test]
+fn what_prompts_begin_with_is_computed_once() {
+    let cpu = Cpu::best(Some(1)).expect("a processor");
+    let model = testkit::model(&cpu, testkit::config(29, true), 5);
+    let sampling = Sampling { max_new_tokens: 1, ..Sampling::default() };
+    let schedule = Schedule { prompts: vec![(8, 4); 2], sampling, ..long_completions(8, 10_000) };
+    // The prompts have 17 tokens in common, and the last of each belongs to its 4 samples: one page of 16 is shared.
+    let (_, summary) = generate(&cpu, &model, &schedule, &prompts(&schedule));
+    assert_eq!(summary.rows, 16 + 2 * 8 + 8);
+}
+
+#[test]
+fn a_conversation_that_goes_on_costs_its_new_tokens() {
+    let cpu = Cpu::best(Some(2)).expect("a processor");
+    let model = testkit::model(&cpu, testkit::config(29, true), 5);
+    let sampling = Sampling { max_new_tokens: 20, ..Sampling::default() };
+    let mut ids: Vec<u32> = (0..20).map(|i| i % 29).collect();
+    let run = |generator: &mut Generator<Cpu>, ids: &[u32]| {
+        let prompt = Prompt { ids: ids.to_vec(), problem: 0, samples: 1 };
+        let mut drawn = None;
+        let summary = generator.run(&cpu, &model, &[prompt], &sampling, |_, _, c| drawn = Some(c));
+        (drawn.expect("a completion"), summary.rows)
+    };
+    let limits = Limits { sequences: 1, ..LIMITS };
+    let mut keeping = Generator::new(&cpu, model.config(), limits);
+    keeping.keep_keys(true);
+    for turn in 0..3 {
+        let mut fresh = Generator::new(&cpu, model.config(), limits);
+        let ((kept, kept_rows), (new, new_rows)) = (run(&mut keeping, &ids), run(&mut fresh, &ids));
+        assert_eq!(kept, new, "turn {turn}");
+        assert_eq!(new_rows, ids.len() - 1 + 20);
+        assert!(turn == 0 || kept_rows < 20 + 20, "turn {turn}: {kept_rows} rows");
+        ids.truncate(30 - 10 * turn);
+        ids.extend(&new.token_ids[..10]);
+        ids.extend([1, 2, 3]);
     }
 }

@@ -190,6 +190,7 @@ pub struct Head<B: Backend> {
     pub(crate) x: B::Buf,
     pub(crate) dx: B::Buf,
     pub(crate) log_probs: B::Buf,
+    pub(crate) full_log_probs: B::Buf,
     pub(crate) entropy: B::Buf,
     pub(crate) log_sum_exp: B::Buf,
 }
@@ -202,6 +203,7 @@ impl<B: Backend> Head<B> {
             x: b.zeros(rows * config.hidden_size),
             dx: b.zeros(rows * config.hidden_size),
             log_probs: b.zeros(rows),
+            full_log_probs: b.zeros(rows),
             entropy: b.zeros(rows),
             log_sum_exp: b.zeros(rows),
         }

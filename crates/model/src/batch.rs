@@ -75,6 +75,7 @@ impl Batch {
         let rows = start..self.len();
         self.positions.extend((position..).take(rows.len()).map(|p| p as u32));
         if !rows.is_empty() {
+            let prefix = if prefix.is_empty() { vec![] } else { vec![prefix] };
             self.sequences.push(Sequence { rows: rows.clone(), prefix, keys: rows.clone() });
         }
         rows
@@ -91,8 +92,9 @@ mod tests {
         batch.push_group(&[7, 8, 9], [&[1, 2, 3][..], &[4][..]], &mut scored);
         assert_eq!(batch.ids, [7, 8, 9, 1, 2, 9]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 2]);
-        assert_eq!(batch.sequences[1], Sequence { rows: 2..5, prefix: 0..2, keys: 2..5 });
-        assert_eq!(batch.sequences[2], Sequence { rows: 5..6, prefix: 0..2, keys: 5..6 });
+        let prompt: Vec<std::ops::Range<usize>> = std::iter::once(0..2).collect();
+        assert_eq!(batch.sequences[1], Sequence { rows: 2..5, prefix: prompt.clone(), keys: 2..5 });
+        assert_eq!(batch.sequences[2], Sequence { rows: 5..6, prefix: prompt, keys: 5..6 });
         assert_eq!((scored.rows, scored.targets), (vec![2, 3, 4, 5], vec![1, 2, 3, 4]));
         assert_eq!(batch.ids.len(), Batch::group_rows(3, [3, 1].into_iter()));
     }
@@ -101,6 +103,6 @@ mod tests {
     fn a_prompt_of_one_token_has_no_shared_rows() {
         let (mut batch, mut scored) = (Batch::default(), Scored::default());
         batch.push_group(&[7], [&[1, 2][..]], &mut scored);
-        assert_eq!(batch.sequences, [Sequence { rows: 0..2, prefix: 0..0, keys: 0..2 }]);
+        assert_eq!(batch.sequences, [Sequence { rows: 0..2, prefix: vec![], keys: 0..2 }]);
     }
 }

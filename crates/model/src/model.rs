@@ -1,6 +1,6 @@
 //! A model on a backend: its weights, the forward pass that sampling and training share, and the backward pass.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, Draw};
 
 use crate::{
     Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer, activations::LayerGradients,
@@ -188,25 +188,28 @@ impl<B: Backend> Model<B> {
         (first(&head.log_probs), first(&head.entropy))
     }
 
-    /// After [`Model::forward`]: draws the token that follows each of `rows`, and its log-probability under the distribution
-    /// it was drawn from.
+    /// After [`Model::forward`]: draws the token that follows each of `rows`, as `draws` say; gives the tokens, their
+    /// log-probabilities under the distributions they were drawn from, and under the whole ones.
     pub fn sample(
         &self,
         b: &B,
         a: &Activations<B>,
         rows: &[u32],
-        uniforms: &[f64],
-        temperature: f32,
+        draws: &[Draw],
         head: &mut Head<B>,
-    ) -> (Vec<u32>, Vec<f32>) {
+    ) -> (Vec<u32>, [Vec<f32>; 2]) {
         let n = rows.len();
-        assert!(n <= head.rows && n == uniforms.len(), "{n} rows in a head planned for {}", head.rows);
+        assert!(n <= head.rows && n == draws.len(), "{n} rows in a head planned for {}", head.rows);
         b.gather_rows(&mut head.x, &a.normed, rows, self.config.hidden_size);
         let mut tokens = vec![0; n];
-        b.sample(&mut tokens, &mut head.log_probs, &head.x, self.head().packed(), uniforms, temperature);
-        let mut log_probs = b.download(&head.log_probs);
-        log_probs.truncate(n);
-        (tokens, log_probs)
+        let Head { x, log_probs, full_log_probs, .. } = head;
+        b.sample(&mut tokens, log_probs, full_log_probs, x, self.head().packed(), draws);
+        let first = |buf: &B::Buf| {
+            let mut values = b.download(buf);
+            values.truncate(n);
+            values
+        };
+        (tokens, [first(log_probs), first(full_log_probs)])
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose

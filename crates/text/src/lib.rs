@@ -1,4 +1,4 @@
-//! Text in and out of a model: Hugging Face tokenizers and chat templates.
+//! Text in and out of a model: Hugging Face tokenizers, chat templates, and text as tokens come.
 //!
 //! Knows model directories (`tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`) and nothing of
 //! models. The files may come from anywhere, so they are bounded in size and a template in the steps it may
@@ -7,8 +7,10 @@
 
 mod chat_template;
 mod error;
+mod stream;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use error::TextError;
+pub use stream::{Found, StopStrings, TextStream, first_stop};
 pub use tokenizer::Tokenizer;

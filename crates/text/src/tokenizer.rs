@@ -223,4 +223,4 @@ fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

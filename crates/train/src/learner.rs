@@ -216,7 +216,9 @@ mod tests {
                 let completions = completions.into_iter().map(|token_ids| {
                     let log_probs = token_ids.iter().map(|_| -2.4 + 0.3 * random() as f32).collect();
                     let advantage = (random() < 0.8).then(|| (random() - 0.5) as f32);
-                    (Completion { token_ids, log_probs, finish_reason: FinishReason::Stop }, advantage)
+                    let full_log_probs = Vec::new();
+                    let finish_reason = FinishReason::Stop;
+                    (Completion { token_ids, log_probs, full_log_probs, finish_reason }, advantage)
                 }).collect();
                 (prompt, completions)
             }).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use koan_generate::Limits;
+use koan_generate::{Limits, available_memory};
 use koan_model::{Config, Purpose};
 
 use crate::{RlConfig, TrainError};
@@ -97,11 +97,4 @@ pub fn check_disk(run_dir: &Path, checkpoints_kept: usize, model: &Config) -> Re
         return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.into() });
     }
     Ok(())
-}
-
-/// Memory that can be had without swapping, bytes: Linux's own estimate.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -275,7 +275,7 @@ pub fn run<B: Backend>(
             max_new_tokens: config.rollout.max_new_tokens,
             stop_ids,
             seed: config.seed,
-            step: 0,
+            ..Sampling::default()
         },
         generator: Generator::new(b, &model_config, plan.limits),
         learner: Learner::new(

@@ -59,10 +59,11 @@ fn lay_out(layouts: &[Layout]) -> (Vec<Sequence>, usize, usize) {
     let (mut sequences, mut n, mut keys) = (Vec::new(), 1, GAP);
     for layout in layouts {
         let owner = keys..keys + layout.past + layout.rows;
-        sequences.push(Sequence { rows: n..n + layout.rows, prefix: 0..0, keys: owner.clone() });
+        sequences.push(Sequence { rows: n..n + layout.rows, prefix: vec![], keys: owner.clone() });
         (n, keys) = (n + layout.rows, owner.end);
         for &rows in layout.completions {
-            sequences.push(Sequence { rows: n..n + rows, prefix: owner.clone(), keys: keys..keys + rows });
+            let prefix = vec![owner.clone()];
+            sequences.push(Sequence { rows: n..n + rows, prefix, keys: keys..keys + rows });
             (n, keys) = (n + rows, keys + rows);
         }
         (n, keys) = (n + 1, keys + GAP);
@@ -80,7 +81,7 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
         let (sequences, n, key_rows) = lay_out(layouts);
         let mut numbers = Numbers::new(n * 1000 + heads.query_features());
         let attended =
-            |row: usize| sequences.iter().any(|s| s.keys.contains(&row) || s.prefix.contains(&row));
+            |row: usize| sequences.iter().any(|s| s.prefix.iter().chain([&s.keys]).any(|r| r.contains(&row)));
         let mut keys = || {
             let mut x = numbers.operands(key_rows * heads.key_features(), short);
             for (row, x) in x.chunks_exact_mut(heads.key_features()).enumerate() {
@@ -206,7 +207,7 @@ impl Case for Attention {
     }
 
     /// Each of `rows` decoded as a run of its own, against a cache where its keys lie elsewhere: the shared
-    /// ones apart for one row, all in one piece for the next.
+    /// ones in pages apart for one row, all in one piece for the next.
     fn select(&self, rows: &[usize]) -> Self {
         let c = self.heads.key_features();
         let mut sequences = Vec::new();
@@ -220,10 +221,19 @@ impl Case for Attention {
                 }
                 k.len() / c - keys.len()..k.len() / c
             };
-            let prefix = append(s.prefix.clone(), GAP + i % 5);
-            let apart = i % 2 == 0 && !prefix.is_empty();
-            let own = append(s.keys.start..s.keys.start + s.visible(place), if apart { GAP } else { 0 });
-            let (prefix, keys) = if apart { (prefix, own) } else { (0..0, prefix.start..own.end) };
+            let own = s.keys.start..s.keys.start + s.visible(place);
+            let (prefix, keys) = if i % 2 == 0 {
+                let page = 1 + i % 21;
+                let pages =
+                    s.prefix.iter().flat_map(|r| r.clone().step_by(page).map(|k| k..r.end.min(k + page)));
+                (pages.map(|keys| append(keys, GAP + i % 5)).collect(), append(own, GAP))
+            } else {
+                let start = append(0..0, GAP + i % 5).start;
+                for keys in &s.prefix {
+                    append(keys.clone(), 0);
+                }
+                (vec![], start..append(own, 0).end)
+            };
             sequences.push(Sequence { rows: i..i + 1, prefix, keys });
         }
         let (dk, dv) = (vec![0.0; k.len()], vec![0.0; v.len()]);

@@ -5,7 +5,7 @@ use super::{
     values::{Numbers, by_row, exact, input, magnitudes, output, pick, summed, unwritten},
 };
 use crate::{
-    Backend, Reference, Store,
+    Backend, Draw, Reference, Store,
     reference::{dot, log_sum_exp},
 };
 
@@ -200,7 +200,7 @@ impl Case for LogProb {
 #[derive(Clone)]
 pub(super) struct Sample {
     head: Head,
-    uniforms: Vec<f64>,
+    draws: Vec<Draw>,
     tokens: Vec<u32>,
 }
 
@@ -221,31 +221,94 @@ pub(super) fn sample_cases() -> impl Iterator<Item = Sample> {
             let half = vocab.div_ceil(2) * c;
             head.w.copy_within(..vocab * c - half, half);
         }
-        let grid = (0..n).map(|i| (i as f64 + 0.5) / n as f64);
-        let (uniforms, tokens) =
-            grid.zip(head.logits(Precision::F32)).map(|(u, l)| known_draw(&l, u, temperature == 0.0)).unzip();
-        Sample { head, uniforms, tokens }
+        let rules = TRUNCATIONS.into_iter().cycle();
+        let wanted = (0..n).zip(rules).map(|(i, (top_k, top_p, min_p))| {
+            let uniform = (i as f64 + 0.5) / n as f64;
+            Draw { uniform, temperature, top_k, top_p, min_p }
+        });
+        let (draws, tokens) =
+            wanted.zip(head.logits(Precision::F32)).map(|(draw, l)| known_draw(&l, draw)).unzip();
+        Sample { head, draws, tokens }
     })
 }
 
-/// The token that `uniform` draws, moved to the middle of the token's interval if it lies too near an edge.
-fn known_draw(Logits { l, log_sum_exp, .. }: &Logits, uniform: f64, greedy: bool) -> (f64, u32) {
-    if greedy {
-        let largest = l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        return (uniform, l.iter().take_while(|&&l| l < largest).count() as u32);
+/// Top-k, top-p, min-p of the rows in turn.
+const TRUNCATIONS: [(usize, f32, f32); 7] = [
+    (0, 1.0, 0.0),
+    (3, 1.0, 0.0),
+    (0, 0.7, 0.0),
+    (0, 1.0, 0.2),
+    (9, 0.8, 0.1),
+    (0, 0.999, 0.0),
+    (5000, 0.2, 0.9),
+];
+
+/// The tokens that `draw` keeps, each with its weight, in the order of their numbers; none where roundoff may decide.
+fn kept(Logits { l, log_sum_exp, delta, .. }: &Logits, draw: &Draw) -> Option<Vec<(usize, f64)>> {
+    let mut ranked: Vec<(usize, f64)> =
+        l.iter().enumerate().map(|(v, l)| (v, (l - log_sum_exp).exp())).collect();
+    if !draw.truncates() {
+        return Some(ranked);
     }
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let least_gap = 1.0 + MARGIN + 4.0 * delta;
+    let clear = |ranked: &[(usize, f64)], n: usize| ranked[n - 1].1 > least_gap * ranked[n].1;
+    if (1..ranked.len()).contains(&draw.top_k) {
+        if !clear(&ranked, draw.top_k) {
+            return None;
+        }
+        ranked.truncate(draw.top_k);
+    }
+    let total: f64 = ranked.iter().map(|(_, p)| p).sum();
+    let mut above = 0.0;
+    for n in 0..ranked.len() {
+        let share = above / total - f64::from(draw.top_p);
+        if share.abs() < MARGIN && draw.top_p < 1.0 {
+            return None;
+        }
+        if share >= 0.0 && n > 0 {
+            if !clear(&ranked, n) {
+                return None;
+            }
+            ranked.truncate(n);
+            break;
+        }
+        above += ranked[n].1;
+    }
+    let least = f64::from(draw.min_p) * ranked[0].1;
+    if draw.min_p > 0.0 && ranked.iter().any(|(_, p)| (p / least - 1.0).abs() < MARGIN + 4.0 * delta) {
+        return None;
+    }
+    ranked.retain(|(_, p)| *p >= least);
+    ranked.sort_by_key(|(v, _)| *v);
+    Some(ranked)
+}
+
+/// The token that `draw` draws. The draw is moved to the middle of the token's interval if it lies too near an edge, and
+/// takes from the whole distribution if roundoff could change what it keeps.
+fn known_draw(logits: &Logits, draw: Draw) -> (Draw, u32) {
+    let l = &logits.l;
+    if draw.temperature == 0.0 {
+        let largest = l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        return (draw, l.iter().take_while(|&&l| l < largest).count() as u32);
+    }
+    let Some(kept) = kept(logits, &draw) else {
+        return known_draw(logits, Draw::whole(draw.uniform, draw.temperature));
+    };
+    let total: f64 = kept.iter().map(|(_, p)| p).sum();
     let mut start = 0.0;
-    let intervals = l.iter().map(|l| {
-        let end = start + (l - log_sum_exp).exp();
-        std::mem::replace(&mut start, end)..end
+    let intervals = kept.iter().map(|(v, p)| {
+        let end = start + p / total;
+        (*v, std::mem::replace(&mut start, end)..end)
     });
-    let wide = intervals.enumerate().filter(|(_, i)| i.end - i.start > 2.0 * MARGIN);
-    let distance = |i: &std::ops::Range<f64>| (i.start - uniform).max(uniform - i.end);
+    let wide = intervals.filter(|(_, i)| i.end - i.start > 2.0 * MARGIN);
+    let distance = |i: &std::ops::Range<f64>| (i.start - draw.uniform).max(draw.uniform - i.end);
     let Some((token, interval)) = wide.min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b))) else {
         unreachable!("one token of {} has at least their mean probability", l.len())
     };
-    let inside = interval.start + MARGIN < uniform && uniform < interval.end - MARGIN;
-    (if inside { uniform } else { f64::midpoint(interval.start, interval.end) }, token as u32)
+    let inside = interval.start + MARGIN < draw.uniform && draw.uniform < interval.end - MARGIN;
+    let uniform = if inside { draw.uniform } else { f64::midpoint(interval.start, interval.end) };
+    (Draw { uniform, ..draw }, token as u32)
 }
 
 impl Case for Sample {
@@ -258,22 +321,26 @@ impl Case for Sample {
         let Head { n, c, temperature, .. } = self.head;
         let x = input(b, &self.head.x);
         let packed = b.pack(&b.upload(&self.head.w), self.head.vocab(), c);
-        let (mut tokens, mut log_probs) = (vec![u32::MAX; n + 1], output(b, &unwritten(n)));
-        b.sample(&mut tokens, &mut log_probs, &x, &packed, &self.uniforms, temperature);
+        let mut tokens = vec![u32::MAX; n + 1];
+        let [mut log_probs, mut full] = [(); 2].map(|()| output(b, &unwritten(n)));
+        b.sample(&mut tokens, &mut log_probs, &mut full, &x, &packed, &self.draws);
         assert_eq!(tokens.pop(), Some(u32::MAX), "{}: a token is written beyond the rows", self.name());
-        assert_eq!(tokens, self.tokens, "{}: drawn at {:?}", self.name(), self.uniforms);
-        let sampled = by_row("log_probs", b, &log_probs);
+        assert_eq!(tokens, self.tokens, "{}: drawn by {:?}", self.name(), self.draws);
+        let (sampled, full) = (by_row("log_probs", b, &log_probs), by_row("full_log_probs", b, &full));
 
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| output(b, &unwritten(n)));
         let temperature = if temperature == 0.0 { 1.0 } else { temperature };
         b.log_prob_forward(&mut log_probs, &mut entropy, &mut log_sum_exp, &x, &packed, &tokens, temperature);
         let of_forward = by_row("log_probs", b, &log_probs);
-        assert_same_bits(&self.name(), "sampled against forward", &sampled.values, &of_forward.values);
-        vec![sampled]
+        assert_same_bits(&self.name(), "sampled against forward", &full.values, &of_forward.values);
+        let mut whole = sampled.values.iter().zip(&full.values).zip(&self.draws);
+        assert!(whole.all(|((p, full), draw)| draw.truncates() || p.to_bits() == full.to_bits()));
+        vec![sampled, full]
     }
 
     fn allowed(&self, precision: Precision) -> Vec<Vec<f64>> {
-        vec![self.head.logits(precision).map(|l| l.of_log_prob()).collect()]
+        let bounds: Vec<f64> = self.head.logits(precision).map(|l| l.of_log_prob()).collect();
+        vec![bounds.clone(), bounds]
     }
 
     fn rows(&self) -> usize {
@@ -281,7 +348,7 @@ impl Case for Sample {
     }
 
     fn select(&self, rows: &[usize]) -> Self {
-        let uniforms = pick(&self.uniforms, self.head.n, rows);
-        Self { head: self.head.select(rows), uniforms, tokens: pick(&self.tokens, self.head.n, rows) }
+        let draws = pick(&self.draws, self.head.n, rows);
+        Self { head: self.head.select(rows), draws, tokens: pick(&self.tokens, self.head.n, rows) }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn queries(sequences: &[Sequence], heads: Heads) -> impl Iterator<Ite
         s.rows.clone().enumerate().flat_map(move |(i, row)| {
             (0..heads.query).map(move |head| {
                 let own = s.keys.start..s.keys.start + s.visible(i);
-                let keys = s.prefix.clone().chain(own);
+                let keys = s.prefix.iter().cloned().flatten().chain(own);
                 let index = row * heads.query + head;
                 Query {
                     index,

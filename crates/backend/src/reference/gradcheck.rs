@@ -103,7 +103,10 @@ fn rope() {
 #[test]
 fn attention() {
     let heads = Heads { query: 4, key_value: 2, dim: 3 };
-    let sequence = |rows, prefix, keys| Sequence { rows, prefix, keys };
+    let sequence = |rows, prefix: std::ops::Range<usize>, keys| {
+        let prefix = if prefix.is_empty() { vec![] } else { vec![prefix] };
+        Sequence { rows, prefix, keys }
+    };
     let sequences = [
         sequence(0..3, 0..0, 0..3), // a prompt,
         sequence(3..5, 0..3, 3..5), // a completion of it,

@@ -7,7 +7,7 @@
 //! `x`, `dx` are (N, C); `w`, `dw` are (V, C); everything else is (N).
 
 use super::{dot, linear, log_sum_exp};
-use crate::Store;
+use crate::{Draw, Store};
 
 /// Writes `log_probs`, `entropy`, and `log_sum_exp` for [`backward`].
 pub(super) fn forward(
@@ -53,22 +53,53 @@ pub(super) fn backward(
     }
 }
 
-/// Writes the drawn tokens, and their log-probabilities. See [`Backend::sample`](crate::Backend::sample).
+/// Writes the drawn tokens, their log-probabilities under what they were drawn from, and under the whole distribution. See
+/// [`Backend::sample`](crate::Backend::sample).
 pub(super) fn sample(
     tokens: &mut [u32],
-    log_probs: &mut [f64],
+    [log_probs, full_log_probs]: [&mut [f64]; 2],
     x: &[f64],
     w: &[f64],
-    uniforms: &[f64],
-    temperature: f64,
+    draws: &[Draw],
 ) {
-    let c = x.len() / uniforms.len().max(1);
-    for (n, &uniform) in uniforms.iter().enumerate() {
-        let l = logits(&x[n * c..][..c], w, if temperature == 0.0 { 1.0 } else { temperature });
+    let c = x.len() / draws.len().max(1);
+    for (n, draw) in draws.iter().enumerate() {
+        let mut l = logits(&x[n * c..][..c], w, draw.temperature_of_log_prob().into());
+        let whole = log_sum_exp(&l);
+        let full: Vec<f64> = l.iter().map(|l| l - whole).collect();
+        if draw.truncates() {
+            truncate(&mut l, draw);
+        }
         let total = log_sum_exp(&l);
-        let token = if temperature == 0.0 { likeliest(&l) } else { invert_cumulative(&l, total, uniform) };
+        let token =
+            if draw.temperature == 0.0 { likeliest(&l) } else { invert_cumulative(&l, total, draw.uniform) };
         tokens[n] = token as u32;
         log_probs[n] = l[token] - total;
+        full_log_probs[n] = full[token];
+    }
+}
+
+/// Gives the tokens that `draw` drops a logit of −∞: each truncation on its own, over a list sorted whole.
+fn truncate(l: &mut [f64], draw: &Draw) {
+    let mut ranked: Vec<usize> = (0..l.len()).collect();
+    ranked.sort_by(|&a, &b| l[b].total_cmp(&l[a]).then(a.cmp(&b)));
+    if draw.top_k > 0 {
+        ranked.iter().skip(draw.top_k).for_each(|&v| l[v] = f64::NEG_INFINITY);
+    }
+    let total = log_sum_exp(l);
+    let mut above = 0.0;
+    for &v in &ranked {
+        let p = (l[v] - total).exp();
+        if above > 0.0 && above >= f64::from(draw.top_p) {
+            l[v] = f64::NEG_INFINITY;
+        }
+        above += p;
+    }
+    let likeliest = l[ranked[0]];
+    for l in l {
+        if (*l - likeliest).exp() < f64::from(draw.min_p) {
+            *l = f64::NEG_INFINITY;
+        }
     }
 }
 

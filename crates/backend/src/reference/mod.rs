@@ -19,7 +19,7 @@ mod swiglu;
 #[cfg(feature = "testkit")]
 pub(crate) use attention::{Query, queries};
 
-use crate::{AdamWStep, Backend, Heads, Sequence, Store};
+use crate::{AdamWStep, Backend, Draw, Heads, Sequence, Store};
 
 /// The reference backend: f64 in host memory, one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +70,8 @@ fn extents(sequences: &[Sequence], heads: Heads) -> (usize, usize) {
         "each row of a sequence needs its own key"
     );
     let end = |f: fn(&Sequence) -> usize| sequences.iter().map(f).max().unwrap_or(0);
-    (end(|s| s.rows.end), end(|s| s.keys.end.max(s.prefix.end)))
+    let keys_end = |s: &Sequence| s.prefix.iter().chain([&s.keys]).map(|r| r.end).max().unwrap_or(0);
+    (end(|s| s.rows.end), end(keys_end))
 }
 
 impl Backend for Reference {
@@ -326,15 +327,15 @@ impl Backend for Reference {
         &self,
         tokens: &mut [u32],
         log_probs: &mut Vec<f64>,
+        full_log_probs: &mut Vec<f64>,
         x: &Vec<f64>,
         w: &Packed,
-        uniforms: &[f64],
-        temperature: f32,
+        draws: &[Draw],
     ) {
-        let n = uniforms.len();
+        let n = draws.len();
         assert!(tokens.len() >= n, "{n} draws exceed room for {} tokens", tokens.len());
-        let (log_probs, x) = (rows_mut(log_probs, n, 1), rows(x, n, w.in_features));
-        log_prob::sample(tokens, log_probs, x, &w.w, uniforms, temperature.into());
+        let log_probs = [rows_mut(log_probs, n, 1), rows_mut(full_log_probs, n, 1)];
+        log_prob::sample(tokens, log_probs, rows(x, n, w.in_features), &w.w, draws);
     }
 
     fn sum_of_squares(&self, x: &Vec<f64>) -> f64 {

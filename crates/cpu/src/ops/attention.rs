@@ -75,6 +75,8 @@ pub(crate) struct Forward<'a> {
     log_sum_exp: Disjoint<'a>,
     q: &'a [f32],
     sequence: &'a Sequence,
+    /// Keys that come before the run's own.
+    before: usize,
     /// The rows, counted within the run.
     rows: Range<usize>,
 }
@@ -92,45 +94,43 @@ pub(crate) struct Backward<'a> {
     sequences: &'a [Sequence],
 }
 
-/// How many keys row `i` of a run attends to.
-#[inline(always)]
-fn context_of(sequence: &Sequence, i: usize) -> usize {
-    sequence.prefix.len() + sequence.visible(i)
-}
-
 /// What `rows` of a run attend to, cut into pieces of keys: for each piece, for each row, the row, how many
-/// keys come before, and the key rows.
+/// keys come before, and the key rows. `before` keys come before the run's own.
 #[inline(always)]
-fn pieces(sequence: &Sequence, rows: Range<usize>) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+fn pieces(
+    sequence: &Sequence,
+    before: usize,
+    rows: Range<usize>,
+) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
     let own = sequence.keys.start..sequence.keys.start + sequence.visible(rows.end - 1);
-    let parts = [(0, sequence.prefix.clone()), (sequence.prefix.len(), own)];
-    let starts = parts.into_iter().flat_map(|(before, keys)| {
-        keys.clone()
-            .step_by(PIECE)
-            .map(move |key| (before + key - keys.start, key, PIECE.min(keys.end - key)))
+    let mut counted = 0;
+    let starts = sequence.prefix.iter().cloned().chain([own]).flat_map(move |keys| {
+        let first = counted;
+        counted += keys.len();
+        keys.clone().step_by(PIECE).map(move |key| (first + key - keys.start, key, PIECE.min(keys.end - key)))
     });
-    starts.flat_map(move |(before, key, len)| {
-        let visible = move |i| (i, context_of(sequence, i).saturating_sub(before).min(len));
-        rows.clone().map(visible).filter(|(_, len)| *len > 0).map(move |(i, len)| (i, before, key..key + len))
+    starts.flat_map(move |(start, key, len)| {
+        let visible = move |i| (i, (before + sequence.visible(i)).saturating_sub(start).min(len));
+        rows.clone().map(visible).filter(|(_, len)| *len > 0).map(move |(i, len)| (i, start, key..key + len))
     })
 }
 
 /// Writes a task's `out` and `log_sum_exp`.
 #[inline(always)]
 pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
-    let Forward { context, sequence, .. } = task;
+    let Forward { context, sequence, before, .. } = task;
     let (dim, group) = (context.heads.dim, context.heads.group());
     for first in task.rows.clone().step_by(ROWS) {
         let rows = first..(first + ROWS).min(task.rows.end);
-        let stride = context_of(sequence, rows.end - 1);
+        let stride = before + sequence.visible(rows.end - 1);
         let line = |i: usize, h: usize| ((i - first) * group + h) * stride;
-        for (i, before, keys) in pieces(sequence, rows.clone()) {
+        for (i, start, keys) in pieces(sequence, before, rows.clone()) {
             let q = &task.q[context.query(sequence.rows.start + i, 0)..][..group * dim];
-            dot_rows(s, &mut scratch[line(i, 0) + before..], stride, q, dim, context.k, &context, keys);
+            dot_rows(s, &mut scratch[line(i, 0) + start..], stride, q, dim, context.k, &context, keys);
         }
         for i in rows.clone() {
             for h in 0..group {
-                let scores = &mut scratch[line(i, h)..][..context_of(sequence, i)];
+                let scores = &mut scratch[line(i, h)..][..before + sequence.visible(i)];
                 let log_sum_exp = softmax(s, scores, context.scale);
                 let row = sequence.rows.start + i;
                 let (saved, start) = (context.saved(row, h), context.query(row, h));
@@ -141,12 +141,12 @@ pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
                 out.fill(0.0);
             }
         }
-        for (i, before, keys) in pieces(sequence, rows) {
+        for (i, start, keys) in pieces(sequence, before, rows) {
             for h in 0..group {
-                let start = context.query(sequence.rows.start + i, h);
+                let head = context.query(sequence.rows.start + i, h);
                 // SAFETY: as above.
-                let out = unsafe { task.out.slice(start..start + dim) };
-                let p = &scratch[line(i, h) + before..][..keys.len()];
+                let out = unsafe { task.out.slice(head..head + dim) };
+                let p = &scratch[line(i, h) + start..][..keys.len()];
                 sum_rows(s, out, p, context.v, &context, keys.clone());
             }
         }
@@ -162,22 +162,23 @@ pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
         task.sequences.iter().flat_map(|s| (0..s.rows.len()).step_by(ROWS).map(move |i| (s, i)))
     {
         let rows = first..(first + ROWS).min(sequence.rows.len());
-        let stride = context_of(sequence, rows.end - 1);
+        let before = sequence.before();
+        let stride = before + sequence.visible(rows.end - 1);
         let (p, ds) = scratch.split_at_mut(ROWS * group * stride);
         let line = |i: usize, h: usize| ((i - first) * group + h) * stride;
         let heads = |i: usize| {
             let start = context.query(sequence.rows.start + i, 0);
             start..start + group * dim
         };
-        for (i, before, keys) in pieces(sequence, rows.clone()) {
-            let (start, q, dout) = (line(i, 0) + before, &task.q[heads(i)], &task.dout[heads(i)]);
+        for (i, start, keys) in pieces(sequence, before, rows.clone()) {
+            let (start, q, dout) = (line(i, 0) + start, &task.q[heads(i)], &task.dout[heads(i)]);
             dot_rows(s, &mut p[start..], stride, q, dim, context.k, &context, keys.clone());
             dot_rows(s, &mut ds[start..], stride, dout, dim, context.v, &context, keys);
         }
         for i in rows.clone() {
             let (dout, out) = (&task.dout[heads(i)], &task.out[heads(i)]);
             for (h, (dout, out)) in dout.chunks_exact(dim).zip(out.chunks_exact(dim)).enumerate() {
-                let line = line(i, h)..line(i, h) + context_of(sequence, i);
+                let line = line(i, h)..line(i, h) + before + sequence.visible(i);
                 let log_sum_exp = task.log_sum_exp[context.saved(sequence.rows.start + i, h)];
                 let along = s.dot(dout, out);
                 softmax_backward(s, &mut p[line.clone()], &mut ds[line], context.scale, log_sum_exp, along);
@@ -185,22 +186,22 @@ pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
             // SAFETY: the row's heads of this group are this task's alone, here and below.
             unsafe { task.dq.slice(heads(i)) }.fill(0.0);
         }
-        for (i, before, keys) in pieces(sequence, rows.clone()) {
+        for (i, start, keys) in pieces(sequence, before, rows.clone()) {
             // SAFETY: as above.
             let dq = unsafe { task.dq.slice(heads(i)) };
             for (h, dq) in dq.chunks_exact_mut(dim).enumerate() {
-                let ds = &ds[line(i, h) + before..][..keys.len()];
+                let ds = &ds[line(i, h) + start..][..keys.len()];
                 sum_rows(s, dq, ds, context.k, &context, keys.clone());
             }
         }
-        for (i, before, keys) in pieces(sequence, rows.clone()) {
-            add_outer(s, task.dk, &ds[line(i, 0) + before..], stride, &task.q[heads(i)], dim, &context, keys);
+        for (i, start, keys) in pieces(sequence, before, rows.clone()) {
+            add_outer(s, task.dk, &ds[line(i, 0) + start..], stride, &task.q[heads(i)], dim, &context, keys);
         }
-        for (i, before, keys) in pieces(sequence, rows) {
+        for (i, start, keys) in pieces(sequence, before, rows) {
             add_outer(
                 s,
                 task.dv,
-                &p[line(i, 0) + before..],
+                &p[line(i, 0) + start..],
                 stride,
                 &task.dout[heads(i)],
                 dim,
@@ -458,8 +459,9 @@ pub(crate) fn forward_all(
         threads.run(sequence.rows.len().div_ceil(TASK_ROWS), |task| {
             let rows = task * TASK_ROWS..((task + 1) * TASK_ROWS).min(sequence.rows.len());
             let context = inputs.context(head);
+            let before = sequence.before();
             with_scratch(ROWS * heads.group() * sequence.context(), |scratch| {
-                let task = Forward { context, out, log_sum_exp, q: inputs.q, sequence, rows };
+                let task = Forward { context, out, log_sum_exp, q: inputs.q, sequence, before, rows };
                 kernels.attention_forward(task, scratch);
             });
         });

@@ -9,10 +9,11 @@
 //! The vocabulary is cut into chunks of [`CHUNK`] columns. A task computes the logits of [`TASK_ROWS`] rows
 //! by one chunk in scratch, 128 KB, and leaves a [`Partial`] for each row, 16 bytes of the 2 KB that its
 //! logits took. A row's partials are combined in the order of the chunks, in f64. Sampling chooses a chunk by
-//! the partials and computes its logits once more, which a product does to the same bits. The backward goes
+//! the partials and computes its logits once more, which a product does to the same bits; a draw that cuts
+//! tokens off (top-k, top-p, min-p) sees all logits of its row instead. The backward goes
 //! through the vocabulary in chunks of [`BACKWARD_CHUNK`].
 
-use koan_backend::{AlignedVec, Store};
+use koan_backend::{AlignedVec, Draw, Store};
 
 use super::product::{Block, Panels, View, multiply, multiply_on_the_fly, pack_on_the_fly};
 use crate::{
@@ -97,7 +98,8 @@ impl<'a> Partials<'a> {
     /// Numbers of a partial and a target's logit.
     const LEN: usize = 4;
 
-    /// Computes those of `x` by the vocabulary `w`. With no targets, the targets' logits are not written.
+    /// Computes those of `x` by the vocabulary `w`, logits being multiplied by their row's `inverse_temperature`. With no
+    /// targets, the targets' logits are not written; with `keep` `[rows, vocabulary]`, all logits go there.
     fn compute(
         kernels: &Kernels,
         threads: &Threads,
@@ -105,7 +107,8 @@ impl<'a> Partials<'a> {
         x: View<'_>,
         w: Panels<'_>,
         targets: Option<&[u32]>,
-        inverse_temperature: f32,
+        inverse_temperature: impl Fn(usize) -> f32 + Sync,
+        keep: Option<Disjoint<'_>>,
     ) -> Self {
         let (rows, row_blocks) = (x.rows(), x.rows().div_ceil(TASK_ROWS));
         let chunks = w.columns().div_ceil(CHUNK);
@@ -121,7 +124,12 @@ impl<'a> Partials<'a> {
                 let rows = logits.chunks_exact_mut(columns).zip(values.chunks_exact_mut(Self::LEN));
                 for (i, (logits, values)) in rows.enumerate() {
                     let Partial { max, sum, weighted } =
-                        kernels.log_prob_partial(logits, inverse_temperature);
+                        kernels.log_prob_partial(logits, inverse_temperature(first + i));
+                    if let Some(keep) = &keep {
+                        let start = (first + i) * w.columns() + chunk * CHUNK;
+                        // SAFETY: the row's logits of this chunk are this task's alone.
+                        unsafe { keep.slice(start..start + columns) }.copy_from_slice(logits);
+                    }
                     let target = targets.and_then(|t| (t[first + i] as usize).checked_sub(chunk * CHUNK));
                     let target = target.and_then(|target| logits.get(target)).copied();
                     values.copy_from_slice(&[max, sum, weighted, target.unwrap_or(f32::NAN)]);
@@ -204,7 +212,8 @@ pub(crate) fn forward(
     temperature: f32,
     scratch: &mut AlignedVec<f32>,
 ) {
-    let partials = Partials::compute(kernels, threads, scratch, x, w, Some(targets), temperature.recip());
+    let inverse = |_| temperature.recip();
+    let partials = Partials::compute(kernels, threads, scratch, x, w, Some(targets), inverse, None);
     let outputs = [(log_probs, TASK_ROWS), (entropy, TASK_ROWS), (log_sum_exp, TASK_ROWS)];
     threads.chunks(outputs, |task, [log_probs, entropy, log_sum_exp]| {
         for i in 0..log_probs.len() {
@@ -301,41 +310,138 @@ fn logit_gradients(
     });
 }
 
-/// Draws a token a row, and writes its log-probability.
+/// What [`sample`] writes: a row's token, its log-probability under the distribution it was drawn from, and under
+/// the whole one.
+pub(crate) struct Drawn<'a> {
+    pub(crate) tokens: &'a mut [u32],
+    pub(crate) log_probs: &'a mut [f32],
+    pub(crate) full_log_probs: &'a mut [f32],
+}
+
+/// Memory of sampling: partials, and the logits of rows that truncate.
+pub(crate) struct SampleScratch<'a> {
+    pub(crate) partials: &'a mut AlignedVec<f32>,
+    pub(crate) logits: &'a mut AlignedVec<f32>,
+}
+
+/// Draws a token a row. Logits of all the vocabulary are kept where rows truncate, of [`TASK_ROWS`] rows at a
+/// time.
 pub(crate) fn sample(
     kernels: &Kernels,
     threads: &Threads,
-    tokens: &mut [u32],
-    log_probs: &mut [f32],
+    drawn: Drawn<'_>,
     x: View<'_>,
     w: Panels<'_>,
-    uniforms: &[f64],
-    temperature: f32,
-    scratch: &mut AlignedVec<f32>,
+    draws: &[Draw],
+    scratch: SampleScratch<'_>,
 ) {
-    let inverse_temperature = if temperature == 0.0 { 1.0 } else { temperature.recip() };
-    let partials = Partials::compute(kernels, threads, scratch, x, w, None, inverse_temperature);
+    let truncate = draws.iter().any(Draw::truncates);
+    let block = if truncate { TASK_ROWS } else { x.rows().max(1) };
+    let Drawn { tokens, log_probs, full_log_probs } = drawn;
     let (tokens, log_probs) = (Disjoint::new(tokens), Disjoint::new(log_probs));
-    threads.run(x.rows(), |row| {
-        let totals = partials.totals(row);
-        let (chunk, rest) = if temperature == 0.0 {
-            (partials.of(row).position(|p| f64::from(p.max) == totals.max).unwrap_or(0), 0.0)
-        } else {
-            choose_chunk(partials.of(row), &totals, uniforms[row])
-        };
-        with_logits(kernels, x.part(row, 1, 0, w.k()), chunk_of(w, chunk), |logits, _| {
-            let max = kernels.log_prob_partial(logits, inverse_temperature).max;
-            let i = if temperature == 0.0 {
-                logits.iter().position(|&l| l == max).unwrap_or(0)
-            } else {
-                choose_token(kernels, logits, max, rest)
+    let full_log_probs = Disjoint::new(full_log_probs);
+    for first in (0..x.rows()).step_by(block) {
+        let x = x.part(first, block.min(x.rows() - first), 0, w.k());
+        let draws = &draws[first..first + x.rows()];
+        let inverse = |row: usize| draws[row].temperature_of_log_prob().recip();
+        let kept = grown(scratch.logits, if truncate { x.rows() * w.columns() } else { 0 });
+        let (keep, logits) = (truncate.then(|| Disjoint::new(kept)), w.columns());
+        let partials = Partials::compute(kernels, threads, scratch.partials, x, w, None, inverse, keep);
+        threads.run(x.rows(), |row| {
+            let (totals, draw) = (partials.totals(row), &draws[row]);
+            let (token, log_prob, full) = match &keep {
+                Some(kept) if draw.truncates() => {
+                    // SAFETY: every task has written its logits, and the row is this task's alone.
+                    let logits = unsafe { kept.slice(row * logits..(row + 1) * logits) };
+                    draw_kept(logits, &totals, draw)
+                }
+                _ => {
+                    let x = x.part(row, 1, 0, w.k());
+                    let (token, log_prob) = draw_any(kernels, x, w, partials.of(row), &totals, draw);
+                    (token, log_prob, log_prob)
+                }
             };
+            let row = first + row;
             // SAFETY: the row is this task's alone.
-            let (token, log_prob) = unsafe { (tokens.slice(row..row + 1), log_probs.slice(row..row + 1)) };
-            token[0] = (chunk * CHUNK + i) as u32;
-            log_prob[0] = totals.log_prob(logits[i]);
+            unsafe {
+                tokens.slice(row..row + 1)[0] = token as u32;
+                log_probs.slice(row..row + 1)[0] = log_prob;
+                full_log_probs.slice(row..row + 1)[0] = full;
+            }
         });
+    }
+}
+
+/// Draws a row's token from the whole distribution: the token, and its log-probability.
+fn draw_any(
+    kernels: &Kernels,
+    x: View<'_>,
+    w: Panels<'_>,
+    partials: impl Iterator<Item = Partial>,
+    totals: &Totals,
+    draw: &Draw,
+) -> (usize, f32) {
+    let greedy = draw.temperature == 0.0;
+    let (chunk, rest) = if greedy {
+        let mut partials = partials;
+        (partials.position(|p| f64::from(p.max) == totals.max).unwrap_or(0), 0.0)
+    } else {
+        choose_chunk(partials, totals, draw.uniform)
+    };
+    let mut drawn = (0, f32::NAN);
+    with_logits(kernels, x, chunk_of(w, chunk), |logits, _| {
+        let inverse_temperature = draw.temperature_of_log_prob().recip();
+        let max = kernels.log_prob_partial(logits, inverse_temperature).max;
+        let i = if greedy {
+            logits.iter().position(|&l| l == max).unwrap_or(0)
+        } else {
+            choose_token(kernels, logits, max, rest)
+        };
+        drawn = (chunk * CHUNK + i, totals.log_prob(logits[i]));
     });
+    drawn
+}
+
+/// Draws a row's token from those of its logits that `draw` keeps: the token, its log-probability under what is
+/// kept, and under all.
+fn draw_kept(logits: &[f32], totals: &Totals, draw: &Draw) -> (usize, f32, f32) {
+    let weight = |(_, l): &(usize, f32)| (f64::from(*l) - totals.max).exp();
+    let mut kept = likeliest(logits, totals, draw);
+    kept.truncate(draw.kept(kept.iter().map(weight), totals.sum));
+    kept.sort_unstable_by_key(|(token, _)| *token);
+    let sum: f64 = kept.iter().map(weight).sum();
+    let (mut rest, mut last) = (draw.uniform * sum, None);
+    for candidate in kept.iter().filter(|candidate| weight(candidate) > 0.0) {
+        last = Some(*candidate);
+        rest -= weight(candidate);
+        if rest < 0.0 {
+            break;
+        }
+    }
+    let (token, logit) = last.unwrap_or((0, f32::NAN)); // no number among the logits
+    (token, (f64::from(logit) - totals.max - sum.ln()) as f32, totals.log_prob(logit))
+}
+
+/// The likeliest tokens with their logits, by rank, and at least those that `draw` keeps.
+fn likeliest(logits: &[f32], totals: &Totals, draw: &Draw) -> Vec<(usize, f32)> {
+    const FIRST_DEPTH: f32 = 8.0; // of a sharp distribution, a few hundred tokens lie as near to the greatest
+    let mut depth = FIRST_DEPTH;
+    loop {
+        let floor = totals.max as f32 - depth;
+        let near = logits.iter().copied().enumerate().filter(|(_, l)| *l >= floor);
+        let mut near: Vec<(usize, f32)> = near.collect();
+        let enough = if draw.top_k > 0 {
+            near.len() >= draw.top_k
+        } else {
+            let mass: f64 = near.iter().map(|(_, l)| (f64::from(*l) - totals.max).exp()).sum();
+            mass >= f64::from(draw.top_p) * totals.sum || f64::from(-depth).exp() < f64::from(draw.min_p)
+        };
+        if enough || depth == f32::INFINITY {
+            near.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            return near;
+        }
+        depth = if depth < 64.0 { 2.0 * depth } else { f32::INFINITY };
+    }
 }
 
 /// The first chunk at whose end the cumulative distribution exceeds `uniform`, and by how much `uniform`

@@ -56,7 +56,13 @@ fn load(config: &Value) -> Result<Tokenizer, TextError> {
     Tokenizer::load(dir.path())
 }
 
-fn tiny() -> Tokenizer {
+/// The tokenizer that `json` describes.
+pub(crate) fn from_json(json: &Value) -> Tokenizer {
+    let dir = directory(&[("tokenizer.json", json.to_string().as_bytes())]);
+    Tokenizer::load(dir.path()).expect("a tokenizer")
+}
+
+pub(crate) fn tiny() -> Tokenizer {
     load(&json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}}))
         .expect("a tokenizer")
 }

@@ -74,13 +74,8 @@ pub fn rl<B: Backend>(
                 samples: shape.group,
             })
             .collect();
-        let sampling = Sampling {
-            temperature: 1.0,
-            max_new_tokens: shape.new_tokens,
-            stop_ids: Vec::new(),
-            seed: 0,
-            step,
-        };
+        let sampling =
+            Sampling { temperature: 1.0, max_new_tokens: shape.new_tokens, step, ..Sampling::default() };
         let start = Instant::now();
         let mut drawn: Vec<Vec<Completion>> = vec![Vec::new(); shape.problems];
         generator.run(b, &learner.policy, &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
