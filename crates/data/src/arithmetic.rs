@@ -23,13 +23,12 @@
 //! ten into the test split. Operands that commute do not matter to it: `23 + 45` and `45 + 23` are on the
 //! same side.
 
-use crate::{DataError, Problem};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use crate::random::Random;
+use crate::split::{check_levels, stable_hash};
+use crate::{DataError, Problem, Split};
 use serde_json::{Map, json};
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 
 /// Where a phrasing takes the expression.
 pub const SLOT: &str = "{expression}";
@@ -60,7 +59,7 @@ pub struct Arithmetic {
     pub n: usize,
     /// What the order of the expressions is drawn from.
     pub seed: u64,
-    /// The levels to take turns, from 1; see [`parse_levels`].
+    /// The levels to take turns, from 1; see [`parse_levels`](crate::parse_levels).
     pub levels: Vec<usize>,
     /// Which side of the split to draw from.
     pub split: Split,
@@ -85,17 +84,11 @@ impl Arithmetic {
         if !self.phrasing.contains(SLOT) {
             return Err(DataError::Phrasing { phrasing: self.phrasing.clone() });
         }
+        check_levels(&self.levels, LEVELS.len())?;
         let mut levels = Vec::new();
         for (turn, &level) in self.levels.iter().enumerate() {
-            if !(1..=LEVELS.len()).contains(&level) || self.levels[..turn].contains(&level) {
-                let levels = self.levels.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-                return Err(DataError::Levels { levels });
-            }
             let wanted = self.n.saturating_sub(turn).div_ceil(self.levels.len());
             levels.push(self.draw(level, wanted)?);
-        }
-        if levels.is_empty() {
-            return Err(DataError::Levels { levels: String::new() });
         }
         Ok((0..self.n)
             .map(|i| {
@@ -110,20 +103,13 @@ impl Arithmetic {
     fn draw(&self, level: usize, wanted: usize) -> Result<Vec<Expression>, DataError> {
         let space = &LEVELS[level - 1];
         let mut left: Vec<u32> = (0..space.n_codes())
-            .filter(|&code| space.decode(code).is_some_and(|expression| self.split.holds(&expression)))
+            .filter(|&code| space.decode(code).is_some_and(|expression| self.split.holds(expression.hash())))
             .collect();
         if wanted > left.len() {
             return Err(DataError::Exhausted { level, split: self.split, available: left.len(), wanted });
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(level as u64);
-        let mut drawn = Vec::with_capacity(wanted);
-        for i in 0..wanted {
-            let j = i + below(&mut rng, left.len() - i);
-            left.swap(i, j);
-            drawn.extend(space.decode(left[i]));
-        }
-        Ok(drawn)
+        let drawn = Random::stream(self.seed, level as u64).shuffle(&mut left, wanted);
+        Ok(drawn.iter().filter_map(|&code| space.decode(code)).collect())
     }
 
     fn problem(&self, i: usize, level: usize, expression: &Expression) -> Problem {
@@ -136,72 +122,6 @@ impl Arithmetic {
             meta: Some(Map::from_iter(meta.map(|(name, value)| (name.to_owned(), value)))),
             ..Problem::default()
         }
-    }
-}
-
-/// A number below `n`, uniform up to one part in 2³² (Lemire, arXiv:1805.10941, without the rejection step).
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
-}
-
-/// Reads levels such as `3`, `1-4` or `1-3,6`.
-///
-/// # Errors
-/// Levels that do not exist, or that are not written so.
-pub fn parse_levels(text: &str) -> Result<Vec<usize>, DataError> {
-    let error = || DataError::Levels { levels: text.to_owned() };
-    let level = |text: &str| {
-        text.trim().parse().ok().filter(|level| (1..=LEVELS.len()).contains(level)).ok_or_else(error)
-    };
-    let mut levels = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        levels.extend(level(first)?..=level(last)?);
-    }
-    if levels.is_empty() { Err(error()) } else { Ok(levels) }
-}
-
-/// Which expressions to draw from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Split {
-    /// Nine in ten, by a fixed hash of the expression.
-    #[default]
-    Train,
-    /// The others.
-    Test,
-    /// All of them.
-    All,
-}
-
-impl Split {
-    fn holds(self, expression: &Expression) -> bool {
-        let is_test = expression.hash().is_multiple_of(10);
-        match self {
-            Self::Train => !is_test,
-            Self::Test => is_test,
-            Self::All => true,
-        }
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Test => "test",
-            Self::All => "all",
-        })
-    }
-}
-
-impl FromStr for Split {
-    type Err = DataError;
-
-    fn from_str(text: &str) -> Result<Self, DataError> {
-        [Self::Train, Self::Test, Self::All]
-            .into_iter()
-            .find(|split| split.to_string() == text)
-            .ok_or_else(|| DataError::Split { split: text.to_owned() })
     }
 }
 
@@ -295,8 +215,7 @@ impl Expression {
         sum + term
     }
 
-    /// A hash that is the same in every version of this program, on every machine and for every order of
-    /// operands that commute. Each word goes through the finalizer of SplitMix64 (Steele et al. 2014).
+    /// The same for every order of operands that commute.
     fn hash(&self) -> u64 {
         let mut operands = self.operands.clone();
         if self.operators.iter().all(|&operator| operator == Add)
@@ -305,12 +224,7 @@ impl Expression {
             operands.sort_unstable();
         }
         let operators = self.operators.iter().map(|&operator| operator as u32);
-        operands.into_iter().chain(operators).fold(0, |hash: u64, word| {
-            let mut x = (hash ^ u64::from(word)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            x ^ (x >> 31)
-        })
+        stable_hash(operands.into_iter().chain(operators).map(u64::from))
     }
 }
 

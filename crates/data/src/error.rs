@@ -39,10 +39,12 @@ pub enum DataError {
         path: PathBuf,
     },
     /// Levels that do not exist or are not written as a list.
-    #[error("levels `{levels}`: use numbers from 1 to {}, such as `1-3,6`", crate::arithmetic::LEVELS.len())]
+    #[error("levels `{levels}`: use numbers from 1 to {n_levels}, such as `1-3,6`, each once")]
     Levels {
         /// The levels asked for.
         levels: String,
+        /// How many levels there are.
+        n_levels: usize,
     },
     /// A split that does not exist.
     #[error("split `{split}`: use train, test or all")]
@@ -56,9 +58,9 @@ pub enum DataError {
         /// The phrasing asked for.
         phrasing: String,
     },
-    /// More problems than a level has expressions.
+    /// More problems than a level has.
     #[error(
-        "level {level} has only {available} expressions for split `{split}`, and {wanted} were asked for; \
+        "level {level} gives only {available} problems for split `{split}`, and {wanted} were asked for; \
          make fewer problems or add levels"
     )]
     Exhausted {
@@ -66,7 +68,7 @@ pub enum DataError {
         level: usize,
         /// The split.
         split: crate::Split,
-        /// How many expressions there are.
+        /// How many problems were found.
         available: usize,
         /// How many were asked for.
         wanted: usize,

@@ -7,25 +7,31 @@
 //! | module | holds |
 //! |---|---|
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
-//! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products |
+//! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
+//! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
+//! | [`split`] | training and test problems, and lists of levels |
 //! | [`jsonl`] | files of lines: read with a bound, written whole or not at all |
 //! | [`error`] | what can go wrong, with file and line |
 //!
-//! # Adding a generator
+//! # Adding a kind of problem
 //!
-//! 1. Write `src/<kind>.rs` with a struct of its options and a method
-//!    `generate(&self) -> Result<Vec<Problem>, DataError>`. Its header says what it makes and from what its
-//!    randomness is drawn.
-//! 2. Add `pub mod <kind>;` here, and the kind to `koan data generate`.
-//! 3. Test that every answer is right by a second way of computing it, that a longer file starts with the
-//!    shorter one, and that its training and test problems are disjoint.
+//! 1. Write `src/kinds/<kind>.rs` with a `const KIND: Kind`: its name, its levels, and a function that draws a
+//!    problem of a level. The prompt says how the answer is written; the verifier is one of `koan-reward`'s.
+//! 2. Add `mod <kind>;` and a row to [`kinds::KINDS`]. The program lists it from there.
+//! 3. Compute its answers a second way in `src/kinds/tests.rs`, and add its hash to `tests/golden.rs`. The
+//!    tests of `koan-reward` judge every kind's answers, solutions and near misses.
 #![forbid(unsafe_code)]
 
 pub mod arithmetic;
 pub mod error;
 pub mod jsonl;
+pub mod kinds;
 pub mod problem;
+mod random;
+pub mod split;
 
-pub use arithmetic::{Arithmetic, Split};
+pub use arithmetic::Arithmetic;
 pub use error::DataError;
+pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, read_problems, write_problems};
+pub use split::{Split, parse_levels};

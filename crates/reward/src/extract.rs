@@ -8,14 +8,48 @@ use std::{iter, ops::Range};
 /// order.
 pub(crate) fn final_answer(completion: &str) -> Result<&str, String> {
     let text = after_thinking(completion);
-    if let Some((_, content)) = text.rsplit_once("\\boxed{") {
-        return closed(content).map(value).ok_or_else(|| "the last `\\boxed{` is never closed".to_owned());
-    }
-    if let Some((_, content)) = text.rsplit_once("<answer>") {
-        let content = content.split_once("</answer>").map(|(content, _)| value(content));
-        return content.ok_or_else(|| "the last `<answer>` is never closed".to_owned());
+    if let Some(content) = committed(text) {
+        return content.map(value);
     }
     stated(text).or_else(|| hashed(text)).map_or_else(|| last_number(text), Ok)
+}
+
+/// The final answer as text, or why there is none: what the last box or else the last tag holds; else what
+/// follows the last "answer is" or "answer:" in its line, or the lines after it up to a blank one where that
+/// line ends there; else the last line that is not blank.
+pub(crate) fn answer_text(completion: &str) -> Result<&str, String> {
+    let text = after_thinking(completion);
+    if let Some(content) = committed(text) {
+        return content;
+    }
+    let is_blank =
+        |line: &str| line.trim_matches(|c: char| c.is_whitespace() || ":*_".contains(c)).is_empty();
+    let answer = match announced(text).map(|rest| rest.split_once('\n').unwrap_or((rest, ""))) {
+        Some((line, below)) if is_blank(line) => {
+            let below = below.trim_start();
+            Some(below.find("\n\n").map_or(below, |end| &below[..end]))
+        }
+        Some((line, _)) => Some(line),
+        None => text.lines().rfind(|line| !is_blank(line)),
+    };
+    answer.filter(|answer| !is_blank(answer)).ok_or_else(|| "the completion has no answer".to_owned())
+}
+
+/// What the last box, or else the last tag of an answer holds; an error if that is never closed.
+fn committed(text: &str) -> Option<Result<&str, String>> {
+    if let Some((_, content)) = text.rsplit_once("\\boxed{") {
+        return Some(closed(content).ok_or_else(|| "the last `\\boxed{` is never closed".to_owned()));
+    }
+    let (_, content) = text.rsplit_once("<answer>")?;
+    let content = content.split_once("</answer>").map(|(content, _)| content);
+    Some(content.ok_or_else(|| "the last `<answer>` is never closed".to_owned()))
+}
+
+/// What follows the last "answer is" or "answer:".
+fn announced(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    let after = |phrase: &str| lower.rfind(phrase).map(|at| at + phrase.len());
+    Some(&text[after("answer is").max(after("answer:"))?..])
 }
 
 /// `text` without white space, markup and punctuation around it.
@@ -56,10 +90,7 @@ fn value(content: &str) -> &str {
 
 /// The number that directly follows the last "answer is" or "answer:", or the last `=` in that sentence.
 fn stated(text: &str) -> Option<&str> {
-    let lower = text.to_ascii_lowercase();
-    let after = |phrase: &str| lower.rfind(phrase).map(|at| at + phrase.len());
-    let rest = text[after("answer is").max(after("answer:"))?..].trim_start();
-    let line = rest.lines().next()?;
+    let line = announced(text)?.trim_start().lines().next()?;
     let sentence = line.split_once(". ").map_or(line, |(sentence, _)| sentence);
     leading_number(sentence).or_else(|| leading_number(sentence.rsplit_once('=')?.1))
 }
@@ -164,6 +195,7 @@ fn stands_alone(text: &str, number: &Range<usize>) -> bool {
     let is_command = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_operand = |rest: &str| rest.trim_start().starts_with(is_ascii_digit);
     !(near.starts_with(['+', '/', '×', '÷', '·', '^', '√', '±'])
+        || near.starts_with(is_ascii_digit)
         || near.strip_prefix('\\').is_some_and(is_command)
         || near.strip_prefix(['-', '\u{2212}', '*']).is_some_and(is_operand))
 }

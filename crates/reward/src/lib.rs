@@ -13,6 +13,7 @@
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
 //! | [`mod@code`] | the verifier `code`: a Python program is judged by tests |
 //! | [`mod@sandbox`] | programs that nobody trusts, run so that they can do nothing but compute |
+//! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
@@ -35,6 +36,7 @@ pub mod external;
 mod extract;
 pub mod form;
 pub mod number;
+pub mod puzzle;
 mod rational;
 pub mod replay;
 pub mod reward;

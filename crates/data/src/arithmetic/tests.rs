@@ -71,7 +71,7 @@ fn the_whole_of_a_level_and_no_more() {
     let error = arithmetic(201, &[1, 2], Split::All).generate().expect_err("one too many").to_string();
     assert_eq!(
         error,
-        "level 1 has only 100 expressions for split `all`, and 101 were asked for; \
+        "level 1 gives only 100 problems for split `all`, and 101 were asked for; \
          make fewer problems or add levels"
     );
 }
@@ -82,7 +82,7 @@ fn every_level_has_its_share_of_the_test_split() {
         let (mut all, mut test) = (0.0, 0.0);
         for expression in (0..level.n_codes()).filter_map(|code| level.decode(code)) {
             all += 1.0;
-            test += f64::from(u8::from(Split::Test.holds(&expression)));
+            test += f64::from(u8::from(Split::Test.holds(expression.hash())));
         }
         // Four standard deviations of a binomial, doubled in variance as commuted pairs go together.
         assert!((test - 0.1 * all).abs() < 4.0 * (2.0 * 0.1 * 0.9 * all).sqrt(), "level {}: {test}", i + 1);
@@ -102,10 +102,6 @@ fn commuted_operands_are_on_the_same_side() {
 
 #[test]
 fn options_are_checked() {
-    assert_eq!(parse_levels("1-3, 6").expect("levels"), [1, 2, 3, 6]);
-    for bad in ["", "0", "13", "1-", "3-1", "a", "1-99999999999999999999"] {
-        assert!(parse_levels(bad).is_err(), "{bad}");
-    }
     for levels in [&[][..], &[0], &[13], &[1, 1]] {
         assert!(
             matches!(arithmetic(1, levels, Split::All).generate(), Err(DataError::Levels { .. })),
@@ -115,10 +111,6 @@ fn options_are_checked() {
     let phrasing = "What is it?".to_owned();
     let error = Arithmetic { phrasing, ..Arithmetic::default() }.generate().expect_err("no slot").to_string();
     assert_eq!(error, "phrasing `What is it?` has no {expression}; say where the expression goes");
-    for split in [Split::Train, Split::Test, Split::All] {
-        assert_eq!(split.to_string().parse::<Split>().expect("its name"), split);
-    }
-    assert!("tset".parse::<Split>().is_err());
 }
 
 proptest! {
