@@ -15,7 +15,7 @@ mod hostile;
 use hostile::{DENIED, ENDS, FORGED, HONEST};
 
 /// How many programs are judged at once: most of the time is spent on programs that wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 /// A judge; none where programs can't be contained here, which is said.
 fn judge() -> Option<Judge> {
@@ -32,7 +32,7 @@ fn judge() -> Option<Judge> {
 }
 
 fn tests(tests: Value) -> Tests {
-    let fields = [("tests", tests), ("time_limit_s", json!(0.5)), ("memory_limit_mb", json!(256))];
+    let fields = [("tests", tests), ("time_limit_s", json!(0.9)), ("memory_limit_mb", json!(256))];
     Tests::parse(&fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<Map<_, _>>())
         .expect("good tests")
 }

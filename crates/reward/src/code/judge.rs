@@ -53,8 +53,8 @@ impl Judge {
         })
     }
 
-    /// Judges the program in `completion`. Total: any text gets a verdict, in at most the sum of its tests' wall
-    /// limits, besides waiting for a sandbox.
+    /// Judges the program in `completion`. Total: any text gets a verdict, within twenty times the sum of its
+    /// tests' time limits, besides waiting for a sandbox.
     pub fn judge(&self, completion: &str, tests: &Tests) -> Verdict {
         let source = match block::program(completion) {
             Ok(source) => source,
@@ -182,7 +182,7 @@ fn failure(
         End::Killed(libc::SIGABRT) if last_words.contains("MemoryError") => Some(too_much_memory(limits)),
         End::Killed(signal) => Some(format!("is killed by signal {signal}")),
         End::CpuLimit => Some(format!("uses more than {} s of processor time", limits.cpu.as_secs_f64())),
-        End::WallLimit => Some(format!("is still there after {} s", limits.wall.as_secs_f64())),
+        End::WallLimit => Some(format!("waits, and is still there after {} s", limits.wall.as_secs_f64())),
         End::OutputLimit => Some(format!("writes or returns more than {} bytes", limits.output_bytes)),
     }
 }

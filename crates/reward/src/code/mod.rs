@@ -16,13 +16,15 @@
 //! [`Tests::parse`] finds bad references before a program is run. Limits are of processor time first, so that a
 //! verdict does not depend on how busy the machine is; hashes and the random module start from fixed seeds.
 
-mod block;
 #[cfg(target_os = "linux")]
+mod block;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is judged elsewhere"))]
 mod compare;
 #[cfg(target_os = "linux")]
 mod judge;
 mod problem;
 
+#[cfg(target_os = "linux")]
 pub use judge::Judge;
 pub use problem::{MAX_MEMORY_LIMIT_MB, MAX_TESTS, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Tests};
 
@@ -36,7 +38,7 @@ pub struct Options {
     /// The interpreter; none: `python3` on the `PATH`.
     pub python: Option<PathBuf>,
     /// Processor time for each test, where the problem does not say. A program that waits instead of computing
-    /// has three times this and two seconds more.
+    /// has three times this and two seconds more on the wall.
     pub time_limit_s: f64,
     /// Memory for each test, the interpreter's included, where the problem does not say.
     pub memory_limit_mb: u64,
@@ -58,5 +60,26 @@ impl Default for Options {
             threads: 16,
             sandboxes: None,
         }
+    }
+}
+
+/// Judges programs by tests, on Linux: elsewhere there is none.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub enum Judge {}
+
+#[cfg(not(target_os = "linux"))]
+impl Judge {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// [`SandboxError::NotLinux`](crate::sandbox::SandboxError::NotLinux), always.
+    pub fn new(_options: &Options) -> Result<Self, crate::sandbox::SandboxError> {
+        Err(crate::sandbox::SandboxError::NotLinux)
+    }
+
+    /// Never called: there is no judge.
+    pub fn judge(&self, _completion: &str, _tests: &Tests) -> crate::Verdict {
+        match *self {}
     }
 }

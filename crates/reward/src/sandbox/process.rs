@@ -24,7 +24,7 @@ use std::{fs, str};
 
 /// How long an interpreter may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How much longer than a program's wall limit the sandbox may take to say how it ended.
+/// How much longer than a program the sandbox may take to say how it ended.
 const GRACE: Duration = Duration::from_secs(10);
 /// How much of a program's standard error is kept: its last words.
 const WORDS_BYTES: u64 = 4 << 10;
@@ -38,7 +38,8 @@ const STACK_BYTES: u64 = 64 << 20;
 pub struct Limits {
     /// Processor time.
     pub cpu: Duration,
-    /// Time on the wall, for programs that wait instead of computing.
+    /// Time on the wall, for programs that wait instead of computing: after it a program ends that has used less
+    /// than a twentieth of the time since its start. (One that has used more may be short of processors.)
     pub wall: Duration,
     /// Address space, the interpreter's included.
     pub memory_bytes: u64,
@@ -75,7 +76,7 @@ pub enum End {
     Killed(i32),
     /// It used all its processor time.
     CpuLimit,
-    /// It was still there at its wall limit.
+    /// It waited at its wall limit.
     WallLimit,
     /// It wrote, or returned, too much.
     OutputLimit,
@@ -255,7 +256,10 @@ impl Sandbox {
         let given = [job.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), result.as_fd()];
         self.send(message.as_flattened(), &given)?;
         let mut answer = [0; 64];
-        let n_bytes = self.receive(&mut answer, limits.wall + GRACE)?;
+        // `zygote.py` lets a program run on while it uses a twentieth of the time, and the kernel ends it at the
+        // next full second after its limit, or the one after that.
+        let longest = limits.wall.max((limits.cpu + Duration::from_secs(2)) * 20);
+        let n_bytes = self.receive(&mut answer, longest + GRACE)?;
         let Some(report) = Report::read(&answer[..n_bytes]) else {
             return Err(SandboxError::Lost { reason: format!("the interpreter has ended: {}", self.log()) });
         };

@@ -5,21 +5,27 @@ writes lies in files that only the program and the host hold.
 What it reads from its socket is a struct of limits with five descriptors: job, stdin, stdout, stderr, result.
 What it answers is a struct of how the program ended.
 """
-import atexit, ctypes, gc, os, resource, select, signal, socket, struct, sys, time
-import threading, traceback, types
+import atexit, ctypes, gc, json, os, resource, signal, socket, struct, sys, time, traceback, types
 
-# What programs import most often, so that they find it imported.
-import bisect, collections, copy, dataclasses, datetime, decimal, fractions, functools, heapq, io, itertools, json
-import math, operator, queue, random, re, statistics, string, typing
+# What programs import most often, so that they find it imported. A fork costs more the more there is: what few
+# use they import themselves.
+import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, typing
 
 CONTROL = 3
 LIMITS = struct.Struct("=ddQQ")  # wall seconds, processor seconds, bytes of memory, bytes of any file
 ENDED = struct.Struct("=BBiQQ")  # started, stopped at the wall limit, wait status, processor us, peak memory KiB
 STACK_BYTES = 64 << 20
 MAX_DEPTH = 100
+IDLE = 20  # who has used less than a twentieth of the time since its start, at its wall limit, waits
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
 
 
 def serve(filter):
+    instructions = ctypes.create_string_buffer(filter, len(filter))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(filter) // 8, ctypes.addressof(instructions)))
+    set_filter = functools.partial(ctypes.CDLL(None).prctl, *map(ctypes.c_ulong, (
+        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program), 0, 0)))
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL)
     # Process 1 is out of reach of every signal from inside that it does not handle. It handles none.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -36,25 +42,31 @@ def serve(filter):
         is_started, starts = os.pipe()
         pid = os.fork()
         if pid == 0:
-            become_program(descriptors, starts, limits, filter)
+            become_program(descriptors, starts, limits, set_filter)
         for descriptor in (*descriptors, starts):
             os.close(descriptor)
         started = os.read(is_started, 1) == b"1"
         os.close(is_started)
-        control.send(ENDED.pack(started, *await_end(pid, time.monotonic() + limits[0], control)))
+        control.send(ENDED.pack(started, *await_end(pid, limits[0], control)))
 
 
-def await_end(pid, deadline, control):
-    """Waits for a program, no longer than the deadline, and leaves no process of it behind."""
-    late = False
+def await_end(pid, wall, control):
+    """Waits for a program until it ends, or waits instead of computing; leaves no process of it behind."""
+    start, late = time.monotonic(), False
+    processor_clock = ~pid << 3 | 2  # the kernel's number for the processor time of a process
     while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended or late:
             break
-        signal.sigtimedwait([signal.SIGCHLD], min(0.25, max(0, deadline - time.monotonic())))
-        if select.select([control], [], [], 0)[0]:
-            os._exit(0)  # the host has gone
-        late = time.monotonic() > deadline
+        signalled = signal.sigtimedwait([signal.SIGCHLD], 0.1)
+        waited = time.monotonic() - start
+        late = waited > wall and time.clock_gettime(processor_clock) * IDLE < waited
+        if not signalled:
+            try:
+                control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                os._exit(0)  # the host has gone: it says nothing while it waits
+            except BlockingIOError:
+                pass
     try:
         os.kill(-1, signal.SIGKILL)
     except ProcessLookupError:
@@ -70,18 +82,23 @@ def await_end(pid, deadline, control):
     return late, status, int((usage.ru_utime + usage.ru_stime) * 1e6), usage.ru_maxrss
 
 
-def become_program(descriptors, starts, limits, filter):
+def become_program(descriptors, starts, limits, set_filter):
     """In the fork: takes its job, gives up what a program must not have, says so, and runs it."""
     try:
         job, stdin, stdout, stderr, result = descriptors
-        with open(job, encoding="utf-8") as file:
-            job = json.load(file)
+        words = os.pread(job, os.fstat(job).st_size, 0).decode()
+        os.close(job)
+        job = json.loads(words)
         # All descriptors left are above these five, which take the place of the socket to the host.
         for place, descriptor in enumerate((stdin, stdout, stderr, result, starts)):
             os.dup2(descriptor, place, inheritable=True)
         os.closerange(5, 1024)
+        random.seed(0)
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         _, cpu, memory, file_bytes = limits
-        cpu = math.ceil(cpu)
+        cpu = math.floor(cpu) + 1  # whole seconds; the host compares what was used with the limit itself
         for which, limit in (
             (resource.RLIMIT_CPU, (cpu, cpu + 1)),
             (resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
@@ -89,12 +106,8 @@ def become_program(descriptors, starts, limits, filter):
             (resource.RLIMIT_AS, (memory, memory)),
         ):
             resource.setrlimit(which, limit)
-        random.seed(0)
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-        install(filter)
+        if set_filter() != 0:
+            os._exit(1)
         os.write(4, b"1")
         os.close(4)
     except BaseException:
@@ -103,15 +116,6 @@ def become_program(descriptors, starts, limits, filter):
         finish(*outcome(job))
     finally:
         os._exit(1)
-
-
-def install(filter):
-    """Puts a seccomp filter in force: prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog *)."""
-    instructions = ctypes.create_string_buffer(filter, len(filter))
-    program = struct.pack("@HP", len(filter) // 8, ctypes.addressof(instructions))
-    null = ctypes.c_ulong(0)
-    if ctypes.CDLL(None, use_errno=True).prctl(22, ctypes.c_ulong(2), program, null, null) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def outcome(job):
@@ -171,12 +175,13 @@ def plain(value, depth=0):
 
 def finish(status, words):
     """Ends as an interpreter does, without taking it down piece by piece."""
-    if words:
-        sys.stderr.write("\n" + words + "\n")
-    threading._shutdown()
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if words:
+        os.write(2, f"\n{words}\n".encode(errors="backslashreplace"))
     os._exit(status)
 
 
