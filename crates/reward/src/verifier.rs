@@ -1,5 +1,6 @@
 //! What a verifier is, and the table of their kinds.
 
+use crate::code::Judge;
 use crate::external::External;
 use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
 use crate::puzzle::{assignment, countdown, words};
@@ -69,6 +70,7 @@ pub static KINDS: &[Kind] = &[
     Kind::plain("words", "a list of words in the right order, or one word", |s| {
         words::judge(s.completion, &s.problem.answer)
     }),
+    Kind::configured::<Judge>("code", "a program passes the problem's tests, run in a sandbox"),
     Kind::configured::<External>("external", "a program or a server of your own says"),
     Kind::configured::<Format>("format", "the thinking and the answer stand in their tags").of_form(),
     Kind::configured::<Language>("language", "the reasoning is written in the target language").of_form(),

@@ -28,8 +28,10 @@ mod problem;
 pub use judge::Judge;
 pub use problem::{MAX_MEMORY_LIMIT_MB, MAX_TESTS, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Tests};
 
+use crate::verifier::{Configured, Context, Sample, Verifier};
+use crate::{Outcome, Problem, Verdict};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{error::Error, path::PathBuf};
 
 /// How programs are run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +65,30 @@ impl Default for Options {
     }
 }
 
+impl Configured for Judge {
+    type Options = Options;
+
+    fn build(options: Options, _: &Context) -> Result<Self, String> {
+        Self::new(&options).map_err(|error| match error.source() {
+            Some(cause) => format!("{error} ({cause})"),
+            None => error.to_string(),
+        })
+    }
+}
+
+impl Verifier for Judge {
+    fn judge(&self, sample: &Sample) -> Verdict {
+        match Tests::parse(&sample.problem.other) {
+            Ok(tests) => self.judge(sample.completion, &tests),
+            Err(reason) => Verdict::without_answer(Outcome::BadReference, reason),
+        }
+    }
+
+    fn check(&self, problem: &Problem) -> Result<(), String> {
+        Tests::parse(&problem.other).map(|_| ())
+    }
+}
+
 /// Judges programs by tests, on Linux: elsewhere there is none.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
@@ -79,7 +105,7 @@ impl Judge {
     }
 
     /// Never called: there is no judge.
-    pub fn judge(&self, _completion: &str, _tests: &Tests) -> crate::Verdict {
+    pub fn judge(&self, _completion: &str, _tests: &Tests) -> Verdict {
         match *self {}
     }
 }
