@@ -60,13 +60,13 @@ pub(crate) fn clean(text: &str) -> &str {
 }
 
 /// What follows the last `</think>`, up to a `<think>` that is opened again and so holds no answer yet.
-fn after_thinking(completion: &str) -> &str {
+pub(crate) fn after_thinking(completion: &str) -> &str {
     let text = completion.rsplit_once("</think>").map_or(completion, |(_, after)| after);
     text.split_once("<think>").map_or(text, |(before, _)| before)
 }
 
 /// `content` up to the brace that closes it.
-fn closed(content: &str) -> Option<&str> {
+pub(crate) fn closed(content: &str) -> Option<&str> {
     let mut depth = 0_usize;
     for (at, byte) in content.bytes().enumerate() {
         match byte {

@@ -16,6 +16,7 @@
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
+//! | [`math`] | the verifier `math`: the final answer is mathematics, compared by its meaning |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
 //! | [`error`] | what can go wrong outside model text: names and files |
 //!
@@ -35,6 +36,7 @@ pub mod error;
 pub mod external;
 mod extract;
 pub mod form;
+pub mod math;
 pub mod number;
 pub mod puzzle;
 mod rational;

@@ -3,6 +3,7 @@
 use crate::code::Judge;
 use crate::external::External;
 use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
+use crate::math::Math;
 use crate::puzzle::{assignment, countdown, words};
 use crate::{Outcome, RewardError, Verdict, number};
 use koan_data::Problem;
@@ -61,6 +62,7 @@ pub static KINDS: &[Kind] = &[
     Kind::plain("number", "the final answer is a number, compared exactly", |s| {
         number::judge(s.completion, &s.problem.answer)
     }),
+    Kind::configured::<Math>("math", "the final answer is mathematics, compared by its meaning"),
     Kind::plain("countdown", "an expression of the given numbers that makes the target", |s| {
         countdown::judge(s.completion, &s.problem.answer)
     }),

@@ -1,0 +1,823 @@
+//! Whether two answers, each of whatever type, say the same.
+
+use super::Options;
+use super::budget::Budget;
+use super::expr::{Expr, Function, Number};
+use super::parse::kind;
+use super::region::Region;
+use super::units::Unit;
+use super::values::{self, Decision};
+use num_rational::BigRational;
+
+/// Texts that say that there is nothing.
+const NOTHING: [&str; 9] = [
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "none",
+    "empty set",
+    "the empty set",
+    "no such",
+    "no answer",
+];
+
+/// Longer lists are not matched.
+const MAX_ITEMS: usize = 200;
+
+/// Compares answers with one reference.
+pub(crate) struct Comparer<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) budget: &'a Budget,
+}
+
+impl Comparer<'_> {
+    /// Whether `found` says what `reference` says.
+    pub(crate) fn answers(&self, reference: &Expr, found: &Expr) -> Decision {
+        let (reference, found) = (settle(reference), settle(found));
+        let decision = self.settled(&reference, &found);
+        if self.options.strict || decision.is_equal() {
+            return decision;
+        }
+        match renamed(&reference, &found) {
+            Some(renamed) => match self.settled(&reference, &renamed) {
+                Decision::Equal(_) => Decision::Equal("the names of variables apart"),
+                _ => decision,
+            },
+            None => decision,
+        }
+    }
+
+    fn settled(&self, a: &Expr, b: &Expr) -> Decision {
+        if self.budget.spend(4).is_err() {
+            return Decision::from_trouble(super::budget::Trouble::Spent);
+        }
+        if a == b {
+            return Decision::Equal("written alike");
+        }
+        if let Some(decision) = choices(self, a, b).or_else(|| texts(a, b)) {
+            return decision;
+        }
+        match (a, b) {
+            (Expr::Opaque(_), _) | (_, Expr::Opaque(_)) => {
+                Decision::Undecided("a sum, an integral or a limit is not evaluated".into())
+            }
+            (Expr::Based { digits, value }, other) | (other, Expr::Based { digits, value }) => {
+                based(digits, value, other)
+            }
+            (Expr::Relation(..), Expr::Relation(..)) => self.relations(a, b),
+            (Expr::List(items), other) if family(items).is_some() => self.families(items, other),
+            (other, Expr::List(items)) if family(items).is_some() => self.families(items, other),
+            (Expr::List(left), Expr::List(right)) => self.lists(left, right, a, b),
+            (Expr::Relation(..), _) => self.relation_and_other(a, b, true),
+            (_, Expr::Relation(..)) => self.relation_and_other(b, a, false),
+            (
+                Expr::Tuple { items, open, close },
+                Expr::Tuple { items: others, open: other_open, close: other_close },
+            ) => {
+                let class = |bracket: char| match bracket {
+                    '⟨' => '(',
+                    '⟩' => ')',
+                    other => other,
+                };
+                let alike = class(*open) == class(*other_open) && class(*close) == class(*other_close);
+                if !alike && items.len() == 2 {
+                    return differ("one interval holds an end that the other does not");
+                }
+                self.in_order(items, others)
+            }
+            (Expr::Tuple { items, .. }, Expr::List(others))
+            | (Expr::List(items), Expr::Tuple { items: others, .. }) => self.in_order(items, others),
+            (Expr::Matrix(rows), Expr::Matrix(others)) => self.matrices(rows, others),
+            (Expr::Matrix(rows), Expr::Tuple { items, .. } | Expr::List(items))
+            | (Expr::Tuple { items, .. } | Expr::List(items), Expr::Matrix(rows)) => {
+                let is_vector = rows.len() == 1 || rows[0].len() == 1;
+                if !is_vector {
+                    return differ("a matrix is not a vector");
+                }
+                let cells: Vec<Expr> = rows.iter().flatten().cloned().collect();
+                if matches!(a, Expr::Matrix(_)) {
+                    self.in_order(&cells, items)
+                } else {
+                    self.in_order(items, &cells)
+                }
+            }
+            (Expr::Set(items), Expr::Set(others)) => self.in_any_order(items, others, true),
+            (Expr::Set(items), Expr::List(others)) | (Expr::List(items), Expr::Set(others)) => {
+                self.in_any_order(items, others, true)
+            }
+            _ if is_region(a) || is_region(b) => self.regions(a, b),
+            (Expr::Set(items), other) if items.len() == 1 => self.settled(&settle(&items[0]), other),
+            (other, Expr::Set(items)) if items.len() == 1 => self.settled(other, &settle(&items[0])),
+            (Expr::Ratio(parts), Expr::Ratio(others)) => self.ratios(parts, others),
+            (Expr::Ratio(parts), other) if parts.len() == 2 => self.settled(&quotient(parts), other),
+            (other, Expr::Ratio(parts)) if parts.len() == 2 => self.settled(other, &quotient(parts)),
+            (Expr::Quantity(value, unit), Expr::Quantity(other, other_unit)) => {
+                self.quantities(value, unit, other, other_unit)
+            }
+            (Expr::Quantity(value, unit), other) => self.quantity_and_number(value, unit, other, true),
+            (other, Expr::Quantity(value, unit)) => self.quantity_and_number(value, unit, other, false),
+            _ if is_collection(a) || is_collection(b) => {
+                differ(format!("the reference is {}, the answer {}", kind(a), kind(b)))
+            }
+            _ => values::compare(a, b, self.options.precision, self.budget),
+        }
+    }
+
+    fn in_order(&self, items: &[Expr], others: &[Expr]) -> Decision {
+        if items.len() != others.len() {
+            return differ(format!("{} parts are not {}", others.len(), items.len()));
+        }
+        let mut worst = Decision::Equal("part by part");
+        for (item, other) in items.iter().zip(others) {
+            match self.settled(&settle(item), &settle(other)) {
+                Decision::Equal(_) => {}
+                Decision::Differ(reason) => return Decision::Differ(format!("a part differs: {reason}")),
+                undecided @ Decision::Undecided(_) => worst = undecided,
+            }
+        }
+        worst
+    }
+
+    /// One-to-one matching. Equality being an equivalence, the first match will do.
+    fn in_any_order(&self, items: &[Expr], others: &[Expr], as_sets: bool) -> Decision {
+        if items.len() > MAX_ITEMS || others.len() > MAX_ITEMS {
+            return Decision::Undecided(format!("a list is longer than {MAX_ITEMS}"));
+        }
+        let settled = |items: &[Expr]| items.iter().map(settle).collect::<Vec<_>>();
+        let (mut items, mut others) = (settled(items), settled(others));
+        if as_sets {
+            self.remove_repeated(&mut items);
+            self.remove_repeated(&mut others);
+        }
+        if items.len() != others.len() {
+            return differ(format!("{} items are not {}", others.len(), items.len()));
+        }
+        let mut undecided = None;
+        for item in &items {
+            let mut matched = None;
+            let mut reason = None;
+            for (at, other) in others.iter().enumerate() {
+                match self.settled(item, other) {
+                    Decision::Equal(_) => {
+                        matched = Some(at);
+                        break;
+                    }
+                    Decision::Undecided(why) => reason = Some(Decision::Undecided(why)),
+                    Decision::Differ(_) => {}
+                }
+            }
+            match (matched, reason) {
+                (Some(at), _) => {
+                    others.swap_remove(at);
+                }
+                (None, Some(reason)) => undecided = Some(reason),
+                (None, None) => return differ("an item of the reference is not among those found"),
+            }
+        }
+        undecided.unwrap_or(Decision::Equal("item by item"))
+    }
+
+    fn remove_repeated(&self, items: &mut Vec<Expr>) {
+        let mut at = 0;
+        while at < items.len() {
+            let (before, rest) = items.split_at(at);
+            if before.iter().any(|item| self.settled(item, &rest[0]).is_equal()) {
+                items.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Lists: in any order, unless the names of one side give bare values of the other their order.
+    fn lists(&self, left: &[Expr], right: &[Expr], a: &Expr, b: &Expr) -> Decision {
+        let has_inequality = |items: &[Expr]| {
+            items.iter().any(
+                |item| matches!(item, Expr::Relation(_, signs) if signs.iter().any(|s| "<>≤≥≠".contains(*s))),
+            )
+        };
+        if has_inequality(left)
+            && has_inequality(right)
+            && let (Ok(a), Ok(b)) = (Region::of(a, self.budget), Region::of(b, self.budget))
+        {
+            return region_decision(a.equals(&b, self.budget));
+        }
+        let (names, others) = (distinct_names(left), distinct_names(right));
+        if names != others && (names || others) {
+            return self.in_order(left, right);
+        }
+        self.in_any_order(left, right, false)
+    }
+
+    fn matrices(&self, rows: &[Vec<Expr>], others: &[Vec<Expr>]) -> Decision {
+        if rows.len() != others.len() || rows[0].len() != others[0].len() {
+            return differ("the matrices are of different shapes");
+        }
+        let flat = |rows: &[Vec<Expr>]| rows.iter().flatten().cloned().collect::<Vec<_>>();
+        self.in_order(&flat(rows), &flat(others))
+    }
+
+    fn regions(&self, a: &Expr, b: &Expr) -> Decision {
+        match (Region::of(a, self.budget), Region::of(b, self.budget)) {
+            (Ok(a), Ok(b)) => region_decision(a.equals(&b, self.budget)),
+            _ => match (a, b) {
+                (Expr::Operation(sign, a, b), Expr::Operation(other_sign, c, d)) if sign == other_sign => {
+                    match self.in_order(&[(**a).clone(), (**b).clone()], &[(**c).clone(), (**d).clone()]) {
+                        Decision::Equal(how) => Decision::Equal(how),
+                        _ => Decision::Undecided("the sets are not of a kind that is compared".into()),
+                    }
+                }
+                (Expr::Numbers(_), Expr::Numbers(_)) => differ("they are different sets of numbers"),
+                _ if is_region(a) && is_region(b) => {
+                    Decision::Undecided("the sets are not of a kind that is compared".into())
+                }
+                _ => differ(format!("the reference is {}, the answer {}", kind(a), kind(b))),
+            },
+        }
+    }
+
+    fn ratios(&self, parts: &[Expr], others: &[Expr]) -> Decision {
+        if parts.len() != others.len() {
+            return differ("the ratios are of different numbers of parts");
+        }
+        let alike = self.in_order(parts, others);
+        if alike.is_equal() {
+            return alike;
+        }
+        if is_time(parts) && is_time(others) {
+            return if zero_minutes(parts) || zero_minutes(others) {
+                differ("the times differ")
+            } else {
+                Decision::Undecided("as times they differ, as ratios they may not".into())
+            };
+        }
+        for (part, other) in parts[1..].iter().zip(&others[1..]) {
+            let left = Expr::Product(vec![parts[0].clone(), other.clone()]);
+            let right = Expr::Product(vec![others[0].clone(), part.clone()]);
+            let decision = values::compare(&left, &right, 0, self.budget);
+            if !decision.is_equal() {
+                return decision;
+            }
+        }
+        Decision::Equal("as ratios")
+    }
+
+    fn quantities(&self, value: &Expr, unit: &Unit, other: &Expr, other_unit: &Unit) -> Decision {
+        match (unit, other_unit) {
+            _ if unit == other_unit => self.settled(value, other),
+            (Unit::Known { dimensions, scale }, Unit::Known { dimensions: others, scale: other_scale }) => {
+                if dimensions != others {
+                    return differ("the units measure different things");
+                }
+                if scale == other_scale {
+                    return self.settled(value, other);
+                }
+                let left = values::scaled(value, &(scale / other_scale));
+                values::compare(&left, other, self.options.precision, self.budget)
+            }
+            (Unit::Degree, Unit::Known { dimensions, .. }) if is_radian(dimensions) => {
+                self.settled(&radians(value), other)
+            }
+            (Unit::Known { dimensions, .. }, Unit::Degree) if is_radian(dimensions) => {
+                self.settled(value, &radians(other))
+            }
+            (Unit::Other(_), _) => self.quantity_and_number(other, other_unit, value, false),
+            (_, Unit::Other(_)) => self.quantity_and_number(value, unit, other, true),
+            _ => differ("the units measure different things"),
+        }
+    }
+
+    /// A value with a unit, and one without: the unit was left off. `first`: the quantity is the reference.
+    fn quantity_and_number(&self, value: &Expr, unit: &Unit, other: &Expr, first: bool) -> Decision {
+        let compare =
+            |value: &Expr| if first { self.settled(value, other) } else { self.settled(other, value) };
+        match unit {
+            Unit::Percent => {
+                let whole = Expr::Quantity(Box::new(value.clone()), Unit::Percent);
+                let precision = self.options.precision;
+                let decision = if is_collection(other) || is_collection(value) {
+                    compare(value)
+                } else if first {
+                    values::compare(&whole, other, precision, self.budget)
+                } else {
+                    values::compare(other, &whole, precision, self.budget)
+                };
+                if decision.is_equal() || !self.options.bare_percent { decision } else { compare(value) }
+            }
+            Unit::Degree => {
+                let decision = compare(value);
+                if decision.is_equal() { decision } else { compare(&radians(value)) }
+            }
+            _ => compare(value),
+        }
+    }
+
+    /// Two relations: equal values under one name, multiples of one another, or the same set of numbers.
+    fn relations(&self, a: &Expr, b: &Expr) -> Decision {
+        if let (Some(left), Some(right)) = (Assignment::of(a), Assignment::of(b))
+            && left.has_name_of(&right)
+        {
+            let decision = self.any_value(&left.values, &right.values);
+            if decision.is_equal() {
+                return decision;
+            }
+        }
+        let (Expr::Relation(sides, signs), Expr::Relation(others, other_signs)) = (a, b) else {
+            return differ("they are not both relations");
+        };
+        if signs.contains(&'≡') || other_signs.contains(&'≡') {
+            return self.congruences(sides, signs, others, other_signs);
+        }
+        if signs == other_signs && matches!(signs[..], ['∈' | '∉']) {
+            return self.settled(&sides[1], &others[1]);
+        }
+        if signs.len() == 1 && other_signs.len() == 1 {
+            let decision = self.single_relations(sides, signs[0], others, other_signs[0]);
+            if !matches!(decision, Decision::Undecided(_)) {
+                return decision;
+            }
+        }
+        if let (Ok(a), Ok(b)) = (Region::of(a, self.budget), Region::of(b, self.budget)) {
+            return region_decision(a.equals(&b, self.budget));
+        }
+        self.chains(sides, signs, others, other_signs)
+    }
+
+    fn single_relations(&self, sides: &[Expr], sign: char, others: &[Expr], other_sign: char) -> Decision {
+        let (left, sign) = oriented(sides, sign);
+        let (right, other_sign) = oriented(others, other_sign);
+        let (Some(left), Some(right)) = (left, right) else {
+            return self.in_order(sides, others);
+        };
+        if sign != other_sign {
+            return differ("they are different kinds of relation");
+        }
+        match values::constant_ratio(&left, &right, self.budget) {
+            Ok(Some(1)) => Decision::Equal("one is a multiple of the other"),
+            Ok(Some(_)) if "=≠".contains(sign) => Decision::Equal("one is a multiple of the other"),
+            Ok(Some(0)) => Decision::Undecided("the sign of the factor between them is not known".into()),
+            Ok(Some(_)) => differ("they point in opposite directions"),
+            Ok(None) => differ("neither is a multiple of the other"),
+            Err(trouble) => Decision::from_trouble(trouble),
+        }
+    }
+
+    /// `a < b < c`, link by link, in either direction.
+    fn chains(&self, sides: &[Expr], signs: &[char], others: &[Expr], other_signs: &[char]) -> Decision {
+        if signs.len() != other_signs.len() {
+            return Decision::Undecided("the chains of relations are of different lengths".into());
+        }
+        let links = |sides: &[Expr], signs: &[char]| {
+            sides
+                .windows(2)
+                .zip(signs)
+                .map(|(pair, sign)| Expr::Relation(pair.to_vec(), vec![*sign]))
+                .collect::<Vec<_>>()
+        };
+        if signs.len() == 1 {
+            return Decision::Undecided("there is no rule to compare these relations".into());
+        }
+        self.in_any_order(&links(sides, signs), &links(others, other_signs), false)
+    }
+
+    /// `a ≡ b (mod m)`.
+    fn congruences(&self, sides: &[Expr], signs: &[char], others: &[Expr], other_signs: &[char]) -> Decision {
+        let parts = |sides: &[Expr], signs: &[char]| match (sides, signs) {
+            ([left, Expr::Call(Function::Mod, right)], ['≡']) => {
+                Some(([left.clone(), Expr::Call(Function::Mod, right.clone())], right[1].clone()))
+            }
+            _ => None,
+        };
+        let (Some((left, modulus)), Some((right, other_modulus))) =
+            (parts(sides, signs), parts(others, other_signs))
+        else {
+            return Decision::Undecided("there is no rule to compare these relations".into());
+        };
+        let moduli = self.settled(&modulus, &other_modulus);
+        if moduli.is_equal() { self.in_order(&left, &right) } else { moduli }
+    }
+
+    /// A relation and what is none. `first`: the relation is the reference.
+    fn relation_and_other(&self, relation: &Expr, other: &Expr, first: bool) -> Decision {
+        let Expr::Relation(sides, signs) = relation else {
+            return differ("there is no relation");
+        };
+        if let [.., '∈'] = signs[..] {
+            let set = settle(&sides[sides.len() - 1]);
+            return if first { self.settled(&set, other) } else { self.settled(other, &set) };
+        }
+        if let Some(assignment) = Assignment::of(relation) {
+            let other = [other.clone()];
+            return if first {
+                self.any_value(&assignment.values, &other)
+            } else {
+                self.any_value(&other, &assignment.values)
+            };
+        }
+        if is_region(other)
+            || matches!(other, Expr::Set(_))
+            || matches!(other, Expr::Tuple { items, .. } if items.len() == 2)
+        {
+            let is_inequality = signs.iter().any(|sign| "<>≤≥≠".contains(*sign));
+            if is_inequality && !first && !self.options.allow_set_relation_comp {
+                return differ(
+                    "the answer is an inequality where the reference is a set (allow_set_relation_comp accepts it)",
+                );
+            }
+            if let (Ok(a), Ok(b)) = (Region::of(relation, self.budget), Region::of(other, self.budget)) {
+                return region_decision(a.equals(&b, self.budget));
+            }
+        }
+        // An equation all of whose sides are the other value states that value.
+        if signs.iter().all(|sign| *sign == '=') && !is_collection(other) {
+            let mut worst = Decision::Equal("every side of the equation");
+            for side in sides {
+                match self.settled(&settle(side), other) {
+                    Decision::Equal(_) => {}
+                    Decision::Differ(_) => return differ("an equation is not a value"),
+                    undecided @ Decision::Undecided(_) => worst = undecided,
+                }
+            }
+            return worst;
+        }
+        let (a, b) = if first { (relation, other) } else { (other, relation) };
+        differ(format!("the reference is {}, the answer {}", kind(a), kind(b)))
+    }
+
+    fn any_value(&self, values: &[Expr], others: &[Expr]) -> Decision {
+        let mut first = None;
+        for value in values {
+            for other in others {
+                let decision = self.settled(&settle(value), &settle(other));
+                if decision.is_equal() {
+                    return decision;
+                }
+                first.get_or_insert(decision);
+            }
+        }
+        first.unwrap_or_else(|| differ("there is no value"))
+    }
+
+    /// Values that depend on a whole number: equal where one parameter can be renamed, negated or shifted into
+    /// the other; otherwise undecided.
+    fn families(&self, items: &[Expr], other: &Expr) -> Decision {
+        let Some((values, parameter)) = family(items) else { return differ("there is no family") };
+        let (others, other_parameter) = match other {
+            Expr::List(items) => match family(items) {
+                Some((others, parameter)) => (others, Some(parameter)),
+                None => (items.clone(), None),
+            },
+            single => (vec![single.clone()], None),
+        };
+        let name = other_parameter.or_else(|| {
+            let names: Vec<String> = others
+                .iter()
+                .flat_map(Expr::symbols)
+                .filter(|name| matches!(*name, "k" | "n" | "m"))
+                .map(str::to_owned)
+                .collect();
+            names.first().cloned()
+        });
+        let Some(name) = name else {
+            return differ("a family of values is not a single value");
+        };
+        for (factor, shift) in [(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)] {
+            let index = Expr::Sum(vec![
+                Expr::Product(vec![Expr::integer(factor), Expr::Symbol(parameter.clone())]),
+                Expr::integer(shift),
+            ]);
+            let moved: Vec<Expr> = others
+                .iter()
+                .map(|other| {
+                    other.map(&mut |part| match part {
+                        Expr::Symbol(symbol) if symbol == name => index.clone(),
+                        part => part,
+                    })
+                })
+                .collect();
+            if self.in_any_order(&values, &moved, false).is_equal() {
+                return Decision::Equal("families of values, by their parameter");
+            }
+        }
+        Decision::Undecided("families of values can be equal in more ways than are tried".into())
+    }
+}
+
+/// `x = value`, where the left side is a name, or all sides are constants.
+struct Assignment {
+    name: Expr,
+    /// The value; behind it, if stated, what it is about.
+    values: Vec<Expr>,
+}
+
+impl Assignment {
+    fn of(expr: &Expr) -> Option<Self> {
+        let Expr::Relation(sides, signs) = expr else { return None };
+        if !signs.iter().all(|sign| "=≈".contains(*sign)) {
+            return None;
+        }
+        let is_constant = |side: &Expr| !side.any(&|part| matches!(part, Expr::Symbol(_) | Expr::Apply(..)));
+        let name = &sides[0];
+        if !is_name(name) && !sides.iter().all(is_constant) {
+            return None;
+        }
+        let exact = signs.iter().rposition(|sign| *sign == '=').map_or(0, |at| at + 1);
+        let mut values = vec![sides[exact.max(1)].clone()];
+        if exact == 0 && !is_name(name) {
+            values.insert(0, name.clone());
+        }
+        if exact.max(1) + 1 < sides.len() {
+            values.push(sides[sides.len() - 1].clone());
+        }
+        Some(Self { name: name.clone(), values })
+    }
+
+    /// Whether the names are one, an index that only one of them has aside.
+    fn has_name_of(&self, other: &Self) -> bool {
+        let base = |name: &Expr| match name {
+            Expr::Symbol(name) => name.split_once('_').map(|(base, _)| base.to_owned()),
+            _ => None,
+        };
+        self.name == other.name
+            || match (base(&self.name), base(&other.name)) {
+                (Some(base), None) => other.name == Expr::Symbol(base),
+                (None, Some(base)) => self.name == Expr::Symbol(base),
+                _ => false,
+            }
+    }
+}
+
+/// Whether `expr` can only be the name of a value: `x`, `f(x)`, `AB`, `NO/BO`, `A : B`, `|AB|`, `(x, y)`.
+fn is_name(expr: &Expr) -> bool {
+    let is_upper = |expr: &Expr| match expr {
+        Expr::Symbol(name) => name.starts_with(|c: char| c.is_uppercase() || c == '∠'),
+        _ => false,
+    };
+    match expr {
+        Expr::Symbol(_) | Expr::Apply(..) | Expr::Text(_) => true,
+        Expr::Product(factors) => {
+            let is_angle = matches!(&factors[0], Expr::Symbol(name) if name == "∠");
+            factors.iter().all(|factor| {
+                is_upper(factor)
+                    || is_angle && is_name(factor)
+                    || matches!(factor, Expr::Power(base, exponent) if is_name(base) && exponent.is_integer(-1))
+                    || matches!(factor, Expr::Product(_)) && is_name(factor)
+            }) || matches!(factors.as_slice(), [head, argument] if is_upper(head) && is_name(argument))
+        }
+        Expr::Ratio(parts) => parts.iter().all(is_name),
+        Expr::Tuple { items, .. } | Expr::List(items) => items.iter().all(is_name),
+        Expr::Call(Function::Abs | Function::Sin | Function::Cos | Function::Tan, of) => {
+            of.iter().all(is_name)
+        }
+        _ => false,
+    }
+}
+
+/// The values of a family and its parameter: `kπ, k ∈ ℤ`.
+fn family(items: &[Expr]) -> Option<(Vec<Expr>, String)> {
+    let mut parameter = None;
+    let mut values = Vec::new();
+    for item in items {
+        match item {
+            Expr::Relation(sides, signs)
+                if signs == &['∈'] && matches!(sides[1], Expr::Numbers('Z' | 'N')) =>
+            {
+                let Expr::Symbol(name) = &sides[0] else { return None };
+                parameter = Some(name.clone());
+            }
+            other => values.push(settle(other)),
+        }
+    }
+    let parameter = parameter?;
+    (!values.is_empty()).then_some((values, parameter))
+}
+
+/// What means the same and is simpler: the last of `a ⇒ b`, `±` written out, a list of one.
+fn settle(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Relation(sides, signs) if signs.contains(&'⇒') => {
+            let at = signs.iter().rposition(|sign| *sign == '⇒').map_or(0, |at| at + 1);
+            settle(&match &sides[at..] {
+                [single] => single.clone(),
+                rest => Expr::Relation(rest.to_vec(), signs[at..].to_vec()),
+            })
+        }
+        Expr::List(items) => {
+            let mut flat = Vec::new();
+            for item in items {
+                match settle(item) {
+                    Expr::List(inner) => flat.extend(inner),
+                    other => flat.push(other),
+                }
+            }
+            if flat.len() == 1 { flat.swap_remove(0) } else { Expr::List(flat) }
+        }
+        Expr::Set(items) if items.iter().any(has_plus_minus) => match settle(&Expr::List(items.clone())) {
+            Expr::List(items) => Expr::Set(items),
+            single => Expr::Set(vec![single]),
+        },
+        other if has_plus_minus(other) => {
+            let with = |plus: bool| {
+                other.map(&mut |part| match part {
+                    Expr::PlusMinus { of, minus_first } if plus == minus_first => of.negated(),
+                    Expr::PlusMinus { of, .. } => *of,
+                    part => part,
+                })
+            };
+            Expr::List(vec![with(true), with(false)])
+        }
+        other => other.clone(),
+    }
+}
+
+fn has_plus_minus(expr: &Expr) -> bool {
+    expr.any(&|part| matches!(part, Expr::PlusMinus { .. }))
+}
+
+/// `found` with its variables named, in the order of their appearance, as in `reference`.
+fn renamed(reference: &Expr, found: &Expr) -> Option<Expr> {
+    let (names, others) = (reference.symbols(), found.symbols());
+    if names.len() != others.len() || names == others {
+        return None;
+    }
+    Some(found.map(&mut |part| match part {
+        Expr::Symbol(name) => {
+            let at = others.iter().position(|other| *other == name);
+            Expr::Symbol(at.map_or(name, |at| names[at].to_owned()))
+        }
+        other => other,
+    }))
+}
+
+/// Multiple-choice letters.
+fn choices(comparer: &Comparer, a: &Expr, b: &Expr) -> Option<Decision> {
+    let letter = |expr: &Expr| match expr {
+        Expr::Choice(letter, _) => Some(*letter),
+        Expr::Symbol(name) if name.len() == 1 => name.chars().next(),
+        _ => None,
+    };
+    match (a, b) {
+        (Expr::Choice(left, _), Expr::Choice(right, _)) => {
+            Some(if left == right { Decision::Equal("the same letter") } else { differ("another letter") })
+        }
+        (Expr::Choice(left, rest), other) | (other, Expr::Choice(left, rest)) => {
+            if let Some(right) = letter(other) {
+                return Some(if left.eq_ignore_ascii_case(&right) {
+                    Decision::Equal("the same letter")
+                } else {
+                    differ("another letter")
+                });
+            }
+            let Some(rest) = rest else { return Some(differ("a letter is not a value")) };
+            Some(if matches!(a, Expr::Choice(..)) {
+                comparer.settled(rest, b)
+            } else {
+                comparer.settled(a, rest)
+            })
+        }
+        (Expr::Symbol(name), found) if matches!(name.as_str(), "A" | "B" | "C" | "D" | "E") => {
+            let right = if *found == Expr::E { Some('e') } else { letter(found) };
+            (right == name.chars().next().map(|c| c.to_ascii_lowercase()))
+                .then_some(Decision::Equal("the same letter"))
+        }
+        _ => None,
+    }
+}
+
+/// Words: alike but for case, spaces and marks; "no solution" is the empty set.
+fn texts(a: &Expr, b: &Expr) -> Option<Decision> {
+    let nothing = |expr: &Expr| match expr {
+        Expr::Text(text) => NOTHING.contains(&text.trim().to_lowercase().as_str()),
+        Expr::Set(items) => items.is_empty(),
+        other => letters(other).is_some_and(|letters| letters == "none"),
+    };
+    if nothing(a) && nothing(b) {
+        return Some(Decision::Equal("both say that there is nothing"));
+    }
+    if !matches!((a, b), (Expr::Text(_), _) | (_, Expr::Text(_))) {
+        let (a, b) = (letters(a)?, letters(b)?);
+        return (a.len() > 2 && a == b).then_some(Decision::Equal("the same word"));
+    }
+    match (letters(a), letters(b)) {
+        (Some(a), Some(b)) if a == b => Some(Decision::Equal("the same words")),
+        (Some(_), Some(_)) => Some(differ("the words differ")),
+        _ => Some(differ(format!("the reference is {}, the answer {}", kind(a), kind(b)))),
+    }
+}
+
+/// The letters and digits of a text or of a product of variables, in lower case.
+fn letters(expr: &Expr) -> Option<String> {
+    let lower = |text: &str| {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+    };
+    match expr {
+        Expr::Text(text) => {
+            let text = text.trim().to_lowercase();
+            let text = text.strip_prefix("the ").or_else(|| text.strip_prefix("a ")).unwrap_or(&text);
+            Some(lower(text))
+        }
+        Expr::Symbol(name) => Some(lower(name)),
+        Expr::E => Some("e".into()),
+        Expr::I => Some("i".into()),
+        Expr::Product(factors) => factors.iter().map(letters).collect(),
+        _ => None,
+    }
+}
+
+/// Digits in a base, and another number: the base may have been left off.
+fn based(digits: &Number, value: &num_bigint::BigInt, other: &Expr) -> Decision {
+    let same = match other {
+        Expr::Based { value: other, .. } => value == other,
+        Expr::Number(other) => digits.value == other.value,
+        _ => false,
+    };
+    if same { Decision::Equal("the same digits") } else { differ("the numbers differ") }
+}
+
+/// `a < b` as `b - a > 0`, and so on: the difference and one of `>`, `≥`, `=`, `≠`. None for what has no
+/// difference.
+fn oriented(sides: &[Expr], sign: char) -> (Option<Expr>, char) {
+    if sides.iter().any(is_collection) {
+        return (None, sign);
+    }
+    let (left, right) = (&sides[0], &sides[1]);
+    match sign {
+        '<' => (Some(right.minus(left)), '>'),
+        '≤' => (Some(right.minus(left)), '≥'),
+        '≈' => (Some(left.minus(right)), '='),
+        '>' | '≥' | '=' | '≠' => (Some(left.minus(right)), sign),
+        _ => (None, sign),
+    }
+}
+
+/// Whether every item assigns to a variable of its own, `x = 1, y = 2`; roots `x_1`, `x_2` are of one.
+fn distinct_names(items: &[Expr]) -> bool {
+    let mut names = Vec::new();
+    for item in items {
+        let Some(Assignment { name: Expr::Symbol(name), .. }) = Assignment::of(item) else { return false };
+        names.push(name.split('_').next().unwrap_or_default().to_owned());
+    }
+    names.len() > 1 && !names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
+}
+
+/// Whether it is a set of numbers that is no finite list.
+fn is_region(expr: &Expr) -> bool {
+    match expr {
+        Expr::Operation(..) | Expr::Numbers(_) | Expr::Builder(..) => true,
+        Expr::Tuple { items, open, close } => items.len() == 2 && (*open == '[' || *close == ']'),
+        _ => false,
+    }
+}
+
+fn is_collection(expr: &Expr) -> bool {
+    is_region(expr)
+        || matches!(expr, Expr::Product(factors) if factors.iter().any(is_collection))
+        || matches!(
+            expr,
+            Expr::List(_)
+                | Expr::Tuple { .. }
+                | Expr::Set(_)
+                | Expr::Matrix(_)
+                | Expr::Relation(..)
+                | Expr::Text(_)
+        )
+}
+
+fn is_time(parts: &[Expr]) -> bool {
+    let count = |part: &Expr, limit: i64| {
+        part.as_count().is_some_and(|count| *count < num_bigint::BigInt::from(limit))
+    };
+    let single = |part: &Expr| count(part, 10) && !part.is_integer(0);
+    matches!(parts, [hours, minutes, ..] if count(hours, 25) && count(minutes, 60) && !single(minutes))
+}
+
+fn zero_minutes(parts: &[Expr]) -> bool {
+    parts[1].is_integer(0)
+}
+
+fn is_radian(dimensions: &[(&'static str, i32)]) -> bool {
+    matches!(dimensions, [("radian", 1)])
+}
+
+/// An angle in degrees as a product with π / 180.
+fn radians(degrees: &Expr) -> Expr {
+    let share = Number { value: BigRational::new(1.into(), 180.into()), decimals: None };
+    Expr::Product(vec![degrees.clone(), Expr::Pi, Expr::Number(share)])
+}
+
+fn quotient(parts: &[Expr]) -> Expr {
+    Expr::Product(vec![parts[0].clone(), parts[1].clone().inverted()])
+}
+
+fn region_decision(equal: Result<bool, super::budget::Trouble>) -> Decision {
+    match equal {
+        Ok(true) => Decision::Equal("the same set of numbers"),
+        Ok(false) => differ("they are different sets of numbers"),
+        Err(trouble) => Decision::from_trouble(trouble),
+    }
+}
+
+fn differ(reason: impl Into<String>) -> Decision {
+    Decision::Differ(reason.into())
+}

@@ -1,0 +1,383 @@
+//! Where in a text the final answer stands. The module [`super`] documents the order.
+
+use super::Options;
+use super::prose::{self, is_joiner, is_prose};
+use super::token::MAX_LENGTH;
+use crate::extract::{after_thinking, closed};
+
+/// A place that may hold the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Candidate {
+    /// What stands there, delimiters of formulas aside.
+    pub(crate) text: String,
+    /// Whether nothing is looked for elsewhere when this cannot be read: a box or a tag commits.
+    pub(crate) commits: bool,
+}
+
+impl Candidate {
+    fn loose(text: impl Into<String>) -> Self {
+        Self { text: text.into(), commits: false }
+    }
+}
+
+/// Boxes are one answer where this much text or less lies between them, a joining word in it.
+const MAX_GAP: usize = 70;
+
+/// Formulas are looked for in so much of the end of a text.
+const TAIL: usize = 16 << 10;
+
+/// The places of an answer in `completion`, the first to be tried first; or why a place that commits cannot
+/// be read at all.
+pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Candidate>, String> {
+    let text = region(completion);
+    // Of a box, a tag and "final answer", the last in the text counts first.
+    let mut anchored: Vec<(usize, Result<Vec<Candidate>, String>)> = Vec::new();
+    if options.boxed
+        && let Some((at, content)) = boxes(text, options.join_boxes)
+    {
+        anchored.push((at, content.map(|text| vec![Candidate { text, commits: true }])));
+    }
+    if options.answer_tag
+        && let Some((before, content)) = text.rsplit_once("<answer>")
+    {
+        let content = content.split_once("</answer>").map(|(content, _)| content);
+        let content = content.ok_or_else(|| "the last `<answer>` is never closed".to_owned());
+        let inner = |content: &str| match boxes(content, options.join_boxes).filter(|_| options.boxed) {
+            Some((_, boxed)) => boxed,
+            None => Ok(content.to_owned()),
+        };
+        let content = content.and_then(inner);
+        anchored.push((before.len(), content.map(|text| vec![Candidate { text, commits: true }])));
+    }
+    let lower = text.to_ascii_lowercase();
+    if options.final_answer
+        && let Some(at) = lower.rfind("final answer")
+    {
+        anchored.push((at, Ok(stated(&text[at + "final answer".len()..]))));
+    }
+    anchored.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let mut found = Vec::new();
+    for (_, candidates) in anchored {
+        match candidates {
+            Ok(candidates) => found.extend(candidates),
+            Err(reason) if found.is_empty() => return Err(reason),
+            Err(_) => {}
+        }
+        if found.last().is_some_and(|candidate| candidate.commits) {
+            return Ok(found);
+        }
+    }
+    if options.answer_phrase
+        && let Some(at) = phrase(&lower)
+    {
+        found.extend(stated(&text[at..]));
+    }
+    if options.hash_line
+        && let Some((_, rest)) = text.rsplit_once("####")
+        && let Some(line) = rest.trim_start().lines().next()
+    {
+        found.push(Candidate::loose(line));
+    }
+    let whole = text.trim();
+    if options.whole_text && whole.len() <= MAX_LENGTH && !is_prose(whole) && !has_broken(whole) {
+        found.push(Candidate::loose(whole));
+    }
+    let formula = last_formula(text);
+    let tail_at = tail(text);
+    let number = prose::last_run(&text[tail_at..]).filter(|_| options.last_number);
+    let number = number.map(|(at, run)| (tail_at + at, run));
+    match (formula.filter(|_| options.last_formula), number) {
+        (Some((_, end, content)), Some((start, run))) => {
+            // "$x = 3$ in 2 ways", but "the volume of $ABCD$ is 120".
+            let states = start >= end && prose::states(&text[end..start]);
+            let mut both = [Candidate::loose(content), Candidate::loose(run)];
+            if states {
+                both.reverse();
+            }
+            found.extend(both);
+        }
+        (Some((.., content)), None) => found.push(Candidate::loose(content)),
+        (None, Some((_, run))) => found.push(Candidate::loose(run)),
+        (None, None) => {}
+    }
+    if options.whole_text && whole.len() <= 40 && !has_broken(whole) {
+        found.push(Candidate::loose(whole));
+    }
+    Ok(found)
+}
+
+/// The places of a reference answer: a box, all of it, or what a completion would be searched for.
+pub(crate) fn in_reference(answer: &str) -> Result<Vec<Candidate>, String> {
+    if let Some((_, content)) = boxes(answer, true) {
+        return content.map(|text| vec![Candidate::loose(text)]);
+    }
+    let whole = answer.trim();
+    let mut found = Vec::new();
+    if !is_prose(whole)
+        || prose::is_counted_noun(whole)
+        || !whole.contains(|c: char| c.is_ascii_digit() || c == '$')
+    {
+        found.push(Candidate::loose(whole));
+    }
+    if is_prose(whole) {
+        found.extend(candidates(answer, &Options::default())?);
+        found.push(Candidate::loose(whole));
+    }
+    Ok(found)
+}
+
+/// What follows the last `</think>`, up to a token of a chat template.
+fn region(completion: &str) -> &str {
+    let mut text = after_thinking(completion);
+    while let Some(at) = text.find("<|") {
+        let Some(length) = text[at..].find("|>") else { break };
+        if !text[..at].trim().is_empty() {
+            return &text[..at];
+        }
+        text = &text[at + length + 2..];
+    }
+    text
+}
+
+/// Where the last box begins, and what it holds, with that of the boxes joined to it.
+fn boxes(text: &str, join: bool) -> Option<(usize, Result<String, String>)> {
+    let (mut first, content) = last_box(text)?;
+    let Some(content) = closed(&text[content..]) else {
+        return Some((first, Err("the last `\\boxed{` is never closed".into())));
+    };
+    let start = first;
+    let end = content.as_ptr() as usize - text.as_ptr() as usize + content.len() + 1;
+    let mut contents = vec![content];
+    while let Some((before, content)) = last_box(&text[..first]) {
+        let Some(content) = closed(&text[content..first]) else { break };
+        let content_end = content.as_ptr() as usize - text.as_ptr() as usize + content.len() + 1;
+        if contents[contents.len() - 1] != content {
+            if !join || !joins(&text[content_end..first]) {
+                break;
+            }
+            contents.push(content);
+        }
+        first = before;
+    }
+    contents.reverse();
+    let mut joined = contents.join(", ");
+    joined.push_str(prose::suffix(&text[end..]));
+    Some((start, Ok(joined)))
+}
+
+/// Where the last `\boxed{` or `\fbox{` begins, and where its content does.
+fn last_box(text: &str) -> Option<(usize, usize)> {
+    let mut end = text.len();
+    loop {
+        let start = text[..end].rfind("box")?;
+        end = start;
+        let (before, rest) = (&text[..start], &text[start + 3..]);
+        let (command, rest) = match rest.strip_prefix("ed") {
+            Some(after) if before.ends_with('\\') => (start - 1, after),
+            _ if before.ends_with("\\f") => (start - 2, rest),
+            _ => continue,
+        };
+        if let Some(content) = rest.trim_start().strip_prefix('{') {
+            return Some((command, text.len() - content.len()));
+        }
+    }
+}
+
+/// Whether the text between two boxes makes them one answer.
+fn joins(gap: &str) -> bool {
+    if gap.len() > MAX_GAP || gap.contains("\n\n") {
+        return false;
+    }
+    let plain = prose::without_delimiters(gap);
+    if plain.chars().all(|c| c.is_whitespace() || ",;".contains(c)) {
+        return true;
+    }
+    let sentence_ends =
+        plain.contains(['.', '=', '?', '!', ':']) || plain.contains(|c: char| c.is_ascii_digit());
+    !sentence_ends && plain.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "and" | "or"))
+}
+
+/// Behind the last "answer is", "answer:" or the like.
+fn phrase(lower: &str) -> Option<usize> {
+    const PHRASES: [&str; 9] = [
+        "answer is",
+        "answer:",
+        "answers are",
+        "answer**:",
+        "answer:**",
+        "answer would be",
+        "answer =",
+        "solution is",
+        "solutions are",
+    ];
+    PHRASES.into_iter().filter_map(|phrase| lower.rfind(phrase).map(|at| at + phrase.len())).max()
+}
+
+/// What is stated right behind a phrase, up to the end of the sentence.
+fn stated(rest: &str) -> Vec<Candidate> {
+    let rest = prose::skip_copula(rest);
+    let mut found = Vec::new();
+    if let Some((start, end, _)) = formula_at(rest, 0)
+        && start == 0
+    {
+        let (content, end) = joined_from(rest, end);
+        let suffix = prose::suffix(&rest[end..]);
+        found.push(Candidate::loose(format!("{content}{suffix}")));
+        if suffix.is_empty() && !prose::sentence(&rest[end..]).trim().is_empty() {
+            let sentence = prose::sentence(rest);
+            if !is_prose(sentence) {
+                found.insert(0, Candidate::loose(sentence));
+            }
+        }
+        return found;
+    }
+    let sentence = prose::sentence(rest);
+    if sentence.trim().is_empty() {
+        return found;
+    }
+    if !is_prose(sentence) {
+        found.push(Candidate::loose(sentence));
+    }
+    if let Some(at) = prose::last_statement(sentence) {
+        found.extend(stated_value(&sentence[at..]));
+    }
+    if let Some(leading) = prose::leading_run(sentence) {
+        found.push(Candidate::loose(leading));
+    }
+    let formula = last_formula(sentence);
+    let run = prose::last_run(sentence);
+    match (formula, run) {
+        (Some((_, end, content)), Some((start, run)))
+            if start < end || !prose::states(&sentence[end..start]) =>
+        {
+            found.push(Candidate::loose(content));
+            found.push(Candidate::loose(run));
+        }
+        (_, Some((_, run))) => found.push(Candidate::loose(run)),
+        (Some((.., content)), None) => found.push(Candidate::loose(content)),
+        (None, None) if prose::is_short(sentence) => found.push(Candidate::loose(sentence)),
+        (None, None) => {}
+    }
+    found
+}
+
+/// What follows "is" in a sentence.
+fn stated_value(rest: &str) -> Vec<Candidate> {
+    let rest = rest.trim_start();
+    if let Some((0, end, _)) = formula_at(rest, 0) {
+        let (content, end) = joined_from(rest, end);
+        return vec![Candidate::loose(format!("{content}{}", prose::suffix(&rest[end..])))];
+    }
+    if !is_prose(rest) { vec![Candidate::loose(rest)] } else { Vec::new() }
+}
+
+/// The formula that ends at `end`, the first of `text`, and those joined to it; and where they end.
+fn joined_from(text: &str, end: usize) -> (String, usize) {
+    let mut content = formula_at(text, 0).map_or("", |(.., content)| content).to_owned();
+    let mut end = end;
+    while let Some((start, next_end, next)) = formula_at(text, end) {
+        if !is_joiner(&text[end..start]) {
+            break;
+        }
+        content.push_str(", ");
+        content.push_str(next);
+        end = next_end;
+    }
+    (content, end)
+}
+
+/// The last formula of `text` with those joined to it, and where they begin and end.
+fn last_formula(text: &str) -> Option<(usize, usize, String)> {
+    let mut last: Option<(usize, usize, String)> = None;
+    let mut at = tail(text);
+    while let Some((start, end, content)) = formula_at(text, at) {
+        at = end;
+        match &mut last {
+            Some((_, last_end, joined)) if is_joiner(&text[*last_end..start]) && joined.len() < 2000 => {
+                joined.push_str(", ");
+                joined.push_str(content);
+                *last_end = end;
+            }
+            _ => last = Some((start, end, content.to_owned())),
+        }
+    }
+    let (start, end, mut content) = last?;
+    content.push_str(prose::suffix(&text[end..]));
+    Some((start, end, content))
+}
+
+/// The first formula of `text` from `from` on: where it begins, where it ends, and what it holds.
+fn formula_at(text: &str, from: usize) -> Option<(usize, usize, &str)> {
+    let bytes = text.as_bytes();
+    let mut at = from;
+    while at < bytes.len() {
+        let rest = &text[at..];
+        let (opening, closing) = match bytes[at] {
+            b'\\' if rest.starts_with("\\(") => (2, "\\)"),
+            b'\\' if rest.starts_with("\\[") => (2, "\\]"),
+            b'\\' if bytes.len() > at + 1 && text.is_char_boundary(at + 2) => {
+                at += 2;
+                continue;
+            }
+            b'$' if rest.starts_with("$$") => (2, "$$"),
+            b'$' => (1, "$"),
+            _ => {
+                at += 1;
+                while at < bytes.len() && !text.is_char_boundary(at) {
+                    at += 1;
+                }
+                continue;
+            }
+        };
+        let Some(length) = closing_at(&rest[opening..], closing) else {
+            at += opening;
+            continue;
+        };
+        let content = &rest[opening..opening + length];
+        let end = at + opening + length + closing.len();
+        if closing == "$" && (content.contains("\n\n") || prose::is_between_amounts(content)) {
+            at += 1;
+            continue;
+        }
+        if closing == "$" && is_broken(content) {
+            at = end;
+            continue;
+        }
+        if !content.trim().is_empty() {
+            return Some((at, end, content));
+        }
+        at = end;
+    }
+    None
+}
+
+/// Where the last [`TAIL`] bytes of `text` begin.
+fn tail(text: &str) -> usize {
+    let start = text.len().saturating_sub(TAIL);
+    (start..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// Where `closing` stands in `text`, escaped characters aside, if not too far on.
+fn closing_at(text: &str, closing: &str) -> Option<usize> {
+    let end = (0..=text.len().min(MAX_LENGTH)).rev().find(|at| text.is_char_boundary(*at))?;
+    let text = &text[..end];
+    let mut at = 0;
+    loop {
+        let next = at + text[at..].find(closing)?;
+        let escaped = closing.starts_with('$') && text[..next].ends_with('\\');
+        if !escaped {
+            return Some(next);
+        }
+        at = next + 1;
+    }
+}
+
+/// Whether a line ends directly inside a pair of single dollars: that is neither a formula nor plain text.
+fn is_broken(content: &str) -> bool {
+    content.trim_start_matches(' ').starts_with('\n') || content.trim_end_matches(' ').ends_with('\n')
+}
+
+/// Whether a formula between single dollars is broken across lines.
+fn has_broken(text: &str) -> bool {
+    prose::broken(text).is_some()
+}

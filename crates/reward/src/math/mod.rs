@@ -1,0 +1,234 @@
+//! The verifier `math`: the final answer is found in the completion, read as mathematics, and compared with
+//! the reference. Model text is parsed, never evaluated, and every pair of texts gets a verdict within a
+//! budget of steps that is the same on every machine.
+//!
+//! ```text
+//! completion ─ find ─► candidate ─ token, parse ─► Expr ─┐
+//!                                                        ├ compare ─► correct | wrong | undecided
+//! reference ── find ─► candidate ─ token, parse ─► Expr ─┘
+//! ```
+//!
+//! # Where the answer is looked for
+//!
+//! In what follows the last `</think>` (nothing after a `<think>` that is not closed again), up to a token of a
+//! chat template such as `<|im_end|>`:
+//!
+//! | | place | option |
+//! |---|---|---|
+//! | 1 | the last `\boxed{…}` or `\fbox{…}`; boxes joined by "and", "or", commas or nothing are one list | [`Options::boxed`], [`Options::join_boxes`] |
+//! | 1 | the last `<answer>…</answer>` | [`Options::answer_tag`] |
+//! | 1 | behind the last "final answer", to the end of the sentence | [`Options::final_answer`] |
+//! | 2 | behind the last "answer is", "answer:", "solution is" and the like | [`Options::answer_phrase`] |
+//! | 3 | the line after the last `####` (GSM8K) | [`Options::hash_line`] |
+//! | 4 | all of the text, if it holds nothing but a formula | [`Options::whole_text`] |
+//! | 5 | the last formula between `$`, `$$`, `\(…\)` or `\[…\]` | [`Options::last_formula`] |
+//! | 6 | the last number or formula in plain text | [`Options::last_number`] |
+//!
+//! Of the places marked 1 the last in the text counts first. A box and a tag commit: if one is not closed or
+//! cannot be read, the completion is unparsable, whatever else it says. Elsewhere the first place that can be
+//! read counts. A number after the last formula goes before it where words like "is" lead to it: "the volume
+//! of $ABCD$ is 120".
+//!
+//! # How two answers are compared
+//!
+//! | | both are | method |
+//! |---|---|---|
+//! | 1 | written alike | the same tree |
+//! | 2 | rational numbers | exact arithmetic |
+//! | 3 | rational functions of variables, π, e, i, square roots and function values | their values modulo two 61-bit primes at a seeded point |
+//! | 4 | constants | interval arithmetic at 64, 192 and 512 bits |
+//! | 5 | functions | their values at 8 seeded points, by interval arithmetic |
+//!
+//! Around values stand tuples (in order), sets and lists (in any order), matrices, intervals and their unions (as
+//! subsets of the real line), equations and inequalities (one a constant multiple of the other), ratios, units
+//! (converted; ignored where only one side has one), letters of multiple choice, and words.
+//!
+//! A decimal may be rounded: it equals what rounds to it at [`Options::precision`] places, and to three
+//! significant digits at least; but whole numbers are exact, and so is everything not written as a decimal.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `find`, `prose` | places of the answer; words told from formulas |
+//! | `token`, `commands`, `numeral`, `units` | LaTeX and plain text to tokens |
+//! | `parse`, `expr` | tokens to a typed expression |
+//! | `compare`, `region` | two answers of any type; subsets of the real line |
+//! | `values`, `exact`, `identity` | two values: the ladder above |
+//! | `evaluate`, `ball`, `float` | interval arithmetic |
+//! | `verifier` | its place among the verifiers, and the options that a problem sets |
+//! | `budget` | steps, and why a computation stops |
+
+mod ball;
+mod budget;
+mod commands;
+mod compare;
+mod evaluate;
+mod exact;
+mod expr;
+mod find;
+mod float;
+mod identity;
+mod numeral;
+mod parse;
+mod prose;
+mod region;
+mod token;
+mod units;
+mod values;
+mod verifier;
+
+pub(crate) use verifier::Math;
+
+use crate::verdict::shorten;
+use crate::{Outcome, Verdict};
+use budget::Budget;
+use compare::Comparer;
+use expr::Expr;
+use find::Candidate;
+use serde::{Deserialize, Serialize};
+use values::Decision;
+
+/// What the verifier reads and accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a user sets by name")]
+pub struct Options {
+    /// Decimal places to which a decimal must agree with a number that it rounds. Default 6.
+    pub precision: u32,
+    /// Whether names of variables matter: f(x) is not f(y). Default true.
+    pub strict: bool,
+    /// Whether an inequality answers a reference that is a set: -2 ≤ x ≤ 7 for [-2, 7]. By default it does not,
+    /// since a question that asks to solve an inequality holds one that could be copied. The reverse is always
+    /// accepted. Default false.
+    pub allow_set_relation_comp: bool,
+    /// Whether a percentage equals its bare number too: 28% is 28 as well as 0.28. Default true.
+    pub bare_percent: bool,
+    /// Look into `\boxed{…}`. Default true.
+    pub boxed: bool,
+    /// Take boxes joined by "and", "or", commas or nothing as one list; otherwise the last counts. Default true.
+    pub join_boxes: bool,
+    /// Look into `<answer>…</answer>`. Default true.
+    pub answer_tag: bool,
+    /// Look behind "final answer". Default true.
+    pub final_answer: bool,
+    /// Look behind "answer is", "answer:" and the like. Default true.
+    pub answer_phrase: bool,
+    /// Look behind `####`. Default true.
+    pub hash_line: bool,
+    /// Take all of a text that is nothing but an answer. Default true.
+    pub whole_text: bool,
+    /// Take the last formula. Default true.
+    pub last_formula: bool,
+    /// Take the last number in plain text. Default true.
+    pub last_number: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            precision: 6,
+            strict: true,
+            allow_set_relation_comp: false,
+            bare_percent: true,
+            boxed: true,
+            join_boxes: true,
+            answer_tag: true,
+            final_answer: true,
+            answer_phrase: true,
+            hash_line: true,
+            whole_text: true,
+            last_formula: true,
+            last_number: true,
+        }
+    }
+}
+
+/// Judges the final answer of `completion` by `answer`. Total: returns for every pair of strings, within a
+/// budget of steps.
+pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
+    let references = match reference(answer) {
+        Ok(references) => references,
+        Err(reason) => return Verdict::without_answer(Outcome::BadReference, reason),
+    };
+    let (found, readings) = match answer_of(completion, options) {
+        Ok(found) => found,
+        Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
+    };
+    let budget = Budget::new();
+    let comparer = Comparer { options, budget: &budget };
+    let mut undecided = None;
+    let mut wrong = None;
+    for reference in &references {
+        for reading in &readings {
+            match comparer.answers(reference, reading) {
+                Decision::Equal(method) => {
+                    return Verdict::new(Outcome::Correct, &found, format!("equals the reference: {method}"));
+                }
+                Decision::Differ(why) => {
+                    wrong.get_or_insert(why);
+                }
+                Decision::Undecided(why) => {
+                    undecided.get_or_insert(why);
+                }
+            }
+        }
+    }
+    match (undecided, wrong) {
+        (Some(why), _) => Verdict::new(Outcome::Undecided, &found, format!("not decided: {why}")),
+        (None, why) => {
+            let why = why.unwrap_or_default();
+            let reason = format!("`{}` is not `{}`: {why}", shorten(found.trim()), shorten(answer.trim()));
+            Verdict::new(Outcome::Wrong, &found, reason)
+        }
+    }
+}
+
+/// Whether `answer` can be read as a reference.
+///
+/// # Errors
+/// Why not, in a sentence.
+pub fn check_reference(answer: &str, _options: &Options) -> Result<(), String> {
+    reference(answer).map(|_| ())
+}
+
+/// The readings of a reference.
+fn reference(answer: &str) -> Result<Vec<Expr>, String> {
+    let bad = |why: &str| format!("the reference `{}` cannot be read: {why}", shorten(answer.trim()));
+    let candidates = find::in_reference(answer).map_err(|why| bad(&why))?;
+    let mut first = None;
+    for Candidate { text, .. } in candidates {
+        match readings(&text) {
+            Ok(readings) => return Ok(readings),
+            Err(why) => {
+                first.get_or_insert(why);
+            }
+        }
+    }
+    Err(bad(&first.unwrap_or_else(|| "it is empty".to_owned())))
+}
+
+/// The final answer of a completion as it stands there, and its readings.
+fn answer_of(completion: &str, options: &Options) -> Result<(String, Vec<Expr>), String> {
+    let mut first = None;
+    for Candidate { text, commits } in find::candidates(completion, options)? {
+        match readings(&text) {
+            Ok(readings) => return Ok((text.trim().to_owned(), readings)),
+            Err(why) => {
+                let why = format!("the final answer `{}` cannot be read: {why}", shorten(text.trim()));
+                if commits {
+                    return Err(why);
+                }
+                first.get_or_insert(why);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| "the completion has no answer where one is looked for".to_owned()))
+}
+
+/// What `text` can mean: its expression and, where a comma may be a decimal point, the number.
+fn readings(text: &str) -> Result<Vec<Expr>, String> {
+    let parsed = parse::parse(text);
+    let Some(decimal) = numeral::decimal_comma(text) else { return Ok(vec![parsed?]) };
+    let mut readings = vec![parse::parse(&decimal)?];
+    readings.extend(parsed);
+    Ok(readings)
+}

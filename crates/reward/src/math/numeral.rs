@@ -1,0 +1,157 @@
+//! Literal numbers: digits with separators of thousands, a decimal point, a power of ten, repeating decimals.
+
+use super::expr::Number;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Pow;
+
+/// A power of ten beyond this is read as a product with a symbol, not as a number.
+const MAX_EXPONENT: i64 = 4000;
+
+/// The number at the start of `text`, which is a digit or a point before one, and its length in bytes.
+/// Directly between brackets a comma separates items: `(1,234)` has two.
+pub(crate) fn read(text: &str, in_brackets: bool) -> (Number, usize) {
+    let bytes = text.as_bytes();
+    let mut digits = String::new();
+    let mut at = count_digits(text);
+    digits.push_str(&text[..at]);
+    if (1..=3).contains(&at) && !text.starts_with('0') {
+        while let Some(length) = group(&text[at..], in_brackets) {
+            digits.push_str(&text[at + length - 3..at + length]);
+            at += length;
+        }
+    }
+    let mut decimals = None;
+    let mut repeating = String::new();
+    if bytes.get(at) == Some(&b'.') {
+        let length = count_digits(&text[at + 1..]);
+        if length > 0 {
+            digits.push_str(&text[at + 1..=at + length]);
+            decimals = Some(length as i64);
+            at += 1 + length;
+        }
+        if let Some((period, length)) = period(&text[at..]) {
+            if decimals.is_none() {
+                at += 1;
+            }
+            decimals = decimals.or(Some(0));
+            repeating.push_str(period);
+            at += length;
+        }
+    }
+    let mut exponent = 0;
+    if let Some((power, length)) = power_of_ten(&text[at..]) {
+        exponent = power;
+        at += length;
+    }
+    let mut value = BigRational::from_integer(digits.parse::<BigInt>().unwrap_or_default());
+    let ten = BigInt::from(10);
+    let shift = decimals.unwrap_or(0);
+    if !repeating.is_empty() {
+        // 0.1(6) = (1 + 6/9) / 10
+        let nines = Pow::pow(&ten, repeating.len()) - BigInt::from(1);
+        value += BigRational::new(repeating.parse::<BigInt>().unwrap_or_default(), nines);
+    }
+    value *= power(exponent - shift);
+    let exact = !repeating.is_empty() || exponent != 0 && decimals.is_none();
+    let decimals = if exact { None } else { decimals.map(|decimals| decimals - exponent) };
+    (Number { value, decimals }, at)
+}
+
+/// 10 to the power `exponent`.
+pub(crate) fn power(exponent: i64) -> BigRational {
+    let power = BigInt::from(10).pow(exponent.unsigned_abs() as u32);
+    if exponent < 0 { BigRational::new_raw(1.into(), power) } else { BigRational::from_integer(power) }
+}
+
+fn count_digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+/// The length of a separator of thousands and the three digits after it.
+fn group(text: &str, in_brackets: bool) -> Option<usize> {
+    const SEPARATORS: [&str; 9] = [",\\!", "{,}", ",", "\\,", "\\!", "\\ ", "~", " ", "\u{202f}"];
+    let separator = SEPARATORS.into_iter().find(|separator| text.starts_with(separator))?;
+    if in_brackets && matches!(separator, "," | " " | "\\ " | "~") {
+        return None;
+    }
+    (count_digits(&text[separator.len()..]) == 3).then_some(separator.len() + 3)
+}
+
+/// The period of `\overline{36}` or `\bar{3}`, and the length of all of it. A point may stand before it.
+fn period(text: &str) -> Option<(&str, usize)> {
+    let rest = text.strip_prefix('.').unwrap_or(text);
+    let command =
+        ["\\overline{", "\\bar{", "\\dot{"].into_iter().find(|command| rest.starts_with(command))?;
+    let digits = &rest[command.len()..];
+    let length = count_digits(digits);
+    let closed = length > 0 && digits[length..].starts_with('}');
+    closed.then(|| (&digits[..length], command.len() + length + 1))
+}
+
+/// The power in `e3`, `E-3`, and its length.
+fn power_of_ten(text: &str) -> Option<(i64, usize)> {
+    let rest = text.strip_prefix(['e', 'E'])?;
+    let unsigned = rest.strip_prefix(['-', '+']).unwrap_or(rest);
+    let length = count_digits(unsigned);
+    let power: i64 = unsigned[..length].parse().ok().filter(|power| *power <= MAX_EXPONENT)?;
+    let sign = if rest.starts_with('-') { -1 } else { 1 };
+    Some((sign * power, text.len() - unsigned.len() + length))
+}
+
+/// `²` as a raised 2, `₁` as a lowered 1.
+pub(crate) fn raised(c: char) -> Option<(char, char)> {
+    const SUPERSCRIPTS: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ";
+    const SUBSCRIPTS: &str = "₀₁₂₃₄₅₆₇₈₉";
+    let at = |all: &str| all.chars().position(|raised| raised == c);
+    let digit = |at: usize| "0123456789-n".chars().nth(at);
+    if let Some(at) = at(SUPERSCRIPTS) {
+        return Some(('^', digit(at)?));
+    }
+    Some(('_', digit(at(SUBSCRIPTS)?)?))
+}
+
+/// `½` as 1/2.
+pub(crate) fn vulgar_fraction(c: char) -> Option<BigRational> {
+    let (numerator, denominator): (i64, i64) = match c {
+        '½' => (1, 2),
+        '⅓' => (1, 3),
+        '⅔' => (2, 3),
+        '¼' => (1, 4),
+        '¾' => (3, 4),
+        '⅕' => (1, 5),
+        '⅖' => (2, 5),
+        '⅗' => (3, 5),
+        '⅘' => (4, 5),
+        '⅙' => (1, 6),
+        '⅚' => (5, 6),
+        '⅛' => (1, 8),
+        '⅜' => (3, 8),
+        '⅝' => (5, 8),
+        '⅞' => (7, 8),
+        _ => return None,
+    };
+    Some(BigRational::new(numerator.into(), denominator.into()))
+}
+
+/// `text` with its only comma as a decimal point, where it can be one: `1,22`, `0,5`, `1.234,5`. One that may
+/// separate thousands, `1,234`, or two small numbers, `3,5`, is none.
+pub(crate) fn decimal_comma(text: &str) -> Option<String> {
+    let (before, after) = text.split_once(',')?;
+    let fraction = count_digits(after);
+    let whole = before.trim_start_matches(|c: char| c.is_whitespace() || "$-+(\\".contains(c));
+    let grouped = whole.contains('.')
+        && whole.split('.').skip(1).all(|group| group.len() == 3 && count_digits(group) == 3);
+    let digits: String = whole.chars().filter(|c| *c != '.').collect();
+    let is_number =
+        !digits.is_empty() && count_digits(&digits) == digits.len() && (grouped || !whole.contains('.'));
+    let rest = &after[fraction..];
+    let alone = !rest.contains([',', '.']) && !rest.contains(|c: char| c.is_ascii_digit());
+    let may_group = fraction == 3 && !whole.starts_with('0') && !grouped;
+    let is_decimal = fraction >= 2 || whole == "0" && fraction > 0 || grouped && fraction > 0;
+    if !(is_number && alone && is_decimal && !may_group) {
+        return None;
+    }
+    let prefix = &before[..before.len() - whole.len()];
+    Some(format!("{prefix}{digits}.{after}"))
+}

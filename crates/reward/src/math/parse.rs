@@ -1,0 +1,1035 @@
+//! Tokens to an expression, by precedence climbing. From the loosest binding to the tightest:
+//!
+//! | level | signs |
+//! |---|---|
+//! | [`Parser::list`] | `,` `;` "and" "or" |
+//! | [`Parser::relation`] | `=` `≠` `<` `≤` `>` `≥` `≈` `≡` `∈` `∉` `⇒` |
+//! | [`Parser::ratio`] | `:` |
+//! | [`Parser::sets`] | `∪` `∩` `∖` |
+//! | [`Parser::sum`] | `+` `-` `±` `∓` |
+//! | [`Parser::product`] | `*` `/`, juxtaposition, units |
+//! | [`Parser::signed`] | unary `-` `+` `±` |
+//! | [`Parser::power`] | `^` `!` `%` `°` `'` `_` |
+//! | [`Parser::primary`] | literals, names, brackets, functions |
+
+use super::expr::{Expr, Function, Number};
+use super::token::{Lexeme, Token, tokens};
+use super::units::Unit;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{Signed, ToPrimitive};
+
+/// Brackets, fractions, roots and exponents within one another are read this deep.
+const MAX_DEPTH: usize = 40;
+
+/// A run of letters up to this long can be a product of variables.
+const MAX_LETTERS: usize = 4;
+
+/// The expression that fills all of `text`, or why there is none.
+pub(crate) fn parse(text: &str) -> Result<Expr, String> {
+    let lexemes = tokens(text)?;
+    let mut parser =
+        Parser { lexemes: &lexemes, at: 0, depth: 0, in_bars: false, in_set: false, outward: false };
+    while matches!(parser.peek(), Some(Token::Sign(',' | ';' | '⏎' | ':' | '⇒'))) {
+        parser.at += 1;
+    }
+    if parser.peek().is_none() {
+        return Err("it is empty".into());
+    }
+    let expr = parser.list()?;
+    match parser.peek() {
+        None => Ok(expr),
+        Some(token) => Err(format!("{} is not expected where it stands", describe(token))),
+    }
+}
+
+struct Parser<'a> {
+    lexemes: &'a [Lexeme],
+    at: usize,
+    depth: usize,
+    /// Whether `|` closes an absolute value.
+    in_bars: bool,
+    /// Whether `|` and `:` separate the parts of a set-builder.
+    in_set: bool,
+    /// Whether `[` closes an interval that `]` opened.
+    outward: bool,
+}
+
+type Parsed = Result<Expr, String>;
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&'a Token> {
+        self.lexemes.get(self.at).map(|lexeme| &lexeme.token)
+    }
+
+    fn peek_at(&self, ahead: usize) -> Option<&'a Token> {
+        self.lexemes.get(self.at + ahead).map(|lexeme| &lexeme.token)
+    }
+
+    fn sign(&self) -> Option<char> {
+        if let Some(Token::Sign(sign)) = self.peek() { Some(*sign) } else { None }
+    }
+
+    fn accept(&mut self, sign: char) -> bool {
+        let found = self.sign() == Some(sign);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, sign: char) -> Result<(), String> {
+        if self.accept(sign) { Ok(()) } else { Err(format!("a `{sign}` is missing")) }
+    }
+
+    /// Runs `parse` one level deeper.
+    fn deeper(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
+        if self.depth == MAX_DEPTH {
+            return Err(format!("it is nested more than {MAX_DEPTH} deep"));
+        }
+        self.depth += 1;
+        let result = parse(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Items between separators; one alone is itself.
+    fn list(&mut self) -> Parsed {
+        let mut items = vec![self.relation()?];
+        while let Some(',' | ';' | '⏎') = self.sign() {
+            while let Some(',' | ';' | '⏎') = self.sign() {
+                self.at += 1;
+            }
+            if matches!(self.peek(), None | Some(Token::End | Token::Sign(')' | ']' | '}' | '⦄'))) {
+                break;
+            }
+            items.push(self.relation()?);
+        }
+        Ok(one_or(items, Expr::List))
+    }
+
+    fn relation(&mut self) -> Parsed {
+        const RELATIONS: &str = "=≠<≤>≥≈≡∈∉⇒";
+        let first = if let Some(name) = self.defined_function() { name } else { self.ratio()? };
+        let (mut sides, mut signs) = (vec![first], Vec::new());
+        while let Some(sign) = self.sign().filter(|sign| RELATIONS.contains(*sign)) {
+            self.at += 1;
+            // `= -3` after a line break, `≥ 0`; a dangling `=` at the end says nothing.
+            if self.peek().is_none() {
+                break;
+            }
+            signs.push(sign);
+            sides.push(self.ratio()?);
+        }
+        if let Some(modulus) = self.modulus()?
+            && let Some(last) = sides.pop()
+        {
+            sides.push(Expr::Call(Function::Mod, vec![last, modulus]));
+        }
+        Ok(if signs.is_empty() { sides.swap_remove(0) } else { Expr::Relation(sides, signs) })
+    }
+
+    /// The modulus of `\\pmod m` or `(mod m)`.
+    fn modulus(&mut self) -> Result<Option<Expr>, String> {
+        let in_brackets = self.sign() == Some('(') && self.peek_at(1) == Some(&Token::Command("mod"));
+        if in_brackets {
+            self.at += 2;
+            let modulus = self.deeper(Self::sum)?;
+            self.expect(')')?;
+            return Ok(Some(modulus));
+        }
+        if self.peek() == Some(&Token::Command("pmod")) {
+            self.at += 1;
+            return self.argument().map(Some);
+        }
+        Ok(None)
+    }
+
+    /// `f(x)` where `=` follows it.
+    fn defined_function(&mut self) -> Option<Expr> {
+        let Some(Token::Symbol(name)) = self.peek() else { return None };
+        if self.peek_at(1) != Some(&Token::Sign('(')) {
+            return None;
+        }
+        let (mut depth, mut ahead) = (0_usize, 1);
+        loop {
+            match self.peek_at(ahead)? {
+                Token::Sign('(') => depth += 1,
+                Token::Sign(')') => depth -= 1,
+                _ => {}
+            }
+            ahead += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+        if self.peek_at(ahead) != Some(&Token::Sign('=')) {
+            return None;
+        }
+        let start = self.at;
+        self.at += 1;
+        let Ok(arguments) = self.arguments() else {
+            self.at = start;
+            return None;
+        };
+        Some(Expr::Apply(name.clone(), arguments))
+    }
+
+    fn ratio(&mut self) -> Parsed {
+        let mut parts = vec![self.sets()?];
+        while self.sign() == Some(':') && !self.in_set && self.peek_at(1).is_some() {
+            self.at += 1;
+            parts.push(self.sets()?);
+        }
+        Ok(one_or(parts, Expr::Ratio))
+    }
+
+    fn sets(&mut self) -> Parsed {
+        let mut left = self.sum()?;
+        while let Some(sign @ ('∪' | '∩' | '∖')) = self.sign() {
+            self.at += 1;
+            let right = self.sum()?;
+            left = Expr::Operation(sign, Box::new(left), Box::new(right));
+        }
+        Ok(left)
+    }
+
+    fn sum(&mut self) -> Parsed {
+        let mut terms = vec![self.product()?];
+        while let Some(sign @ ('+' | '-' | '±' | '∓')) = self.sign() {
+            self.at += 1;
+            let term = self.product()?;
+            terms.push(match sign {
+                '+' => term,
+                '-' => term.negated(),
+                _ => Expr::PlusMinus { of: Box::new(term), minus_first: sign == '∓' },
+            });
+        }
+        Ok(one_or(terms, Expr::Sum))
+    }
+
+    fn product(&mut self) -> Parsed {
+        if let Some(sign @ ('-' | '+' | '±' | '∓')) = self.sign() {
+            // Several signs in a row are passed in a loop, so that they take no stack.
+            let mut negative = false;
+            let mut plus_minus = None;
+            while let Some(sign @ ('-' | '+' | '±' | '∓')) = self.sign() {
+                self.at += 1;
+                negative ^= sign == '-';
+                if "±∓".contains(sign) {
+                    plus_minus = Some(sign == '∓');
+                }
+            }
+            if sign == '+' && matches!(self.peek(), None | Some(Token::Sign(')'))) {
+                return Err("a `+` stands alone".into());
+            }
+            let of = self.product()?;
+            let of = if negative { of.negated() } else { of };
+            return Ok(match plus_minus {
+                Some(minus_first) => Expr::PlusMinus { of: Box::new(of), minus_first },
+                None => of,
+            });
+        }
+        let first = self.power()?;
+        if self.sign() == Some('(') && matches!(first, Expr::Choice(..)) {
+            return Ok(first);
+        }
+        let mut factors = vec![first];
+        loop {
+            match self.peek() {
+                Some(Token::Sign('*')) => {
+                    self.at += 1;
+                    if self.peek().is_none() {
+                        break;
+                    }
+                    let factor = self.signed()?;
+                    factors.push(factor);
+                }
+                Some(Token::Sign('/')) => {
+                    self.at += 1;
+                    if let Some(unit) = self.unit_after_slash(&factors) {
+                        return Ok(unit);
+                    }
+                    let divisor = self.signed()?;
+                    factors.push(divisor.inverted());
+                }
+                Some(Token::Command("mod")) => {
+                    self.at += 1;
+                    let modulus = self.signed()?;
+                    let value = one_or(std::mem::take(&mut factors), Expr::Product);
+                    factors.push(Expr::Call(Function::Mod, vec![value, modulus]));
+                }
+                Some(Token::Command("choose")) => {
+                    self.at += 1;
+                    let below = self.product()?;
+                    let above = one_or(std::mem::take(&mut factors), Expr::Product);
+                    factors.push(Expr::Call(Function::Binomial, vec![above, below]));
+                }
+                Some(Token::Text(_)) => return self.quantity(factors),
+                Some(Token::Word(word))
+                    if Unit::is_name(word) && ends_in_number(&factors) || word.len() > MAX_LETTERS =>
+                {
+                    return self.quantity(factors);
+                }
+                Some(Token::Symbol(name)) if self.is_unit_letter(name, &factors) => {
+                    return self.quantity(factors);
+                }
+                Some(Token::Number(_)) => {
+                    if let Some(mixed) = self.mixed_number(&factors) {
+                        factors = vec![mixed];
+                    } else if matches!(factors.last(), Some(Expr::Number(_))) {
+                        return Err("two numbers stand side by side".into());
+                    } else {
+                        let factor = self.power()?;
+                        factors.push(factor);
+                    }
+                }
+                Some(Token::Command("frac")) if matches!(factors.as_slice(), [Expr::Number(_)]) => {
+                    let fraction = self.power()?;
+                    match (factors[0].as_count(), proper_fraction(&fraction)) {
+                        (Some(whole), Some(part)) => {
+                            let value = BigRational::from_integer(whole.clone()) + part;
+                            factors = vec![Expr::Number(Number { value, decimals: None })];
+                        }
+                        _ => factors.push(fraction),
+                    }
+                }
+                Some(Token::Sign('(')) if self.peek_at(1) == Some(&Token::Command("mod")) => break,
+                Some(token) if self.begins_factor(token) => {
+                    let factor = self.power()?;
+                    factors.push(factor);
+                }
+                _ => break,
+            }
+        }
+        Ok(literal(factors))
+    }
+
+    /// Whether `token` can follow a factor without a sign between them.
+    fn begins_factor(&self, token: &Token) -> bool {
+        match token {
+            Token::Symbol(_) | Token::Function(_) | Token::Word(_) | Token::Begin(_) => true,
+            Token::Command(name) => !matches!(*name, "mod" | "choose" | "pmod"),
+            Token::Sign('|') => !self.in_bars && !self.in_set,
+            Token::Sign('[') => !self.outward,
+            Token::Sign(sign) => "({[⌊⌈∞∠$€£¥₹".contains(*sign),
+            _ => false,
+        }
+    }
+
+    /// Whether a letter after a number is a unit: a space stands before it and a power or nothing after it,
+    /// or it is squared or cubed by a raised digit at the end. `3m` is a product.
+    fn is_unit_letter(&self, name: &str, factors: &[Expr]) -> bool {
+        if !(matches!(name, "m" | "g" | "s" | "h" | "L" | "l") && matches!(factors, [Expr::Number(_)])) {
+            return false;
+        }
+        let decimal = factors[0].as_number().is_some_and(|number| number.decimals.is_some());
+        match self.lexemes.get(self.at + 1..) {
+            Some([]) => self.lexemes[self.at].spaced,
+            Some([hat, .., close]) if hat.token == Token::Sign('^') && close.token == Token::Sign('}') => {
+                self.lexemes.len() == self.at + 5 && (decimal || self.lexemes[self.at].spaced)
+            }
+            _ => false,
+        }
+    }
+
+    /// `1 1/2`: the fraction after a whole number, with which it makes a mixed number.
+    fn mixed_number(&mut self, factors: &[Expr]) -> Option<Expr> {
+        let [whole] = factors else { return None };
+        let whole = whole.as_count()?;
+        let Some(Token::Number(numerator)) = self.peek() else { return None };
+        if numerator.decimals.is_some() {
+            return None;
+        }
+        let mut part = numerator.value.clone();
+        let mut length = 1;
+        if part.is_integer() {
+            let Some(Token::Number(denominator)) = self.peek_at(2) else { return None };
+            if self.peek_at(1) != Some(&Token::Sign('/')) || !denominator.value.is_positive() {
+                return None;
+            }
+            part /= &denominator.value;
+            length = 3;
+        }
+        if part >= BigRational::from_integer(1.into()) {
+            return None;
+        }
+        self.at += length;
+        Some(Expr::Number(Number { value: BigRational::from_integer(whole.clone()) + part, decimals: None }))
+    }
+
+    /// `60 km` with `/ h` behind it is one unit; a value before a slash and a unit too: `5 / \text{kg}`.
+    fn unit_after_slash(&mut self, factors: &[Expr]) -> Option<Expr> {
+        let Some(Token::Text(text)) = self.peek() else { return None };
+        let unit = Unit::parse(text)?;
+        self.at += 1;
+        Some(Expr::Quantity(Box::new(literal(factors.to_vec())), unit.power(-1)))
+    }
+
+    /// The value `factors` with the unit that follows it, and any words behind.
+    fn quantity(&mut self, factors: Vec<Expr>) -> Parsed {
+        let mut text = String::new();
+        loop {
+            match self.peek() {
+                Some(Token::Text(word) | Token::Word(word) | Token::Symbol(word)) => {
+                    text.push(' ');
+                    text.push_str(word);
+                    self.at += 1;
+                }
+                Some(Token::Sign('^')) => match self.peek_at(1) {
+                    Some(Token::Number(power)) => {
+                        text.push('^');
+                        text.push_str(&power.value.to_string());
+                        self.at += 2;
+                    }
+                    Some(Token::Sign('{')) => {
+                        let mut power = String::new();
+                        let mut ahead = 2;
+                        while let Some(token) = self.peek_at(ahead) {
+                            ahead += 1;
+                            match token {
+                                Token::Number(number) => power.push_str(&number.value.to_string()),
+                                Token::Sign('-') => power.push('-'),
+                                Token::Sign('}') => break,
+                                _ => return Err("the power of a unit is not a number".into()),
+                            }
+                        }
+                        text.push('^');
+                        text.push_str(&power);
+                        self.at += ahead;
+                    }
+                    _ => break,
+                },
+                Some(Token::Sign('/'))
+                    if matches!(
+                        self.peek_at(1),
+                        Some(Token::Text(_) | Token::Word(_) | Token::Symbol(_))
+                    ) =>
+                {
+                    text.push('/');
+                    self.at += 1;
+                }
+                Some(Token::Sign('*'))
+                    if matches!(self.peek_at(1), Some(Token::Text(_) | Token::Word(_))) =>
+                {
+                    text.push('*');
+                    self.at += 1;
+                }
+                Some(Token::Sign('{')) if matches!(self.peek_at(1), Some(Token::Sign('}'))) => self.at += 2,
+                _ => break,
+            }
+        }
+        let value = literal(factors);
+        Ok(match Unit::parse(&text) {
+            Some(unit) => Expr::Quantity(Box::new(value), unit),
+            None => value,
+        })
+    }
+
+    /// A factor that may have a sign of its own: the exponent of `2^-1`, the divisor of `1/-2`.
+    fn signed(&mut self) -> Parsed {
+        let mut negative = false;
+        while let Some(sign @ ('-' | '+')) = self.sign() {
+            self.at += 1;
+            negative ^= sign == '-';
+        }
+        let of = self.power()?;
+        Ok(if negative { of.negated() } else { of })
+    }
+
+    /// A primary with what is raised, lowered or marked behind it.
+    fn power(&mut self) -> Parsed {
+        self.deeper(Self::power_inner)
+    }
+
+    fn power_inner(&mut self) -> Parsed {
+        let mut base = self.primary()?;
+        loop {
+            match self.sign() {
+                Some('^') => {
+                    self.at += 1;
+                    base = self.raised(base)?;
+                }
+                Some('_') => {
+                    self.at += 1;
+                    base = self.lowered(base)?;
+                }
+                Some('!') => {
+                    self.at += 1;
+                    let double = self.accept('!');
+                    let function = if double { Function::DoubleFactorial } else { Function::Factorial };
+                    base = Expr::Call(function, vec![base]);
+                }
+                Some('%') => {
+                    self.at += 1;
+                    base = Expr::Quantity(Box::new(base), Unit::Percent);
+                }
+                Some('°') => {
+                    self.at += 1;
+                    base = self.degrees(base);
+                }
+                Some('\'') => {
+                    self.at += 1;
+                    base = match base {
+                        Expr::Symbol(name) => Expr::Symbol(name + "'"),
+                        other => other,
+                    };
+                }
+                Some('$' | '€' | '£' | '¥' | '₹') if matches!(base, Expr::Number(_)) => {
+                    let unit = Unit::parse(&self.sign().unwrap_or_default().to_string());
+                    self.at += 1;
+                    base = match unit {
+                        Some(unit) => Expr::Quantity(Box::new(base), unit),
+                        None => base,
+                    };
+                }
+                _ => return Ok(base),
+            }
+        }
+    }
+
+    /// `base` to the power that follows `^`.
+    fn raised(&mut self, base: Expr) -> Parsed {
+        if self.accept('°') {
+            return Ok(self.degrees(base));
+        }
+        if self.sign() == Some('{') && self.peek_at(1) == Some(&Token::Sign('°')) {
+            self.at += 2;
+            while let Some(Token::Symbol(_) | Token::Text(_) | Token::Word(_)) = self.peek() {
+                self.at += 1;
+            }
+            self.expect('}')?;
+            return Ok(self.degrees(base));
+        }
+        if let (Some(Token::Sign('{')), Some(Token::Sign('\''))) = (self.peek(), self.peek_at(1)) {
+            self.at += 2;
+            self.accept('\'');
+            self.expect('}')?;
+            return Ok(base);
+        }
+        let exponent = if self.sign() == Some('{') { self.group()? } else { self.signed()? };
+        Ok(Expr::Power(Box::new(base), Box::new(exponent)))
+    }
+
+    /// `base` in degrees, of arc or of temperature.
+    fn degrees(&mut self, base: Expr) -> Expr {
+        let scale = match self.peek() {
+            Some(Token::Symbol(name) | Token::Text(name)) if matches!(name.as_str(), "C" | "F") => {
+                self.at += 1;
+                Unit::parse(if name == "C" { "°c" } else { "°f" })
+            }
+            _ => None,
+        };
+        Expr::Quantity(Box::new(base), scale.unwrap_or(Unit::Degree))
+    }
+
+    /// `base` with the index that follows `_`: a longer name, or the base of a number's digits.
+    fn lowered(&mut self, base: Expr) -> Parsed {
+        let start = self.at;
+        if self.accept('{') {
+            let mut depth = 1_usize;
+            while depth > 0 {
+                match self.peek() {
+                    Some(Token::Sign('{')) => depth += 1,
+                    Some(Token::Sign('}')) => depth -= 1,
+                    None => return Err("a `}` is missing".into()),
+                    _ => {}
+                }
+                self.at += 1;
+            }
+        } else {
+            self.peek().ok_or("an index is missing")?;
+            self.at += 1;
+        }
+        let mut index = String::new();
+        for lexeme in &self.lexemes[start..self.at] {
+            match &lexeme.token {
+                Token::Number(number) => index.push_str(&number.value.to_string()),
+                Token::Symbol(text) | Token::Word(text) | Token::Text(text) => index.push_str(text),
+                Token::Sign('{' | '}') => {}
+                Token::Sign(sign) => index.push(*sign),
+                _ => return Err("an index is not read".into()),
+            }
+        }
+        match base {
+            Expr::Symbol(name) => Ok(Expr::Symbol(format!("{name}_{index}"))),
+            Expr::E => Ok(Expr::Symbol(format!("e_{index}"))),
+            Expr::I => Ok(Expr::Symbol(format!("i_{index}"))),
+            Expr::Number(digits) => based(digits, &index),
+            Expr::Product(factors) if factors.iter().all(|f| matches!(f, Expr::Symbol(_))) => {
+                let name: String = factors.iter().flat_map(Expr::symbols).collect();
+                Ok(Expr::Symbol(format!("{name}_{index}")))
+            }
+            other => Err(format!("an index stands after {}", kind(&other))),
+        }
+    }
+
+    /// `{…}`: what it holds; several items are a list.
+    fn group(&mut self) -> Parsed {
+        self.expect('{')?;
+        self.deeper(|parser| {
+            let (in_bars, in_set) = (parser.in_bars, parser.in_set);
+            (parser.in_bars, parser.in_set) = (false, false);
+            let content = parser.list();
+            (parser.in_bars, parser.in_set) = (in_bars, in_set);
+            let content = content?;
+            parser.expect('}')?;
+            Ok(content)
+        })
+    }
+
+    /// The argument of a command: a group, or the one token that follows.
+    fn argument(&mut self) -> Parsed {
+        if self.sign() == Some('{') { self.group() } else { self.deeper(Self::primary) }
+    }
+
+    /// `(a, b)`: the arguments of a function.
+    fn arguments(&mut self) -> Result<Vec<Expr>, String> {
+        let close = match self.sign() {
+            Some('(') => ')',
+            Some('[') => ']',
+            Some('{') => '}',
+            _ => return Err("the arguments of a function are missing".into()),
+        };
+        self.at += 1;
+        let content = self.deeper(|parser| {
+            let (in_bars, in_set) = (parser.in_bars, parser.in_set);
+            (parser.in_bars, parser.in_set) = (false, false);
+            let content = parser.list();
+            (parser.in_bars, parser.in_set) = (in_bars, in_set);
+            content
+        })?;
+        self.expect(close)?;
+        Ok(if let Expr::List(items) = content { items } else { vec![content] })
+    }
+
+    fn primary(&mut self) -> Parsed {
+        let Some(token) = self.peek() else { return Err("it ends where a value should follow".into()) };
+        self.at += 1;
+        match token {
+            Token::Number(number) => Ok(Expr::Number(number.clone())),
+            Token::Symbol(name) => Ok(self.symbol(name)),
+            Token::Function(function) => self.call(*function),
+            Token::Word(word) if word.len() <= MAX_LETTERS => {
+                Ok(one_or(word.chars().map(|c| letter(&c.to_string())).collect(), Expr::Product))
+            }
+            Token::Text(word) | Token::Word(word) => Ok(self.words(word)),
+            Token::Command(name) => self.command(name),
+            Token::Begin(name) => self.environment(name),
+            Token::End => Err("an environment ends that was not begun".into()),
+            Token::Sign(sign) => self.bracket(*sign),
+        }
+    }
+
+    fn symbol(&mut self, name: &str) -> Expr {
+        let is_function = matches!(name, "f" | "g" | "h" | "F" | "G" | "H");
+        if is_function && self.sign() == Some('(') {
+            let start = self.at;
+            if let Ok(arguments) = self.arguments() {
+                return Expr::Apply(name.to_owned(), arguments);
+            }
+            self.at = start;
+        }
+        letter(name)
+    }
+
+    /// Words in a row.
+    fn words(&mut self, first: &str) -> Expr {
+        let mut text = first.to_owned();
+        while let Some(Token::Text(word) | Token::Word(word)) = self.peek() {
+            text.push(' ');
+            text.push_str(word);
+            self.at += 1;
+        }
+        Expr::Text(text)
+    }
+
+    fn bracket(&mut self, sign: char) -> Parsed {
+        match sign {
+            '(' | '[' | '⟨' => self.brackets(sign),
+            ']' => self.brackets(']'),
+            '⦃' => self.set(),
+            '{' => {
+                self.at -= 1;
+                if self.peek_at(1) == Some(&Token::Sign('}')) {
+                    self.at += 2;
+                    return Ok(Expr::Set(Vec::new()));
+                }
+                self.group()
+            }
+            '|' | '‖' => self.bars(sign),
+            '⌊' | '⌈' => {
+                let close = if sign == '⌊' { '⌋' } else { '⌉' };
+                let content = self.deeper(Self::sum)?;
+                self.expect(close)?;
+                let function = if sign == '⌊' { Function::Floor } else { Function::Ceil };
+                Ok(Expr::Call(function, vec![content]))
+            }
+            '∞' => Ok(Expr::Infinity),
+            '∅' => Ok(Expr::Set(Vec::new())),
+            '∠' => Ok(Expr::Symbol("∠".into())),
+            '$' | '€' | '£' | '¥' | '₹' => {
+                let value = self.deeper(Self::product)?;
+                Ok(match (value, Unit::parse(&sign.to_string())) {
+                    (value @ Expr::Quantity(..), _) | (value, None) => value,
+                    (value, Some(unit)) => Expr::Quantity(Box::new(value), unit),
+                })
+            }
+            sign => Err(format!("`{sign}` is not expected where it stands")),
+        }
+    }
+
+    /// A value in brackets, or a tuple or interval.
+    fn brackets(&mut self, open: char) -> Parsed {
+        self.deeper(|parser| {
+            let (in_bars, in_set) = (parser.in_bars, parser.in_set);
+            (parser.in_bars, parser.in_set) = (false, false);
+            let outward = std::mem::replace(&mut parser.outward, open == ']');
+            let content = parser.list();
+            (parser.in_bars, parser.in_set, parser.outward) = (in_bars, in_set, outward);
+            let content = content?;
+            let close = match parser.sign() {
+                Some(close @ (')' | ']' | '⟩')) => close,
+                Some('[') if open == ']' => '[',
+                // `⟨` and `⟩` written as `<` and `>` are not read: they are relations.
+                _ => return Err(format!("a `{open}` is not closed")),
+            };
+            parser.at += 1;
+            // French intervals open outwards: `]0, 1[` is `(0, 1)`.
+            let open = if open == ']' { '(' } else { open };
+            let close = if close == '[' { ')' } else { close };
+            Ok(match content {
+                Expr::List(items) => Expr::Tuple { items, open, close },
+                _ if open == '(' && close != ')' || open == '[' && close != ']' => {
+                    return Err(format!("`{open}` and `{close}` do not match"));
+                }
+                Expr::Symbol(name) if open == '(' && is_choice(&name) && parser.stands_first(3) => {
+                    parser.choice(&name)
+                }
+                single => single,
+            })
+        })
+    }
+
+    /// Whether the token just passed is the `n`th of all.
+    fn stands_first(&self, n: usize) -> bool {
+        self.at == n
+    }
+
+    /// `(B) 5`: the letter and what stands behind it, if that can be read to the end.
+    fn choice(&mut self, name: &str) -> Expr {
+        let letter = name.chars().next().unwrap_or_default();
+        let start = self.at;
+        self.accept(':');
+        if self.peek().is_none() {
+            return Expr::Choice(letter, None);
+        }
+        match self.relation() {
+            Ok(rest) if self.peek().is_none() => Expr::Choice(letter, Some(Box::new(rest))),
+            _ => {
+                self.at = start;
+                Expr::Symbol(name.to_owned())
+            }
+        }
+    }
+
+    /// What stands between `\{` and `\}`.
+    fn set(&mut self) -> Parsed {
+        if self.accept('⦄') {
+            return Ok(Expr::Set(Vec::new()));
+        }
+        self.deeper(|parser| {
+            let (in_bars, in_set) = (parser.in_bars, parser.in_set);
+            (parser.in_bars, parser.in_set) = (false, true);
+            let content = parser.list();
+            parser.in_set = false;
+            let condition = match parser.sign() {
+                Some('|' | ':') => {
+                    parser.at += 1;
+                    Some(parser.list())
+                }
+                _ => None,
+            };
+            (parser.in_bars, parser.in_set) = (in_bars, in_set);
+            let content = content?;
+            let condition = condition.transpose()?;
+            parser.expect('⦄')?;
+            Ok(match (content, condition) {
+                (what, Some(condition)) => Expr::Builder(Box::new(what), Box::new(condition)),
+                (Expr::List(items), None) => Expr::Set(items),
+                (item, None) => Expr::Set(vec![item]),
+            })
+        })
+    }
+
+    fn bars(&mut self, sign: char) -> Parsed {
+        self.deeper(|parser| {
+            let (in_bars, in_set) = (parser.in_bars, parser.in_set);
+            (parser.in_bars, parser.in_set) = (true, false);
+            let content = parser.sum();
+            (parser.in_bars, parser.in_set) = (in_bars, in_set);
+            let content = content?;
+            parser.expect(sign)?;
+            Ok(match content {
+                Expr::Matrix(rows) => determinant(rows)?,
+                value => Expr::Call(Function::Abs, vec![value]),
+            })
+        })
+    }
+
+    /// A function's exponent, base and arguments.
+    fn call(&mut self, function: Function) -> Parsed {
+        let mut exponent = None;
+        let mut base = None;
+        loop {
+            if self.sign() == Some('^') && exponent.is_none() {
+                self.at += 1;
+                exponent = Some(if self.sign() == Some('{') { self.group()? } else { self.signed()? });
+            } else if self.sign() == Some('_') && function == Function::Log && base.is_none() {
+                self.at += 1;
+                base = Some(self.argument()?);
+            } else {
+                break;
+            }
+        }
+        let mut function = function;
+        if exponent.as_ref().is_some_and(|exponent| exponent.is_integer(-1))
+            && let Some(inverse) = function.inverse()
+        {
+            (function, exponent) = (inverse, None);
+        }
+        let mut arguments = match self.sign() {
+            Some('(' | '[' | '{') => self.arguments()?,
+            _ => vec![self.deeper(Self::bare_argument)?],
+        };
+        let of_many =
+            matches!(function, Function::Gcd | Function::Lcm | Function::Max | Function::Min | Function::Log);
+        if arguments.len() > 1 && !of_many {
+            return Err("a function has more than one argument".into());
+        }
+        if function == Function::Log {
+            match base {
+                Some(base) => arguments.push(base),
+                None if arguments.len() == 1 => arguments.push(Expr::integer(10)),
+                None => {}
+            }
+            if arguments.len() != 2 {
+                return Err("a logarithm has too many arguments".into());
+            }
+        }
+        let value = Expr::Call(function, arguments);
+        Ok(match exponent {
+            Some(exponent) => Expr::Power(Box::new(value), Box::new(exponent)),
+            None => value,
+        })
+    }
+
+    /// The argument of `\sin 2x`: factors up to the next sign or function.
+    fn bare_argument(&mut self) -> Parsed {
+        let negative = self.accept('-');
+        let mut factors = vec![self.power()?];
+        while let Some(token) = self.peek() {
+            let number =
+                matches!(token, Token::Number(_)) && !matches!(factors.last(), Some(Expr::Number(_)));
+            let factor = self.begins_factor(token)
+                && !matches!(token, Token::Function(_) | Token::Sign('(' | '[' | '|'));
+            if !number && !factor {
+                break;
+            }
+            factors.push(self.power()?);
+        }
+        let value = one_or(factors, Expr::Product);
+        Ok(if negative { value.negated() } else { value })
+    }
+
+    fn command(&mut self, name: &str) -> Parsed {
+        match name {
+            "frac" => {
+                let numerator = self.argument()?;
+                let denominator = self.argument()?;
+                Ok(Expr::Product(vec![numerator, denominator.inverted()]))
+            }
+            "binom" => Ok(Expr::Call(Function::Binomial, vec![self.argument()?, self.argument()?])),
+            "sqrt" => {
+                let index = if self.accept('[') {
+                    let index = self.deeper(Self::sum)?;
+                    self.expect(']')?;
+                    index
+                } else {
+                    Expr::integer(2)
+                };
+                Ok(Expr::Call(Function::Root, vec![self.argument()?, index]))
+            }
+            "exp" => {
+                let of = match self.sign() {
+                    Some('(' | '[' | '{') => self.arguments()?.swap_remove(0),
+                    _ => self.deeper(Self::bare_argument)?,
+                };
+                Ok(Expr::Power(Box::new(Expr::E), Box::new(of)))
+            }
+            "numbers" => match self.argument()? {
+                Expr::Symbol(name) if matches!(name.as_str(), "R" | "Z" | "N" | "Q" | "C") => {
+                    Ok(Expr::Numbers(name.chars().next().unwrap_or_default()))
+                }
+                other => Ok(other),
+            },
+            "accent" => match self.argument()? {
+                Expr::Symbol(name) if matches!(name.as_str(), "z" | "w") => {
+                    Ok(Expr::Call(Function::Conj, vec![Expr::Symbol(name)]))
+                }
+                other => Ok(other),
+            },
+            "opaque" => {
+                let tokens: Vec<&Token> =
+                    self.lexemes[self.at - 1..].iter().map(|lexeme| &lexeme.token).collect();
+                self.at = self.lexemes.len();
+                Ok(Expr::Opaque(format!("{tokens:?}")))
+            }
+            name => Err(format!("`\\{name}` is not expected where it stands")),
+        }
+    }
+
+    fn environment(&mut self, name: &str) -> Parsed {
+        let is_matrix = name.ends_with("matrix") || name == "array";
+        let is_lines = matches!(name, "cases" | "aligned" | "align" | "gathered" | "split" | "equation");
+        if !is_matrix && !is_lines {
+            return Err(format!("the environment `{name}` is not known"));
+        }
+        self.deeper(|parser| {
+            let mut rows: Vec<Vec<Expr>> = vec![Vec::new()];
+            loop {
+                match parser.peek() {
+                    None => return Err("an environment is not closed".into()),
+                    Some(Token::End) => break,
+                    Some(Token::Sign('⏎')) => {
+                        parser.at += 1;
+                        rows.push(Vec::new());
+                    }
+                    Some(Token::Sign('&' | ',')) => parser.at += 1,
+                    Some(_) => {
+                        let cell = parser.relation()?;
+                        rows.last_mut().ok_or("no row")?.push(cell);
+                    }
+                }
+            }
+            parser.at += 1;
+            rows.retain(|row| !row.is_empty());
+            if is_lines {
+                return Ok(one_or(rows.into_iter().flatten().collect(), Expr::List));
+            }
+            if rows.is_empty() || rows.iter().any(|row| row.len() != rows[0].len()) {
+                return Err("the rows of a matrix differ in length".into());
+            }
+            if name == "vmatrix" { determinant(rows) } else { Ok(Expr::Matrix(rows)) }
+        })
+    }
+}
+
+/// The only item, or `many` of them.
+fn one_or(mut items: Vec<Expr>, many: impl Fn(Vec<Expr>) -> Expr) -> Expr {
+    if items.len() == 1 { items.swap_remove(0) } else { many(items) }
+}
+
+/// A product; where it is a number times a power of ten, the number, which keeps its digits.
+fn literal(mut factors: Vec<Expr>) -> Expr {
+    if let [Expr::Number(number), Expr::Power(base, exponent)] = factors.as_slice()
+        && number.decimals.is_some()
+        && base.is_integer(10)
+        && let Some(power) = exponent.as_number().filter(|power| power.value.is_integer())
+        && let Some(power) = power.value.to_i64().filter(|power| power.abs() <= 1000)
+    {
+        return Expr::Number(Number {
+            value: &number.value * super::numeral::power(power),
+            decimals: number.decimals.map(|decimals| decimals - power),
+        });
+    }
+    if factors.len() == 1 { factors.swap_remove(0) } else { Expr::Product(factors) }
+}
+
+/// What one letter, or one Greek name, stands for.
+fn letter(name: &str) -> Expr {
+    match name {
+        "e" => Expr::E,
+        "i" => Expr::I,
+        "pi" => Expr::Pi,
+        _ => Expr::Symbol(name.to_owned()),
+    }
+}
+
+fn is_choice(name: &str) -> bool {
+    matches!(name, "A" | "B" | "C" | "D" | "E" | "F" | "G" | "H")
+}
+
+fn ends_in_number(factors: &[Expr]) -> bool {
+    matches!(factors, [.., Expr::Number(_)])
+}
+
+/// The value of `\frac{a}{b}` with literal integers, 0 < a < b.
+fn proper_fraction(expr: &Expr) -> Option<BigRational> {
+    let Expr::Product(factors) = expr else { return None };
+    let [numerator, Expr::Power(denominator, exponent)] = factors.as_slice() else { return None };
+    let (numerator, denominator) = (numerator.as_count()?, denominator.as_count()?);
+    let proper = exponent.is_integer(-1) && numerator.is_positive() && numerator < denominator;
+    proper.then(|| BigRational::new(numerator.clone(), denominator.clone()))
+}
+
+/// `101_2`: what the digits mean in base `index`.
+fn based(digits: Number, index: &str) -> Parsed {
+    let base = index.parse::<u32>().ok().filter(|base| (2..=36).contains(base));
+    let base = base.ok_or_else(|| format!("`{index}` is not the base of a number"))?;
+    let text = digits.value.to_string();
+    let value = BigInt::parse_bytes(text.as_bytes(), base);
+    let value = value.ok_or_else(|| format!("{text} has a digit that base {base} lacks"))?;
+    Ok(Expr::Based { digits, value })
+}
+
+/// The determinant of a square matrix of up to three rows, expanded.
+fn determinant(rows: Vec<Vec<Expr>>) -> Parsed {
+    let product = |factors: &[(usize, usize)], negative: bool| {
+        let mut factors: Vec<_> = factors.iter().map(|&(i, j)| rows[i][j].clone()).collect();
+        if negative {
+            factors.push(Expr::integer(-1));
+        }
+        Expr::Product(factors)
+    };
+    match (rows.len(), rows[0].len()) {
+        (1, 1) => Ok(rows[0][0].clone()),
+        (2, 2) => Ok(Expr::Sum(vec![product(&[(0, 0), (1, 1)], false), product(&[(0, 1), (1, 0)], true)])),
+        (3, 3) => Ok(Expr::Sum(
+            [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [1, 0, 2], [0, 2, 1]]
+                .into_iter()
+                .enumerate()
+                .map(|(n, [a, b, c])| product(&[(0, a), (1, b), (2, c)], n >= 3))
+                .collect(),
+        )),
+        _ => Err("the determinant is of more than three rows, or of a matrix that is not square".into()),
+    }
+}
+
+fn describe(token: &Token) -> String {
+    match token {
+        Token::Number(number) => format!("the number {}", number.value),
+        Token::Symbol(name) | Token::Word(name) | Token::Text(name) => format!("`{name}`"),
+        Token::Function(_) => "a function".into(),
+        Token::Sign(sign) => format!("`{sign}`"),
+        Token::Command(name) => format!("`{name}`"),
+        Token::Begin(_) | Token::End => "an environment".into(),
+    }
+}
+
+/// What `expr` is, in words.
+pub(crate) fn kind(expr: &Expr) -> &'static str {
+    match expr {
+        Expr::List(_) => "a list",
+        Expr::Tuple { open: '(', close: ')', .. } | Expr::Tuple { open: '⟨', .. } => "a tuple",
+        Expr::Tuple { .. } => "an interval or vector",
+        Expr::Set(_) | Expr::Builder(..) | Expr::Operation(..) | Expr::Numbers(_) => "a set",
+        Expr::Matrix(_) => "a matrix",
+        Expr::Relation(_, signs) if signs.iter().all(|sign| "=≈".contains(*sign)) => "an equation",
+        Expr::Relation(..) => "a relation",
+        Expr::Ratio(_) => "a ratio",
+        Expr::Choice(..) => "a choice",
+        Expr::Text(_) => "text",
+        Expr::Opaque(_) => "an unevaluated expression",
+        Expr::Number(_) => "a number",
+        _ => "an expression",
+    }
+}
