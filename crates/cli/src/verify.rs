@@ -2,58 +2,222 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Write},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use anyhow::Context;
-use koan_reward::{Rewards, replay};
+use anyhow::{Context as _, bail, ensure};
+use clap::ValueEnum;
+use koan_reward::{
+    Context, Outcome, Replay, Report, RewardConfig, RewardError, Rewards,
+    replay::{Event, Judged},
+};
+use koan_train::RlConfig;
 
 use crate::output::Output;
 
 /// Replay rewards over a file of completions: are they right?
 ///
-/// Reads JSON Lines with `answer` and `completion` (optional `reward`: the verifier of that line) and adds `score`,
-/// `outcome` (correct, wrong, unparsable, undecided, bad_reference), `parsed` and `reason`. Undecided completions have no
-/// score: training masks them.
+/// Reads JSON Lines with `answer` and `completion` (optional `reward`: the verifier of that line), the output of `koan
+/// generate`, or rollouts of a run. Shows how many completions had each outcome: correct, wrong, unparsable, undecided,
+/// bad_reference; the last two have no score, and training masks them. Where lines say what is `expected` (true or
+/// false), shows how the verdicts agree. `--out` has each line again with `score`, `outcome`, `parsed` and `reason`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  koan verify --input completions.jsonl --out verdicts.jsonl")]
+#[command(after_help = "Examples:
+  koan verify --input completions.jsonl --out verdicts.jsonl
+  koan verify --input runs/first/rollouts/step-000020.jsonl --show wrong --limit 3
+  koan verify --input completions.jsonl --reward external --set 'command=[\"python3\", \"judge.py\"]'")]
 pub(crate) struct Verify {
     /// The completions, JSON Lines
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// The verifier of lines that name none: number, format
-    #[arg(long, default_value = "number", value_name = "NAME")]
+    /// The verifier of lines that name none; docs/guide/rewards.md lists them
+    #[arg(long, default_value = "number", value_name = "NAME", conflicts_with = "config")]
     reward: String,
-    /// Where verdicts go; default: only the summary is shown
+    /// An option of the verifier, e.g. `--set scores.wrong=-1`
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]
+    set: Vec<String>,
+    /// Take the [[reward]] tables of a run's config instead
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where verdicts go, a line for each completion
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Threads that judge; 0: as many as the machine runs at once
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+    /// Go on after lines that can't be judged; they are shown, and the exit code is 1
+    #[arg(long)]
+    keep_going: bool,
+    /// Show completions with this outcome
+    #[arg(long, value_name = "OUTCOME")]
+    show: Option<Shown>,
+    /// How many of them
+    #[arg(long, default_value_t = 10, value_name = "N", requires = "show")]
+    limit: usize,
+    /// Print the summary as a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Shown {
+    Correct,
+    Wrong,
+    Unparsable,
+    Undecided,
+    BadReference,
+}
+
+impl Shown {
+    fn outcome(self) -> Outcome {
+        Outcome::ALL[self as usize]
+    }
 }
 
 impl Verify {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let rewards = Rewards::of_kind(&self.reward)?;
+        let rewards = self.rewards()?;
         let read = || format!("cannot read `{}`", self.input.display());
         let input = BufReader::new(File::open(&self.input).with_context(read)?);
-        let name = self.input.display().to_string();
-        let summary = match &self.out {
-            None => replay(input, &name, io::sink(), &rewards)?,
-            Some(path) => {
-                let mut out = Output::open(Some(path))?;
-                match replay(input, &name, &mut out, &rewards) {
-                    Ok(summary) => {
-                        out.finish()?;
-                        summary
-                    }
-                    Err(error) => {
-                        out.discard();
-                        return Err(error.into());
-                    }
+        let file = self.input.display().to_string();
+        let stop = Arc::new(AtomicBool::new(false));
+        let handler = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if handler.swap(true, Ordering::Relaxed) {
+                std::process::abort(); // asked twice: now
+            }
+        })
+        .context("cannot listen for Ctrl-C")?;
+        let (threads, keep_going) = (self.threads, self.keep_going);
+        let replay = Replay { file: &file, rewards: &rewards, threads, keep_going, stop: &stop };
+
+        let mut out = self.out.as_deref().map(|path| Output::open(Some(path))).transpose()?;
+        let mut to_show = self.limit;
+        let replayed = replay.run(input, |event| {
+            let judged = match event {
+                Event::Judged(judged) => judged,
+                Event::Bad(error) => {
+                    eprintln!("{error}");
+                    return Ok(());
                 }
+            };
+            if self.show.is_some_and(|shown| shown.outcome() == judged.judgement.outcome()) && to_show > 0 {
+                to_show -= 1;
+                show(&mut io::stdout().lock(), judged)?;
+            }
+            match &mut out {
+                Some(out) => out.write_all(&judged.json).and_then(|()| out.write_all(b"\n")),
+                None => Ok(()),
+            }
+        });
+        let report = match (replayed, out) {
+            (Ok(report), None) => report,
+            (Ok(report), Some(out)) => {
+                out.finish()?;
+                report
+            }
+            (Err(error), out) => {
+                out.into_iter().for_each(Output::discard);
+                ensure!(!matches!(error, RewardError::Stopped), "stopped: nothing was written");
+                return Err(error.into());
             }
         };
-        println!("{summary}");
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            summarise(&mut io::stdout().lock(), &report)?;
+        }
+        let (judged, bad) = (report.outcomes.total(), report.outcomes.of(Outcome::BadReference));
+        if report.bad_lines > 0 {
+            bail!("{} lines of {file} could not be judged", report.bad_lines);
+        }
+        ensure!(
+            bad < judged || judged == 0,
+            "every reference of {file} is bad; is this the verifier for it?"
+        );
         Ok(())
+    }
+
+    fn rewards(&self) -> anyhow::Result<Rewards> {
+        let Some(config) = &self.config else {
+            let reward = RewardConfig::parse(&self.reward, &self.set)?;
+            return Ok(Rewards::build(&[reward], Context::default())?);
+        };
+        let config = RlConfig::load(config, &[])?;
+        let max_new_tokens = Some(config.rollout.max_new_tokens);
+        Ok(Rewards::build(&config.reward, Context { max_new_tokens, ..Context::default() })?)
+    }
+}
+
+/// So many characters of prompt and completion are shown: their ends.
+const SHOWN_CHARS: usize = 400;
+
+fn show(out: &mut impl Write, judged: &Judged) -> io::Result<()> {
+    let Judged { line, problem, judgement, .. } = judged;
+    let sample = judged.sample.map(|sample| format!(", completion {sample}")).unwrap_or_default();
+    writeln!(out, "{} (line {line}{sample}): {}", problem.id, judgement.outcome().name())?;
+    if let Some(question) = problem.messages().last() {
+        writeln!(out, "  prompt      {}", tail(&question.content))?;
+    }
+    writeln!(out, "  completion  {}", tail(&judged.completion))?;
+    writeln!(out, "  reference   {}", tail(&problem.answer))?;
+    for term in &judgement.terms {
+        let parsed = term.parsed.as_deref().map(|parsed| format!("read `{parsed}`: ")).unwrap_or_default();
+        writeln!(out, "  {:10}  {parsed}{}", term.name, term.reason)?;
+    }
+    writeln!(out)
+}
+
+/// The end of `text`, its lines kept below one another.
+fn tail(text: &str) -> String {
+    let text = text.trim();
+    let from = text.char_indices().rev().nth(SHOWN_CHARS - 1).map_or(0, |(at, _)| at);
+    let mark = if from > 0 { "…" } else { "" };
+    format!("{mark}{}", text[from..].replace('\n', "\n              "))
+}
+
+fn summarise(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let judged = report.outcomes.total();
+    writeln!(out, "{:14} {:>11} {:>7}", "outcome", "completions", "share")?;
+    for outcome in Outcome::ALL {
+        let n = report.outcomes.of(outcome);
+        writeln!(out, "{:14} {n:>11} {:>6.1}%", outcome.name(), 100.0 * n as f64 / judged.max(1) as f64)?;
+    }
+    let score =
+        report.score.map_or_else(|| "none has a score".into(), |score| format!("mean score {score:.3}"));
+    let (seconds, threads) = (report.seconds, report.threads);
+    writeln!(
+        out,
+        "{judged} judged, {score}; {seconds:.2} s on {threads} threads, {:.0} verdicts/s; median {:.1} µs, longest {:.1} µs",
+        judged as f64 / seconds.max(1e-9),
+        report.median_us,
+        report.max_us
+    )?;
+    for (id, reason) in report.bad_references.iter().take(3) {
+        writeln!(out, "bad reference of {id}: {reason}")?;
+    }
+    if let Some(a) = &report.agreement {
+        let share = 100.0 * a.agree as f64 / a.expected as f64;
+        writeln!(out, "as expected: {} of {} ({share:.2}%)", a.agree, a.expected)?;
+        writeln!(out, "false accepts: {}{}", a.false_accepts, list(&a.false_accept_ids))?;
+        writeln!(out, "false rejects: {}{}", a.false_rejects, list(&a.false_reject_ids))?;
+        writeln!(out, "neither, masked: {}", a.masked)?;
+    }
+    Ok(())
+}
+
+/// The first of `ids`, in brackets.
+fn list(ids: &[String]) -> String {
+    const LISTED: usize = 20;
+    match ids {
+        [] => String::new(),
+        _ if ids.len() > LISTED => format!(" ({}, …)", ids[..LISTED].join(", ")),
+        _ => format!(" ({})", ids.join(", ")),
     }
 }

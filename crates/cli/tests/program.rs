@@ -136,19 +136,78 @@ fn rewards_are_replayed() {
     let folder = Folder::new();
     folder.write(
         "completions.jsonl",
-        "{\"answer\": 68, \"completion\": \"23 + 45 = 68\", \"id\": 1}\n{\"answer\": \"7\", \"completion\": \"eight\"}\n",
+        "{\"answer\": 68, \"completion\": \"23 + 45 = 68\", \"id\": 1, \"expected\": true}\n\
+         {\"answer\": \"7\", \"completion\": \"eight\", \"prompt\": \"3 + 4?\", \"expected\": true}\n",
     );
-    let summary = folder.ok("verify --input completions.jsonl --out verdicts.jsonl");
-    assert!(summary.contains("2 judged: 1 correct, 0 wrong, 1 unparsable"), "{summary}");
+    let summary =
+        folder.ok("verify --input completions.jsonl --out verdicts.jsonl --reward number --show unparsable");
+    for expected in [
+        "line-2 (line 2): unparsable\n  prompt      3 + 4?\n  completion  eight\n  reference   7\n  number ",
+        "correct                  1   50.0%\nwrong                    0    0.0%\nunparsable               1   50.0%",
+        "2 judged, mean score 0.500; ",
+        "as expected: 1 of 2 (50.00%)\nfalse accepts: 0\nfalse rejects: 1 (line-2)\n",
+    ] {
+        assert!(summary.contains(expected), "{expected}: {summary}");
+    }
     let verdicts = folder.lines("verdicts.jsonl");
     assert_eq!((&verdicts[0]["outcome"], &verdicts[1]["score"]), (&"correct".into(), &0.0.into()));
-    folder.write("broken.jsonl", "{\"answer\": 1, \"completion\": \"1\"}\nnonsense\n");
-    assert!(folder.refused("verify --input broken.jsonl --out none.jsonl").contains("broken.jsonl:2:"));
-    assert!(
-        !folder.at("none.jsonl").exists() && !folder.at(".none.jsonl.part").exists(),
-        "nothing half written"
-    );
+    let json = folder.ok("verify --input verdicts.jsonl --reward number --set scores.unparsable=-1 --json");
+    let json: Value = serde_json::from_str(&json).expect("an object");
+    assert_eq!((&json["outcomes"]["unparsable"], &json["score"]), (&1.into(), &0.0.into()));
     assert!(folder.refused("verify --input completions.jsonl --reward nmuber").contains("number"));
+    assert!(folder.refused("verify --input completions.jsonl --set scroes=1").contains("scores"));
+    folder.write("bad.jsonl", "{\"answer\": \"x\", \"completion\": \"1\"}\n");
+    assert!(
+        folder
+            .refused("verify --input bad.jsonl --reward number")
+            .contains("every reference of bad.jsonl is bad")
+    );
+}
+
+#[test]
+fn a_file_with_bad_lines_is_refused_or_judged_without_them() {
+    let folder = Folder::new();
+    folder.write(
+        "broken.jsonl",
+        "{\"answer\": 1, \"completion\": \"1\"}\nnonsense\n{\"answer\": 1, \"completion\": \"2\"}\n",
+    );
+    let verify = "verify --input broken.jsonl --out verdicts.jsonl --reward number";
+    assert!(folder.refused(verify).contains("broken.jsonl:2:"));
+    let nothing = || !folder.at("verdicts.jsonl").exists() && !folder.at(".verdicts.jsonl.part").exists();
+    assert!(nothing(), "nothing half written");
+    let error = folder.refused(&format!("{verify} --keep-going"));
+    assert!(
+        error.contains("broken.jsonl:2:") && error.contains("1 lines of broken.jsonl could not be judged")
+    );
+    let outcomes = |line: &Value| line["outcome"].as_str().map(str::to_owned);
+    let outcomes: Vec<_> = folder.lines("verdicts.jsonl").iter().map(outcomes).collect();
+    assert_eq!(outcomes, [Some("correct".to_owned()), Some("wrong".to_owned())]);
+}
+
+#[test]
+fn an_interrupted_replay_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let lines = "{\"answer\": 1, \"completion\": \"1\"}\n".repeat(100);
+    folder.write("completions.jsonl", &lines);
+    folder.write("slow.sh", "while read -r line; do touch started; sleep 0.1; echo 1; done");
+    let verify = "verify --input completions.jsonl --out verdicts.jsonl --threads 1 --reward external";
+    let child = folder
+        .command(&format!("{verify} --set command=[\"sh\",\"slow.sh\"]"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let start = Instant::now();
+    while !folder.at("started").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never judged");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("sent").success());
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopped: nothing was written"));
+    let left = fs::read_dir(folder.0.path()).expect("a folder").count();
+    assert_eq!(left, 3, "the input, the script, and that it started");
 }
 
 #[test]

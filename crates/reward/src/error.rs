@@ -47,6 +47,15 @@ pub enum RewardError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The replay was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The threads that judge could not be started.
+    #[error("cannot start threads: {reason}")]
+    Threads {
+        /// The system's reason.
+        reason: String,
+    },
     /// A line of the input is not a completion to judge.
     #[error("{file}:{line}: {reason}")]
     Line {
@@ -80,6 +89,9 @@ pub enum LineError {
         /// The field's name.
         field: &'static str,
     },
+    /// One completion and a list of them.
+    #[error("has both `completion` and `completions`; remove one of them")]
+    TwoCompletions,
     /// A field is of the wrong type.
     #[error("`{field}` is {found}; write {expected}")]
     Type {

@@ -48,7 +48,7 @@ pub mod verifier;
 
 pub use error::RewardError;
 pub use koan_data::Problem;
-pub use replay::{Summary, replay};
+pub use replay::{Replay, Report, Summary};
 pub use reward::{Judgement, RewardConfig, Rewards, Term};
 pub use verdict::{Outcome, Scores, Verdict};
 pub use verifier::{Context, KINDS, Kind, Options, Sample, Verifier};

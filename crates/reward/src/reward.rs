@@ -4,6 +4,7 @@ use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
 use crate::{Outcome, RewardError, Scores};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -36,6 +37,31 @@ impl RewardConfig {
     pub fn new(kind: &str) -> Self {
         let (scores, options) = (Scores::default(), Options::new());
         Self { kind: kind.to_owned(), name: None, weight: 1.0, scores, options }
+    }
+
+    /// The verifier of `kind`, with options and all else as `KEY=VALUE` sets it: `weight=0.5`, `scores.wrong=-1`. A value
+    /// is JSON, or else a string.
+    ///
+    /// # Errors
+    /// What is not of this form, or not of its type. Names of options are checked by [`Self::resolved`].
+    pub fn parse(kind: &str, sets: &[String]) -> Result<Self, RewardError> {
+        let mut table = Options::from_iter([("kind".to_owned(), Value::from(kind))]);
+        let wrong = |reason: String| RewardError::Options { kind: kind.to_owned(), reason };
+        for set in sets {
+            let (key, value) =
+                set.split_once('=').ok_or_else(|| wrong(format!("`{set}` is not KEY=VALUE")))?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            match key.trim().split_once('.') {
+                None => _ = table.insert(key.trim().to_owned(), value),
+                Some((outer, key)) => {
+                    let inner = table.entry(outer).or_insert_with(|| Value::Object(Options::new()));
+                    let inner =
+                        inner.as_object_mut().ok_or_else(|| wrong(format!("`{outer}` is no table")))?;
+                    inner.insert(key.to_owned(), value);
+                }
+            }
+        }
+        serde_json::from_value(Value::Object(table)).map_err(|error| wrong(error.to_string()))
     }
 
     /// The same, every option with its value.
@@ -284,6 +310,32 @@ mod tests {
         let unknown = problem("7", Some("numbr"));
         assert!(rewards.check(&unknown).expect_err("unknown").to_string().contains("number"));
         assert_eq!(rewards.judge(&Sample::new(&unknown, RIGHT)).outcome(), Outcome::BadReference);
+    }
+
+    #[test]
+    fn a_config_is_parsed_from_words() {
+        let parse = |kind, sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            RewardConfig::parse(kind, &sets).and_then(|config| config.resolved())
+        };
+        let parsed =
+            parse("format", &["weight=0.5", "scores.wrong=-1", "shape=think", "partial=0"]).expect("good");
+        assert_eq!((parsed.weight, parsed.scores.wrong), (0.5, -1.0));
+        assert_eq!(
+            (&parsed.options["shape"], &parsed.options["opened"]),
+            (&Value::from("think"), &Value::from(false))
+        );
+        for (set, expected) in [
+            ("weight", "not KEY=VALUE"),
+            ("weight=heavy", "invalid type"),
+            ("scores.worng=1", "unknown field `worng`"),
+            ("kind.a=1", "`kind` is no table"),
+            ("shpae=think", "there is no option `shpae`; use one of: shape"),
+            ("shape=thinking", "unknown variant `thinking`"),
+        ] {
+            let error = parse("format", &[set]).expect_err(set).to_string();
+            assert!(error.contains(expected), "{set}: {error}");
+        }
     }
 
     #[test]

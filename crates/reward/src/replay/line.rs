@@ -1,0 +1,196 @@
+//! A line of completions: read, judged, written.
+
+use super::Judged;
+use crate::error::LineError;
+use crate::verdict::shorten;
+use crate::{Judgement, Problem, Rewards, Sample};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// Fields that are no matter of a problem, and may be long.
+const NOT_THE_PROBLEMS: [&str; 12] = [
+    "answer",
+    "completion",
+    "completions",
+    "reward",
+    "rewards",
+    "prompt",
+    "messages",
+    "meta",
+    "prompt_ids",
+    "completion_ids",
+    "token_ids",
+    "logprobs",
+];
+
+/// Judges all completions of a line.
+pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec<Judged>, LineError> {
+    let mut fields: Fields = serde_json::from_slice(line).map_err(json_error)?;
+    let problem = problem(number, &fields)?;
+    let bad = rewards.check(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
+    if bad.is_some() && !fields.contains_key("answer") {
+        return Err(LineError::Missing { field: "answer" });
+    }
+    let completions = match (present(&fields, "completion"), present(&fields, "completions")) {
+        (Some(raw), None) => vec![Attempt {
+            text: text(raw, "completion", "a string")?,
+            completion_tokens: value(&fields, "completion_tokens", "a whole number")?,
+            token_ids: length(&fields, "token_ids")?.or(length(&fields, "completion_ids")?),
+            finish_reason: string(&fields, "finish_reason")?,
+        }],
+        (None, Some(_)) => {
+            let completions = value(&fields, "completions", "a list of objects with `text`")?;
+            fields.retain(|name, _| !["completions", "prompt_ids"].contains(&name.as_str()));
+            completions.unwrap_or_default()
+        }
+        (Some(_), Some(_)) => return Err(LineError::TwoCompletions),
+        (None, None) => return Err(LineError::Missing { field: "completion" }),
+    };
+    let is_list = !fields.contains_key("completion");
+    let expected = value(&fields, "expected", "true or false")?;
+    let judge = |(i, completion): (usize, Attempt)| {
+        let sample = is_list.then_some(i);
+        let start = Instant::now();
+        let judgement = rewards.judge(&Sample {
+            problem: &problem,
+            completion: &completion.text,
+            tokens: completion.tokens(),
+            truncated: completion.finish_reason.as_deref().map(|reason| reason == "length"),
+            answered: None,
+        });
+        let took = start.elapsed();
+        let json = write(&fields, sample, &completion, &judgement).map_err(json_error)?;
+        let (problem, completion) = (problem.clone(), completion.text);
+        Ok(Judged { line: number, sample, problem, completion, judgement, expected, json, took })
+    };
+    completions.into_iter().enumerate().map(judge).collect()
+}
+
+/// A completion as lines have it.
+#[derive(Deserialize)]
+struct Attempt {
+    text: String,
+    completion_tokens: Option<usize>,
+    /// How many there are.
+    #[serde(default, deserialize_with = "count")]
+    token_ids: Option<usize>,
+    finish_reason: Option<String>,
+}
+
+impl Attempt {
+    fn tokens(&self) -> Option<usize> {
+        self.completion_tokens.or(self.token_ids)
+    }
+}
+
+fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    Ok(Option::<Vec<u32>>::deserialize(deserializer)?.map(|ids| ids.len()))
+}
+
+/// The problem of line `number`.
+fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
+    let answer = match fields.get("answer") {
+        None => String::new(),
+        Some(raw) => text_or_number(raw, "answer")?,
+    };
+    let id = present(fields, "id").map_or(Ok(format!("line-{number}")), |raw| text_or_number(raw, "id"))?;
+    // Rollouts have the sum of rewards under this name.
+    let reward = present(fields, "reward").filter(|raw| !is_number(raw));
+    let reward = reward.map(|raw| text(raw, "reward", "a string")).transpose()?;
+    let mut problem = Problem { id, answer, reward, ..Problem::default() };
+    // A prompt of several messages may stand under either name.
+    for name in ["prompt", "messages"] {
+        let Some(raw) = present(fields, name) else { continue };
+        match serde_json::from_str(raw.get()) {
+            Ok(messages) => problem.messages = Some(messages),
+            Err(_) => problem.prompt = Some(text(raw, name, "a string or a list of messages")?),
+        }
+    }
+    problem.meta = value(fields, "meta", "an object")?;
+    for (name, raw) in fields {
+        if !NOT_THE_PROBLEMS.contains(&name.as_str()) && name != "id" {
+            problem.other.insert(name.clone(), serde_json::from_str(raw.get()).map_err(json_error)?);
+        }
+    }
+    Ok(problem)
+}
+
+/// The line of output.
+fn write(
+    fields: &Fields,
+    sample: Option<usize>,
+    completion: &Attempt,
+    judgement: &Judgement,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let first = &judgement.terms[0];
+    let mut added = vec![
+        ("score", to_raw_value(&judgement.reward)?),
+        ("outcome", to_raw_value(&first.outcome)?),
+        ("parsed", to_raw_value(&first.parsed)?),
+        ("reason", to_raw_value(&first.reason)?),
+    ];
+    if judgement.terms.len() > 1 {
+        added.push(("rewards", to_raw_value(&judgement.terms)?));
+    }
+    if let Some(sample) = sample {
+        added.push(("sample", to_raw_value(&sample)?));
+        added.push(("completion", to_raw_value(&completion.text)?));
+        added.push(("completion_tokens", to_raw_value(&completion.tokens())?));
+        added.push(("finish_reason", to_raw_value(&completion.finish_reason)?));
+    }
+    let mut line: BTreeMap<&str, &RawValue> =
+        fields.iter().map(|(name, raw)| (name.as_str(), &**raw)).collect();
+    line.extend(added.iter().map(|(name, raw)| (*name, &**raw)));
+    serde_json::to_vec(&line)
+}
+
+/// The value of `field`, where that is neither absent nor null.
+fn present<'a>(fields: &'a Fields, field: &str) -> Option<&'a RawValue> {
+    fields.get(field).map(|raw| &**raw).filter(|raw| raw.get() != "null")
+}
+
+fn string(fields: &Fields, field: &'static str) -> Result<Option<String>, LineError> {
+    present(fields, field).map(|raw| text(raw, field, "a string")).transpose()
+}
+
+fn text(raw: &RawValue, field: &'static str, expected: &'static str) -> Result<String, LineError> {
+    serde_json::from_str(raw.get()).map_err(|_| wrong_type(raw, field, expected))
+}
+
+/// A string, or a number as it is written.
+fn text_or_number(raw: &RawValue, field: &'static str) -> Result<String, LineError> {
+    if is_number(raw) { Ok(raw.get().to_owned()) } else { text(raw, field, "a string or a number") }
+}
+
+fn is_number(raw: &RawValue) -> bool {
+    raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit())
+}
+
+fn value<T: for<'de> Deserialize<'de>>(
+    fields: &Fields,
+    field: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, LineError> {
+    let read = |raw: &RawValue| serde_json::from_str(raw.get()).map_err(|_| wrong_type(raw, field, expected));
+    present(fields, field).map(read).transpose()
+}
+
+/// How long the list in `field` is.
+fn length(fields: &Fields, field: &'static str) -> Result<Option<usize>, LineError> {
+    Ok(value::<Vec<u32>>(fields, field, "a list of token ids")?.map(|ids| ids.len()))
+}
+
+fn wrong_type(raw: &RawValue, field: &'static str, expected: &'static str) -> LineError {
+    LineError::Type { field, found: shorten(raw.get()), expected }
+}
+
+/// The parser's words without its line number, which is always 1.
+fn json_error(error: serde_json::Error) -> LineError {
+    let message = error.to_string();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words).to_owned();
+    LineError::Json { message, column: error.column().max(1) }
+}

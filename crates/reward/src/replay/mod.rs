@@ -1,0 +1,164 @@
+//! Verdicts over a file of completions: what `koan verify` does. Lines are judged by many threads, reported in the
+//! order of the file, and forgotten: memory does not grow with the file.
+//!
+//! A line is a JSON object that has a problem's fields (`answer`, and whatever its verifier reads) and
+//!
+//! - `completion`, a string; or `completions`, a list of objects with `text`, as `koan generate` writes: a verdict
+//!   for each. Lines of a run's rollouts are read as they are.
+//! - optionally `reward`, the name of the verifier of that line;
+//! - optionally `completion_tokens` (or `token_ids`) and `finish_reason` (`length`: it was cut), for rewards that
+//!   look at them;
+//! - optionally `expected`, true or false: whether it is known to be correct. The verdicts are then compared with it.
+//!
+//! A line of output has all fields of its line as they stand, digit for digit, and `score` (the weighted sum; null
+//! where masked), `outcome`, `parsed` and `reason` of the first reward, and `rewards` with what each said if there
+//! are several; fields of these names are replaced. Of a line with `completions` there is a line of output for each,
+//! with `sample`, its number. Blank lines are skipped.
+
+mod line;
+mod report;
+
+pub use report::{Agreement, Report, Summary};
+
+use crate::error::LineError;
+use crate::{Judgement, Problem, RewardError, Rewards};
+use rayon::prelude::*;
+use report::Timings;
+use std::io::{BufRead, Read as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A longer line is refused, so that a file without line ends cannot fill the memory.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Lines, and about as many bytes, that are judged together before they are reported.
+const BATCH: (usize, usize) = (1024, 8 << 20);
+
+/// A replay of rewards over a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'a> {
+    /// The file's name, for errors.
+    pub file: &'a str,
+    /// What judges.
+    pub rewards: &'a Rewards,
+    /// Threads that judge; 0: as many as the machine runs at once.
+    pub threads: usize,
+    /// Go on after a line that is no completion to judge, and count it.
+    pub keep_going: bool,
+    /// Ends the replay when it is set.
+    pub stop: &'a AtomicBool,
+}
+
+/// A completion with its verdict.
+#[derive(Debug)]
+pub struct Judged {
+    /// The line it stands in, from 1.
+    pub line: usize,
+    /// Which of the line's completions, where it has a list of them.
+    pub sample: Option<usize>,
+    /// The problem; its `id` is `line-N` where it has none.
+    pub problem: Problem,
+    /// What the model wrote.
+    pub completion: String,
+    /// What it earned.
+    pub judgement: Judgement,
+    /// Whether it is known to be correct.
+    pub expected: Option<bool>,
+    /// The line of output, without its end.
+    pub json: Vec<u8>,
+    /// How long judging took.
+    pub took: Duration,
+}
+
+/// What a replay reports, in the order of the file.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A completion was judged.
+    Judged(&'a Judged),
+    /// A line can't be judged, and the replay goes on.
+    Bad(&'a RewardError),
+}
+
+/// A line with its number, or why it was not read in whole.
+type Numbered = (usize, Result<Vec<u8>, LineError>);
+
+impl Replay<'_> {
+    /// Judges every line of `input` and hands what it finds to `each`, whose errors are those of writing.
+    ///
+    /// # Errors
+    /// A line that is no completion to judge, with its number, unless the replay keeps going; input that cannot be
+    /// read, output that cannot be written, and [`RewardError::Stopped`].
+    pub fn run(
+        &self,
+        mut input: impl BufRead,
+        mut each: impl FnMut(Event) -> std::io::Result<()>,
+    ) -> Result<Report, RewardError> {
+        let start = Instant::now();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
+        let pool = pool.map_err(|error| RewardError::Threads { reason: error.to_string() })?;
+        let (mut report, mut timings) = (Report::new(pool.current_num_threads()), Timings::default());
+        let mut number = 0;
+        loop {
+            let batch = self.read(&mut input, &mut number)?;
+            if batch.is_empty() {
+                break;
+            }
+            let judge = |(line, read): Numbered| {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(RewardError::Stopped);
+                }
+                let error = |reason| RewardError::Line { file: self.file.to_owned(), line, reason };
+                read.and_then(|bytes| line::judge(line, &bytes, self.rewards)).map_err(error)
+            };
+            let judged: Vec<_> = pool.install(|| batch.into_par_iter().map(judge).collect());
+            for line in judged {
+                let written = match line {
+                    Ok(judged) => judged.iter().try_for_each(|judged| {
+                        report.count(judged);
+                        timings.count(judged.took);
+                        each(Event::Judged(judged))
+                    }),
+                    Err(error @ RewardError::Line { .. }) if self.keep_going => {
+                        report.bad_lines += 1;
+                        each(Event::Bad(&error))
+                    }
+                    Err(error) => return Err(error),
+                };
+                written.map_err(|source| RewardError::Write { file: self.file.to_owned(), source })?;
+            }
+        }
+        report.seconds = start.elapsed().as_secs_f64();
+        (report.median_us, report.max_us) = (timings.median_us(), timings.max_us());
+        Ok(report)
+    }
+
+    /// The next lines that are not blank, with their numbers; `number` is that of the last line read.
+    fn read(&self, input: &mut impl BufRead, number: &mut usize) -> Result<Vec<Numbered>, RewardError> {
+        let read_error = |source| RewardError::Read { file: self.file.to_owned(), source };
+        let (mut batch, mut n_bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH.0 && n_bytes < BATCH.1 {
+            let mut line = Vec::new();
+            let read = input.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+            let read = read.map_err(read_error)?;
+            if read == 0 {
+                break;
+            }
+            *number += 1;
+            n_bytes += read;
+            if line.len() > MAX_LINE_BYTES {
+                batch.push((*number, Err(LineError::TooLong)));
+                if !self.keep_going {
+                    break;
+                }
+                let skipped = if line.ends_with(b"\n") { Ok(0) } else { input.skip_until(b'\n') };
+                skipped.map_err(read_error)?;
+            } else if !line.trim_ascii().is_empty() {
+                batch.push((*number, Ok(line)));
+            }
+        }
+        Ok(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests;
