@@ -1,6 +1,6 @@
 //! `koan eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use koan_backend::Backend;
@@ -8,7 +8,7 @@ use koan_data::read_problems;
 use koan_eval::{PromptStyle, evaluate};
 use koan_generate::{Generator, Limits, Sampling};
 use koan_model::checkpoint;
-use koan_reward::Rewards;
+use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use koan_text::Tokenizer;
 use serde_json::json;
 
@@ -29,9 +29,12 @@ pub(crate) struct Eval {
     /// The problems, JSON Lines with `prompt` or `messages`, and `answer`
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The verifier: number, format
+    /// The verifier of problems that name none; docs/guide/rewards.md lists them
     #[arg(long, default_value = "number", value_name = "NAME")]
     reward: String,
+    /// An option of the verifier, e.g. `--set precision=6`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Completions a problem
     #[arg(long, default_value_t = 1)]
     n: usize,
@@ -75,8 +78,10 @@ impl Job for Eval {
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         ensure!(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature must be 0 or more");
-        let rewards = Rewards::of_kind(&self.reward)?;
-        let problems = read_problems(&self.data)?;
+        let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
+        let rewards = Rewards::build(&[RewardConfig::parse(&self.reward, &self.set)?], context)?;
+        let (problems, bad) = rewards.sift(read_problems(&self.data)?)?;
+        warn_of_bad_references(&self.data, &bad);
         let tokenizer = Tokenizer::load(&self.model)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let mut longest = 1;
@@ -99,7 +104,7 @@ impl Job for Eval {
             ..Sampling::default()
         };
         let mut progress = Progress::new("completions", problems.len() * self.n);
-        let (mut done, mut wrote) = (0, Ok(()));
+        let mut wrote = Ok(());
         let report = evaluate(
             b,
             &model,
@@ -110,9 +115,8 @@ impl Job for Eval {
             self.n,
             &sampling,
             &rewards,
+            |drawn| progress.set(drawn, ""),
             |judged| {
-                done += 1;
-                progress.set(done, "");
                 let (problem, verdict) = (&problems[judged.problem], &judged.judgement.terms[0]);
                 if let (Some(out), Ok(())) = (&mut completions, &wrote) {
                     wrote = out.line(&json!({
@@ -151,10 +155,24 @@ impl Job for Eval {
             let mut out = Output::open(Some(path))?;
             out.line(&json!({
                 "model": self.model, "data": self.data, "reward": self.reward, "temperature": self.temperature,
-                "max_new_tokens": self.max_new_tokens, "seed": self.seed, "device": running.to_string(), "report": report,
+                "max_new_tokens": self.max_new_tokens, "bad_references": bad, "seed": self.seed, "device": running.to_string(), "report": report,
             }))?;
             out.finish()?;
         }
         Ok(())
+    }
+}
+
+/// Says on standard error which problems of `data` were left out.
+pub(crate) fn warn_of_bad_references(data: &Path, bad: &[BadReference]) {
+    const SHOWN: usize = 5;
+    if !bad.is_empty() {
+        eprintln!("{}: {} problems are left out, their references are bad:", data.display(), bad.len());
+    }
+    for bad in bad.iter().take(SHOWN) {
+        eprintln!("  {}: {}", bad.id, bad.reason);
+    }
+    if bad.len() > SHOWN {
+        eprintln!("  …");
     }
 }

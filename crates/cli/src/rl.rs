@@ -17,6 +17,7 @@ use koan_train::{
 
 use crate::{
     device::{Device, Job, Running},
+    eval::warn_of_bad_references,
     progress::Progress,
 };
 
@@ -85,6 +86,7 @@ impl Job for Run {
                 steps_done = step as usize;
                 progress = Some(bar);
             }
+            Event::BadReferences { data, bad } => warn_of_bad_references(data, bad),
             Event::Drawn { done, of } => {
                 if let Some(bar) = &mut progress {
                     bar.set(steps_done, &format!("drawn {done}/{of}"));

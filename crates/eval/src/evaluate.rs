@@ -6,7 +6,7 @@ use koan_backend::Backend;
 use koan_data::Problem;
 use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling};
 use koan_model::Model;
-use koan_reward::{Judgement, Outcome, Rewards, Sample, Summary};
+use koan_reward::{Job, Judgement, Outcome, Rewards, Summary};
 use koan_text::{TextError, Tokenizer};
 use serde::Serialize;
 
@@ -89,7 +89,8 @@ fn prompts(
     problems.iter().enumerate().map(prompt).collect()
 }
 
-/// Draws `samples` completions of every problem and judges them by `rewards`; `each` sees them as they finish.
+/// Draws `samples` completions of every problem and judges them by `rewards`, while others are drawn. `drawn` hears how
+/// many are there as they come; `each` sees them all at the end, in the order of problems and samples.
 ///
 /// # Errors
 /// If a prompt can't be encoded, or does not fit the generator.
@@ -103,38 +104,43 @@ pub fn evaluate<B: Backend>(
     samples: usize,
     sampling: &Sampling,
     rewards: &Rewards,
+    mut drawn: impl FnMut(usize),
     mut each: impl FnMut(Judged),
 ) -> Result<Report, EvalError> {
     let start = Instant::now();
     let prompts = prompts(tokenizer, style, problems, samples, generator.limits().prompt_tokens)?;
-    let (mut outcomes, mut tokens, mut truncated) = (Summary::default(), 0, 0);
-    let mut correct = vec![0usize; problems.len()];
-    let mut undecodable = None;
-    generator.run(b, model, &prompts, sampling, |problem, sample, completion| {
-        let text = match tokenizer.decode(&completion.token_ids, true) {
-            Ok(text) => text,
-            Err(e) => {
-                undecodable = Some(e);
-                return;
+    let (mut n_drawn, mut undecodable) = (0, None);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let ((), mut judged) = rewards.judge_while(threads, |send| {
+        generator.run(b, model, &prompts, sampling, |problem, sample, completion| {
+            n_drawn += 1;
+            drawn(n_drawn);
+            match tokenizer.decode(&completion.token_ids, true) {
+                Err(e) => undecodable = Some(e),
+                Ok(text) => send(Job {
+                    problem: &problems[problem],
+                    completion: text,
+                    tokens: completion.token_ids.len(),
+                    truncated: completion.finish_reason == FinishReason::Length,
+                    key: (problem, sample, completion),
+                }),
             }
-        };
-        let cut = completion.finish_reason == FinishReason::Length;
-        let judgement = rewards.judge(&Sample {
-            problem: &problems[problem],
-            completion: &text,
-            tokens: Some(completion.token_ids.len()),
-            truncated: Some(cut),
-            answered: None,
         });
-        let outcome = judgement.outcome();
-        outcomes.count(outcome);
-        tokens += completion.token_ids.len();
-        truncated += usize::from(cut);
-        correct[problem] += usize::from(outcome == Outcome::Correct);
-        each(Judged { problem, sample, completion: &completion, text: &text, judgement: &judgement });
     });
     if let Some(e) = undecodable {
         return Err(e.into());
+    }
+    judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+    let (mut outcomes, mut tokens, mut truncated) = (Summary::default(), 0, 0);
+    let mut correct = vec![0usize; problems.len()];
+    for (job, judgement) in &judged {
+        let &(problem, sample, ref completion) = &job.key;
+        let outcome = judgement.outcome();
+        outcomes.count(outcome);
+        tokens += job.tokens;
+        truncated += usize::from(job.truncated);
+        correct[problem] += usize::from(outcome == Outcome::Correct);
+        each(Judged { problem, sample, completion, text: &job.completion, judgement });
     }
     let n = (problems.len() * samples) as f64;
     let shares: Vec<f64> = correct.iter().map(|&c| c as f64 / samples as f64).collect();

@@ -31,6 +31,25 @@ pub enum RewardError {
     /// No reward at all.
     #[error("there is no reward; write at least one [[reward]]")]
     NoRewards,
+    /// A problem names a reward that there is not.
+    #[error("`reward` of problem `{id}`: {source}")]
+    Problem {
+        /// The problem.
+        id: String,
+        /// What is wrong with the name.
+        source: Box<RewardError>,
+    },
+    /// No problem can be judged.
+    #[error(
+        "the references of all {problems} problems are bad; of problem `{}`: {}; is this the reward for them?",
+        first.id, first.reason
+    )]
+    AllBad {
+        /// How many there are.
+        problems: usize,
+        /// The first.
+        first: crate::BadReference,
+    },
     /// The input could not be read.
     #[error("cannot read {file}")]
     Read {

@@ -17,6 +17,7 @@
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`math`] | the verifier `math`: the final answer is mathematics, compared by its meaning |
+//! | `background` | completions judged while others are still drawn |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
 //! | [`error`] | what can go wrong outside model text: names and files |
 //!
@@ -31,6 +32,7 @@
 //! 3. Test what it must accept, what it must refuse, and by property test that it is total.
 #![deny(unsafe_code)]
 
+mod background;
 pub mod code;
 pub mod error;
 pub mod external;
@@ -46,9 +48,10 @@ pub mod sandbox;
 pub mod verdict;
 pub mod verifier;
 
+pub use background::Job;
 pub use error::RewardError;
 pub use koan_data::Problem;
 pub use replay::{Replay, Report, Summary};
-pub use reward::{Judgement, RewardConfig, Rewards, Term};
+pub use reward::{BadReference, Judgement, RewardConfig, Rewards, Term};
 pub use verdict::{Outcome, Scores, Verdict};
 pub use verifier::{Context, KINDS, Kind, Options, Sample, Verifier};

@@ -3,6 +3,7 @@
 use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
 use crate::{Outcome, RewardError, Scores};
 use koan_data::Problem;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -131,6 +132,15 @@ pub struct Term {
     pub reason: String,
 }
 
+/// A problem whose reference no completion can be compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BadReference {
+    /// The problem.
+    pub id: String,
+    /// What is wrong with its reference.
+    pub reason: String,
+}
+
 /// What all rewards say of a completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
@@ -196,6 +206,31 @@ impl Rewards {
     pub fn check(&self, problem: &Problem) -> Result<Option<String>, RewardError> {
         let rewards = self.of(problem)?;
         Ok(rewards.iter().find_map(|reward| reward.verifier.check(problem).err()))
+    }
+
+    /// Checks all problems before any work, and takes out those whose reference is bad: they could only be masked.
+    ///
+    /// # Errors
+    /// A problem names a reward that there is not; or all references are bad.
+    pub fn sift(&self, problems: Vec<Problem>) -> Result<(Vec<Problem>, Vec<BadReference>), RewardError> {
+        let check = |problem: &Problem| {
+            let id = || problem.id.clone();
+            self.check(problem).map_err(|error| RewardError::Problem { id: id(), source: Box::new(error) })
+        };
+        let checked: Vec<_> = problems.par_iter().map(check).collect::<Result<_, _>>()?;
+        let (all, mut good, mut bad) = (problems.len(), Vec::new(), Vec::new());
+        for (problem, checked) in problems.into_iter().zip(checked) {
+            match checked {
+                None => good.push(problem),
+                Some(reason) => bad.push(BadReference { id: problem.id, reason }),
+            }
+        }
+        match bad.first() {
+            Some(first) if good.is_empty() => {
+                Err(RewardError::AllBad { problems: all, first: first.clone() })
+            }
+            _ => Ok((good, bad)),
+        }
     }
 
     /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses is
@@ -310,6 +345,23 @@ mod tests {
         let unknown = problem("7", Some("numbr"));
         assert!(rewards.check(&unknown).expect_err("unknown").to_string().contains("number"));
         assert_eq!(rewards.judge(&Sample::new(&unknown, RIGHT)).outcome(), Outcome::BadReference);
+    }
+
+    #[test]
+    fn problems_with_bad_references_are_taken_out() {
+        let rewards = Rewards::of_kind("number").expect("in the table");
+        let problem = |(id, answer): (&str, &str)| Problem { id: id.to_owned(), ..problem(answer, None) };
+        let sift = |problems: &[(&str, &str)]| rewards.sift(problems.iter().copied().map(problem).collect());
+        let (good, bad) = sift(&[("a", "7"), ("b", "seven"), ("c", "8"), ("d", "")]).expect("some are good");
+        assert_eq!(good.iter().map(|problem| &*problem.id).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(bad.iter().map(|bad| &*bad.id).collect::<Vec<_>>(), ["b", "d"]);
+        assert_eq!(bad[0].reason, "the reference `seven` is not a number");
+        let error = sift(&[("b", "seven")]).expect_err("all are bad").to_string();
+        assert!(error.contains("all 1 problems") && error.contains("`seven`"), "{error}");
+        let unknown = Problem { reward: Some("numbr".to_owned()), ..problem(("e", "7")) };
+        let error = rewards.sift(vec![unknown]).expect_err("unknown").to_string();
+        assert!(error.starts_with("`reward` of problem `e`: there is no verifier `numbr`"), "{error}");
+        assert!(sift(&[]).expect("nothing to check").0.is_empty());
     }
 
     #[test]

@@ -124,6 +124,16 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// The rewards do not work.
+    #[error(
+        "no completion of the last {steps} steps could be judged, so nothing is learned; the last checkpoint is whole; {reason}"
+    )]
+    NothingJudged {
+        /// Steps in a row.
+        steps: usize,
+        /// What a reward says of the last.
+        reason: String,
+    },
     /// A gradient is not finite.
     #[error(
         "the gradient of `{tensor}` is not finite at update {update}; the checkpoint before it is whole; lower optim.lr"

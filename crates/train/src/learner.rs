@@ -82,7 +82,8 @@ impl<B: Backend> Learner<B> {
     }
 
     /// One update at learning rate `lr`. All decided completions share one denominator, whatever passes they are cut into;
-    /// those of zero advantage are not computed where nothing of theirs would enter the gradient.
+    /// those of zero advantage are not computed where nothing of theirs would enter the gradient. Those not decided leave
+    /// no trace; where none is, there is no update.
     ///
     /// # Errors
     /// If the gradient is not finite; the policy is then unchanged.
@@ -93,6 +94,9 @@ impl<B: Backend> Learner<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<UpdateSums, TrainError> {
+        if groups.iter().flat_map(|g| &g.completions).all(|(_, advantage)| advantage.is_none()) {
+            return Ok(UpdateSums::default());
+        }
         let mut sums = self.accumulate(b, groups);
         sums.grad_norm = self.optimizer.update(b, &mut self.policy, &self.gradient, optim, lr)?;
         Ok(sums)
@@ -193,6 +197,33 @@ mod tests {
 
     fn gradient(l: &Learner<Reference>) -> Vec<f64> {
         l.gradient.weights.tensors().flatten().copied().collect()
+    }
+
+    #[test]
+    fn what_was_not_decided_leaves_no_trace() {
+        let completion = |token: u32| Completion {
+            token_ids: vec![token, 3],
+            log_probs: vec![-2.0, -2.5],
+            finish_reason: FinishReason::Stop,
+        };
+        let (a, b, c) = (completion(1), completion(2), completion(4));
+        let group = |completions: Vec<(_, Option<f32>)>| vec![ScoredGroup { prompt: &[5, 6], completions }];
+        let (mut with, mut without) = (learner(40, 0.05), learner(40, 0.05));
+        let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
+        let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
+        let optim = OptimConfig { lr: 0.01, ..OptimConfig::default() };
+        let sums = with.update(&Reference, &all, &optim, 0.01).expect("finite");
+        assert_eq!(sums.loss, without.update(&Reference, &decided, &optim, 0.01).expect("finite").loss);
+        assert_eq!(gradient(&with), gradient(&without));
+        assert!(sums.grad_norm > 0.0);
+
+        let weights = |l: &Learner<Reference>| -> Vec<f64> {
+            l.policy.weights.tensors().flat_map(|t| t.value.clone()).collect()
+        };
+        let before = weights(&with);
+        let sums = with.update(&Reference, &group(vec![(&a, None), (&b, None)]), &optim, 0.01).expect("none");
+        assert_eq!((sums.tokens, with.optimizer.updates), (0, 1), "no update, not even of the moments");
+        assert_eq!(weights(&with), before);
     }
 
     proptest! {

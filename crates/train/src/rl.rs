@@ -13,7 +13,6 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -25,7 +24,7 @@ use koan_data::{Problem, read_problems};
 use koan_eval::{Interval, PromptStyle, evaluate};
 use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling, uniform};
 use koan_model::{Config, checkpoint};
-use koan_reward::{Context, Judgement, Outcome, Rewards, Term};
+use koan_reward::{BadReference, Context, Job, Judgement, Outcome, Rewards, Term};
 use koan_text::Tokenizer;
 use serde::Serialize;
 
@@ -41,6 +40,8 @@ use crate::{
 const ORDER_STREAM: u64 = u64::MAX;
 /// Keys the samples of held-out measurements, apart from those of steps: each measurement draws with the same numbers.
 const EVAL_STREAM: u64 = u64::MAX;
+/// A run in which nothing was decided for so many steps learns nothing: it ends.
+const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
 /// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
 const REFLECTION_WORDS: [&str; 10] =
     ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check"];
@@ -87,7 +88,7 @@ pub struct Metrics {
     pub log_prob_gap: f32,
     /// Seconds of drawing.
     pub generate_s: f64,
-    /// Seconds of judging, which happens while others are drawn.
+    /// Seconds of waiting for verdicts when all completions are drawn: judging happens while others are drawn.
     pub reward_s: f64,
     /// Seconds of learning.
     pub train_s: f64,
@@ -118,6 +119,13 @@ pub enum Event<'a> {
         plan: &'a Plan,
         /// The formula in force.
         formula: &'a str,
+    },
+    /// Problems that are left out, since their references are bad.
+    BadReferences {
+        /// Their file.
+        data: &'a Path,
+        /// Which, and why.
+        bad: &'a [BadReference],
     },
     /// Held-out accuracy.
     Eval {
@@ -180,6 +188,8 @@ struct RolloutLine<'a> {
     prompt: Cow<'a, [koan_data::Message]>,
     completion: &'a str,
     answer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<&'a serde_json::Map<String, serde_json::Value>>,
     finish_reason: &'static str,
     completion_tokens: usize,
     log_prob_sum: f64,
@@ -218,12 +228,14 @@ pub fn run<B: Backend>(
 ) -> Result<RunSummary, TrainError> {
     // Everything that can be wrong, cheapest first.
     let max_new_tokens = Some(config.rollout.max_new_tokens);
-    let rewards = Rewards::build(&config.reward, Context { max_new_tokens, ..Context::default() })?;
+    let context = Context { max_new_tokens, log_dir: Some(config.run_dir.clone()) };
+    let rewards = Rewards::build(&config.reward, context)?;
     let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
     let tokenizer = Tokenizer::load(&config.model)?;
     let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
-    let problems = read_problems(&config.data)?;
+    let (problems, bad) = rewards.sift(read_problems(&config.data)?)?;
     let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |e| read_problems(&e.data))?;
+    let (held_out, bad_held_out) = rewards.sift(held_out)?;
     let max = config.rollout.max_prompt_tokens;
     let prompts = encode(&tokenizer, &style, &problems, max)?;
     let held_out_prompts = encode(&tokenizer, &style, &held_out, max)?;
@@ -291,6 +303,12 @@ pub fn run<B: Backend>(
         tokenizer,
     };
 
+    if !bad.is_empty() {
+        on(Event::BadReferences { data: &config.data, bad: &bad });
+    }
+    if let Some(eval) = config.eval.as_ref().filter(|_| !bad_held_out.is_empty()) {
+        on(Event::BadReferences { data: &eval.data, bad: &bad_held_out });
+    }
     on(Event::Start { step: state.step, steps: config.steps, plan: &plan, formula: &config.explain() });
     if state.step == 0
         && let Some(eval) = trainer.evaluate(0, &mut on)?
@@ -298,8 +316,16 @@ pub fn run<B: Backend>(
         run.write_metrics(&Baseline { step: 0, eval })?;
     }
     let mut digest = String::new();
+    let mut steps_without_a_verdict = 0;
     while state.step < config.steps {
         let (metrics, samples) = trainer.step(state.step + 1, &mut on)?;
+        steps_without_a_verdict =
+            if metrics.undecided == samples.len() { steps_without_a_verdict + 1 } else { 0 };
+        if steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT {
+            let masked = samples[0].judgement.terms.iter().find(|term| term.score.is_none());
+            let reason = masked.map_or_else(String::new, |term| format!("`{}`: {}", term.name, term.reason));
+            return Err(TrainError::NothingJudged { steps: steps_without_a_verdict, reason });
+        }
         state = TrainerState {
             step: state.step + 1,
             updates: trainer.learner.optimizer.updates,
@@ -377,8 +403,8 @@ impl<B: Backend> Trainer<'_, B> {
     /// Makes step `step`, from 1.
     fn step(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Metrics, Vec<Sample>), TrainError> {
         let start = Instant::now();
-        let (mut samples, reward_s) = self.draw(step, on)?;
-        let generate_s = start.elapsed().as_secs_f64() - reward_s;
+        let (mut samples, generate_s) = self.draw(step, on)?;
+        let reward_s = start.elapsed().as_secs_f64() - generate_s;
         let group_size = self.config.rollout.group_size;
         let pieces = self.config.algorithm.pieces();
         let groups: Vec<Range<usize>> =
@@ -452,8 +478,10 @@ impl<B: Backend> Trainer<'_, B> {
         Ok((metrics, samples))
     }
 
-    /// Draws and judges the completions of a step: group after group, in the order of its problems.
+    /// Draws and judges the completions of a step: group after group, in the order of its problems. Also says how many
+    /// seconds of that were drawing.
     fn draw(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Vec<Sample>, f64), TrainError> {
+        let start = Instant::now();
         let (problems, group_size) = (self.config.rollout.problems, self.config.rollout.group_size);
         let chosen = self.chosen(step);
         // Random numbers are keyed by the place in the step, so that a problem drawn twice is sampled twice.
@@ -464,41 +492,40 @@ impl<B: Backend> Trainer<'_, B> {
         };
         let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
         self.sampling.step = step;
-        let of = problems * group_size;
-        let (mut drawn, mut reward_s, mut failed) = (HashMap::new(), 0.0, None);
-        let (tokenizer, rewards, all) = (&self.tokenizer, &self.rewards, &self.problems);
-        self.generator.run(
-            self.b,
-            &self.learner.policy,
-            &prompts,
-            &self.sampling,
-            |place, sample, completion| {
-                let start = Instant::now();
-                match tokenizer.decode(&completion.token_ids, true) {
-                    Ok(text) => {
-                        let problem = chosen[place];
-                        let judgement = rewards.judge(&koan_reward::Sample {
-                            problem: &all[problem],
-                            completion: &text,
-                            tokens: Some(completion.token_ids.len()),
-                            truncated: Some(completion.finish_reason == FinishReason::Length),
-                            answered: None,
-                        });
-                        let judged = Sample { problem, completion, text, judgement, advantage: None };
-                        drawn.insert((place, sample), judged);
+        let (mut done, mut failed) = (0, None);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
+            self.generator.run(
+                self.b,
+                &self.learner.policy,
+                &prompts,
+                &self.sampling,
+                |place, sample, completion| {
+                    done += 1;
+                    on(Event::Drawn { done, of: problems * group_size });
+                    match self.tokenizer.decode(&completion.token_ids, true) {
+                        Err(e) => failed = Some(e),
+                        Ok(text) => send(Job {
+                            problem: &self.problems[chosen[place]],
+                            completion: text,
+                            tokens: completion.token_ids.len(),
+                            truncated: completion.finish_reason == FinishReason::Length,
+                            key: (place, sample, completion),
+                        }),
                     }
-                    Err(e) => failed = Some(e),
-                }
-                reward_s += start.elapsed().as_secs_f64();
-                on(Event::Drawn { done: drawn.len(), of });
-            },
-        );
+                },
+            );
+            start.elapsed().as_secs_f64()
+        });
         if let Some(e) = failed {
             return Err(e.into());
         }
-        let keys = (0..problems).flat_map(|place| (0..group_size).map(move |sample| (place, sample)));
-        let samples = keys.map(|key| drawn.remove(&key).expect("every sample is drawn once")).collect();
-        Ok((samples, reward_s))
+        judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        let sample = |(job, judgement): (Job<(usize, usize, Completion)>, Judgement)| {
+            let (place, _, completion) = job.key;
+            Sample { problem: chosen[place], completion, text: job.completion, judgement, advantage: None }
+        };
+        Ok((judged.into_iter().map(sample).collect(), generate_s))
     }
 
     /// The problems of a step: the data in an order of its own each epoch.
@@ -535,6 +562,7 @@ impl<B: Backend> Trainer<'_, B> {
             &sampling,
             &self.rewards,
             |_| {},
+            |_| {},
         )?;
         on(Event::Eval {
             step,
@@ -560,6 +588,7 @@ impl<B: Backend> Trainer<'_, B> {
                 prompt: problem.messages(),
                 completion: &s.text,
                 answer: &problem.answer,
+                meta: problem.meta.as_ref(),
                 finish_reason: s.completion.finish_reason.name(),
                 completion_tokens: s.completion.token_ids.len(),
                 log_prob_sum: s.completion.log_probs.iter().map(|&p| f64::from(p)).sum(),

@@ -178,3 +178,61 @@ fn what_is_wrong_is_said_before_any_work() {
     assert!(error.contains("truncated"), "{error}");
     assert!(!at("wrong").exists(), "nothing was begun");
 }
+
+fn rollouts(dir: &Path) -> Vec<serde_json::Value> {
+    let files = fs::read_dir(dir.join("rollouts")).expect("rollouts");
+    let texts = files.map(|file| fs::read_to_string(file.expect("a file").path()).expect("read"));
+    let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.map(|line| serde_json::from_str(&line).expect("a line")).collect()
+}
+
+#[test]
+fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
+    let bench = Bench::new();
+    let problems = "{\"id\": \"good\", \"prompt\": \"1 + 1?\", \"answer\": 2, \"meta\": {\"level\": 1}}\n\
+                    {\"id\": \"bad\", \"prompt\": \"1 + 2?\", \"answer\": \"three\"}\n\
+                    {\"id\": \"form\", \"prompt\": \"1 + 3?\", \"answer\": \"four\", \"reward\": \"format\"}\n";
+    fs::write(bench.folder.path().join("train.jsonl"), problems).expect("written");
+    let config = bench.config("run", &["reward=[{kind='number'}, {kind='repetition', ngram=1, weight=0.5}]"]);
+    let mut left_out = Vec::new();
+    let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
+    rl::run(&cpu, &config, false, &AtomicBool::new(false), |event| {
+        if let Event::BadReferences { bad, .. } = event {
+            left_out.extend(bad.iter().map(|bad| bad.id.clone()));
+        }
+    })
+    .expect("runs");
+    assert_eq!(left_out, ["bad"]);
+    let resolved = fs::read_to_string(config.run_dir.join("config.toml")).expect("written");
+    assert!(resolved.contains("ngram = 1"), "every option with its value: {resolved}");
+    let lines = rollouts(&config.run_dir);
+    for line in &lines {
+        let kinds: Vec<_> =
+            line["rewards"].as_array().expect("terms").iter().map(|term| term["kind"].as_str()).collect();
+        match line["id"].as_str() {
+            Some("good") => {
+                assert_eq!(kinds, [Some("number"), Some("repetition")]);
+                assert_eq!(line["meta"]["level"], 1);
+            }
+            Some("form") => assert_eq!(kinds, [Some("format"), Some("repetition")]),
+            other => panic!("{other:?} was drawn"),
+        }
+    }
+    fs::write(bench.folder.path().join("train.jsonl"), problems.lines().nth(1).expect("bad"))
+        .expect("written");
+    let error = run(&bench.config("none", &[]), 2, false).expect_err("all are bad").to_string();
+    assert!(error.contains("all 1 problems") && error.contains("`three`"), "{error}");
+}
+
+#[test]
+fn a_run_whose_rewards_never_decide_ends_and_says_why() {
+    let bench = Bench::new();
+    let failing = "reward=[{kind='external', command=['sh', '-c', 'echo out of order >&2; exit 7']}]";
+    let config = bench.config("failing", &[failing, "steps=9"]);
+    let error = run(&config, 2, false).expect_err("nothing to learn from").to_string();
+    assert!(error.contains("last 3 steps") && error.contains("exit status: 7"), "{error}");
+    let log = fs::read_to_string(config.run_dir.join("reward-sh.log")).expect("kept");
+    assert!(log.contains("out of order"));
+    let lines = metrics(&config.run_dir);
+    assert_eq!((lines.len(), &lines[1]["undecided"]), (3, &96.into()), "two steps, all of them masked");
+}

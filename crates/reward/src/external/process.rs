@@ -2,7 +2,7 @@
 //! output for each verdict, in that order.
 //!
 //! It is started before the run, once for each worker, in a process group of its own; what it writes to standard
-//! error is passed on, or kept in `reward-NAME.log` of the run directory, up to [`MAX_LOG_BYTES`]. At the end its
+//! error is kept in `reward-NAME.log` of the run directory, or passed on where there is none, up to [`MAX_LOG_BYTES`]. At the end its
 //! standard input is closed, and it has [`GRACE`] to end.
 //!
 //! | what happens | verdict | then |
@@ -24,7 +24,7 @@ use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,13 +40,13 @@ pub const GRACE: Duration = Duration::from_secs(1);
 /// Starts the program of `options`, as many times as it has workers.
 ///
 /// # Errors
-/// A program that can't be started, or a log that can't be written: a sentence that says what to do.
+/// A program that can't be started.
 pub(super) fn start(
     options: &Options,
     timeout: Duration,
     context: &Context,
 ) -> Result<Vec<Box<dyn Worker>>, String> {
-    let log = Arc::new(Log::open(&options.command[0], context.log_dir.as_deref())?);
+    let log = Arc::new(Log::new(&options.command[0], context.log_dir.as_deref()));
     let worker = |_| {
         let (command, log) = (options.command.clone(), Arc::clone(&log));
         let running = Some(Running::start(&command, &log)?);
@@ -236,7 +236,9 @@ fn read_lines(stdout: impl Read, lines: &Sender<Result<String, String>>) {
 struct Log(Mutex<LogState>);
 
 struct LogState {
-    /// Where it is kept; none: passed on.
+    /// Where it is kept; none: passed on. Opened when there is something to write: the run's directory is made after
+    /// its rewards.
+    path: Option<PathBuf>,
     file: Option<File>,
     left: usize,
     last_line: String,
@@ -244,15 +246,10 @@ struct LogState {
 
 impl Log {
     /// The log of `program`, in `dir` if there is one.
-    fn open(program: &str, dir: Option<&Path>) -> Result<Self, String> {
+    fn new(program: &str, dir: Option<&Path>) -> Self {
         let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let path = dir.map(|dir| dir.join(format!("reward-{name}.log")));
-        let open = |path: std::path::PathBuf| {
-            let opened = OpenOptions::new().create(true).append(true).open(&path);
-            opened.map_err(|error| format!("can't write `{}`: {error}", path.display()))
-        };
-        let file = path.map(open).transpose()?;
-        Ok(Self(Mutex::new(LogState { file, left: MAX_LOG_BYTES, last_line: String::new() })))
+        Self(Mutex::new(LogState { path, file: None, left: MAX_LOG_BYTES, last_line: String::new() }))
     }
 
     /// Copies what is read line by line, to its end.
@@ -282,6 +279,9 @@ impl LogState {
         }
         self.left = self.left.saturating_sub(line.len());
         let end: &[u8] = if self.left == 0 { b"\n(further messages are dropped)\n" } else { b"" };
+        if let (None, Some(path)) = (&self.file, &self.path) {
+            self.file = OpenOptions::new().create(true).append(true).open(path).ok();
+        }
         let mut stderr = io::stderr();
         let to: &mut dyn Write = self.file.as_mut().map_or(&mut stderr, |file| file);
         _ = to.write_all(line).and_then(|()| to.write_all(end)); // nobody is there to be told

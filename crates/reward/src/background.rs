@@ -1,0 +1,82 @@
+//! Completions judged while others are still drawn.
+
+use crate::{Judgement, Problem, Rewards, Sample};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+
+/// A completion to judge, with a key to know it by.
+#[derive(Clone, Debug)]
+pub struct Job<'p, K> {
+    /// Whatever tells it from the others.
+    pub key: K,
+    /// The problem.
+    pub problem: &'p Problem,
+    /// What the model wrote, without special tokens.
+    pub completion: String,
+    /// Its length in tokens.
+    pub tokens: usize,
+    /// Whether it was cut at its longest length.
+    pub truncated: bool,
+}
+
+impl Rewards {
+    /// Does `work`, and meanwhile judges what it hands over, on `threads` threads of their own. Returns what `work`
+    /// returns, and every job with its judgement, in no particular order.
+    pub fn judge_while<'p, K: Send, T>(
+        &self,
+        threads: usize,
+        work: impl FnOnce(&mut dyn FnMut(Job<'p, K>)) -> T,
+    ) -> (T, Vec<(Job<'p, K>, Judgement)>) {
+        let (sender, receiver) = mpsc::channel::<Job<K>>();
+        let receiver = Mutex::new(receiver);
+        let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        let judge = || {
+            let mut judged = Vec::new();
+            while let Some(job) = next() {
+                let judgement = self.judge(&Sample {
+                    problem: job.problem,
+                    completion: &job.completion,
+                    tokens: Some(job.tokens),
+                    truncated: Some(job.truncated),
+                    answered: None,
+                });
+                judged.push((job, judgement));
+            }
+            judged
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(judge)).collect();
+            let done = work(&mut |job| _ = sender.send(job)); // the receiver outlives the work
+            drop(sender);
+            let judged = workers.into_iter().flat_map(|worker| match worker.join() {
+                Ok(judged) => judged,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (done, judged.collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_comes_back_with_its_own_judgement() {
+        let rewards = Rewards::of_kind("number").expect("in the table");
+        let problems: Vec<Problem> =
+            (0..50).map(|i| Problem { answer: i.to_string(), ..Problem::default() }).collect();
+        let (sent, mut judged) = rewards.judge_while(3, |send| {
+            for (key, problem) in problems.iter().enumerate() {
+                let completion = (key - key % 2).to_string(); // right where the number is even
+                send(Job { key, problem, completion, tokens: 1, truncated: false });
+            }
+            problems.len()
+        });
+        judged.sort_by_key(|(job, _)| job.key);
+        assert_eq!((sent, judged.len()), (50, 50));
+        for (i, (job, judgement)) in judged.iter().enumerate() {
+            assert_eq!((job.key, judgement.reward), (i, Some(f32::from(u8::from(i % 2 == 0)))));
+        }
+    }
+}
