@@ -204,11 +204,12 @@ mod tests {
         let completion = |token: u32| Completion {
             token_ids: vec![token, 3],
             log_probs: vec![-2.0, -2.5],
+            full_log_probs: Vec::new(),
             finish_reason: FinishReason::Stop,
         };
         let (a, b, c) = (completion(1), completion(2), completion(4));
         let group = |completions: Vec<(_, Option<f32>)>| vec![ScoredGroup { prompt: &[5, 6], completions }];
-        let (mut with, mut without) = (learner(40, 0.05), learner(40, 0.05));
+        let (mut with, mut without) = (learner(Preset::Grpo, 40, 0.05), learner(Preset::Grpo, 40, 0.05));
         let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
         let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
         let optim = OptimConfig { lr: 0.01, ..OptimConfig::default() };
