@@ -5,21 +5,28 @@
 
 use koan_reward::code::{Judge, Options, Tests};
 use koan_reward::sandbox::SandboxError;
-use koan_reward::{Outcome, Verdict};
+use koan_reward::{Context, Kind, Outcome, Problem, Sample, Verdict};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, process, thread};
 
 mod hostile;
-use hostile::{DENIED, ENDS, FORGED, HONEST};
+use hostile::{DENIED, ENDS, FORGED, HONEST, MODULES};
 
 /// How many programs are judged at once: most of the time is spent on programs that wait.
 const AT_ONCE: usize = 8;
 
+/// Tests look at the processes of this one, and so take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A judge; none where programs can't be contained here, which is said.
-fn judge() -> Option<Judge> {
-    let options = Options { sandboxes: Some(AT_ONCE), ..Options::default() };
+fn judge(options: Options) -> Option<Judge> {
     match Judge::new(&options) {
         Ok(judge) => Some(judge),
         Err(error @ (SandboxError::Refused { .. } | SandboxError::Policy { .. })) => {
@@ -43,6 +50,11 @@ fn prints(stdout: &str) -> Tests {
 
 fn fenced(program: &str) -> String {
     format!("Here it is.\n````python\n{program}\n````\n")
+}
+
+/// Whether a row can be run here: the numbers of system calls are x86-64's.
+fn is_for_here(program: &str) -> bool {
+    cfg!(target_arch = "x86_64") || !program.contains("syscall")
 }
 
 /// Runs every row of a table, several at once; what `run` complains of is returned.
@@ -76,8 +88,9 @@ fn children() -> Vec<String> {
 
 #[test]
 fn programs_are_contained_judged_and_gone() {
+    let _turn = turn();
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    let Some(judge) = judge() else { return };
+    let Some(judge) = judge(Options { sandboxes: Some(AT_ONCE), ..Options::default() }) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let canary = folder.path().canonicalize().expect("a path").join("canary");
     fs::write(&canary, "outside").expect("a file");
@@ -85,16 +98,20 @@ fn programs_are_contained_judged_and_gone() {
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
 
     let denied = |(name, attempt): &(&str, &str)| {
+        if !is_for_here(attempt) {
+            return Ok(());
+        }
         let attempt = attempt
             .replace("{canary}", canary.to_str().expect("UTF-8"))
             .replace("{tcp}", &tcp.local_addr().expect("an address").port().to_string())
             .replace("{udp}", &udp.local_addr().expect("an address").port().to_string())
             .replace("{pid}", &process::id().to_string());
+        let named = MODULES.into_iter().filter(|module| attempt.contains(module));
+        let imports: String = named.flat_map(|module| ["import ", module, "\n"]).collect();
         let program = format!(
-            r"
-import concurrent.futures, ctypes, fcntl, json, multiprocessing, os, pty, resource, signal, socket
-import subprocess, sys, tempfile, termios, time, urllib.request
-from multiprocessing import shared_memory
+            "
+import ctypes, os
+{imports}
 libc = ctypes.CDLL(None, use_errno=True)
 def c(name, *args):
     result = getattr(libc, name)(*args)
@@ -116,6 +133,9 @@ print('escaped: ' + str(got) if got else 'held')
         expect(name, &judge.judge(&fenced(&program), &prints("held")), Outcome::Correct, "")
     };
     let ends = |(name, program, words): &(&str, &str, &str)| {
+        if !is_for_here(program) {
+            return Ok(());
+        }
         expect(name, &judge.judge(&fenced(program), &prints("held")), Outcome::Wrong, words)
     };
     let square = tests(json!({"function": "f", "cases": [{"args": [3], "returns": 738_125}]}));
@@ -140,4 +160,98 @@ print('escaped: ' + str(got) if got else 'held')
     drop(judge);
     assert_eq!(children(), Vec::<String>::new());
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("mounts"), mounts);
+}
+
+#[test]
+fn nothing_of_a_program_is_left_for_the_next() {
+    let _turn = turn();
+    let Some(judge) = judge(Options { sandboxes: Some(1), ..Options::default() }) else { return };
+    let leave = "import builtins, json, sys\njson.dumps = print = builtins.secret = sys.secret = 'secret'\n";
+    let look = "import builtins, json, sys\n\
+        print('held' if json.dumps(1) == '1' and not hasattr(builtins, 'secret') else 'lost')";
+    for program in [leave, look, leave, look] {
+        let expected = if program == look { Outcome::Correct } else { Outcome::Wrong };
+        let verdict = judge.judge(&fenced(program), &prints("held"));
+        assert_eq!(verdict.outcome, expected, "{}", verdict.reason);
+    }
+    // Chance and hashes are the same for each.
+    let draw = "import random\nprint(random.random(), hash('koan'), list({'a', 'b', 'c'}))\nprint('x')";
+    let drawn = [(); 3].map(|()| judge.judge(&fenced(draw), &prints("held")).reason);
+    assert!(drawn[0].contains("0.84442185"), "{}", drawn[0]);
+    assert!(drawn.iter().all(|reason| *reason == drawn[0]), "{drawn:?}");
+}
+
+#[test]
+fn a_lost_sandbox_is_replaced() {
+    let _turn = turn();
+    let Some(judge) = judge(Options { sandboxes: Some(1), ..Options::default() }) else { return };
+    let correct = || judge.judge(&fenced("print('held')"), &prints("held")).outcome;
+    assert_eq!(correct(), Outcome::Correct);
+    // The interpreter is killed from outside: from inside it can't be.
+    let before = children();
+    for stat in &before {
+        let pid = stat.split(' ').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        kill_process(pid.expect("a process"), Signal::KILL).expect("a signal");
+    }
+    assert_eq!(correct(), Outcome::Correct);
+    assert_ne!(children(), before);
+}
+
+#[test]
+fn the_verifier_code_is_found_built_and_judges_problems() {
+    let _turn = turn();
+    if judge(Options::default()).is_none() {
+        return;
+    }
+    let options = Map::from_iter([("sandboxes".to_owned(), json!(1)), ("time_limit_s".to_owned(), json!(2))]);
+    let kind = Kind::by_name("code").expect("in the table");
+    let verifier = kind.build(&options, &Context::default()).expect("builds");
+    let problem =
+        |tests: Value| Problem { other: Map::from_iter([("tests".to_owned(), tests)]), ..Problem::default() };
+    let good = problem(json!({"function": "Solution.add", "cases": [
+        {"args": [1, 2], "returns": 3}, {"args": [[1.5], []], "returns": [1.5]}, {"args": ["a", "b"], "returns": "ab"}]}));
+    assert_eq!(verifier.check(&good), Ok(()));
+    let outcome = |problem: &Problem, completion: &str| {
+        let verdict = verifier.judge(&Sample::new(problem, completion));
+        (verdict.outcome, verdict.reason)
+    };
+    let class = |body: &str| {
+        format!("<think>hm</think>\n```python\nclass Solution:\n  def add(self, a, b): {body}\n```")
+    };
+    for (completion, expected) in [
+        (class("return a + b"), (Outcome::Correct, "passes all 3 tests")),
+        (
+            class("return b + a"),
+            (
+                Outcome::Wrong,
+                "passes 2 of 3 tests, and fails test 3: returns `\"ba\"`, which is not what is expected",
+            ),
+        ),
+        (
+            class("return 3"),
+            (
+                Outcome::Wrong,
+                "passes 1 of 3 tests, and fails test 2: returns `3`, which is not what is expected",
+            ),
+        ),
+        (
+            class("pass"),
+            (Outcome::Wrong, "fails the first of 3 tests: returns `null`, which is not what is expected"),
+        ),
+        ("It is 3.".to_owned(), (Outcome::Unparsable, "the completion has no fenced `python` block")),
+    ] {
+        let (outcome, reason) = outcome(&good, &completion);
+        assert_eq!((outcome, reason.as_str()), expected);
+    }
+
+    let bad = problem(json!([{"stdin": "1"}]));
+    assert!(verifier.check(&bad).expect_err("no stdout").contains("missing field `stdout`"));
+    assert_eq!(outcome(&bad, &class("return 1")).0, Outcome::BadReference);
+
+    let options = Map::from_iter([("python".to_owned(), json!("/nowhere/python"))]);
+    let error = kind.build(&options, &Context::default()).err().expect("no interpreter");
+    assert!(error.contains("cannot use the interpreter `/nowhere/python`: it cannot be run"), "{error}");
+    let options = Map::from_iter([("memory_limit_mb".to_owned(), json!(1))]);
+    let error = kind.build(&options, &Context::default()).err().expect("too little");
+    assert_eq!(error, "`memory_limit_mb` is 1; it must be from 64 to 8192");
 }

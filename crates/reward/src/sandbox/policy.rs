@@ -155,7 +155,7 @@ pub(super) fn start_filters() -> Result<[BpfProgram; 2], SandboxError> {
     for call in [libc::SYS_getrlimit, libc::SYS_setrlimit] {
         allowed.insert(call, Vec::new());
     }
-    allowed.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_SECCOMP as u64])?);
+    allowed.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_SECCOMP as u64, libc::PR_SET_DUMPABLE as u64])?);
     allowed.insert(libc::SYS_socketpair, one_of(0, &[libc::AF_UNIX as u64])?);
     let fcntl =
         [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];

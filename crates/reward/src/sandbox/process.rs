@@ -201,7 +201,7 @@ fn maps_nobody() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.lines().any(covers))
 }
 
-/// Gives the child's namespace its users. Started by root, it may become nobody; else it is its starter under
+/// Gives the child's namespace its users, and the child its rank. Started by root, it may become nobody; else it is its starter under
 /// nobody's number.
 fn identify(pid: i32, switch_user: bool) -> io::Result<()> {
     let map = |own: u32| {
@@ -212,7 +212,9 @@ fn identify(pid: i32, switch_user: bool) -> io::Result<()> {
         fs::write(proc.join("setgroups"), "deny")?;
     }
     fs::write(proc.join("gid_map"), map(rustix::process::getegid().as_raw()))?;
-    fs::write(proc.join("uid_map"), map(geteuid().as_raw()))
+    fs::write(proc.join("uid_map"), map(geteuid().as_raw()))?;
+    // When the machine is out of memory, a program is what it can do without.
+    fs::write(proc.join("oom_score_adj"), "1000")
 }
 
 /// A contained interpreter that runs one program after the other. Nothing is left of one when the next begins.

@@ -1,5 +1,24 @@
 //! The programs of the tests of the sandbox, as tables.
 
+/// What those of [`DENIED`] import that name them.
+pub(crate) const MODULES: [&str; 15] = [
+    "concurrent.futures",
+    "fcntl",
+    "json",
+    "multiprocessing",
+    "multiprocessing.shared_memory",
+    "pty",
+    "resource",
+    "signal",
+    "socket",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "termios",
+    "time",
+    "urllib.request",
+];
+
 /// What a program tries, as an expression that has a value if it succeeds. `{canary}`, `{tcp}`, `{udp}` and
 /// `{pid}` stand for a file, two ports and a process outside.
 pub(crate) const DENIED: &[(&str, &str)] = &[
@@ -42,7 +61,7 @@ pub(crate) const DENIED: &[(&str, &str)] = &[
     ("read what others installed", "os.listdir(os.path.dirname(os.__file__) + '/site-packages')[0]"),
     ("change its root", "not os.chroot('/')"),
     ("make a file in memory", "os.memfd_create('x')"),
-    ("share memory", "shared_memory.SharedMemory(create=True, size=4096)"),
+    ("share memory", "multiprocessing.shared_memory.SharedMemory(create=True, size=4096)"),
     // The network.
     ("connect by TCP", "socket.create_connection(('127.0.0.1', {tcp}), 0.5)"),
     ("connect by TCP over IPv6", "not socket.socket(socket.AF_INET6).connect(('::1', {tcp}))"),
@@ -110,6 +129,7 @@ pub(crate) const DENIED: &[(&str, &str)] = &[
     ("use userfaultfd", "c('syscall', 323, 1)"),
     ("use System V memory", "c('shmget', 0, 4096, 0o1600)"),
     ("use message queues", "c('syscall', 240, b'x', 0o102, 0o600, 0)"),
+    ("leave a core", "c('prctl', 4, 1, 0, 0, 0)"),
     ("change its filter", "c('prctl', 22, 2, 0, 0, 0)"),
     ("change its filter by seccomp", "c('syscall', 317, 1, 0, 0)"),
     ("keep capabilities", "c('prctl', 8, 1, 0, 0, 0)"),
