@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
-use koan_data::{Arithmetic, KINDS, Kind, Split, arithmetic, parse_levels, write_problems};
+use koan_data::stats::{Counts, Histogram, Lengths};
+use koan_data::{Arithmetic, KINDS, Kind, Split, Stats, arithmetic, parse_levels, stats, write_problems};
+use koan_text::Tokenizer;
 
-/// Problems: generate them
+/// Problems: generate them; what files of data hold
 #[derive(clap::Subcommand)]
 pub(crate) enum Data {
     /// Generate problems whose answers are known, with worked solutions
     #[command(subcommand)]
     Generate(Generate),
+    Stats(StatsArgs),
 }
 
 /// What to generate: `arithmetic`, or a kind of the library's table.
@@ -68,10 +71,29 @@ pub(crate) struct KindArgs {
     levels: Option<String>,
 }
 
+/// What files of any format hold: rows, fields, lengths, repetitions, bad lines
+///
+/// Problems, code problems, SFT, preference and text files, and what generate and verify write.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan data stats train.jsonl held-out.jsonl --model models/base")]
+pub(crate) struct StatsArgs {
+    /// The files, JSON Lines
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A model whose tokenizer counts tokens
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Write JSON, an object a file
+    #[arg(long)]
+    json: bool,
+}
+
 impl Data {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Generate(generate) => generate.run(),
+            Self::Stats(stats) => stats.run(),
         }
     }
 }
@@ -100,6 +122,72 @@ impl Generate {
     }
 }
 
+impl StatsArgs {
+    fn run(self) -> anyhow::Result<()> {
+        let tokenizer = self.model.as_deref().map(Tokenizer::load).transpose()?;
+        let mut failure = None;
+        let mut count = tokenizer.as_ref().map(|tokenizer| {
+            |text: &str| match tokenizer.encode(text, false) {
+                Ok(tokens) => tokens.len(),
+                Err(error) => {
+                    failure = Some(error);
+                    0
+                }
+            }
+        });
+        let mut all = Vec::new();
+        for file in &self.files {
+            let count = count.as_mut().map(|count| count as &mut dyn FnMut(&str) -> usize);
+            all.push(stats(file, count)?);
+        }
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        for stats in &all {
+            if self.json {
+                println!("{}", serde_json::to_string(stats)?);
+            } else {
+                print(stats);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn print(stats: &Stats) {
+    let rows = |counts: &Counts| {
+        let names = counts.iter().map(|(name, n)| format!("{name} {n}"));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    println!("{}: {} rows ({})", stats.file.display(), stats.rows, rows(&stats.formats));
+    println!("  {} rows repeat an earlier prompt, {} lines are bad", stats.repeated, stats.bad);
+    for (line, reason) in &stats.bad_lines {
+        println!("  line {line}: {reason}");
+    }
+    println!("  {:<16}{:>10}", "field", "rows");
+    for (field, n) in &stats.fields {
+        println!("  {field:<16}{n:>10}{:>8.1}%", 100.0 * *n as f64 / stats.rows as f64);
+    }
+    let columns = ["n", "min", "mean", "p50", "p95", "max"].map(|name| format!("{name:>9}")).concat();
+    println!("  {:<28}{columns}", "length");
+    for (part, Lengths { characters, tokens }) in &stats.lengths {
+        for (unit, lengths) in [("characters", characters), ("tokens", tokens)] {
+            if !lengths.is_empty() {
+                println!("  {:<28}{}", format!("{part}, {unit}"), columns_of(lengths));
+            }
+        }
+    }
+    for (name, counts) in &stats.counts {
+        println!("  {name}: {}", rows(counts));
+    }
+}
+
+fn columns_of(lengths: &Histogram) -> String {
+    let [n, min, p50, p95, max] =
+        [lengths.n(), lengths.min(), lengths.percentile(50), lengths.percentile(95), lengths.max()];
+    format!("{n:>9}{min:>9}{:>9.1}{p50:>9}{p95:>9}{max:>9}", lengths.mean())
+}
+
 /// The subcommand of `kind`.
 fn command(kind: &'static Kind) -> Command {
     let levels: Vec<String> =
@@ -107,7 +195,7 @@ fn command(kind: &'static Kind) -> Command {
     let mut about = kind.about.to_owned();
     about[..1].make_ascii_uppercase();
     let notes = format!(
-        "Levels:\n{}\nChance that a guess is right: {}\n\n\
+        "Levels:\n{}\nGuessing: {}\n\n\
          Each problem has a worked solution. Training and test problems are disjoint, whatever the seeds.\n\n\
          Example:\n  koan data generate {name} --n 1000 --levels 1-2 --out {name}.jsonl",
         levels.concat(),

@@ -15,19 +15,34 @@ pub fn read<T: DeserializeOwned>(
     path: &Path,
     mut each: impl FnMut(usize, T) -> Result<(), LineError>,
 ) -> Result<(), DataError> {
+    read_all(path, |line, value| each(line, value?))
+}
+
+/// The same, where `each` also hears of lines that are no such value.
+///
+/// # Errors
+/// A file that cannot be read, and what `each` returns.
+pub fn read_all<T: DeserializeOwned>(
+    path: &Path,
+    mut each: impl FnMut(usize, Result<T, LineError>) -> Result<(), LineError>,
+) -> Result<(), DataError> {
     let read_error = |source| DataError::Read { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(read_error)?);
     let mut buffer = Vec::new();
     for line in 1.. {
         buffer.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
-        match (&mut file).take(limit).read_until(b'\n', &mut buffer).map_err(read_error)? {
+        let value = match (&mut file).take(limit).read_until(b'\n', &mut buffer).map_err(read_error)? {
             0 => break,
             n_bytes if n_bytes > MAX_LINE_BYTES => Err(LineError::TooLong),
-            _ if buffer.trim_ascii().is_empty() => Ok(()),
-            _ => serde_json::from_slice(&buffer).map_err(json_error).and_then(|value| each(line, value)),
+            _ if buffer.trim_ascii().is_empty() => continue,
+            _ => serde_json::from_slice(&buffer).map_err(json_error),
+        };
+        let is_cut = matches!(value, Err(LineError::TooLong)) && !buffer.ends_with(b"\n");
+        each(line, value).map_err(|reason| DataError::Line { path: path.to_owned(), line, reason })?;
+        if is_cut {
+            file.skip_until(b'\n').map_err(read_error)?;
         }
-        .map_err(|reason| DataError::Line { path: path.to_owned(), line, reason })?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
+//! | [`mod@stats`] | what a file of any format holds |
 //! | [`split`] | training and test problems, and lists of levels |
 //! | [`jsonl`] | files of lines: read with a bound, written whole or not at all |
 //! | [`error`] | what can go wrong, with file and line |
@@ -29,9 +30,11 @@ pub mod kinds;
 pub mod problem;
 mod random;
 pub mod split;
+pub mod stats;
 
 pub use arithmetic::Arithmetic;
 pub use error::DataError;
 pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, read_problems, write_problems};
 pub use split::{Split, parse_levels};
+pub use stats::{Stats, stats};

@@ -34,7 +34,7 @@ fn kinds() {
         ("calendar", 0x99bd_398f_b967_ae00),
         ("units", 0xd4d7_9dea_8162_462f),
         ("sort", 0x63e0_b08e_1090_68c1),
-        ("count", 0xef97_523c_fe30_a046),
+        ("count", 0x70ed_dee6_8fa5_775f),
         ("knights", 0x076e_ffdf_915e_7ee7),
         ("zebra", 0x1347_f098_1b53_ed84),
         ("logic", 0xa0ee_dd69_e10f_7b09),

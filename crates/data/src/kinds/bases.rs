@@ -15,7 +15,7 @@ pub(super) const KIND: Kind = Kind {
         "decimal to hexadecimal, up to 4095",
         "base 2 to 16 to another, up to 9999",
     ],
-    chance: "below 1 in 900",
+    chance: "the commonest answer is right in less than 0.3%",
     draw,
 };
 

@@ -15,7 +15,7 @@ pub(super) const KIND: Kind = Kind {
         "days between two dates of different years",
         "the weekday of any date from 1900 to 2199",
     ],
-    chance: "1 in 7 for a weekday, below 1 in 100 for a number of days or a date",
+    chance: "1 in 7 for a weekday; the commonest number or date is right in less than 1%",
     draw,
 };
 

@@ -19,7 +19,7 @@ pub(super) const KIND: Kind = Kind {
         "2 steps", "3 steps", "4 steps", "6 steps", "8 steps", "12 steps", "16 steps", "24 steps",
         "32 steps", "48 steps",
     ],
-    chance: "about 1 in 50: a number from 0 to 99, small ones more often",
+    chance: "the commonest answer is right in 2% to 5%",
     draw,
 };
 

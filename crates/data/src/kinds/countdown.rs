@@ -19,7 +19,7 @@ pub(super) const KIND: Kind = Kind {
         "5 numbers up to 50, + - * /, target 10 to 200",
         "6 numbers up to 100, + - * /, target 100 to 999",
     ],
-    chance: "a random expression of the given numbers: 1 in 10 at level 1, below 1 in 1,000 from level 4",
+    chance: "a random expression of the given numbers is right in 21%, 6%, 0.7%, 1%, 0.2%, 0.04%, by level",
     draw,
 };
 

@@ -7,7 +7,7 @@ pub(super) const KIND: Kind = Kind {
     name: "factors",
     about: "prime factors",
     levels: &["numbers from 4 to 200", "up to 1,000", "up to 10,000", "up to 100,000"],
-    chance: "below 1 in 100",
+    chance: "the commonest answer is right in less than 1%",
     draw,
 };
 

@@ -16,7 +16,7 @@ pub(super) const KIND: Kind = Kind {
         "each term is p times the one before, plus q",
         "cubic: a constant third difference",
     ],
-    chance: "below 1 in 50",
+    chance: "the commonest answer is right in less than 2%",
     draw,
 };
 

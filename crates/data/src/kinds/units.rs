@@ -16,7 +16,7 @@ pub(super) const KIND: Kind = Kind {
         "areas and volumes",
         "speeds",
     ],
-    chance: "below 1 in 50",
+    chance: "the commonest answer is right in less than 1%",
     draw,
 };
 
