@@ -1,5 +1,7 @@
 //! Whether two answers, each of whatever type, say the same.
 
+mod names;
+
 use super::Options;
 use super::budget::Budget;
 use super::expr::{Expr, Function, Number};
@@ -7,6 +9,7 @@ use super::parse::kind;
 use super::region::Region;
 use super::units::Unit;
 use super::values::{self, Decision};
+use names::{Assignment, distinct_names, family, renamed, settle};
 use num_rational::BigRational;
 
 /// Texts that say that there is nothing.
@@ -504,152 +507,6 @@ impl Comparer<'_> {
     }
 }
 
-/// `x = value`, where the left side is a name, or all sides are constants.
-struct Assignment {
-    name: Expr,
-    /// The value; behind it, if stated, what it is about.
-    values: Vec<Expr>,
-}
-
-impl Assignment {
-    fn of(expr: &Expr) -> Option<Self> {
-        let Expr::Relation(sides, signs) = expr else { return None };
-        if !signs.iter().all(|sign| "=≈".contains(*sign)) {
-            return None;
-        }
-        let is_constant = |side: &Expr| !side.any(&|part| matches!(part, Expr::Symbol(_) | Expr::Apply(..)));
-        let name = &sides[0];
-        if !is_name(name) && !sides.iter().all(is_constant) {
-            return None;
-        }
-        let exact = signs.iter().rposition(|sign| *sign == '=').map_or(0, |at| at + 1);
-        let mut values = vec![sides[exact.max(1)].clone()];
-        if exact == 0 && !is_name(name) {
-            values.insert(0, name.clone());
-        }
-        if exact.max(1) + 1 < sides.len() {
-            values.push(sides[sides.len() - 1].clone());
-        }
-        Some(Self { name: name.clone(), values })
-    }
-
-    /// Whether the names are one, an index that only one of them has aside.
-    fn has_name_of(&self, other: &Self) -> bool {
-        let base = |name: &Expr| match name {
-            Expr::Symbol(name) => name.split_once('_').map(|(base, _)| base.to_owned()),
-            _ => None,
-        };
-        self.name == other.name
-            || match (base(&self.name), base(&other.name)) {
-                (Some(base), None) => other.name == Expr::Symbol(base),
-                (None, Some(base)) => self.name == Expr::Symbol(base),
-                _ => false,
-            }
-    }
-}
-
-/// Whether `expr` can only be the name of a value: `x`, `f(x)`, `AB`, `NO/BO`, `A : B`, `|AB|`, `(x, y)`.
-fn is_name(expr: &Expr) -> bool {
-    let is_upper = |expr: &Expr| match expr {
-        Expr::Symbol(name) => name.starts_with(|c: char| c.is_uppercase() || c == '∠'),
-        _ => false,
-    };
-    match expr {
-        Expr::Symbol(_) | Expr::Apply(..) | Expr::Text(_) => true,
-        Expr::Product(factors) => {
-            let is_angle = matches!(&factors[0], Expr::Symbol(name) if name == "∠");
-            factors.iter().all(|factor| {
-                is_upper(factor)
-                    || is_angle && is_name(factor)
-                    || matches!(factor, Expr::Power(base, exponent) if is_name(base) && exponent.is_integer(-1))
-                    || matches!(factor, Expr::Product(_)) && is_name(factor)
-            }) || matches!(factors.as_slice(), [head, argument] if is_upper(head) && is_name(argument))
-        }
-        Expr::Ratio(parts) => parts.iter().all(is_name),
-        Expr::Tuple { items, .. } | Expr::List(items) => items.iter().all(is_name),
-        Expr::Call(Function::Abs | Function::Sin | Function::Cos | Function::Tan, of) => {
-            of.iter().all(is_name)
-        }
-        _ => false,
-    }
-}
-
-/// The values of a family and its parameter: `kπ, k ∈ ℤ`.
-fn family(items: &[Expr]) -> Option<(Vec<Expr>, String)> {
-    let mut parameter = None;
-    let mut values = Vec::new();
-    for item in items {
-        match item {
-            Expr::Relation(sides, signs)
-                if signs == &['∈'] && matches!(sides[1], Expr::Numbers('Z' | 'N')) =>
-            {
-                let Expr::Symbol(name) = &sides[0] else { return None };
-                parameter = Some(name.clone());
-            }
-            other => values.push(settle(other)),
-        }
-    }
-    let parameter = parameter?;
-    (!values.is_empty()).then_some((values, parameter))
-}
-
-/// What means the same and is simpler: the last of `a ⇒ b`, `±` written out, a list of one.
-fn settle(expr: &Expr) -> Expr {
-    match expr {
-        Expr::Relation(sides, signs) if signs.contains(&'⇒') => {
-            let at = signs.iter().rposition(|sign| *sign == '⇒').map_or(0, |at| at + 1);
-            settle(&match &sides[at..] {
-                [single] => single.clone(),
-                rest => Expr::Relation(rest.to_vec(), signs[at..].to_vec()),
-            })
-        }
-        Expr::List(items) => {
-            let mut flat = Vec::new();
-            for item in items {
-                match settle(item) {
-                    Expr::List(inner) => flat.extend(inner),
-                    other => flat.push(other),
-                }
-            }
-            if flat.len() == 1 { flat.swap_remove(0) } else { Expr::List(flat) }
-        }
-        Expr::Set(items) if items.iter().any(has_plus_minus) => match settle(&Expr::List(items.clone())) {
-            Expr::List(items) => Expr::Set(items),
-            single => Expr::Set(vec![single]),
-        },
-        other if has_plus_minus(other) => {
-            let with = |plus: bool| {
-                other.map(&mut |part| match part {
-                    Expr::PlusMinus { of, minus_first } if plus == minus_first => of.negated(),
-                    Expr::PlusMinus { of, .. } => *of,
-                    part => part,
-                })
-            };
-            Expr::List(vec![with(true), with(false)])
-        }
-        other => other.clone(),
-    }
-}
-
-fn has_plus_minus(expr: &Expr) -> bool {
-    expr.any(&|part| matches!(part, Expr::PlusMinus { .. }))
-}
-
-/// `found` with its variables named, in the order of their appearance, as in `reference`.
-fn renamed(reference: &Expr, found: &Expr) -> Option<Expr> {
-    let (names, others) = (reference.symbols(), found.symbols());
-    if names.len() != others.len() || names == others {
-        return None;
-    }
-    Some(found.map(&mut |part| match part {
-        Expr::Symbol(name) => {
-            let at = others.iter().position(|other| *other == name);
-            Expr::Symbol(at.map_or(name, |at| names[at].to_owned()))
-        }
-        other => other,
-    }))
-}
-
 /// Multiple-choice letters.
 fn choices(comparer: &Comparer, a: &Expr, b: &Expr) -> Option<Decision> {
     let letter = |expr: &Expr| match expr {
@@ -749,16 +606,6 @@ fn oriented(sides: &[Expr], sign: char) -> (Option<Expr>, char) {
         '>' | '≥' | '=' | '≠' => (Some(left.minus(right)), sign),
         _ => (None, sign),
     }
-}
-
-/// Whether every item assigns to a variable of its own, `x = 1, y = 2`; roots `x_1`, `x_2` are of one.
-fn distinct_names(items: &[Expr]) -> bool {
-    let mut names = Vec::new();
-    for item in items {
-        let Some(Assignment { name: Expr::Symbol(name), .. }) = Assignment::of(item) else { return false };
-        names.push(name.split('_').next().unwrap_or_default().to_owned());
-    }
-    names.len() > 1 && !names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
 }
 
 /// Whether it is a set of numbers that is no finite list.

@@ -215,11 +215,9 @@ fn phrase(lower: &str) -> Option<usize> {
 
 /// What is stated right behind a phrase, up to the end of the sentence.
 fn stated(rest: &str) -> Vec<Candidate> {
-    let rest = prose::skip_copula(rest);
+    let rest = beginning(prose::skip_copula(rest));
     let mut found = Vec::new();
-    if let Some((start, end, _)) = formula_at(rest, 0)
-        && start == 0
-    {
+    if let Some((end, _)) = formula_here(rest) {
         let (content, end) = joined_from(rest, end);
         let suffix = prose::suffix(&rest[end..]);
         found.push(Candidate::loose(format!("{content}{suffix}")));
@@ -264,7 +262,7 @@ fn stated(rest: &str) -> Vec<Candidate> {
 /// What follows "is" in a sentence.
 fn stated_value(rest: &str) -> Vec<Candidate> {
     let rest = rest.trim_start();
-    if let Some((0, end, _)) = formula_at(rest, 0) {
+    if let Some((end, _)) = formula_here(rest) {
         let (content, end) = joined_from(rest, end);
         return vec![Candidate::loose(format!("{content}{}", prose::suffix(&rest[end..])))];
     }
@@ -273,10 +271,10 @@ fn stated_value(rest: &str) -> Vec<Candidate> {
 
 /// The formula that ends at `end`, the first of `text`, and those joined to it; and where they end.
 fn joined_from(text: &str, end: usize) -> (String, usize) {
-    let mut content = formula_at(text, 0).map_or("", |(.., content)| content).to_owned();
+    let mut content = formula_here(text).map_or("", |(_, content)| content).to_owned();
     let mut end = end;
     while let Some((start, next_end, next)) = formula_at(text, end) {
-        if !is_joiner(&text[end..start]) {
+        if !is_joiner(&text[end..start]) || content.len() > MAX_LENGTH {
             break;
         }
         content.push_str(", ");
@@ -304,6 +302,20 @@ fn last_formula(text: &str) -> Option<(usize, usize, String)> {
     let (start, end, mut content) = last?;
     content.push_str(prose::suffix(&text[end..]));
     Some((start, end, content))
+}
+
+/// The formula with which `text` begins: where it ends, and what it holds.
+fn formula_here(text: &str) -> Option<(usize, &str)> {
+    let begins = text.starts_with(['$', '\\']);
+    let (start, end, content) = formula_at(beginning(text), 0).filter(|_| begins)?;
+    (start == 0).then_some((end, content))
+}
+
+/// The first bytes of `text`, more than a formula may have.
+fn beginning(text: &str) -> &str {
+    let most = text.len().min(MAX_LENGTH + 8);
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
 }
 
 /// The first formula of `text` from `from` on: where it begins, where it ends, and what it holds.

@@ -2,6 +2,7 @@
 
 use super::commands;
 use super::expr::Function;
+use super::token::MAX_LENGTH;
 use super::units::Unit;
 
 /// Words between parts of one answer.
@@ -35,9 +36,10 @@ pub(crate) fn is_joiner(gap: &str) -> bool {
     joins
 }
 
-/// Whether `text` holds words that are neither names of functions, letters or units, nor joiners.
+/// Whether `text` holds words that are neither names of functions, letters or units, nor joiners. What is too
+/// long to be read is prose too.
 pub(crate) fn is_prose(text: &str) -> bool {
-    words(text).next().is_some()
+    text.len() > MAX_LENGTH || words(text).next().is_some()
 }
 
 /// The words of `text` that make it prose.
@@ -153,6 +155,9 @@ fn is_word(run: &str) -> bool {
 
 /// Whether `text` is a number and then a few words: `5 apples`.
 pub(crate) fn is_counted_noun(text: &str) -> bool {
+    if text.len() > MAX_LENGTH {
+        return false;
+    }
     let text = text.trim_start_matches(['$', '-', '\\', '(']);
     text.starts_with(|c: char| c.is_ascii_digit()) && words(text).count() <= 4 && !text.contains('.')
 }
