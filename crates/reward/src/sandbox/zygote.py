@@ -5,7 +5,7 @@ writes lies in files that only the program and the host hold.
 What it reads from its socket is a struct of limits with five descriptors: job, stdin, stdout, stderr, result.
 What it answers is a struct of how the program ended.
 """
-import atexit, ctypes, gc, json, os, resource, signal, socket, struct, sys, time, traceback, types
+import atexit, ctypes, gc, json, os, resource, signal, socket, struct, sys, time, types
 
 # What programs import most often, so that they find it imported. A fork costs more the more there is: what few
 # use they import themselves.
@@ -141,9 +141,21 @@ def outcome(job):
     except MemoryError:
         return 1, "MemoryError"
     except BaseException as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "program.py"]
-        words = traceback.format_exception_only(type(error), error)[-1].strip()
-        return 1, words + (f" (line {lines[-1]})" if lines else "")
+        return 1, words_of(error)
+
+
+def words_of(error):
+    """The exception's name, what it says of itself, and the line of the program that raised it."""
+    name, line, place = type(error).__name__, None, error.__traceback__
+    while place:
+        if place.tb_frame.f_code.co_filename == "program.py":
+            line = place.tb_lineno
+        place = place.tb_next
+    try:
+        words = f"{name}: {error}".removesuffix(": ")
+    except BaseException:
+        words = name
+    return f"{words} (line {line})" if line else words
 
 
 def called(module, name):
