@@ -1,5 +1,7 @@
 //! Where in a completion the program stands.
 
+use crate::extract::after_thinking;
+
 /// Names of the language after a fence.
 const PYTHON: [&str; 3] = ["python", "python3", "py"];
 
@@ -8,8 +10,7 @@ const PYTHON: [&str; 3] = ["python", "python3", "py"];
 /// Fences are CommonMark's: a line of three or more backticks, indented by at most three spaces, closed by a line
 /// of at least as many and nothing else. Lines may end in CR LF.
 pub(super) fn program(completion: &str) -> Result<&str, &'static str> {
-    let text = completion.rsplit_once("</think>").map_or(completion, |(_, after)| after);
-    let text = text.split_once("<think>").map_or(text, |(before, _)| before);
+    let text = after_thinking(completion);
     let mut found = Err("the completion has no fenced `python` block");
     let mut open: Option<(usize, bool, usize)> = None; // backticks, whether it is Python, where its text starts
     let mut at = 0;
