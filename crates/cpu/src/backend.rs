@@ -75,7 +75,11 @@ impl Backend for Cpu {
     }
 
     fn upload(&self, values: &[f32]) -> Self::Buf {
-        AlignedVec::from(values)
+        let mut buf = AlignedVec::zeros(values.len());
+        self.threads.chunks([(&mut buf, TASK_LEN)], |task, [y]| {
+            y.copy_from_slice(&values[task * TASK_LEN..][..y.len()]);
+        });
+        buf
     }
 
     fn download(&self, buf: &Self::Buf) -> Vec<f32> {

@@ -6,7 +6,7 @@
 //! - [`Batch`]: packed sequences, a group's prompt stored once,
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
 //! - [`checkpoint`]: Hugging Face directories; [`gguf`]: import of llama.cpp's files.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod activations;
 mod batch;
@@ -15,10 +15,11 @@ mod config;
 mod family;
 pub mod gguf;
 mod layer;
+mod mapped;
 mod model;
 mod rope;
 pub mod safetensors_file;
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod transformer;
 

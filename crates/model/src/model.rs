@@ -88,17 +88,18 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// What `read` returns.
-    pub fn new<E>(
+    pub fn new<V: AsRef<[f32]>, E>(
         b: &B,
         config: Config,
         positions: usize,
-        mut read: impl FnMut(&TensorInfo) -> Result<Vec<f32>, E>,
+        mut read: impl FnMut(&TensorInfo) -> Result<V, E>,
     ) -> Result<Self, E> {
         let weights = Transformer::try_build(&config, |info| {
             let values = read(&info)?;
+            let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
             let product = config.tie_word_embeddings || info.name != "model.embed_tokens.weight";
-            Ok(Param::new(b, info, &values, product))
+            Ok(Param::new(b, info, values, product))
         })?;
         let (cos, sin) = rope::tables(&config, positions);
         Ok(Self { weights, cos: b.upload(&cos), sin: b.upload(&sin), positions, config })

@@ -1,23 +1,31 @@
 //! The safetensors format: a JSON header that says where each tensor lies, then the tensors' bytes.
 //!
-//! Files are read tensor by tensor and written as a stream, so that a model never lies in memory twice. A header is
-//! parsed by the `safetensors` crate; that every tensor's bytes fit its shape and lie within the file is checked here.
+//! Files are mapped and read tensor by tensor, and written as a stream, so that a model never lies in memory twice. A
+//! header is parsed by the `safetensors` crate; that every tensor's bytes fit its shape and lie within the file, one
+//! behind the other, is checked here.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
-    io::{BufWriter, Read, Seek, SeekFrom, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, tensor::Metadata};
 use sha2::{Digest, Sha256};
 
-use crate::TensorInfo;
+use crate::{
+    TensorInfo,
+    mapped::{Mapped, as_f32},
+};
 
 /// Largest header accepted, bytes: the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Numbers that one task converts or checks.
+const TASK_LEN: usize = 1 << 16;
 
 /// Why a safetensors file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +79,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// A tensor holds a number that is not finite.
+    #[error("tensor `{name}` in `{}` holds NaN or infinity", path.display())]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor's numbers are of a type that is not read.
     #[error("tensor `{name}` is stored as {found:?} in `{}`; supported: F32, BF16, F16", path.display())]
     Dtype {
@@ -92,9 +108,9 @@ impl FileError {
 /// A safetensors file, open for reading.
 pub struct Reader {
     path: PathBuf,
-    file: File,
+    map: Mapped,
     metadata: Metadata,
-    data_start: u64,
+    data_start: usize,
 }
 
 impl Reader {
@@ -103,40 +119,39 @@ impl Reader {
     /// # Errors
     /// If it can't be read, isn't a safetensors file, or is truncated.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let mut file = File::open(path).map_err(FileError::io("open", path))?;
-        let found = file.metadata().map_err(FileError::io("read", path))?.len();
+        let map = Mapped::open(path).map_err(FileError::io("open", path))?;
+        let found = map.len() as u64;
         let truncated = |expected| FileError::Truncated { path: path.into(), found, expected };
-        let mut length = [0; 8];
-        if found < 8 {
-            return Err(truncated(8));
-        }
-        file.read_exact(&mut length).map_err(FileError::io("read", path))?;
-        let header = u64::from_le_bytes(length);
-        if header > MAX_HEADER_BYTES {
-            return Err(FileError::Header { path: path.into(), source: SafeTensorError::HeaderTooLarge });
-        }
-        if found < 8 + header {
-            return Err(truncated(8 + header));
-        }
-        let mut bytes = vec![0; header as usize];
-        file.read_exact(&mut bytes).map_err(FileError::io("read", path))?;
         let damaged = |source| FileError::Header { path: path.into(), source };
-        let metadata: Metadata = serde_json::from_slice(&bytes)
+        let Some((length, rest)) = map.split_first_chunk() else { return Err(truncated(8)) };
+        let header = u64::from_le_bytes(*length);
+        if header > MAX_HEADER_BYTES {
+            return Err(damaged(SafeTensorError::HeaderTooLarge));
+        }
+        let Some(header) = rest.get(..header as usize) else { return Err(truncated(8 + header)) };
+        let metadata: Metadata = serde_json::from_slice(header)
             .map_err(|e| damaged(SafeTensorError::InvalidHeaderDeserialization(e)))?;
-        for (name, tensor) in metadata.tensors() {
+        let mut free = 0;
+        for name in metadata.offset_keys() {
+            let Some(tensor) = metadata.info(&name) else { continue };
             let numbers = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
             let bits = numbers.and_then(|n| n.checked_mul(tensor.dtype.bitsize()));
             let (start, end) = tensor.data_offsets;
-            if bits.is_none() || end.checked_sub(start).and_then(|n| n.checked_mul(8)) != bits {
+            let length = end.checked_sub(start).and_then(|n| n.checked_mul(8));
+            if bits.is_none() || length != bits || start != free {
                 return Err(damaged(SafeTensorError::InvalidOffset(name)));
             }
+            free = end;
         }
-        let data_start = 8 + header;
-        let expected = data_start.saturating_add(metadata.data_len() as u64);
+        let data_start = 8 + header.len();
+        let expected = (data_start as u64).saturating_add(free as u64);
         if found < expected {
             return Err(truncated(expected));
         }
-        Ok(Self { path: path.into(), file, metadata, data_start })
+        if found > expected {
+            return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self { path: path.into(), map, metadata, data_start })
     }
 
     /// The names of the tensors.
@@ -144,11 +159,11 @@ impl Reader {
         self.metadata.offset_keys()
     }
 
-    /// Reads a tensor as f32, and checks its shape.
+    /// Checks that a tensor is there, of this shape and of a type that is read.
     ///
     /// # Errors
-    /// If it is missing, of another shape, or of a type that is not read.
-    pub fn read(&mut self, info: &TensorInfo) -> Result<Vec<f32>, FileError> {
+    /// If not.
+    pub fn check(&self, info: &TensorInfo) -> Result<(), FileError> {
         let (name, path) = (&info.name, &self.path);
         let Some(tensor) = self.metadata.info(name) else {
             return Err(FileError::Missing { name: name.clone(), path: path.clone() });
@@ -157,18 +172,111 @@ impl Reader {
             let (found, expected) = (tensor.shape.clone(), info.shape.clone());
             return Err(FileError::Shape { name: name.clone(), found, expected, path: path.clone() });
         }
-        let (start, end) = tensor.data_offsets;
-        let mut bytes = vec![0; end - start];
-        self.file
-            .seek(SeekFrom::Start(self.data_start + start as u64))
-            .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(FileError::io("read", path))?;
-        let (halves, _) = bytes.as_chunks::<2>();
         match tensor.dtype {
-            Dtype::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-            Dtype::BF16 => Ok(halves.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
-            Dtype::F16 => Ok(halves.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+            Dtype::F32 | Dtype::BF16 | Dtype::F16 => Ok(()),
             found => Err(FileError::Dtype { name: name.clone(), found, path: path.clone() }),
+        }
+    }
+
+    /// Reads a tensor as f32, all cores converting: numbers that are stored as f32 stay where they are. They are checked to be
+    /// finite.
+    ///
+    /// # Errors
+    /// If it is missing, of another shape, of a type that is not read, or holds NaN or infinity; or if the file was cut
+    /// short since it was opened.
+    pub fn read(&self, info: &TensorInfo) -> Result<Cow<'_, [f32]>, FileError> {
+        self.check(info)?;
+        self.map.check().map_err(FileError::io("read", &self.path))?;
+        let Some(tensor) = self.metadata.info(&info.name) else { return Ok(Cow::default()) };
+        let (start, end) = tensor.data_offsets;
+        let bytes = &self.map[self.data_start + start..self.data_start + end];
+        let values = match (tensor.dtype, as_f32(bytes)) {
+            (Dtype::F32, Some(values)) => Cow::Borrowed(values),
+            (Dtype::F32, None) => Cow::Owned(convert(bytes, f32::from_le_bytes)),
+            (Dtype::BF16, _) => Cow::Owned(convert(bytes, |b| bf16::from_le_bytes(b).to_f32())),
+            _ => Cow::Owned(convert_f16(bytes)),
+        };
+        if values.par_chunks(TASK_LEN).all(finite) {
+            Ok(values)
+        } else {
+            Err(FileError::NotFinite { name: info.name.clone(), path: self.path.clone() })
+        }
+    }
+}
+
+/// Whether no number is NaN or infinite. Without an early end, so that it runs on vectors.
+fn finite(values: &[f32]) -> bool {
+    let wrong = |x: &f32| u32::from(x.to_bits() & 0x7f80_0000 == 0x7f80_0000);
+    values.iter().map(wrong).fold(0, |a, b| a | b) == 0
+}
+
+/// Numbers of `N` bytes each, as f32.
+fn convert<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    let mut values = vec![0.0; numbers.len()];
+    values.par_chunks_mut(TASK_LEN).zip(numbers.par_chunks(TASK_LEN)).for_each(|(values, numbers)| {
+        values.iter_mut().zip(numbers).for_each(|(value, number)| *value = to_f32(*number));
+    });
+    values
+}
+
+/// By the machine's own conversion, which wants them in runs.
+fn convert_f16(bytes: &[u8]) -> Vec<f32> {
+    const RUN: usize = 256;
+    let (numbers, _) = bytes.as_chunks::<2>();
+    let mut values = vec![0.0; numbers.len()];
+    values.par_chunks_mut(TASK_LEN).zip(numbers.par_chunks(TASK_LEN)).for_each(|(values, numbers)| {
+        for (values, numbers) in values.chunks_mut(RUN).zip(numbers.chunks(RUN)) {
+            let mut run = [f16::ZERO; RUN];
+            run.iter_mut().zip(numbers).for_each(|(x, bytes)| *x = f16::from_le_bytes(*bytes));
+            run[..values.len()].convert_to_f32_slice(values);
+        }
+    });
+    values
+}
+
+/// In what numbers are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stored {
+    /// Four bytes: all the digits there are.
+    #[default]
+    F32,
+    /// Two bytes, rounded to nearest: f32 of which the last 16 bits are cut.
+    Bf16,
+    /// Two bytes, rounded to nearest: more digits than bf16, but infinite from 65520 on.
+    F16,
+}
+
+impl Stored {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        if self == Self::F32 { 4 } else { 2 }
+    }
+
+    /// The name in safetensors' headers.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+        }
+    }
+
+    /// The name in `config.json`.
+    pub(crate) fn dtype(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
+    /// Appends the bytes of `values`.
+    pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::F32 => values.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+            Self::Bf16 => values.iter().for_each(|&x| bytes.extend(bf16::from_f32(x).to_le_bytes())),
+            Self::F16 => values.iter().for_each(|&x| bytes.extend(f16::from_f32(x).to_le_bytes())),
         }
     }
 }
@@ -177,17 +285,31 @@ impl Reader {
 ///
 /// # Errors
 /// If the file can't be written, or `read` fails.
-pub fn write<E: From<FileError>>(
+pub fn write<V: AsRef<[f32]>, E: From<FileError>>(
     path: &Path,
     infos: &[TensorInfo],
-    mut read: impl FnMut(usize) -> Result<Vec<f32>, E>,
+    read: impl FnMut(usize) -> Result<V, E>,
+) -> Result<String, E> {
+    write_as(Stored::F32, path, infos, read)
+}
+
+/// As [`write`], with numbers stored as `stored`.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
+    stored: Stored,
+    path: &Path,
+    infos: &[TensorInfo],
+    mut read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
     let io = |source| E::from(FileError::Io { what: "write", path: path.into(), source });
     let mut offset = 0;
     let mut header = BTreeMap::from([("__metadata__".to_owned(), serde_json::json!({"format": "pt"}))]);
     for info in infos {
-        let end = offset + 4 * info.len();
-        let entry = serde_json::json!({"dtype": "F32", "shape": info.shape, "data_offsets": [offset, end]});
+        let end = offset + stored.bytes() * info.len();
+        let entry =
+            serde_json::json!({"dtype": stored.name(), "shape": info.shape, "data_offsets": [offset, end]});
         header.insert(info.name.clone(), entry);
         offset = end;
     }
@@ -200,13 +322,16 @@ pub fn write<E: From<FileError>>(
         hash.update(bytes);
         out.write_all(bytes)
     };
+    let mut bytes = Vec::with_capacity(TASK_LEN * stored.bytes());
     put(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     put(header.as_bytes()).map_err(io)?;
     for (i, info) in infos.iter().enumerate() {
         let values = read(i)?;
+        let values = values.as_ref();
         assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
-        for chunk in values.chunks(1 << 16) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
+        for chunk in values.chunks(TASK_LEN) {
+            bytes.clear();
+            stored.encode(chunk, &mut bytes);
             put(&bytes).map_err(io)?;
         }
     }

@@ -63,7 +63,7 @@ pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
     let built = Model::new(b, config, positions, |info: &TensorInfo| {
         let (mean, spread) = if info.name.contains("norm") { (1.0, 0.2) } else { (0.0, 0.5) };
         let value = |i| mean + spread * random(seed, i);
-        Ok::<_, Infallible>(i.by_ref().take(info.len()).map(value).collect())
+        Ok::<_, Infallible>(i.by_ref().take(info.len()).map(value).collect::<Vec<f32>>())
     });
     let Ok(model) = built;
     model

@@ -249,7 +249,7 @@ pub fn load_optimizer<B: Backend>(
     config: &Config,
     updates: u64,
 ) -> Result<Optimizer<B>, TrainError> {
-    let mut reader = Reader::open(&dir.join("optimizer.safetensors"))?;
+    let reader = Reader::open(&dir.join("optimizer.safetensors"))?;
     let mut infos = moment_infos(config).into_iter();
     let mut moment = || {
         koan_model::Transformer::try_build(config, |_| {

@@ -7,6 +7,8 @@ use std::io::{Read, Seek};
 
 use serde_json::{Value, json};
 
+use crate::{Config, Family, TensorInfo};
+
 use super::GgufError;
 use super::reader::{Gguf, Metadata, Tensor};
 
@@ -17,43 +19,24 @@ const MAX_SIZE: usize = 1 << 24;
 /// The tensor that stands for Llama 3's scaling of positions.
 pub(super) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
-/// The architectures that are known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    Llama,
-    Qwen2,
-    Qwen3,
+/// `general.architecture` of a family. llama.cpp has Mistral's models among the llamas.
+pub(super) fn architecture(family: Family) -> &'static str {
+    match family {
+        Family::Llama | Family::Mistral => "llama",
+        Family::Qwen2 => "qwen2",
+        Family::Qwen3 => "qwen3",
+    }
 }
 
-impl Family {
-    fn named(architecture: &str) -> Result<Self, GgufError> {
-        [Self::Llama, Self::Qwen2, Self::Qwen3]
-            .into_iter()
-            .find(|family| family.architecture() == architecture)
-            .ok_or_else(|| GgufError::Unsupported {
-                what: "architecture",
-                found: architecture.to_owned(),
-                supported: "llama, qwen2, qwen3",
-            })
-    }
-
-    /// `general.architecture` in GGUF and `model_type` in `config.json`.
-    pub(super) fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-
-    /// The class in transformers.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
+fn family_of(architecture: &str) -> Result<Family, GgufError> {
+    [Family::Llama, Family::Qwen2, Family::Qwen3]
+        .into_iter()
+        .find(|family| family.name() == architecture)
+        .ok_or_else(|| GgufError::Unsupported {
+            what: "architecture",
+            found: architecture.to_owned(),
+            supported: "llama, qwen2, qwen3",
+        })
 }
 
 /// The model's sizes, under the names of `config.json`.
@@ -71,14 +54,16 @@ pub(super) struct Model {
     rope_theta: f64,
     pub(super) rope_scaling: Value,
     tie_word_embeddings: bool,
+    /// Whether there are biases of attention, and of the MLP.
+    biases: [bool; 2],
 }
 
 impl Model {
     /// Reads the sizes from the metadata.
     pub(super) fn read<R: Read + Seek>(gguf: &mut Gguf<R>) -> Result<Self, GgufError> {
         let metadata = &gguf.metadata;
-        let family = Family::named(metadata.required("general.architecture")?)?;
-        let key = |name: &str| format!("{}.{name}", family.architecture());
+        let family = family_of(metadata.required("general.architecture")?)?;
+        let key = |name: &str| format!("{}.{name}", architecture(family));
         let size = |name: &str| bounded(key(name), metadata.required(&key(name))?, MAX_SIZE);
         let size_or = |name: &str, default: usize| {
             bounded(key(name), metadata.optional(&key(name))?.unwrap_or(default), MAX_SIZE)
@@ -121,8 +106,9 @@ impl Model {
             max_position_embeddings,
             rms_norm_eps: metadata.required(&key("attention.layer_norm_rms_epsilon"))?,
             rope_theta: metadata.optional(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-            rope_scaling: linear_scaling(metadata, key)?,
+            rope_scaling: rope_scaling(metadata, key)?,
             tie_word_embeddings: !gguf.tensors.contains_key("output.weight"),
+            biases: ["blk.0.attn_q.bias", "blk.0.ffn_gate.bias"].map(|name| gguf.tensors.contains_key(name)),
         };
         model.recover_llama3_scaling(gguf)?;
         Ok(model)
@@ -176,7 +162,7 @@ impl Model {
             "initializer_range": 0.02,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
-            "model_type": self.family.architecture(),
+            "model_type": self.family.name(),
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
             "num_key_value_heads": self.num_key_value_heads,
@@ -190,91 +176,88 @@ impl Model {
         });
         match self.family {
             Family::Llama => {
-                config["attention_bias"] = false.into();
-                config["mlp_bias"] = false.into();
+                config["attention_bias"] = self.biases[0].into();
+                config["mlp_bias"] = self.biases[1].into();
             }
+            Family::Mistral => config["sliding_window"] = Value::Null,
             Family::Qwen2 => config["use_sliding_window"] = false.into(),
             Family::Qwen3 => {
-                config["attention_bias"] = false.into();
+                config["attention_bias"] = self.biases[0].into();
                 config["use_sliding_window"] = false.into();
             }
         }
         config
     }
+}
 
-    /// Every tensor of the model, in the order in which it is used.
-    pub(super) fn weights(&self) -> Vec<Weight> {
-        let (hidden, ffn) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        // llama.cpp's `llama` rotates neighbours, Hugging Face halves: the rows of q and k are stored
-        // shuffled.
-        let rotary_dim = (self.family == Family::Llama).then_some(self.head_dim);
-        let weight = |gguf: String, hf: String, shape: &[usize]| Weight {
-            gguf,
-            hf,
-            shape: shape.to_vec(),
-            rotary_dim: None,
-        };
+/// Every tensor of a model, in the order of a checkpoint.
+pub(super) fn weights(config: &Config) -> Vec<Weight> {
+    // llama.cpp's `llama` rotates neighbours, Hugging Face halves: the rows of q and k are stored shuffled.
+    let shuffles = architecture(config.family) == "llama";
+    let rotary = |gguf: &str| shuffles && (gguf.contains(".attn_q.") || gguf.contains(".attn_k."));
+    let weight = |info: TensorInfo| {
+        let gguf = gguf_name(&info.name);
+        Weight { rotary_dim: rotary(&gguf).then_some(config.head_dim), gguf, info }
+    };
+    config.tensors().into_iter().map(weight).collect()
+}
 
-        let mut weights = vec![weight(
-            "token_embd.weight".into(),
-            "model.embed_tokens.weight".into(),
-            &[self.vocab_size, hidden],
-        )];
-        for i in 0..self.num_hidden_layers {
-            let mut add = |gguf: &str, hf: &str, shape: &[usize], rotary_dim| {
-                let (gguf, hf) = (format!("blk.{i}.{gguf}"), format!("model.layers.{i}.{hf}"));
-                weights.push(Weight { rotary_dim, ..weight(gguf, hf, shape) });
-            };
-            add("attn_norm.weight", "input_layernorm.weight", &[hidden], None);
-            add("attn_q.weight", "self_attn.q_proj.weight", &[q, hidden], rotary_dim);
-            add("attn_k.weight", "self_attn.k_proj.weight", &[kv, hidden], rotary_dim);
-            add("attn_v.weight", "self_attn.v_proj.weight", &[kv, hidden], None);
-            if self.family == Family::Qwen2 {
-                add("attn_q.bias", "self_attn.q_proj.bias", &[q], None);
-                add("attn_k.bias", "self_attn.k_proj.bias", &[kv], None);
-                add("attn_v.bias", "self_attn.v_proj.bias", &[kv], None);
-            }
-            if self.family == Family::Qwen3 {
-                add("attn_q_norm.weight", "self_attn.q_norm.weight", &[self.head_dim], None);
-                add("attn_k_norm.weight", "self_attn.k_norm.weight", &[self.head_dim], None);
-            }
-            add("attn_output.weight", "self_attn.o_proj.weight", &[hidden, q], None);
-            add("ffn_norm.weight", "post_attention_layernorm.weight", &[hidden], None);
-            add("ffn_gate.weight", "mlp.gate_proj.weight", &[ffn, hidden], None);
-            add("ffn_up.weight", "mlp.up_proj.weight", &[ffn, hidden], None);
-            add("ffn_down.weight", "mlp.down_proj.weight", &[hidden, ffn], None);
-        }
-        weights.push(weight("output_norm.weight".into(), "model.norm.weight".into(), &[hidden]));
-        if !self.tie_word_embeddings {
-            weights.push(weight("output.weight".into(), "lm_head.weight".into(), &[self.vocab_size, hidden]));
-        }
-        weights
-    }
+/// llama.cpp's name of a tensor that Hugging Face calls `name`.
+fn gguf_name(name: &str) -> String {
+    const PARTS: [(&str, &str); 14] = [
+        ("model.embed_tokens.", "token_embd."),
+        ("model.norm.", "output_norm."),
+        ("lm_head.", "output."),
+        ("model.layers.", "blk."),
+        ("input_layernorm.", "attn_norm."),
+        ("self_attn.o_proj.", "attn_output."),
+        ("self_attn.q_proj.", "attn_q."),
+        ("self_attn.k_proj.", "attn_k."),
+        ("self_attn.v_proj.", "attn_v."),
+        ("self_attn.q_norm.", "attn_q_norm."),
+        ("self_attn.k_norm.", "attn_k_norm."),
+        ("post_attention_layernorm.", "ffn_norm."),
+        ("mlp.", "ffn_"),
+        ("_proj.", "."),
+    ];
+    PARTS.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
 }
 
 /// A tensor of the model, under both its names.
 pub(super) struct Weight {
     pub(super) gguf: String,
-    pub(super) hf: String,
-    /// Outermost dimension first, the same in both.
-    pub(super) shape: Vec<usize>,
+    /// Hugging Face's name, and the shape, outermost dimension first, the same in both.
+    pub(super) info: TensorInfo,
     /// The size of a head whose rows the file stores shuffled.
-    pub(super) rotary_dim: Option<usize>,
+    rotary_dim: Option<usize>,
 }
 
 impl Weight {
-    /// Number of values.
-    pub(super) fn len(&self) -> u64 {
-        self.shape.iter().map(|&n| n as u64).product()
+    /// The file's values, from Hugging Face's order of rows to the file's.
+    pub(super) fn shuffled(&self, values: &[f32]) -> Vec<f32> {
+        self.reordered(values, |row, stored| (stored, row))
     }
 
-    /// Where the file keeps row `row`: halves (i, i + d / 2) of a head lie as neighbours (2 i, 2 i + 1).
-    pub(super) fn stored_row(&self, row: usize) -> usize {
-        self.rotary_dim.map_or(row, |dim| {
+    /// The file's values in Hugging Face's order of rows.
+    pub(super) fn unshuffled(&self, values: Vec<f32>) -> Vec<f32> {
+        if self.rotary_dim.is_none() {
+            return values;
+        }
+        self.reordered(&values, |row, stored| (row, stored))
+    }
+
+    /// Rows moved: halves (i, i + d / 2) of a head lie as neighbours (2 i, 2 i + 1) in the file. `places` says to and from
+    /// where, of a row's number in Hugging Face's order and in the file's.
+    fn reordered(&self, values: &[f32], places: impl Fn(usize, usize) -> (usize, usize)) -> Vec<f32> {
+        let Some(dim) = self.rotary_dim else { return values.to_vec() };
+        let row_len = self.info.len() / self.info.shape[0];
+        let mut out = vec![0.0; values.len()];
+        for row in 0..self.info.shape[0] {
             let (head, r, half) = (row / dim, row % dim, dim / 2);
-            head * dim + r % half * 2 + r / half
-        })
+            let (to, from) = places(row, head * dim + r % half * 2 + r / half);
+            out[to * row_len..][..row_len].copy_from_slice(&values[from * row_len..][..row_len]);
+        }
+        out
     }
 }
 
@@ -287,17 +270,27 @@ fn bounded(key: String, size: usize, limit: usize) -> Result<usize, GgufError> {
     Err(GgufError::BadValue { key, found, expected })
 }
 
-/// `rope_scaling` when the metadata has it: none or linear.
-fn linear_scaling(metadata: &Metadata, key: impl Fn(&str) -> String) -> Result<Value, GgufError> {
-    let factor: f64 = match metadata.optional(&key("rope.scaling.type"))? {
-        None | Some("none") => metadata.optional(&key("rope.scale_linear"))?.unwrap_or(1.0),
-        Some("linear") => metadata.required(&key("rope.scaling.factor"))?,
-        Some(other) => {
-            let (found, supported) = (other.to_owned(), "none, linear");
-            return Err(GgufError::Unsupported { what: "rope scaling", found, supported });
-        }
+/// `rope_scaling` when the metadata has it: none, linear or yarn.
+fn rope_scaling(metadata: &Metadata, key: impl Fn(&str) -> String) -> Result<Value, GgufError> {
+    let factor = || metadata.required::<f64>(&key("rope.scaling.factor"));
+    let linear = |factor: f64| match factor {
+        1.0 => Value::Null,
+        factor => json!({"rope_type": "linear", "factor": factor}),
     };
-    Ok(if factor == 1.0 { Value::Null } else { json!({"rope_type": "linear", "factor": factor}) })
+    match metadata.optional(&key("rope.scaling.type"))? {
+        None | Some("none") => Ok(linear(metadata.optional(&key("rope.scale_linear"))?.unwrap_or(1.0))),
+        Some("linear") => Ok(linear(factor()?)),
+        Some("yarn") => {
+            let original: usize = metadata.required(&key("rope.scaling.original_context_length"))?;
+            Ok(
+                json!({"rope_type": "yarn", "factor": factor()?, "original_max_position_embeddings": original}),
+            )
+        }
+        Some(other) => {
+            let (found, supported) = (other.to_owned(), "none, linear, yarn");
+            Err(GgufError::Unsupported { what: "rope scaling", found, supported })
+        }
+    }
 }
 
 /// Checks that the file's tensors are the model's: none missing, none more, none of another shape.
@@ -309,7 +302,7 @@ pub(super) fn check_tensors<R>(gguf: &Gguf<R>, weights: &[Weight]) -> Result<(),
     }
     weights.iter().try_for_each(|weight| match gguf.tensors.get(&weight.gguf) {
         None => Err(GgufError::MissingTensor { name: weight.gguf.clone() }),
-        Some(tensor) => expect_shape(tensor, &weight.shape),
+        Some(tensor) => expect_shape(tensor, &weight.info.shape),
     })
 }
 

@@ -43,6 +43,11 @@ impl TensorType {
         })
     }
 
+    /// ggml's number of the type.
+    pub(super) fn code(self) -> u32 {
+        (0..=30).find(|&code| Self::from_code(code) == Some(self)).unwrap_or(0)
+    }
+
     /// Values of a block.
     pub(super) fn block_len(self) -> usize {
         match self {
@@ -53,7 +58,7 @@ impl TensorType {
     }
 
     /// Bytes of a block.
-    fn block_bytes(self) -> usize {
+    pub(super) fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{TensorInfo, checkpoint, safetensors_file};
+use crate::{Config, TensorInfo, checkpoint, safetensors_file};
 
 use super::GgufError;
-use super::architecture::{Model, Weight, check_tensors};
+use super::architecture::{Model, Weight, architecture, check_tensors, weights};
 use super::reader::Gguf;
 use super::tokenizer::{self, TokenizerFiles};
 
@@ -74,11 +74,11 @@ pub fn import(
         write_weights(&mut gguf, &weights, &part.join("model.safetensors"), progress)
     })?;
     Ok(ImportSummary {
-        architecture: model.family.architecture().to_owned(),
+        architecture: architecture(model.family).to_owned(),
         n_layers: model.num_hidden_layers,
         vocab_size: model.vocab_size,
         n_tensors: weights.len(),
-        n_parameters: weights.iter().map(Weight::len).sum(),
+        n_parameters: weights.iter().map(|w| w.info.len() as u64).sum(),
     })
 }
 
@@ -93,7 +93,8 @@ impl Plan {
     fn of<R: Read + Seek>(gguf: &mut Gguf<R>) -> Result<Self, GgufError> {
         let model = Model::read(gguf)?;
         let text = tokenizer::rebuild(&gguf.metadata, model.vocab_size, model.max_position_embeddings)?;
-        let weights = model.weights();
+        let Value::Object(config) = model.config() else { unreachable!("a config is an object") };
+        let weights = weights(&Config::from_json(config, Path::new("config.json"))?);
         check_tensors(gguf, &weights)?;
         Ok(Self { model, text, weights })
     }
@@ -105,19 +106,18 @@ fn write_weights<R: Read + Seek>(
     path: &Path,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(), GgufError> {
-    let info = |w: &Weight| TensorInfo { name: w.hf.clone(), shape: w.shape.clone() };
-    let infos: Vec<TensorInfo> = weights.iter().map(info).collect();
+    let infos: Vec<TensorInfo> = weights.iter().map(|w| w.info.clone()).collect();
     safetensors_file::write(path, &infos, |i| {
         let weight = &weights[i];
         let tensor = &gguf.tensors[&weight.gguf];
         let (row_len, n_rows) = (tensor.row_len(), tensor.n_rows());
-        let step = if weight.rotary_dim.is_some() { 1 } else { (CHUNK_LEN / row_len).max(1) };
+        let step = (CHUNK_LEN / row_len).max(1);
         let mut values = vec![0.0; infos[i].len()];
         for (chunk, row) in values.chunks_mut(step * row_len).zip((0..n_rows).step_by(step)) {
-            gguf.read_rows(&weight.gguf, weight.stored_row(row), chunk)?;
+            gguf.read_rows(&weight.gguf, row, chunk)?;
         }
-        progress(&weight.hf, i + 1, weights.len());
-        Ok::<_, GgufError>(values)
+        progress(&weight.info.name, i + 1, weights.len());
+        Ok::<_, GgufError>(weight.unshuffled(values))
     })?;
     Ok(())
 }

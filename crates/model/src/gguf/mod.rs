@@ -1,24 +1,29 @@
-//! GGUF import: makes a Hugging Face model directory of a llama.cpp model file.
+//! GGUF: makes a Hugging Face model directory of a llama.cpp model file, and such a file of a directory.
 //!
-//! `reader` walks the file's header, metadata and tensor table; `dequant` holds the block formats;
-//! `architecture` knows the models' sizes and names; `tokenizer` rebuilds `tokenizer.json`; `import` ties
-//! them together. The file is taken as hostile: every count, length and offset is checked before it is used,
-//! and memory stays bounded whatever the file says.
+//! `architecture` knows the models' sizes and names. In: `reader` walks the file's header, metadata and tensor table;
+//! `dequant` holds the block formats; `tokenizer` rebuilds `tokenizer.json`; `import` ties them together. The file is taken
+//! as hostile: every count, length and offset is checked before it is used, and memory stays bounded whatever the file
+//! says. Out: `quant`, `tokenizer_export` and `writer`, tied together by `export`.
 
 mod architecture;
 mod dequant;
+mod export;
 #[cfg(test)]
 mod fixture;
 mod import;
+mod quant;
 mod reader;
 mod tokenizer;
+mod tokenizer_export;
+mod writer;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use export::{ExportType, export};
 pub use import::{ImportSummary, import};
 
-/// Why a GGUF file could not be imported.
+/// Why a GGUF file could not be imported or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {
@@ -44,6 +49,25 @@ pub enum GgufError {
     /// The weights could not be written.
     #[error(transparent)]
     File(#[from] crate::safetensors_file::FileError),
+    /// The GGUF file could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The GGUF file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The config was refused.
+    #[error(transparent)]
+    Config(#[from] crate::ConfigError),
+    /// A file of the tokenizer has no counterpart in the format.
+    #[error("`{}`: {what}", path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The file does not start as a GGUF file does.
     #[error("not a GGUF file: it starts with `{}`, not `GGUF`", found.escape_ascii())]
     Magic {

@@ -10,11 +10,12 @@ use serde_json::{Map, Value, json};
 use super::GgufError;
 use super::reader::Metadata;
 
-/// Kinds of tokens in `tokenizer.ggml.token_type` other than normal (1) and byte (6).
+/// Kinds of tokens in `tokenizer.ggml.token_type` other than byte (6).
+pub(super) const NORMAL: usize = 1;
 const UNKNOWN: usize = 2;
-const CONTROL: usize = 3;
-const USER_DEFINED: usize = 4;
-const UNUSED: usize = 5;
+pub(super) const CONTROL: usize = 3;
+pub(super) const USER_DEFINED: usize = 4;
+pub(super) const UNUSED: usize = 5;
 
 /// Qwen 2's split into words; Llama 3's has `\p{N}{1,3}` in place of `\p{N}`.
 const QWEN2_SPLIT: &str = concat!(
@@ -37,9 +38,9 @@ pub(super) struct TokenizerFiles {
 }
 
 /// How text is cut before the merges.
-struct Scheme {
+pub(super) struct Scheme {
     normalizer: Value,
-    pre_tokenizer: Value,
+    pub(super) pre_tokenizer: Value,
     /// A word that is a token is that token, whatever the merges say.
     ignore_merges: bool,
     /// Whether texts begin with the beginning-of-sequence token when the file does not say.
@@ -47,7 +48,10 @@ struct Scheme {
 }
 
 impl Scheme {
-    fn named(name: &str) -> Result<Self, GgufError> {
+    /// llama.cpp's names, one for each way of cutting.
+    pub(super) const NAMES: [&'static str; 4] = ["gpt-2", "smollm", "llama-bpe", "qwen2"];
+
+    pub(super) fn named(name: &str) -> Result<Self, GgufError> {
         let byte_level = |use_regex: bool| {
             json!({
                 "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex,
@@ -79,11 +83,12 @@ impl Scheme {
             "qwen2" => {
                 Self { normalizer: json!({"type": "NFC"}), ..scheme(sequence(split(QWEN2_SPLIT), false)) }
             }
+            "deepseek-r1-qwen" => Self { add_bos: true, ..scheme(sequence(split(QWEN2_SPLIT), false)) },
             _ => {
                 return Err(GgufError::Unsupported {
                     what: "pre-tokenizer",
                     found: name.to_owned(),
-                    supported: "gpt2, smollm, llama-bpe, qwen2",
+                    supported: "gpt2, smollm, llama-bpe, qwen2, deepseek-r1-qwen",
                 });
             }
         })

@@ -42,7 +42,7 @@ pub fn train<B: Backend>(
         let tensor = tensor.next().unwrap_or(0);
         let value =
             |i| if info.shape.len() == 1 { 1.0 } else { 0.07 * (uniform(0, 0, tensor, i, 0) - 0.5) as f32 };
-        Ok::<_, Infallible>((0..info.len() as u64).map(value).collect())
+        Ok::<_, Infallible>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
     });
     let rows = shape.micro_batch_tokens.max(shape.tokens);
     let optim = OptimConfig { recompute: shape.recompute, ..OptimConfig::default() };

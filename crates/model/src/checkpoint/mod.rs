@@ -1,0 +1,191 @@
+//! Hugging Face model directories: `config.json`, weights in safetensors (one file, or shards with an index), and the
+//! tokenizer's files, which are carried along.
+
+mod save;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use koan_backend::Backend;
+use serde_json::Value;
+
+use crate::{
+    Config, ConfigError, Model, TensorInfo,
+    safetensors_file::{FileError, Reader},
+};
+
+/// Largest index of shards read, bytes.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Most shards of a model, each an open file.
+const MAX_SHARDS: usize = 512;
+
+pub use save::{convert, save, save_as, save_into, write_directory, write_synced};
+
+/// Why a model could not be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The config was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A weights file was refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No weights lie in the directory.
+    #[error("no model.safetensors and no model.safetensors.index.json in `{}`", path.display())]
+    NoWeights {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The index of shards is not one.
+    #[error("`{}` is not an index of shards: {what}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A tensor that the model has no use for.
+    #[error("unexpected tensor `{name}` in `{}`: the weights are of another model than config.json", path.display())]
+    Unexpected {
+        /// The tensor.
+        name: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A tensor lies in two shards.
+    #[error("tensor `{name}` is in two files of `{}`", path.display())]
+    Twice {
+        /// The tensor.
+        name: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// More positions are needed than are computed.
+    #[error("{asked} tokens a sequence, but `{}` reaches {max} (the lesser of max_position_embeddings and sliding_window in its config)", path.display())]
+    Positions {
+        /// What was asked.
+        asked: usize,
+        /// The model's limit.
+        max: usize,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory that was to be made is there.
+    #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The weights of a model directory, checked against its config, not yet read.
+pub struct Weights {
+    shards: Vec<Reader>,
+    shard_of: HashMap<String, usize>,
+}
+
+impl Weights {
+    /// Opens all shards of `dir` and checks that they hold every tensor of `config`, each once, of the right shape and of
+    /// a type that is read, and no other.
+    ///
+    /// # Errors
+    /// Missing, truncated or damaged files; missing, unexpected or wrong tensors, each by name.
+    pub fn open(dir: &Path, config: &Config) -> Result<Self, CheckpointError> {
+        let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new() };
+        for path in shard_paths(dir)? {
+            let shard = Reader::open(&path)?;
+            for name in shard.names() {
+                if weights.shard_of.insert(name.clone(), weights.shards.len()).is_some() {
+                    return Err(CheckpointError::Twice { name, path: dir.into() });
+                }
+            }
+            weights.shards.push(shard);
+        }
+        let infos = config.tensors();
+        for info in &infos {
+            match weights.shard_of.get(&info.name) {
+                Some(&shard) => weights.shards[shard].check(info)?,
+                None => return Err(FileError::Missing { name: info.name.clone(), path: dir.into() }.into()),
+            }
+        }
+        let known: std::collections::HashSet<&str> = infos.iter().map(|info| info.name.as_str()).collect();
+        let unexpected =
+            weights.shard_of.keys().filter(|name| !known.contains(name.as_str()) && !redundant(name)).min();
+        match unexpected {
+            Some(name) => Err(CheckpointError::Unexpected { name: name.clone(), path: dir.into() }),
+            None => Ok(weights),
+        }
+    }
+
+    /// Reads a tensor as f32.
+    ///
+    /// # Errors
+    /// A tensor that is not of the config, or numbers that are not finite.
+    pub fn read(&self, info: &TensorInfo) -> Result<Cow<'_, [f32]>, FileError> {
+        self.shards[self.shard_of.get(&info.name).copied().unwrap_or(0)].read(info)
+    }
+}
+
+/// Tensors that some writers add and no reader needs: a tied head, and tables of rotary frequencies.
+fn redundant(name: &str) -> bool {
+    name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
+}
+
+fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let single = dir.join("model.safetensors");
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let path = dir.join("model.safetensors.index.json");
+    let wrong = |what: String| CheckpointError::Index { path: path.clone(), what };
+    match fs::metadata(&path) {
+        Err(_) => return Err(CheckpointError::NoWeights { path: dir.into() }),
+        Ok(m) if m.len() > MAX_INDEX_BYTES => return Err(wrong(format!("over {MAX_INDEX_BYTES} bytes"))),
+        Ok(_) => {}
+    }
+    let text =
+        fs::read(&path).map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?;
+    let index: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+    let map = index["weight_map"].as_object().ok_or_else(|| wrong("no weight_map".into()))?;
+    let mut files = BTreeMap::new();
+    for file in map.values() {
+        let name = file.as_str().filter(|name| Path::new(name).file_name().is_some_and(|f| f == *name));
+        let name = name.ok_or_else(|| wrong(format!("{file} is not the name of a file beside it")))?;
+        files.insert(name, dir.join(name));
+    }
+    if files.is_empty() || files.len() > MAX_SHARDS {
+        return Err(wrong(format!("it names {} files; 1 to {MAX_SHARDS} are read", files.len())));
+    }
+    Ok(files.into_values().collect())
+}
+
+/// Loads the model of directory `dir` onto `b`, for sequences of up to `positions` tokens (all that the model was made
+/// for, if `None`).
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
+    let config = Config::load(dir)?;
+    let max = config.longest_sequence();
+    let positions = positions.unwrap_or(max);
+    if positions > max {
+        return Err(CheckpointError::Positions { asked: positions, max, path: dir.into() });
+    }
+    let weights = Weights::open(dir, &config)?;
+    Ok(Model::new(b, config, positions, |info| weights.read(info))?)
+}

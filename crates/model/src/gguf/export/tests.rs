@@ -1,0 +1,81 @@
+use std::fs;
+
+use koan_backend::Reference;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::super::{fixture::Fixture, import};
+use super::*;
+use crate::{checkpoint, safetensors_file::Stored, testkit};
+
+/// A tiny model of `kind`, with a byte-level tokenizer of four tokens.
+fn model(folder: &TempDir, kind: Value) -> std::path::PathBuf {
+    let (file, like) = (folder.path().join("like.gguf"), folder.path().join("like"));
+    fs::write(&file, Fixture::llama().bytes()).expect("written");
+    import(&file, &like, &mut |_, _, _| {}).expect("imported");
+    let dir = folder.path().join("model");
+    let model = testkit::model(&Reference, testkit::config_with(6, false, kind), 7);
+    checkpoint::save_as(Stored::Bf16, &Reference, &model, &dir, &like).expect("saved");
+    dir
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn what_is_exported_is_imported_as_it_was() {
+    for (kind, stored) in
+        testkit::kinds().into_iter().zip([ExportType::F32, ExportType::Bf16].into_iter().cycle())
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, file, again) =
+            (model(&folder, kind.clone()), folder.path().join("m.gguf"), folder.path().join("again"));
+        export(&dir, &file, stored, &mut |_, _, _| {}).expect("exported");
+        import(&file, &again, &mut |_, _, _| {}).expect("imported");
+        let configs = [&dir, &again].map(|dir| Config::load(dir).expect("a config"));
+        let sources =
+            [(&dir, 0), (&again, 1)].map(|(dir, i)| Weights::open(dir, &configs[i]).expect("weights"));
+        assert_eq!(configs[0].tensors(), configs[1].tensors(), "{kind}");
+        assert_eq!(configs[0].rope_scaling, configs[1].rope_scaling, "{kind}");
+        for info in configs[0].tensors() {
+            let [before, after] = [0, 1].map(|i| sources[i].read(&info).expect("a tensor").into_owned());
+            assert_eq!(before, after, "{kind}: {}", info.name);
+        }
+        let [before, after] = [&dir, &again].map(|dir| json_file(&dir.join("tokenizer.json")));
+        for key in ["added_tokens", "pre_tokenizer", "normalizer", "post_processor", "decoder", "model"] {
+            assert_eq!(before[key], after[key], "{kind}: {key}");
+        }
+        let [before, after] = [&dir, &again].map(|dir| json_file(&dir.join("tokenizer_config.json")));
+        for key in ["bos_token", "chat_template"] {
+            assert_eq!(before[key], after[key], "{kind}: {key}");
+        }
+        let error = export(&dir, &file, stored, &mut |_, _, _| {}).expect_err("the file exists");
+        assert!(matches!(error, GgufError::Write { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_llama_cpp_would_read_otherwise_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = model(&folder, json!({}));
+    let path = dir.join("tokenizer.json");
+    let tokenizer = json_file(&path);
+    let refused = |change: &dyn Fn(&mut Value), wanted: &str| {
+        let mut changed = tokenizer.clone();
+        change(&mut changed);
+        fs::write(&path, changed.to_string()).expect("written");
+        let file = folder.path().join("m.gguf");
+        let error = export(&dir, &file, ExportType::Q8_0, &mut |_, _, _| {}).expect_err(wanted).to_string();
+        assert!(error.contains(wanted) && error.contains("tokenizer.json"), "{error}");
+        assert!(!file.exists());
+    };
+    refused(&|t| t["model"]["type"] = "Unigram".into(), "not byte-level BPE");
+    refused(&|t| t["pre_tokenizer"] = json!({"type": "Whitespace"}), "no name for its pre-tokenizer");
+    refused(&|t| t["model"]["vocab"]["zzz"] = 99.into(), "the model has 6 embeddings");
+    refused(&|t| t["model"]["vocab"]["zzz"] = 1.into(), "two tokens have id 1");
+    refused(&|t| t["model"]["merges"] = json!([["a"]]), "no list of pairs");
+    fs::write(&path, "{").expect("written");
+    let error = export(&dir, &folder.path().join("m.gguf"), ExportType::F16, &mut |_, _, _| {});
+    assert!(matches!(error, Err(GgufError::TokenizerFile { .. })));
+}
