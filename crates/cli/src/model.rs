@@ -2,16 +2,65 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use koan_model::{Config, KvCache, Purpose, checkpoint::Weights, gguf};
+use anyhow::{Context, bail, ensure};
+use koan_hub::Hub;
+use koan_model::{
+    Config, KvCache, Purpose, RopeScaling,
+    checkpoint::{self, Weights},
+    gguf::{self, ExportType},
+    license,
+    safetensors_file::Stored,
+};
+use koan_text::Tokenizer;
 
 use crate::progress::Progress;
 
-/// Models: import them, look at them
+/// Models: fetch, make, import, look at and export them
 #[derive(clap::Subcommand)]
 pub(crate) enum Model {
+    Pull(Pull),
+    Init(Init),
     Import(Import),
+    Export(Export),
     Info(Info),
+}
+
+/// Fetch a model from a Hugging Face hub: config, weights in safetensors, tokenizer, licence
+///
+/// HF_ENDPOINT names another hub; HF_TOKEN is the token for models that are not open. An interrupted pull goes on where it
+/// stopped when it is run again.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan model pull HuggingFaceTB/SmolLM2-135M-Instruct --out models/smollm2")]
+pub(crate) struct Pull {
+    /// The model on the hub
+    #[arg(value_name = "OWNER/NAME")]
+    name: String,
+    /// The directory to make; it must not exist [default: models/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A branch, tag or commit
+    #[arg(long, default_value = "main")]
+    revision: String,
+}
+
+/// Make a fresh model with random weights
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan model init --config config.json --tokenizer models/smollm2 --seed 1 --out models/fresh")]
+pub(crate) struct Init {
+    /// The sizes: a config.json of the llama, mistral, qwen2 or qwen3 family
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Decides the random numbers: same seed, same model
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A model directory whose tokenizer and chat template to copy
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// The directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
 }
 
 /// Make a Hugging Face directory of a GGUF file: weights, config, tokenizer and chat template
@@ -26,32 +75,167 @@ pub(crate) struct Import {
     out: PathBuf,
 }
 
+/// Make a GGUF file for llama.cpp of a model, or a Hugging Face directory with other numbers
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan model export runs/r1/model --gguf r1.gguf --type q8_0
+  koan model export runs/r1/model --out r1-bf16 --type bf16")]
+#[command(group(clap::ArgGroup::new("to").required(true).args(["gguf", "out"])))]
+pub(crate) struct Export {
+    /// The model, a Hugging Face directory
+    dir: PathBuf,
+    /// The GGUF file to write; it must not exist
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+    /// The Hugging Face directory to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How numbers are stored; q8_0 and q4_0 in a GGUF file only
+    #[arg(long = "type", default_value = "bf16", value_name = "TYPE")]
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
 /// Show what a model is, and what it takes
 #[derive(clap::Args)]
 pub(crate) struct Info {
-    /// The model, a Hugging Face directory
-    dir: PathBuf,
+    /// The model: a Hugging Face directory, or a GGUF file
+    model: PathBuf,
 }
 
 impl Model {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Pull(args) => args.run(),
+            Self::Init(args) => args.run(),
             Self::Import(args) => import(&args.file, &args.out),
-            Self::Info(args) => info(&args.dir),
+            Self::Export(args) => args.run(),
+            Self::Info(args) if args.model.is_file() => gguf_info(&args.model),
+            Self::Info(args) => info(&args.model),
         }
     }
 }
 
-fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
-    let mut progress: Option<Progress> = None;
-    gguf::import(file, out, &mut |tensor, done, of| {
-        progress.get_or_insert_with(|| Progress::new("tensors", of)).set(done, tensor);
-    })
-    .with_context(|| format!("cannot import `{}`", file.display()))?;
-    if let Some(progress) = progress {
-        progress.finish();
+/// Progress through tensors, shown from the first on.
+#[derive(Default)]
+struct Tensors(Option<Progress>);
+
+impl Tensors {
+    fn set(&mut self, tensor: &str, done: usize, of: usize) {
+        self.0.get_or_insert_with(|| Progress::new("tensors", of)).set(done, tensor);
     }
+
+    fn finish(&self) {
+        if let Some(progress) = &self.0 {
+            progress.finish();
+        }
+    }
+}
+
+impl Pull {
+    fn run(self) -> anyhow::Result<()> {
+        let out = self
+            .out
+            .unwrap_or_else(|| Path::new("models").join(self.name.rsplit('/').next().unwrap_or(&self.name)));
+        let mut bar: Option<Progress> = None;
+        let mebi = |bytes: u64| (bytes >> 20) as usize;
+        let pulled = Hub::from_env()?.pull(&self.name, &self.revision, &out, &mut |progress| {
+            bar.get_or_insert_with(|| Progress::new("MiB", mebi(progress.of.max(progress.done))))
+                .set(mebi(progress.done), progress.file);
+        })?;
+        if let Some(bar) = bar {
+            bar.finish();
+        }
+        println!("{} at {}: {} files", self.name, pulled.commit, pulled.files.len());
+        info(&out)
+    }
+}
+
+impl Init {
+    fn run(self) -> anyhow::Result<()> {
+        if let Some(dir) = &self.tokenizer {
+            let (tokens, config) = (Tokenizer::load(dir)?.vocab_size(), Config::from_file(&self.config)?);
+            ensure!(
+                tokens <= config.vocab_size,
+                "the tokenizer of `{}` has {tokens} tokens, but vocab_size is {} in `{}`",
+                dir.display(),
+                config.vocab_size,
+                self.config.display()
+            );
+        }
+        let mut tensors = Tensors::default();
+        let tokenizer = self.tokenizer.as_deref();
+        koan_model::init(&self.config, self.seed, tokenizer, &self.out, &mut |done, of| {
+            tensors.set("", done, of);
+        })?;
+        tensors.finish();
+        info(&self.out)
+    }
+}
+
+impl Export {
+    fn run(self) -> anyhow::Result<()> {
+        let mut tensors = Tensors::default();
+        if let Some(file) = &self.gguf {
+            let kind = match self.kind {
+                Kind::F32 => ExportType::F32,
+                Kind::F16 => ExportType::F16,
+                Kind::Bf16 => ExportType::Bf16,
+                Kind::Q8_0 => ExportType::Q8_0,
+                Kind::Q4_0 => ExportType::Q4_0,
+            };
+            gguf::export(&self.dir, file, kind, &mut |tensor, done, of| tensors.set(tensor, done, of))
+                .with_context(|| format!("cannot export `{}`", self.dir.display()))?;
+            tensors.finish();
+            return gguf_info(file);
+        }
+        let Some(out) = &self.out else { bail!("--gguf or --out") };
+        let stored = match self.kind {
+            Kind::F32 => Stored::F32,
+            Kind::F16 => Stored::F16,
+            Kind::Bf16 => Stored::Bf16,
+            Kind::Q8_0 | Kind::Q4_0 => {
+                bail!("q8_0 and q4_0 are types of GGUF files; say --gguf FILE, or another --type")
+            }
+        };
+        checkpoint::convert(&self.dir, out, stored, &mut |done, of| tensors.set("", done, of))?;
+        tensors.finish();
+        info(out)
+    }
+}
+
+fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
+    let mut tensors = Tensors::default();
+    gguf::import(file, out, &mut |tensor, done, of| tensors.set(tensor, done, of))
+        .with_context(|| format!("cannot import `{}`", file.display()))?;
+    tensors.finish();
     info(out)
+}
+
+fn gguf_info(file: &Path) -> anyhow::Result<()> {
+    let info = gguf::info(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let types: Vec<String> = info.types.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    println!(
+        "{}: {}, {:.1} million parameters, {:.2} GiB",
+        file.display(),
+        info.architecture,
+        info.n_parameters as f64 / 1e6,
+        file.metadata()?.len() as f64 / (1u64 << 30) as f64
+    );
+    println!("  tensors: {}", types.join(", "));
+    println!("  name: {}", info.name.as_deref().unwrap_or("not stated"));
+    println!("  licence: {}", info.license.as_deref().unwrap_or("not stated"));
+    Ok(())
 }
 
 fn info(dir: &Path) -> anyhow::Result<()> {
@@ -60,7 +244,12 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     let parameters = config.parameters();
     let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
-    println!("{}: llama, {:.1} million parameters", dir.display(), parameters as f64 / 1e6);
+    println!(
+        "{}: {}, {:.1} million parameters",
+        dir.display(),
+        config.family.name(),
+        parameters as f64 / 1e6
+    );
     println!(
         "  {} layers, hidden {}, {} heads of {} sharing {} keys, mlp {}, vocabulary {}, output head {tied}",
         config.num_hidden_layers,
@@ -71,7 +260,11 @@ fn info(dir: &Path) -> anyhow::Result<()> {
         config.intermediate_size,
         config.vocab_size
     );
-    println!("  up to {} tokens, ended by {:?}", config.max_position_embeddings, config.eos_token_ids);
+    println!("  up to {} tokens, ended by {:?}", config.longest_sequence(), config.eos_token_ids);
+    if config.rope_scaling != RopeScaling::None {
+        println!("  positions: {:?}", config.rope_scaling);
+    }
+    println!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"));
     println!(
         "  to generate: {:.2} GiB, and {:.3} MiB a token of running sequences",
         gib(2 * parameters),

@@ -5,7 +5,7 @@
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Batch`]: packed sequences, a group's prompt stored once,
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
-//! - [`checkpoint`]: Hugging Face directories; [`gguf`]: import of llama.cpp's files.
+//! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models.
 #![deny(unsafe_code)]
 
 mod activations;
@@ -14,7 +14,9 @@ pub mod checkpoint;
 mod config;
 mod family;
 pub mod gguf;
+mod init;
 mod layer;
+mod license;
 mod mapped;
 mod model;
 mod rope;
@@ -27,6 +29,8 @@ pub use activations::{Activations, Head, KvCache, Purpose};
 pub use batch::{Batch, Scored};
 pub use config::{Biases, Config, ConfigError};
 pub use family::Family;
+pub use init::{fresh, init};
+pub use license::license;
 pub use model::{Gradient, Model, Param};
 pub use rope::RopeScaling;
 pub use transformer::{Layer, Linear, TensorInfo, Transformer};

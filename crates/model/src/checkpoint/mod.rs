@@ -23,6 +23,7 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Most shards of a model, each an open file.
 const MAX_SHARDS: usize = 512;
 
+pub(crate) use save::write_fresh;
 pub use save::{convert, save, save_as, save_into, write_directory, write_synced};
 
 /// Why a model could not be loaded or saved.

@@ -17,9 +17,8 @@ use crate::{
     safetensors_file::{self, FileError, Stored, hex},
 };
 
-/// Files of a model directory besides weights and config, copied as they stand when a model is saved.
-const CARRIED: [&str; 12] = [
-    "generation_config.json",
+/// Files of a tokenizer.
+const TOKENIZER: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -27,11 +26,11 @@ const CARRIED: [&str; 12] = [
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
-    "README.md",
-    "LICENSE",
-    "LICENSE.txt",
-    "NOTICE",
 ];
+/// What else goes with weights that come of a model: they are under its terms.
+const ORIGIN: [&str; 4] = ["generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"];
+/// What goes with the weights of the same model.
+const CARD: [&str; 1] = ["README.md"];
 /// Weights of more bytes are cut into files of at most this, but for a tensor that is larger. It is what the hubs' tools
 /// have long used.
 const MAX_SHARD_BYTES: usize = 5_000_000_000;
@@ -85,7 +84,8 @@ fn write_model<B: Backend>(
     dir: &Path,
     like: &Path,
 ) -> Result<String, CheckpointError> {
-    write_text_files(stored, &model.config().raw, dir, like)?;
+    write_config(stored, &model.config().raw, dir)?;
+    copy(&[&TOKENIZER[..], &ORIGIN].concat(), like, dir)?;
     let params: Vec<&Param<B>> = model.weights.tensors().collect();
     let infos: Vec<TensorInfo> = params.iter().map(|p| p.info().clone()).collect();
     write_weights(stored, dir, &infos, MAX_SHARD_BYTES, |i| {
@@ -109,7 +109,8 @@ pub fn convert(
     let infos = config.tensors();
     let mut hash = String::new();
     write_directory(dir, |part| {
-        write_text_files(stored, &config.raw, part, from)?;
+        write_config(stored, &config.raw, part)?;
+        copy(&[&TOKENIZER[..], &ORIGIN, &CARD].concat(), from, part)?;
         hash = write_weights(stored, part, &infos, MAX_SHARD_BYTES, |i| {
             let values = weights.read(&infos[i])?;
             progress(i + 1, infos.len());
@@ -120,20 +121,41 @@ pub fn convert(
     Ok(hash)
 }
 
-/// Writes `config.json`, and copies the tokenizer and its like.
-fn write_text_files(
-    stored: Stored,
-    config: &Map<String, Value>,
+/// Writes a model of `config` whose numbers `fresh` gives, a tensor at a time: the tensor, how many were before it and how
+/// many there are. The tokenizer's files come from directory `tokenizer`.
+pub(crate) fn write_fresh(
+    config: &Config,
     dir: &Path,
-    like: &Path,
-) -> Result<(), CheckpointError> {
+    tokenizer: Option<&Path>,
+    mut fresh: impl FnMut(&TensorInfo, usize, usize) -> Vec<f32>,
+) -> Result<String, CheckpointError> {
+    let infos = config.tensors();
+    let mut hash = String::new();
+    write_directory(dir, |part| {
+        write_config(Stored::F32, &config.raw, part)?;
+        if let Some(tokenizer) = tokenizer {
+            copy(&TOKENIZER, tokenizer, part)?;
+        }
+        hash = write_weights(Stored::F32, part, &infos, MAX_SHARD_BYTES, |i| {
+            Ok::<_, CheckpointError>(fresh(&infos[i], i, infos.len()))
+        })?;
+        Ok::<_, CheckpointError>(())
+    })?;
+    Ok(hash)
+}
+
+fn write_config(stored: Stored, config: &Map<String, Value>, dir: &Path) -> Result<(), CheckpointError> {
     let mut config = config.clone();
     config.remove("torch_dtype");
     config.insert("dtype".into(), stored.dtype().into());
     let text = format!("{:#}\n", Value::Object(config));
-    write_synced(&dir.join("config.json"), text.as_bytes())?;
-    for name in CARRIED {
-        let from = like.join(name);
+    write_synced(&dir.join("config.json"), text.as_bytes())
+}
+
+/// Copies those of the files `names` that are there.
+fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> {
+    for name in names {
+        let from = from.join(name);
         if from.exists() {
             let text =
                 fs::read(&from).map_err(|source| CheckpointError::Io { what: "read", path: from, source })?;
@@ -243,7 +265,7 @@ mod tests {
         let weights = Weights::open(&whole, &config).expect("weights");
         let infos = config.tensors();
         write_directory(&cut, |part| {
-            write_text_files(Stored::F32, &config.raw, part, &whole)?;
+            write_config(Stored::F32, &config.raw, part)?;
             write_weights(Stored::F32, part, &infos, 16_000, |i| {
                 Ok::<_, CheckpointError>(weights.read(&infos[i])?)
             })

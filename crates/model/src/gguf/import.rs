@@ -82,6 +82,48 @@ pub fn import(
     })
 }
 
+/// What a GGUF file says of its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GgufInfo {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// `general.name`.
+    pub name: Option<String>,
+    /// `general.license`.
+    pub license: Option<String>,
+    /// Numbers in all tensors.
+    pub n_parameters: u64,
+    /// The types of the tensors, each with how many there are, the most frequent first.
+    pub types: Vec<(String, usize)>,
+}
+
+/// Reads what a GGUF file of any architecture says of its model.
+///
+/// # Errors
+/// When the file is damaged or hostile, or has tensors of types that are not read.
+pub fn info(file: &Path) -> Result<GgufInfo, GgufError> {
+    let input = File::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
+    let gguf = Gguf::read(BufReader::new(input))?;
+    let text = |key: &str| gguf.metadata.optional::<&str>(key).map(|text| text.map(str::to_owned));
+    let mut types: Vec<(String, usize)> = Vec::new();
+    for tensor in gguf.tensors.values() {
+        let name = tensor.type_name();
+        match types.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, count)) => *count += 1,
+            None => types.push((name, 1)),
+        }
+    }
+    types.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    Ok(GgufInfo {
+        architecture: gguf.metadata.required::<&str>("general.architecture")?.to_owned(),
+        name: text("general.name")?,
+        license: text("general.license")?,
+        n_parameters: gguf.tensors.values().map(|t| (t.row_len() * t.n_rows()) as u64).sum(),
+        types,
+    })
+}
+
 /// What is to be written, checked against the file.
 struct Plan {
     model: Model,

@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use export::{ExportType, export};
-pub use import::{ImportSummary, import};
+pub use import::{GgufInfo, ImportSummary, import, info};
 
 /// Why a GGUF file could not be imported or written.
 #[derive(Debug, thiserror::Error)]

@@ -141,6 +141,15 @@ impl Tensor {
         self.shape.last().copied().unwrap_or(1)
     }
 
+    /// How values are stored, as ggml spells it.
+    pub(super) fn type_name(&self) -> String {
+        format!("{:?}", self.kind)
+            .to_uppercase()
+            .replace("4K", "4_K")
+            .replace("5K", "5_K")
+            .replace("6K", "6_K")
+    }
+
     /// Number of rows.
     pub(super) fn n_rows(&self) -> usize {
         self.shape.iter().rev().skip(1).product()

@@ -128,7 +128,10 @@ fn what_cannot_be_imported_is_named() {
     let error = refused(|f| f.text("tokenizer.ggml.model", "llama"));
     assert_eq!(error.to_string(), "tokenizer `llama` is not supported; supported: gpt2 (byte-level BPE)");
     assert!(matches!(refused(|f| f.text("tokenizer.ggml.pre", "viking")), GgufError::Unsupported { .. }));
-    assert!(matches!(refused(|f| f.text("llama.rope.scaling.type", "longrope")), GgufError::Unsupported { .. }));
+    assert!(matches!(
+        refused(|f| f.text("llama.rope.scaling.type", "longrope")),
+        GgufError::Unsupported { .. }
+    ));
     assert!(matches!(
         refused(|f| f.number("llama.attention.sliding_window", 8)),
         GgufError::Unsupported { .. }

@@ -1,0 +1,128 @@
+use std::{io, path::PathBuf};
+
+/// Why a model could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The name is not one of a repository.
+    #[error(
+        "`{name}` is not the name of a model: write OWNER/NAME, as in HuggingFaceTB/SmolLM2-135M-Instruct"
+    )]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
+    /// The revision is not a branch, tag or commit.
+    #[error("`{revision}` is not a revision: write a branch, a tag or a commit")]
+    Revision {
+        /// What was asked for.
+        revision: String,
+    },
+    /// The hub's address is not one.
+    #[error("HF_ENDPOINT is `{endpoint}`; write an address such as https://huggingface.co")]
+    Endpoint {
+        /// What it is.
+        endpoint: String,
+    },
+    /// The token holds what can't be sent.
+    #[error("HF_TOKEN holds characters that no token has")]
+    Token,
+    /// The hub wants to know who asks, or does not let them.
+    #[error(
+        "`{name}` is private, gated or not there (HTTP {status}): {}",
+        if *token { "the token in HF_TOKEN may not read it; ask for access on the model's page" }
+        else { "set HF_TOKEN to a token that may read it" }
+    )]
+    Forbidden {
+        /// The repository.
+        name: String,
+        /// 401 or 403.
+        status: u16,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// There is no such repository, revision or file.
+    #[error("`{what}` is not at {endpoint} (HTTP 404)")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// Where.
+        endpoint: String,
+    },
+    /// The hub answered with an error.
+    #[error("{url} answered HTTP {status}")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// The answer.
+        status: u16,
+    },
+    /// The hub could not be reached, or its answer not read.
+    #[error("cannot fetch {url}")]
+    Fetch {
+        /// What was asked.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// The connection broke again and again.
+    #[error(
+        "{url} broke off at byte {at}, {attempts} times in a row; what is there is kept: run the same again to go on"
+    )]
+    Broken {
+        /// What was asked.
+        url: String,
+        /// How far it came.
+        at: u64,
+        /// How often it broke at the same place.
+        attempts: u32,
+        /// Why, the last time.
+        source: io::Error,
+    },
+    /// The hub's description of the repository is not one.
+    #[error("{url} is no description of a model: {what}")]
+    Description {
+        /// What was asked.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The repository has no weights that are read.
+    #[error("`{name}` has no {what}: not a model that Koan reads")]
+    NotAModel {
+        /// The repository.
+        name: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A file is not what the hub says it is.
+    #[error(
+        "`{file}` is not as the hub states: its {what} is {found}, not {stated}; it was removed: run the same again"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Size or SHA-256.
+        what: &'static str,
+        /// What was fetched.
+        found: String,
+        /// What was stated.
+        stated: String,
+    },
+    /// A directory that was to be made is there.
+    #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}

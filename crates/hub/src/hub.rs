@@ -1,0 +1,225 @@
+//! Where models come from, and as whom they are asked for.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ureq::{Agent, Body, config::RedirectAuthHeaders, http::Response};
+
+use crate::{
+    HubError, download,
+    files::{Description, MAX_FILES, wanted},
+};
+
+/// Largest description of a repository, bytes.
+const MAX_DESCRIPTION_BYTES: u64 = 32 << 20;
+/// How long to wait for a connection, for an answer, and for more of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The file beside the parts of a pull that says which commit they are of.
+const COMMIT: &str = ".commit";
+
+/// A Hugging Face hub.
+#[derive(Debug)]
+pub struct Hub {
+    endpoint: String,
+    token: Option<String>,
+    agent: Agent,
+}
+
+/// How far a pull is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The file at hand.
+    pub file: &'a str,
+    /// Bytes that are there, of all files.
+    pub done: u64,
+    /// Bytes of all files, as far as the hub states them.
+    pub of: u64,
+}
+
+/// What was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// The commit.
+    pub commit: String,
+    /// The files.
+    pub files: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Hub {
+    /// The hub that `HF_ENDPOINT` names, <https://huggingface.co> if none, asked with the token in `HF_TOKEN`, if there is
+    /// one.
+    ///
+    /// # Errors
+    /// If either makes no sense.
+    pub fn from_env() -> Result<Self, HubError> {
+        let of = |name| env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        Self::new(&of("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()), of("HF_TOKEN"))
+    }
+
+    /// The hub at `endpoint`, asked with `token`, which goes to no other host.
+    ///
+    /// # Errors
+    /// If either makes no sense.
+    pub fn new(endpoint: &str, token: Option<String>) -> Result<Self, HubError> {
+        let parsed = endpoint.parse::<ureq::http::Uri>().ok();
+        if !parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        }) {
+            return Err(HubError::Endpoint { endpoint: endpoint.to_owned() });
+        }
+        if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(HubError::Token);
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_per_read(Some(PATIENCE))
+            .user_agent(concat!("koan/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let agent = Agent::new_with_config(config);
+        Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), token, agent })
+    }
+
+    /// Fetches the files of model `name` at `revision` (a branch, tag or commit) that a model needs into directory `out`,
+    /// which must not exist and appears whole or not at all. What an interrupted pull left beside it is taken up again, if
+    /// it is of the same commit.
+    ///
+    /// # Errors
+    /// See [`HubError`].
+    pub fn pull(
+        &self,
+        name: &str,
+        revision: &str,
+        out: &Path,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Pulled, HubError> {
+        if !is_name(name) {
+            return Err(HubError::Name { name: name.to_owned() });
+        }
+        if !is_revision(revision) {
+            return Err(HubError::Revision { revision: revision.to_owned() });
+        }
+        if out.exists() && !fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Err(HubError::Exists { path: out.to_owned() });
+        }
+        let description = self.describe(name, revision)?;
+        let files = wanted(&description.siblings);
+        if !files.iter().any(|file| file.name == "config.json") {
+            return Err(HubError::NotAModel { name: name.to_owned(), what: "config.json" });
+        }
+        if !files.iter().any(|file| file.name.ends_with(".safetensors")) {
+            return Err(HubError::NotAModel { name: name.to_owned(), what: "weights in safetensors" });
+        }
+        let parts = prepare(out, &description.sha)?;
+        let of = files.iter().filter_map(crate::files::File::bytes).sum();
+        let mut before = 0;
+        for file in &files {
+            let url = format!("{}/{name}/resolve/{}/{}", self.endpoint, description.sha, file.name);
+            let path = parts.join(&file.name);
+            let mut tell = |bytes| progress(Progress { file: &file.name, done: before + bytes, of });
+            download::fetch(file, &url, &path, |from| self.get(&url, name, from), &mut tell)?;
+            before += fs::metadata(&path).map_or(0, |m| m.len());
+        }
+        let io = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| HubError::Io { what, path, source }
+        };
+        let marker = parts.join(COMMIT);
+        fs::remove_file(&marker).map_err(io("remove", &marker))?;
+        let sync = |path: &Path| fs::File::open(path).and_then(|dir| dir.sync_all());
+        sync(&parts).and_then(|()| fs::rename(&parts, out)).map_err(io("rename", out))?;
+        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync(parent).map_err(io("sync", parent))?;
+        let files = files.into_iter().map(|file| file.name).collect();
+        Ok(Pulled { commit: description.sha, files, bytes: before })
+    }
+
+    fn describe(&self, name: &str, revision: &str) -> Result<Description, HubError> {
+        let revision = revision.replace('/', "%2F");
+        let url = format!("{}/api/models/{name}/revision/{revision}?blobs=true", self.endpoint);
+        let mut response = self.get(&url, name, 0)?;
+        let body = response.body_mut().with_config().limit(MAX_DESCRIPTION_BYTES).read_to_vec();
+        let body = body.map_err(|source| HubError::Fetch { url: url.clone(), source: source.into() })?;
+        let wrong = |what: String| HubError::Description { url: url.clone(), what };
+        let description: Description = serde_json::from_slice(&body).map_err(|e| wrong(e.to_string()))?;
+        if description.siblings.len() > MAX_FILES {
+            return Err(wrong(format!("it has over {MAX_FILES} files")));
+        }
+        if description.sha.is_empty() || !description.sha.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong("its commit is not one".into()));
+        }
+        Ok(description)
+    }
+
+    /// Asks for `url` from byte `from` on.
+    fn get(&self, url: &str, name: &str, from: u64) -> Result<Response<Body>, HubError> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if from > 0 {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        let response = request
+            .call()
+            .map_err(|source| HubError::Fetch { url: url.to_owned(), source: source.into() })?;
+        match response.status().as_u16() {
+            200 => Ok(response),
+            206 if starts_at(&response, from) => Ok(response),
+            status @ (401 | 403) => {
+                Err(HubError::Forbidden { name: name.to_owned(), status, token: self.token.is_some() })
+            }
+            404 => Err(HubError::NotFound {
+                what: url.strip_prefix(&self.endpoint).unwrap_or(url).trim_start_matches('/').to_owned(),
+                endpoint: self.endpoint.clone(),
+            }),
+            status => Err(HubError::Status { url: url.to_owned(), status }),
+        }
+    }
+}
+
+/// Whether the answer to a range is of the range that was asked for.
+fn starts_at(response: &Response<Body>, from: u64) -> bool {
+    let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    start == Some(from)
+}
+
+/// The directory beside `out` in which parts are gathered; emptied of those of another commit.
+fn prepare(out: &Path, commit: &str) -> Result<PathBuf, HubError> {
+    let name = out.file_name().ok_or_else(|| HubError::Exists { path: out.to_owned() })?.to_string_lossy();
+    let parts = out.with_file_name(format!(".{name}.pull"));
+    let io = |what, source| HubError::Io { what, path: parts.clone(), source };
+    let marker = parts.join(COMMIT);
+    if parts.exists() && !fs::read_to_string(&marker).is_ok_and(|found| found == commit) {
+        fs::remove_dir_all(&parts).map_err(|e| io("remove", e))?;
+    }
+    fs::create_dir_all(&parts).map_err(|e| io("create", e))?;
+    fs::write(&marker, commit).map_err(|e| io("write", e))?;
+    Ok(parts)
+}
+
+/// `OWNER/NAME`, of the characters that the hub allows.
+fn is_name(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 128
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    name.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
+}
+
+fn is_revision(revision: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    (1..=256).contains(&revision.len()) && revision.bytes().all(allowed) && !revision.contains("..")
+}

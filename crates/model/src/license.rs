@@ -1,0 +1,62 @@
+//! What a model's files say of its licence.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::Config;
+
+/// Bytes read of a file that may name a licence.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The licence of the model in directory `dir`, as its files state it: the front matter of README.md, the config, or the
+/// first line of a LICENSE file.
+pub fn license(dir: &Path, config: &Config) -> Option<String> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        let small = fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_FILE_BYTES);
+        small.then(|| fs::read(path).ok()).flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let first_line = |name: &str| {
+        let text = read(name)?;
+        text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    };
+    read("README.md")
+        .and_then(|text| front_matter_license(&text))
+        .or_else(|| config.raw.get("license").and_then(Value::as_str).map(str::to_owned))
+        .or_else(|| first_line("LICENSE"))
+        .or_else(|| first_line("LICENSE.txt"))
+}
+
+/// `license` between the two lines of dashes that a model card begins with; `license_name` where that says `other`.
+fn front_matter_license(text: &str) -> Option<String> {
+    let (matter, _) = text.trim_start_matches('\u{feff}').strip_prefix("---")?.split_once("\n---")?;
+    let value = |key: &str| {
+        let lines = matter.lines().filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'));
+        let mut values = lines.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
+        values.find(|value| !value.is_empty())
+    };
+    let license = value("license")?;
+    if license == "other" { value("license_name").or(Some(license)) } else { Some(license) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_card_speaks_first() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = crate::testkit::config(8, true);
+        let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        assert_eq!(license(dir.path(), &config), None);
+        put("LICENSE", "\n  Apache License\nVersion 2.0");
+        assert_eq!(license(dir.path(), &config).as_deref(), Some("Apache License"));
+        put("README.md", "---\nlibrary_name: transformers\nlicense: \"mit\"\n---\n# Model\nlicense: gpl");
+        assert_eq!(license(dir.path(), &config).as_deref(), Some("mit"));
+        put("README.md", "---\nlicense: other\nlicense_name: llama3.1\n---\n");
+        assert_eq!(license(dir.path(), &config).as_deref(), Some("llama3.1"));
+        put("README.md", "no front matter\n---\nlicense: gpl\n---\n");
+        assert_eq!(license(dir.path(), &config).as_deref(), Some("Apache License"));
+    }
+}
