@@ -9,9 +9,6 @@ use std::{
 
 /// Bytes of a cache line, of an AVX-512 register, and of a row of an AMX tile.
 const ALIGNMENT: usize = 64;
-/// Bytes of a large page. Buffers of at least one are aligned to it and ask for them: a fault a page is what making a model's
-/// buffers mostly costs, and an entry a page of what reading them does.
-const LARGE_PAGE: usize = 2 << 20;
 
 /// A fixed number of zero-initialised numbers, aligned to 64 bytes.
 pub struct AlignedVec<T: Plain> {
@@ -42,7 +39,7 @@ impl<T: Plain> AlignedVec<T> {
     /// # Panics
     /// If `len` numbers exceed the address space; the process aborts if the memory can't be had.
     pub fn zeros(len: usize) -> Self {
-        let Some((layout, alignment)) = Self::layout(len) else {
+        let Some(layout) = Self::layout(len) else {
             return Self { pointer: NonNull::dangling(), len, base: std::ptr::null_mut() };
         };
         // SAFETY: the layout's size is not zero.
@@ -50,37 +47,23 @@ impl<T: Plain> AlignedVec<T> {
         if base.is_null() {
             handle_alloc_error(layout);
         }
-        // SAFETY: less than `alignment` bytes on, which the layout has room for.
-        let start = unsafe { base.add(base.align_offset(alignment)) };
-        if alignment == LARGE_PAGE {
-            advise_large_pages(start, len * size_of::<T>());
-        }
+        // SAFETY: less than `ALIGNMENT` bytes on, which the layout has room for.
+        let start = unsafe { base.add(base.align_offset(ALIGNMENT)) };
         // SAFETY: within an allocation, so not null.
         Self { pointer: unsafe { NonNull::new_unchecked(start.cast()) }, len, base }
     }
 
-    /// Of the allocation for `len` numbers, and how they are aligned within it; none for nothing. Asked for no more than
-    /// its numbers' own alignment, so that zeros come from the system rather than from writing them.
-    fn layout(len: usize) -> Option<(Layout, usize)> {
-        let bytes =
-            len.checked_mul(size_of::<T>()).filter(|&bytes| bytes <= isize::MAX as usize - LARGE_PAGE);
-        let bytes = bytes.unwrap_or_else(|| panic!("a buffer of {len} numbers exceeds the address space"));
-        let alignment = if bytes >= LARGE_PAGE { LARGE_PAGE } else { ALIGNMENT };
-        let layout = Layout::from_size_align(bytes + alignment, align_of::<T>());
-        layout.ok().filter(|_| bytes > 0).map(|layout| (layout, alignment))
+    /// Of the allocation for `len` numbers and for moving them to a boundary; none for nothing. It asks for no more than
+    /// the numbers' own alignment, with which the system gives zeros that nobody has to write.
+    fn layout(len: usize) -> Option<Layout> {
+        let layout = len.checked_mul(size_of::<T>()).and_then(|bytes| {
+            let bytes = if bytes > 0 { bytes.checked_add(ALIGNMENT)? } else { 0 };
+            Layout::from_size_align(bytes, align_of::<T>()).ok()
+        });
+        let layout = layout.unwrap_or_else(|| panic!("a buffer of {len} numbers exceeds the address space"));
+        (layout.size() > 0).then_some(layout)
     }
 }
-
-/// Asks the system to back `bytes` from `start` on by large pages. It may decline.
-#[cfg(target_os = "linux")]
-fn advise_large_pages(start: *mut u8, bytes: usize) {
-    // SAFETY: whole pages within an allocation of ours, of which this changes no content.
-    unsafe { libc::madvise(start.cast(), bytes / LARGE_PAGE * LARGE_PAGE, libc::MADV_HUGEPAGE) };
-}
-
-/// Elsewhere the system decides by itself.
-#[cfg(not(target_os = "linux"))]
-fn advise_large_pages(_: *mut u8, _: usize) {}
 
 impl<T: Plain> From<&[T]> for AlignedVec<T> {
     fn from(values: &[T]) -> Self {
@@ -92,7 +75,7 @@ impl<T: Plain> From<&[T]> for AlignedVec<T> {
 
 impl<T: Plain> Drop for AlignedVec<T> {
     fn drop(&mut self) {
-        if let Some((layout, _)) = Self::layout(self.len) {
+        if let Some(layout) = Self::layout(self.len) {
             // SAFETY: allocated in `zeros` with this layout, and freed once.
             unsafe { dealloc(self.base, layout) }
         }
@@ -126,7 +109,7 @@ mod tests {
 
     #[test]
     fn is_zeroed_aligned_and_may_be_empty() {
-        for len in [0, 1, 15, 16, 1000, (1 << 20) - 1, (1 << 20) + 1, 3 << 20] {
+        for len in [0, 1, 15, 16, 1000, 3 << 20] {
             let v = AlignedVec::<f32>::zeros(len);
             assert!(v.iter().all(|&x| x == 0.0) && v.len() == len);
             assert!(len == 0 || (v.as_ptr() as usize).is_multiple_of(ALIGNMENT));

@@ -88,7 +88,7 @@ impl Job for Eval {
         for problem in &problems {
             longest = longest.max(style.encode(&tokenizer, &problem.messages())?.len());
         }
-        let model = checkpoint::load(b, &self.model, Some(longest + self.max_new_tokens))?;
+        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))?;
         let mut completions = self.completions.as_deref().map(|path| Output::open(Some(path))).transpose()?;
         let limits = Limits {
             sequences: self.sequences.min(problems.len() * self.n),

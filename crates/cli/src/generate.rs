@@ -163,7 +163,7 @@ impl Job for Generate {
         if let Some(i) = ids.iter().position(Vec::is_empty) {
             bail!("prompt {} of `{}` has no tokens", i + 1, self.input.display());
         }
-        let model = checkpoint::load(b, &self.model, Some(longest + self.max_new_tokens))
+        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))
             .context("cannot generate")?;
         let config = model.config();
         if let Some(id) = ids.iter().flatten().find(|&&id| id as usize >= config.vocab_size) {

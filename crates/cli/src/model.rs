@@ -164,14 +164,7 @@ impl Pull {
 impl Init {
     fn run(self) -> anyhow::Result<()> {
         if let Some(dir) = &self.tokenizer {
-            let (tokens, config) = (Tokenizer::load(dir)?.vocab_size(), Config::from_file(&self.config)?);
-            ensure!(
-                tokens <= config.vocab_size,
-                "the tokenizer of `{}` has {tokens} tokens, but vocab_size is {} in `{}`",
-                dir.display(),
-                config.vocab_size,
-                self.config.display()
-            );
+            check_tokenizer(dir, &Config::from_file(&self.config)?, &self.config)?;
         }
         let mut tensors = Tensors::default();
         let tokenizer = self.tokenizer.as_deref();
@@ -214,6 +207,19 @@ impl Export {
     }
 }
 
+/// Every token needs an embedding. (Embeddings without a token are common: they round a size up.)
+fn check_tokenizer(dir: &Path, config: &Config, config_path: &Path) -> anyhow::Result<()> {
+    let tokens = Tokenizer::load(dir)?.vocab_size();
+    ensure!(
+        tokens <= config.vocab_size,
+        "the tokenizer of `{}` has {tokens} tokens, but the model of `{}` has {} (vocab_size): it is of another model",
+        dir.display(),
+        config_path.display(),
+        config.vocab_size
+    );
+    Ok(())
+}
+
 fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
     let mut tensors = Tensors::default();
     gguf::import(file, out, &mut |tensor, done, of| tensors.set(tensor, done, of))
@@ -241,8 +247,13 @@ fn gguf_info(file: &Path) -> anyhow::Result<()> {
 fn info(dir: &Path) -> anyhow::Result<()> {
     let config = Config::load(dir)?;
     Weights::open(dir, &config)?;
+    if dir.join("tokenizer.json").exists() {
+        check_tokenizer(dir, &config, dir)?;
+    }
     let parameters = config.parameters();
     let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;
+    // A tied embedding is there twice: for the product of the head, and to look rows up.
+    let lookup = if config.tie_word_embeddings { config.vocab_size * config.hidden_size } else { 0 };
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
     println!(
         "{}: {}, {:.1} million parameters",
@@ -267,7 +278,7 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     println!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"));
     println!(
         "  to generate: {:.2} GiB, and {:.3} MiB a token of running sequences",
-        gib(2 * parameters),
+        gib(parameters + lookup),
         1024.0 * gib(KvCache::<koan_backend::Reference>::numbers_per_row(&config))
     );
     println!(

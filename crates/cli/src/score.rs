@@ -52,7 +52,7 @@ impl Job for Score {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
         let has_tokenizer = self.model.join("tokenizer.json").exists();
         let tokenizer = has_tokenizer.then(|| Tokenizer::load(&self.model)).transpose()?;
-        let model = checkpoint::load(b, &self.model, None)?;
+        let model = checkpoint::load_for_inference(b, &self.model, None)?;
         let style = PromptStyle { raw: self.raw, system: None };
         let (vocab, positions) = (model.config().vocab_size, model.positions());
         let lines = read_score_lines(&self.input, tokenizer.as_ref(), &style, vocab, positions)?;

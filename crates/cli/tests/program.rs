@@ -271,3 +271,32 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
     assert!(lines.iter().all(|line| line["log_prob_gap"] == 0.0));
     assert!(lines.iter().any(|line| line["grad_norm"] != 0.0), "something was learned from");
 }
+
+#[test]
+fn models_are_made_and_exported() {
+    let folder = Folder::new();
+    testkit::write_model(&folder.at("model"), 4).expect("a model");
+    let made = folder.ok("model init --config model/config.json --tokenizer model --seed 7 --out fresh");
+    assert!(made.contains("fresh: llama") && made.contains("licence: not stated"), "{made}");
+    folder.ok("model init --config model/config.json --tokenizer model --seed 7 --out again");
+    let bytes = |name: &str| fs::read(folder.at(name)).expect(name);
+    assert_eq!(bytes("fresh/model.safetensors"), bytes("again/model.safetensors"));
+    folder.ok("model export fresh --out half --type bf16");
+    assert!(bytes("half/model.safetensors").len() < bytes("fresh/model.safetensors").len() * 2 / 3);
+    folder.write("prompts.jsonl", "{\"prompt\": \"1+1\"}\n");
+    folder.ok("generate --model half --input prompts.jsonl --out out.jsonl --max-new-tokens 2 --raw");
+    assert_eq!(folder.lines("out.jsonl").len(), 1);
+
+    let error = folder.refused("model export fresh --gguf fresh.gguf");
+    assert!(error.contains("tokenizer.json") && error.contains("not byte-level BPE"), "{error}");
+    assert!(folder.refused("model export fresh --out half").contains("exists"));
+    assert!(folder.refused("model export fresh --out q --type q4_0").contains("--gguf FILE"));
+    let config = fs::read_to_string(folder.at("model/config.json")).expect("a config");
+    folder.write("small.json", &config.replace("\"vocab_size\": 15", "\"vocab_size\": 4"));
+    let error = folder.refused("model init --config small.json --tokenizer model --out small");
+    assert!(error.contains("15 tokens") && error.contains("vocab_size"), "{error}");
+    let mut pull = folder.command("model pull org/tiny --out pulled");
+    let output = pull.env("HF_ENDPOINT", "http://127.0.0.1:9").output().expect("started");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("cannot fetch http://127.0.0.1:9"), "{error}");
+}

@@ -9,19 +9,30 @@ use crate::{
 
 /// A weight tensor; of a matrix, also the copy that products read.
 pub struct Param<B: Backend> {
-    /// The numbers, row-major.
+    /// The numbers, row-major. None are kept of a matrix that only products read in a model
+    /// [`for_inference`](Model::for_inference).
     pub value: B::Buf,
     packed: Option<B::Packed>,
     info: TensorInfo,
 }
 
+/// What reads a tensor.
+#[derive(Clone, Copy)]
+struct Uses {
+    /// A product, if it is a matrix.
+    product: bool,
+    /// Something else: a lookup, a backward pass, an update, a checkpoint.
+    value: bool,
+}
+
 impl<B: Backend> Param<B> {
-    fn new(b: &B, info: TensorInfo, values: &[f32], product: bool) -> Self {
+    fn new(b: &B, info: TensorInfo, values: &[f32], uses: Uses) -> Self {
         let value = b.upload(values);
         let packed = match info.shape[..] {
-            [out, inp] if product => Some(b.pack(&value, out, inp)),
+            [out, inp] if uses.product => Some(b.pack(&value, out, inp)),
             _ => None,
         };
+        let value = if packed.is_some() && !uses.value { b.zeros(0) } else { value };
         Self { value, packed, info }
     }
 
@@ -92,14 +103,39 @@ impl<B: Backend> Model<B> {
         b: &B,
         config: Config,
         positions: usize,
+        read: impl FnMut(&TensorInfo) -> Result<V, E>,
+    ) -> Result<Self, E> {
+        Self::build(b, config, positions, true, read)
+    }
+
+    /// As [`Model::new`], for forward passes alone: of matrices that only products read, only the packed copy is kept.
+    /// That halves the memory. Such a model is not trained and not saved.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn for_inference<V: AsRef<[f32]>, E>(
+        b: &B,
+        config: Config,
+        positions: usize,
+        read: impl FnMut(&TensorInfo) -> Result<V, E>,
+    ) -> Result<Self, E> {
+        Self::build(b, config, positions, false, read)
+    }
+
+    fn build<V: AsRef<[f32]>, E>(
+        b: &B,
+        config: Config,
+        positions: usize,
+        training: bool,
         mut read: impl FnMut(&TensorInfo) -> Result<V, E>,
     ) -> Result<Self, E> {
         let weights = Transformer::try_build(&config, |info| {
             let values = read(&info)?;
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
-            let product = config.tie_word_embeddings || info.name != "model.embed_tokens.weight";
-            Ok(Param::new(b, info, values, product))
+            let lookup = info.name == "model.embed_tokens.weight";
+            let uses = Uses { product: config.tie_word_embeddings || !lookup, value: training || lookup };
+            Ok(Param::new(b, info, values, uses))
         })?;
         let (cos, sin) = rope::tables(&config, positions);
         Ok(Self { weights, cos: b.upload(&cos), sin: b.upload(&sin), positions, config })

@@ -268,7 +268,9 @@ pub fn run<B: Backend>(
 
     let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
     let loss = config.loss();
-    let reference = (loss.kl != 0.0).then(|| checkpoint::load(b, &config.model, Some(asked))).transpose()?;
+    let reference = (loss.kl != 0.0)
+        .then(|| checkpoint::load_for_inference(b, &config.model, Some(asked)))
+        .transpose()?;
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
         None => Optimizer::new(b, &model_config),

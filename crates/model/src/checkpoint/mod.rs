@@ -181,6 +181,24 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// # Errors
 /// See [`CheckpointError`].
 pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
+    let (config, weights, positions) = open(dir, positions)?;
+    Ok(Model::new(b, config, positions, |info| weights.read(info))?)
+}
+
+/// As [`load`], for forward passes alone, in half the memory: see [`Model::for_inference`].
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load_for_inference<B: Backend>(
+    b: &B,
+    dir: &Path,
+    positions: Option<usize>,
+) -> Result<Model<B>, CheckpointError> {
+    let (config, weights, positions) = open(dir, positions)?;
+    Ok(Model::for_inference(b, config, positions, |info| weights.read(info))?)
+}
+
+fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {
     let config = Config::load(dir)?;
     let max = config.longest_sequence();
     let positions = positions.unwrap_or(max);
@@ -188,5 +206,5 @@ pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<M
         return Err(CheckpointError::Positions { asked: positions, max, path: dir.into() });
     }
     let weights = Weights::open(dir, &config)?;
-    Ok(Model::new(b, config, positions, |info| weights.read(info))?)
+    Ok((config, weights, positions))
 }

@@ -164,3 +164,22 @@ fn tokenizers_are_checked() {
     assert!(matches!(short, GgufError::BadValue { .. }));
     assert!(matches!(refused(|f| f.number("tokenizer.ggml.eos_token_id", 4)), GgufError::BadValue { .. }));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(512))]
+
+    /// Several places changed at once, to values that lengths and counts break on.
+    #[test]
+    fn no_changed_places_make_a_panic(
+        edits in proptest::collection::vec((0usize..4096, proptest::prelude::any::<u64>(), 1usize..9), 1..6),
+        cut in proptest::option::of(0usize..4096),
+    ) {
+        let mut bytes = Fixture::llama().bytes();
+        for (at, value, width) in edits {
+            let at = at % (bytes.len() - 8);
+            bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
+        }
+        bytes.truncate(cut.unwrap_or(bytes.len()));
+        let _ = plan(&bytes);
+    }
+}
