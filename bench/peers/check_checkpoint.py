@@ -1,6 +1,6 @@
-"""Load a folder that Koan wrote with transformers, and compare its log-probabilities with Koan's.
+"""Load folders that Koan wrote with transformers, and compare its log-probabilities with Koan's.
 
-Usage: python check_checkpoint.py MODEL_DIR SCORED.jsonl
+Usage: python check_checkpoint.py MODEL_DIR SCORED.jsonl [MODEL_DIR SCORED.jsonl ...]
 
 SCORED.jsonl is what `koan score --model MODEL_DIR` wrote. Every weight must be found and none be left over.
 Prints the mean and the largest absolute difference. Needs: torch, transformers.
@@ -13,8 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 
-def main():
-    folder, scored = sys.argv[1:3]
+def check(folder, scored):
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert not info[kind], (kind, info[kind])
@@ -30,4 +29,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    for pair in zip(sys.argv[1::2], sys.argv[2::2]):
+        check(*pair)
