@@ -100,7 +100,7 @@ fn a_file_cut_short_while_it_is_read_is_an_error() {
         .open(dir.join("model.safetensors"))
         .and_then(|f| f.set_len(100))
         .expect("cut");
-    let error = weights.read(&infos[0]).err().expect("refused");
+    let error = weights.read(&infos[0]).expect_err("refused");
     assert!(format!("{error:?}").contains("cut short"), "{error:?}");
 }
 
