@@ -418,6 +418,11 @@ impl Comparer<'_> {
                 self.any_value(&other, &assignment.values)
             };
         }
+        if matches!(other, Expr::List(_))
+            && let (Ok(a), Ok(b)) = (Region::of(relation, self.budget), Region::of(other, self.budget))
+        {
+            return region_decision(a.equals(&b, self.budget));
+        }
         if is_region(other)
             || matches!(other, Expr::Set(_))
             || matches!(other, Expr::Tuple { items, .. } if items.len() == 2)

@@ -199,7 +199,9 @@ fn joins(gap: &str) -> bool {
 
 /// Behind the last "answer is", "answer:" or the like.
 fn phrase(lower: &str) -> Option<usize> {
-    const PHRASES: [&str; 9] = [
+    const PHRASES: [&str; 11] = [
+        "option is",
+        "choice is",
         "answer is",
         "answer:",
         "answers are",

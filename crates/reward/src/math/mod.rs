@@ -226,6 +226,9 @@ fn answer_of(completion: &str, options: &Options) -> Result<(String, Vec<Expr>),
 
 /// What `text` can mean: its expression and, where a comma may be a decimal point, the number.
 fn readings(text: &str) -> Result<Vec<Expr>, String> {
+    if prose::is_sentence(text) {
+        return Ok(vec![Expr::Text(text.trim().to_owned())]);
+    }
     let parsed = parse::parse(text);
     let Some(decimal) = numeral::decimal_comma(text) else { return Ok(vec![parsed?]) };
     let mut readings = vec![parse::parse(&decimal)?];

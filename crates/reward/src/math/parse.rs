@@ -25,7 +25,7 @@ use num_traits::{Signed, ToPrimitive};
 const MAX_DEPTH: usize = 40;
 
 /// A run of letters up to this long can be a product of variables.
-const MAX_LETTERS: usize = 4;
+pub(crate) const MAX_LETTERS: usize = 4;
 
 /// The expression that fills all of `text`, or why there is none.
 pub(crate) fn parse(text: &str) -> Result<Expr, String> {

@@ -162,6 +162,15 @@ pub(crate) fn is_counted_noun(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && words(text).count() <= 4 && !text.contains('.')
 }
 
+/// Whether `text` is words alone: two or more, or one too long to be a product of variables.
+pub(crate) fn is_sentence(text: &str) -> bool {
+    let plain = text.chars().all(|c| c.is_alphabetic() || c.is_whitespace() || ".,'!-$*".contains(c));
+    plain
+        && is_prose(text)
+        && (text.split_whitespace().count() > 1
+            || words(text).any(|word| word.len() > super::parse::MAX_LETTERS))
+}
+
 /// Whether `text` is at most a few words.
 pub(crate) fn is_short(text: &str) -> bool {
     text.split_whitespace().count() <= 6
@@ -316,9 +325,21 @@ pub(crate) fn leading_run(text: &str) -> Option<String> {
 }
 
 fn run_around(text: &str, words: &[(usize, &str)], last: usize) -> (usize, String) {
-    let mut start = last;
-    while start > 0 && is_formula_word(words[start - 1].1) && !ends_clause(words[start - 1].1) {
-        start -= 1;
+    let is_number =
+        |at: usize| is_formula_word(words[at].1) && words[at].1.contains(|c: char| c.is_ascii_digit());
+    let (mut start, mut joined) = (last, false);
+    while start > 0 {
+        let before = words[start - 1].1;
+        if is_formula_word(before) && !ends_clause(before)
+            || joined && before.ends_with(',') && is_number(start - 1)
+        {
+            start -= 1;
+        } else if start > 1 && matches!(before, "and" | "or") && is_number(start - 2) {
+            start -= 2;
+            joined = true;
+        } else {
+            break;
+        }
     }
     let mut end = last;
     while end + 1 < words.len() && is_formula_word(words[end + 1].1) && !ends_clause(words[end].1) {

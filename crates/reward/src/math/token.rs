@@ -376,7 +376,7 @@ impl<'a> Lexer<'a> {
 
     /// `\text{content}`: words as they are; a number or formula as if it stood outside.
     fn text(&mut self, content: &'a str) -> Result<(), String> {
-        let trimmed = content.trim();
+        let trimmed = content.trim_matches(|c: char| c.is_whitespace() || c == '~');
         let lower = trimmed.to_lowercase();
         if trimmed.is_empty() {
             self.spaced = true;

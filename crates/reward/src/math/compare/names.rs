@@ -62,8 +62,12 @@ fn is_name(expr: &Expr) -> bool {
                     || matches!(factor, Expr::Power(base, exponent) if is_name(base) && exponent.is_integer(-1))
                     || matches!(factor, Expr::Product(_)) && is_name(factor)
             }) || matches!(factors.as_slice(), [head, argument] if is_upper(head) && is_name(argument))
+                || matches!(factors.as_slice(), [head, Expr::Symbol(_)] if is_function(head))
+                || matches!(factors.as_slice(), [above, Expr::Power(below, exponent)]
+                    if is_differential(above) && is_differential(below) && exponent.is_integer(-1))
         }
         Expr::Ratio(parts) => parts.iter().all(is_name),
+        Expr::Operation(_, a, b) => is_name(a) && is_name(b),
         Expr::Tuple { items, .. } | Expr::List(items) => items.iter().all(is_name),
         Expr::Call(Function::Abs | Function::Sin | Function::Cos | Function::Tan, of) => {
             of.iter().all(is_name)
@@ -72,15 +76,31 @@ fn is_name(expr: &Expr) -> bool {
     }
 }
 
+/// `f'` or `f^{-1}`, before its argument.
+fn is_function(expr: &Expr) -> bool {
+    match expr {
+        Expr::Symbol(name) => name.ends_with('\''),
+        Expr::Power(base, exponent) => {
+            exponent.is_integer(-1)
+                && matches!(&**base, Expr::Symbol(name) if matches!(name.as_str(), "f" | "g" | "h"))
+        }
+        _ => false,
+    }
+}
+
+/// `dy`.
+fn is_differential(expr: &Expr) -> bool {
+    matches!(expr, Expr::Product(factors)
+        if matches!(factors.as_slice(), [Expr::Symbol(d), Expr::Symbol(_)] if d == "d"))
+}
+
 /// The values of a family and its parameter: `kπ, k ∈ ℤ`.
 pub(super) fn family(items: &[Expr]) -> Option<(Vec<Expr>, String)> {
     let mut parameter = None;
     let mut values = Vec::new();
     for item in items {
         match item {
-            Expr::Relation(sides, signs)
-                if signs == &['∈'] && matches!(sides[1], Expr::Numbers('Z' | 'N')) =>
-            {
+            Expr::Relation(sides, signs) if signs == &['∈'] && is_integers(&sides[1]) => {
                 let Expr::Symbol(name) = &sides[0] else { return None };
                 parameter = Some(name.clone());
             }
@@ -89,6 +109,15 @@ pub(super) fn family(items: &[Expr]) -> Option<(Vec<Expr>, String)> {
     }
     let parameter = parameter?;
     (!values.is_empty()).then_some((values, parameter))
+}
+
+/// ℤ or ℕ, also written as a plain letter.
+fn is_integers(expr: &Expr) -> bool {
+    match expr {
+        Expr::Numbers(letter) => matches!(letter, 'Z' | 'N'),
+        Expr::Symbol(name) => matches!(name.as_str(), "Z" | "N"),
+        _ => false,
+    }
 }
 
 /// What means the same and is simpler: the last of `a ⇒ b`, `±` written out, a list of one.
