@@ -30,7 +30,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// The verifier of problems that name none; docs/guide/rewards.md lists them
-    #[arg(long, default_value = "number", value_name = "NAME")]
+    #[arg(long, default_value = "math", value_name = "NAME")]
     reward: String,
     /// An option of the verifier, e.g. `--set precision=6`
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -36,7 +36,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// The verifier of lines that name none; docs/guide/rewards.md lists them
-    #[arg(long, default_value = "number", value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, default_value = "math", value_name = "NAME", conflicts_with = "config")]
     reward: String,
     /// An option of the verifier, e.g. `--set scores.wrong=-1`
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]

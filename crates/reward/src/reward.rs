@@ -92,7 +92,7 @@ impl RewardConfig {
 }
 
 /// A verifier with what its verdicts are worth.
-struct Reward {
+pub(crate) struct Reward {
     name: String,
     kind: &'static Kind,
     weight: f32,
@@ -204,7 +204,7 @@ impl Rewards {
     /// # Errors
     /// The problem names a reward that there is not.
     pub fn check(&self, problem: &Problem) -> Result<Option<String>, RewardError> {
-        let rewards = self.of(problem)?;
+        let rewards = self.find(problem)?;
         Ok(rewards.iter().find_map(|reward| reward.verifier.check(problem).err()))
     }
 
@@ -236,7 +236,7 @@ impl Rewards {
     /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses is
     /// a bad reference here.
     pub fn judge(&self, sample: &Sample) -> Judgement {
-        let terms: Vec<Term> = match self.of(sample.problem) {
+        let terms: Vec<Term> = match self.find(sample.problem) {
             Ok(rewards) => {
                 let mut answered = None;
                 let judge = |reward: &Arc<Reward>| {
@@ -259,8 +259,8 @@ impl Rewards {
         Judgement { terms, reward }
     }
 
-    /// The rewards that apply to `problem`.
-    fn of(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
+    /// The rewards that apply to `problem`, or why there are none of the name it gives.
+    pub(crate) fn find(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
         let Some(name) = &problem.reward else { return Ok(self.all.clone()) };
         let named = match self.all.iter().find(|reward| reward.name == *name) {
             Some(reward) => Arc::clone(reward),

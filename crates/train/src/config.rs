@@ -59,7 +59,7 @@ fn default_checkpoints_kept() -> usize {
     2
 }
 fn default_reward() -> Vec<RewardConfig> {
-    vec![RewardConfig::new("number")]
+    vec![RewardConfig::new("math")]
 }
 
 /// `[rollout]`

@@ -74,6 +74,9 @@ impl Configured for External {
         if !(1..=1024).contains(&options.workers) {
             return Err(format!("`workers` is {}; write a number from 1 to 1024", options.workers));
         }
+        if options.max_failures == 0 {
+            return Err("`max_failures` is 0; write at least 1".to_owned());
+        }
         let timeout = Duration::try_from_secs_f64(options.timeout_s).ok().filter(|t| !t.is_zero());
         let timeout =
             timeout.ok_or("`timeout_s` is the seconds an answer may take; write a number above 0")?;
@@ -257,6 +260,7 @@ mod tests {
                 "not both",
             ),
             (Options { command: command(), workers: 0, ..Options::default() }, "`workers` is 0"),
+            (Options { command: command(), max_failures: 0, ..Options::default() }, "`max_failures` is 0"),
             (Options { command: command(), timeout_s: 0.0, ..Options::default() }, "above 0"),
             (Options { command: command(), timeout_s: f64::NAN, ..Options::default() }, "above 0"),
         ] {

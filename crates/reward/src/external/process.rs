@@ -19,7 +19,7 @@
 use super::{MAX_ANSWER_BYTES, Options, Worker};
 use crate::verdict::shorten;
 use crate::verifier::Context;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -71,7 +71,7 @@ struct Program {
 
 impl Worker for Program {
     fn ask(&mut self, request: &str) -> Result<String, String> {
-        if self.failures > self.max_failures.max(1) - 1 {
+        if self.failures >= self.max_failures {
             return Err(format!(
                 "given up after {} failures in a row, the last: {}",
                 self.failures, self.last
@@ -83,7 +83,7 @@ impl Worker for Program {
                 Ok(answer)
             }
             Err(reason) => {
-                self.running = None; // ends it
+                self.running.take().inspect(Running::kill_group);
                 self.failures += 1;
                 let said = self.log.last_line();
                 let said = if said.is_empty() { said } else { format!("; it said: {said}") };
@@ -128,6 +128,8 @@ struct Running {
     answers: Receiver<Result<String, String>>,
     /// Closed when all of standard error was read.
     stderr_read: Receiver<()>,
+    /// Whether its status was read.
+    is_reaped: bool,
 }
 
 impl Running {
@@ -163,7 +165,7 @@ impl Running {
                 drop(stderr_open);
             });
         }
-        Ok(Self { child, requests, answers, stderr_read })
+        Ok(Self { child, requests, answers, stderr_read, is_reaped: false })
     }
 
     /// Whether it runs and has written nothing that was not asked for.
@@ -173,31 +175,35 @@ impl Running {
 
     /// How a program whose standard output is closed came to its end.
     fn how_it_ended(&mut self) -> String {
-        match self.wait(GRACE) {
-            Some(status) => {
-                _ = self.stderr_read.recv_timeout(GRACE);
-                format!("ended ({status})")
-            }
-            None => "closed its standard output".to_owned(),
+        if !self.has_ended(GRACE) {
+            return "closed its standard output".to_owned();
         }
+        self.kill_group();
+        let status = self.child.wait();
+        self.is_reaped = true;
+        _ = self.stderr_read.recv_timeout(GRACE); // what it said last
+        status.map_or_else(|error| format!("is gone: {error}"), |status| format!("ended ({status})"))
     }
 
-    fn wait(&mut self, at_most: Duration) -> Option<std::process::ExitStatus> {
+    /// Whether the program ends in time. Its status is left to be read, so that its process group keeps its number.
+    fn has_ended(&self, at_most: Duration) -> bool {
+        const PEEK: WaitIdOptions =
+            WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
         let start = Instant::now();
         loop {
-            match self.child.try_wait() {
+            match waitid(WaitId::Pid(Pid::from_child(&self.child)), PEEK) {
                 Ok(None) if start.elapsed() < at_most => thread::sleep(Duration::from_millis(2)),
-                Ok(status) => return status,
-                Err(_) => return None,
+                Ok(status) => return status.is_some(),
+                Err(_) => return true,
             }
         }
     }
 
-    fn kill(&mut self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            _ = kill_process_group(group, Signal::KILL); // gone already: nothing to kill
+    /// Kills the program and its children, unless it was waited for: its number may then be another's.
+    fn kill_group(&self) {
+        if !self.is_reaped {
+            _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL); // gone already: nothing to kill
         }
-        _ = self.child.wait();
     }
 }
 
@@ -205,10 +211,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let (closed, _) = mpsc::channel();
         self.requests = closed; // the writing thread ends, and with it standard input
-        if !thread::panicking() && self.is_waiting() {
-            _ = self.wait(GRACE);
+        if self.is_waiting() {
+            self.has_ended(GRACE);
         }
-        self.kill();
+        self.kill_group();
+        _ = self.child.wait();
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Options {
     /// What a completion is to look like.
     pub shape: Shape,
     /// What the tags alone are worth, 0 to 1.
-    pub partial: f32,
+    pub partial: f64,
     /// Whether the prompt ends in `<think>`.
     pub opened: bool,
 }
@@ -86,7 +86,7 @@ pub fn judge(completion: &str, options: &Options) -> Verdict {
         Err(reason) if options.partial > 0.0 => {
             let tags = options.shape.tags();
             let once = tags.iter().filter(|tag| text.matches(**tag).count() == 1).count();
-            let score = options.partial * once as f32 / tags.len() as f32;
+            let score = (options.partial * once as f64 / tags.len() as f64) as f32;
             Verdict { score: Some(score), ..Verdict::without_answer(Outcome::Wrong, reason) }
         }
         Err(reason) => Verdict::without_answer(Outcome::Wrong, reason),
@@ -194,19 +194,19 @@ mod tests {
     fn options_are_checked() {
         let build = |partial| Format::build(Options { partial, ..THINK }, &Context::default());
         assert!(build(1.0).is_ok());
-        for partial in [-0.1, 1.1, f32::NAN] {
+        for partial in [-0.1, 1.1, f64::NAN] {
             assert!(build(partial).expect_err("refused").contains("0 to 1"));
         }
     }
 
     proptest! {
         #[test]
-        fn is_total(choices in prop::collection::vec(0..=4_usize, 0..9), partial in 0f32..=1.0, opened: bool) {
+        fn is_total(choices in prop::collection::vec(0..=4_usize, 0..9), partial in 0f64..=1.0, opened: bool) {
             let pieces = choices.into_iter().map(|choice| Shape::ThinkAnswer.tags().get(choice).unwrap_or(&"é "));
             let text = pieces.copied().collect::<String>();
             for shape in [Shape::ThinkAnswer, Shape::Think] {
                 let score = judge(&text, &Options { shape, partial, opened }).score.unwrap_or(0.0);
-                prop_assert!((0.0..=partial).contains(&score));
+                prop_assert!((0.0..=partial as f32).contains(&score));
             }
         }
     }

@@ -49,15 +49,15 @@ pub struct Options {
     /// L_cache, tokens; none: a fifth of L_max. Of `overlong` alone.
     pub cache_tokens: Option<usize>,
     /// The cosine reward of a correct answer of no length.
-    pub correct_short: f32,
+    pub correct_short: f64,
     /// The cosine reward of a correct answer of length L_max.
-    pub correct_long: f32,
+    pub correct_long: f64,
     /// The cosine reward of a wrong answer of no length.
-    pub wrong_short: f32,
+    pub wrong_short: f64,
     /// The cosine reward of a wrong answer of length L_max.
-    pub wrong_long: f32,
+    pub wrong_long: f64,
     /// The cosine reward of a completion that was cut at L_max.
-    pub exceeded: f32,
+    pub exceeded: f64,
 }
 
 impl Default for Options {
@@ -95,7 +95,7 @@ impl Configured for Length {
         }
         let Options { correct_short, correct_long, wrong_short, wrong_long, exceeded, .. } = options;
         let rewards = [correct_short, correct_long, wrong_short, wrong_long, exceeded];
-        if let Some(reward) = rewards.iter().find(|reward| !reward.is_finite()) {
+        if let Some(reward) = rewards.iter().find(|reward| !(**reward as f32).is_finite()) {
             return Err(format!("a reward of `length` is {reward}; write finite numbers"));
         }
         Ok(Self { options, max, cache })
@@ -137,7 +137,11 @@ impl Length {
     fn cosine(&self, tokens: usize, sample: &Sample) -> Verdict {
         let (o, max) = (&self.options, self.max);
         if tokens > max || tokens == max && sample.truncated != Some(false) {
-            return Verdict::graded(o.exceeded, f32::INFINITY, format!("{tokens} tokens, cut at {max}"));
+            return Verdict::graded(
+                o.exceeded as f32,
+                f32::INFINITY,
+                format!("{tokens} tokens, cut at {max}"),
+            );
         }
         let (short, long, what) = match sample.answered {
             Some(Outcome::Correct) => (o.correct_short, o.correct_long, "correct"),
@@ -150,7 +154,7 @@ impl Length {
             }
         };
         let turn = 0.5 * (1.0 + (PI * tokens as f64 / max as f64).cos());
-        let score = f64::from(long) + (f64::from(short) - f64::from(long)) * turn;
+        let score = long + (short - long) * turn;
         let best = if what == "correct" { f32::MIN } else { f32::INFINITY };
         Verdict::graded(score as f32, best, format!("{what} in {tokens} of {max} tokens"))
     }
@@ -223,7 +227,7 @@ mod tests {
         assert!(error(Options::default()).contains("`max_tokens`"));
         let options = Options { max_tokens: Some(10), cache_tokens: Some(11), ..Options::default() };
         assert!(error(options).contains("`cache_tokens` is 11"));
-        let options = Options { max_tokens: Some(10), exceeded: f32::NAN, ..Options::default() };
+        let options = Options { max_tokens: Some(10), exceeded: f64::NAN, ..Options::default() };
         assert!(error(options).contains("finite"));
         let length = length(Options { max_tokens: Some(10), ..Options::default() });
         let verdict = length.judge(&Sample::new(&Problem::default(), "text"));
