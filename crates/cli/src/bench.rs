@@ -10,9 +10,11 @@ use serde_json::json;
 
 use crate::device::{Device, Job, Running};
 
+mod generate;
 mod product;
 mod train;
 
+use generate::GenerateBench;
 use product::ProductBench;
 use train::TrainBench;
 
@@ -20,6 +22,7 @@ use train::TrainBench;
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     Rl(RlBench),
+    Generate(GenerateBench),
     Train(TrainBench),
     Product(ProductBench),
 }
@@ -61,6 +64,7 @@ impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Rl(args) => args.device.clone().run(args),
+            Self::Generate(args) => args.device.clone().run(args),
             Self::Train(args) => args.device.clone().run(args),
             Self::Product(args) => args.device.clone().run(args),
         }

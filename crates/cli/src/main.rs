@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chat;
 mod data;
 mod device;
 mod eval;
@@ -30,6 +31,7 @@ struct Cli {
 enum Verb {
     Rl(rl::Rl),
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Score(score::Score),
     Eval(eval::Eval),
     Verify(verify::Verify),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Rl(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
+        Verb::Chat(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Eval(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),

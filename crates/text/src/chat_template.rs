@@ -2,8 +2,8 @@
 //!
 //! Templates are Jinja, rendered as Hugging Face transformers renders them: `trim_blocks`, `lstrip_blocks`,
 //! Python's string methods, `break` and `continue`, `raise_exception`, `tojson` with Python's spacing, `{%
-//! generation %}`. There is no `strftime_now`: templates that ask whether it is defined then use their fixed
-//! date, so that a prompt does not depend on the day.
+//! generation %}`. `strftime_now` gives a fixed day, 26 July 2024, the one that Llama 3's template falls back on: a
+//! prompt does not depend on the day it is written.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +24,9 @@ const MAX_INSTRUCTIONS: u64 = 10_000_000;
 const MAX_INDENT: usize = 16;
 /// The template's name in error messages.
 const NAME: &str = "chat_template";
+
+/// A value of a template's variable. It can be read from JSON, and keeps the order of an object's keys, which models see.
+pub use minijinja::Value as TemplateValue;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(MAX_INSTRUCTIONS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
         for (name, token) in special_tokens {
             environment.add_global(name.clone(), token.clone());
@@ -77,17 +81,34 @@ impl ChatTemplate {
     ///
     /// When the template refuses the messages (`raise_exception`), does something invalid, or takes too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+        self.render_with(messages, add_generation_prompt, &BTreeMap::new())
+    }
+
+    /// As [`render`](Self::render), for messages with more than a role and a content (`tool_calls`,
+    /// `reasoning_content`), and with further variables: `tools`, `enable_thinking`, `date_string`, whatever the
+    /// template asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_with(
+        &self,
+        messages: &(impl Serialize + ?Sized),
+        add_generation_prompt: bool,
+        variables: &BTreeMap<String, TemplateValue>,
+    ) -> Result<String, TextError> {
+        let messages = Value::from(Serde(messages));
+        let n_messages = messages.len().unwrap_or(0);
         self.environment
             .get_template(NAME)
             .and_then(|template| {
                 template.render(context! {
-                    messages => Serde(messages),
+                    messages,
                     add_generation_prompt,
-                    tools => (),
-                    documents => (),
+                    ..context! { ..Value::from(Serde(variables)), ..context! { tools => (), documents => () } }
                 })
             })
-            .map_err(|source| TextError::Render { n_messages: messages.len(), source })
+            .map_err(|source| TextError::Render { n_messages, source })
     }
 }
 
@@ -96,9 +117,42 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// Friday, 26 July 2024, 00:00, in the words of Python's `strftime`.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        text += match rest.next() {
+            Some('d') => "26",
+            Some('m') => "07",
+            Some('b') => "Jul",
+            Some('B') => "July",
+            Some('y') => "24",
+            Some('Y') => "2024",
+            Some('a') => "Fri",
+            Some('A') => "Friday",
+            Some('j') => "208",
+            Some('H' | 'M' | 'S') => "00",
+            Some('%') => "%",
+            other => {
+                let what = other.map(String::from).unwrap_or_default();
+                return Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now: no `%{what}`")));
+            }
+        };
+    }
+    Ok(text)
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`; `ensure_ascii=False` may be said.
 fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
+    if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "tojson: ensure_ascii=True is not known"));
+    }
     options.assert_all_used()?;
     match indent {
         None => serialize(&value, PythonFormatter),

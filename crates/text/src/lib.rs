@@ -10,7 +10,7 @@ mod error;
 mod stream;
 mod tokenizer;
 
-pub use chat_template::{ChatTemplate, Message};
+pub use chat_template::{ChatTemplate, Message, TemplateValue};
 pub use error::TextError;
 pub use stream::{Found, StopStrings, TextStream, first_stop};
 pub use tokenizer::Tokenizer;

@@ -454,16 +454,15 @@ pub(crate) fn forward_all(
     inputs.check();
     let Inputs { sequences, heads, .. } = inputs;
     let (out, log_sum_exp) = (Disjoint::new(out), Disjoint::new(log_sum_exp));
-    threads.run(sequences.len() * heads.key_value, |task| {
-        let (sequence, head) = (&sequences[task / heads.key_value], task % heads.key_value);
-        threads.run(sequence.rows.len().div_ceil(TASK_ROWS), |task| {
-            let rows = task * TASK_ROWS..((task + 1) * TASK_ROWS).min(sequence.rows.len());
-            let context = inputs.context(head);
-            let before = sequence.before();
-            with_scratch(ROWS * heads.group() * sequence.context(), |scratch| {
-                let task = Forward { context, out, log_sum_exp, q: inputs.q, sequence, before, rows };
-                kernels.attention_forward(task, scratch);
-            });
+    let parts = sequences.iter().flat_map(|s| (0..s.rows.len()).step_by(TASK_ROWS).map(move |row| (s, row)));
+    let parts: Vec<(&Sequence, usize)> = parts.collect();
+    threads.run(parts.len() * heads.key_value, |task| {
+        let ((sequence, row), head) = (parts[task / heads.key_value], task % heads.key_value);
+        let rows = row..(row + TASK_ROWS).min(sequence.rows.len());
+        let (context, before) = (inputs.context(head), sequence.before());
+        with_scratch(ROWS * heads.group() * sequence.context(), |scratch| {
+            let task = Forward { context, out, log_sum_exp, q: inputs.q, sequence, before, rows };
+            kernels.attention_forward(task, scratch);
         });
     });
 }

@@ -56,6 +56,12 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(y, v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
+    #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m256 {
         // SAFETY: the mask keeps to the numbers of `x`.
         unsafe { _mm256_maskload_ps(x.as_ptr(), Self::first(x.len())) }

@@ -62,6 +62,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(y, v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
+    #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m512 {
         // SAFETY: the mask keeps to the numbers of `x`.
         unsafe { _mm512_maskz_loadu_ps((1 << x.len()) - 1, x.as_ptr()) }

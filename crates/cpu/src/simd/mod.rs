@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` numbers can be written at `y`.
     unsafe fn store_at(self, y: *mut f32, v: Self::V);
+    /// Asks for the cache line at `x`, which may be any address.
+    fn prefetch(self, x: *const f32);
     /// The numbers of `x`, of which there are fewer than `LANES`; zero in the other lanes.
     fn load_part(self, x: &[f32]) -> Self::V;
     /// Stores the first lanes to `y`, which is shorter than `LANES`.

@@ -45,6 +45,11 @@ impl Simd for Portable {
         unsafe { y.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        let _ = x;
+    }
+
+    #[inline(always)]
     fn load_part(self, x: &[f32]) -> Self::V {
         let mut v = [0.0; 8];
         v[..x.len()].copy_from_slice(x);

@@ -65,7 +65,7 @@ fn past_thinking_is_dropped() {
     );
 }
 
-/// Special tokens, `strftime_now` that is not there, `trim`, block whitespace control, as Llama 3 has them.
+/// Special tokens, `strftime_now` with its fixed day, `trim`, block whitespace control, as Llama 3 has them.
 #[test]
 fn the_date_is_fixed_and_blocks_leave_no_whitespace() {
     let source = "{{- bos_token }}

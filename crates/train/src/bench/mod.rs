@@ -1,9 +1,11 @@
 //! The speed of this machine, on work of fixed sizes: what `koan bench` prints.
 
+mod generate;
 mod product;
 mod rl;
 mod train;
 
+pub use generate::{GenerateShape, generate};
 pub use product::{Product, ProductSeconds, products};
 pub use rl::{RlShape, StepSeconds, rl};
 pub use train::{TrainShape, train};

@@ -6,6 +6,9 @@
 //!     for each tile of rows   C [6, 16] in registers: two loads of B, six broadcasts of A, twelve products
 //! ```
 //!
+//! While a panel's tiles are computed, the next panel is fetched from memory, a line for every few steps of k: weights
+//! come from memory once a pass, and would else be waited for by the first tile of each panel.
+//!
 //! A tile is two vectors wide and `TILE_ROWS` high, so that its accumulators fill the registers: 6 × 16 with
 //! AVX2's 16 registers, 12 × 32 with AVX-512's 32. Multiply-adds, of which two start a cycle, are then what
 //! bounds it, and not loads.
@@ -28,6 +31,9 @@ use crate::simd::Simd;
 /// Depth that a pass over the block takes at once, at most.
 pub(crate) const DEPTH: usize = 320;
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
 /// Scratch that [`multiply`] needs: a block of A, in whole tiles of at least a row, a vector between them.
 pub(crate) fn scratch_len(rows: usize, k: usize) -> usize {
     (rows + 16) * DEPTH.min(k) + rows * 16
@@ -46,7 +52,10 @@ pub(crate) fn multiply<S: Simd>(
     let width = 2 * S::LANES;
     assert!(a.rows == c.rows && a.columns == b.k && b.columns == c.columns && b.panel_columns == width);
     let tile_rows = c.rows.div_ceil(c.rows.div_ceil(S::TILE_ROWS)); // tiles of about the same height
-    let part = b.k.div_ceil(b.k.div_ceil(DEPTH));
+    let tiles = c.rows.div_ceil(tile_rows);
+    // One tile goes through a panel but once: no part of it needs to stay near.
+    let depth = if tiles == 1 && a.column_stride == 1 { b.k } else { DEPTH };
+    let part = b.k.div_ceil(b.k.div_ceil(depth));
     for k in (0..b.k).step_by(part) {
         let depth = part.min(b.k - k);
         let a = a.part(0, a.rows, k, depth);
@@ -61,6 +70,9 @@ pub(crate) fn multiply<S: Simd>(
         };
         for column in (0..c.columns).step_by(width) {
             let panel = &b.data[column / width * b.panel_len + k * width..][..depth * width];
+            // Each tile fetches its share of what the next panel holds of this depth.
+            let next = panel.as_ptr().wrapping_add(b.panel_len);
+            let share = (depth * width).div_ceil(tiles).next_multiple_of(LINE);
             for row in (0..c.rows).step_by(tile_rows) {
                 // SAFETY: the tile lies in C's block, as `row` and `column` do; `start` and the strides are
                 // those of A's block, which has as many rows, and `panel` is `depth` deep.
@@ -73,6 +85,8 @@ pub(crate) fn multiply<S: Simd>(
                         a: start.add(row / tile_rows * tile_stride),
                         a_stride: if packed { tile_rows } else { a.row_stride },
                         b: panel.as_ptr(),
+                        next: next.wrapping_add(row / tile_rows * share),
+                        every: tiles,
                         k: depth,
                     };
                     let rows = tile_rows.min(c.rows - row);
@@ -98,6 +112,9 @@ struct Tile {
     /// From a row of A to the next; of a packed A, from a k to the next.
     a_stride: usize,
     b: *const f32,
+    /// What is fetched for the next panel's tiles, a line for `every` lines of B.
+    next: *const f32,
+    every: usize,
     k: usize,
 }
 
@@ -152,15 +169,25 @@ impl Tile {
             }
             let (a_row, a_k) = if PACKED { (1, self.a_stride) } else { (self.a_stride, 1) };
             let (mut a, mut b) = (self.a, self.b);
-            for _ in 0..self.k {
-                let [left, right] = [s.load_at(b), s.load_at(b.add(S::LANES))];
-                for (r, sum) in sum.iter_mut().enumerate() {
-                    let x = s.splat(*a.add(r * a_row));
-                    sum[0] = s.mul_add(x, left, sum[0]);
-                    sum[1] = s.mul_add(x, right, sum[1]);
+            let mut next = self.next;
+            let mut left_k = self.k;
+            while left_k > 0 {
+                for line in 0..width.div_ceil(LINE) {
+                    s.prefetch(next.wrapping_add(line * LINE));
                 }
-                a = a.wrapping_add(a_k);
-                b = b.add(width);
+                next = next.wrapping_add(width);
+                let steps = self.every.min(left_k);
+                left_k -= steps;
+                for _ in 0..steps {
+                    let [left, right] = [s.load_at(b), s.load_at(b.add(S::LANES))];
+                    for (r, sum) in sum.iter_mut().enumerate() {
+                        let x = s.splat(*a.add(r * a_row));
+                        sum[0] = s.mul_add(x, left, sum[0]);
+                        sum[1] = s.mul_add(x, right, sum[1]);
+                    }
+                    a = a.wrapping_add(a_k);
+                    b = b.add(width);
+                }
             }
             for (r, sum) in sum.iter().enumerate() {
                 let c = self.c.add(r * self.c_stride);

@@ -41,6 +41,9 @@ const BLOCK_COLUMNS: usize = 576;
 /// Multiply-adds that a task should at least take, some 10 µs.
 const TASK_WORK: usize = 1 << 19;
 
+/// Rows whose products take as long as reading B from memory: fewer rows take no less.
+const ROWS_OF_A_READ: usize = 8;
+
 /// Tasks a thread, so that a thread that starts late is not waited for.
 const TASKS_PER_THREAD: usize = 4;
 
@@ -238,18 +241,20 @@ pub(crate) fn multiply(
     }
     // Narrower blocks where the rows make too few tasks.
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
-    let work = BLOCK_ROWS.min(rows) * b.k * b.panel_columns;
+    let work = BLOCK_ROWS.min(rows).max(ROWS_OF_A_READ) * b.k * b.panel_columns;
     let panels = columns.div_ceil(b.panel_columns);
     let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
     let least = panels.div_ceil(BLOCK_COLUMNS / b.panel_columns);
     let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
-    let width = panels.div_ceil(wanted.clamp(least, most)) * b.panel_columns;
-    let column_blocks = columns.div_ceil(width);
+    let column_blocks = wanted.clamp(least, most).min(panels);
+    // Blocks of about the same width: where threads are as fast as each other, none waits.
+    let first_column = |block: usize| (block * panels / column_blocks * b.panel_columns).min(columns);
 
     let c = Disjoint::new(&mut c[..rows * columns]);
     threads.run(row_blocks * column_blocks, |task| {
-        let (row, column) = (task / column_blocks * BLOCK_ROWS, task % column_blocks * width);
-        let (rows, width) = (BLOCK_ROWS.min(rows - row), width.min(columns - column));
+        let (row, block) = (task / column_blocks * BLOCK_ROWS, task % column_blocks);
+        let (column, end) = (first_column(block), first_column(block + 1));
+        let (rows, width) = (BLOCK_ROWS.min(rows - row), end - column);
         // SAFETY: blocks of different tasks do not overlap.
         let block = unsafe { Block::new(&c, row * columns + column, columns, rows, width) };
         let a = a.part(row, rows, 0, a.columns);

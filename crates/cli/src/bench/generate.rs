@@ -1,0 +1,90 @@
+//! `koan bench generate`
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_model::{Config, checkpoint};
+use koan_train::bench::{self, GenerateShape, median};
+use serde_json::json;
+
+use crate::device::{Device, Job, Running};
+
+/// Speed of generation: prompts and completions of fixed lengths, all at once
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan bench generate --model models/smollm2 --sequences 64 --prompt-tokens 45 --new-tokens 64
+  koan bench generate --model models/smollm2 --sequences 256 --group 8 --json")]
+pub(crate) struct GenerateBench {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Completions, all at once
+    #[arg(long, default_value_t = 64)]
+    sequences: usize,
+    /// Completions that share a prompt
+    #[arg(long, default_value_t = 1)]
+    group: usize,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 45)]
+    prompt_tokens: usize,
+    /// Tokens of each completion
+    #[arg(long, default_value_t = 64)]
+    new_tokens: usize,
+    /// Runs measured, after one that is not
+    #[arg(long, default_value_t = 3)]
+    runs: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) device: Device,
+}
+
+impl Job for GenerateBench {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        let sizes = [self.sequences, self.group, self.prompt_tokens, self.new_tokens, self.runs as usize];
+        ensure!(sizes.iter().all(|&n| n > 0), "sizes and --runs must be at least 1");
+        let &Self { sequences, group, prompt_tokens, new_tokens, .. } = &self;
+        let shape = GenerateShape { sequences, group, prompt_tokens, new_tokens };
+        let parameters = Config::load(&self.model)?.parameters();
+        let model = checkpoint::load(b, &self.model, Some(prompt_tokens + new_tokens))?;
+        if !self.json {
+            println!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+        }
+        let tokens = (sequences * new_tokens) as f64;
+        let (mut seconds, mut passes_per_s) = (Vec::new(), Vec::new());
+        bench::generate(b, &model, &shape, self.runs + 1, |run_s, summary| {
+            if !self.json {
+                let name = if seconds.is_empty() { "warm-up" } else { "run" };
+                println!(
+                    "{name:8} {run_s:8.3} s   {:8.1} tokens/s   {} passes of {:.1} rows",
+                    tokens / run_s,
+                    summary.passes,
+                    summary.rows as f64 / summary.passes as f64
+                );
+            }
+            seconds.push(run_s);
+            passes_per_s.push(summary.passes as f64 / run_s);
+        });
+        let run_s = median(seconds.split_off(1));
+        let tokens_per_s = tokens / run_s;
+        // What a pass reads at least: every weight, as f32; tied embeddings once.
+        let weights_gb_per_s = 4e-9 * parameters as f64 * median(passes_per_s.split_off(1));
+        let peak = bench::peak_memory_bytes();
+        if self.json {
+            let result = json!({
+                "bench": "generate", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "parameters": parameters, "runs": self.runs, "run_s": run_s, "tokens_per_s": tokens_per_s,
+                "weights_gb_per_s": weights_gb_per_s, "peak_memory_bytes": peak,
+            });
+            println!("{result}");
+        } else {
+            let peak = peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9));
+            println!(
+                "median   {run_s:8.3} s   {tokens_per_s:8.1} tokens/s   weights at {weights_gb_per_s:.1} GB/s{peak}"
+            );
+        }
+        Ok(())
+    }
+}
