@@ -220,7 +220,9 @@ fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
     }
     fs::write(bench.folder.path().join("train.jsonl"), problems.lines().nth(1).expect("bad"))
         .expect("written");
-    let error = run(&bench.config("none", &[]), 2, false).expect_err("all are bad").to_string();
+    let error = run(&bench.config("none", &["reward=[{kind='number'}]"]), 2, false)
+        .expect_err("all are bad")
+        .to_string();
     assert!(error.contains("all 1 problems") && error.contains("`three`"), "{error}");
 }
 
