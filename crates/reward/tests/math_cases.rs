@@ -206,6 +206,11 @@ fn roots_powers_and_constants() {
         ("\\sin\\frac{\\pi}{3}", "\\boxed{\\frac{\\sqrt{3}}{2}}"),
         ("\\cos\\frac{\\pi}{5}", "\\boxed{\\frac{1+\\sqrt5}{4}}"),
         ("\\tan 45^\\circ", "\\boxed{1}"),
+        ("0.5", "$\\cos\\frac{\\pi}{3}$"),
+        ("$\\cos\\frac{\\pi}{3}$", "0.5"),
+        ("0.5", "\\boxed{\\sin\\frac{\\pi}{6}}"),
+        ("1.0", "\\boxed{\\tan\\frac\\pi4}"),
+        ("-0.5", "\\boxed{\\cos 120^\\circ}"),
         ("\\arctan 1", "\\boxed{\\frac{\\pi}{4}}"),
         ("\\arcsin\\frac{1}{2}", "\\boxed{\\frac{\\pi}{6}}"),
         ("\\sin^{-1}(1)", "\\boxed{\\pi/2}"),
@@ -230,6 +235,9 @@ fn roots_powers_and_constants() {
         ("4", "\\boxed{4\\sqrt(2)}"),
         ("\\sqrt{17}", "\\boxed{4.12}"),
         ("\\pi", "\\boxed{3.14}"),
+        ("\\cos\\frac{\\pi}{5}", "\\boxed{0.8}"),
+        ("\\sin\\frac{\\pi}{3}", "\\boxed{0.9}"),
+        ("\\cos\\frac{\\pi}{3}", "\\boxed{-0.5}"),
         ("\\pi", "\\boxed{\\frac{22}{7}}"),
         ("\\sqrt{2}", "\\boxed{-\\sqrt{2}}"),
         ("\\sqrt{2}", "\\boxed{\\sqrt{3}}"),
@@ -274,6 +282,13 @@ fn expressions() {
         ("\\frac{x^2-1}{x-1}", "\\boxed{x+1}"),
         ("(a+b)^2", "\\boxed{a^2+2ab+b^2}"),
         ("2ab", "\\boxed{2ba}"),
+        ("$x^{2}y$", "$yx^2$"),
+        ("$xyz$", "$zyx$"),
+        ("$ab^2c$", "$cab^2$"),
+        ("4xy^3z", "\\boxed{4zxy^{3}}"),
+        ("\\frac{mv^2}{2}", "\\boxed{\\frac{1}{2}v^2m}"),
+        ("m v_0^2", "\\boxed{mv_0^2}"),
+        ("n\\cdot k!", "\\boxed{nk!}"),
         ("\\sin^2 x+\\cos^2 x", "\\boxed{1}"),
         ("\\sin 2x", "\\boxed{2\\sin x\\cos x}"),
         ("\\ln x^2", "\\boxed{2\\ln x}"),
@@ -318,6 +333,11 @@ fn expressions() {
         ("x^{1000}-1", "\\boxed{(x^{500}-1)(x^{500}-1)}"),
         ("x+1", "\\boxed{x}"),
         ("ab", "\\boxed{a+b}"),
+        ("x^2y^2", "\\boxed{xy^2}"),
+        ("(xy)^2", "\\boxed{xy^2}"),
+        ("xyz", "\\boxed{xyy}"),
+        ("x^2y", "\\boxed{y^2x}"),
+        ("(nk)!", "\\boxed{nk!}"),
         ("x_1", "\\boxed{x_2}"),
         ("x+10^{-30}", "\\boxed{x}"),
         ("\\sin x+10^{-9}", "\\boxed{\\sin x}"),
@@ -558,6 +578,32 @@ fn letters_words_and_times() {
 }
 
 #[test]
+fn times_of_day() {
+    accepts(&[
+        ("3:45 PM", "\\boxed{3:45\\text{ p.m.}}"),
+        ("3:45 PM", "\\boxed{3:45}"),
+        ("3:45\\text{ PM}", "$3:45$"),
+        ("3:45", "\\boxed{3:45 \\mathrm{~pm}}"),
+        ("3:45 pm", "The time is 3:45 PM."),
+        ("10:30 AM", "\\boxed{10:30\\text{ a.m.}}"),
+        ("10\\!:\\!30\\text{ a.m.}", "The bus leaves at 10:30 am."),
+        ("3 p.m.", "$3\\text{ PM}$"),
+        ("3 PM", "\\boxed{3 \\text{ p.m.}}"),
+        ("3\\text{ p.m.}", "\\boxed{3}"),
+    ]);
+    refuses(&[
+        ("3:45 PM", "\\boxed{3:45\\text{ a.m.}}"),
+        ("3:45\\text{ PM}", "\\boxed{3:45\\text{ AM}}"),
+        ("3:45 PM", "\\boxed{3:46\\text{ PM}}"),
+        ("2:05 PM", "\\boxed{4:10 PM}"),
+        ("2:30 PM", "\\boxed{1:15 PM}"),
+        ("3\\text{ p.m.}", "\\boxed{3 \\text{ a.m.}}"),
+        ("3 PM", "\\boxed{3 AM}"),
+        ("2 AM", "\\boxed{2}"),
+    ]);
+}
+
+#[test]
 fn places() {
     accepts(&[
         ("7", "First \\boxed{3}. Then, after more work, it is \\boxed{7}."),
@@ -588,9 +634,14 @@ fn places() {
         ("9/7", "\\dfrac{9}{7}"),
         ("27", "The total is $27$ dollars."),
         ("3", "$x = 3$ in 2 ways."),
+        ("7", "the answer is \\boxed{7"),
+        ("2\\pi", "so $\\boxed{2\\pi$"),
+        ("1/2", "\\[ \\boxed{\\frac{1}{2} \\]"),
+        ("7", "\\boxed{3}. No, it is \\boxed{7"),
     ]);
     refuses(&[
         ("3", "\\boxed{3} is wrong. It is \\boxed{7}."),
+        ("3", "\\boxed{3} is wrong. It is \\boxed{7"),
         ("7", "\\boxed{7}. Hmm, no. Final answer: 8"),
         ("7", "<think>\\boxed{7}</think> so \\boxed{8}"),
     ]);
@@ -598,7 +649,15 @@ fn places() {
         &[
             ("7", ""),
             ("7", "I do not know how to solve this problem, sorry about that!"),
-            ("7", "the answer is \\boxed{7"),
+            ("7", "the answer is \\boxed{7 and"),
+            ("7", "\\boxed{7,"),
+            ("7", "\\boxed{7."),
+            ("7", "\\boxed{7\\cdot"),
+            ("7", "\\boxed{7 \\text{ app"),
+            ("7", "\\boxed{7\n\nIt is 7"),
+            ("1", "\\boxed{\\frac{1}{2"),
+            ("4", "\\boxed{3} and \\boxed{4"),
+            ("no", "\\boxed{\\text{no"),
             ("7", "<answer>7"),
             ("7", "<think>it is 7"),
             ("9", "Answer $ \n 9 \n $"),

@@ -112,6 +112,12 @@ impl Comparer<'_> {
             _ if is_region(a) || is_region(b) => self.regions(a, b),
             (Expr::Set(items), other) if items.len() == 1 => self.settled(&settle(&items[0]), other),
             (other, Expr::Set(items)) if items.len() == 1 => self.settled(other, &settle(&items[0])),
+            (
+                Expr::Quantity(time, half @ (Unit::Am | Unit::Pm)),
+                Expr::Quantity(other, other_half @ (Unit::Am | Unit::Pm)),
+            ) => same_time(time == other && half == other_half),
+            (Expr::Quantity(time, Unit::Am | Unit::Pm), other)
+            | (other, Expr::Quantity(time, Unit::Am | Unit::Pm)) => same_time(**time == *other),
             (Expr::Ratio(parts), Expr::Ratio(others)) => self.ratios(parts, others),
             (Expr::Ratio(parts), other) if parts.len() == 2 => self.settled(&quotient(parts), other),
             (other, Expr::Ratio(parts)) if parts.len() == 2 => self.settled(other, &quotient(parts)),
@@ -668,6 +674,10 @@ fn region_decision(equal: Result<bool, super::budget::Trouble>) -> Decision {
         Ok(false) => differ("they are different sets of numbers"),
         Err(trouble) => Decision::from_trouble(trouble),
     }
+}
+
+fn same_time(same: bool) -> Decision {
+    if same { Decision::Equal("the same time of day") } else { differ("they are not the same time of day") }
 }
 
 fn differ(reason: impl Into<String>) -> Decision {

@@ -1,6 +1,7 @@
 //! Where in a text the final answer stands. The module [`super`] documents the order.
 
 use super::Options;
+use super::commands;
 use super::prose::{self, is_joiner, is_prose};
 use super::token::MAX_LENGTH;
 use crate::extract::{after_thinking, closed};
@@ -35,6 +36,7 @@ pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Cand
     if options.boxed
         && let Some((at, content)) = boxes(text, options.join_boxes)
     {
+        let content = content.or_else(|reason| open_box(text).ok_or(reason));
         anchored.push((at, content.map(|text| vec![Candidate { text, commits: true }])));
     }
     if options.answer_tag
@@ -163,6 +165,34 @@ fn boxes(text: &str, join: bool) -> Option<(usize, Result<String, String>)> {
     let mut joined = contents.join(", ");
     joined.push_str(prose::suffix(&text[end..]));
     Some((start, Ok(joined)))
+}
+
+/// What the last box of a completion that ends inside it holds, if nothing seems to be missing but the brace: a
+/// formula alone, in one line, whose own braces are closed, and that could end where it does.
+fn open_box(text: &str) -> Option<String> {
+    let (first, content) = last_box(text)?;
+    if let Some((before, content)) = last_box(&text[..first])
+        && let Some(content) = closed(&text[content..first])
+        && joins(&text[before..first][text[before..first].find(content)? + content.len() + 1..])
+    {
+        return None;
+    }
+    let mut content = text[content..].trim();
+    while let Some(rest) = ["$", "\\)", "\\]"].iter().find_map(|end| content.strip_suffix(end)) {
+        content = rest.trim_end();
+    }
+    let count = |brace| content.bytes().filter(|byte| *byte == brace).count();
+    let is_line = !content.contains(['\n', '\r']) && count(b'{') == count(b'}');
+    let letters = content.len() - content.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
+    let (before, name) = content.split_at(content.len() - letters);
+    let ends = if before.ends_with('\\') {
+        commands::greek_name(name).is_some()
+    } else {
+        let awaits_more = ["and", "or", "mod", "times", "cdot", "union", "cup"];
+        !awaits_more.contains(&name.to_ascii_lowercase().as_str())
+            && content.ends_with(|c: char| c.is_ascii_alphanumeric() || ")]}!%π°".contains(c))
+    };
+    (is_line && ends && !is_prose(content)).then(|| content.to_owned())
 }
 
 /// Where the last `\boxed{` or `\fbox{` begins, and where its content does.

@@ -24,8 +24,9 @@
 //! | 5 | the last formula between `$`, `$$`, `\(…\)` or `\[…\]` | [`Options::last_formula`] |
 //! | 6 | the last number or formula in plain text | [`Options::last_number`] |
 //!
-//! Of the places marked 1 the last in the text counts first. A box and a tag commit: if one is not closed or
-//! cannot be read, the completion is unparsable, whatever else it says. Elsewhere the first place that can be
+//! Of the places marked 1 the last in the text counts first. A box and a tag commit: if one cannot be
+//! read, the completion is unparsable, whatever else it says. So it is if one is not closed, save that a last box
+//! counts in which the text ends and whose content is complete but for the brace. Elsewhere the first place that can be
 //! read counts. A number after the last formula goes before it where words like "is" lead to it: "the volume
 //! of $ABCD$ is 120".
 //!
@@ -50,6 +51,7 @@
 //! |---|---|
 //! | `find`, `prose` | places of the answer; words told from formulas |
 //! | `token`, `commands`, `numeral`, `units` | LaTeX and plain text to tokens |
+//! | `clock` | times of day |
 //! | `parse`, `expr` | tokens to a typed expression |
 //! | `compare`, `region` | two answers of any type; subsets of the real line |
 //! | `values`, `exact`, `identity` | two values: the ladder above |
@@ -59,6 +61,7 @@
 
 mod ball;
 mod budget;
+mod clock;
 mod commands;
 mod compare;
 mod evaluate;
@@ -226,10 +229,19 @@ fn answer_of(completion: &str, options: &Options) -> Result<(String, Vec<Expr>),
 
 /// What `text` can mean: its expression and, where a comma may be a decimal point, the number.
 fn readings(text: &str) -> Result<Vec<Expr>, String> {
+    let time = clock::time_of_day(text);
+    if let Some(time) = &time
+        && text.contains(':')
+    {
+        return Ok(vec![time.clone()]);
+    }
     if prose::is_sentence(text) {
         return Ok(vec![Expr::Text(text.trim().to_owned())]);
     }
     let parsed = parse::parse(text);
+    if let Some(time) = time {
+        return Ok(std::iter::once(time).chain(parsed).collect());
+    }
     let Some(decimal) = numeral::decimal_comma(text) else { return Ok(vec![parsed?]) };
     let mut readings = vec![parse::parse(&decimal)?];
     readings.extend(parsed);

@@ -440,7 +440,36 @@ impl<'a> Parser<'a> {
     }
 
     fn power_inner(&mut self) -> Parsed {
-        let mut base = self.primary()?;
+        let run = match self.peek() {
+            Some(Token::Word(word)) if word.len() <= MAX_LETTERS => Some(word),
+            _ => None,
+        };
+        let base = self.primary()?;
+        if let Some(run) = run
+            && self.marks_last_letter(run)
+            && let Expr::Product(mut factors) = base
+        {
+            let last = factors.pop().ok_or("a run of letters is empty")?;
+            factors.push(self.marked(last)?);
+            return Ok(Expr::Product(factors));
+        }
+        self.marked(base)
+    }
+
+    /// Whether the sign behind the letters of `run` belongs to the last of them: `ab^2` is a b². Two capitals
+    /// are the name of a segment, which is raised as a whole, and a longer run with an index is one name.
+    fn marks_last_letter(&self, run: &str) -> bool {
+        let is_segment = run.len() == 2 && run.bytes().all(|byte| byte.is_ascii_uppercase());
+        match self.sign() {
+            Some('!' | '\'') => true,
+            Some('^') => !is_segment,
+            Some('_') => !is_segment && run.len() == 2,
+            _ => false,
+        }
+    }
+
+    /// `base` with the powers, indices and other signs that follow it.
+    fn marked(&mut self, mut base: Expr) -> Parsed {
         loop {
             match self.sign() {
                 Some('^') => {

@@ -17,6 +17,10 @@ pub(crate) enum Unit {
         /// How many base units it is.
         scale: BigRational,
     },
+    /// Behind a time of day: before noon.
+    Am,
+    /// Behind a time of day: after noon.
+    Pm,
     /// Words that are no unit of measurement: `apples`, `hours ago`.
     Other(String),
 }
@@ -99,6 +103,11 @@ impl Unit {
                 _ => Some(Self::Degree),
             };
         }
+        match lower.replace(['.', ' '], "").as_str() {
+            "am" => return Some(Self::Am),
+            "pm" => return Some(Self::Pm),
+            _ => {}
+        }
         Some(product(&words).unwrap_or(Self::Other(lower)))
     }
 
@@ -109,7 +118,8 @@ impl Unit {
 
     /// Whether `text` is written as a unit in whole, as in `\\text{m}` and `\\text{m/s}`.
     pub(crate) fn is_unit(text: &str) -> bool {
-        text.starts_with(char::is_alphabetic) && matches!(Self::parse(text), Some(Self::Known { .. }))
+        text.starts_with(char::is_alphabetic)
+            && matches!(Self::parse(text), Some(Self::Known { .. } | Self::Am | Self::Pm))
     }
 
     /// This unit to the power `exponent`.

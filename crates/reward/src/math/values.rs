@@ -199,7 +199,8 @@ fn rounded(decimal: &Number, exact: &Expr, precision: u32, budget: &Budget) -> R
     let value = value.real_part();
     let places = places(value.log2_bound() - 1.0, precision);
     if decimal.decimals.unwrap_or(0) < places {
-        return differ();
+        // Too short to be a rounding, but it can be exact: cos(π/3) is 0.5.
+        return constants(&Expr::Number(decimal.clone()), exact, budget);
     }
     let tolerance = numeral::power(-places.min(4000)) / BigRational::from_integer(2.into());
     let difference = value.minus(&Ball::rational(&decimal.value, p)?, p)?.modulus(p)?;
