@@ -70,6 +70,13 @@ fn deep_nesting_and_endless_repetition() {
             "\\binom{",
             "f(",
             "5!",
+            "\\sum_{k=1}^{9}",
+            "\\sum_{k=1}^{100} k,",
+            "\\prod_{k=1}^{",
+            "\\left\\{\\begin{array}{l}",
+            "ab^",
+            "\\overline{a",
+            "one hundred ",
             "%",
             "…",
             "²",
@@ -121,6 +128,9 @@ fn huge_numbers_end_in_the_budget() {
             "\\frac{0}{0}",
             "\\ln 0",
             "\\arcsin(10^{50})",
+            "\\sum_{k=1}^{5000} k!",
+            "\\prod_{k=1}^{3000} 9^{k}",
+            "\\sum_{i=1}^{90} \\sum_{j=1}^{100} \\sin(ij)",
         ] {
             for other in ["5", "x+1", "\\pi", "\\{1,2\\}", "[0,1)", "1.5", expression] {
                 judge(&format!("\\boxed{{{expression}}}"), other);
@@ -217,7 +227,7 @@ proptest! {
         "\\frac", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "|", "^", "_", "1", "23", "0.5", "x", "y", "\\pi", "e", "i", "+",
         "-", "*", "/", "=", "<", "\\le", "\\in", "\\cup", ",", " and ", "\\sqrt", "\\sin", "\\log", "\\pm", "!", "%", "\\circ",
         "\\text{cm}", "\\mathbb{R}", "\\infty", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "$", "\\boxed{", ":", "is",
-        "\\binom", "\\int", "k", "\\emptyset", "'", "…", "°",
+        "\\binom", "\\int", "\\sum_{k=1}^{9}", "\\prod", "ab", "k", "\\emptyset", "'", "…", "°",
     ]), 0..24)) {
         let text: String = pieces.concat();
         judge(&text, "5");

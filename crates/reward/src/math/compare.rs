@@ -58,6 +58,11 @@ impl Comparer<'_> {
         if a == b {
             return Decision::Equal("written alike");
         }
+        if matches!(a, Expr::Number(_))
+            && let Some(number) = number_in_words(b)
+        {
+            return self.settled(a, &number);
+        }
         if let Some(decision) = choices(self, a, b).or_else(|| texts(a, b)) {
             return decision;
         }
@@ -582,7 +587,9 @@ fn letters(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Text(text) => {
             let text = text.trim().to_lowercase();
-            let text = text.strip_prefix("the ").or_else(|| text.strip_prefix("a ")).unwrap_or(&text);
+            let text = ["it is ", "it's ", "the ", "a "]
+                .iter()
+                .fold(text.as_str(), |text, lead| text.strip_prefix(lead).unwrap_or(text));
             Some(lower(text))
         }
         Expr::Symbol(name) => Some(lower(name)),
@@ -591,6 +598,16 @@ fn letters(expr: &Expr) -> Option<String> {
         Expr::Product(factors) => factors.iter().map(letters).collect(),
         _ => None,
     }
+}
+
+/// The number that words say, which letters that stand together can be too: `ten`.
+fn number_in_words(expr: &Expr) -> Option<Expr> {
+    let number = match expr {
+        Expr::Text(text) => super::numeral::in_words(text),
+        Expr::Product(_) => super::numeral::in_words(&letters(expr)?),
+        _ => None,
+    };
+    number.map(Expr::integer)
 }
 
 /// Digits in a base, and another number: the base may have been left off.

@@ -64,6 +64,71 @@ pub(crate) fn power(exponent: i64) -> BigRational {
     if exponent < 0 { BigRational::new_raw(1.into(), power) } else { BigRational::from_integer(power) }
 }
 
+/// Whether `text`, behind a decimal point, begins with digits or a period.
+pub(crate) fn is_fraction(text: &str) -> bool {
+    count_digits(text) > 0 || period(text).is_some()
+}
+
+/// The whole number that `text` says in English words: `twenty-one`, `one hundred and five`.
+pub(crate) fn in_words(text: &str) -> Option<i64> {
+    const UNITS: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+    ];
+    const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
+    let text = text.trim_matches(|c: char| c.is_whitespace() || ".,!*".contains(c)).to_ascii_lowercase();
+    if text.len() > 100 {
+        return None;
+    }
+    let position = |names: &[&str], word: &str| names.iter().position(|name| *name == word);
+    let words: Vec<&str> = text.split([' ', '-']).filter(|word| !word.is_empty()).collect();
+    if words == ["zero"] {
+        return Some(0);
+    }
+    // Words of values below `room` can follow, and scales below `scale`.
+    let (mut total, mut group, mut room, mut scale) = (0_i64, 0_i64, 100_i64, i64::MAX);
+    for (at, word) in words.iter().enumerate() {
+        let value = position(&UNITS, word).or_else(|| position(&TENS, word).map(|at| 10 * at + 20));
+        let factor = [("thousand", 1_000), ("million", 1_000_000)].into_iter().find(|(name, _)| name == word);
+        match (value.map(|value| value as i64), factor) {
+            (Some(value), _) if value > 0 && value < room => {
+                group += value;
+                room = if value >= 20 { 10 } else { 1 };
+            }
+            (None, Some((_, factor))) if group > 0 && factor < scale => {
+                total += group * factor;
+                (group, room, scale) = (0, 100, factor);
+            }
+            (None, None) if *word == "hundred" && (1..10).contains(&group) => {
+                group *= 100;
+                room = 100;
+            }
+            (None, None)
+                if *word == "and" && at > 0 && at + 1 < words.len() && words[at - 1] == "hundred" => {}
+            _ => return None,
+        }
+    }
+    Some(total + group).filter(|value| *value > 0)
+}
+
 fn count_digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }

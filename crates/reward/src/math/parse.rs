@@ -13,6 +13,7 @@
 //! | [`Parser::primary`] | literals, names, brackets, functions |
 
 mod primary;
+mod series;
 
 use super::expr::{Expr, Function, Number};
 use super::token::{Lexeme, Token, tokens};
@@ -30,15 +31,28 @@ pub(crate) const MAX_LETTERS: usize = 4;
 /// The expression that fills all of `text`, or why there is none.
 pub(crate) fn parse(text: &str) -> Result<Expr, String> {
     let lexemes = tokens(text)?;
-    let mut parser =
-        Parser { lexemes: &lexemes, at: 0, depth: 0, in_bars: false, in_set: false, outward: false };
+    let mut parser = Parser {
+        lexemes: &lexemes,
+        at: 0,
+        depth: 0,
+        n_written_out: 0,
+        in_bars: false,
+        in_set: false,
+        outward: false,
+    };
     while matches!(parser.peek(), Some(Token::Sign(',' | ';' | '⏎' | ':' | '⇒'))) {
         parser.at += 1;
     }
     if parser.peek().is_none() {
         return Err("it is empty".into());
     }
-    let expr = parser.list()?;
+    let expr = match (parser.peek(), parser.peek_at(1)) {
+        (Some(Token::Symbol(name)), Some(Token::Sign(')'))) if is_choice(name) => {
+            parser.at += 2;
+            parser.choice(name)
+        }
+        _ => parser.list()?,
+    };
     match parser.peek() {
         None => Ok(expr),
         Some(token) => Err(format!("{} is not expected where it stands", describe(token))),
@@ -49,6 +63,8 @@ struct Parser<'a> {
     lexemes: &'a [Lexeme],
     at: usize,
     depth: usize,
+    /// Parts of the sums and products written out so far.
+    n_written_out: usize,
     /// Whether `|` closes an absolute value.
     in_bars: bool,
     /// Whether `|` and `:` separate the parts of a set-builder.
@@ -573,6 +589,7 @@ impl<'a> Parser<'a> {
                 Token::Number(number) => index.push_str(&number.value.to_string()),
                 Token::Symbol(text) | Token::Word(text) | Token::Text(text) => index.push_str(text),
                 Token::Sign('{' | '}') => {}
+                Token::Function(function) => index.push_str(&format!("{function:?}").to_lowercase()),
                 Token::Sign(sign) => index.push(*sign),
                 _ => return Err("an index is not read".into()),
             }
@@ -680,6 +697,7 @@ fn proper_fraction(expr: &Expr) -> Option<BigRational> {
 
 /// `101_2`: what the digits mean in base `index`.
 fn based(digits: Number, index: &str) -> Parsed {
+    let index = index.trim_start_matches('(').trim_end_matches(')');
     let base = index.parse::<u32>().ok().filter(|base| (2..=36).contains(base));
     let base = base.ok_or_else(|| format!("`{index}` is not the base of a number"))?;
     let text = digits.value.to_string();

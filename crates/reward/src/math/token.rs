@@ -31,7 +31,7 @@ pub(crate) enum Token {
     /// An operator, bracket, relation or separator. `⦃⦄` are the braces of a set, `{}` those that only
     /// group; `⏎` ends a row.
     Sign(char),
-    /// `frac`, `sqrt`, `binom`, `accent`, `exp`, `numbers`, `opaque`: what has an argument of its own kind.
+    /// `frac`, `sqrt`, `binom`, `accent`, `exp`, `numbers`, `sum`, `int`: what has an argument of its own kind.
     Command(&'static str),
     Begin(String),
     End,
@@ -44,7 +44,9 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Lexeme>, String> {
     }
     let mut lexer = Lexer { rest: text, lexemes: Vec::new(), spaced: false, brackets: 0, text_depth: 0 };
     lexer.run()?;
-    Ok(lexer.lexemes)
+    let mut lexemes = lexer.lexemes;
+    remove_alignment(&mut lexemes);
+    Ok(lexemes)
 }
 
 struct Lexer<'a> {
@@ -61,7 +63,7 @@ impl<'a> Lexer<'a> {
         while let Some(c) = self.rest.chars().next() {
             if c == '\\' {
                 self.command()?;
-            } else if c.is_ascii_digit() || c == '.' && starts_with_digit(&self.rest[1..]) {
+            } else if c.is_ascii_digit() || c == '.' && numeral::is_fraction(&self.rest[1..]) {
                 let (number, length) = numeral::read(self.rest, self.brackets > 0);
                 self.rest = &self.rest[length..];
                 self.push(Token::Number(number));
@@ -407,6 +409,24 @@ impl<'a> Lexer<'a> {
         self.rest = after;
         result
     }
+}
+
+/// Removes each `&` at a sign of relation: it lines up equations and separates nothing.
+fn remove_alignment(lexemes: &mut Vec<Lexeme>) {
+    let is_relation = |lexeme: Option<&Lexeme>| {
+        matches!(
+            lexeme.map(|lexeme| &lexeme.token),
+            Some(Token::Sign('=' | '≠' | '<' | '≤' | '>' | '≥' | '≈'))
+        )
+    };
+    let aligns: Vec<bool> = (0..lexemes.len())
+        .map(|at| {
+            lexemes[at].token == Token::Sign('&')
+                && (is_relation(lexemes.get(at + 1)) || at > 0 && is_relation(lexemes.get(at - 1)))
+        })
+        .collect();
+    let mut aligns = aligns.into_iter();
+    lexemes.retain(|_| !aligns.next().unwrap_or(false));
 }
 
 fn starts_with_digit(text: &str) -> bool {

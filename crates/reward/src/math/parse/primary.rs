@@ -116,7 +116,7 @@ impl Parser<'_> {
     }
 
     /// `(B) 5`: the letter and what stands behind it, if that can be read to the end.
-    fn choice(&mut self, name: &str) -> Expr {
+    pub(super) fn choice(&mut self, name: &str) -> Expr {
         let letter = name.chars().next().unwrap_or_default();
         let start = self.at;
         self.accept(':');
@@ -136,6 +136,9 @@ impl Parser<'_> {
     fn set(&mut self) -> Parsed {
         if self.accept('⦄') {
             return Ok(Expr::Set(Vec::new()));
+        }
+        if let Some(system) = self.system()? {
+            return Ok(system);
         }
         self.deeper(|parser| {
             let (in_bars, in_set) = (parser.in_bars, parser.in_set);
@@ -159,6 +162,25 @@ impl Parser<'_> {
                 (item, None) => Expr::Set(vec![item]),
             })
         })
+    }
+
+    /// `\left\{\begin{array}…\end{array}\right.`: relations behind a brace that is not closed.
+    fn system(&mut self) -> Result<Option<Expr>, String> {
+        let Some(Token::Begin(name)) = self.peek() else { return Ok(None) };
+        let start = self.at;
+        self.at += 1;
+        let rows = self.environment(name)?;
+        if self.sign() == Some('⦄') {
+            self.at = start;
+            return Ok(None);
+        }
+        Ok(Some(match rows {
+            Expr::Matrix(rows) if rows.iter().flatten().any(|cell| matches!(cell, Expr::Relation(..))) => {
+                one_or(rows.into_iter().flatten().collect(), Expr::List)
+            }
+            Expr::Matrix(_) => return Err("a `\\{` before a matrix is not closed".into()),
+            lines => lines,
+        }))
     }
 
     fn bars(&mut self, sign: char) -> Parsed {
@@ -190,6 +212,12 @@ impl Parser<'_> {
             } else {
                 break;
             }
+        }
+        if matches!(function, Function::Max | Function::Min)
+            && exponent.is_none()
+            && matches!(self.sign(), Some('=' | '≈'))
+        {
+            return Ok(Expr::Symbol(format!("{function:?}").to_lowercase()));
         }
         let mut function = function;
         if exponent.as_ref().is_some_and(|exponent| exponent.is_integer(-1))
@@ -272,19 +300,62 @@ impl Parser<'_> {
                 }
                 other => Ok(other),
             },
-            "accent" => match self.argument()? {
-                Expr::Symbol(name) if matches!(name.as_str(), "z" | "w") => {
-                    Ok(Expr::Call(Function::Conj, vec![Expr::Symbol(name)]))
-                }
-                other => Ok(other),
+            "accent" => match self.overlined_digits() {
+                Some(name) => Ok(Expr::Symbol(name)),
+                None => self.accented(),
             },
-            "opaque" => {
-                let tokens: Vec<&Token> =
-                    self.lexemes[self.at - 1..].iter().map(|lexeme| &lexeme.token).collect();
-                self.at = self.lexemes.len();
-                Ok(Expr::Opaque(format!("{tokens:?}")))
-            }
+            "sum" | "prod" => Ok(match self.series(name) {
+                Some(series) => series,
+                None => self.opaque(),
+            }),
+            "int" | "iint" | "oint" | "lim" | "partial" | "nabla" => Ok(self.opaque()),
             name => Err(format!("`\\{name}` is not expected where it stands")),
+        }
+    }
+
+    /// What is read and not computed, to the end.
+    fn opaque(&mut self) -> Expr {
+        let tokens: Vec<&Token> = self.lexemes[self.at - 1..].iter().map(|lexeme| &lexeme.token).collect();
+        self.at = self.lexemes.len();
+        Expr::Opaque(format!("{tokens:?}"))
+    }
+
+    /// `\overline{abc}`, a number by its digits, as a name: it is not their product.
+    fn overlined_digits(&mut self) -> Option<String> {
+        let (mut name, mut has_letter) = (String::new(), false);
+        let mut ahead = 1;
+        loop {
+            match self.peek_at(ahead)? {
+                Token::Number(number) if number.decimals.is_none() => {
+                    name.push_str(&number.value.to_string());
+                }
+                Token::Symbol(letters) | Token::Word(letters) => {
+                    has_letter |= letters.bytes().any(|byte| byte.is_ascii_lowercase());
+                    name.push_str(letters);
+                }
+                Token::Sign('}') => break,
+                _ => return None,
+            }
+            ahead += 1;
+        }
+        if self.sign() != Some('{')
+            || !has_letter
+            || name.len() < 2
+            || ahead == 2 && matches!(self.peek_at(1), Some(Token::Symbol(_)))
+        {
+            return None;
+        }
+        self.at += ahead + 1;
+        Some(format!("overline {name}"))
+    }
+
+    /// What stands under an accent: a complex number's conjugate, or a name with its bar or arrow left off.
+    fn accented(&mut self) -> Parsed {
+        match self.argument()? {
+            Expr::Symbol(name) if matches!(name.as_str(), "z" | "w") => {
+                Ok(Expr::Call(Function::Conj, vec![Expr::Symbol(name)]))
+            }
+            other => Ok(other),
         }
     }
 
