@@ -41,7 +41,7 @@ pub(crate) struct Verify {
     /// An option of the verifier, e.g. `--set scores.wrong=-1`
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]
     set: Vec<String>,
-    /// Take the [[reward]] tables of a run's config instead
+    /// Take the `[[reward]]` tables of a run's config instead
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where verdicts go, a line for each completion
