@@ -293,10 +293,10 @@ pub fn write<V: AsRef<[f32]>, E: From<FileError>>(
     write_as(Stored::F32, path, infos, read)
 }
 
-/// As [`write`], with numbers stored as `stored`.
+/// As [`write()`], with numbers stored as `stored`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     stored: Stored,
     path: &Path,
