@@ -19,10 +19,31 @@ pub struct Param<B: Backend> {
 /// What reads a tensor.
 #[derive(Clone, Copy)]
 struct Uses {
-    /// A product, if it is a matrix.
+    /// A product.
     product: bool,
     /// Something else: a lookup, a backward pass, an update, a checkpoint.
     value: bool,
+}
+
+impl Uses {
+    fn of(info: &TensorInfo, config: &Config, training: bool) -> Self {
+        let lookup = info.name == "model.embed_tokens.weight";
+        let matrix = info.shape.len() == 2;
+        let product = matrix && (config.tie_word_embeddings || !lookup);
+        Self { product, value: training || lookup || !product }
+    }
+}
+
+impl Config {
+    /// Numbers that a [`Model`] holds: of each tensor those of [`Model::new`] (`training`) or of [`Model::for_inference`].
+    /// The copies that products read count in full; where they are kept in fewer bytes than f32's, less is held.
+    pub fn numbers_held(&self, training: bool) -> usize {
+        let held = |info: &TensorInfo| {
+            let Uses { product, value } = Uses::of(info, self, training);
+            info.len() * (usize::from(product) + usize::from(value))
+        };
+        self.tensors().iter().map(held).sum()
+    }
 }
 
 impl<B: Backend> Param<B> {
@@ -32,7 +53,7 @@ impl<B: Backend> Param<B> {
             [out, inp] if uses.product => Some(b.pack(&value, out, inp)),
             _ => None,
         };
-        let value = if packed.is_some() && !uses.value { b.zeros(0) } else { value };
+        let value = if uses.value { value } else { b.zeros(0) };
         Self { value, packed, info }
     }
 
@@ -133,8 +154,7 @@ impl<B: Backend> Model<B> {
             let values = read(&info)?;
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
-            let lookup = info.name == "model.embed_tokens.weight";
-            let uses = Uses { product: config.tie_word_embeddings || !lookup, value: training || lookup };
+            let uses = Uses::of(&info, &config, training);
             Ok(Param::new(b, info, values, uses))
         })?;
         let (cos, sin) = rope::tables(&config, positions);

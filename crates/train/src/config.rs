@@ -1,6 +1,9 @@
 //! The TOML file of `koan rl`. Tens of options; an unknown one is refused with the nearest known name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+};
 
 use koan_model::Purpose;
 use koan_reward::RewardConfig;
@@ -130,6 +133,9 @@ pub struct AlgorithmConfig {
     /// β, the weight of the divergence from the reference policy; 0 needs no reference policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<f32>,
+    /// Updates after which the reference policy becomes a copy of the policy, again and again; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_every: Option<u64>,
     /// Whether a completion that was cut takes no part in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_truncated: Option<bool>,
@@ -163,6 +169,7 @@ impl AlgorithmConfig {
             clip_high: self.clip_high.or(self.clip).unwrap_or(preset.clip_high),
             aggregation: self.aggregation.unwrap_or(preset.aggregation),
             kl: self.kl.unwrap_or(preset.kl),
+            reference_every: self.reference_every.unwrap_or(preset.reference_every),
             mask_truncated: self.mask_truncated.unwrap_or(preset.mask_truncated),
         }
     }
@@ -287,13 +294,26 @@ impl RlConfig {
         self.algorithm.pieces().loss(self.rollout.max_new_tokens)
     }
 
+    /// Updates after which the reference policy becomes a copy of the policy; none if it never does, or there is none.
+    pub fn reference_every(&self) -> Option<NonZero<u64>> {
+        let pieces = self.algorithm.pieces();
+        NonZero::new(pieces.reference_every).filter(|_| pieces.kl != 0.0)
+    }
+
     /// The algorithm in force, every constant with its value, for a reader who holds it against the paper.
     pub fn explain(&self) -> String {
         let (pieces, a, o) = (self.algorithm.pieces(), &self.algorithm, &self.optim);
         let updates = a.mini_batches() * a.epochs();
         let truncated = if pieces.mask_truncated { "take no part" } else { "count as they are" };
+        let reference = match (pieces.kl, pieces.reference_every) {
+            (0.0, _) => String::new(),
+            (_, 0) => "\npi_ref: the model that the run starts from".to_owned(),
+            (_, n) => format!(
+                "\npi_ref: the model that the run starts from, then a copy of pi after every {n} updates"
+            ),
+        };
         format!(
-            "{}\n{} over the {} completions of a problem, {} problems a step, {updates} update{} a step\n\
+            "{}{reference}\n{} over the {} completions of a problem, {} problems a step, {updates} update{} a step\n\
              completions at temperature {}, cut at {} tokens; those cut {truncated}\n\
              AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}",
             self.loss().explain(),

@@ -124,6 +124,20 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// The newest checkpoint is damaged.
+    #[error(
+        "the newest checkpoint is damaged; remove `{}`, and --resume {}",
+        checkpoint.display(),
+        older.map_or("starts over: there is no older one".to_owned(), |step| format!("goes on from step {step}, the one before it"))
+    )]
+    DamagedCheckpoint {
+        /// Its directory.
+        checkpoint: PathBuf,
+        /// The step of the one before it, if there is one.
+        older: Option<u64>,
+        /// Which file, and how.
+        source: Box<TrainError>,
+    },
     /// The rewards do not work.
     #[error(
         "no completion of the last {steps} steps could be judged, so nothing is learned; the last checkpoint is whole; {reason}"

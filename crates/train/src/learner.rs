@@ -56,7 +56,8 @@ pub struct UpdateSums {
 
 impl<B: Backend> Learner<B> {
     /// A learner whose passes have up to `rows` tokens, and are for `purpose`: [`Purpose::Training`] or
-    /// [`Purpose::Recomputing`]. `reference` is needed if β is not 0.
+    /// [`Purpose::Recomputing`]. `reference` is needed if β is not 0; it may be a model for inference alone if it is never
+    /// refreshed.
     pub fn new(
         b: &B,
         policy: Model<B>,
@@ -100,6 +101,23 @@ impl<B: Backend> Learner<B> {
         let mut sums = self.accumulate(b, groups);
         sums.grad_norm = self.optimizer.update(b, &mut self.policy, &self.gradient, optim, lr)?;
         Ok(sums)
+    }
+
+    /// The reference policy, if there is one.
+    pub fn reference(&self) -> Option<&Model<B>> {
+        self.reference.as_ref().map(|(model, _)| model)
+    }
+
+    /// Makes the reference policy, if there is one, a copy of the policy.
+    ///
+    /// # Panics
+    /// If the reference is a model for inference alone.
+    pub fn refresh_reference(&mut self, b: &B) {
+        let Some((reference, _)) = &mut self.reference else { return };
+        for (to, from) in reference.weights.tensors_mut().zip(self.policy.weights.tensors()) {
+            b.copy(&mut to.value, &from.value, from.info().len());
+            to.repack(b);
+        }
     }
 
     /// Computes the gradient of the loss over `groups`.

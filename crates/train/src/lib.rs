@@ -9,12 +9,13 @@
 //! - [`next_token`]: one update by next-token prediction,
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first,
-//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage,
+//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole,
 //! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
 
 pub mod advantage;
 pub mod bench;
+pub mod checksums;
 mod config;
 mod error;
 pub mod learner;

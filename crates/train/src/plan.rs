@@ -1,7 +1,5 @@
 //! The worst step, planned before the first: if it can't fit, the run says so then.
 
-use std::path::Path;
-
 use koan_generate::{Limits, available_memory};
 use koan_model::{Config, Purpose};
 
@@ -12,7 +10,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// What a run holds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The policy and its packed copy, and the reference policy if there is one.
+    /// The policy and the reference policy, if there is one: their numbers, and the packed copies that products read.
     pub weights: u64,
     /// Gradient and both moments.
     pub optimizer: u64,
@@ -33,14 +31,18 @@ impl Plan {
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
         let parameters = model.parameters();
-        let models = if config.loss().kl == 0.0 { 1 } else { 2 };
         let head = 2 * model.hidden_size + 3;
-        let reference = Purpose::Inference.numbers_per_row(model) * (models - 1);
+        let (reference, reference_pass) = match (config.loss().kl, config.reference_every()) {
+            (0.0, _) => (0, 0),
+            (_, refreshed) => {
+                (model.numbers_held(refreshed.is_some()), Purpose::Inference.numbers_per_row(model))
+            }
+        };
         let bytes = |numbers: usize| 4 * numbers as u64;
         Self {
-            weights: bytes(models * 2 * parameters),
+            weights: bytes(model.numbers_held(true) + reference),
             optimizer: bytes(3 * parameters),
-            training: bytes(rows * (config.optim.purpose().numbers_per_row(model) + head + reference)),
+            training: bytes(rows * (config.optim.purpose().numbers_per_row(model) + head + reference_pass)),
             generation: limits.bytes(model) as u64,
             limits,
             rows,
@@ -82,19 +84,25 @@ impl Plan {
     }
 }
 
-/// Refuses a run whose checkpoints would not fit on the disk that holds `run_dir`: those that are kept, the one being
-/// written, and the final model.
+/// Bytes of a run's checkpoints (those that are kept, and the one being written) and of its final model. A checkpoint holds
+/// the weights and two moments of each, and the reference policy's weights if it does not stay the base model.
+pub fn disk_bytes(config: &RlConfig, model: &Config) -> u64 {
+    let weights = 4 * model.parameters() as u64;
+    let checkpoint = weights * if config.reference_every().is_some() { 4 } else { 3 };
+    (config.checkpoints_kept as u64 + 1) * checkpoint + weights
+}
+
+/// Refuses a run whose checkpoints and final model would not fit on the disk that holds its directory.
 ///
 /// # Errors
 /// [`TrainError::Disk`], or if the directory can't be looked at.
-pub fn check_disk(run_dir: &Path, checkpoints_kept: usize, model: &Config) -> Result<(), TrainError> {
-    let checkpoint = 3 * 4 * model.parameters() as u64;
-    let needed = (checkpoints_kept as u64 + 1) * checkpoint + checkpoint / 3;
+pub fn check_disk(config: &RlConfig, model: &Config) -> Result<(), TrainError> {
+    let (needed, run_dir) = (disk_bytes(config, model), &config.run_dir);
     let stat = rustix::fs::statvfs(run_dir).map_err(|e| TrainError::io("look at", run_dir)(e.into()))?;
     let available = stat.f_bavail * stat.f_frsize;
     if available < needed {
         let (needed_gib, available_gib) = (needed as f64 / GIB, available as f64 / GIB);
-        return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.into() });
+        return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.clone() });
     }
     Ok(())
 }

@@ -13,6 +13,9 @@
 //! What the papers leave open, and what is chosen here: the clip of DeepSeekMath and Dr. GRPO (0.2, PPO's); R1 prints its
 //! divergence for a whole sequence, where a token's k3 is summed here, as open code does; CISPO's ε_high (4, near what
 //! other frameworks take); RLOO's β, which stands in the reward there and is set by `kl` here.
+//!
+//! `r1` makes the reference policy a copy of the policy after every 400 updates (a step of the paper is an update); the
+//! others keep the model that the run started from.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +63,8 @@ pub struct Pieces {
     pub aggregation: Aggregation,
     /// β.
     pub kl: f32,
+    /// Updates after which the reference policy becomes a copy of the policy, again and again; 0: never.
+    pub reference_every: u64,
     /// Whether a completion that was cut takes no part in the loss.
     pub mask_truncated: bool,
 }
@@ -83,6 +88,7 @@ impl Preset {
             clip_high: 0.2,
             aggregation: Aggregation::SequenceMean,
             kl: 0.04,
+            reference_every: 0,
             mask_truncated: false,
         };
         match self {
@@ -93,6 +99,7 @@ impl Preset {
                 clip_high: 10.0,
                 aggregation: Aggregation::SequenceSum,
                 kl: 0.001,
+                reference_every: 400,
                 ..grpo
             },
             Self::Dapo => Pieces {

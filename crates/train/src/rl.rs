@@ -151,7 +151,7 @@ pub enum Event<'a> {
     Checkpoint {
         /// Its directory.
         path: &'a Path,
-        /// SHA-256 over weights, optimizer and trainer state.
+        /// SHA-256 over its files.
         digest: &'a str,
     },
 }
@@ -252,7 +252,7 @@ pub fn run<B: Backend>(
     } else {
         (RunDir::create(&config.run_dir, config)?, None)
     };
-    check_disk(&config.run_dir, config.checkpoints_kept, &model_config)?;
+    check_disk(config, &model_config)?;
     let mut state = TrainerState {
         step: 0,
         updates: 0,
@@ -268,9 +268,17 @@ pub fn run<B: Backend>(
 
     let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
     let loss = config.loss();
-    let reference = (loss.kl != 0.0)
-        .then(|| checkpoint::load_for_inference(b, &config.model, Some(asked)))
-        .transpose()?;
+    let every = config.reference_every();
+    let refreshed = |updates: u64| every.map_or(0, |every| updates / every);
+    let reference = match (loss.kl, &from) {
+        (0.0, _) => None,
+        (_, Some(dir)) if refreshed(state.updates) > 0 => {
+            Some(checkpoint::load(b, &dir.join("reference"), Some(asked))?)
+        }
+        // What is never refreshed is never saved either, and held in half the memory.
+        _ if every.is_none() => Some(checkpoint::load_for_inference(b, &config.model, Some(asked))?),
+        _ => Some(checkpoint::load(b, &config.model, Some(asked))?),
+    };
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
         None => Optimizer::new(b, &model_config),
@@ -328,6 +336,9 @@ pub fn run<B: Backend>(
             let reason = masked.map_or_else(String::new, |term| format!("`{}`: {}", term.name, term.reason));
             return Err(TrainError::NothingJudged { steps: steps_without_a_verdict, reason });
         }
+        if refreshed(trainer.learner.optimizer.updates) > refreshed(state.updates) {
+            trainer.learner.refresh_reference(b);
+        }
         state = TrainerState {
             step: state.step + 1,
             updates: trainer.learner.optimizer.updates,
@@ -343,10 +354,12 @@ pub fn run<B: Backend>(
         on(Event::Step(&metrics));
         let stopping = stop.load(Ordering::Relaxed);
         if step.is_multiple_of(config.checkpoint_every) || step == config.steps || stopping {
-            let (policy, optimizer) = (&trainer.learner.policy, &trainer.learner.optimizer);
+            let learner = &trainer.learner;
+            let reference = learner.reference().filter(|_| refreshed(state.updates) > 0);
+            let (policy, optimizer, kept) = (&learner.policy, &learner.optimizer, config.checkpoints_kept);
             let path;
             (path, digest) =
-                run.save_checkpoint(b, policy, optimizer, &state, &config.model, config.checkpoints_kept)?;
+                run.save_checkpoint(b, policy, reference, optimizer, &state, &config.model, kept)?;
             on(Event::Checkpoint { path: &path, digest: &digest });
         }
         if stopping && step < config.steps {

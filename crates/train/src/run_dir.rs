@@ -5,7 +5,8 @@
 //! config.toml                  every option with its value
 //! metrics.jsonl                one object a step
 //! rollouts/step-000012.jsonl   what the model wrote, and what it earned
-//! checkpoints/step-000100/     a Hugging Face directory, with optimizer.safetensors and trainer.json
+//! checkpoints/step-000100/     a Hugging Face directory, with optimizer.safetensors, trainer.json and SHA256SUMS; and with
+//!                              reference/, if the reference policy is not the base model any more
 //! model/                       the final model
 //! lineage.json                 what the run was made from, and what it took
 //! ```
@@ -24,7 +25,7 @@ use koan_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{RlConfig, TrainError, optimizer::Optimizer};
+use crate::{RlConfig, TrainError, checksums, optimizer::Optimizer};
 
 /// What a checkpoint knows besides weights and moments: all that the next step depends on, and nothing that differs
 /// between two runs of the same config.
@@ -68,7 +69,7 @@ impl RunDir {
             fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
         }
         let run = Self { path: path.into(), metrics: open_metrics(path)? };
-        checkpoint::write_synced(&path.join("config.toml"), config.to_toml().as_bytes())?;
+        replace_file(&path.join("config.toml"), config.to_toml().as_bytes())?;
         Ok(run)
     }
 
@@ -76,7 +77,7 @@ impl RunDir {
     /// later steps, which will be made again. A run that was killed before its first checkpoint starts over.
     ///
     /// # Errors
-    /// If there is no run, it was started with another config, or it can't be written.
+    /// If there is no run, it was started with another config, its newest checkpoint is damaged, or it can't be written.
     pub fn resume(path: &Path, config: &RlConfig) -> Result<(Self, Option<PathBuf>), TrainError> {
         let config_path = path.join("config.toml");
         if !config_path.exists() {
@@ -87,8 +88,16 @@ impl RunDir {
         if !differ.is_empty() {
             return Err(TrainError::ConfigChanged { path: path.into(), keys: differ.join(", ") });
         }
-        checkpoint::write_synced(&config_path, config.to_toml().as_bytes())?;
-        let newest = checkpoints(path)?.pop();
+        let mut whole = checkpoints(path)?;
+        let newest = whole.pop();
+        if let Some((_, dir)) = &newest {
+            checksums::check(dir).map_err(|damage| TrainError::DamagedCheckpoint {
+                checkpoint: dir.clone(),
+                older: whole.pop().map(|(step, _)| step),
+                source: Box::new(damage),
+            })?;
+        }
+        replace_file(&config_path, config.to_toml().as_bytes())?;
         forget_after(path, newest.as_ref().map(|(step, _)| *step))?;
         Ok((Self { path: path.into(), metrics: open_metrics(path)? }, newest.map(|(_, dir)| dir)))
     }
@@ -129,8 +138,8 @@ impl RunDir {
         write().map_err(TrainError::io("write", &path))
     }
 
-    /// Saves a checkpoint, whole or not at all, then removes all but the newest `kept`. Returns its directory and digest:
-    /// one SHA-256 over weights, optimizer and trainer state.
+    /// Saves a checkpoint, whole or not at all, then removes all but the newest `kept`. `reference` is the reference policy
+    /// if it is another than the base model. Returns the checkpoint's directory and digest: one SHA-256 over all its files.
     ///
     /// # Errors
     /// If it can't be written.
@@ -138,6 +147,7 @@ impl RunDir {
         &self,
         b: &B,
         model: &Model<B>,
+        reference: Option<&Model<B>>,
         optimizer: &Optimizer<B>,
         state: &TrainerState,
         like: &Path,
@@ -147,19 +157,24 @@ impl RunDir {
         let dir = self.path.join(format!("checkpoints/step-{:06}", state.step));
         let mut digest = String::new();
         checkpoint::write_directory(&dir, |part| {
-            let weights = checkpoint::save_into(b, model, part, like)?;
+            checkpoint::save_into(b, model, part, like)?;
+            if let Some(reference) = reference {
+                let part = part.join("reference");
+                fs::create_dir(&part).map_err(TrainError::io("create", &part))?;
+                checkpoint::save_into(b, reference, &part, like)?;
+            }
             let infos = moment_infos(model.config());
             let moments: Vec<&B::Buf> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
             let read = |i: usize| Ok::<_, TrainError>(b.download(moments[i]));
-            let moments = safetensors_file::write(&part.join("optimizer.safetensors"), &infos, read)?;
+            safetensors_file::write(&part.join("optimizer.safetensors"), &infos, read)?;
             let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
             checkpoint::write_synced(&part.join("trainer.json"), state.as_bytes())?;
-            digest = hex(&Sha256::digest(format!("{weights}\n{moments}\n{state}")));
+            digest = checksums::write(part)?;
             Ok::<_, TrainError>(())
         })?;
         let mut all = checkpoints(&self.path)?;
         for (_, old) in all.drain(..all.len().saturating_sub(kept)) {
-            fs::remove_dir_all(&old).map_err(TrainError::io("remove", &old))?;
+            remove_checkpoint(&old)?;
         }
         Ok((dir, digest))
     }
@@ -182,7 +197,7 @@ impl RunDir {
         let weights = checkpoint::save(b, model, &dir, like)?;
         let lineage = Lineage { weights_sha256: weights, ..lineage.clone() };
         let text = serde_json::to_string_pretty(&lineage).expect("a lineage of plain values") + "\n";
-        checkpoint::write_synced(&self.path.join("lineage.json"), text.as_bytes())?;
+        replace_file(&self.path.join("lineage.json"), text.as_bytes())?;
         Ok(dir)
     }
 
@@ -348,6 +363,21 @@ fn open_metrics(run: &Path) -> Result<File, TrainError> {
     OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("open", &path))
 }
 
+/// Writes a file beside its place and renames it, so that it is never half written.
+fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.part"));
+    checkpoint::write_synced(&part, bytes)?;
+    fs::rename(&part, path).map_err(TrainError::io("rename", path))
+}
+
+/// Removes a checkpoint: renamed first, so that what a kill leaves of it is no checkpoint.
+fn remove_checkpoint(dir: &Path) -> Result<(), TrainError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let gone = dir.with_file_name(format!(".{name}.old"));
+    fs::rename(dir, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(TrainError::io("remove", dir))
+}
+
 /// All whole checkpoints, oldest first.
 fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let dir = run.join("checkpoints");
@@ -364,7 +394,8 @@ fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Removes what was written for steps after `step`; all of it, if there is none.
+/// Removes what was written for steps after `step`, all of it if there is none; and what a kill left half written or half
+/// removed.
 fn forget_after(run: &Path, step: Option<u64>) -> Result<(), TrainError> {
     #[derive(Deserialize)]
     struct Step {
@@ -377,9 +408,14 @@ fn forget_after(run: &Path, step: Option<u64>) -> Result<(), TrainError> {
         .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| Some(line.step) <= step))
         .flat_map(|line| [line, "\n"])
         .collect();
-    let part = run.join(".metrics.jsonl.part");
-    checkpoint::write_synced(&part, kept.as_bytes())?;
-    fs::rename(&part, &path).map_err(TrainError::io("rename", &path))?;
+    replace_file(&path, kept.as_bytes())?;
+    let dir = run.join("checkpoints");
+    for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
+        let path = entry.map_err(TrainError::io("read", &dir))?.path();
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".step-")) {
+            fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
+        }
+    }
     let dir = run.join("rollouts");
     for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
         let path = entry.map_err(TrainError::io("read", &dir))?.path();

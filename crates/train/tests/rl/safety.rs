@@ -1,0 +1,54 @@
+//! Whatever happens to a run, what it had is whole, and what it says helps.
+
+use std::{fs, path::Path};
+
+use crate::tiny_run::{TinyRun, run};
+
+/// An error with its causes.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The files of a checkpoint, by their names below it.
+fn files(dir: &Path) -> Vec<String> {
+    let sums = fs::read_to_string(dir.join("SHA256SUMS")).expect("a list");
+    let names = sums.lines().map(|line| line.split_once("  ").expect("a checksum").1.to_owned());
+    names.chain(["SHA256SUMS".to_owned()]).collect()
+}
+
+#[test]
+fn every_damage_to_a_checkpoint_is_named_and_an_older_one_goes_on() {
+    let tiny = TinyRun::new();
+    let set = ["algorithm.reference_every=2", "checkpoint_every=2"];
+    let config = tiny.config("run", &set);
+    let want = run(&config, 2, false).expect("runs");
+    let newest = config.run_dir.join("checkpoints/step-000004");
+    let names = files(&newest);
+    for name in ["model.safetensors", "reference/model.safetensors", "optimizer.safetensors", "trainer.json"]
+    {
+        assert!(names.iter().any(|n| n == name), "{names:?}");
+    }
+    for name in &names {
+        let file = newest.join(name);
+        let bytes = fs::read(&file).expect("there");
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 4;
+        for damaged in [None, Some(&[][..]), Some(&bytes[..bytes.len() / 2]), Some(&flipped[..])] {
+            match damaged {
+                None => fs::remove_file(&file).expect("removed"),
+                Some(bytes) => fs::write(&file, bytes).expect("written"),
+            }
+            let error = in_full(&run(&config, 2, true).expect_err(name));
+            // A damaged list accuses a file that is whole, or itself.
+            let named = name == "SHA256SUMS" || error.contains(&file.display().to_string());
+            let remedy = error.contains("remove `") && error.contains("goes on from step 2");
+            assert!(named && remedy && error.contains("damaged"), "{name}: {error}");
+        }
+        fs::write(&file, &bytes).expect("written");
+    }
+    fs::remove_file(newest.join("model.safetensors")).expect("removed");
+    run(&config, 2, true).expect_err("damaged");
+    fs::remove_dir_all(&newest).expect("removed");
+    assert_eq!(run(&config, 2, true).expect("goes on from the older one").digest, want.digest);
+}
