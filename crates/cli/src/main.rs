@@ -14,6 +14,7 @@ mod progress;
 mod rl;
 mod score;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Verb {
     Score(score::Score),
     Eval(eval::Eval),
     Verify(verify::Verify),
+    View(view::View),
     #[command(subcommand)]
     Model(model::Model),
     #[command(subcommand)]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Score(verb) => verb.run(),
         Verb::Eval(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),
+        Verb::View(verb) => verb.run(),
         Verb::Model(verb) => verb.run(),
         Verb::Data(verb) => verb.run(),
         Verb::Bench(verb) => verb.run(),

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -299,4 +301,28 @@ fn models_are_made_and_exported() {
     let output = pull.env("HF_ENDPOINT", "http://127.0.0.1:9").output().expect("started");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("cannot fetch http://127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn a_run_is_viewed() {
+    let folder = Folder::new();
+    assert!(folder.refused("view nowhere").contains("no run at `nowhere`"));
+    fs::create_dir(folder.at("run")).expect("a folder");
+    assert!(folder.refused("view run").contains("not a run directory"));
+    folder.write("run/metrics.jsonl", "{\"step\":1,\"loss\":0.5}\n");
+    let mut viewer = folder.command("view run --port 0").stdout(Stdio::piped()).spawn().expect("started");
+    let mut said = String::new();
+    let stdout = viewer.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut said).expect("a line");
+    let address = said.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect(&said).0;
+    let mut stream = TcpStream::connect(address).expect("connected");
+    write!(stream, "GET /api/metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("received");
+    assert!(answer.contains("[{\"loss\":0.5,\"step\":1}]"), "{answer}");
+    let port = address.rsplit(':').next().expect("a port");
+    let taken = folder.refused(&format!("view run --port {port}"));
+    assert!(taken.contains("--port 0") && taken.contains("because"), "{taken}");
+    viewer.kill().expect("ended");
+    viewer.wait().expect("ended");
 }

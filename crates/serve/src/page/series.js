@@ -1,0 +1,85 @@
+"use strict";
+// What each curve of metrics.jsonl is called, in which order curves are drawn, and how to read them.
+//
+// A chart draws the series whose keys the run has; a nested value is named "outer.inner". Numbers that no chart names are
+// drawn after the others, under their own names.
+//   keys     key → name of the series ("" where the chart's title says it)
+//   percent  values are shares: 1 is 100 %
+//   stack    series lie on top of each other
+//   band     series key → [low, high] of its interval
+//   unless   not drawn where the run has this key
+const CHARTS = [
+  { title: "Reward", keys: { reward: "" },
+    help: "Mean reward of the completions of a step. Healthy: it rises, fast at first, then flattens. If it falls, the learning rate is too high; if it jumps to the top at once, read the rollouts: the reward may be fooled." },
+  { title: "Accuracy", percent: true, keys: { accuracy: "training samples", "eval.accuracy": "held out" },
+    band: { "eval.accuracy": ["eval.low", "eval.high"] },
+    help: "Share of completions whose answer is right: those the step learned from, and those of held-out problems with their 95 % interval. Healthy: both rise. Training samples alone rising means it learns the problems by heart." },
+  { title: "Completion length", unit: "tokens", keys: { completion_tokens: "" },
+    help: "Mean tokens of a completion. Healthy: for a task that needs thought it grows by itself as accuracy does; for a simple one it falls to what is needed. If it nears the limit, look at the share that is cut." },
+  { title: "Reflection words", unit: "a completion", keys: { reflection_words: "" },
+    help: "How often a completion says words such as wait, however, check, mistake: a sign that the model looks back on what it wrote (the list of the DeepSeek-R1 paper). It may rise late, or not at all in short tasks." },
+  { title: "Entropy", unit: "nats", keys: { entropy: "" },
+    help: "How open the model's choice of the next token is, on average. Healthy: it falls slowly. Near zero, all samples of a problem are alike and nothing more is learned; if it shoots up, the text falls apart." },
+  { title: "KL divergence", unit: "nats a token", keys: { kl: "" },
+    help: "How far the policy has moved from the model it started from (k3 estimate). Healthy: it grows slowly and smoothly. 0 throughout if the run has no KL term." },
+  { title: "Time of a step", unit: "s", stack: true,
+    keys: { generate_s: "draw", reward_s: "judge", train_s: "learn", other_s: "other" },
+    help: "Where the seconds of a step go: drawing completions, waiting for verdicts, learning, and the rest. Drawing gets longer as completions do; waiting for verdicts should stay thin." },
+  { title: "Loss", keys: { loss: "training", eval_loss: "held out" },
+    help: "What the optimizer lowers. In pretraining and fine-tuning, healthy is: it falls, and held-out loss with it; held out rising again means overfitting. In RL it says little: it hovers around zero by construction." },
+  { title: "Gradient norm", keys: { grad_norm: "" },
+    help: "Length of the gradient before clipping. Healthy: of one size, with few spikes. Spikes that grow announce divergence: lower the learning rate." },
+  { title: "Learning rate", keys: { lr: "" },
+    help: "How far an update moves the weights; warm-up and schedule are seen here." },
+  { title: "Cut completions", percent: true, keys: { truncated: "" },
+    help: "Share of completions that reached the token limit before they ended. Healthy: low. If it is high, answers are lost: raise rollout.max_new_tokens." },
+  { title: "Format", percent: true, keys: { format: "" },
+    help: "Share of completions in the format that is rewarded. Healthy: near 100 % after a few steps." },
+  { title: "Spread of rewards", keys: { reward_std: "" },
+    help: "Mean over problems of the standard deviation of their rewards. It is what a step learns from: at zero, all completions of a problem earn the same and there is nothing to compare." },
+  { title: "Groups without spread", unit: "problems", keys: { zero_spread_groups: "" },
+    help: "Problems whose completions all earned the same, right or wrong: they teach nothing in this step. If it is nearly all of them, the problems are too easy or too hard." },
+  { title: "Clipped tokens", percent: true, keys: { clip_fraction: "" },
+    help: "Share of tokens whose gradient the clip stopped. Healthy: a few per cent at most; 0 where a step makes a single update." },
+  { title: "Not decided", unit: "completions", keys: { undecided: "" },
+    help: "Completions whose reward could not be decided; they are left out of learning. Healthy: none, or few." },
+  { title: "Log-probability gap", keys: { log_prob_gap: "" },
+    help: "Largest difference between a token's log-probability when it was drawn and when it was learned from. It is 0 by construction; anything else is a defect." },
+  { title: "Time of a step", unit: "s", keys: { step_s: "" }, unless: "generate_s",
+    help: "Seconds of a step. Healthy: flat." },
+  { title: "Speed", unit: "tokens/s", keys: { tokens_per_s: "" },
+    help: "Tokens learned from a second. Healthy: flat; a fall means that something else uses the machine." },
+  { title: "Tokens of a step", keys: { tokens: "" },
+    help: "Tokens drawn, or learned from, in a step." },
+];
+
+/** A line of metrics.jsonl as flat numbers, with what charts derive from it. */
+function flatten(row) {
+  const flat = new Map();
+  for (const [key, value] of Object.entries(row)) {
+    if (typeof value === "number") flat.set(key, value);
+    else if (value && typeof value === "object" && !Array.isArray(value)) {
+      for (const [inner, number] of Object.entries(value)) {
+        if (typeof number === "number") flat.set(`${key}.${inner}`, number);
+      }
+    }
+  }
+  const parts = ["generate_s", "reward_s", "train_s"].filter((key) => flat.has(key));
+  if (parts.length && flat.has("step_s")) {
+    const rest = parts.reduce((left, key) => left - flat.get(key), flat.get("step_s"));
+    flat.set("other_s", Math.max(0, rest));
+  }
+  return flat;
+}
+
+/** The charts to draw for series of these keys: those that are known, then the rest. */
+function chartsFor(keys) {
+  const known = CHARTS.filter((chart) => Object.keys(chart.keys).some((key) => keys.has(key)) && !keys.has(chart.unless));
+  const named = new Set(["step", "step_s"]);
+  for (const chart of CHARTS) {
+    Object.keys(chart.keys).forEach((key) => named.add(key));
+    Object.values(chart.band ?? {}).flat().forEach((key) => named.add(key));
+  }
+  const others = [...keys].filter((key) => !named.has(key)).sort();
+  return known.concat(others.map((key) => ({ title: key, keys: { [key]: "" }, help: `The value \`${key}\` of metrics.jsonl.` })));
+}

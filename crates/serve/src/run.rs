@@ -1,0 +1,337 @@
+//! A run directory, read while the run may still write it.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::ServeError;
+
+/// Most of metrics.jsonl in one part, bytes.
+const MAX_PART_BYTES: u64 = 4 << 20;
+/// Bytes before a place in metrics.jsonl by which a reader who comes back knows whether the file is still the one it read.
+const MARK_BYTES: u64 = 1 << 10;
+/// Bytes at the end of metrics.jsonl from which the length of a step is known.
+const TAIL_BYTES: u64 = 64 << 10;
+/// Longest config.toml and lineage.json that are shown, bytes.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
+/// Silence after which a run that isn't finished counts as stopped: so many of its longest step of late, at least this long.
+const PATIENCE_STEPS: f64 = 5.0;
+const MIN_PATIENCE_S: f64 = 60.0;
+/// The same before the first step, while a model is loaded and measured.
+const START_PATIENCE_S: f64 = 900.0;
+
+/// A run's directory.
+#[derive(Clone, Debug)]
+pub struct Run {
+    path: PathBuf,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It writes: a step was made not long ago.
+    Training,
+    /// Its last step is made, its model written.
+    Finished,
+    /// Nothing was written for longer than a step takes.
+    Stopped,
+}
+
+/// What a run is, and how far.
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    /// The directory's name.
+    pub name: String,
+    /// Where it lies.
+    pub path: String,
+    /// How far it is.
+    pub state: State,
+    /// Seconds since it last wrote.
+    pub quiet_s: f64,
+    /// Steps it is to make, if its config says.
+    pub steps: Option<u64>,
+    /// Its config.toml, as it stands.
+    pub config: Option<String>,
+    /// Its lineage.json.
+    pub lineage: Option<Value>,
+    /// The steps that have rollouts: first and last of each stretch without a gap.
+    pub rollouts: Vec<(u64, u64)>,
+}
+
+/// Lines of metrics.jsonl, from where a reader left off.
+#[derive(Debug, Serialize)]
+pub struct MetricsPart {
+    /// The lines: objects with a `step`.
+    pub rows: Vec<Value>,
+    /// Where to go on from.
+    pub next: u64,
+    /// What lies before that place, to be given back with it.
+    pub mark: String,
+    /// Whether this part is from the file's start because what was read before is no longer there: a run that was resumed
+    /// forgets the steps after its checkpoint.
+    pub restarted: bool,
+    /// Whether there is more to be had at once.
+    pub more: bool,
+}
+
+impl Run {
+    /// The run at `path`.
+    ///
+    /// # Errors
+    /// If there is nothing, or something else.
+    pub fn open(path: &Path) -> Result<Self, ServeError> {
+        if !path.exists() {
+            return Err(ServeError::NoRun { path: path.into() });
+        }
+        if !["config.toml", "metrics.jsonl"].iter().any(|name| path.join(name).is_file()) {
+            return Err(ServeError::NotARun { path: path.into() });
+        }
+        Ok(Self { path: fs::canonicalize(path).map_err(ServeError::read(path))? })
+    }
+
+    /// What it is, and how far.
+    pub fn overview(&self) -> Overview {
+        let config = self.text("config.toml");
+        let steps = config.as_deref().and_then(|text| text.parse::<toml::Table>().ok());
+        let steps = steps.and_then(|table| table.get("steps")?.as_integer()?.try_into().ok());
+        let lineage = self.text("lineage.json").and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let made = lineage.as_ref().map(|lineage| lineage["steps"].as_u64());
+        // A run that goes on for longer still has the lineage of its shorter self.
+        let finished = made.is_some_and(|made| made.is_none() || steps.is_none() || made >= steps);
+        let quiet_s = self.quiet().as_secs_f64();
+        let state = match () {
+            () if finished => State::Finished,
+            () if quiet_s <= self.patience_s() => State::Training,
+            () => State::Stopped,
+        };
+        Overview {
+            name: self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
+            path: self.path.display().to_string(),
+            state,
+            quiet_s,
+            steps,
+            config,
+            lineage,
+            rollouts: self.rollout_steps(),
+        }
+    }
+
+    /// The lines of metrics.jsonl from byte `from` on, if what lies before it is still what `mark` says; else all of them.
+    ///
+    /// # Errors
+    /// If the file can't be read; a run that has none yet has no lines.
+    pub fn metrics(&self, from: u64, mark: &str) -> Result<MetricsPart, ServeError> {
+        let path = self.path.join("metrics.jsonl");
+        let failed = || ServeError::read(&path);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let restarted = from > 0;
+                return Ok(MetricsPart {
+                    rows: Vec::new(),
+                    next: 0,
+                    mark: String::new(),
+                    restarted,
+                    more: false,
+                });
+            }
+            Err(e) => return Err(failed()(e)),
+        };
+        let restarted = from > 0 && mark_before(&mut file, from).map_err(failed())?.as_deref() != Some(mark);
+        let from = if restarted { 0 } else { from };
+        let bytes = read_at(&mut file, from, MAX_PART_BYTES).map_err(failed())?;
+        let full = bytes.len() as u64 == MAX_PART_BYTES;
+        let whole = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => end + 1,
+            // No line is that long: what is there is passed over.
+            None if full => bytes.len(),
+            None => 0,
+        };
+        let row = |line: &[u8]| -> Option<Value> {
+            serde_json::from_slice(line).ok().filter(|row: &Value| row["step"].is_u64())
+        };
+        let next = from + whole as u64;
+        Ok(MetricsPart {
+            rows: bytes[..whole].split(|&byte| byte == b'\n').filter_map(row).collect(),
+            next,
+            mark: mark_before(&mut file, next).map_err(failed())?.unwrap_or_default(),
+            restarted,
+            more: full,
+        })
+    }
+
+    /// The file of a step's rollouts. The number is all that a reader chooses of it.
+    pub(crate) fn rollout_path(&self, step: u64) -> PathBuf {
+        self.path.join(format!("rollouts/step-{step:06}.jsonl"))
+    }
+
+    fn rollout_steps(&self) -> Vec<(u64, u64)> {
+        let Ok(entries) = fs::read_dir(self.path.join("rollouts")) else { return Vec::new() };
+        let step = |entry: io::Result<fs::DirEntry>| {
+            let name = entry.ok()?.file_name();
+            let digits = name.to_str()?.strip_prefix("step-")?.strip_suffix(".jsonl")?;
+            let step: u64 = digits.parse().ok()?;
+            (format!("{step:06}") == digits).then_some(step)
+        };
+        let mut steps: Vec<u64> = entries.filter_map(step).collect();
+        steps.sort_unstable();
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for step in steps {
+            match stretches.last_mut() {
+                Some((_, last)) if *last + 1 == step => *last = step,
+                _ => stretches.push((step, step)),
+            }
+        }
+        stretches
+    }
+
+    /// How long ago anything was written.
+    fn quiet(&self) -> Duration {
+        let written = ["metrics.jsonl", "config.toml", "rollouts", "checkpoints", "lineage.json"]
+            .iter()
+            .filter_map(|name| fs::metadata(self.path.join(name)).and_then(|m: Metadata| m.modified()).ok());
+        let newest = written.max().unwrap_or(SystemTime::UNIX_EPOCH);
+        newest.elapsed().unwrap_or_default()
+    }
+
+    /// Seconds of silence that still say nothing.
+    fn patience_s(&self) -> f64 {
+        let tail = || {
+            let mut file = File::open(self.path.join("metrics.jsonl")).ok()?;
+            let len = file.metadata().ok()?.len();
+            read_at(&mut file, len.saturating_sub(TAIL_BYTES), TAIL_BYTES).ok()
+        };
+        let tail = tail().unwrap_or_default();
+        let step_s = |line: &[u8]| serde_json::from_slice::<Value>(line).ok()?["step_s"].as_f64();
+        let steps = tail.split(|&byte| byte == b'\n').filter_map(step_s);
+        match steps.fold(None, |longest: Option<f64>, s| Some(longest.map_or(s, |l| l.max(s)))) {
+            Some(longest) => (PATIENCE_STEPS * longest).max(MIN_PATIENCE_S),
+            None => START_PATIENCE_S,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let mut file = File::open(self.path.join(name)).ok()?;
+        let bytes = read_at(&mut file, 0, MAX_TEXT_BYTES).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// At most `max` bytes from `from` on.
+fn read_at(file: &mut File, from: u64, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A hash of what lies before byte `at`; none if the file is shorter.
+fn mark_before(file: &mut File, at: u64) -> io::Result<Option<String>> {
+    if file.metadata()?.len() < at {
+        return Ok(None);
+    }
+    let from = at.saturating_sub(MARK_BYTES);
+    let hash = Sha256::digest(read_at(file, from, at - from)?);
+    Ok(Some(format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().expect("eight bytes")))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Run) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("rollouts")).expect("a folder");
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).expect("written");
+        }
+        let run = Run::open(folder.path()).expect("a run");
+        (folder, run)
+    }
+
+    fn steps(part: &MetricsPart) -> Vec<u64> {
+        part.rows.iter().filter_map(|row| row["step"].as_u64()).collect()
+    }
+
+    #[test]
+    fn metrics_go_on_where_a_reader_left_off() {
+        let (folder, run) =
+            run_with(&[("metrics.jsonl", "{\"step\":1}\nnonsense\n[3]\n{\"step\":2}\n{\"st")]);
+        let first = run.metrics(0, "").expect("read");
+        assert_eq!((steps(&first), first.restarted, first.more), (vec![1, 2], false, false));
+        let again = run.metrics(first.next, &first.mark).expect("read");
+        assert_eq!((steps(&again), again.next, again.restarted), (vec![], first.next, false));
+        let path = folder.path().join("metrics.jsonl");
+        let text = fs::read_to_string(&path).expect("read");
+        fs::write(&path, text + "ep\":3}\n").expect("written");
+        let more = run.metrics(first.next, &first.mark).expect("read");
+        assert_eq!((steps(&more), more.restarted), (vec![3], false));
+
+        // Resumed after step 1: shorter, then as long as before, but other steps.
+        for text in ["{\"step\":1}\n", "{\"step\":1}\n{\"step\":2, \"remade\": true, \"longer\": \"than\"}\n"]
+        {
+            fs::write(&path, text).expect("written");
+            let part = run.metrics(more.next, &more.mark).expect("read");
+            assert!(part.restarted && part.rows[0]["step"] == 1, "{part:?}");
+        }
+        fs::remove_file(&path).expect("removed");
+        let gone = Run { path: folder.path().into() }.metrics(more.next, &more.mark).expect("none");
+        assert!(gone.restarted && gone.next == 0 && gone.rows.is_empty());
+    }
+
+    #[test]
+    fn long_metrics_come_in_parts() {
+        let line = |i: usize| format!("{{\"step\":{i},\"x\":\"{}\"}}\n", "y".repeat(1000));
+        let text: String = (1..=5000).map(line).collect();
+        let (_folder, run) = run_with(&[("metrics.jsonl", &text)]);
+        let (mut all, mut part) = (Vec::new(), run.metrics(0, "").expect("read"));
+        while part.more {
+            all.extend(steps(&part));
+            part = run.metrics(part.next, &part.mark).expect("read");
+            assert!(!part.restarted);
+        }
+        all.extend(steps(&part));
+        assert_eq!(all, (1..=5000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_run_trains_then_stops_or_finishes() {
+        let (folder, run) =
+            run_with(&[("config.toml", "steps = 20\n"), ("metrics.jsonl", "{\"step\":1,\"step_s\":2.5}\n")]);
+        let overview = run.overview();
+        assert_eq!((overview.state, overview.steps), (State::Training, Some(20)));
+        let long_ago = SystemTime::now() - Duration::from_secs(120);
+        for name in ["metrics.jsonl", "config.toml", "rollouts"] {
+            File::open(folder.path().join(name)).and_then(|file| file.set_modified(long_ago)).expect("set");
+        }
+        assert_eq!(run.overview().state, State::Stopped);
+        fs::write(folder.path().join("lineage.json"), "{\"steps\": 10}").expect("written");
+        assert_ne!(run.overview().state, State::Finished, "it goes on for longer than it once did");
+        fs::write(folder.path().join("lineage.json"), "{\"steps\": 20}").expect("written");
+        assert_eq!(run.overview().state, State::Finished);
+    }
+
+    #[test]
+    fn steps_with_rollouts_are_told_in_stretches() {
+        let name = |step: &str| (format!("rollouts/step-{step}.jsonl"), "");
+        let files = ["000001", "000002", "000004", "1000000", "12", "x", "-00001"].map(name);
+        let mut files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&name[..], *text)).collect();
+        files.push(("config.toml", ""));
+        assert_eq!(run_with(&files).1.overview().rollouts, [(1, 2), (4, 4), (1_000_000, 1_000_000)]);
+    }
+
+    #[test]
+    fn only_run_directories_open() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(matches!(Run::open(folder.path()), Err(ServeError::NotARun { .. })));
+        assert!(matches!(Run::open(&folder.path().join("none")), Err(ServeError::NoRun { .. })));
+    }
+}
