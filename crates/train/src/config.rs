@@ -86,6 +86,8 @@ pub struct RolloutConfig {
     pub system: Option<String>,
     /// Feed prompts as they stand, without the chat template.
     pub raw: bool,
+    /// Write every token's text and log-probability into the rollouts.
+    pub log_probs: bool,
 }
 
 impl Default for RolloutConfig {
@@ -99,6 +101,7 @@ impl Default for RolloutConfig {
             max_prompt_tokens: 512,
             system: None,
             raw: false,
+            log_probs: false,
         }
     }
 }
@@ -136,6 +139,13 @@ pub struct AlgorithmConfig {
     /// Updates after which the reference policy becomes a copy of the policy, again and again; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_every: Option<u64>,
+    /// Whether groups whose completions all earned the same are left out, and others drawn in their place (DAPO).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_sampling: Option<bool>,
+    /// Most rounds of `rollout.problems` problems that a step then draws; 10 if none is given. When they are over it learns
+    /// from what there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rounds: Option<usize>,
     /// Whether a completion that was cut takes no part in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_truncated: Option<bool>,
@@ -158,6 +168,11 @@ impl AlgorithmConfig {
         self.epochs.unwrap_or(1)
     }
 
+    /// Most rounds of drawing, with dynamic sampling: 10 as in verl's DAPO; the paper names no bound.
+    pub fn max_rounds(&self) -> usize {
+        self.max_rounds.unwrap_or(10)
+    }
+
     /// The preset's choices, but for those that were made one by one.
     pub fn pieces(&self) -> Pieces {
         let preset = self.preset.pieces();
@@ -170,6 +185,7 @@ impl AlgorithmConfig {
             aggregation: self.aggregation.unwrap_or(preset.aggregation),
             kl: self.kl.unwrap_or(preset.kl),
             reference_every: self.reference_every.unwrap_or(preset.reference_every),
+            dynamic_sampling: self.dynamic_sampling.unwrap_or(preset.dynamic_sampling),
             mask_truncated: self.mask_truncated.unwrap_or(preset.mask_truncated),
         }
     }
@@ -294,6 +310,11 @@ impl RlConfig {
         self.algorithm.pieces().loss(self.rollout.max_new_tokens)
     }
 
+    /// Updates a step.
+    pub fn updates_a_step(&self) -> u64 {
+        (self.algorithm.mini_batches() * self.algorithm.epochs()) as u64
+    }
+
     /// Updates after which the reference policy becomes a copy of the policy; none if it never does, or there is none.
     pub fn reference_every(&self) -> Option<NonZero<u64>> {
         let pieces = self.algorithm.pieces();
@@ -302,34 +323,68 @@ impl RlConfig {
 
     /// The algorithm in force, every constant with its value, for a reader who holds it against the paper.
     pub fn explain(&self) -> String {
-        let (pieces, a, o) = (self.algorithm.pieces(), &self.algorithm, &self.optim);
-        let updates = a.mini_batches() * a.epochs();
-        let truncated = if pieces.mask_truncated { "take no part" } else { "count as they are" };
-        let reference = match (pieces.kl, pieces.reference_every) {
-            (0.0, _) => String::new(),
-            (_, 0) => "\npi_ref: the model that the run starts from".to_owned(),
-            (_, n) => format!(
-                "\npi_ref: the model that the run starts from, then a copy of pi after every {n} updates"
-            ),
-        };
-        format!(
-            "{}{reference}\n{} over the {} completions of a problem, {} problems a step, {updates} update{} a step\n\
-             completions at temperature {}, cut at {} tokens; those cut {truncated}\n\
-             AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}",
-            self.loss().explain(),
+        let (pieces, r, o) = (self.algorithm.pieces(), &self.rollout, &self.optim);
+        let updates = self.updates_a_step();
+        let plural = if updates == 1 { "" } else { "s" };
+        let mut lines = vec![self.loss().explain()];
+        match (pieces.kl, pieces.reference_every) {
+            (0.0, _) => {}
+            (_, 0) => lines.push("pi_ref: the model that the run starts from".into()),
+            (_, n) => lines.push(format!(
+                "pi_ref: the model that the run starts from, and after every {n} updates a copy of pi"
+            )),
+        }
+        lines.push(format!(
+            "{} over the {} completions of a problem, {} problems a step, {updates} update{plural} a step",
             pieces.advantage.explain(),
-            self.rollout.group_size,
-            self.rollout.problems,
-            if updates == 1 { "" } else { "s" },
-            self.rollout.temperature,
-            self.rollout.max_new_tokens,
-            o.lr,
-            o.beta1,
-            o.beta2,
-            o.eps,
-            o.weight_decay,
-            o.grad_clip,
-        )
+            r.group_size,
+            r.problems,
+        ));
+        lines.extend(self.explain_rewards());
+        if pieces.dynamic_sampling {
+            lines.push(format!(
+                "problems whose completions all earned the same are left out, and others drawn in their place: up to {} \
+                 rounds of {} problems a step",
+                self.algorithm.max_rounds(),
+                r.problems,
+            ));
+        }
+        lines.push(format!(
+            "completions at temperature {}, cut at {} tokens; those cut {}",
+            r.temperature,
+            r.max_new_tokens,
+            if pieces.mask_truncated { "take no part" } else { "count as they are" },
+        ));
+        lines.push(format!(
+            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}",
+            o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.grad_clip,
+        ));
+        lines.join("\n")
+    }
+
+    /// The sum of rewards, and DAPO's soft overlong punishment if it is one of them, or might be missed.
+    fn explain_rewards(&self) -> Vec<String> {
+        let term = |reward: &RewardConfig| {
+            let name = reward.name.as_ref().unwrap_or(&reward.kind);
+            if reward.weight == 1.0 { name.clone() } else { format!("{} {name}", reward.weight) }
+        };
+        let mut lines = vec![format!("r = {}", self.reward.iter().map(term).collect::<Vec<_>>().join(" + "))];
+        let overlong = |reward: &&RewardConfig| {
+            reward.kind == "length" && reward.options.get("shape").is_none_or(|shape| shape == "overlong")
+        };
+        if let Some(reward) = self.reward.iter().find(overlong) {
+            let tokens = |key: &str| reward.options.get(key).and_then(serde_json::Value::as_u64);
+            let longest = tokens("max_tokens").unwrap_or(self.rollout.max_new_tokens as u64);
+            let free = longest.saturating_sub(tokens("cache_tokens").unwrap_or(longest.div_ceil(5)));
+            lines.push(format!(
+                "length: 0 up to {free} tokens, then in a straight line to -1 at {longest} tokens"
+            ));
+        } else if self.algorithm.preset == Preset::Dapo {
+            lines.push(
+                "the paper's soft overlong punishment is not in force: it is the reward `length`".into(),
+            );
+        }
+        lines
     }
 
     /// Sequences drawn at once.
@@ -370,6 +425,7 @@ impl RlConfig {
         ] {
             check(value >= 0.0 && value.is_finite(), key, &value, "0 or more")?;
         }
+        check((1..=1024).contains(&a.max_rounds()), "algorithm.max_rounds", &a.max_rounds(), "1 to 1024")?;
         check((1..=1024).contains(&a.epochs()), "algorithm.epochs", &a.epochs(), "1 to 1024")?;
         check(
             (1..=r.problems).contains(&a.mini_batches()),
@@ -448,6 +504,30 @@ mod tests {
         let loss = config.loss();
         assert_eq!((loss.clip_low, loss.clip_high, loss.kl), (0.2, 0.2, 0.04));
         assert_eq!(load(&config.to_toml(), &[]).expect("a config"), config);
+    }
+
+    #[test]
+    fn all_that_is_in_force_is_explained() {
+        let explain = |set: &[&str]| load(MINIMAL, set).expect("a config").explain();
+        for (set, said) in [
+            (vec!["algorithm.preset=r1"], "after every 400 updates a copy of pi"),
+            (
+                vec!["algorithm.preset=r1", "algorithm.reference_every=0"],
+                "pi_ref: the model that the run starts from\n",
+            ),
+            (vec!["algorithm.preset=grpo"], "r = math\n"),
+            (vec!["algorithm.preset=dapo"], "up to 10 rounds of 8 problems a step"),
+            (vec!["algorithm.preset=dapo"], "those cut take no part"),
+            (vec!["algorithm.preset=dapo"], "the paper's soft overlong punishment is not in force"),
+            (
+                vec!["reward=[{kind='math'}, {kind='length', weight=0.5, cache_tokens=56}]"],
+                "r = math + 0.5 length\nlength: 0 up to 200 tokens, then in a straight line to -1 at 256 tokens",
+            ),
+        ] {
+            assert!(explain(&set).contains(said), "{set:?}: {}", explain(&set));
+        }
+        let without = explain(&["algorithm.kl=0", "algorithm.reference_every=3"]);
+        assert!(!without.contains("pi_ref") && !without.contains("rounds"), "{without}");
     }
 
     #[test]

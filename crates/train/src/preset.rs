@@ -14,6 +14,7 @@
 //! divergence for a whole sequence, where a token's k3 is summed here, as open code does; CISPO's ε_high (4, near what
 //! other frameworks take); RLOO's β, which stands in the reward there and is set by `kl` here.
 //!
+//! `dapo` alone leaves out what has no spread and draws other problems in its place, and masks completions that were cut;
 //! `r1` makes the reference policy a copy of the policy after every 400 updates (a step of the paper is an update); the
 //! others keep the model that the run started from.
 
@@ -65,6 +66,8 @@ pub struct Pieces {
     pub kl: f32,
     /// Updates after which the reference policy becomes a copy of the policy, again and again; 0: never.
     pub reference_every: u64,
+    /// Whether groups whose completions all earned the same are left out, and others drawn in their place.
+    pub dynamic_sampling: bool,
     /// Whether a completion that was cut takes no part in the loss.
     pub mask_truncated: bool,
 }
@@ -89,6 +92,7 @@ impl Preset {
             aggregation: Aggregation::SequenceMean,
             kl: 0.04,
             reference_every: 0,
+            dynamic_sampling: false,
             mask_truncated: false,
         };
         match self {
@@ -106,6 +110,7 @@ impl Preset {
                 clip_high: 0.28,
                 aggregation: Aggregation::TokenMean,
                 kl: 0.0,
+                dynamic_sampling: true,
                 mask_truncated: true,
                 ..grpo
             },

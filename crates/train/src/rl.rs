@@ -11,9 +11,11 @@
 //! The log-probabilities of generation are those of the policy to the bit, so they serve as π_old as they are: weights are
 //! never synchronised, and nothing is computed twice.
 
+mod draw;
+mod metrics;
+mod rollout;
+
 use std::{
-    borrow::Cow,
-    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
@@ -22,83 +24,27 @@ use std::{
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_eval::{Interval, PromptStyle, evaluate};
-use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling, uniform};
+use koan_generate::{Generator, Sampling};
 use koan_model::{Config, checkpoint};
-use koan_reward::{BadReference, Context, Job, Judgement, Outcome, Rewards, Term};
+use koan_reward::{BadReference, Context, Rewards};
 use koan_text::Tokenizer;
 use serde::Serialize;
 
+pub use metrics::Metrics;
+
+use self::{draw::Drawn, rollout::RolloutLine};
 use crate::{
     RlConfig, TrainError,
-    learner::{Learner, ScoredGroup, UpdateSums},
+    learner::{Learner, ScoredGroup},
     optimizer::Optimizer,
     plan::{Plan, check_disk},
     run_dir::{self, Lineage, RunDir, TrainerState},
 };
 
-/// Keys the order of the data, apart from the keys of samples.
-const ORDER_STREAM: u64 = u64::MAX;
 /// Keys the samples of held-out measurements, apart from those of steps: each measurement draws with the same numbers.
 const EVAL_STREAM: u64 = u64::MAX;
 /// A run in which nothing was decided for so many steps learns nothing: it ends.
 const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
-/// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
-const REFLECTION_WORDS: [&str; 10] =
-    ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check"];
-
-/// One line of metrics.jsonl.
-#[derive(Clone, Debug, Serialize)]
-pub struct Metrics {
-    /// The step, from 1.
-    pub step: u64,
-    /// The loss, before the update.
-    pub loss: f64,
-    /// Mean reward of the completions that have one.
-    pub reward: f64,
-    /// Mean over problems of the standard deviation of their rewards.
-    pub reward_std: f64,
-    /// Share of completions whose first reward's verifier says correct.
-    pub accuracy: f64,
-    /// Share of completions whose format is right, if the format is rewarded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<f64>,
-    /// Mean tokens of a completion.
-    pub completion_tokens: f64,
-    /// Share of completions cut at max_new_tokens.
-    pub truncated: f64,
-    /// Mean entropy of the distributions that tokens were drawn from, over the tokens that were learned from, nats.
-    pub entropy: f64,
-    /// Mean k3 estimate of the divergence from the reference policy, over those tokens; 0 if β is 0.
-    pub kl: f64,
-    /// Share of those tokens whose gradient the clip stopped.
-    pub clip_fraction: f64,
-    /// Norm of the gradient before clipping, mean over the step's updates.
-    pub grad_norm: f64,
-    /// Learning rate of the step's last update.
-    pub lr: f32,
-    /// Problems whose completions all earned the same.
-    pub zero_spread_groups: usize,
-    /// Completions whose reward was not decided: masked.
-    pub undecided: usize,
-    /// Words of reflection a completion.
-    pub reflection_words: f64,
-    /// Completion tokens drawn, this step.
-    pub tokens: usize,
-    /// Largest |sampled − recomputed| log-probability before the step's first update: 0 by construction.
-    pub log_prob_gap: f32,
-    /// Seconds of drawing.
-    pub generate_s: f64,
-    /// Seconds of waiting for verdicts when all completions are drawn: judging happens while others are drawn.
-    pub reward_s: f64,
-    /// Seconds of learning.
-    pub train_s: f64,
-    /// Seconds of the step.
-    pub step_s: f64,
-    /// Accuracy on held-out problems after the step, if it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval: Option<Interval>,
-}
-
 /// The line of metrics.jsonl before the first step: where the run starts from.
 #[derive(Serialize)]
 struct Baseline {
@@ -169,35 +115,6 @@ pub struct RunSummary {
     pub digest: String,
 }
 
-/// A completion with all that a step finds out about it.
-struct Sample {
-    /// Its problem's place in the data.
-    problem: usize,
-    completion: Completion,
-    text: String,
-    judgement: Judgement,
-    advantage: Option<f32>,
-}
-
-/// A line of a rollout file.
-#[derive(Serialize)]
-struct RolloutLine<'a> {
-    step: u64,
-    id: &'a str,
-    sample: usize,
-    prompt: Cow<'a, [koan_data::Message]>,
-    completion: &'a str,
-    answer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<&'a serde_json::Map<String, serde_json::Value>>,
-    finish_reason: &'static str,
-    completion_tokens: usize,
-    log_prob_sum: f64,
-    rewards: &'a [Term],
-    reward: Option<f32>,
-    advantage: Option<f32>,
-}
-
 /// Everything a step works with.
 struct Trainer<'a, B: Backend> {
     b: &'a B,
@@ -207,6 +124,8 @@ struct Trainer<'a, B: Backend> {
     rewards: Rewards,
     problems: Vec<Problem>,
     prompts: Vec<Vec<u32>>,
+    /// Problems taken from the data's order so far.
+    cursor: u64,
     held_out: Vec<Problem>,
     sampling: Sampling,
     generator: Generator<B>,
@@ -257,6 +176,7 @@ pub fn run<B: Backend>(
         step: 0,
         updates: 0,
         tokens: 0,
+        cursor: 0,
         seed: config.seed,
         config_sha256: run_dir::hash_config(config),
         model_sha256: run_dir::hash_weights(&config.model)?,
@@ -290,6 +210,7 @@ pub fn run<B: Backend>(
         style,
         rewards,
         prompts,
+        cursor: state.cursor,
         problems,
         held_out,
         sampling: Sampling {
@@ -328,11 +249,11 @@ pub fn run<B: Backend>(
     let mut digest = String::new();
     let mut steps_without_a_verdict = 0;
     while state.step < config.steps {
-        let (metrics, samples) = trainer.step(state.step + 1, &mut on)?;
-        steps_without_a_verdict =
-            if metrics.undecided == samples.len() { steps_without_a_verdict + 1 } else { 0 };
+        let (metrics, drawn) = trainer.step(state.step + 1, &mut on)?;
+        let judged = metrics.drawn_groups * config.rollout.group_size > metrics.undecided;
+        steps_without_a_verdict = if judged { 0 } else { steps_without_a_verdict + 1 };
         if steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT {
-            let masked = samples[0].judgement.terms.iter().find(|term| term.score.is_none());
+            let masked = drawn.groups[0].samples[0].judgement.terms.iter().find(|term| term.score.is_none());
             let reason = masked.map_or_else(String::new, |term| format!("`{}`: {}", term.name, term.reason));
             return Err(TrainError::NothingJudged { steps: steps_without_a_verdict, reason });
         }
@@ -343,13 +264,14 @@ pub fn run<B: Backend>(
             step: state.step + 1,
             updates: trainer.learner.optimizer.updates,
             tokens: state.tokens + metrics.tokens as u64,
+            cursor: trainer.cursor,
             ..state
         };
         let step = state.step;
         let due = config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == config.steps);
         let eval = if due { trainer.evaluate(step, &mut on)? } else { None };
         let metrics = Metrics { eval, ..metrics };
-        run.write_rollouts(step, trainer.rollout_lines(step, &samples))?;
+        run.write_rollouts(step, trainer.rollout_lines(step, &drawn)?.into_iter())?;
         run.write_metrics(&metrics)?;
         on(Event::Step(&metrics));
         let stopping = stop.load(Ordering::Relaxed);
@@ -416,150 +338,41 @@ fn resumed_state(dir: &Path, fresh: &TrainerState) -> Result<TrainerState, Train
 
 impl<B: Backend> Trainer<'_, B> {
     /// Makes step `step`, from 1.
-    fn step(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Metrics, Vec<Sample>), TrainError> {
+    fn step(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Metrics, Drawn), TrainError> {
         let start = Instant::now();
-        let (mut samples, generate_s) = self.draw(step, on)?;
-        let reward_s = start.elapsed().as_secs_f64() - generate_s;
-        let group_size = self.config.rollout.group_size;
-        let pieces = self.config.algorithm.pieces();
-        let groups: Vec<Range<usize>> =
-            (0..samples.len()).step_by(group_size).map(|start| start..start + group_size).collect();
-        let mut reward_stds = 0.0;
-        let mut zero_spread_groups = 0;
-        for group in &groups {
-            let group = &mut samples[group.clone()];
-            let rewards: Vec<Option<f32>> = group.iter().map(|s| s.judgement.reward).collect();
-            let advantages = pieces.advantage.of(&rewards);
-            zero_spread_groups += usize::from(advantages.iter().flatten().all(|&a| a == 0.0));
-            reward_stds += std(rewards.iter().flatten().copied());
-            for (sample, advantage) in group.iter_mut().zip(advantages) {
-                let cut = sample.completion.finish_reason == FinishReason::Length;
-                sample.advantage = advantage.filter(|_| !(cut && pieces.mask_truncated));
-            }
-        }
+        let drawn = self.draw(step, on)?;
         let train_start = Instant::now();
-        let scored: Vec<ScoredGroup> = groups
+        let scored: Vec<ScoredGroup> = drawn
+            .learned
             .iter()
+            .map(|&i| &drawn.groups[i])
             .map(|group| ScoredGroup {
-                prompt: &self.prompts[samples[group.start].problem],
-                completions: samples[group.clone()].iter().map(|s| (&s.completion, s.advantage)).collect(),
+                prompt: &self.prompts[group.problem],
+                completions: group.samples.iter().map(|s| (&s.completion, s.advantage)).collect(),
             })
             .collect();
-        let parts: Vec<&[ScoredGroup]> =
-            scored.chunks(scored.len().div_ceil(self.config.algorithm.mini_batches())).collect();
-        let per_step = parts.len() * self.config.algorithm.epochs();
-        let (mut updates, mut lr) = (Vec::with_capacity(per_step), 0.0);
-        for part in parts.iter().cycle().take(per_step) {
-            let update = (step - 1) * per_step as u64 + updates.len() as u64;
-            lr = self.config.optim.lr_at(update, self.config.steps * per_step as u64);
+        let (parts, per_step) = (self.config.algorithm.mini_batches(), self.config.updates_a_step());
+        let (mut updates, mut lr) = (Vec::new(), 0.0);
+        for i in 0..per_step {
+            let part = i as usize % parts;
+            let part = &scored[part * scored.len() / parts..(part + 1) * scored.len() / parts];
+            lr = self.config.optim.lr_at((step - 1) * per_step + i, self.config.steps * per_step);
             updates.push(self.learner.update(self.b, part, &self.config.optim, lr)?);
         }
+        let metrics = Metrics::of(&drawn, &updates);
+        let step_s = start.elapsed().as_secs_f64();
         let train_s = train_start.elapsed().as_secs_f64();
-
-        let n = samples.len() as f64;
-        let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / n;
-        let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
-        let is_right = |outcome: Outcome| f64::from(outcome == Outcome::Correct);
-        let format =
-            |s: &Sample| s.judgement.terms.iter().find(|t| t.name == "format").map(|t| is_right(t.outcome));
-        let tokens = samples.iter().map(|s| s.completion.token_ids.len()).sum();
-        let sum = |value: &dyn Fn(&UpdateSums) -> f64| updates.iter().map(value).sum::<f64>();
-        let learned = sum(&|u| u.tokens as f64).max(1.0);
         let metrics = Metrics {
             step,
-            loss: sum(&|u| u.loss) / updates.len() as f64,
-            reward: decided.iter().sum::<f64>() / (decided.len() as f64).max(1.0),
-            reward_std: reward_stds / groups.len() as f64,
-            accuracy: mean(&|s| is_right(s.judgement.outcome())),
-            format: format(&samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
-            completion_tokens: tokens as f64 / n,
-            truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
-            entropy: sum(&|u| u.entropy) / learned,
-            kl: sum(&|u| u.kl) / learned,
-            clip_fraction: sum(&|u| u.clipped as f64) / learned,
-            grad_norm: sum(&|u| u.grad_norm) / updates.len() as f64,
             lr,
-            zero_spread_groups,
-            undecided: samples.len() - decided.len(),
-            reflection_words: mean(&|s| reflection_words(&s.text) as f64),
-            tokens,
-            log_prob_gap: updates[0].log_prob_gap,
-            generate_s,
-            reward_s,
+            generate_s: drawn.generate_s,
+            reward_s: step_s - train_s - drawn.generate_s,
             train_s,
-            step_s: start.elapsed().as_secs_f64(),
-            eval: None,
+            step_s,
+            tokens_per_s: metrics.tokens as f64 / step_s,
+            ..metrics
         };
-        Ok((metrics, samples))
-    }
-
-    /// Draws and judges the completions of a step: group after group, in the order of its problems. Also says how many
-    /// seconds of that were drawing.
-    fn draw(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Vec<Sample>, f64), TrainError> {
-        let start = Instant::now();
-        let (problems, group_size) = (self.config.rollout.problems, self.config.rollout.group_size);
-        let chosen = self.chosen(step);
-        // Random numbers are keyed by the place in the step, so that a problem drawn twice is sampled twice.
-        let prompt = |(place, &i): (usize, &usize)| Prompt {
-            ids: self.prompts[i].clone(),
-            problem: place as u64,
-            samples: group_size,
-        };
-        let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
-        self.sampling.step = step;
-        let (mut done, mut failed) = (0, None);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
-            self.generator.run(
-                self.b,
-                &self.learner.policy,
-                &prompts,
-                &self.sampling,
-                |place, sample, completion| {
-                    done += 1;
-                    on(Event::Drawn { done, of: problems * group_size });
-                    match self.tokenizer.decode(&completion.token_ids, true) {
-                        Err(e) => failed = Some(e),
-                        Ok(text) => send(Job {
-                            problem: &self.problems[chosen[place]],
-                            completion: text,
-                            tokens: completion.token_ids.len(),
-                            truncated: completion.finish_reason == FinishReason::Length,
-                            key: (place, sample, completion),
-                        }),
-                    }
-                },
-            );
-            start.elapsed().as_secs_f64()
-        });
-        if let Some(e) = failed {
-            return Err(e.into());
-        }
-        judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
-        let sample = |(job, judgement): (Job<(usize, usize, Completion)>, Judgement)| {
-            let (place, _, completion) = job.key;
-            Sample { problem: chosen[place], completion, text: job.completion, judgement, advantage: None }
-        };
-        Ok((judged.into_iter().map(sample).collect(), generate_s))
-    }
-
-    /// The problems of a step: the data in an order of its own each epoch.
-    fn chosen(&self, step: u64) -> Vec<usize> {
-        let (n, k) = (self.problems.len() as u64, self.config.rollout.problems as u64);
-        let first = (step - 1) * k;
-        let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
-        (first..first + k)
-            .map(|i| {
-                let epoch = i / n;
-                if order.0 != epoch {
-                    let key = |p: &usize| uniform(self.config.seed, ORDER_STREAM, epoch, *p as u64, 0);
-                    let mut all: Vec<usize> = (0..n as usize).collect();
-                    all.sort_by(|a, b| key(a).total_cmp(&key(b)));
-                    order = (epoch, all);
-                }
-                order.1[(i % n) as usize]
-            })
-            .collect()
+        Ok((metrics, drawn))
     }
 
     /// Measures the policy on held-out problems, if there are any.
@@ -588,41 +401,13 @@ impl<B: Backend> Trainer<'_, B> {
         Ok(Some(report.pass_at_1))
     }
 
-    fn rollout_lines<'s>(
-        &'s self,
-        step: u64,
-        samples: &'s [Sample],
-    ) -> impl Iterator<Item = RolloutLine<'s>> {
-        let group_size = self.config.rollout.group_size;
-        samples.iter().enumerate().map(move |(i, s)| {
-            let problem = &self.problems[s.problem];
-            RolloutLine {
-                step,
-                id: &problem.id,
-                sample: i % group_size,
-                prompt: problem.messages(),
-                completion: &s.text,
-                answer: &problem.answer,
-                meta: problem.meta.as_ref(),
-                finish_reason: s.completion.finish_reason.name(),
-                completion_tokens: s.completion.token_ids.len(),
-                log_prob_sum: s.completion.log_probs.iter().map(|&p| f64::from(p)).sum(),
-                rewards: &s.judgement.terms,
-                reward: s.judgement.reward,
-                advantage: s.advantage,
-            }
-        })
+    fn rollout_lines<'s>(&'s self, step: u64, drawn: &'s Drawn) -> Result<Vec<RolloutLine<'s>>, TrainError> {
+        let tokenizer = self.config.rollout.log_probs.then_some(&self.tokenizer);
+        let lines = drawn.groups.iter().flat_map(|group| {
+            let problem = &self.problems[group.problem];
+            let line = move |(i, sample)| RolloutLine::new(step, problem, i, sample, tokenizer);
+            group.samples.iter().enumerate().map(line)
+        });
+        Ok(lines.collect::<Result<_, _>>()?)
     }
-}
-
-fn reflection_words(text: &str) -> usize {
-    let words = text.split(|c: char| !c.is_alphabetic());
-    words.filter(|word| REFLECTION_WORDS.iter().any(|r| r.eq_ignore_ascii_case(word))).count()
-}
-
-fn std(values: impl Iterator<Item = f32>) -> f64 {
-    let values: Vec<f64> = values.map(f64::from).collect();
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n.max(1.0);
-    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt()
 }

@@ -38,8 +38,9 @@ pub struct TrainerState {
     pub updates: u64,
     /// Completion tokens drawn.
     pub tokens: u64,
-    /// Keys every random stream, whose counters are step, problem, sample and token; also keys the order of the data, in
-    /// which `step` is the cursor.
+    /// Problems taken from the data's order.
+    pub cursor: u64,
+    /// Keys every random stream, whose counters are step, problem, sample and token; also keys the order of the data.
     pub seed: u64,
     /// SHA-256 of the options that shape the run.
     pub config_sha256: String,
@@ -251,7 +252,8 @@ pub struct Lineage {
 pub fn load_state(dir: &Path) -> Result<TrainerState, TrainError> {
     let path = dir.join("trainer.json");
     let text = fs::read(&path).map_err(TrainError::io("read", &path))?;
-    serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: e.to_string() })
+    let other = |e| format!("{e}; it was written by another version of Koan, or changed by hand");
+    serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: other(e) })
 }
 
 /// Reads a checkpoint's moments.
@@ -334,7 +336,9 @@ fn shaping(config: &RlConfig) -> toml::Table {
     if config.optim.schedule == crate::Schedule::Constant {
         table.remove("steps");
     }
-    for (section, key) in [("rollout", "sequences"), ("rollout", "max_prompt_tokens")] {
+    for (section, key) in
+        [("rollout", "sequences"), ("rollout", "max_prompt_tokens"), ("rollout", "log_probs")]
+    {
         table.get_mut(section).and_then(toml::Value::as_table_mut).map(|t| t.remove(key));
     }
     table

@@ -12,7 +12,7 @@ use std::time::Instant;
 type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// Fields that are no matter of a problem, and may be long.
-const NOT_THE_PROBLEMS: [&str; 12] = [
+const NOT_THE_PROBLEMS: [&str; 14] = [
     "answer",
     "completion",
     "completions",
@@ -24,7 +24,9 @@ const NOT_THE_PROBLEMS: [&str; 12] = [
     "prompt_ids",
     "completion_ids",
     "token_ids",
+    "token_texts",
     "logprobs",
+    "verifier",
 ];
 
 /// Judges all completions of a line.
@@ -98,9 +100,11 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
         Some(raw) => text_or_number(raw, "answer")?,
     };
     let id = present(fields, "id").map_or(Ok(format!("line-{number}")), |raw| text_or_number(raw, "id"))?;
-    // Rollouts have the sum of rewards under this name.
-    let reward = present(fields, "reward").filter(|raw| !is_number(raw));
-    let reward = reward.map(|raw| text(raw, "reward", "a string")).transpose()?;
+    // Rollouts have the sum of rewards under `reward`, and the problem's own under `verifier`.
+    let reward = match present(fields, "reward").filter(|raw| !is_number(raw)) {
+        Some(raw) => Some(text(raw, "reward", "a string")?),
+        None => string(fields, "verifier")?,
+    };
     let mut problem = Problem { id, answer, reward, ..Problem::default() };
     // A prompt of several messages may stand under either name.
     for name in ["prompt", "messages"] {

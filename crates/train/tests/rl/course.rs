@@ -7,6 +7,7 @@ use std::{
 
 use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 use koan_cpu::{Cpu, Isa};
+use koan_reward::{Context, Replay, Rewards, replay};
 use koan_train::{
     RlConfig,
     rl::{self, Event},
@@ -195,4 +196,100 @@ fn the_reference_becomes_a_copy_of_the_policy_and_survives_a_kill() {
     let rest = run(&tiny.config("part", &set), 1, true).expect("goes on");
     assert_eq!(rest.digest, want.digest);
     assert_eq!(kl(&whole.run_dir), kl(&tiny.config("part", &set).run_dir));
+}
+
+/// Pays, for sums whose first operand is even, the length of what was written, and nothing for the others.
+const EVEN: &str = "reward=[{kind='external', command=['sh', '-c', \
+    'while read -r line; do case $line in *[02468]\\ +*) echo ${#line};; *) echo 0;; esac; done']}]";
+
+#[test]
+fn dynamic_sampling_draws_until_there_is_enough_to_learn_from() {
+    let tiny = TinyRun::new();
+    let algorithm = "algorithm={preset='dapo', mini_batches=2, mask_truncated=false}";
+    let set = [algorithm, "rollout.group_size=8", EVEN];
+    let config = tiny.config("whole", &set);
+    let want = run(&config, 2, false).expect("runs");
+    let lines = metrics(&config.run_dir);
+    let count = |line: &serde_json::Value, key: &str| line[key].as_u64().expect("a count");
+    assert!(lines[1..].iter().any(|line| count(line, "rounds") > 1), "{lines:?}");
+    for line in &lines[1..] {
+        let (drawn, same) = (count(line, "drawn_groups"), count(line, "zero_spread_groups"));
+        assert!(drawn == 3 * count(line, "rounds") && drawn - same >= 3, "{line}");
+    }
+    let drawn = rollouts(&config.run_dir);
+    let mut learned = 0;
+    for group in drawn.chunks(8) {
+        let spread = group.iter().any(|line| line["reward"] != group[0]["reward"]);
+        let advantages = group.iter().filter(|line| line["advantage"].is_number()).count();
+        assert!(spread || advantages == 0, "a group without spread takes no part: {group:?}");
+        learned += usize::from(advantages > 0);
+    }
+    assert_eq!((learned, drawn.len() % 8), (4 * 3, 0), "three groups a step");
+
+    // Killed and resumed, the data go on where they were, though no step took a fixed number of problems.
+    for steps in 1..4 {
+        let steps = format!("steps={steps}");
+        let set = [&set[..], &[&steps, "checkpoint_every=1"]].concat();
+        let part = tiny.config("part", &set);
+        run(&part, 1, part.run_dir.exists()).expect("runs");
+    }
+    let part = tiny.config("part", &set);
+    assert_eq!(run(&part, 1, true).expect("goes on").digest, want.digest);
+
+    // The rounds are bounded: then a step learns from what there is, were it nothing.
+    let bounded = tiny.config("bounded", &[&set[..], &["algorithm.max_rounds=1"]].concat());
+    run(&bounded, 2, false).expect("runs");
+    let lines = metrics(&bounded.run_dir);
+    assert!(lines[1..].iter().all(|line| line["drawn_groups"] == 3));
+    let same = "reward=[{kind='external', command=['sh', '-c', 'while read -r line; do echo 1; done']}]";
+    let nothing = tiny.config("nothing", &[&set[..2], &[same, "algorithm.max_rounds=2"]].concat());
+    run(&nothing, 2, false).expect("runs");
+    for line in &metrics(&nothing.run_dir)[1..] {
+        assert_eq!((&line["rounds"], &line["zero_spread_groups"]), (&2.into(), &6.into()));
+        assert_eq!((&line["loss"], &line["grad_norm"]), (&0.0.into(), &0.0.into()), "nothing to learn from");
+    }
+}
+
+#[test]
+fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
+    let tiny = TinyRun::new();
+    let problems = "{\"id\": \"a\", \"prompt\": \"1 + 1?\", \"answer\": 2}\n\
+                    {\"id\": \"b\", \"prompt\": \"1 + 3?\", \"answer\": \"4\", \"reward\": \"words\", \
+                     \"tests\": [{\"stdin\": \"1\", \"stdout\": \"4\"}], \"step\": \"not the run's\"}\n";
+    fs::write(tiny.folder.path().join("train.jsonl"), problems).expect("written");
+    let set = ["reward=[{kind='number'}, {kind='length'}]", "steps=1"];
+    let plain = tiny.config("plain", &set);
+    let config = tiny.config("run", &[&set[..], &["rollout.log_probs=true"]].concat());
+    let digests = [&plain, &config].map(|config| run(config, 2, false).expect("runs").digest);
+    assert_eq!(digests[0], digests[1], "what is written changes nothing");
+    assert!(rollouts(&plain.run_dir).iter().all(|line| line["logprobs"].is_null()));
+    let lines = rollouts(&config.run_dir);
+    for line in &lines {
+        let list = |key: &str| line[key].as_array().expect("a list");
+        assert_eq!(line["completion_tokens"], list("token_texts").len());
+        let text: String = list("token_texts").iter().map(|t| t.as_str().expect("text")).collect();
+        assert_eq!(text.replace("<eos>", "").replace("<unk>", ""), line["completion"]);
+        let sum: f64 = list("logprobs").iter().map(|p| p.as_f64().expect("a number")).sum();
+        assert!((sum - line["log_prob_sum"].as_f64().expect("a sum")).abs() < 1e-4, "{line}");
+        let own = line["id"] == "b";
+        assert_eq!(line["verifier"], if own { "words".into() } else { serde_json::Value::Null });
+        assert_eq!((line["tests"].is_array(), &line["step"]), (own, &1.into()));
+    }
+
+    let text = fs::read_to_string(config.run_dir.join("rollouts/step-000001.jsonl")).expect("there");
+    let context = Context { max_new_tokens: Some(config.rollout.max_new_tokens), log_dir: None };
+    let rewards = Rewards::build(&config.reward, context).expect("builds");
+    let (stop, mut replayed) = (AtomicBool::new(false), Vec::new());
+    let replay = Replay { file: "rollouts", rewards: &rewards, threads: 1, keep_going: false, stop: &stop };
+    let keep = |event: replay::Event| {
+        if let replay::Event::Judged(judged) = event {
+            replayed.push(serde_json::from_slice::<serde_json::Value>(&judged.json).expect("JSON"));
+        }
+        Ok(())
+    };
+    replay.run(text.as_bytes(), keep).expect("replays");
+    assert_eq!(replayed.len(), lines.len());
+    for (replayed, line) in replayed.iter().zip(&lines) {
+        assert_eq!((&replayed["score"], &replayed["rewards"]), (&line["reward"], &line["rewards"]));
+    }
 }

@@ -1,0 +1,158 @@
+//! The completions of a step: drawn, judged, compared within their groups.
+
+use std::time::Instant;
+
+use koan_backend::Backend;
+use koan_generate::{Completion, FinishReason, Prompt, uniform};
+use koan_reward::{Job, Judgement};
+
+use super::{Event, Trainer};
+use crate::TrainError;
+
+/// Keys the order of the data, apart from the keys of samples.
+const ORDER_STREAM: u64 = u64::MAX;
+
+/// A completion with all that a step finds out about it.
+pub(super) struct Sample {
+    pub(super) completion: Completion,
+    pub(super) text: String,
+    pub(super) judgement: Judgement,
+    /// None: it takes no part in the update.
+    pub(super) advantage: Option<f32>,
+}
+
+/// The completions of one problem.
+pub(super) struct Group {
+    /// Its problem's place in the data.
+    pub(super) problem: usize,
+    pub(super) samples: Vec<Sample>,
+}
+
+impl Group {
+    /// The rewards that were decided.
+    pub(super) fn rewards(&self) -> impl Iterator<Item = f32> {
+        self.samples.iter().filter_map(|s| s.judgement.reward)
+    }
+
+    /// Whether two of its completions earned differently: else there is nothing to compare, and nothing to learn.
+    pub(super) fn has_spread(&self) -> bool {
+        let mut rewards = self.rewards();
+        let first = rewards.next();
+        rewards.any(|reward| Some(reward) != first)
+    }
+}
+
+/// What a step drew.
+#[derive(Default)]
+pub(super) struct Drawn {
+    /// In the order in which they were drawn.
+    pub(super) groups: Vec<Group>,
+    /// Those that are learned from, by their places in `groups`.
+    pub(super) learned: Vec<usize>,
+    pub(super) rounds: usize,
+    pub(super) generate_s: f64,
+}
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Draws the groups of a step, and compares the completions of each. With dynamic sampling (DAPO, arXiv:2503.14476,
+    /// §3.2) those without spread are left out, and others drawn in rounds of `rollout.problems` until there are that
+    /// many with spread, or the rounds are over; what the last round draws beyond that is left out too. The paper asks
+    /// for groups neither all right nor all wrong; here, for groups that did not all earn the same.
+    pub(super) fn draw(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Drawn, TrainError> {
+        let (wanted, algorithm) = (self.config.rollout.problems, &self.config.algorithm);
+        let pieces = algorithm.pieces();
+        let rounds = if pieces.dynamic_sampling { algorithm.max_rounds() } else { 1 };
+        let mut drawn = Drawn::default();
+        while drawn.rounds < rounds && drawn.learned.len() < wanted {
+            drawn.rounds += 1;
+            self.round(step, &mut drawn, on)?;
+            for place in drawn.groups.len() - wanted..drawn.groups.len() {
+                let group = &mut drawn.groups[place];
+                if pieces.dynamic_sampling && (!group.has_spread() || drawn.learned.len() == wanted) {
+                    continue;
+                }
+                let rewards: Vec<_> = group.samples.iter().map(|s| s.judgement.reward).collect();
+                for (sample, advantage) in group.samples.iter_mut().zip(pieces.advantage.of(&rewards)) {
+                    let cut = sample.completion.finish_reason == FinishReason::Length;
+                    sample.advantage = advantage.filter(|_| !(cut && pieces.mask_truncated));
+                }
+                drawn.learned.push(place);
+            }
+        }
+        Ok(drawn)
+    }
+
+    /// Draws and judges a group for each of the next problems.
+    fn round(&mut self, step: u64, drawn: &mut Drawn, on: &mut impl FnMut(Event)) -> Result<(), TrainError> {
+        let start = Instant::now();
+        let group_size = self.config.rollout.group_size;
+        let chosen = self.chosen(self.config.rollout.problems);
+        // Random numbers are keyed by the place in the step, so that a problem drawn twice is sampled twice.
+        let before = drawn.groups.len();
+        let prompt = |(place, &i): (usize, &usize)| Prompt {
+            ids: self.prompts[i].clone(),
+            problem: (before + place) as u64,
+            samples: group_size,
+        };
+        let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
+        self.sampling.step = step;
+        let of = (before + chosen.len()) * group_size;
+        let (mut done, mut failed) = (before * group_size, None);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
+            self.generator.run(
+                self.b,
+                &self.learner.policy,
+                &prompts,
+                &self.sampling,
+                |place, sample, completion| {
+                    done += 1;
+                    on(Event::Drawn { done, of });
+                    match self.tokenizer.decode(&completion.token_ids, true) {
+                        Err(e) => failed = Some(e),
+                        Ok(text) => send(Job {
+                            problem: &self.problems[chosen[place]],
+                            completion: text,
+                            tokens: completion.token_ids.len(),
+                            truncated: completion.finish_reason == FinishReason::Length,
+                            key: (place, sample, completion),
+                        }),
+                    }
+                },
+            );
+            start.elapsed().as_secs_f64()
+        });
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        let mut samples = judged.into_iter().map(|(job, judgement)| {
+            let (_, _, completion) = job.key;
+            Sample { completion, text: job.completion, judgement, advantage: None }
+        });
+        for problem in chosen {
+            drawn.groups.push(Group { problem, samples: samples.by_ref().take(group_size).collect() });
+        }
+        drawn.generate_s += generate_s;
+        Ok(())
+    }
+
+    /// The next `k` problems: the data in an order of its own each epoch.
+    fn chosen(&mut self, k: usize) -> Vec<usize> {
+        let (n, first) = (self.problems.len() as u64, self.cursor);
+        self.cursor += k as u64;
+        let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
+        (first..self.cursor)
+            .map(|i| {
+                let epoch = i / n;
+                if order.0 != epoch {
+                    let key = |p: &usize| uniform(self.config.seed, ORDER_STREAM, epoch, *p as u64, 0);
+                    let mut all: Vec<usize> = (0..n as usize).collect();
+                    all.sort_by(|a, b| key(a).total_cmp(&key(b)));
+                    order = (epoch, all);
+                }
+                order.1[(i % n) as usize]
+            })
+            .collect()
+    }
+}

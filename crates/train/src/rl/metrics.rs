@@ -1,0 +1,122 @@
+//! What a step found out: a line of metrics.jsonl.
+
+use koan_eval::Interval;
+use koan_generate::FinishReason;
+use koan_reward::Outcome;
+use serde::Serialize;
+
+use super::draw::{Drawn, Sample};
+use crate::learner::UpdateSums;
+
+/// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
+const REFLECTION_WORDS: [&str; 10] =
+    ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check"];
+
+/// One line of metrics.jsonl.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Metrics {
+    /// The step, from 1.
+    pub step: u64,
+    /// The loss, before the update.
+    pub loss: f64,
+    /// Mean reward of the completions that have one.
+    pub reward: f64,
+    /// Mean over problems of the standard deviation of their rewards.
+    pub reward_std: f64,
+    /// Share of completions whose first reward's verifier says correct.
+    pub accuracy: f64,
+    /// Share of completions whose format is right, if the format is rewarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<f64>,
+    /// Mean tokens of a completion.
+    pub completion_tokens: f64,
+    /// Share of completions cut at max_new_tokens.
+    pub truncated: f64,
+    /// Mean entropy of the distributions that tokens were drawn from, over the tokens that were learned from, nats.
+    pub entropy: f64,
+    /// Mean k3 estimate of the divergence from the reference policy, over those tokens; 0 if β is 0.
+    pub kl: f64,
+    /// Share of those tokens whose gradient the clip stopped.
+    pub clip_fraction: f64,
+    /// Norm of the gradient before clipping, mean over the step's updates.
+    pub grad_norm: f64,
+    /// Learning rate of the step's last update.
+    pub lr: f32,
+    /// Problems drawn: more than `rollout.problems` where others took the place of those without spread.
+    pub drawn_groups: usize,
+    /// Of these, problems whose completions all earned the same.
+    pub zero_spread_groups: usize,
+    /// Rounds of drawing: 1, but for dynamic sampling.
+    pub rounds: usize,
+    /// Completions whose reward was not decided: masked.
+    pub undecided: usize,
+    /// Words of reflection a completion.
+    pub reflection_words: f64,
+    /// Completion tokens drawn, this step.
+    pub tokens: usize,
+    /// Largest |sampled − recomputed| log-probability before the step's first update: 0 by construction.
+    pub log_prob_gap: f32,
+    /// Seconds of drawing.
+    pub generate_s: f64,
+    /// Seconds of waiting for verdicts when all completions are drawn: judging happens while others are drawn.
+    pub reward_s: f64,
+    /// Seconds of learning.
+    pub train_s: f64,
+    /// Seconds of the step.
+    pub step_s: f64,
+    /// Completion tokens a second of the step.
+    pub tokens_per_s: f64,
+    /// Accuracy on held-out problems after the step, if it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<Interval>,
+}
+
+impl Metrics {
+    /// All but the step, the learning rate and the seconds: of all that was drawn, and of what was learned from it.
+    pub(super) fn of(drawn: &Drawn, updates: &[UpdateSums]) -> Self {
+        let samples: Vec<&Sample> = drawn.groups.iter().flat_map(|group| &group.samples).collect();
+        let n = samples.len() as f64;
+        let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
+        let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
+        let is_right = |outcome: Outcome| f64::from(outcome == Outcome::Correct);
+        let format =
+            |s: &Sample| s.judgement.terms.iter().find(|t| t.name == "format").map(|t| is_right(t.outcome));
+        let tokens = samples.iter().map(|s| s.completion.token_ids.len()).sum();
+        let sum = |value: &dyn Fn(&UpdateSums) -> f64| updates.iter().map(value).sum::<f64>();
+        let learned = sum(&|u| u.tokens as f64).max(1.0);
+        let stds = drawn.groups.iter().map(|group| std(group.rewards()));
+        Self {
+            loss: sum(&|u| u.loss) / updates.len() as f64,
+            reward: decided.iter().sum::<f64>() / (decided.len() as f64).max(1.0),
+            reward_std: stds.sum::<f64>() / drawn.groups.len() as f64,
+            accuracy: mean(&|s| is_right(s.judgement.outcome())),
+            format: format(samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
+            completion_tokens: tokens as f64 / n,
+            truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
+            entropy: sum(&|u| u.entropy) / learned,
+            kl: sum(&|u| u.kl) / learned,
+            clip_fraction: sum(&|u| u.clipped as f64) / learned,
+            grad_norm: sum(&|u| u.grad_norm) / updates.len() as f64,
+            drawn_groups: drawn.groups.len(),
+            zero_spread_groups: drawn.groups.iter().filter(|group| !group.has_spread()).count(),
+            rounds: drawn.rounds,
+            undecided: samples.len() - decided.len(),
+            reflection_words: mean(&|s| reflection_words(&s.text) as f64),
+            tokens,
+            log_prob_gap: updates[0].log_prob_gap,
+            ..Self::default()
+        }
+    }
+}
+
+fn reflection_words(text: &str) -> usize {
+    let words = text.split(|c: char| !c.is_alphabetic());
+    words.filter(|word| REFLECTION_WORDS.iter().any(|r| r.eq_ignore_ascii_case(word))).count()
+}
+
+fn std(values: impl Iterator<Item = f32>) -> f64 {
+    let values: Vec<f64> = values.map(f64::from).collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n.max(1.0);
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt()
+}
