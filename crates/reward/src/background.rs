@@ -27,11 +27,23 @@ impl Rewards {
         threads: usize,
         work: impl FnOnce(&mut dyn FnMut(Job<'p, K>)) -> T,
     ) -> (T, Vec<(Job<'p, K>, Judgement)>) {
+        let mut judged = Vec::new();
+        let done = self.judge_each(threads, work, |job, judgement| judged.push((job, judgement)));
+        (done, judged)
+    }
+
+    /// The same, handing every job over as it is judged, one at a time, on whichever thread judged it.
+    pub fn judge_each<'p, K: Send, T>(
+        &self,
+        threads: usize,
+        work: impl FnOnce(&mut dyn FnMut(Job<'p, K>)) -> T,
+        each: impl FnMut(Job<'p, K>, Judgement) + Send,
+    ) -> T {
+        let each = Mutex::new(each);
         let (sender, receiver) = mpsc::channel::<Job<K>>();
         let receiver = Mutex::new(receiver);
         let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
         let judge = || {
-            let mut judged = Vec::new();
             while let Some(job) = next() {
                 let judgement = self.judge(&Sample {
                     problem: job.problem,
@@ -40,19 +52,19 @@ impl Rewards {
                     truncated: Some(job.truncated),
                     answered: None,
                 });
-                judged.push((job, judgement));
+                each.lock().unwrap_or_else(PoisonError::into_inner)(job, judgement);
             }
-            judged
         };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(judge)).collect();
             let done = work(&mut |job| _ = sender.send(job)); // the receiver outlives the work
             drop(sender);
-            let judged = workers.into_iter().flat_map(|worker| match worker.join() {
-                Ok(judged) => judged,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            (done, judged.collect())
+            for worker in workers {
+                if let Err(panic) = worker.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            done
         })
     }
 }

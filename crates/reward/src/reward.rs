@@ -1,7 +1,7 @@
 //! What a run rewards: a weighted sum of verifiers, as `[[reward]]` tables say it.
 
 use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
-use crate::{Outcome, RewardError, Scores};
+use crate::{Outcome, RewardError, Scores, verdict};
 use koan_data::Problem;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -259,6 +259,34 @@ impl Rewards {
         Judgement { terms, reward }
     }
 
+    /// Sorts answers to `problem`, as verdicts show them, into classes of what its verifier takes for the same answer:
+    /// the number of the class of each, in the order in which classes appear. An answer joins the first class whose first
+    /// member it equals; one that is not shown whole equals none.
+    pub fn classes(&self, problem: &Problem, answers: &[&str]) -> Vec<usize> {
+        let rewards = self.find(problem).unwrap_or_default();
+        let same = |a: &str, b: &str| match rewards.first() {
+            Some(reward) => reward.verifier.same(problem, a, b),
+            None => a == b,
+        };
+        let mut firsts: Vec<Option<&str>> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new(); // a text is compared once
+        let mut class = |answer| {
+            if verdict::is_cut(answer) {
+                firsts.push(None);
+                return firsts.len() - 1;
+            }
+            *known.entry(answer).or_insert_with(|| {
+                firsts.iter().position(|first| first.is_some_and(|first| same(first, answer))).unwrap_or_else(
+                    || {
+                        firsts.push(Some(answer));
+                        firsts.len() - 1
+                    },
+                )
+            })
+        };
+        answers.iter().map(|&answer| class(answer)).collect()
+    }
+
     /// The rewards that apply to `problem`, or why there are none of the name it gives.
     pub(crate) fn find(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
         let Some(name) = &problem.reward else { return Ok(self.all.clone()) };
@@ -345,6 +373,22 @@ mod tests {
         let unknown = problem("7", Some("numbr"));
         assert!(rewards.check(&unknown).expect_err("unknown").to_string().contains("number"));
         assert_eq!(rewards.judge(&Sample::new(&unknown, RIGHT)).outcome(), Outcome::BadReference);
+    }
+
+    #[test]
+    fn answers_fall_into_the_classes_of_their_verifier() {
+        let classes = |kind: &str, answers: &[&str]| {
+            Rewards::of_kind(kind).expect("in the table").classes(&problem("7", None), answers)
+        };
+        let numbers = ["1/2", "3", "0.5", "3.0", "50%", "1/2"];
+        assert_eq!(classes("number", &numbers), [0, 1, 0, 1, 0, 0]);
+        let maths = ["\\frac{1}{2}", "x^2 + 1", "0.5", "1 + x^2", "0.51", "(1, 2)"];
+        assert_eq!(classes("math", &maths), [0, 1, 0, 1, 2, 3]);
+        assert_eq!(classes("words", &["apple, pear", "Apple, Pear", "pear, apple"]), [0, 0, 1]);
+        assert_eq!(classes("countdown", &["(25 - 5) * 3", "3 * (25 - 5)", "25 - 5"]), [0, 0, 1]);
+        assert_eq!(classes("format", &["a", "b", "a"]), [0, 1, 0]);
+        let long = verdict::shorten(&"7".repeat(100));
+        assert_eq!(classes("number", &[&long, "7", &long]), [0, 1, 2], "their ends may differ");
     }
 
     #[test]

@@ -124,6 +124,11 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
+/// Whether `shown` is what [`shorten`] made of a longer text.
+pub(crate) fn is_cut(shown: &str) -> bool {
+    shown.ends_with('…')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,13 @@ pub trait Verifier: Send + Sync {
     /// # Errors
     /// A sentence for the person who keeps the data.
     fn check(&self, problem: &Problem) -> Result<(), String>;
+
+    /// Whether `a` and `b`, answers to `problem` as verdicts show them, are the same answer, whatever the reference. By
+    /// default: whether they are the same text.
+    fn same(&self, problem: &Problem, a: &str, b: &str) -> bool {
+        let _ = problem;
+        a == b
+    }
 }
 
 /// What a verifier is built in.
@@ -188,6 +195,12 @@ impl Verifier for Plain {
             Verdict { outcome: Outcome::BadReference, reason, .. } => Err(reason),
             _ => Ok(()),
         }
+    }
+
+    /// Whether `a` is right where `b` is the reference.
+    fn same(&self, problem: &Problem, a: &str, b: &str) -> bool {
+        let problem = Problem { answer: b.to_owned(), other: problem.other.clone(), ..Problem::default() };
+        a == b || self.judge(&Sample::new(&problem, a)).outcome == Outcome::Correct
     }
 }
 

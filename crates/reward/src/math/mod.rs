@@ -193,6 +193,16 @@ pub fn check_reference(answer: &str, _options: &Options) -> Result<(), String> {
     reference(answer).map(|_| ())
 }
 
+/// Whether two answers, as verdicts show them, say the same: whether either is right where the other is the
+/// reference. What the budget of one verdict does not decide is not the same.
+pub(crate) fn same(a: &str, b: &str, options: &Options) -> bool {
+    let (Ok(left), Ok(right)) = (readings(a), readings(b)) else { return a == b };
+    let budget = Budget::new();
+    let comparer = Comparer { options, budget: &budget };
+    let equal = |a: &Expr, b: &Expr| comparer.answers(a, b).is_equal() || comparer.answers(b, a).is_equal();
+    a == b || left.iter().any(|a| right.iter().any(|b| equal(a, b)))
+}
+
 /// The readings of a reference.
 fn reference(answer: &str) -> Result<Vec<Expr>, String> {
     let bad = |why: &str| format!("the reference `{}` cannot be read: {why}", shorten(answer.trim()));

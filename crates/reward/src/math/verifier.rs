@@ -1,6 +1,6 @@
 //! The verifier `math` among the others: its options, and those of a problem.
 
-use super::{Options, check_reference, judge};
+use super::{Options, check_reference, judge, same};
 use crate::verifier::{Configured, Context, Sample, Verifier};
 use crate::{Outcome, Verdict};
 use koan_data::Problem;
@@ -29,6 +29,10 @@ impl Verifier for Math {
 
     fn check(&self, problem: &Problem) -> Result<(), String> {
         check_reference(&problem.answer, &self.options_for(problem)?)
+    }
+
+    fn same(&self, problem: &Problem, a: &str, b: &str) -> bool {
+        self.options_for(problem).map_or(a == b, |options| same(a, b, &options))
     }
 }
 
