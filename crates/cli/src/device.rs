@@ -21,7 +21,7 @@ pub(crate) struct Device {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Running {
     /// The kind of device.
-    device: &'static str,
+    pub(crate) device: &'static str,
     /// Its instruction set.
     pub(crate) isa: &'static str,
     /// Its threads.

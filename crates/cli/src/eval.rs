@@ -1,27 +1,48 @@
 //! `koan eval`
 
-use std::path::{Path, PathBuf};
+mod table;
 
-use anyhow::ensure;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail, ensure};
 use koan_backend::Backend;
-use koan_data::read_problems;
-use koan_eval::{PromptStyle, evaluate};
+use koan_data::{Problem, read_problems};
+use koan_eval::{Evaluation, Journal, Judged, PromptStyle, Report};
 use koan_generate::{Generator, Limits, Sampling};
 use koan_model::checkpoint;
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use koan_text::Tokenizer;
-use serde_json::json;
+use koan_train::run_dir::{hash_file, hash_weights};
+use serde_json::{Map, Value, json};
 
 use crate::{
     device::{Device, Job, Running},
+    generate::{DrawArgs, memory_plan, stop_ids},
     output::Output,
     progress::Progress,
 };
 
-/// Measure a model: accuracy with its confidence interval, tokens, seconds
+/// Measure a model: pass@1 with its 95% interval, pass@k, majority vote, tokens, seconds, cost
+///
+/// The interval allows for completions of one problem having to do with one another. pass@k is the unbiased estimate
+/// from n completions. The majority's answer counts as right if the verifier says so; answers are the same where the
+/// verifier says so; a tie is drawn by lot. Completions that are undecided are taken out, and counted.
+///
+/// With `--completions`, completions are kept in FILE.part as they come; stopped or killed, the same command goes on
+/// from there, and ends with the same results.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  koan eval --model models/smollm2 --data held-out.jsonl --n 4")]
+#[command(after_help = "Examples:
+  koan eval --model models/smollm2 --data held-out.jsonl --n 4
+  koan eval --model models/smollm2 --data held-out.jsonl --n 16 --k 1,4,16 --temperature 0.6 --top-p 0.95 \\
+      --price-per-hour 0.40 --out report.json --completions completions.jsonl")]
 pub(crate) struct Eval {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
@@ -38,9 +59,11 @@ pub(crate) struct Eval {
     /// Completions a problem
     #[arg(long, default_value_t = 1)]
     n: usize,
-    /// Logits are divided by it; 0 takes the likeliest token
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f32,
+    /// Measure pass@K for these, at most n each; default: 1 and n
+    #[arg(long, value_name = "K,…", value_delimiter = ',')]
+    k: Vec<usize>,
+    #[command(flatten)]
+    draw: DrawArgs,
     /// A completion is cut at this many tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
@@ -53,9 +76,15 @@ pub(crate) struct Eval {
     /// A system message before every problem that has none
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Sequences drawn at once
+    /// Sequences drawn at once, at most
     #[arg(long, default_value_t = 64, value_name = "N")]
     sequences: usize,
+    /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
+    #[arg(long, value_name = "GIB")]
+    memory: Option<f64>,
+    /// What an hour of this machine costs, in any currency
+    #[arg(long, value_name = "PRICE")]
+    price_per_hour: Option<f64>,
     /// Where the report goes, one JSON object
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -70,6 +99,41 @@ impl Eval {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.device.clone().run(self)
     }
+
+    /// What is asked of pass@k.
+    fn ks(&self) -> anyhow::Result<Vec<usize>> {
+        let mut ks = if self.k.is_empty() { vec![1, self.n] } else { self.k.clone() };
+        ks.sort_unstable();
+        ks.dedup();
+        if let Some(k) = ks.iter().find(|k| !(1..=self.n).contains(*k)) {
+            bail!("--k {k} needs between 1 and n completions a problem; --n is {}", self.n);
+        }
+        Ok(ks)
+    }
+
+    /// Everything that completions and verdicts depend on.
+    fn settings(
+        &self,
+        reward: &RewardConfig,
+        sampling: &Sampling,
+        running: Running,
+    ) -> anyhow::Result<Map<String, Value>> {
+        const FILES: [&str; 4] =
+            ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+        let mut model = BTreeMap::from([("weights".to_owned(), hash_weights(&self.model)?)]);
+        for name in FILES.into_iter().filter(|name| self.model.join(name).exists()) {
+            model.insert(name.to_owned(), hash_file(&self.model.join(name))?);
+        }
+        let settings = json!({
+            "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
+            "model_sha256": model, "data_sha256": hash_file(&self.data)?, "reward": reward,
+            "n": self.n, "seed": self.seed, "max_new_tokens": self.max_new_tokens, "stop_ids": sampling.stop_ids,
+            "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p,
+            "raw": self.raw, "system": self.system,
+        });
+        // As they read back from a file: of 32-bit numbers, the shortest decimals.
+        Ok(serde_json::from_str(&settings.to_string())?)
+    }
 }
 
 impl Job for Eval {
@@ -77,9 +141,14 @@ impl Job for Eval {
         ensure!(self.n > 0, "--n must be at least 1");
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
-        ensure!(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature must be 0 or more");
+        ensure!(
+            self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
+            "--price-per-hour must be 0 or more"
+        );
+        let (ks, sampling) = (self.ks()?, self.draw.sampling()?);
         let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
-        let rewards = Rewards::build(&[RewardConfig::parse(&self.reward, &self.set)?], context)?;
+        let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
+        let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
         let (problems, bad) = rewards.sift(read_problems(&self.data)?)?;
         warn_of_bad_references(&self.data, &bad);
         let tokenizer = Tokenizer::load(&self.model)?;
@@ -88,79 +157,155 @@ impl Job for Eval {
         for problem in &problems {
             longest = longest.max(style.encode(&tokenizer, &problem.messages())?.len());
         }
-        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))?;
-        let mut completions = self.completions.as_deref().map(|path| Output::open(Some(path))).transpose()?;
+        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))
+            .context("cannot measure")?;
+        let sampling = Sampling {
+            max_new_tokens: self.max_new_tokens,
+            stop_ids: stop_ids(model.config(), Some(&tokenizer)),
+            seed: self.seed,
+            ..sampling
+        };
+        let settings = self.settings(&reward, &sampling, running)?;
+        let (mut completions, mut journal) = (BTreeMap::new(), None);
+        if let Some(path) = &self.completions {
+            let part = part_of(path)?;
+            let (opened, held) = Journal::open(&part, &settings, [problems.len(), self.n])?;
+            if !held.is_empty() {
+                let all = problems.len() * self.n;
+                eprintln!("goes on from {}, which has {} of {all} completions", part.display(), held.len());
+            }
+            (completions, journal) = (held, Some(opened));
+        }
+        let is_whole = |i: &usize| (0..self.n).all(|sample| completions.contains_key(&(*i, sample)));
+        let wanted: Vec<usize> = (0..problems.len()).filter(|i| !is_whole(i)).collect();
+
         let limits = Limits {
-            sequences: self.sequences.min(problems.len() * self.n),
+            sequences: self.sequences.min(wanted.len() * self.n).max(1),
             prompt_tokens: longest,
             new_tokens: self.max_new_tokens,
         };
-        let mut generator = Generator::new(b, model.config(), limits);
-        let sampling = Sampling {
-            temperature: self.temperature,
-            max_new_tokens: self.max_new_tokens,
-            stop_ids: model.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
-            seed: self.seed,
-            ..Sampling::default()
+        let plan = memory_plan(limits, model.config(), self.memory).context("cannot measure")?;
+        let mut generator = Generator::planned(b, model.config(), plan);
+        let stop = Arc::new(AtomicBool::new(false));
+        let handler = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if handler.swap(true, Ordering::Relaxed) {
+                std::process::abort(); // asked twice: now
+            }
+        })
+        .context("cannot listen for Ctrl-C")?;
+        let evaluation = Evaluation {
+            problems: &problems,
+            samples: self.n,
+            style: &style,
+            tokenizer: &tokenizer,
+            sampling: &sampling,
+            rewards: &rewards,
         };
-        let mut progress = Progress::new("completions", problems.len() * self.n);
-        let mut wrote = Ok(());
-        let report = evaluate(
-            b,
-            &model,
-            &mut generator,
-            &tokenizer,
-            &style,
-            &problems,
-            self.n,
-            &sampling,
-            &rewards,
-            |drawn| progress.set(drawn, ""),
-            |judged| {
-                let (problem, verdict) = (&problems[judged.problem], &judged.judgement.terms[0]);
-                if let (Some(out), Ok(())) = (&mut completions, &wrote) {
-                    wrote = out.line(&json!({
-                        "id": problem.id, "sample": judged.sample, "prompt": problem.messages(), "answer": problem.answer,
-                        "completion": judged.text, "outcome": verdict.outcome, "parsed": verdict.parsed,
-                        "reason": verdict.reason, "completion_tokens": judged.completion.token_ids.len(),
-                        "finish_reason": judged.completion.finish_reason.name(),
-                    }));
-                }
-            },
-        )?;
-        wrote?;
+        let start = Instant::now();
+        let mut progress = Progress::new("completions", wanted.len() * self.n);
+        let (mut done, mut tokens, mut kept) = (0, 0, Ok(()));
+        evaluation.draw(b, &model, &mut generator, &wanted, &stop, |problem, sample, judged| {
+            done += 1;
+            tokens += judged.completion_tokens;
+            progress.set(done, &format!("{:.0} tokens/s", tokens as f64 / start.elapsed().as_secs_f64()));
+            if let (Some(journal), Ok(())) = (&mut journal, &kept) {
+                kept = journal.add(problem, sample, &judged);
+                stop.fetch_or(kept.is_err(), Ordering::Relaxed);
+            }
+            completions.insert((problem, sample), judged);
+        })?;
         progress.finish();
-        if let Some(out) = completions {
-            out.finish()?;
+        kept?;
+        if stop.load(Ordering::Relaxed) {
+            match &self.completions {
+                Some(path) => bail!("stopped; the same command goes on from {}", part_of(path)?.display()),
+                None => bail!("stopped; with --completions FILE a run that is stopped can go on"),
+            }
         }
-        let p = report.pass_at_1;
-        println!(
-            "accuracy {:.1}% (95% interval {:.1} to {:.1}) on {} problems, {} completions each",
-            100.0 * p.accuracy,
-            100.0 * p.low,
-            100.0 * p.high,
-            report.problems,
-            report.samples
-        );
-        println!("{}", report.outcomes);
-        println!(
-            "{:.1} tokens a completion, {:.1}% cut at {}; {:.1} s, {:.0} tokens/s ({running})",
-            report.completion_tokens,
-            100.0 * report.truncated,
-            self.max_new_tokens,
-            report.seconds,
-            report.tokens as f64 / report.seconds
-        );
+
+        let seconds = journal.as_ref().map_or_else(|| start.elapsed().as_secs_f64(), Journal::seconds);
+        let mut completions = completions.into_values();
+        let completions: Vec<Vec<Judged>> =
+            problems.iter().map(|_| completions.by_ref().take(self.n).collect()).collect();
+        let report = Report::of(&problems, &completions, &ks, &rewards);
+        let cost = Cost { seconds, tokens: report.all.tokens, price_per_hour: self.price_per_hour };
         if let Some(path) = &self.out {
             let mut out = Output::open(Some(path))?;
             out.line(&json!({
-                "model": self.model, "data": self.data, "reward": self.reward, "temperature": self.temperature,
-                "max_new_tokens": self.max_new_tokens, "bad_references": bad, "seed": self.seed, "device": running.to_string(), "report": report,
+                "model": self.model, "data": self.data, "settings": settings, "report": report,
+                "bad_references": bad, "cost": cost.to_json(running),
             }))?;
             out.finish()?;
         }
+        if let Some(path) = &self.completions {
+            write_completions(path, &problems, &completions)?;
+        }
+        if let Some(journal) = journal {
+            journal.remove()?;
+        }
+        println!("{}", table::Table { report: &report, max_new_tokens: self.max_new_tokens });
+        println!("{cost} ({running})");
         Ok(())
     }
+}
+
+/// What a measurement took.
+struct Cost {
+    seconds: f64,
+    tokens: usize,
+    price_per_hour: Option<f64>,
+}
+
+impl Cost {
+    fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.seconds
+    }
+
+    fn price(&self) -> Option<f64> {
+        self.price_per_hour.map(|price| price * self.seconds / 3600.0)
+    }
+
+    fn to_json(&self, running: Running) -> Value {
+        json!({
+            "seconds": self.seconds, "tokens_per_s": self.tokens_per_s(), "device": running.to_string(),
+            "price_per_hour": self.price_per_hour, "cost": self.price(),
+        })
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tokens in {:.1} s, {:.0} tokens/s", self.tokens, self.seconds, self.tokens_per_s())?;
+        match (self.price(), self.price_per_hour) {
+            (Some(price), Some(per_hour)) => write!(f, "; cost {price:.4} at {per_hour} an hour"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where completions lie until they are whole: beside the file they become.
+fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
+    Ok(path.with_file_name(format!("{}.part", name.display())))
+}
+
+/// Writes a line a completion, as `koan verify` reads them.
+fn write_completions(path: &Path, problems: &[Problem], completions: &[Vec<Judged>]) -> anyhow::Result<()> {
+    let mut out = Output::open(Some(path))?;
+    for (problem, completions) in problems.iter().zip(completions) {
+        for (sample, judged) in completions.iter().enumerate() {
+            let mut line = serde_json::to_value(judged)?;
+            if let Value::Object(line) = &mut line {
+                let about = json!({
+                    "id": problem.id, "sample": sample, "prompt": problem.messages(), "answer": problem.answer,
+                });
+                line.extend(about.as_object().cloned().unwrap_or_default());
+            }
+            out.line(&line)?;
+        }
+    }
+    out.finish()
 }
 
 /// Says on standard error which problems of `data` were left out.

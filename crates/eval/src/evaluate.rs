@@ -1,16 +1,19 @@
-//! Draws completions for every problem, judges them, and sums up.
+//! Draws completions for every problem, and judges them while others are drawn.
 
-use std::time::Instant;
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use koan_backend::Backend;
 use koan_data::Problem;
-use koan_generate::{Completion, FinishReason, Generator, Prompt, Sampling};
+use koan_generate::{Completion, FinishReason, Generator, Listener, Prompt, Sampling};
 use koan_model::Model;
-use koan_reward::{Job, Judgement, Outcome, Rewards, Summary};
+use koan_reward::{Job, Judgement, Outcome, Rewards};
 use koan_text::{TextError, Tokenizer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Interval, PromptStyle};
+use crate::{PromptStyle, Score};
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,127 +34,151 @@ pub enum EvalError {
     },
 }
 
-/// One completion, judged.
-#[derive(Debug)]
-pub struct Judged<'a> {
-    /// The problem's place in the data.
-    pub problem: usize,
-    /// Which of its samples.
-    pub sample: usize,
-    /// The tokens.
-    pub completion: &'a Completion,
-    /// Its text, without special tokens.
-    pub text: &'a str,
-    /// What it earned.
-    pub judgement: &'a Judgement,
+/// A completion and what became of it, as files hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What the model wrote, without special tokens.
+    pub completion: String,
+    /// Whether it is right, by the first reward.
+    pub outcome: Outcome,
+    /// The answer as it was found, shortened where long.
+    pub parsed: Option<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Its length in tokens.
+    pub completion_tokens: usize,
+    /// `stop` or `length`.
+    pub finish_reason: String,
 }
 
-/// What a measurement found.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Problems asked.
-    pub problems: usize,
-    /// Completions a problem.
-    pub samples: usize,
-    /// pass@1: the chance that a completion is correct, with its 95% interval.
-    #[serde(flatten)]
-    pub pass_at_1: Interval,
-    /// How many completions had each outcome.
-    pub outcomes: Summary,
-    /// Mean tokens of a completion.
-    pub completion_tokens: f64,
-    /// Share of completions that were cut.
-    pub truncated: f64,
-    /// Completion tokens drawn.
-    pub tokens: usize,
-    /// Seconds it took.
-    pub seconds: f64,
-}
-
-/// The prompts of `problems` for a generator.
-///
-/// # Errors
-/// If one can't be encoded, or does not fit the generator.
-fn prompts(
-    tokenizer: &Tokenizer,
-    style: &PromptStyle,
-    problems: &[Problem],
-    samples: usize,
-    max: usize,
-) -> Result<Vec<Prompt>, EvalError> {
-    let prompt = |(i, problem): (usize, &Problem)| {
-        let ids = style.encode(tokenizer, &problem.messages())?;
-        if !(1..=max).contains(&ids.len()) {
-            return Err(EvalError::PromptLength { id: problem.id.clone(), tokens: ids.len(), max });
+impl Judged {
+    /// From a text and what the rewards say of it.
+    pub fn of(completion: &str, judgement: &Judgement, tokens: usize, truncated: bool) -> Self {
+        let term = &judgement.terms[0];
+        let finish_reason = if truncated { FinishReason::Length } else { FinishReason::Stop };
+        Self {
+            completion: completion.to_owned(),
+            outcome: term.outcome,
+            parsed: term.parsed.clone(),
+            reason: term.reason.clone(),
+            completion_tokens: tokens,
+            finish_reason: finish_reason.name().to_owned(),
         }
-        Ok(Prompt { ids, problem: i as u64, samples })
-    };
-    problems.iter().enumerate().map(prompt).collect()
+    }
+
+    /// Whether it was cut at its longest length.
+    pub fn truncated(&self) -> bool {
+        self.finish_reason == FinishReason::Length.name()
+    }
 }
 
-/// Draws `samples` completions of every problem and judges them by `rewards`, while others are drawn. `drawn` hears how
-/// many are there as they come; `each` sees them all at the end, in the order of problems and samples.
-///
-/// # Errors
-/// If a prompt can't be encoded, or does not fit the generator.
-pub fn evaluate<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    generator: &mut Generator<B>,
-    tokenizer: &Tokenizer,
-    style: &PromptStyle,
-    problems: &[Problem],
-    samples: usize,
-    sampling: &Sampling,
-    rewards: &Rewards,
-    mut drawn: impl FnMut(usize),
-    mut each: impl FnMut(Judged),
-) -> Result<Report, EvalError> {
-    let start = Instant::now();
-    let prompts = prompts(tokenizer, style, problems, samples, generator.limits().prompt_tokens)?;
-    let (mut n_drawn, mut undecodable) = (0, None);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let ((), mut judged) = rewards.judge_while(threads, |send| {
-        generator.run(b, model, &prompts, sampling, |problem, sample, completion| {
-            n_drawn += 1;
-            drawn(n_drawn);
-            match tokenizer.decode(&completion.token_ids, true) {
-                Err(e) => undecodable = Some(e),
-                Ok(text) => send(Job {
-                    problem: &problems[problem],
-                    completion: text,
-                    tokens: completion.token_ids.len(),
-                    truncated: completion.finish_reason == FinishReason::Length,
-                    key: (problem, sample, completion),
-                }),
-            }
-        });
-    });
-    if let Some(e) = undecodable {
-        return Err(e.into());
+/// What is measured: problems, how they are put, how completions are drawn, and who judges them.
+pub struct Evaluation<'a> {
+    /// The problems. A problem's place among them keys its random numbers.
+    pub problems: &'a [Problem],
+    /// Completions of each.
+    pub samples: usize,
+    /// How prompts are put to the model.
+    pub style: &'a PromptStyle,
+    /// Turns text into tokens and back.
+    pub tokenizer: &'a Tokenizer,
+    /// How tokens are drawn.
+    pub sampling: &'a Sampling,
+    /// Who judges.
+    pub rewards: &'a Rewards,
+}
+
+impl Evaluation<'_> {
+    /// Draws all completions, and sums up.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn score<B: Backend>(
+        &self,
+        b: &B,
+        model: &Model<B>,
+        generator: &mut Generator<B>,
+    ) -> Result<Score, EvalError> {
+        let all: Vec<usize> = (0..self.problems.len()).collect();
+        let mut drawn = Vec::new();
+        self.draw(b, model, generator, &all, &AtomicBool::new(false), |problem, sample, judged| {
+            drawn.push(((problem, sample), judged));
+        })?;
+        drawn.sort_by_key(|(key, _)| *key);
+        let completions: Vec<Judged> = drawn.into_iter().map(|(_, judged)| judged).collect();
+        Ok(Score::of(&completions.chunks(self.samples).collect::<Vec<_>>(), &[], None))
     }
-    judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
-    let (mut outcomes, mut tokens, mut truncated) = (Summary::default(), 0, 0);
-    let mut correct = vec![0usize; problems.len()];
-    for (job, judgement) in &judged {
-        let &(problem, sample, ref completion) = &job.key;
-        let outcome = judgement.outcome();
-        outcomes.count(outcome);
-        tokens += job.tokens;
-        truncated += usize::from(job.truncated);
-        correct[problem] += usize::from(outcome == Outcome::Correct);
-        each(Judged { problem, sample, completion, text: &job.completion, judgement });
+
+    /// Draws all completions of the problems `wanted`, given by their places, and hands each over with its problem and
+    /// sample as it is judged: in no particular order, one at a time, on whichever thread judged it. What is drawn
+    /// depends on no other problem. Once `stop` is set, whatever is not whole is given up.
+    ///
+    /// # Errors
+    /// If a prompt can't be encoded, or does not fit the generator, or a completion can't be decoded.
+    pub fn draw<B: Backend>(
+        &self,
+        b: &B,
+        model: &Model<B>,
+        generator: &mut Generator<B>,
+        wanted: &[usize],
+        stop: &AtomicBool,
+        mut each: impl FnMut(usize, usize, Judged) + Send,
+    ) -> Result<(), EvalError> {
+        let max = generator.limits().prompt_tokens;
+        let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let undecodable = self.rewards.judge_each(
+            threads,
+            |send| {
+                let mut undecodable = None;
+                let finished = |prompt: usize, sample: usize, completion: Completion| {
+                    let problem = wanted[prompt];
+                    match self.tokenizer.decode(&completion.token_ids, true) {
+                        Err(e) => undecodable = Some(e),
+                        Ok(text) => send(Job {
+                            key: (problem, sample),
+                            problem: &self.problems[problem],
+                            completion: text,
+                            tokens: completion.token_ids.len(),
+                            truncated: completion.finish_reason == FinishReason::Length,
+                        }),
+                    }
+                };
+                generator.run_heard(b, model, &prompts, self.sampling, &mut Until { stop, finished });
+                undecodable
+            },
+            |job, judgement| {
+                let (problem, sample): (usize, usize) = job.key;
+                each(problem, sample, Judged::of(&job.completion, &judgement, job.tokens, job.truncated));
+            },
+        );
+        undecodable.map_or(Ok(()), |e| Err(e.into()))
     }
-    let n = (problems.len() * samples) as f64;
-    let shares: Vec<f64> = correct.iter().map(|&c| c as f64 / samples as f64).collect();
-    Ok(Report {
-        problems: problems.len(),
-        samples,
-        pass_at_1: Interval::of(&shares, samples),
-        outcomes,
-        completion_tokens: tokens as f64 / n,
-        truncated: truncated as f64 / n,
-        tokens,
-        seconds: start.elapsed().as_secs_f64(),
-    })
+
+    fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, EvalError> {
+        let Problem { id, .. } = &self.problems[problem];
+        let ids = self.style.encode(self.tokenizer, &self.problems[problem].messages())?;
+        if !(1..=max).contains(&ids.len()) {
+            return Err(EvalError::PromptLength { id: id.clone(), tokens: ids.len(), max });
+        }
+        Ok(Prompt { ids, problem: problem as u64, samples: self.samples })
+    }
+}
+
+/// Takes completions until `stop` is set; ends all others then.
+struct Until<'a, F> {
+    stop: &'a AtomicBool,
+    finished: F,
+}
+
+impl<F: FnMut(usize, usize, Completion)> Listener for Until<'_, F> {
+    fn token(&mut self, _: usize, _: usize, _: u32) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
+        if !self.stop.load(Ordering::Relaxed) {
+            (self.finished)(prompt, sample, completion);
+        }
+    }
 }

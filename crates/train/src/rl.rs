@@ -23,7 +23,7 @@ use std::{
 
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_eval::{Interval, PromptStyle, evaluate};
+use koan_eval::{Evaluation, Interval, PromptStyle};
 use koan_generate::{Generator, Sampling};
 use koan_model::{Config, checkpoint};
 use koan_reward::{BadReference, Context, Rewards};
@@ -379,26 +379,23 @@ impl<B: Backend> Trainer<'_, B> {
     fn evaluate(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Option<Interval>, TrainError> {
         let Some(eval) = &self.config.eval else { return Ok(None) };
         let sampling = Sampling { temperature: eval.temperature, step: EVAL_STREAM, ..self.sampling.clone() };
-        let report = evaluate(
-            self.b,
-            &self.learner.policy,
-            &mut self.generator,
-            &self.tokenizer,
-            &self.style,
-            &self.held_out,
-            eval.samples,
-            &sampling,
-            &self.rewards,
-            |_| {},
-            |_| {},
-        )?;
+        let evaluation = Evaluation {
+            problems: &self.held_out,
+            samples: eval.samples,
+            style: &self.style,
+            tokenizer: &self.tokenizer,
+            sampling: &sampling,
+            rewards: &self.rewards,
+        };
+        let start = Instant::now();
+        let score = evaluation.score(self.b, &self.learner.policy, &mut self.generator)?;
         on(Event::Eval {
             step,
-            interval: report.pass_at_1,
-            completion_tokens: report.completion_tokens,
-            seconds: report.seconds,
+            interval: score.pass_at_1,
+            completion_tokens: score.completion_tokens,
+            seconds: start.elapsed().as_secs_f64(),
         });
-        Ok(Some(report.pass_at_1))
+        Ok(Some(score.pass_at_1))
     }
 
     fn rollout_lines<'s>(&'s self, step: u64, drawn: &'s Drawn) -> Result<Vec<RolloutLine<'s>>, TrainError> {

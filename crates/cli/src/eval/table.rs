@@ -1,0 +1,62 @@
+//! A measurement as a table for people.
+
+use std::fmt;
+
+use koan_eval::{Interval, Report, Score};
+use koan_reward::Outcome;
+
+/// A report, for a terminal.
+pub(super) struct Table<'a> {
+    pub(super) report: &'a Report,
+    pub(super) max_new_tokens: usize,
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { all, groups, .. } = self.report;
+        writeln!(
+            f,
+            "accuracy {:.1}% (95% interval {:.1} to {:.1}) on {} problems, {} completions each",
+            100.0 * all.pass_at_1.accuracy,
+            100.0 * all.pass_at_1.low,
+            100.0 * all.pass_at_1.high,
+            all.problems,
+            all.samples
+        )?;
+        writeln!(f, "{}", all.outcomes)?;
+        let masked = all.outcomes.of(Outcome::Undecided) + all.outcomes.of(Outcome::BadReference);
+        if masked > 0 {
+            writeln!(f, "{masked} completions are neither right nor wrong, and are taken out")?;
+        }
+        writeln!(f)?;
+        let rows = groups.iter().map(|group| (format!("{} {}", group.by, group.value), &group.score));
+        let rows: Vec<(String, &Score)> = [("all".to_owned(), all)].into_iter().chain(rows).collect();
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let cut = format!("cut at {}", self.max_new_tokens);
+        write!(f, "{:width$}{:>10}", "", "problems")?;
+        for (name, _) in estimates(all) {
+            write!(f, "{name:>25}")?;
+        }
+        writeln!(f, "{:>10}{cut:>14}", "tokens")?;
+        for (name, score) in rows {
+            write!(f, "{name:width$}{:>10}", score.problems)?;
+            for (_, interval) in estimates(score) {
+                write!(f, "{:>25}", shown(&interval))?;
+            }
+            writeln!(f, "{:>10.1}{:>13.1}%", score.completion_tokens, 100.0 * score.truncated)?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns of estimates.
+fn estimates(score: &Score) -> impl Iterator<Item = (String, Interval)> {
+    let pass = score.pass_at_k.iter().map(|pass| (format!("pass@{}", pass.k), pass.estimate.interval));
+    let majority = score.majority.iter().map(|vote| (format!("maj@{}", score.samples), vote.interval));
+    pass.chain(majority)
+}
+
+fn shown(interval: &Interval) -> String {
+    let [accuracy, low, high] = [interval.accuracy, interval.low, interval.high].map(|share| 100.0 * share);
+    format!("{accuracy:.1}% ({low:.1} to {high:.1})")
+}

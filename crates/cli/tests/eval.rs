@@ -1,0 +1,113 @@
+//! `koan eval` as its users meet it: pass@k, votes, and a run that is killed.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use koan_model::testkit;
+use serde_json::Value;
+
+fn command(folder: &Path, words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_koan"));
+    command.args(words.split_whitespace()).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn koan(folder: &Path, words: &str) -> Output {
+    command(folder, words).output().expect("started")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A tiny model and problems that it sometimes solves.
+fn prepare() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    testkit::write_model(&folder.path().join("model"), 4).expect("a model");
+    let problems = "data generate arithmetic --n 30 --levels 1,4 --out problems.jsonl";
+    assert!(koan(folder.path(), problems).status.success());
+    folder
+}
+
+/// The report without what depends on the clock.
+fn report(folder: &Path, name: &str) -> Value {
+    let text = fs::read_to_string(folder.join(name)).expect(name);
+    let mut report: Value = serde_json::from_str(&text).expect("JSON");
+    let cost = report.as_object_mut().and_then(|report| report.remove("cost")).expect("a cost");
+    assert!(cost["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{cost}");
+    report
+}
+
+const EVAL: &str =
+    "eval --model model --data problems.jsonl --reward number --n 12 --max-new-tokens 40 --seed 3";
+
+#[test]
+fn a_killed_measurement_ends_with_the_bytes_of_one_that_was_not() {
+    let folder = prepare();
+    let folder = folder.path();
+    let whole = koan(folder, &format!("{EVAL} --out whole.json --completions whole.jsonl --sequences 100"));
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    assert!(!folder.join("whole.jsonl.part").exists());
+
+    let again = format!("{EVAL} --out killed.json --completions killed.jsonl --threads 1 --sequences 5");
+    let part = folder.join("killed.jsonl.part");
+    let mut child = command(folder, &again).stderr(Stdio::null()).spawn().expect("started");
+    while fs::read(&part).map_or(0, |bytes| bytes.iter().filter(|&&b| b == b'\n').count()) < 20 {
+        assert!(child.try_wait().expect("asked").is_none(), "it ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(!folder.join("killed.jsonl").exists() && !folder.join("killed.json").exists());
+
+    // A last line that was torn is dropped; other settings are refused.
+    let mut torn = fs::read(&part).expect("a part");
+    torn.extend(b"{\"problem\": 3, \"sam");
+    fs::write(&part, &torn).expect("written");
+    let other = koan(folder, &again.replace("--seed 3", "--seed 4"));
+    assert_eq!(other.status.code(), Some(1));
+    let said = text(&other.stderr);
+    assert!(said.contains("other settings: seed was 3, is 4; give the same command"), "{said}");
+
+    let resumed = koan(folder, &again);
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    assert!(text(&resumed.stderr).contains("goes on from killed.jsonl.part, which has"));
+    let bytes = |name: &str| fs::read(folder.join(name)).expect(name);
+    assert!(bytes("whole.jsonl") == bytes("killed.jsonl"), "the completions");
+    assert_eq!(report(folder, "whole.json"), report(folder, "killed.json"));
+    assert!(!part.exists());
+
+    // What is kept is what rewards can be replayed over, with the same verdicts.
+    let replay = koan(folder, "verify --input whole.jsonl --reward number --json");
+    let replay: Value = serde_json::from_slice(&replay.stdout).expect("JSON");
+    assert_eq!(replay["outcomes"], report(folder, "whole.json")["report"]["outcomes"]);
+}
+
+#[test]
+fn the_report_says_how_often_and_how_sure() {
+    let folder = prepare();
+    let folder = folder.path();
+    let said = koan(folder, &format!("{EVAL} --k 1,4,12 --price-per-hour 3.6 --out report.json"));
+    let table = text(&said.stdout);
+    for part in
+        ["30 problems", "360 judged", "pass@12", "maj@12", "level 1", "level 4", "cost 0.", "at 3.6 an hour"]
+    {
+        assert!(table.contains(part), "{part} in\n{table}");
+    }
+    assert!(!table.contains("kind"), "all problems are of one kind\n{table}");
+    let report = report(folder, "report.json");
+    let all = &report["report"];
+    let pass = |i: usize| all["pass_at_k"][i]["accuracy"].as_f64().expect("a share");
+    assert!(pass(0) > 0.0 && pass(0) < pass(1) && pass(1) < pass(2), "{all}");
+    assert_eq!(all["accuracy"], all["pass_at_k"][0]["accuracy"]);
+    let correct: u64 =
+        all["per_problem"].as_array().expect("problems").iter().filter_map(|p| p["correct"].as_u64()).sum();
+    assert_eq!((all["outcomes"]["correct"].as_u64(), pass(0)), (Some(correct), correct as f64 / 360.0));
+    assert_eq!(report["settings"]["data_sha256"].as_str().map(str::len), Some(64));
+    let error = text(&koan(folder, &format!("{EVAL} --k 13")).stderr);
+    assert!(error.contains("--k 13") && error.contains("--n is 12"), "{error}");
+}
