@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_eval::{Evaluation, Journal, Judged, PromptStyle, Report};
+use koan_eval::{Completions, Evaluation, Journal, Judged, PromptStyle, Report};
 use koan_generate::{Generator, Limits, Sampling};
 use koan_model::checkpoint;
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
@@ -166,7 +166,7 @@ impl Job for Eval {
             ..sampling
         };
         let settings = self.settings(&reward, &sampling, running)?;
-        let (mut completions, mut journal) = (BTreeMap::new(), None);
+        let (mut completions, mut journal) = (Completions::new(), None);
         if let Some(path) = &self.completions {
             let part = part_of(path)?;
             let (opened, held) = Journal::open(&part, &settings, [problems.len(), self.n])?;

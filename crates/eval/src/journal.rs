@@ -76,6 +76,9 @@ struct Line {
     judged: Judged,
 }
 
+/// Completions, by the places of their problem and sample.
+pub type Completions = BTreeMap<(usize, usize), Judged>;
+
 /// A journal that is open.
 #[derive(Debug)]
 pub struct Journal {
@@ -87,7 +90,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal at `path`, or begins it with `settings`, for `problems` with `samples` completions each. Returns
-    /// the completions that it holds, by problem and sample. A last line that was not written whole is dropped.
+    /// the completions that it holds. A last line that was not written whole is dropped.
     ///
     /// # Errors
     /// Other settings, a damaged file, one that another run has open, and what the system refuses.
@@ -95,7 +98,7 @@ impl Journal {
         path: &Path,
         settings: &Map<String, Value>,
         [problems, samples]: [usize; 2],
-    ) -> Result<(Self, BTreeMap<(usize, usize), Judged>), JournalError> {
+    ) -> Result<(Self, Completions), JournalError> {
         let io = |what| move |source| JournalError::Io { what, path: path.to_owned(), source };
         let mut options = File::options();
         let file =
@@ -105,7 +108,7 @@ impl Journal {
             TryLockError::Error(source) => io("lock")(source),
         })?;
         let mut journal = Self { file, path: path.to_owned(), start: Instant::now(), seconds_before: 0.0 };
-        let mut held = BTreeMap::new();
+        let mut held = Completions::new();
         let mut lines = Lines { file: BufReader::new(&journal.file), whole: 0, line: 0, path };
         let begun = match lines.next::<Header>()? {
             Some(header) => {
@@ -246,7 +249,7 @@ mod tests {
         }
     }
 
-    fn open(path: &Path) -> Result<(Journal, BTreeMap<(usize, usize), Judged>), JournalError> {
+    fn open(path: &Path) -> Result<(Journal, Completions), JournalError> {
         Journal::open(path, &settings(1), [3, 2])
     }
 
@@ -264,7 +267,7 @@ mod tests {
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
             let (mut journal, held) = open(&path).expect("goes on");
-            let n_whole = whole[..cut].iter().filter(|&&b| b == b'\n').count();
+            let n_whole = whole[..cut].split(|&b| b == b'\n').count() - 1;
             assert_eq!(held.len(), n_whole.saturating_sub(1), "cut at {cut} of {header}..{first}");
             assert!(
                 held.iter()

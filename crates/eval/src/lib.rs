@@ -20,7 +20,7 @@ mod score;
 pub use complete::{Completed, CompletionLine, PromptLine, Work, complete, read_prompts};
 pub use evaluate::{EvalError, Evaluation, Judged};
 pub use interval::Interval;
-pub use journal::{Journal, JournalError};
+pub use journal::{Completions, Journal, JournalError};
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
 pub use prompt::PromptStyle;
