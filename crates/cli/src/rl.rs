@@ -1,5 +1,7 @@
 //! `koan rl`
 
+mod plan;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -40,6 +42,9 @@ pub(crate) struct Rl {
     /// Print the formula in force, and stop
     #[arg(long)]
     explain: bool,
+    /// Print what the run will take (memory, disk, time), and stop; the model needs no weights for it
+    #[arg(long)]
+    plan: bool,
     #[command(flatten)]
     device: Device,
 }
@@ -50,6 +55,9 @@ impl Rl {
         if self.explain {
             println!("{}", config.explain());
             return Ok(());
+        }
+        if self.plan {
+            return self.device.run(plan::Planned(config));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&stop);

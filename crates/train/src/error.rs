@@ -148,13 +148,22 @@ pub enum TrainError {
         /// What a reward says of the last.
         reason: String,
     },
-    /// A gradient is not finite.
+    /// The policy is lost.
     #[error(
-        "the gradient of `{tensor}` is not finite at update {update}; the checkpoint before it is whole; lower optim.lr"
+        "step {step} can't be made; lower optim.lr, and start a new run from the model, or from a checkpoint of before as its \
+         model: those that are there are whole"
     )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// What is not finite.
+        source: Box<TrainError>,
+    },
+    /// A number is not finite.
+    #[error("{what} is not finite at update {update}; lower optim.lr")]
     NotFinite {
-        /// The tensor.
-        tensor: String,
+        /// The gradient, or what else.
+        what: String,
         /// The update, from 1.
         update: u64,
     },

@@ -87,7 +87,7 @@ impl<B: Backend> Learner<B> {
     /// no trace; where none is, there is no update.
     ///
     /// # Errors
-    /// If the gradient is not finite; the policy is then unchanged.
+    /// If the loss or the gradient is not finite; the policy is then unchanged.
     pub fn update(
         &mut self,
         b: &B,
@@ -99,6 +99,12 @@ impl<B: Backend> Learner<B> {
             return Ok(UpdateSums::default());
         }
         let mut sums = self.accumulate(b, groups);
+        if !sums.loss.is_finite() {
+            return Err(TrainError::NotFinite {
+                what: "the loss".into(),
+                update: self.optimizer.updates + 1,
+            });
+        }
         sums.grad_norm = self.optimizer.update(b, &mut self.policy, &self.gradient, optim, lr)?;
         Ok(sums)
     }
@@ -106,6 +112,18 @@ impl<B: Backend> Learner<B> {
     /// The reference policy, if there is one.
     pub fn reference(&self) -> Option<&Model<B>> {
         self.reference.as_ref().map(|(model, _)| model)
+    }
+
+    /// Checks that the policy's weights are numbers, as they must be in a checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] names the first tensor that holds NaN or infinity.
+    pub fn check_finite(&self, b: &B) -> Result<(), TrainError> {
+        let wrong = self.policy.weights.tensors().find(|p| !b.sum_of_squares(&p.value).is_finite());
+        wrong.map_or(Ok(()), |p| {
+            let what = format!("`{}`", p.info().name);
+            Err(TrainError::NotFinite { what, update: self.optimizer.updates })
+        })
     }
 
     /// Makes the reference policy, if there is one, a copy of the policy.

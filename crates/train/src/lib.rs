@@ -8,7 +8,7 @@
 //! - [`learner`]: one update of the policy,
 //! - [`next_token`]: one update by next-token prediction,
 //! - [`optimizer`]: AdamW, schedules, clipping,
-//! - [`plan`]: memory and disk of the worst step, before the first,
+//! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole,
 //! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ pub mod bench;
 pub mod checksums;
 mod config;
 mod error;
+pub mod estimate;
 pub mod learner;
 pub mod micro_batch;
 pub mod next_token;

@@ -39,10 +39,8 @@ impl<B: Backend> Optimizer<B> {
         for (g, p) in gradient.weights.tensors().zip(model.weights.tensors()) {
             let sum = b.sum_of_squares(g);
             if !sum.is_finite() {
-                return Err(TrainError::NotFinite {
-                    tensor: p.info().name.clone(),
-                    update: self.updates + 1,
-                });
+                let what = format!("the gradient of `{}`", p.info().name);
+                return Err(TrainError::NotFinite { what, update: self.updates + 1 });
             }
             squares += sum;
         }

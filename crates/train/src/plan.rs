@@ -1,5 +1,7 @@
 //! The worst step, planned before the first: if it can't fit, the run says so then.
 
+use std::path::Path;
+
 use koan_generate::{Limits, available_memory};
 use koan_model::{Config, Purpose};
 
@@ -98,11 +100,20 @@ pub fn disk_bytes(config: &RlConfig, model: &Config) -> u64 {
 /// [`TrainError::Disk`], or if the directory can't be looked at.
 pub fn check_disk(config: &RlConfig, model: &Config) -> Result<(), TrainError> {
     let (needed, run_dir) = (disk_bytes(config, model), &config.run_dir);
-    let stat = rustix::fs::statvfs(run_dir).map_err(|e| TrainError::io("look at", run_dir)(e.into()))?;
-    let available = stat.f_bavail * stat.f_frsize;
+    let available = available_disk(run_dir)?;
     if available < needed {
         let (needed_gib, available_gib) = (needed as f64 / GIB, available as f64 / GIB);
         return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.clone() });
     }
     Ok(())
+}
+
+/// Bytes that are free on the disk that holds `dir`, or will hold it.
+///
+/// # Errors
+/// If it can't be looked at.
+pub fn available_disk(dir: &Path) -> Result<u64, TrainError> {
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(there).map_err(|e| TrainError::io("look at", there)(e.into()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
 }

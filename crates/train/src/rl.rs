@@ -12,6 +12,7 @@
 //! never synchronised, and nothing is computed twice.
 
 mod draw;
+mod forecast;
 mod metrics;
 mod rollout;
 
@@ -30,6 +31,7 @@ use koan_reward::{BadReference, Context, Rewards};
 use koan_text::Tokenizer;
 use serde::Serialize;
 
+pub use forecast::Forecast;
 pub use metrics::Metrics;
 
 use self::{draw::Drawn, rollout::RolloutLine};
@@ -160,7 +162,7 @@ pub fn run<B: Backend>(
     let held_out_prompts = encode(&tokenizer, &style, &held_out, max)?;
     let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
     let plan = Plan::new(config, &model_config, longest);
-    let (asked, max) = (longest + plan.limits.new_tokens, model_config.max_position_embeddings);
+    let (asked, max) = (longest + plan.limits.new_tokens, model_config.longest_sequence());
     if asked > max {
         return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
     }
@@ -249,7 +251,8 @@ pub fn run<B: Backend>(
     let mut digest = String::new();
     let mut steps_without_a_verdict = 0;
     while state.step < config.steps {
-        let (metrics, drawn) = trainer.step(state.step + 1, &mut on)?;
+        let step = state.step + 1;
+        let (metrics, drawn) = trainer.step(step, &mut on).map_err(|e| diverged(step, e))?;
         let judged = metrics.drawn_groups * config.rollout.group_size > metrics.undecided;
         steps_without_a_verdict = if judged { 0 } else { steps_without_a_verdict + 1 };
         if steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT {
@@ -261,13 +264,12 @@ pub fn run<B: Backend>(
             trainer.learner.refresh_reference(b);
         }
         state = TrainerState {
-            step: state.step + 1,
+            step,
             updates: trainer.learner.optimizer.updates,
             tokens: state.tokens + metrics.tokens as u64,
             cursor: trainer.cursor,
             ..state
         };
-        let step = state.step;
         let due = config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == config.steps);
         let eval = if due { trainer.evaluate(step, &mut on)? } else { None };
         let metrics = Metrics { eval, ..metrics };
@@ -277,6 +279,7 @@ pub fn run<B: Backend>(
         let stopping = stop.load(Ordering::Relaxed);
         if step.is_multiple_of(config.checkpoint_every) || step == config.steps || stopping {
             let learner = &trainer.learner;
+            learner.check_finite(b).map_err(|e| diverged(step, e))?;
             let reference = learner.reference().filter(|_| refreshed(state.updates) > 0);
             let (policy, optimizer, kept) = (&learner.policy, &learner.optimizer, config.checkpoints_kept);
             let path;
@@ -303,6 +306,14 @@ pub fn run<B: Backend>(
     };
     let model = run.finish(b, &trainer.learner.policy, &config.model, &lineage)?;
     Ok(RunSummary { step: state.step, stopped: false, model: Some(model), digest })
+}
+
+/// An error of step `step`: with what to do, if numbers are not finite.
+fn diverged(step: u64, error: TrainError) -> TrainError {
+    match error {
+        TrainError::NotFinite { .. } => TrainError::Diverged { step, source: Box::new(error) },
+        other => other,
+    }
 }
 
 fn encode(

@@ -10,7 +10,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_reward::{Context, Replay, Rewards, replay};
 use koan_train::{
     RlConfig,
-    rl::{self, Event},
+    rl::{self, Event, Forecast},
 };
 
 #[test]
@@ -292,4 +292,38 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
     for (replayed, line) in replayed.iter().zip(&lines) {
         assert_eq!((&replayed["score"], &replayed["rewards"]), (&line["reward"], &line["rewards"]));
     }
+}
+
+#[test]
+fn a_plan_needs_no_weights_and_says_what_does_not_fit() {
+    let tiny = TinyRun::new();
+    fs::remove_file(tiny.folder.path().join("model/model.safetensors")).expect("there");
+    let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
+    let before = fs::read_dir(tiny.folder.path()).expect("a folder").count();
+    let forecast = Forecast::of(&cpu, &tiny.config("run", &[])).expect("a forecast");
+    assert_eq!(forecast.obstacles(), [] as [String; 0]);
+    let (time, speed) = (forecast.estimate, forecast.speed);
+    for positive in [time.generate_s, time.train_s, time.eval_s, speed.draw, speed.update] {
+        assert!(positive > 0.0 && positive.is_finite(), "{forecast:?}");
+    }
+    assert!(
+        time.total_s > 4.0 * (time.generate_s + time.train_s),
+        "four steps, and three held-out measurements"
+    );
+    let left = fs::read_dir(tiny.folder.path()).expect("a folder").count();
+    assert_eq!(left, before + 1, "nothing but the config's file was written");
+
+    // What a machine would need is known where it is not there.
+    let huge = r#"{"model_type": "llama", "vocab_size": 14, "hidden_size": 16384, "intermediate_size": 65536,
+        "num_hidden_layers": 126, "num_attention_heads": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 100, "eos_token_id": 0}"#;
+    fs::write(tiny.folder.path().join("model/config.json"), huge).expect("written");
+    let set = ["rollout.max_new_tokens=200", "algorithm.mini_batches=1"];
+    let forecast = Forecast::of(&cpu, &tiny.config("run", &set)).expect("a forecast");
+    let obstacles = forecast.obstacles();
+    for (obstacle, said) in obstacles.iter().zip(["exceed the model's 100", "GiB of memory", "GiB of disk"]) {
+        assert!(obstacle.contains(said), "{obstacle}");
+    }
+    assert_eq!(obstacles.len(), 3);
+    assert!(forecast.estimate.total_s > 1e6 * time.total_s);
 }

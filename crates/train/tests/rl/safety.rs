@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use koan_train::checksums;
+
 use crate::tiny_run::{TinyRun, run};
 
 /// An error with its causes.
@@ -51,4 +53,26 @@ fn every_damage_to_a_checkpoint_is_named_and_an_older_one_goes_on() {
     run(&config, 2, true).expect_err("damaged");
     fs::remove_dir_all(&newest).expect("removed");
     assert_eq!(run(&config, 2, true).expect("goes on from the older one").digest, want.digest);
+}
+
+#[test]
+fn numbers_that_are_not_finite_end_the_run_and_leave_checkpoints_whole() {
+    let tiny = TinyRun::new();
+    let gradient = "the gradient of `model.embed_tokens.weight` is not finite at update 2";
+    for (optim, mini_batches, step, what) in [
+        ("{lr=1e30}", 2, 1, gradient),
+        ("{lr=1e30}", 1, 2, gradient),
+        ("{lr=3e38, weight_decay=10}", 1, 1, "`model.embed_tokens.weight` is not finite at update 1"),
+    ] {
+        let set = [format!("optim={optim}"), format!("algorithm.mini_batches={mini_batches}")];
+        let config = tiny.config(&format!("wild-{optim}-{step}"), &["checkpoint_every=1", &set[0], &set[1]]);
+        let error = in_full(&run(&config, 2, false).expect_err("not finite"));
+        assert!(error.starts_with(&format!("step {step} can't be made")) && error.contains(what), "{error}");
+        let checkpoints = fs::read_dir(config.run_dir.join("checkpoints")).expect("there");
+        let names: Vec<_> = checkpoints.map(|entry| entry.expect("read").path()).collect();
+        assert_eq!(names.len(), step - 1);
+        for checkpoint in names {
+            checksums::check(&checkpoint).expect("whole");
+        }
+    }
 }

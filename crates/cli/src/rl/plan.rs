@@ -1,0 +1,78 @@
+//! `koan rl --plan`
+
+use koan_backend::Backend;
+use koan_train::{RlConfig, rl::Forecast};
+
+use crate::device::{Job, Running};
+
+/// Prints what a run would take; starts nothing, and writes nothing.
+pub(super) struct Planned(pub(super) RlConfig);
+
+impl Job for Planned {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        let config = self.0;
+        let forecast = Forecast::of(b, &config)?;
+        let Forecast { plan, estimate: time, speed, tokens: [prompt, new, _], .. } = &forecast;
+        let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+        let gflops = |speed: f64| format!("{:.1}", speed / 1e9);
+        println!(
+            "{} steps of {} problems × {} completions, from {} problems; prompts of up to {prompt} tokens, completions of \
+             up to {new}; {:.1} million parameters; {running}",
+            config.steps,
+            config.rollout.problems,
+            config.rollout.group_size,
+            forecast.problems,
+            forecast.parameters as f64 / 1e6,
+        );
+        let free = forecast.available_memory.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
+        println!("memory  {}{free}: {}", gib(plan.bytes()), plan.breakdown());
+        println!(
+            "disk    {} of {} free at {}: {} checkpoints, one more while it is written, and the final model; rollouts not \
+             counted",
+            gib(forecast.disk),
+            gib(forecast.available_disk),
+            config.run_dir.display(),
+            config.checkpoints_kept,
+        );
+        println!(
+            "time    about {} a step (draw {}, learn {}), {} for {} steps{}",
+            duration(time.generate_s + time.train_s),
+            duration(time.generate_s),
+            duration(time.train_s),
+            duration(time.total_s),
+            config.steps,
+            if config.eval.is_some() {
+                format!(" and their held-out measurements of {}", duration(time.eval_s))
+            } else {
+                String::new()
+            },
+        );
+        println!(
+            "        an estimate: operations are counted as if every completion became {new} tokens long, and divided by the \
+             speed of products of this model's shapes, measured here just now (GFLOP/s: draw {}, forward {}, backward {} \
+             and {}); rewards and what is not a product are not counted",
+            gflops(speed.draw),
+            gflops(speed.forward),
+            gflops(speed.backward_input),
+            gflops(speed.backward_weight),
+        );
+        if config.algorithm.pieces().dynamic_sampling {
+            let rounds = config.algorithm.max_rounds();
+            println!("        drawing counts as one round; dynamic sampling takes 1 to {rounds}");
+        }
+        for obstacle in forecast.obstacles() {
+            println!("it does not fit here: {obstacle}");
+        }
+        Ok(())
+    }
+}
+
+/// Seconds, in a unit that suits them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86400.0),
+    }
+}

@@ -1,0 +1,175 @@
+//! How long a step will take, before it is made.
+//!
+//! What a step computes is counted: its products (2 operations a row and weight) and attention (4 a query feature and key;
+//! 10 in the backward), each completion as long as it may become. How fast this machine is, is measured: products of the
+//! model's own shapes, for a second or two. What is counted divided by what was measured is the estimate. Norms, draws,
+//! rewards and waiting are not counted; that few completions reach their longest is not either.
+
+use std::time::Instant;
+
+use koan_backend::{AdamWStep, Backend, Store};
+use koan_model::{Config, TensorInfo};
+
+use crate::RlConfig;
+
+/// Numbers of the matrices that are multiplied, at most: more than caches hold, as in a model.
+const MAX_NUMBERS: usize = 1 << 25;
+/// Numbers of one of them, at most: of a larger one a part is taken.
+const MAX_MATRIX: usize = 1 << 22;
+/// Rows that are multiplied, at most: beyond it the speed does not change.
+const MAX_ROWS: usize = 512;
+/// Each measurement ends after the first product that ends later, seconds.
+const ENOUGH_S: f64 = 0.5;
+
+/// How fast a machine does what a step is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// Forward products with a row for each sequence that is drawn, operations a second.
+    pub draw: f64,
+    /// Forward products with many rows, operations a second.
+    pub forward: f64,
+    /// Products for the gradient of the input, operations a second.
+    pub backward_input: f64,
+    /// Products for the gradient of the weight, operations a second.
+    pub backward_weight: f64,
+    /// Parameters a second of an update: the norm, AdamW, packing.
+    pub update: f64,
+}
+
+impl Speed {
+    /// Measures products of `model`'s shapes: with `sequences` rows for drawing, and with `rows` for learning.
+    pub fn measure<B: Backend>(b: &B, model: &Config, sequences: usize, rows: usize) -> Self {
+        let shapes = shapes(model);
+        let values =
+            |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
+        let weights: Vec<_> = shapes.iter().map(|[out, inp]| values(out * inp)).collect();
+        let packed: Vec<_> = shapes.iter().zip(&weights).map(|([o, i], w)| b.pack(w, *o, *i)).collect();
+        let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
+        let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
+        let (x, mut y) = (values(rows.max(sequences) * widest), values(rows.max(sequences) * widest));
+        let forward = |rows: usize, y: &mut B::Buf| {
+            speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &packed[i], rows, Store::Write))
+        };
+        let [draw, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
+        let backward_input = speed(rows, &shapes, |i, [out, inp]| {
+            b.linear_backward_input(&mut y, &x, &weights[i], rows, out, inp, Store::Write);
+        });
+        let mut gradients = weights;
+        let backward_weight = speed(rows, &shapes, |i, [out, inp]| {
+            b.linear_backward_weight(&mut gradients[i], &x, &x, rows, out, inp);
+        });
+        drop((gradients, packed));
+        Self { draw, forward, backward_input, backward_weight, update: updates(b) }
+    }
+}
+
+/// The shapes of the model's matrices, a large one cut, as many as are measured.
+fn shapes(model: &Config) -> Vec<[usize; 2]> {
+    let (mut shapes, mut numbers) = (Vec::new(), 0);
+    for info in model.tensors().iter().rev() {
+        let lookup = info.name == "model.embed_tokens.weight" && !model.tie_word_embeddings;
+        if let ([out, inp], false) = (&info.shape[..], lookup) {
+            let out = (*out).min((MAX_MATRIX / inp).max(1));
+            if numbers + out * inp <= MAX_NUMBERS || shapes.is_empty() {
+                numbers += out * inp;
+                shapes.push([out, *inp]);
+            }
+        }
+    }
+    shapes
+}
+
+/// Operations a second of `product`, which multiplies `rows` rows by the matrix of a number and shape. The first one is
+/// made once before, so that its memory is there.
+fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usize; 2])) -> f64 {
+    product(0, shapes[0]);
+    let (start, mut operations) = (Instant::now(), 0.0);
+    for (i, &shape) in shapes.iter().enumerate() {
+        product(i, shape);
+        operations += 2.0 * (rows * shape[0] * shape[1]) as f64;
+        if start.elapsed().as_secs_f64() > ENOUGH_S {
+            break;
+        }
+    }
+    operations / start.elapsed().as_secs_f64()
+}
+
+/// Parameters a second of an update.
+fn updates<B: Backend>(b: &B) -> f64 {
+    let side = 1 << (MAX_MATRIX.ilog2() / 2);
+    let n = side * side;
+    let [mut w, mut m, mut v, g] = [(); 4].map(|()| b.zeros(n));
+    let mut packed = b.pack(&w, side, side);
+    let step = AdamWStep {
+        lr: 1e-6,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        grad_scale: 1.0,
+        bias_correction1: 0.1,
+        bias_correction2: 1e-3,
+    };
+    let mut update = || {
+        let start = Instant::now();
+        b.sum_of_squares(&g);
+        b.adamw_step(&mut w, &mut m, &mut v, &g, step);
+        b.repack(&mut packed, &w);
+        n as f64 / start.elapsed().as_secs_f64()
+    };
+    update();
+    update()
+}
+
+/// Seconds that a run is expected to take at most, rewards apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Estimate {
+    /// Of drawing the completions of a step, in one round.
+    pub generate_s: f64,
+    /// Of learning from them.
+    pub train_s: f64,
+    /// Of one held-out measurement.
+    pub eval_s: f64,
+    /// Of all steps and all held-out measurements.
+    pub total_s: f64,
+}
+
+impl Estimate {
+    /// Of `config` with a model of the sizes `model`, prompts of `prompt_tokens` on average, and `held_out` held-out
+    /// problems.
+    pub fn of(config: &RlConfig, model: &Config, speed: &Speed, prompt_tokens: f64, held_out: usize) -> Self {
+        let (rollout, algorithm) = (&config.rollout, &config.algorithm);
+        let (problems, group, new) =
+            (rollout.problems as f64, rollout.group_size as f64, rollout.max_new_tokens as f64);
+        let head = (model.vocab_size * model.hidden_size) as f64;
+        let matrices: usize =
+            model.tensors().iter().filter(|t| t.shape.len() == 2).map(TensorInfo::len).sum();
+        let layers = matrices as f64 - if model.tie_word_embeddings { head } else { 2.0 * head };
+        let features = (model.num_hidden_layers * model.num_attention_heads * model.head_dim) as f64;
+        let attention = |keys: f64| 4.0 * keys * features;
+        // A prompt is computed once for its group; a token of a completion sees half of the others on average.
+        let keys = prompt_tokens + new / 2.0;
+        let drawing = |problems: f64, group: f64| {
+            let prompt = prompt_tokens * (2.0 * layers + attention(prompt_tokens / 2.0)) / speed.forward;
+            let token = (2.0 * (layers + head) + attention(keys)) / speed.draw;
+            problems * (prompt + group * new * token)
+        };
+        let (prompts, tokens) = (problems * prompt_tokens, problems * group * new);
+        let rows = prompts + tokens;
+        let forward = (rows * 2.0 * layers + tokens * (2.0 * head + attention(keys))) / speed.forward;
+        let backward = (rows * 2.0 * layers + tokens * 2.0 * head)
+            * (1.0 / speed.backward_input + 1.0 / speed.backward_weight)
+            + tokens * (2.0 * head + 2.5 * attention(keys)) / speed.forward;
+        let again = if config.optim.recompute { rows * 2.0 * layers / speed.forward } else { 0.0 };
+        let reference = if config.loss().kl == 0.0 { 0.0 } else { forward };
+        let update = model.parameters() as f64 / speed.update * config.updates_a_step() as f64;
+        let train_s = algorithm.epochs() as f64 * (forward + backward + again + reference) + update;
+        let generate_s = drawing(problems, group);
+        let (eval_s, evals) = config.eval.as_ref().map_or((0.0, 0), |eval| {
+            let last = u64::from(!config.steps.is_multiple_of(eval.every));
+            (drawing(held_out as f64, eval.samples as f64), 1 + config.steps / eval.every + last)
+        });
+        let total_s = config.steps as f64 * (generate_s + train_s) + evals as f64 * eval_s;
+        Self { generate_s, train_s, eval_s, total_s }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a run will take, told without starting it.
+
+use std::path::Path;
+
+use koan_backend::Backend;
+use koan_data::read_problems;
+use koan_eval::PromptStyle;
+use koan_generate::available_memory;
+use koan_model::Config;
+use koan_text::Tokenizer;
+
+use super::encode;
+use crate::{
+    RlConfig, TrainError,
+    estimate::{Estimate, Speed},
+    plan::{Plan, available_disk, disk_bytes},
+};
+
+/// What a run will take.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecast {
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Memory.
+    pub plan: Plan,
+    /// Memory that is free, bytes, where the system says.
+    pub available_memory: Option<u64>,
+    /// Bytes of checkpoints and of the final model.
+    pub disk: u64,
+    /// Bytes that are free on the disk of the run directory.
+    pub available_disk: u64,
+    /// Most tokens of a prompt, of a completion, and of both that the model can take.
+    pub tokens: [usize; 3],
+    /// Problems, held-out ones apart.
+    pub problems: usize,
+    /// Seconds.
+    pub estimate: Estimate,
+    /// What the seconds come from.
+    pub speed: Speed,
+}
+
+impl Forecast {
+    /// Of `config`, on `b`. The model's directory needs a config and a tokenizer, and no weights. Nothing is written, no
+    /// reward is started; the machine's speed is measured, which takes a second or two.
+    ///
+    /// # Errors
+    /// Files that are wrong. What does not fit is no error.
+    pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
+        let model = Config::load(&config.model).map_err(koan_model::checkpoint::CheckpointError::from)?;
+        let tokenizer = Tokenizer::load(&config.model)?;
+        let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
+        let encode = |data: &Path| {
+            let prompts = encode(&tokenizer, &style, &read_problems(data)?, config.rollout.max_prompt_tokens);
+            Ok::<_, TrainError>(prompts?.iter().map(Vec::len).collect::<Vec<_>>())
+        };
+        let prompts = encode(&config.data)?;
+        let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| encode(&eval.data))?;
+        let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
+        let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
+        let plan = Plan::new(config, &model, longest);
+        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows);
+        Ok(Self {
+            parameters: model.parameters(),
+            available_memory: available_memory(),
+            disk: disk_bytes(config, &model),
+            available_disk: available_disk(&config.run_dir)?,
+            tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
+            problems: prompts.len(),
+            estimate: Estimate::of(config, &model, &speed, mean, held_out.len()),
+            speed,
+            plan,
+        })
+    }
+
+    /// What does not fit here, if anything: in words.
+    pub fn obstacles(&self) -> Vec<String> {
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let mut all = Vec::new();
+        let [prompt, new, max] = self.tokens;
+        if prompt + new > max {
+            all.push(format!("prompts of {prompt} tokens and completions of {new} exceed the model's {max}"));
+        }
+        if let Some(available) = self.available_memory.filter(|&available| available < self.plan.bytes()) {
+            let needed = gib(self.plan.bytes());
+            all.push(format!("it needs {needed:.1} GiB of memory, and {:.1} are free", gib(available)));
+        }
+        if self.available_disk < self.disk {
+            let (needed, free) = (gib(self.disk), gib(self.available_disk));
+            all.push(format!("it needs {needed:.1} GiB of disk, and {free:.1} are free"));
+        }
+        all
+    }
+}
