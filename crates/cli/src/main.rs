@@ -8,11 +8,13 @@ mod data;
 mod device;
 mod eval;
 mod generate;
+mod interrupt;
 mod model;
 mod output;
 mod progress;
 mod rl;
 mod score;
+mod supervised;
 mod verify;
 mod view;
 
@@ -30,6 +32,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Pretrain(supervised::Pretrain),
+    Sft(supervised::Sft),
     Rl(rl::Rl),
     Generate(generate::Generate),
     Chat(chat::Chat),
@@ -47,6 +51,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
+        Verb::Pretrain(verb) => verb.run(),
+        Verb::Sft(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),

@@ -4,13 +4,9 @@ mod plan;
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::Context;
 use koan_backend::Backend;
 use koan_train::{
     RlConfig,
@@ -20,6 +16,7 @@ use koan_train::{
 use crate::{
     device::{Device, Job, Running},
     eval::warn_of_bad_references,
+    interrupt::stop_on_ctrl_c,
     progress::Progress,
 };
 
@@ -59,15 +56,7 @@ impl Rl {
         if self.plan {
             return self.device.run(plan::Planned(config));
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let handler = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if handler.swap(true, Ordering::Relaxed) {
-                std::process::abort(); // asked twice: now
-            }
-            eprintln!("finishing the step, then writing a checkpoint; once more to stop at once");
-        })
-        .context("cannot listen for Ctrl-C")?;
+        let stop = stop_on_ctrl_c("finishing the step, then writing a checkpoint")?;
         self.device.run(Run { config, resume: self.resume, stop, file: self.config })
     }
 }

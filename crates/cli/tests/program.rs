@@ -222,7 +222,7 @@ fn errors_are_clear_and_come_before_any_work() {
     assert!(folder.refused("rl run.toml --set run_dir=run.toml/run").contains("cannot create"));
     assert!(folder.refused("rl run.toml --resume").contains("nothing to resume"));
     folder.write("empty.jsonl", "\n");
-    assert!(folder.refused("rl run.toml --set data=empty.jsonl").contains("has no problems"));
+    assert!(folder.refused("rl run.toml --set data=empty.jsonl").contains("has no lines"));
     assert!(folder.refused("generate --model none --input train.jsonl").contains("none"));
     assert!(folder.refused("model import train.jsonl --out m").contains("train.jsonl"));
     assert!(!folder.at("m").exists() && !folder.at("run").exists());

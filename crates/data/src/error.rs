@@ -32,8 +32,8 @@ pub enum DataError {
         /// What is wrong with it.
         reason: LineError,
     },
-    /// A file of problems without a problem.
-    #[error("{} has no problems; write one JSON object a line", path.display())]
+    /// A file without a line.
+    #[error("{} has no lines; write one JSON object a line", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -92,6 +92,22 @@ pub enum LineError {
         /// The column, from 1.
         column: usize,
     },
+    /// Not what is learned from, in JSON.
+    #[error("{message}, column {column}; write an object with {expected}")]
+    Object {
+        /// The parser's words.
+        message: String,
+        /// The column, from 1.
+        column: usize,
+        /// The fields it should have.
+        expected: &'static str,
+    },
+    /// An object with other fields.
+    #[error("expected an object with {expected}")]
+    Fields {
+        /// The fields it should have.
+        expected: &'static str,
+    },
     /// Nothing to ask.
     #[error("has neither `prompt` nor `messages`; add one of them")]
     NoPrompt,
@@ -106,4 +122,14 @@ pub enum LineError {
         /// The earlier line.
         first: usize,
     },
+}
+
+impl LineError {
+    /// The same, for a line that is no problem but an object with the fields `expected`.
+    pub(crate) fn expecting(self, expected: &'static str) -> Self {
+        match self {
+            Self::Json { message, column } => Self::Object { message, column, expected },
+            other => other,
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
+//! | [`corpus`] | texts and demonstrations, for learning by imitation |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
 //! | [`mod@stats`] | what a file of any format holds |
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arithmetic;
+pub mod corpus;
 pub mod error;
 pub mod jsonl;
 pub mod kinds;
@@ -33,6 +35,7 @@ pub mod split;
 pub mod stats;
 
 pub use arithmetic::Arithmetic;
+pub use corpus::{Demonstration, Document, read_corpus, read_demonstrations};
 pub use error::DataError;
 pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, read_problems, write_problems};

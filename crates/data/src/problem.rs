@@ -66,6 +66,11 @@ impl Message {
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: "user".to_owned(), content: content.into(), other: Map::new() }
     }
+
+    /// A message from the assistant.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self { role: "assistant".to_owned(), content: content.into(), other: Map::new() }
+    }
 }
 
 impl Problem {

@@ -7,7 +7,7 @@ use std::{
 
 use koan_model::Purpose;
 use koan_reward::RewardConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     advantage::Advantage,
     policy_loss::{Aggregation, PolicyLoss, Ratio, Surrogate},
     preset::Pieces,
+    run_dir::StageConfig,
 };
 
 /// A run of reinforcement learning.
@@ -202,6 +203,9 @@ pub enum Schedule {
     Linear,
     /// It falls to zero along half a cosine.
     Cosine,
+    /// Warm-up, stable, decay: it stays for four fifths of the updates, then falls to zero in a straight line
+    /// (arXiv:2404.06395).
+    Wsd,
 }
 
 /// `[optim]`: AdamW.
@@ -236,6 +240,21 @@ impl OptimConfig {
     pub fn purpose(&self) -> Purpose {
         if self.recompute { Purpose::Recomputing } else { Purpose::Training }
     }
+
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        check(self.lr >= 0.0 && self.lr.is_finite(), "optim.lr", &self.lr, "0 or more")?;
+        check((0.0..1.0).contains(&self.beta1), "optim.beta1", &self.beta1, "0 to below 1")?;
+        check((0.0..1.0).contains(&self.beta2), "optim.beta2", &self.beta2, "0 to below 1")?;
+        check(self.eps > 0.0, "optim.eps", &self.eps, "above 0")?;
+        check(self.weight_decay >= 0.0, "optim.weight_decay", &self.weight_decay, "0 or more")?;
+        check(self.grad_clip > 0.0, "optim.grad_clip", &self.grad_clip, "above 0")?;
+        check(
+            size(self.micro_batch_tokens),
+            "optim.micro_batch_tokens",
+            &self.micro_batch_tokens,
+            "1 to 1048576",
+        )
+    }
 }
 
 impl Default for OptimConfig {
@@ -253,6 +272,21 @@ impl Default for OptimConfig {
             recompute: false,
         }
     }
+}
+
+/// Refuses a value that makes no sense.
+pub(crate) fn check(
+    ok: bool,
+    key: &'static str,
+    value: &dyn ToString,
+    expected: &'static str,
+) -> Result<(), TrainError> {
+    if ok { Ok(()) } else { Err(TrainError::Value { key, value: value.to_string(), expected }) }
+}
+
+/// Whether a count is one that can be meant.
+pub(crate) fn size(n: usize) -> bool {
+    (1..=1 << 20).contains(&n)
 }
 
 fn one() -> f32 {
@@ -279,30 +313,27 @@ fn one_sample() -> usize {
     1
 }
 
+impl StageConfig for RlConfig {
+    const FREE: &'static [&'static str] = &[
+        "run_dir",
+        "model",
+        "data",
+        "checkpoint_every",
+        "checkpoints_kept",
+        "eval",
+        "rollout.sequences",
+        "rollout.max_prompt_tokens",
+        "rollout.log_probs",
+    ];
+}
+
 impl RlConfig {
     /// Reads a config file, then applies `--set key=value` overrides in their order.
     ///
     /// # Errors
     /// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TrainError::ReadConfig { path: path.into(), source })?;
-        let wrong = |message: String| TrainError::Config { path: path.into(), message };
-        if overrides.is_empty() {
-            let config: Self = toml::from_str(&text).map_err(|e| wrong(with_nearest_name(&e.to_string())))?;
-            return config.check();
-        }
-        let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-        for set in overrides {
-            override_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
-        }
-        let config: Self = table.try_into().map_err(|e| wrong(with_nearest_name(&e.to_string())))?;
-        config.check()
-    }
-
-    /// The config as TOML, every option with its value.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a config of plain values is TOML")
+        read_toml::<Self>(path, overrides)?.0.check()
     }
 
     /// The loss in force.
@@ -395,10 +426,6 @@ impl RlConfig {
 
     fn check(mut self) -> Result<Self, TrainError> {
         let (r, o, a) = (&self.rollout, &self.optim, &self.algorithm);
-        let check = |ok: bool, key, value: &dyn ToString, expected| {
-            if ok { Ok(()) } else { Err(TrainError::Value { key, value: value.to_string(), expected }) }
-        };
-        let size = |n: usize| (1..=1 << 20).contains(&n);
         check(self.steps > 0, "steps", &self.steps, "at least 1")?;
         check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
         check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
@@ -433,13 +460,7 @@ impl RlConfig {
             &a.mini_batches(),
             "1 to rollout.problems",
         )?;
-        check(o.lr >= 0.0 && o.lr.is_finite(), "optim.lr", &o.lr, "0 or more")?;
-        check((0.0..1.0).contains(&o.beta1), "optim.beta1", &o.beta1, "0 to below 1")?;
-        check((0.0..1.0).contains(&o.beta2), "optim.beta2", &o.beta2, "0 to below 1")?;
-        check(o.eps > 0.0, "optim.eps", &o.eps, "above 0")?;
-        check(o.weight_decay >= 0.0, "optim.weight_decay", &o.weight_decay, "0 or more")?;
-        check(o.grad_clip > 0.0, "optim.grad_clip", &o.grad_clip, "above 0")?;
-        check(size(o.micro_batch_tokens), "optim.micro_batch_tokens", &o.micro_batch_tokens, "1 to 1048576")?;
+        o.check()?;
         check(!self.reward.is_empty(), "reward", &"empty", "at least one [[reward]]")?;
         self.reward = self.reward.iter().map(RewardConfig::resolved).collect::<Result<_, _>>()?;
         if let Some(e) = &self.eval {
@@ -449,6 +470,26 @@ impl RlConfig {
         }
         Ok(self)
     }
+}
+
+/// Reads a TOML file, applies `key=value` overrides in their order, and gives the config and the table it was read from.
+pub(crate) fn read_toml<C: DeserializeOwned>(
+    path: &Path,
+    overrides: &[String],
+) -> Result<(C, Table), TrainError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| TrainError::ReadConfig { path: path.into(), source })?;
+    let wrong = |message: String| TrainError::Config { path: path.into(), message };
+    let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    if overrides.is_empty() {
+        let config = toml::from_str(&text).map_err(|e| wrong(with_nearest_name(&e.to_string())))?; // knows the line
+        return Ok((config, table));
+    }
+    for set in overrides {
+        override_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
+    }
+    let config = table.clone().try_into().map_err(|e| wrong(with_nearest_name(&e.to_string())))?;
+    Ok((config, table))
 }
 
 /// Sets `a.b=value` in a table; the value is TOML, or a bare string.

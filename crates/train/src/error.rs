@@ -78,6 +78,49 @@ pub enum TrainError {
         /// What takes how much.
         breakdown: String,
     },
+    /// The longest pass of learning by imitation would not fit in memory.
+    #[error(
+        "a step needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; lower optim.micro_batch_tokens or max_tokens, or set optim.recompute"
+    )]
+    PassMemory {
+        /// Planned, GiB.
+        needed_gib: f64,
+        /// Free, GiB.
+        available_gib: f64,
+        /// What takes how much.
+        breakdown: String,
+    },
+    /// Nothing says where a text ends.
+    #[error(
+        "the model's tokenizer_config.json names no eos_token: nothing would say where a text ends; add it"
+    )]
+    NoEndOfText,
+    /// A demonstration is too long.
+    #[error("demonstration {number} has {tokens} tokens; max_tokens is {max}")]
+    TextTooLong {
+        /// Which, from 1.
+        number: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A token that the model has no embedding for.
+    #[error("`{}` gives token {id}, the model knows {vocab_size}; the tokenizer or the file is another model's", path.display())]
+    NoSuchToken {
+        /// The token.
+        id: u32,
+        /// The model's.
+        vocab_size: usize,
+        /// The data.
+        path: PathBuf,
+    },
+    /// All texts are empty.
+    #[error("`{}` has nothing to learn: its texts are empty", path.display())]
+    NothingToLearn {
+        /// The data.
+        path: PathBuf,
+    },
     /// The checkpoints would not fit on the disk.
     #[error("checkpoints need {needed_gib:.1} GiB at `{}`, {available_gib:.1} are free; lower checkpoints_kept or choose another run_dir", path.display())]
     Disk {

@@ -1,7 +1,8 @@
 //! Training: a stage reads a model directory and data, and writes a run directory.
 //!
 //! - [`rl`]: reinforcement learning from verified answers, one straight loop,
-//! - [`RlConfig`]: what its TOML file says, every key checked,
+//! - [`supervised`]: learning by imitation, of texts or of replies, another,
+//! - [`RlConfig`], [`supervised::SupervisedConfig`]: what their TOML files say, every key checked,
 //! - [`advantage`], [`policy_loss`], [`preset`]: the pieces of an algorithm beside the papers' formulas, and the papers'
 //!   choices of them,
 //! - [`micro_batch`]: how the completions of an update are cut into packed passes,
@@ -28,6 +29,7 @@ pub mod policy_loss;
 pub mod preset;
 pub mod rl;
 pub mod run_dir;
+pub mod supervised;
 
 pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, RlConfig, RolloutConfig, Schedule};
 pub use error::TrainError;

@@ -11,7 +11,7 @@ use koan_model::{Activations, Gradient, Head, Model, Purpose};
 
 use crate::{
     OptimConfig, TrainError,
-    micro_batch::{self, Group},
+    micro_batch::{self, Group, MicroBatch},
     optimizer::Optimizer,
 };
 
@@ -73,24 +73,45 @@ impl<B: Backend> NextToken<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<Update, TrainError> {
-        let tokens: usize = texts.iter().map(|text| text.tokens.len()).sum();
-        let groups: Vec<Group> = texts
-            .iter()
-            .map(|text| Group { prompt: text.context, completions: vec![(0, text.tokens)] })
-            .collect();
-        self.gradient.clear(b);
+        let tokens = count(texts);
         let weight = 1.0 / tokens.max(1) as f32;
         let mut log_prob = 0.0;
-        for pass in micro_batch::cut(&groups, self.activations.rows()) {
-            let (batch, scored) = (&pass.batch, &pass.scored);
-            self.model.forward(b, batch, &mut self.activations, None);
-            let (log_probs, _) = self.model.log_probs(b, &self.activations, scored, 1.0, &mut self.head);
-            log_prob += log_probs.iter().map(|&x| f64::from(x)).sum::<f64>();
+        self.gradient.clear(b);
+        for pass in micro_batch::cut(&groups(texts), self.activations.rows()) {
+            let log_probs = self.log_probs(b, &pass);
+            log_prob += sum(&log_probs);
             let d_log_probs = vec![-weight; log_probs.len()];
             let (activations, head, gradient) = (&mut self.activations, &mut self.head, &mut self.gradient);
-            self.model.backward(b, batch, activations, scored, &d_log_probs, 1.0, head, gradient);
+            self.model.backward(b, &pass.batch, activations, &pass.scored, &d_log_probs, 1.0, head, gradient);
         }
         let grad_norm = self.optimizer.update(b, &mut self.model, &self.gradient, optim, lr)?;
         Ok(Update { loss: -log_prob * f64::from(weight), tokens, grad_norm })
     }
+
+    /// The loss on `texts`; nothing is learned.
+    ///
+    /// # Panics
+    /// As [`NextToken::update`].
+    pub fn loss(&mut self, b: &B, texts: &[Text]) -> f64 {
+        let passes = micro_batch::cut(&groups(texts), self.activations.rows());
+        let log_prob: f64 = passes.iter().map(|pass| sum(&self.log_probs(b, pass))).sum();
+        -log_prob / count(texts).max(1) as f64
+    }
+
+    fn log_probs(&mut self, b: &B, pass: &MicroBatch) -> Vec<f32> {
+        self.model.forward(b, &pass.batch, &mut self.activations, None);
+        self.model.log_probs(b, &self.activations, &pass.scored, 1.0, &mut self.head).0
+    }
+}
+
+fn groups<'a>(texts: &[Text<'a>]) -> Vec<Group<'a>> {
+    texts.iter().map(|text| Group { prompt: text.context, completions: vec![(0, text.tokens)] }).collect()
+}
+
+fn count(texts: &[Text]) -> usize {
+    texts.iter().map(|text| text.tokens.len()).sum()
+}
+
+fn sum(log_probs: &[f32]) -> f64 {
+    log_probs.iter().map(|&x| f64::from(x)).sum()
 }

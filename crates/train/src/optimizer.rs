@@ -5,6 +5,9 @@ use koan_model::{Config, Gradient, Model, Transformer};
 
 use crate::{OptimConfig, Schedule, TrainError};
 
+/// The share of the updates in which [`Schedule::Wsd`] falls.
+const WSD_DECAY: f64 = 0.2;
+
 /// The moments of every parameter, in f32 on the backend.
 pub struct Optimizer<B: Backend> {
     /// First moments.
@@ -80,6 +83,7 @@ impl OptimConfig {
             Schedule::Constant => 1.0,
             Schedule::Linear => 1.0 - progress,
             Schedule::Cosine => 0.5 + 0.5 * (std::f64::consts::PI * progress).cos(),
+            Schedule::Wsd => ((1.0 - progress) / WSD_DECAY).min(1.0),
         };
         self.lr * share as f32
     }
@@ -92,7 +96,7 @@ mod tests {
     #[test]
     fn schedules_start_and_end_where_they_should() {
         let optim = |schedule| OptimConfig { lr: 1.0, warmup_steps: 4, schedule, ..OptimConfig::default() };
-        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
+        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine, Schedule::Wsd] {
             assert_eq!(optim(schedule).lr_at(0, 20), 0.25);
             assert_eq!(optim(schedule).lr_at(3, 20), 1.0);
             assert_eq!(optim(schedule).lr_at(4, 20), 1.0);
@@ -100,6 +104,8 @@ mod tests {
         assert_eq!(optim(Schedule::Constant).lr_at(19, 20), 1.0);
         assert_eq!(optim(Schedule::Linear).lr_at(12, 20), 0.5);
         assert!((optim(Schedule::Cosine).lr_at(12, 20) - 0.5).abs() < 1e-6);
+        assert!((optim(Schedule::Wsd).lr_at(16, 20) - 1.0).abs() < 1e-6);
+        assert!((optim(Schedule::Wsd).lr_at(18, 20) - 0.625).abs() < 1e-6);
         assert!(optim(Schedule::Linear).lr_at(19, 20) > 0.0);
     }
 }

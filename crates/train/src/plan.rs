@@ -86,24 +86,47 @@ impl Plan {
     }
 }
 
-/// Bytes of a run's checkpoints (those that are kept, and the one being written) and of its final model. A checkpoint holds
-/// the weights and two moments of each, and the reference policy's weights if it does not stay the base model.
-pub fn disk_bytes(config: &RlConfig, model: &Config) -> u64 {
-    let weights = 4 * model.parameters() as u64;
-    let checkpoint = weights * if config.reference_every().is_some() { 4 } else { 3 };
-    (config.checkpoints_kept as u64 + 1) * checkpoint + weights
+/// Refuses a run of learning by imitation, in passes of `rows` tokens, that exceeds the memory that is free. Says what
+/// takes how much.
+///
+/// # Errors
+/// [`TrainError::PassMemory`]
+pub(crate) fn check_supervised(model: &Config, rows: usize, purpose: Purpose) -> Result<String, TrainError> {
+    let bytes = |numbers: usize| 4 * numbers as u64;
+    let weights = bytes(5 * model.parameters()); // with their packed copy, gradient and both moments
+    let pass = bytes(rows * (purpose.numbers_per_row(model) + 2 * model.hidden_size + 3));
+    let gib = |bytes: u64| bytes as f64 / GIB;
+    let breakdown = format!(
+        "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",
+        gib(weights),
+        gib(pass)
+    );
+    match available_memory() {
+        Some(available) if available < weights + pass => Err(TrainError::PassMemory {
+            needed_gib: gib(weights + pass),
+            available_gib: gib(available),
+            breakdown,
+        }),
+        _ => Ok(breakdown),
+    }
 }
 
-/// Refuses a run whose checkpoints and final model would not fit on the disk that holds its directory.
+/// Bytes of a run's checkpoints, `kept` and the one being written, and of its final model. A checkpoint holds the weights
+/// and two moments of each, and with `reference` the reference policy's weights.
+pub fn disk_bytes(kept: usize, reference: bool, model: &Config) -> u64 {
+    let weights = 4 * model.parameters() as u64;
+    (kept as u64 + 1) * weights * (3 + u64::from(reference)) + weights
+}
+
+/// Refuses a run that needs more bytes than are free on the disk that holds its directory.
 ///
 /// # Errors
 /// [`TrainError::Disk`], or if the directory can't be looked at.
-pub fn check_disk(config: &RlConfig, model: &Config) -> Result<(), TrainError> {
-    let (needed, run_dir) = (disk_bytes(config, model), &config.run_dir);
+pub fn check_disk(run_dir: &Path, needed: u64) -> Result<(), TrainError> {
     let available = available_disk(run_dir)?;
     if available < needed {
         let (needed_gib, available_gib) = (needed as f64 / GIB, available as f64 / GIB);
-        return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.clone() });
+        return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.into() });
     }
     Ok(())
 }

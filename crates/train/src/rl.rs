@@ -39,7 +39,7 @@ use crate::{
     RlConfig, TrainError,
     learner::{Learner, ScoredGroup},
     optimizer::Optimizer,
-    plan::{Plan, check_disk},
+    plan::{Plan, check_disk, disk_bytes},
     run_dir::{self, Lineage, RunDir, TrainerState},
 };
 
@@ -173,7 +173,8 @@ pub fn run<B: Backend>(
     } else {
         (RunDir::create(&config.run_dir, config)?, None)
     };
-    check_disk(config, &model_config)?;
+    let refreshed = config.reference_every().is_some();
+    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, refreshed, &model_config))?;
     let mut state = TrainerState {
         step: 0,
         updates: 0,
@@ -185,7 +186,7 @@ pub fn run<B: Backend>(
         data_sha256: run_dir::hash_file(&config.data)?,
     };
     if let Some(dir) = &from {
-        state = resumed_state(dir, &state)?;
+        state = run_dir::resumed_state(dir, &state)?;
     }
 
     let policy = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
@@ -331,20 +332,6 @@ fn encode(
         }
     };
     problems.iter().map(encode).collect()
-}
-
-/// The state of a checkpoint, if it is one of this config and of these inputs.
-fn resumed_state(dir: &Path, fresh: &TrainerState) -> Result<TrainerState, TrainError> {
-    let state = run_dir::load_state(dir)?;
-    let changed = [
-        ("the model", state.model_sha256 != fresh.model_sha256),
-        ("the data", state.data_sha256 != fresh.data_sha256),
-        ("the config", state.config_sha256 != fresh.config_sha256),
-    ];
-    match changed.iter().find(|(_, changed)| *changed) {
-        Some((what, _)) => Err(TrainError::InputsChanged { path: dir.into(), what }),
-        None => Ok(state),
-    }
 }
 
 impl<B: Backend> Trainer<'_, B> {

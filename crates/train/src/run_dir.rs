@@ -25,7 +25,19 @@ use koan_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{RlConfig, TrainError, checksums, optimizer::Optimizer};
+use crate::{TrainError, checksums, optimizer::Optimizer};
+
+/// The options of a stage, as its run directory keeps and compares them.
+pub trait StageConfig: Serialize {
+    /// Options that do not shape a run's course, as `key` or `table.key`: where it lies, how often it saves, what is given
+    /// by hash instead. They may differ when it is resumed.
+    const FREE: &'static [&'static str];
+
+    /// All options with their values, as TOML.
+    fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a config of plain values is TOML")
+    }
+}
 
 /// What a checkpoint knows besides weights and moments: all that the next step depends on, and nothing that differs
 /// between two runs of the same config.
@@ -61,7 +73,7 @@ impl RunDir {
     ///
     /// # Errors
     /// If it holds a run already, or can't be written.
-    pub fn create(path: &Path, config: &RlConfig) -> Result<Self, TrainError> {
+    pub fn create(path: &Path, config: &impl StageConfig) -> Result<Self, TrainError> {
         if path.join("config.toml").exists() {
             return Err(TrainError::RunExists { path: path.into() });
         }
@@ -79,13 +91,17 @@ impl RunDir {
     ///
     /// # Errors
     /// If there is no run, it was started with another config, its newest checkpoint is damaged, or it can't be written.
-    pub fn resume(path: &Path, config: &RlConfig) -> Result<(Self, Option<PathBuf>), TrainError> {
+    pub fn resume<C: StageConfig>(path: &Path, config: &C) -> Result<(Self, Option<PathBuf>), TrainError> {
         let config_path = path.join("config.toml");
         if !config_path.exists() {
             return Err(TrainError::NoCheckpoint { path: path.into() });
         }
-        let started = RlConfig::load(&config_path, &[])?;
-        let differ = changed_keys(&started, config);
+        let started = fs::read_to_string(&config_path).map_err(TrainError::io("read", &config_path))?;
+        let started = started.parse().map_err(|e: toml::de::Error| TrainError::Damaged {
+            path: config_path.clone(),
+            what: e.to_string(),
+        })?;
+        let differ = changed_keys(&shaping::<C>(started), &shaping::<C>(table(config)));
         if !differ.is_empty() {
             return Err(TrainError::ConfigChanged { path: path.into(), keys: differ.join(", ") });
         }
@@ -256,6 +272,20 @@ pub fn load_state(dir: &Path) -> Result<TrainerState, TrainError> {
     serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: other(e) })
 }
 
+/// The state of a checkpoint, if it is one of this config and of these inputs.
+pub(crate) fn resumed_state(dir: &Path, fresh: &TrainerState) -> Result<TrainerState, TrainError> {
+    let state = load_state(dir)?;
+    let changed = [
+        ("the model", state.model_sha256 != fresh.model_sha256),
+        ("the data", state.data_sha256 != fresh.data_sha256),
+        ("the config", state.config_sha256 != fresh.config_sha256),
+    ];
+    match changed.iter().find(|(_, changed)| *changed) {
+        Some((what, _)) => Err(TrainError::InputsChanged { path: dir.into(), what }),
+        None => Ok(state),
+    }
+}
+
 /// Reads a checkpoint's moments.
 ///
 /// # Errors
@@ -323,28 +353,34 @@ pub fn hash_weights(dir: &Path) -> Result<String, TrainError> {
     })
 }
 
-/// SHA-256 of the options that shape a run's course: not of where it lies, how long it goes or when it saves.
-pub fn hash_config(config: &RlConfig) -> String {
-    hex(&Sha256::digest(shaping(config).to_string()))
+/// SHA-256 of the options that shape a run's course.
+pub fn hash_config<C: StageConfig>(config: &C) -> String {
+    hex(&Sha256::digest(shaping::<C>(table(config)).to_string()))
 }
 
-fn shaping(config: &RlConfig) -> toml::Table {
-    let mut table: toml::Table = config.to_toml().parse().expect("written by `to_toml`");
-    for key in ["run_dir", "checkpoint_every", "checkpoints_kept", "eval", "model", "data"] {
-        table.remove(key);
+fn table(config: &impl StageConfig) -> toml::Table {
+    config.to_toml().parse().expect("written by `to_toml`")
+}
+
+/// The options that shape a run's course. A constant learning rate does not depend on how long the run is.
+fn shaping<C: StageConfig>(mut table: toml::Table) -> toml::Table {
+    for key in C::FREE {
+        match key.split_once('.') {
+            None => table.remove(*key),
+            Some((section, key)) => {
+                table.get_mut(section).and_then(toml::Value::as_table_mut).and_then(|t| t.remove(key))
+            }
+        };
     }
-    if config.optim.schedule == crate::Schedule::Constant {
+    let schedule = table.get("optim").and_then(|optim| optim.get("schedule")).and_then(toml::Value::as_str);
+    if schedule == Some("constant") {
         table.remove("steps");
-    }
-    for (section, key) in
-        [("rollout", "sequences"), ("rollout", "max_prompt_tokens"), ("rollout", "log_probs")]
-    {
-        table.get_mut(section).and_then(toml::Value::as_table_mut).map(|t| t.remove(key));
     }
     table
 }
 
-fn changed_keys(a: &RlConfig, b: &RlConfig) -> Vec<String> {
+/// The keys in which two configs differ.
+fn changed_keys(a: &toml::Table, b: &toml::Table) -> Vec<String> {
     fn walk(prefix: &str, a: &toml::Table, b: &toml::Table, out: &mut Vec<String>) {
         let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
         for key in keys {
@@ -358,7 +394,7 @@ fn changed_keys(a: &RlConfig, b: &RlConfig) -> Vec<String> {
         }
     }
     let mut out = Vec::new();
-    walk("", &shaping(a), &shaping(b), &mut out);
+    walk("", a, b, &mut out);
     out
 }
 

@@ -62,7 +62,7 @@ impl Forecast {
         Ok(Self {
             parameters: model.parameters(),
             available_memory: available_memory(),
-            disk: disk_bytes(config, &model),
+            disk: disk_bytes(config.checkpoints_kept, config.reference_every().is_some(), &model),
             available_disk: available_disk(&config.run_dir)?,
             tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
             problems: prompts.len(),

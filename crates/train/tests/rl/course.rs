@@ -96,7 +96,7 @@ fn what_is_wrong_is_said_before_any_work() {
     let missing = at("missing").display().to_string();
     for (set, expected) in [
         (format!("data={missing}"), "cannot read"),
-        (format!("data={}", at("empty.jsonl").display()), "has no problems"),
+        (format!("data={}", at("empty.jsonl").display()), "has no lines"),
         (format!("model={missing}"), "cannot read"),
         (format!("run_dir={}", at("file").join("run").display()), "cannot create"),
         ("reward=[{kind='maths'}]".to_owned(), "there is no verifier `maths`"),

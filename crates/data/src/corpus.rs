@@ -1,0 +1,204 @@
+//! What a model learns to imitate: texts of a corpus, and demonstrations of how to answer.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `*.txt` | one text |
+//! | `*.jsonl` of texts | an object a line, with `text`, or with `token_ids` where the text is tokens already |
+//! | `*.bin` | tokens as llm.c's data scripts write them: 256 little-endian i32, of which the first three are 20240520, the version 1 and the number of tokens; then that many u16 |
+//! | `*.jsonl` of demonstrations | an object a line, with `messages` that end with the assistant's, or `prompt` and `completion` |
+
+use crate::error::{DataError, LineError};
+use crate::jsonl;
+use crate::problem::Message;
+use serde::Deserialize;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The largest `.txt` or `.bin` file, bytes: it is held in memory.
+pub const MAX_CORPUS_BYTES: u64 = 4 << 30;
+
+const BIN_MAGIC: i32 = 20_240_520;
+const BIN_HEADER_BYTES: usize = 256 * 4;
+
+/// A text to learn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// Its characters.
+    Text(String),
+    /// Its tokens.
+    Tokens(Vec<u32>),
+}
+
+/// A conversation whose last message, the assistant's, shows how to answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demonstration {
+    /// At least two messages; the last is of the role `assistant`.
+    pub messages: Vec<Message>,
+}
+
+/// Reads the texts of `path`.
+///
+/// # Errors
+/// A file that cannot be read, is too large or has no texts; a line that is no text.
+pub fn read_corpus(path: &Path) -> Result<Vec<Document>, DataError> {
+    #[derive(Deserialize)]
+    struct Line {
+        text: Option<String>,
+        token_ids: Option<Vec<u32>>,
+    }
+    const EXPECTED: &str = "`text`, or `token_ids`";
+    let documents = match path.extension().and_then(|e| e.to_str()) {
+        Some("txt") => {
+            let text = String::from_utf8(read_bounded(path)?).map_err(|e| invalid(path, e.to_string()))?;
+            vec![Document::Text(text)]
+        }
+        Some("bin") => {
+            vec![Document::Tokens(tokens_of_bin(&read_bounded(path)?).map_err(|e| invalid(path, e))?)]
+        }
+        _ => {
+            let mut documents = Vec::new();
+            jsonl::read_all(path, |_, line: Result<Line, LineError>| {
+                documents.push(match line.map_err(|e| e.expecting(EXPECTED))? {
+                    Line { text: Some(text), token_ids: None } => Document::Text(text),
+                    Line { text: None, token_ids: Some(ids) } => Document::Tokens(ids),
+                    _ => return Err(LineError::Fields { expected: EXPECTED }),
+                });
+                Ok(())
+            })?;
+            documents
+        }
+    };
+    if documents.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(documents) }
+}
+
+/// Reads the demonstrations of `path`.
+///
+/// # Errors
+/// A file that cannot be read or has no demonstrations; a line that is none.
+pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError> {
+    #[derive(Deserialize)]
+    struct Line {
+        messages: Option<Vec<Message>>,
+        prompt: Option<String>,
+        completion: Option<String>,
+    }
+    const EXPECTED: &str = "`messages` that end with the assistant's, or `prompt` and `completion`";
+    let mut demonstrations = Vec::new();
+    jsonl::read_all(path, |_, line: Result<Line, LineError>| {
+        let messages = match line.map_err(|e| e.expecting(EXPECTED))? {
+            Line { messages: Some(messages), prompt: None, completion: None } => messages,
+            Line { messages: None, prompt: Some(prompt), completion: Some(completion) } => {
+                vec![Message::user(prompt), Message::assistant(completion)]
+            }
+            _ => return Err(LineError::Fields { expected: EXPECTED }),
+        };
+        if messages.len() < 2 || messages.last().is_none_or(|last| last.role != "assistant") {
+            return Err(LineError::Fields { expected: EXPECTED });
+        }
+        demonstrations.push(Demonstration { messages });
+        Ok(())
+    })?;
+    if demonstrations.is_empty() {
+        Err(DataError::Empty { path: path.to_owned() })
+    } else {
+        Ok(demonstrations)
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, DataError> {
+    let read = || {
+        let n_bytes = fs::metadata(path)?.len();
+        if n_bytes > MAX_CORPUS_BYTES {
+            let why = format!("over {MAX_CORPUS_BYTES} bytes; cut it into lines of a .jsonl file");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        fs::read(path)
+    };
+    read().map_err(|source| DataError::Read { path: path.to_owned(), source })
+}
+
+fn invalid(path: &Path, why: String) -> DataError {
+    DataError::Read { path: path.to_owned(), source: io::Error::new(io::ErrorKind::InvalidData, why) }
+}
+
+fn tokens_of_bin(bytes: &[u8]) -> Result<Vec<u32>, String> {
+    let (header, tokens) =
+        bytes.split_at_checked(BIN_HEADER_BYTES).ok_or("shorter than its header of 1024 bytes")?;
+    let number = |i: usize| i32::from_le_bytes(header[4 * i..][..4].try_into().expect("four bytes"));
+    if (number(0), number(1)) != (BIN_MAGIC, 1) {
+        return Err(format!("begins with {}, {}; expected {BIN_MAGIC}, 1", number(0), number(1)));
+    }
+    if usize::try_from(number(2)).ok() != Some(tokens.len() / 2) || tokens.len() % 2 != 0 {
+        return Err(format!(
+            "its header says {} tokens, {} bytes of them are there",
+            number(2),
+            tokens.len()
+        ));
+    }
+    Ok(tokens.as_chunks::<2>().0.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    #[test]
+    fn texts_are_read_from_every_kind_of_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = read_corpus(&file(&folder, "a.txt", b"one\ntwo\n")).expect("a text");
+        assert_eq!(text, [Document::Text("one\ntwo\n".into())]);
+        let lines = b"{\"text\": \"one\", \"url\": \"u\"}\n\n{\"token_ids\": [7, 9]}\n";
+        let texts = read_corpus(&file(&folder, "a.jsonl", lines)).expect("texts");
+        assert_eq!(texts, [Document::Text("one".into()), Document::Tokens(vec![7, 9])]);
+        let mut bin = vec![0; BIN_HEADER_BYTES];
+        for (i, number) in [BIN_MAGIC, 1, 2].into_iter().enumerate() {
+            bin[4 * i..][..4].copy_from_slice(&number.to_le_bytes());
+        }
+        bin.extend([5, 0, 1, 1]);
+        assert_eq!(
+            read_corpus(&file(&folder, "a.bin", &bin)).expect("tokens"),
+            [Document::Tokens(vec![5, 257])]
+        );
+        bin.push(0);
+        for (name, bytes) in
+            [("b.bin", &bin[..]), ("c.bin", &[1, 2]), ("d.bin", &[0; 1024]), ("b.txt", &[0xff])]
+        {
+            assert!(read_corpus(&file(&folder, name, bytes)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn demonstrations_are_read_in_both_forms() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lines = concat!(
+            "{\"prompt\": \"1 + 1?\", \"completion\": \"2\"}\n",
+            "{\"messages\": [{\"role\": \"user\", \"content\": \"1 + 1?\"}, {\"role\": \"assistant\", \"content\": \"2\"}]}\n",
+        );
+        let read = read_demonstrations(&file(&folder, "a.jsonl", lines.as_bytes())).expect("two");
+        assert_eq!(read[0], read[1]);
+        assert_eq!(read[0].messages[1].content, "2");
+    }
+
+    #[test]
+    fn lines_that_are_neither_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for line in ["{}", "{\"text\": 1}", "{\"text\": \"a\", \"token_ids\": []}", "["] {
+            let path = file(&folder, "a.jsonl", line.as_bytes());
+            let error = read_corpus(&path).expect_err(line).to_string();
+            assert!(error.contains("a.jsonl:1: ") && error.contains("`token_ids`"), "{error}");
+            let error = read_demonstrations(&path).expect_err(line).to_string();
+            assert!(error.contains("a.jsonl:1: ") && error.contains("`completion`"), "{error}");
+        }
+        let user_last = "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b\"}]}";
+        assert!(read_demonstrations(&file(&folder, "b.jsonl", user_last.as_bytes())).is_err());
+        assert!(matches!(read_corpus(&file(&folder, "c.jsonl", b"\n")), Err(DataError::Empty { .. })));
+    }
+}

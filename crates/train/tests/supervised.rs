@@ -1,0 +1,173 @@
+//! Learning by imitation in small: it learns, it repeats itself to the bit, and whatever interrupts it changes nothing.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use koan_backend::Reference;
+use koan_cpu::{Cpu, Isa};
+use koan_model::{checkpoint, testkit};
+use koan_text::Tokenizer;
+use koan_train::{
+    TrainError,
+    next_token::{NextToken, Text},
+    rl::RunSummary,
+    supervised::{self, Event, Stage, SupervisedConfig},
+};
+
+/// A folder with a tiny model and data.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().expect("a folder") };
+        testkit::write_model(&bench.at("model"), 4).expect("a model");
+        let lines =
+            |line: &dyn Fn(u32) -> String, range: std::ops::Range<u32>| range.map(line).collect::<String>();
+        let text = |i: u32| format!("{{\"text\": \"{i} + {i} 0{}\"}}\n", i % 7);
+        let reply = |i: u32| format!("{{\"prompt\": \"{i} + 1\", \"completion\": \"{}.\"}}\n", i + 1);
+        for (name, content) in [
+            ("text.jsonl", lines(&text, 0..30)),
+            ("held-out.jsonl", lines(&text, 30..34)),
+            ("replies.jsonl", lines(&reply, 0..30)),
+        ] {
+            fs::write(bench.at(name), content).expect("written");
+        }
+        bench
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn load(&self, stage: Stage, run: &str, set: &[&str]) -> Result<SupervisedConfig, TrainError> {
+        let at = |name: &str| self.at(name).display().to_string();
+        let data = at(if stage == Stage::Pretrain { "text.jsonl" } else { "replies.jsonl" });
+        let text = format!(
+            "run_dir = '{}'\nmodel = '{}'\ndata = '{data}'\nepochs = 2\nbatch_tokens = 64\nmax_tokens = 16\n\
+             checkpoint_every = 2\nseed = 7\n[optim]\nlr = 1e-2\nschedule = 'wsd'\nmicro_batch_tokens = 20\n",
+            at(run),
+            at("model"),
+        );
+        let file = self.at(&format!("{run}.toml"));
+        fs::write(&file, text).expect("written");
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        SupervisedConfig::load(stage, &file, &set)
+    }
+
+    fn config(&self, stage: Stage, run: &str) -> SupervisedConfig {
+        self.load(stage, run, &[]).expect("a config")
+    }
+}
+
+fn run(
+    stage: Stage,
+    config: &SupervisedConfig,
+    threads: usize,
+    resume: bool,
+) -> Result<RunSummary, TrainError> {
+    let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
+    supervised::run(&cpu, stage, config, resume, &AtomicBool::new(false), |_| {})
+}
+
+fn metrics(config: &SupervisedConfig) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(config.run_dir.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+}
+
+#[test]
+fn a_run_learns_and_repeats_itself_whatever_the_threads() {
+    let bench = Bench::new();
+    for stage in [Stage::Pretrain, Stage::Sft] {
+        let name = stage.name();
+        let (a, b) = (bench.config(stage, &format!("{name}-1")), bench.config(stage, &format!("{name}-2")));
+        let digest = run(stage, &a, 1, false).expect("runs").digest;
+        assert_eq!(digest, run(stage, &b, 2, false).expect("runs").digest);
+        let lines = metrics(&a);
+        let loss = |i: usize| lines[i]["loss"].as_f64().expect("a loss");
+        assert!(lines.len() > 2 && loss(lines.len() - 1) < 0.8 * loss(0), "{lines:?}");
+        let lineage = fs::read_to_string(a.run_dir.join("lineage.json")).expect("lineage");
+        assert!(lineage.contains(name), "{lineage}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_ends_as_if_it_never_was() {
+    let bench = Bench::new();
+    let want = run(Stage::Pretrain, &bench.config(Stage::Pretrain, "whole"), 2, false).expect("runs");
+    let stopped = bench.config(Stage::Pretrain, "stopped");
+    let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
+    let summary = supervised::run(&cpu, Stage::Pretrain, &stopped, false, &stop, |event| {
+        if matches!(event, Event::Step(m) if m.step == 3) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(summary.expect("stops").stopped);
+    assert_eq!(run(Stage::Pretrain, &stopped, 1, true).expect("goes on").digest, want.digest);
+    let refused = run(Stage::Pretrain, &stopped, 1, false).expect_err("a run is there");
+    assert!(refused.to_string().contains("--resume"), "{refused}");
+}
+
+/// Of a demonstration only the reply is learned, and its end; what the update says of it is what the model gives it.
+#[test]
+fn fine_tuning_learns_replies_alone() {
+    let bench = Bench::new();
+    fs::write(bench.at("one.jsonl"), "{\"prompt\": \"1 + 1\", \"completion\": \"2.\"}\n").expect("written");
+    let data = format!("data={}", bench.at("one.jsonl").display());
+    let config = bench.load(Stage::Sft, "one", &[&data, "batch_tokens=1"]).expect("a config");
+    run(Stage::Sft, &config, 1, false).expect("runs");
+    let first = &metrics(&config)[0];
+    assert_eq!(first["tokens"], 3, "two characters and the end");
+    let tokenizer = Tokenizer::load(&bench.at("model")).expect("a tokenizer");
+    let (context, mut tokens) =
+        (tokenizer.encode("1 + 1", true).expect("ids"), tokenizer.encode("2.", false).expect("ids"));
+    tokens.push(tokenizer.eos().expect("an end"));
+    let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
+    let mut learner = NextToken::new(&Reference, model, 64, config.optim.purpose());
+    let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]);
+    let loss = first["loss"].as_f64().expect("a loss");
+    assert!((loss - want).abs() < 0.02, "{loss} against {want}");
+}
+
+#[test]
+fn held_out_text_is_measured_as_asked() {
+    let bench = Bench::new();
+    let eval = format!("eval.data={}", bench.at("held-out.jsonl").display());
+    let config = bench.load(Stage::Pretrain, "a", &[&eval, "eval.every=2"]).expect("a config");
+    run(Stage::Pretrain, &config, 2, false).expect("runs");
+    let lines = metrics(&config);
+    let measured = |line: &serde_json::Value| line["eval_loss"].is_number();
+    assert!(!measured(&lines[0]) && measured(&lines[1]) && measured(&lines[lines.len() - 1]));
+    let loss = |i: usize| lines[i]["eval_loss"].as_f64().expect("a loss");
+    assert!(loss(lines.len() - 1) < loss(1));
+}
+
+#[test]
+fn what_is_wrong_is_said_before_any_work() {
+    let bench = Bench::new();
+    let refused = |set: &[&str]| {
+        let config = bench.load(Stage::Pretrain, "bad", set).and_then(|c| run(Stage::Pretrain, &c, 1, false));
+        let error = config.expect_err("refused");
+        assert!(!bench.at("bad").exists(), "{error}: nothing was begun");
+        error.to_string()
+    };
+    assert!(refused(&["steps=3"]).contains("one of `steps` and `epochs`"));
+    assert!(refused(&["batch_tokens=0"]).contains("batch_tokens"));
+    assert!(refused(&["learning_rate=1"]).contains("learning_rate"));
+    assert!(refused(&["optim.lr=-1"]).contains("optim.lr"));
+    let data = |name: &str, content: &str| {
+        fs::write(bench.at(name), content).expect("written");
+        format!("data={}", bench.at(name).display())
+    };
+    assert!(refused(&[&data("ids.jsonl", "{\"token_ids\": [99]}")]).contains("token 99"));
+    assert!(refused(&[&data("empty.jsonl", "{\"text\": \"\"}")]).contains("nothing to learn"));
+    assert!(
+        refused(&[&data("no.jsonl", "{\"prompt\": \"\"}")])
+            .contains("no.jsonl:1: expected an object with `text`")
+    );
+    assert!(refused(&["data=absent.jsonl"]).contains("absent.jsonl"));
+}
