@@ -50,7 +50,7 @@ pub struct TrainerState {
     pub updates: u64,
     /// Completion tokens drawn.
     pub tokens: u64,
-    /// Problems taken from the data's order.
+    /// Problems taken from the data's order; in learning by imitation `step` says how far it is, and this is 0.
     pub cursor: u64,
     /// Keys every random stream, whose counters are step, problem, sample and token; also keys the order of the data.
     pub seed: u64,

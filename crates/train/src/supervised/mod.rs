@@ -144,6 +144,7 @@ pub fn run<B: Backend>(
         step: 0,
         updates: 0,
         tokens: 0,
+        cursor: 0,
         seed: config.seed,
         config_sha256: run_dir::hash_config(config),
         model_sha256: run_dir::hash_weights(&config.model)?,
