@@ -39,6 +39,9 @@ pub struct RlConfig {
     /// How many of the newest checkpoints are kept.
     #[serde(default = "default_checkpoints_kept")]
     pub checkpoints_kept: usize,
+    /// Write the metrics as TensorBoard event files too, in `tensorboard/`.
+    #[serde(default)]
+    pub tensorboard: bool,
     /// How completions are drawn.
     #[serde(default)]
     pub rollout: RolloutConfig,
@@ -320,11 +323,16 @@ impl StageConfig for RlConfig {
         "data",
         "checkpoint_every",
         "checkpoints_kept",
+        "tensorboard",
         "eval",
         "rollout.sequences",
         "rollout.max_prompt_tokens",
         "rollout.log_probs",
     ];
+
+    fn tensorboard(&self) -> bool {
+        self.tensorboard
+    }
 }
 
 impl RlConfig {

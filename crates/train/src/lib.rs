@@ -11,6 +11,7 @@
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole,
+//! - [`tensorboard`]: metrics as TensorBoard event files,
 //! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod preset;
 pub mod rl;
 pub mod run_dir;
 pub mod supervised;
+pub mod tensorboard;
 
 pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, RlConfig, RolloutConfig, Schedule};
 pub use error::TrainError;

@@ -4,6 +4,7 @@
 //! ```text
 //! config.toml                  every option with its value
 //! metrics.jsonl                one object a step
+//! tensorboard/                 the same numbers as an event file, if the config wants one
 //! rollouts/step-000012.jsonl   what the model wrote, and what it earned
 //! checkpoints/step-000100/     a Hugging Face directory, with optimizer.safetensors, trainer.json and SHA256SUMS; and with
 //!                              reference/, if the reference policy is not the base model any more
@@ -25,7 +26,7 @@ use koan_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{TrainError, checksums, optimizer::Optimizer};
+use crate::{TrainError, checksums, optimizer::Optimizer, tensorboard::EventFile};
 
 /// The options of a stage, as its run directory keeps and compares them.
 pub trait StageConfig: Serialize {
@@ -37,6 +38,9 @@ pub trait StageConfig: Serialize {
     fn to_toml(&self) -> String {
         toml::to_string(self).expect("a config of plain values is TOML")
     }
+
+    /// Whether the metrics are wanted as TensorBoard event files too.
+    fn tensorboard(&self) -> bool;
 }
 
 /// What a checkpoint knows besides weights and moments: all that the next step depends on, and nothing that differs
@@ -66,6 +70,7 @@ pub struct TrainerState {
 pub struct RunDir {
     path: PathBuf,
     metrics: File,
+    events: Option<EventFile>,
 }
 
 impl RunDir {
@@ -81,7 +86,8 @@ impl RunDir {
             let dir = path.join(part);
             fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
         }
-        let run = Self { path: path.into(), metrics: open_metrics(path)? };
+        let run =
+            Self { path: path.into(), metrics: open_metrics(path)?, events: open_events(path, config)? };
         replace_file(&path.join("config.toml"), config.to_toml().as_bytes())?;
         Ok(run)
     }
@@ -116,7 +122,9 @@ impl RunDir {
         }
         replace_file(&config_path, config.to_toml().as_bytes())?;
         forget_after(path, newest.as_ref().map(|(step, _)| *step))?;
-        Ok((Self { path: path.into(), metrics: open_metrics(path)? }, newest.map(|(_, dir)| dir)))
+        let run =
+            Self { path: path.into(), metrics: open_metrics(path)?, events: open_events(path, config)? };
+        Ok((run, newest.map(|(_, dir)| dir)))
     }
 
     /// Where it lies.
@@ -124,14 +132,15 @@ impl RunDir {
         &self.path
     }
 
-    /// Adds a line to metrics.jsonl.
+    /// Adds a line to metrics.jsonl, and its numbers to the event file, if there is one.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn write_metrics(&mut self, metrics: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_vec(metrics).expect("metrics are plain numbers");
         line.push(b'\n');
-        self.metrics.write_all(&line).map_err(TrainError::io("write", &self.path.join("metrics.jsonl")))
+        self.metrics.write_all(&line).map_err(TrainError::io("write", &self.path.join("metrics.jsonl")))?;
+        self.events.as_mut().map_or(Ok(()), |events| events.add(&line))
     }
 
     /// Writes rollouts/step-NNNNNN.jsonl.
@@ -401,6 +410,15 @@ fn changed_keys(a: &toml::Table, b: &toml::Table) -> Vec<String> {
 fn open_metrics(run: &Path) -> Result<File, TrainError> {
     let path = run.join("metrics.jsonl");
     OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("open", &path))
+}
+
+/// The event file to go on with, written from the metrics that there are. One that is no longer wanted is written a last
+/// time, so that it has no steps that are made again.
+fn open_events(run: &Path, config: &impl StageConfig) -> Result<Option<EventFile>, TrainError> {
+    if !config.tensorboard() && !EventFile::exists(run) {
+        return Ok(None);
+    }
+    EventFile::rebuild(run).map(|events| config.tensorboard().then_some(events))
 }
 
 /// Writes a file beside its place and renames it, so that it is never half written.

@@ -42,6 +42,9 @@ pub struct SupervisedConfig {
     /// How many of the newest checkpoints are kept.
     #[serde(default = "default_checkpoints_kept")]
     pub checkpoints_kept: usize,
+    /// Write the metrics as TensorBoard event files too, in `tensorboard/`.
+    #[serde(default)]
+    pub tensorboard: bool,
     /// How the weights are moved. `lr` is 3e-4 in pretraining and 1e-5 in fine-tuning where it is not given.
     #[serde(default)]
     pub optim: OptimConfig,
@@ -75,7 +78,11 @@ fn default_checkpoints_kept() -> usize {
 
 impl StageConfig for SupervisedConfig {
     const FREE: &'static [&'static str] =
-        &["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "eval"];
+        &["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard", "eval"];
+
+    fn tensorboard(&self) -> bool {
+        self.tensorboard
+    }
 }
 
 impl SupervisedConfig {

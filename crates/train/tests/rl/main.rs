@@ -2,4 +2,5 @@
 
 mod course;
 mod safety;
+mod tensorboard;
 mod tiny_run;
