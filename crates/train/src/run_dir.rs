@@ -216,11 +216,15 @@ impl RunDir {
         like: &Path,
         lineage: &Lineage,
     ) -> Result<PathBuf, TrainError> {
-        let dir = self.path.join("model");
-        if dir.exists() {
-            fs::remove_dir_all(&dir).map_err(TrainError::io("remove", &dir))?;
-        }
-        let weights = checkpoint::save(b, model, &dir, like)?;
+        let [dir, next] = ["model", ".model.next"].map(|name| self.path.join(name));
+        let remove = |dir: &Path| match dir.exists() {
+            true => fs::remove_dir_all(dir).map_err(TrainError::io("remove", dir)),
+            false => Ok(()),
+        };
+        remove(&next)?;
+        let weights = checkpoint::save(b, model, &next, like)?;
+        remove(&dir)?;
+        fs::rename(&next, &dir).map_err(TrainError::io("rename", &next))?;
         let lineage = Lineage { weights_sha256: weights, ..lineage.clone() };
         let text = serde_json::to_string_pretty(&lineage).expect("a lineage of plain values") + "\n";
         replace_file(&self.path.join("lineage.json"), text.as_bytes())?;
