@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
 use koan_data::stats::{Counts, Histogram, Lengths};
-use koan_data::{Arithmetic, KINDS, Kind, Split, Stats, arithmetic, parse_levels, stats, write_problems};
+use koan_data::{
+    Arithmetic, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
+};
 use koan_text::Tokenizer;
 
 /// Problems: generate them; what files of data hold
@@ -13,6 +15,7 @@ pub(crate) enum Data {
     /// Generate problems whose answers are known, with worked solutions
     #[command(subcommand)]
     Generate(Generate),
+    Import(ImportArgs),
     Stats(StatsArgs),
 }
 
@@ -71,6 +74,24 @@ pub(crate) struct KindArgs {
     levels: Option<String>,
 }
 
+/// Problems from another format
+///
+/// gsm8k: the files of github.com/openai/grade-school-math, JSON Lines of `question` and `answer`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan data import train.jsonl --format gsm8k --out data/gsm8k-train.jsonl")]
+pub(crate) struct ImportArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Its format: gsm8k
+    #[arg(long)]
+    format: String,
+    /// Where the problems go, JSON Lines
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 /// What files of any format hold: rows, fields, lengths, repetitions, bad lines
 ///
 /// Problems, code problems, SFT, preference and text files, and what generate and verify write.
@@ -93,6 +114,7 @@ impl Data {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Generate(generate) => generate.run(),
+            Self::Import(import) => import.run(),
             Self::Stats(stats) => stats.run(),
         }
     }
@@ -118,6 +140,15 @@ impl Generate {
         };
         write_problems(&out, &problems)?;
         println!("{} problems in {}", problems.len(), out.display());
+        Ok(())
+    }
+}
+
+impl ImportArgs {
+    fn run(self) -> anyhow::Result<()> {
+        let problems = import(&self.file, self.format.parse()?)?;
+        write_problems(&self.out, &problems)?;
+        println!("{} problems in {}", problems.len(), self.out.display());
         Ok(())
     }
 }

@@ -55,3 +55,16 @@ fn what_cannot_be_generated_is_refused() {
         assert!(!folder.path().join("x.jsonl").exists());
     }
 }
+
+#[test]
+fn other_formats_are_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = r#"{"question": "Two and two?", "answer": "2+2=<<2+2=4>>4\n#### 4"}"#;
+    std::fs::write(folder.path().join("theirs.jsonl"), line).expect("written");
+    let (ok, said, _) = koan(folder.path(), "data import theirs.jsonl --format gsm8k --out data/ours.jsonl");
+    assert!(ok && said == "1 problems in data/ours.jsonl\n", "{said}");
+    let (ok, said, _) = koan(folder.path(), "data stats data/ours.jsonl");
+    assert!(ok && said.contains("1 rows (problem 1)"), "{said}");
+    let (ok, _, error) = koan(folder.path(), "data import theirs.jsonl --format parquet --out x.jsonl");
+    assert!(!ok && error.contains("format `parquet`: use gsm8k"), "{error}");
+}

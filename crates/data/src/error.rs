@@ -38,6 +38,12 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// A format that cannot be imported.
+    #[error("format `{format}`: use gsm8k")]
+    Format {
+        /// The format asked for.
+        format: String,
+    },
     /// Levels that do not exist or are not written as a list.
     #[error("levels `{levels}`: use numbers from 1 to {n_levels}, such as `1-3,6`, each once")]
     Levels {
@@ -107,6 +113,12 @@ pub enum LineError {
     Fields {
         /// The fields it should have.
         expected: &'static str,
+    },
+    /// Not a line of GSM8K's own files.
+    #[error("not of GSM8K: {what}; a line has `question`, and `answer` that ends in `#### NUMBER`")]
+    NotGsm8k {
+        /// What is wrong.
+        what: String,
     },
     /// Nothing to ask.
     #[error("has neither `prompt` nor `messages`; add one of them")]

@@ -10,6 +10,7 @@
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
+//! | [`mod@import`] | other people's files of problems, read into ours |
 //! | [`mod@stats`] | what a file of any format holds |
 //! | [`split`] | training and test problems, and lists of levels |
 //! | [`jsonl`] | files of lines: read with a bound, written whole or not at all |
@@ -27,6 +28,7 @@
 pub mod arithmetic;
 pub mod corpus;
 pub mod error;
+pub mod import;
 pub mod jsonl;
 pub mod kinds;
 pub mod problem;
@@ -37,6 +39,7 @@ pub mod stats;
 pub use arithmetic::Arithmetic;
 pub use corpus::{Demonstration, Document, read_corpus, read_demonstrations};
 pub use error::DataError;
+pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, read_problems, write_problems};
 pub use split::{Split, parse_levels};
