@@ -5,10 +5,7 @@ mod table;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::Ordering,
     time::Instant,
 };
 
@@ -26,6 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     device::{Device, Job, Running},
     generate::{DrawArgs, memory_plan, stop_ids},
+    interrupt::stop_on_ctrl_c,
     output::Output,
     progress::Progress,
 };
@@ -186,14 +184,7 @@ impl Job for Eval {
         };
         let plan = memory_plan(limits, model.config(), self.memory).context("cannot measure")?;
         let mut generator = Generator::planned(b, model.config(), plan);
-        let stop = Arc::new(AtomicBool::new(false));
-        let handler = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if handler.swap(true, Ordering::Relaxed) {
-                std::process::abort(); // asked twice: now
-            }
-        })
-        .context("cannot listen for Ctrl-C")?;
+        let stop = stop_on_ctrl_c("giving up what is not whole")?;
         let evaluation = Evaluation {
             problems: &problems,
             samples: self.n,
