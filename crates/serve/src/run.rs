@@ -103,13 +103,16 @@ impl Run {
         let steps = config.as_deref().and_then(|text| text.parse::<toml::Table>().ok());
         let steps = steps.and_then(|table| table.get("steps")?.as_integer()?.try_into().ok());
         let lineage = self.text("lineage.json").and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let made = lineage.as_ref().map(|lineage| lineage["steps"].as_u64());
-        // A run that goes on for longer still has the lineage of its shorter self.
-        let finished = made.is_some_and(|made| made.is_none() || steps.is_none() || made >= steps);
+        let tail = self.tail();
+        let last = tail.iter().filter_map(|row| row["step"].as_u64()).max();
         let quiet_s = self.quiet().as_secs_f64();
+        // A run that goes on for longer still has the lineage of its shorter self.
+        let of_all =
+            |lineage: &Value| lineage["steps"].as_u64().is_none_or(|made| Some(made) >= steps.max(last));
+        let finished = lineage.as_ref().is_some_and(of_all);
         let state = match () {
             () if finished => State::Finished,
-            () if quiet_s <= self.patience_s() => State::Training,
+            () if quiet_s <= patience_s(&tail) => State::Training,
             () => State::Stopped,
         };
         Overview {
@@ -202,20 +205,15 @@ impl Run {
         newest.elapsed().unwrap_or_default()
     }
 
-    /// Seconds of silence that still say nothing.
-    fn patience_s(&self) -> f64 {
-        let tail = || {
+    /// The last lines of metrics.jsonl.
+    fn tail(&self) -> Vec<Value> {
+        let read = || {
             let mut file = File::open(self.path.join("metrics.jsonl")).ok()?;
             let len = file.metadata().ok()?.len();
             read_at(&mut file, len.saturating_sub(TAIL_BYTES), TAIL_BYTES).ok()
         };
-        let tail = tail().unwrap_or_default();
-        let step_s = |line: &[u8]| serde_json::from_slice::<Value>(line).ok()?["step_s"].as_f64();
-        let steps = tail.split(|&byte| byte == b'\n').filter_map(step_s);
-        match steps.fold(None, |longest: Option<f64>, s| Some(longest.map_or(s, |l| l.max(s)))) {
-            Some(longest) => (PATIENCE_STEPS * longest).max(MIN_PATIENCE_S),
-            None => START_PATIENCE_S,
-        }
+        let bytes = read().unwrap_or_default();
+        bytes.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -223,6 +221,12 @@ impl Run {
         let bytes = read_at(&mut file, 0, MAX_TEXT_BYTES).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// Seconds of silence that still say nothing, after steps like these.
+fn patience_s(rows: &[Value]) -> f64 {
+    let longest = rows.iter().filter_map(|row| row["step_s"].as_f64()).reduce(f64::max);
+    longest.map_or(START_PATIENCE_S, |longest| (PATIENCE_STEPS * longest).max(MIN_PATIENCE_S))
 }
 
 /// At most `max` bytes from `from` on.
@@ -317,6 +321,10 @@ mod tests {
         assert_ne!(run.overview().state, State::Finished, "it goes on for longer than it once did");
         fs::write(folder.path().join("lineage.json"), "{\"steps\": 20}").expect("written");
         assert_eq!(run.overview().state, State::Finished);
+        fs::write(folder.path().join("config.toml"), "epochs = 2\n").expect("written");
+        assert_eq!(run.overview().state, State::Finished);
+        fs::write(folder.path().join("metrics.jsonl"), "{\"step\": 21}\n").expect("written");
+        assert_ne!(run.overview().state, State::Finished, "it goes on");
     }
 
     #[test]

@@ -177,6 +177,12 @@ fn rollout(step: u64, i: usize) -> Value {
         line["token_texts"] = json!([HOSTILE]);
         line["logprobs"] = json!([-3.0]);
     }
+    if i == 2 {
+        // A character of three tokens, a first space that its token does not say, and special tokens.
+        line["completion"] = json!("A 🙂! smile");
+        line["token_texts"] = json!(["<s>", "A", " \u{fffd}", "\u{fffd}", "\u{fffd}", "!", "smile", "</s>"]);
+        line["logprobs"] = json!([0.0, 0.0, -1.0, -0.5, -0.5, 0.0, -1.0, 0.0]);
+    }
     line
 }
 
@@ -260,6 +266,14 @@ fn curves_and_rollouts_are_drawn_live_and_hostile_text_stays_text() {
     );
     browser
         .wait("[window.owned ?? 0, document.querySelectorAll('img, script').length].join()", &json!("0,1"));
+
+    // Tokens that are not quite their part of the completion.
+    browser.eval("[...document.querySelectorAll('.rollout > summary')][2].click()");
+    browser.wait(
+        "[...[...document.querySelectorAll('.rollout')][2].querySelectorAll('.token')]\
+         .map(t => t.textContent + t.className.slice(-1)).join('|')",
+        &json!("<s>0|A0| 🙂4|!0| smile2|</s>0"),
+    );
 
     // A resumed run forgets steps: the page starts over, and new ones come.
     run.write("metrics.jsonl", "");

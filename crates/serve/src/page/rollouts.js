@@ -2,6 +2,10 @@
 
 const LONG_THINKING = 6000; // characters: longer thinking is folded at first
 const SHADES = 8; // classes of token shading, half a nat each
+// Fields of a line that are shown in places of their own.
+const SHOWN = new Set(["step", "id", "sample", "prompt", "completion", "answer", "finish_reason", "completion_tokens", "log_prob_sum",
+  "rewards", "reward", "advantage", "token_texts", "logprobs"]);
+const UNITS_OF_PART = 2; // UTF-16 units that a token of a part of a character stands for, at most
 
 /** Splits a completion: what is thought, and what is answered. A prompt may have opened the thinking already. */
 function split(text) {
@@ -113,8 +117,8 @@ class Rollouts {
     this.group = part.next === null ? null : this.group;
     this.next = part.next;
     n.more.hidden = part.next === null;
-    const shaded = lines.some(hasLogProbs);
-    document.getElementById("shade-label").hidden = n.legend.hidden = !shaded && (offset === 0 || n.legend.hidden);
+    const known = lines.some((line) => line.logprobs) || (offset > 0 && !n.legend.hidden);
+    document.getElementById("shade-label").hidden = n.legend.hidden = !known;
     const unreadable = part.unreadable ? `; ${part.unreadable} lines could not be read` : "";
     n.found.textContent = `Step ${part.step}: ${part.matched} of ${part.total} completions${unreadable}.`;
   }
@@ -151,8 +155,8 @@ class Rollouts {
   /** A completion: one line, which opens to all there is to know. */
   item(line) {
     const outcome = line.rewards?.[0]?.outcome ?? "none";
-    const parts = split(line.completion);
-    const said = parts.answer ? line.completion.slice(...parts.answer) : line.completion;
+    const { answer } = split(line.completion);
+    const said = answer ? line.completion.slice(...answer) : line.completion;
     const node = el("details", { className: "rollout" }, el("summary", {},
       el("span", { className: `outcome ${outcome}` }, outcome.replace("_", " ")),
       el("span", { className: "number", title: "reward" }, line.reward === null ? "masked" : `reward ${short(line.reward)}`),
@@ -161,23 +165,24 @@ class Rollouts {
       line.finish_reason === "length" ? el("span", { className: "cut" }, "cut") : null,
       el("span", { className: "said" }, excerpt(said, 200))));
     node.addEventListener("toggle", () => {
-      if (node.open && node.children.length === 1) node.append(this.body(line, parts));
+      if (node.open && node.children.length === 1) node.append(this.body(line));
     });
     return node;
   }
 
-  body(line, parts) {
+  body(line) {
+    const pieces = piecesOf(line);
+    const parts = split(pieces.map((piece) => piece.text).join(""));
     const part = (name, className, ...content) => el("section", { className }, el("h4", {}, name), ...content);
-    const written = (range) => tokens(line, range) ?? document.createTextNode(line.completion.slice(...range));
     const text = (...content) => el("pre", { dir: "auto", className: "text" }, ...content);
     const body = el("div", { className: "body" });
     for (const message of line.prompt ?? []) body.append(part(`Prompt · ${message.role}`, "prompt", text(message.content)));
     if (parts.thinking) {
       const thought = el("details", { className: "thinking", open: parts.thinking[1] - parts.thinking[0] < LONG_THINKING },
-        el("summary", {}, parts.answer ? "Thinking" : "Thinking (not ended)"), text(written(parts.thinking)));
+        el("summary", {}, parts.answer ? "Thinking" : "Thinking (not ended)"), text(shaded(pieces, parts.thinking)));
       body.append(thought);
     }
-    if (parts.answer) body.append(part(parts.thinking ? "Answer" : "Completion", "answer", text(written(parts.answer))));
+    if (parts.answer) body.append(part(parts.thinking ? "Answer" : "Completion", "answer", text(shaded(pieces, parts.answer))));
     body.append(part("Reference answer", "reference", text(String(line.answer ?? "none"))));
     body.append(part("Rewards", "rewards", rewards(line)));
     const mean = line.completion_tokens ? line.log_prob_sum / line.completion_tokens : 0;
@@ -186,7 +191,10 @@ class Rollouts {
       line.advantage === null ? "masked: no part in learning" : `advantage ${signed(line.advantage)}`,
       `log-probability ${short(line.log_prob_sum)}, a token ${short(mean)}`,
     ].join(" · ")));
-    if (line.meta) body.append(el("details", { className: "meta" }, el("summary", {}, "More about the problem"), text(JSON.stringify(line.meta, null, 1))));
+    const more = Object.fromEntries(Object.entries(line).filter(([key]) => !SHOWN.has(key)));
+    if (Object.keys(more).length) {
+      body.append(el("details", { className: "meta" }, el("summary", {}, "More about the problem"), text(JSON.stringify(more, null, 1))));
+    }
     return body;
   }
 
@@ -241,25 +249,56 @@ function rewards(line) {
   return el("div", { className: "wide" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows, sum)));
 }
 
-function hasLogProbs(line) {
-  return Array.isArray(line.token_texts) && Array.isArray(line.logprobs) && line.token_texts.length === line.logprobs.length;
+/**
+ * A completion as its tokens, each with its text and log-probability; as one piece without, where those were not kept.
+ *
+ * A token's text alone is not always its part of the completion: of a character that several tokens make, each says U+FFFD;
+ * a first space may be missing; and a special token says its name, which the completion leaves out.
+ */
+function piecesOf(line) {
+  const { completion, token_texts: texts, logprobs } = line;
+  if (!Array.isArray(texts) || !Array.isArray(logprobs) || texts.length !== logprobs.length) return [{ text: completion }];
+  let at = 0, parts = []; // how much of the completion is placed; tokens that wait for their character to be whole
+  const pieces = texts.map((text, i) => ({ text: String(text), token: String(text), logProb: Number(logprobs[i]) }));
+  const place = (tokens, end) => {
+    const [first, ...others] = tokens;
+    for (const other of others) {
+      first.logProb += other.logProb;
+      other.text = "";
+    }
+    first.text = completion.slice(at, end);
+    at = end;
+  };
+  for (const piece of pieces) {
+    const { token } = piece;
+    if (token.includes("\ufffd") && !completion.startsWith(token, at)) {
+      parts.push(piece);
+      continue;
+    }
+    const most = parts.length ? UNITS_OF_PART * parts.length : 1;
+    const skipped = completion.slice(at, at + most + token.length).indexOf(token);
+    if (skipped < 0) continue; // a special token: its text is its name
+    if (parts.length) place(parts, at + skipped);
+    parts = [];
+    place([piece], completion.indexOf(token, at) + token.length);
+  }
+  if (parts.length && at < completion.length) place(parts, completion.length);
+  return pieces;
 }
 
-/** The tokens of a range of the completion, each shaded by how likely it was; null without log-probabilities. */
-function tokens(line, [start, end]) {
-  if (!hasLogProbs(line)) return null;
+/** The characters from `start` to `end` of a completion's pieces, each shaded by how likely its token was. */
+function shaded(pieces, [start, end]) {
   const nodes = document.createDocumentFragment();
   let at = 0;
-  line.token_texts.forEach((text, i) => {
-    const from = Math.max(start, at), to = Math.min(end, at + text.length);
-    const last = end === line.completion.length && at >= end; // such as the token that ends the text
-    if (from < to || last) {
-      const logProb = line.logprobs[i];
-      const shade = Math.min(SHADES - 1, Math.max(0, Math.floor(-2 * logProb + 0.5)));
-      const said = last ? text : text.slice(from - at, to - at);
-      nodes.append(el("span", { className: `token s${shade}`, title: `${JSON.stringify(text)} probability ${short(100 * Math.exp(logProb))} %, log ${short(logProb)}` }, said));
-    }
+  for (const { text, token, logProb } of pieces) {
+    const said = text.slice(Math.max(0, start - at), Math.max(0, end - at));
     at += text.length;
-  });
+    if (token === undefined) nodes.append(said);
+    else if (said) {
+      const shade = Math.min(SHADES - 1, Math.max(0, Math.floor(-2 * logProb + 0.5)));
+      const title = `${JSON.stringify(token)} probability ${short(100 * Math.exp(logProb))} %, log ${short(logProb)}`;
+      nodes.append(el("span", { className: `token s${shade}`, title }, said));
+    }
+  }
   return nodes;
 }
