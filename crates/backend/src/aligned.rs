@@ -14,6 +14,10 @@ use std::{
 /// Bytes of a cache line, of an AVX-512 register, and of a row of an AMX tile.
 const ALIGNMENT: usize = 64;
 
+/// Bytes of a huge page, where there are any.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 1 << 21;
+
 /// A fixed number of zero-initialised numbers, aligned to 64 bytes.
 pub struct AlignedVec<T: Plain> {
     pointer: NonNull<T>,
@@ -56,6 +60,12 @@ impl<T: Plain> AlignedVec<T> {
         Self { pointer, len, mapping: None }
     }
 
+    /// Bytes of memory that a vector of `len` numbers takes once all of it is written: with huge pages, up to a quarter more
+    /// than the numbers.
+    pub fn bytes_of(len: usize) -> usize {
+        used(len.saturating_mul(size_of::<T>()))
+    }
+
     fn layout(len: usize) -> Layout {
         let layout = Layout::array::<T>(len).and_then(|l| l.align_to(ALIGNMENT));
         layout.unwrap_or_else(|_| panic!("a buffer of {len} numbers exceeds the address space"))
@@ -75,16 +85,27 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
+/// Of `len` bytes, those that memory is taken for: a last huge page that would stand mostly empty is left to small ones.
+#[cfg(target_os = "linux")]
+fn used(len: usize) -> usize {
+    match len.checked_next_multiple_of(HUGE_PAGE) {
+        Some(whole) if whole - len <= len / 4 => whole,
+        _ => len,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn used(len: usize) -> usize {
+    len
+}
+
 impl Mapping {
     /// At least `len` zero bytes from the returned address on, in huge pages where the system has them; none where `len` is
     /// not worth it, or the system refuses.
     #[cfg(target_os = "linux")]
     fn zeros(len: usize) -> Option<(Self, NonNull<u8>)> {
         use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-        const HUGE_PAGE: usize = 1 << 21;
-        // A last page that would stand mostly empty is left to small ones.
-        let whole = len.checked_next_multiple_of(HUGE_PAGE)?;
-        let used = if whole - len <= len / 4 { whole } else { len };
+        let used = used(len);
         if used < HUGE_PAGE {
             return None;
         }

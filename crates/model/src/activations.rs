@@ -1,6 +1,6 @@
 //! The memory of a pass, planned before it runs and reused by every pass after.
 
-use koan_backend::Backend;
+use koan_backend::{AlignedVec, Backend};
 
 use crate::Config;
 
@@ -114,16 +114,25 @@ fn layers(config: &Config, purpose: Purpose) -> (usize, usize) {
 }
 
 impl Purpose {
-    /// Numbers that [`Activations`], and the gradients that a backward pass works in, hold a row: for the plan of a run's
-    /// memory.
+    /// Numbers that [`Activations`], and the gradients that a backward pass works in, hold a row.
     pub fn numbers_per_row(self, config: &Config) -> usize {
+        self.sum(config, |features| features)
+    }
+
+    /// Bytes that they hold for passes of up to `rows` tokens: for the plan of a run's memory.
+    pub fn bytes(self, config: &Config, rows: usize) -> usize {
+        self.sum(config, |features| AlignedVec::<f32>::bytes_of(rows * features))
+    }
+
+    /// The sum over all buffers of what `of` says of their features.
+    fn sum(self, config: &Config, of: impl Fn(usize) -> usize) -> usize {
         let (layers, inputs) = layers(config, self);
-        let (mut layer, mut work, mut gradients) = (0, 0, 2 * config.hidden_size);
-        LayerActivations::build(config, &mut |features| layer += features);
-        LayerWork::build(config, &mut |features| work += features);
-        LayerGradients::build(config, &mut |features| gradients += features);
+        let (mut layer, mut work, mut gradients) = (0, 0, 2 * of(config.hidden_size));
+        LayerActivations::build(config, &mut |features| layer += of(features));
+        LayerWork::build(config, &mut |features| work += of(features));
+        LayerGradients::build(config, &mut |features| gradients += of(features));
         let gradients = if self == Self::Inference { 0 } else { gradients };
-        layers * layer + (inputs + 2) * config.hidden_size + 1 + work + gradients
+        layers * layer + (inputs + 2) * of(config.hidden_size) + of(1) + work + gradients
     }
 }
 
@@ -196,6 +205,11 @@ pub struct Head<B: Backend> {
 }
 
 impl<B: Backend> Head<B> {
+    /// Bytes of a head for up to `rows` tokens at once.
+    pub fn bytes(config: &Config, rows: usize) -> usize {
+        2 * AlignedVec::<f32>::bytes_of(rows * config.hidden_size) + 4 * AlignedVec::<f32>::bytes_of(rows)
+    }
+
     /// For up to `rows` tokens at once.
     pub fn new(b: &B, config: &Config, rows: usize) -> Self {
         Self {

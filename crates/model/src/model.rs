@@ -1,6 +1,6 @@
 //! A model on a backend: its weights, the forward pass that sampling and training share, and the backward pass.
 
-use koan_backend::{Backend, Draw};
+use koan_backend::{AlignedVec, Backend, Draw};
 
 use crate::{
     Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer, activations::LayerGradients,
@@ -35,14 +35,19 @@ impl Uses {
 }
 
 impl Config {
-    /// Numbers that a [`Model`] holds: of each tensor those of [`Model::new`] (`training`) or of [`Model::for_inference`].
-    /// The copies that products read count in full; where they are kept in fewer bytes than f32's, less is held.
-    pub fn numbers_held(&self, training: bool) -> usize {
-        let held = |info: &TensorInfo| {
+    /// Bytes that a [`Model`] holds: of each tensor what [`Model::new`] (`training`) or [`Model::for_inference`] keeps. The
+    /// copies that products read count as f32; where they are kept in fewer bytes, less is held.
+    pub fn model_bytes(&self, training: bool) -> usize {
+        let bytes = |info: &TensorInfo| {
             let Uses { product, value } = Uses::of(info, self, training);
-            info.len() * (usize::from(product) + usize::from(value))
+            AlignedVec::<f32>::bytes_of(info.len()) * (usize::from(product) + usize::from(value))
         };
-        self.tensors().iter().map(held).sum()
+        self.tensors().iter().map(bytes).sum()
+    }
+
+    /// Bytes of a buffer for each tensor: of a gradient, or of a moment.
+    pub fn gradient_bytes(&self) -> usize {
+        self.tensors().iter().map(|info| AlignedVec::<f32>::bytes_of(info.len())).sum()
     }
 }
 

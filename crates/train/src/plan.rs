@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use koan_backend::Reference;
 use koan_generate::{Limits, available_memory};
-use koan_model::{Config, Purpose};
+use koan_model::{Config, Head, Purpose, TensorInfo};
 
 use crate::{RlConfig, TrainError};
 
@@ -20,6 +21,8 @@ pub struct Plan {
     pub training: u64,
     /// All sequences that run at once, at their longest.
     pub generation: u64,
+    /// The largest tensor once more, while a checkpoint is written.
+    pub saving: u64,
     /// Most sequences at once, and their longest prompt and completion.
     pub limits: Limits,
     /// Rows of the longest training pass.
@@ -32,19 +35,16 @@ impl Plan {
         let new_tokens = config.rollout.max_new_tokens;
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
-        let parameters = model.parameters();
-        let head = 2 * model.hidden_size + 3;
         let (reference, reference_pass) = match (config.loss().kl, config.reference_every()) {
             (0.0, _) => (0, 0),
-            (_, refreshed) => {
-                (model.numbers_held(refreshed.is_some()), Purpose::Inference.numbers_per_row(model))
-            }
+            (_, refreshed) => (model.model_bytes(refreshed.is_some()), Purpose::Inference.bytes(model, rows)),
         };
-        let bytes = |numbers: usize| 4 * numbers as u64;
+        let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
-            weights: bytes(model.numbers_held(true) + reference),
-            optimizer: bytes(3 * parameters),
-            training: bytes(rows * (config.optim.purpose().numbers_per_row(model) + head + reference_pass)),
+            weights: (model.model_bytes(true) + reference) as u64,
+            optimizer: 3 * model.gradient_bytes() as u64,
+            training: (pass(model, rows, config.optim.purpose()) + reference_pass) as u64,
+            saving: 4 * largest as u64,
             generation: limits.bytes(model) as u64,
             limits,
             rows,
@@ -53,7 +53,7 @@ impl Plan {
 
     /// All of it, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.weights + self.optimizer + self.training + self.generation
+        self.weights + self.optimizer + self.training + self.generation + self.saving
     }
 
     /// Refuses a plan that exceeds the memory that is free.
@@ -75,15 +75,22 @@ impl Plan {
     pub fn breakdown(&self) -> String {
         let gib = |bytes: u64| bytes as f64 / GIB;
         format!(
-            "weights {:.2} GiB, gradient and optimizer {:.2}, a pass of {} tokens {:.2}, {} sequences at once {:.2}",
+            "weights {:.2} GiB, gradient and optimizer {:.2}, a pass of {} tokens {:.2}, {} sequences at once {:.2}, \
+             saving {:.2}",
             gib(self.weights),
             gib(self.optimizer),
             self.rows,
             gib(self.training),
             self.limits.sequences,
-            gib(self.generation)
+            gib(self.generation),
+            gib(self.saving)
         )
     }
+}
+
+/// Bytes of a pass of `rows` tokens with its output head.
+fn pass(model: &Config, rows: usize, purpose: Purpose) -> usize {
+    purpose.bytes(model, rows) + Head::<Reference>::bytes(model, rows)
 }
 
 /// Refuses a run of learning by imitation, in passes of `rows` tokens, that exceeds the memory that is free. Says what
@@ -92,9 +99,8 @@ impl Plan {
 /// # Errors
 /// [`TrainError::PassMemory`]
 pub(crate) fn check_supervised(model: &Config, rows: usize, purpose: Purpose) -> Result<String, TrainError> {
-    let bytes = |numbers: usize| 4 * numbers as u64;
-    let weights = bytes(5 * model.parameters()); // with their packed copy, gradient and both moments
-    let pass = bytes(rows * (purpose.numbers_per_row(model) + 2 * model.hidden_size + 3));
+    let weights = (model.model_bytes(true) + 3 * model.gradient_bytes()) as u64; // with gradient and both moments
+    let pass = pass(model, rows, purpose) as u64;
     let gib = |bytes: u64| bytes as f64 / GIB;
     let breakdown = format!(
         "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",

@@ -217,9 +217,9 @@ impl RunDir {
         lineage: &Lineage,
     ) -> Result<PathBuf, TrainError> {
         let [dir, next] = ["model", ".model.next"].map(|name| self.path.join(name));
-        let remove = |dir: &Path| match dir.exists() {
-            true => fs::remove_dir_all(dir).map_err(TrainError::io("remove", dir)),
-            false => Ok(()),
+        let remove = |dir: &Path| {
+            let removed = if dir.exists() { fs::remove_dir_all(dir) } else { Ok(()) };
+            removed.map_err(TrainError::io("remove", dir))
         };
         remove(&next)?;
         let weights = checkpoint::save(b, model, &next, like)?;
