@@ -11,6 +11,7 @@
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
 //! | [`mod@import`] | other people's files of problems, read into ours |
+//! | [`moves`] | the demo's world: problems, and a text that answers them in several ways |
 //! | [`mod@stats`] | what a file of any format holds |
 //! | [`split`] | training and test problems, and lists of levels |
 //! | [`jsonl`] | files of lines: read with a bound, written whole or not at all |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod import;
 pub mod jsonl;
 pub mod kinds;
+pub mod moves;
 pub mod problem;
 mod random;
 pub mod split;
