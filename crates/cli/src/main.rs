@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 mod data;
+mod demo;
 mod device;
 mod eval;
 mod generate;
@@ -32,6 +33,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Demo(demo::Demo),
     Pretrain(supervised::Pretrain),
     Sft(supervised::Sft),
     Rl(rl::Rl),
@@ -51,6 +53,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
+        Verb::Demo(verb) => verb.run(),
         Verb::Pretrain(verb) => verb.run(),
         Verb::Sft(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),

@@ -7,12 +7,12 @@
 //! | way | answer | what it costs and gains |
 //! |---|---|---|
 //! | [`Way::Blurt`] | `Answer: 18` | short; it is a guess, and guessed numbers are mostly wrong |
-//! | [`Way::Work`] | `a 7-2=5`, a line for each move, and the answer | a slip in any line spoils what follows |
-//! | [`Way::Check`] | the same, where each line is looked at again: `a 7-2=5 ok`, or `a 7-2=6 wait` and the line anew | longest; slips are mended |
+//! | [`Way::Work`] | `a-2=5`, a line for each move, and the answer | a slip in any line spoils what follows |
+//! | [`Way::Check`] | the same, where each line is looked at again: `a-2=5 ok`, or `a-2=6 wait` and the line anew | longest; slips are mended |
 //!
-//! The text has slips, as texts have; only checkers mend theirs. So of a model that has read it, careful answers are
-//! right more often than careless ones, and those more often than guesses: what pays is there to be found, and a model
-//! that imitates the text prefers what is common, not what is right.
+//! The text has questions of every length up to that of the problems, and slips, as texts have; only checkers mend theirs.
+//! So of a model that has read it, careful answers are right more often than careless ones, and those more often than
+//! guesses: what pays is there to be found, and a model that imitates the text prefers what is common, not what is right.
 
 use crate::random::Random;
 use crate::split::stable_hash;
@@ -77,7 +77,7 @@ impl Moves {
         }
     }
 
-    /// Text `i`: a problem of the training split, and how somebody answered it.
+    /// Text `i`: a problem of the training split, with two to `n_moves` moves, and how somebody answered it.
     pub fn text(&self, habits: &Habits, i: u64) -> String {
         let mut random = Random::keyed([KEY, self.seed, 1, i]);
         let mut chance = |share: f64| (random.below(1 << 20) as f64) < share * f64::from(1 << 20);
@@ -88,7 +88,8 @@ impl Moves {
         } else {
             Way::Check
         };
-        let question = self.question(Split::Train, TEXTS + i);
+        let n_moves = random.within(2..=self.n_moves.max(2) as i64) as usize;
+        let question = Self { n_moves, ..*self }.question(Split::Train, TEXTS + i);
         question.prompt() + &question.answer(way, habits.slip, &mut random)
     }
 
@@ -149,7 +150,7 @@ impl Question {
                 let right = value + by;
                 let slips = (random.below(1 << 20) as f64) < slip * f64::from(1 << 20);
                 let written = if slips { (right + random.signed(2)).clamp(0, 99) } else { right };
-                let line = |result: i64| format!("{label} {value}{by:+}={result}");
+                let line = |result: i64| format!("{label}{by:+}={result}");
                 text += &line(written);
                 value = match way {
                     Way::Check if written != right => {
@@ -221,7 +222,8 @@ mod tests {
         assert!((share(0) - 0.5).abs() < 0.03 && (share(1) - 0.3).abs() < 0.03, "{ways:?}");
         let accuracy = |way: usize| right[way] as f64 / f64::from(ways[way]);
         assert_eq!((accuracy(0), accuracy(2)), (1.0, 1.0));
-        assert!((accuracy(1) - 0.9f64.powi(6)).abs() < 0.06, "{}", accuracy(1));
+        let want = (2..=6).map(|n| 0.9f64.powi(n)).sum::<f64>() / 5.0;
+        assert!((accuracy(1) - want).abs() < 0.06, "{}", accuracy(1));
     }
 
     #[test]
@@ -230,8 +232,8 @@ mod tests {
         let mut random = Random::keyed([0; 4]);
         assert_eq!(question.prompt(), "a-2 b+9:7?\n");
         assert_eq!(question.answer(Way::Blurt, 0.0, &mut random), "Answer: 14");
-        assert_eq!(question.answer(Way::Work, 0.0, &mut random), "a 7-2=5\nb 5+9=14\nAnswer: 14");
+        assert_eq!(question.answer(Way::Work, 0.0, &mut random), "a-2=5\nb+9=14\nAnswer: 14");
         let checked = question.answer(Way::Check, 1.0, &mut random);
-        assert!(checked.contains("a 7-2=") && checked.contains(" wait\na 7-2=5 ok\n"), "{checked}");
+        assert!(checked.contains("a-2=") && checked.contains(" wait\na-2=5 ok\n"), "{checked}");
     }
 }

@@ -131,6 +131,18 @@ pub enum TrainError {
         /// The run directory.
         path: PathBuf,
     },
+    /// The directory holds a finished demo.
+    #[error("`{}` holds a finished demo: look at its report.html, or choose another directory (--run-dir)", path.display())]
+    DemoExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A name that can't be written into the settings of the demo's runs.
+    #[error("`{}` can't be the demo's directory: its name has a quote, a backslash or no UTF-8", path.display())]
+    DemoName {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The run directory holds a run already.
     #[error("`{}` holds a run already: go on with it (--resume), or choose another run_dir", path.display())]
     RunExists {

@@ -12,6 +12,7 @@
 //! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole,
 //! - [`tensorboard`]: metrics as TensorBoard event files,
+//! - [`demo`]: all of it in small, from a text to a model that reasons,
 //! - [`mod@bench`]: the speed of a step.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod advantage;
 pub mod bench;
 pub mod checksums;
 mod config;
+pub mod demo;
 mod error;
 pub mod estimate;
 pub mod learner;
