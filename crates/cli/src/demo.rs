@@ -227,7 +227,7 @@ fn chart(title: &str, values: &[f64]) -> String {
         };
         let bar =
             |&v: &f64| EIGHTHS[((v / top * ROWS as f64 - row as f64) * 8.0).round().clamp(0.0, 8.0) as usize];
-        text += &format!("{label} │{}\n", columns.iter().map(bar).collect::<String>());
+        text.extend([&label, " │", &columns.iter().map(bar).collect::<String>(), "\n"]);
     }
     text + &format!(
         "{:7}└{}\n{:8}step 1{:>width$}\n",

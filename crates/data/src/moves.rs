@@ -23,7 +23,7 @@ use serde_json::json;
 pub const MAX_MOVES: usize = 26;
 
 /// Keys streams of this module apart from those of other generators.
-const KEY: u64 = 0x6d6f_7665_73;
+const KEY: u64 = 0x006d_6f76_6573;
 
 /// How an answer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Question {
                 text += &line(written);
                 value = match way {
                     Way::Check if written != right => {
-                        text += &format!(" wait\n{} ok\n", line(right));
+                        text += &[" wait\n", &line(right), " ok\n"].concat();
                         right
                     }
                     Way::Check => {

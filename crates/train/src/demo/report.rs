@@ -39,7 +39,7 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
         chart("Entropy", "nats a token: how undecided it is", curve, None, |p| p.entropy),
     ]
     .concat();
-    let examples: String = outcome
+    let examples: Vec<String> = outcome
         .examples
         .iter()
         .map(|e| {
@@ -52,7 +52,8 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
             )
         })
         .collect();
-    let text: String = text.iter().map(|text| format!("<pre>{}</pre>", escape(text))).collect();
+    let text: Vec<String> = text.iter().map(|text| format!("<pre>{}</pre>", escape(text))).collect();
+    let (examples, text) = (examples.concat(), text.concat());
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>Koan: R1-Zero in small</title><style>{STYLE}</style><main>\
@@ -106,7 +107,7 @@ fn chart(
         _ = write!(points, "{:.1},{:.1} ", x(p.step), y(value(p)));
         points
     });
-    let grid: String = [0.0, 0.5, 1.0]
+    let grid: Vec<String> = [0.0, 0.5, 1.0]
         .into_iter()
         .map(|share| {
             let (v, at) = (share * top, y(share * top));
@@ -118,7 +119,7 @@ fn chart(
             )
         })
         .collect();
-    let bottom = HEIGHT - 6.0;
+    let (grid, bottom) = (grid.concat(), HEIGHT - 6.0);
     format!(
         "<figure><figcaption><b>{title}</b> {}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>\
          {grid}<polyline points=\"{points}\" /><text x={LEFT} y={bottom}>step 1</text>\
