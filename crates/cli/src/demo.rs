@@ -201,7 +201,7 @@ fn in_words(m: &Measure) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("      {line}\n")).collect()
+    text.lines().map(|line| ["      ", line, "\n"].concat()).collect()
 }
 
 /// Values from left to right, as bars from 0 to their largest, eight rows high.
