@@ -10,16 +10,22 @@ use std::io;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Value, context, escape_formatter};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::TextError;
 
-/// Instructions that rendering may take. A message takes some 50. This bounds time, not memory: a template
-/// can still double a string until the machine is full.
+/// Instructions that rendering may take. A message takes some 50.
 const MAX_INSTRUCTIONS: u64 = 10_000_000;
+/// Bytes that rendering may write, and that a variable may hold: a template that doubles a text again and again is
+/// stopped there. What one expression builds before it is stored or written is not bounded.
+const MAX_BYTES: usize = 16 << 20;
+/// Items that a variable may hold.
+const MAX_ITEMS: usize = 1 << 20;
+/// The filter that `{% set %}` is given, which holds variables to these bounds.
+const BOUNDED: &str = "koan_bounded";
 /// Spaces by which `tojson` may indent.
 const MAX_INDENT: usize = 16;
 /// The template's name in error messages.
@@ -67,10 +73,17 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
+        environment.add_filter(BOUNDED, bounded);
+        environment.set_formatter(|out, state, value| {
+            let length = value.as_str().map_or(0, str::len);
+            let written = state.get_temp(WRITTEN).and_then(|n| n.as_usize()).unwrap_or(0) + length;
+            state.set_temp(WRITTEN, Value::from(written));
+            if written > MAX_BYTES { Err(too_large()) } else { escape_formatter(out, state, value) }
+        });
         for (name, token) in special_tokens {
             environment.add_global(name.clone(), token.clone());
         }
-        let source = without_generation_tags(&source.replace("\r\n", "\n"));
+        let source = rewrite_tags(&source.replace("\r\n", "\n"));
         environment.add_template_owned(NAME, source).map_err(invalid)?;
         Ok(Self { environment: Arc::new(environment) })
     }
@@ -79,7 +92,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// When the template refuses the messages (`raise_exception`), does something invalid, or takes too long.
+    /// When the template refuses the messages (`raise_exception`), does something invalid, takes too long, or writes or
+    /// keeps too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         self.render_with(messages, add_generation_prompt, &BTreeMap::new())
     }
@@ -99,17 +113,62 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         let messages = Value::from(Serde(messages));
         let n_messages = messages.len().unwrap_or(0);
+        let mut text = Text(Vec::new());
         self.environment
             .get_template(NAME)
             .and_then(|template| {
-                template.render(context! {
+                let context = context! {
                     messages,
                     add_generation_prompt,
                     ..context! { ..Value::from(Serde(variables)), ..context! { tools => (), documents => () } }
-                })
+                };
+                template.render_captured_to(context, &mut text).map(drop)
             })
-            .map_err(|source| TextError::Render { n_messages, source })
+            .map_err(|source| TextError::Render { n_messages, source })?;
+        Ok(String::from_utf8(text.0).expect("templates write UTF-8"))
     }
+}
+
+/// What is written, up to [`MAX_BYTES`].
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_BYTES {
+            return Err(io::Error::other(too_large()));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The name under which a rendering counts the bytes it has written, into variables too.
+const WRITTEN: &str = "koan_written";
+
+fn too_large() -> Error {
+    let reason = format!(
+        "the template makes a text of more than {MAX_BYTES} bytes, or a list of more than {MAX_ITEMS} items"
+    );
+    Error::new(ErrorKind::InvalidOperation, reason)
+}
+
+/// `value`, if it is not too large for a variable.
+fn bounded(value: Value) -> Result<Value, Error> {
+    let is_small = |value: &Value| value.as_str().is_none_or(|text| text.len() <= MAX_BYTES);
+    // What is assigned to several names is a short tuple.
+    let parts_are_small = || match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => match value.len() {
+            Some(n) if n > MAX_ITEMS => false,
+            Some(n) if n <= 8 => value.try_iter().is_ok_and(|mut parts| parts.all(|part| is_small(&part))),
+            _ => true,
+        },
+        _ => true,
+    };
+    if is_small(&value) && parts_are_small() { Ok(value) } else { Err(too_large()) }
 }
 
 /// Fails with the template's own message.
@@ -187,9 +246,9 @@ impl Formatter for PythonFormatter {
     }
 }
 
-/// Makes `{% generation %}` and `{% endgeneration %}`, with which templates mark what the assistant says,
-/// into tags that do nothing.
-fn without_generation_tags(source: &str) -> String {
+/// Makes `{% generation %}` and `{% endgeneration %}`, with which templates mark what the assistant says, into tags that
+/// do nothing; and gives what `{% set %}` stores the filter [`BOUNDED`].
+fn rewrite_tags(source: &str) -> String {
     let mut out = String::new();
     let mut rest = source;
     while let Some((before, after)) = rest.split_once("{%") {
@@ -197,18 +256,38 @@ fn without_generation_tags(source: &str) -> String {
         out += "{%";
         rest = after;
         let Some((tag, after)) = after.split_once("%}") else { break };
-        let neutral = match tag.trim_matches(['-', '+']).trim() {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => continue,
-        };
         let (open, close) = (tag.starts_with('-'), tag.ends_with('-'));
+        let rewritten = match tag.trim_matches(['-', '+']).trim() {
+            "generation" => "if true".to_owned(),
+            "endgeneration" => "endif".to_owned(),
+            tag => match assignment(tag) {
+                Some((target, value)) => format!("{target}= ({value}) | {BOUNDED}"),
+                None => continue,
+            },
+        };
         out += if open { "- " } else { " " };
-        out += neutral;
+        out += &rewritten;
         out += if close { " -%}" } else { " %}" };
         rest = after;
     }
     out + rest
+}
+
+/// The two sides of `set TARGET = VALUE`; none for any other tag, and for one that ends within quotes: `%}` stands in them.
+fn assignment(tag: &str) -> Option<(&str, &str)> {
+    let (target, value) = tag.split_once('=').filter(|_| tag.starts_with("set"))?;
+    let is_target = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.,()".contains(c);
+    let mut quote = None;
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match quote {
+            Some(_) if c == '\\' => _ = chars.next(),
+            Some(open) if c == open => quote = None,
+            None if c == '"' || c == '\'' => quote = Some(c),
+            _ => {}
+        }
+    }
+    (target.chars().all(is_target) && quote.is_none()).then_some((target, value))
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn generation_tags_and_loop_controls() {
     let source = "{% for m in messages %}{% if m.role == 'stop' %}{% break %}{% endif %}\r\n\
         {%- generation -%}  {{ m.content }}  {%- endgeneration %}.{% endfor %}";
     assert_eq!(render(source, &[("user", "a"), ("user", "b"), ("stop", "c")]), "a.b.");
-    assert_eq!(without_generation_tags("a {% generation"), "a {% generation");
+    assert_eq!(rewrite_tags("a {% generation"), "a {% generation");
 }
 
 #[test]
@@ -130,5 +130,44 @@ fn hostile_templates_end() {
     let deep = "(".repeat(100_000);
     for source in ["{% for %}", "{{ 'a", "{% generation", &format!("{{{{ {deep} }}}}")] {
         assert!(matches!(ChatTemplate::new(source, &BTreeMap::new()), Err(TextError::Template { .. })));
+    }
+}
+
+#[test]
+fn a_text_that_doubles_is_stopped() {
+    let again = |start: &str, body: &str| {
+        format!("{{% set ns = namespace(x={start}) %}}{{% for i in range(60) %}}{body}{{% endfor %}}")
+    };
+    for source in [
+        again("'a'", "{% set ns.x = ns.x ~ ns.x %}"),
+        again("'a'", "{%- set ns.x = ns.x + ns.x -%}"),
+        again("'a'", "{% set ns.x, ns.y = ns.x ~ ns.x, 1 %}"),
+        again("'a'", "{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
+        again("[1]", "{% set ns.x = ns.x + ns.x %}"),
+        format!("{{% set x = 'a' %}}{}", "{% set x = x ~ x %}".repeat(60)),
+        "{% macro f(x, n) %}{% if n %}{{ f(x ~ x, n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ f('a', 26) }}"
+            .to_owned(),
+        format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "written again and again ".repeat(9)),
+    ] {
+        let error = format!("{:?}", template(&source).render(&[], false).expect_err(&source));
+        assert!(error.contains("16777216 bytes"), "{source}: {error}");
+    }
+}
+
+#[test]
+fn bounds_change_no_assignment() {
+    for (source, expected) in [
+        ("{% set a, b = 1, 'x' %}{{ a }}{{ b }}", "1x"),
+        ("{% set (a, b) = (1, 2) %}{{ a }}{{ b }}", "12"),
+        ("{% set a = missing %}{{ a is defined }}", "False"),
+        ("{% set a = 'x' if false %}[{{ a }}]", "[]"),
+        ("{% set a = '%}' %}{{ a }}", "%}"),
+        ("{% set a = \"it's = \\\" \" %}{{ a }}", "it's = \" "),
+        ("{% set a | replace('=', '-') %}x=y{% endset %}{{ a }}", "x-y"),
+        ("{%- set a = [1, 2][::-1] -%} {{ a }}", "[2, 1]"),
+        ("{% set n = namespace(a=1) %}{% set n.a = n.a + 1 %}{{ n.a == 2 }}", "True"),
+        ("{% set settings = 1 == 1 %}{{ settings }}", "True"),
+    ] {
+        assert_eq!(template(source).render(&[], false).expect(source), expected, "{source}");
     }
 }
