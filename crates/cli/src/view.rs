@@ -16,7 +16,8 @@ use koan_serve::{Server, Viewer};
 pub(crate) struct View {
     /// The run's directory: what its config calls run_dir
     run: PathBuf,
-    /// Where to listen; anything but this machine's own addresses shows the run to whoever reaches it
+    /// Where to listen; all but this machine's own address shows the run to whoever reaches it, by an address or by the
+    /// name given here
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     /// At which port; 0: any that is free

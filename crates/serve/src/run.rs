@@ -25,7 +25,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 const PATIENCE_STEPS: f64 = 5.0;
 const MIN_PATIENCE_S: f64 = 60.0;
 /// The same before the first step, while a model is loaded and measured.
-const START_PATIENCE_S: f64 = 900.0;
+const START_PATIENCE_S: f64 = 1800.0;
 
 /// A run's directory.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use koan_serve::{Server, Viewer};
 use serde_json::{Value, json};
 
 /// How long the page may take to become what a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A page of a headless browser. Messages are JSON, each ended by a zero byte (the DevTools protocol over a pipe).
 struct Browser {

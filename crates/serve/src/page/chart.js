@@ -100,11 +100,14 @@ class Chart {
   /** Takes the series anew and draws them: `columns` has the points [step, value] of each key. */
   update(columns) {
     const keys = Object.keys(this.spec.keys).filter((key) => columns.has(key));
-    const scaled = (key) => (columns.get(key) ?? []).map(([x, y]) => [x, y * this.scale]);
+    const scaled = (key) => {
+      const points = columns.get(key) ?? [];
+      return this.scale === 1 ? points : points.map(([x, y]) => [x, y * this.scale]);
+    };
     this.series = keys.map((key, i) => {
       const band = this.spec.band?.[key];
       return {
-        name: this.spec.keys[key], color: `c${i}`, raw: scaled(key), points: scaled(key),
+        name: this.spec.keys[key], color: `c${i}`, raw: scaled(key),
         band: band && columns.has(band[0]) ? band.map(scaled) : null,
       };
     });
@@ -141,13 +144,23 @@ class Chart {
   }
 
   axes(width) {
-    const all = this.series.flatMap((line) => [...line.shown, ...line.raw, ...(line.band ?? []).flat()]);
-    const bound = (at, pick) => all.reduce((best, point) => pick(best, point[at]), all[0][at]);
-    const x = [bound(0, Math.min), bound(0, Math.max)];
-    let y = this.spec.stack ? [0, Math.max(...this.series.map((line) => line.shown.reduce((m, p) => Math.max(m, p[1]), 0)))]
-      : [bound(1, Math.min), bound(1, Math.max)];
+    const x = [Infinity, -Infinity];
+    let y = this.spec.stack ? [0, 0] : [Infinity, -Infinity];
+    for (const line of this.series) {
+      for (const points of this.spec.stack ? [line.shown] : [line.raw, ...(line.band ?? [])]) {
+        for (const [px, py] of points) {
+          x[0] = Math.min(x[0], px);
+          x[1] = Math.max(x[1], px);
+          y[0] = Math.min(y[0], py);
+          y[1] = Math.max(y[1], py);
+        }
+      }
+    }
     if (y[0] > 0 && (this.spec.percent || y[0] < 0.5 * y[1])) y[0] = 0;
-    if (y[0] === y[1]) y = y[0] === 0 ? [0, 1] : [Math.min(0, 2 * y[0]), Math.max(0, 2 * y[0])];
+    // Values that differ by roundoff alone are one value.
+    if (y[1] - y[0] <= 1e-9 * Math.max(Math.abs(y[0]), Math.abs(y[1]))) {
+      y = y[0] === 0 ? [0, 1] : [Math.min(0, 2 * y[0]), Math.max(0, 2 * y[0])];
+    }
     const marks = ticks(y[0], y[1], 4);
     const gap = marks.length > 1 ? marks[1] - marks[0] : y[1] - y[0];
     this.y = [Math.floor(y[0] / gap + 1e-9) * gap, Math.ceil(y[1] / gap - 1e-9) * gap];
