@@ -1,5 +1,6 @@
 //! `koan data`
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
@@ -174,43 +175,45 @@ impl StatsArgs {
         if let Some(error) = failure {
             return Err(error.into());
         }
+        let mut out = std::io::stdout().lock();
         for stats in &all {
             if self.json {
-                println!("{}", serde_json::to_string(stats)?);
+                writeln!(out, "{}", serde_json::to_string(stats)?)?;
             } else {
-                print(stats);
+                print(&mut out, stats)?;
             }
         }
         Ok(())
     }
 }
 
-fn print(stats: &Stats) {
+fn print(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
     let rows = |counts: &Counts| {
         let names = counts.iter().map(|(name, n)| format!("{name} {n}"));
         names.collect::<Vec<_>>().join(", ")
     };
-    println!("{}: {} rows ({})", stats.file.display(), stats.rows, rows(&stats.formats));
-    println!("  {} rows repeat an earlier prompt, {} lines are bad", stats.repeated, stats.bad);
+    writeln!(out, "{}: {} rows ({})", stats.file.display(), stats.rows, rows(&stats.formats))?;
+    writeln!(out, "  {} rows repeat an earlier prompt, {} lines are bad", stats.repeated, stats.bad)?;
     for (line, reason) in &stats.bad_lines {
-        println!("  line {line}: {reason}");
+        writeln!(out, "  line {line}: {reason}")?;
     }
-    println!("  {:<16}{:>10}", "field", "rows");
+    writeln!(out, "  {:<16}{:>10}", "field", "rows")?;
     for (field, n) in &stats.fields {
-        println!("  {field:<16}{n:>10}{:>8.1}%", 100.0 * *n as f64 / stats.rows as f64);
+        writeln!(out, "  {field:<16}{n:>10}{:>8.1}%", 100.0 * *n as f64 / stats.rows as f64)?;
     }
     let columns = ["n", "min", "mean", "p50", "p95", "max"].map(|name| format!("{name:>9}")).concat();
-    println!("  {:<28}{columns}", "length");
+    writeln!(out, "  {:<28}{columns}", "length")?;
     for (part, Lengths { characters, tokens }) in &stats.lengths {
         for (unit, lengths) in [("characters", characters), ("tokens", tokens)] {
             if !lengths.is_empty() {
-                println!("  {:<28}{}", format!("{part}, {unit}"), columns_of(lengths));
+                writeln!(out, "  {:<28}{}", format!("{part}, {unit}"), columns_of(lengths))?;
             }
         }
     }
     for (name, counts) in &stats.counts {
-        println!("  {name}: {}", rows(counts));
+        writeln!(out, "  {name}: {}", rows(counts))?;
     }
+    Ok(())
 }
 
 fn columns_of(lengths: &Histogram) -> String {

@@ -4,6 +4,7 @@ mod table;
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Instant,
@@ -235,9 +236,8 @@ impl Job for Eval {
         if let Some(journal) = journal {
             journal.remove()?;
         }
-        println!("{}", table::Table { report: &report, max_new_tokens: self.max_new_tokens });
-        println!("{cost} ({running})");
-        Ok(())
+        let table = table::Table { report: &report, max_new_tokens: self.max_new_tokens };
+        Ok(writeln!(std::io::stdout(), "{table}\n{cost} ({running})")?)
     }
 }
 
