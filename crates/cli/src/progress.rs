@@ -15,6 +15,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     what: &'static str,
     of: usize,
+    /// How many were done before this start.
+    before: usize,
     start: Instant,
     last_line: Instant,
 }
@@ -27,7 +29,16 @@ impl Progress {
             let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
             ProgressBar::new(of as u64).with_style(style).with_prefix(what)
         });
-        Self { bar, what, of, start: Instant::now(), last_line: Instant::now() }
+        Self { bar, what, of, before: 0, start: Instant::now(), last_line: Instant::now() }
+    }
+
+    /// The same, but `done` were done before: they say nothing of the rate.
+    pub(crate) fn going_on_after(self, done: usize) -> Self {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.reset_eta();
+        }
+        Self { before: done, ..self }
     }
 
     /// Moves to `done`; `message` is shown beside it.
@@ -38,8 +49,13 @@ impl Progress {
         } else if self.last_line.elapsed() > LINE_EVERY {
             self.last_line = Instant::now();
             let elapsed = self.start.elapsed().as_secs_f64();
-            let left = elapsed / done.max(1) as f64 * (self.of - done.min(self.of)) as f64;
-            eprintln!("{} {done}/{}, {elapsed:.0} s, about {left:.0} s left {message}", self.what, self.of);
+            let left = match done.saturating_sub(self.before) {
+                0 => String::new(), // nothing done yet says nothing of the rate
+                n => {
+                    format!(", about {:.0} s left", elapsed / n as f64 * self.of.saturating_sub(done) as f64)
+                }
+            };
+            eprintln!("{} {done}/{}, {elapsed:.0} s{left} {message}", self.what, self.of);
         }
     }
 

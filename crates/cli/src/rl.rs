@@ -71,10 +71,10 @@ struct Run {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let mut progress: Option<Progress> = None;
-        let mut steps_done = 0;
+        let (mut steps_done, mut last) = (0, String::new());
         let summary = rl::run(b, &self.config, self.resume, &self.stop, |event| match event {
             Event::Start { step, steps, plan, formula } => {
-                let bar = Progress::new("steps", steps as usize);
+                let bar = Progress::new("steps", steps as usize).going_on_after(step as usize);
                 bar.print(&format!("{running}; {}", plan.breakdown()));
                 bar.print(formula);
                 if step > 0 {
@@ -86,7 +86,7 @@ impl Job for Run {
             Event::BadReferences { data, bad } => warn_of_bad_references(data, bad),
             Event::Drawn { done, of } => {
                 if let Some(bar) = &mut progress {
-                    bar.set(steps_done, &format!("drawn {done}/{of}"));
+                    bar.set(steps_done, &format!("{last}drawn {done}/{of}"));
                 }
             }
             Event::Eval { step, interval, completion_tokens, seconds } => {
@@ -103,7 +103,14 @@ impl Job for Run {
                 steps_done = metrics.step as usize;
                 if let Some(bar) = &mut progress {
                     bar.print(&line(metrics));
-                    bar.set(steps_done, "");
+                    last = format!(
+                        "reward {:.3}, {:.1}% right, {:.0} tokens long, {:.0} tokens/s; ",
+                        metrics.reward,
+                        100.0 * metrics.accuracy,
+                        metrics.completion_tokens,
+                        metrics.tokens_per_s
+                    );
+                    bar.set(steps_done, &last);
                 }
             }
             Event::Checkpoint { path, digest } => {
@@ -132,7 +139,7 @@ impl Job for Run {
 
 fn line(m: &Metrics) -> String {
     format!(
-        "step {:4}  reward {:.3}  accuracy {:5.1}%  tokens {:5.1}  cut {:4.1}%  entropy {:.3}  kl {:.4}  grad {:.3}  same {}  gap {:?}  {:.1} s (draw {:.1}, learn {:.1})",
+        "step {:4}  reward {:.3}  accuracy {:5.1}%  tokens {:5.1}  cut {:4.1}%  entropy {:.3}  kl {:.4}  grad {:.3}  same {}/{}  gap {:?}  {:.1} s (draw {:.1}, learn {:.1})  {:.0} tokens/s",
         m.step,
         m.reward,
         100.0 * m.accuracy,
@@ -142,9 +149,11 @@ fn line(m: &Metrics) -> String {
         m.kl,
         m.grad_norm,
         m.zero_spread_groups,
+        m.drawn_groups,
         m.log_prob_gap,
         m.step_s,
         m.generate_s,
-        m.train_s
+        m.train_s,
+        m.tokens_per_s
     )
 }

@@ -124,12 +124,13 @@ pub fn disk_bytes(kept: usize, reference: bool, model: &Config) -> u64 {
     (kept as u64 + 1) * weights * (3 + u64::from(reference)) + weights
 }
 
-/// Refuses a run that needs more bytes than are free on the disk that holds its directory.
+/// Refuses a run that needs more bytes than are free on the disk that holds its directory; the checkpoints that it wrote
+/// before count as free, since later ones take their place.
 ///
 /// # Errors
 /// [`TrainError::Disk`], or if the directory can't be looked at.
 pub fn check_disk(run_dir: &Path, needed: u64) -> Result<(), TrainError> {
-    let available = available_disk(run_dir)?;
+    let available = available_disk(run_dir)? + bytes_below(&run_dir.join("checkpoints"), 2);
     if available < needed {
         let (needed_gib, available_gib) = (needed as f64 / GIB, available as f64 / GIB);
         return Err(TrainError::Disk { needed_gib, available_gib, path: run_dir.into() });
@@ -145,4 +146,36 @@ pub fn available_disk(dir: &Path) -> Result<u64, TrainError> {
     let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statvfs(there).map_err(|e| TrainError::io("look at", there)(e.into()))?;
     Ok(stat.f_bavail * stat.f_frsize)
+}
+
+/// Bytes of the files in `dir` and in the directories below it, `levels` deep; what can't be looked at counts as nothing.
+fn bytes_below(dir: &Path, levels: usize) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_file() => data.len(),
+        Ok(data) if data.is_dir() && levels > 0 => bytes_below(&entry.path(), levels - 1),
+        _ => 0,
+    };
+    entries.map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_that_are_there_count_as_free() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let reference = folder.path().join("checkpoints/step-000002/reference");
+        std::fs::create_dir_all(&reference).expect("made");
+        for (name, n) in [("checkpoints/step-000002/model.safetensors", 5000), ("other", 100)] {
+            std::fs::write(folder.path().join(name), vec![0; n]).expect("written");
+        }
+        std::fs::write(reference.join("model.safetensors"), [0; 70]).expect("written");
+        assert_eq!(bytes_below(&folder.path().join("checkpoints"), 2), 5070);
+        assert_eq!(bytes_below(&folder.path().join("none"), 2), 0);
+        check_disk(folder.path(), 1).expect("room for a byte");
+        let error = check_disk(folder.path(), u64::MAX).expect_err("no room").to_string();
+        assert!(error.contains("checkpoints need"), "{error}");
+    }
 }
