@@ -6,7 +6,7 @@
 //! DIR/fresh/                                      a model of random weights          (base.rs)
 //! DIR/base.toml, base/                            the run that pretrains it          (recipes/zero-tiny-base.toml)
 //! DIR/zero.toml, zero/                            the run that reinforces it         (recipes/zero-tiny.toml)
-//! DIR/result.json, report.html                    before and after                   (report.rs)
+//! DIR/result.json, report.html, curves.svg        before and after                   (report.rs)
 //! ```
 //!
 //! No answer, curve or sample is scripted: the stages are those of `koan pretrain` and `koan rl`, and the measurements
@@ -226,8 +226,11 @@ pub fn run<B: Backend>(
         examples: examples.collect(),
     };
     checkpoint::write_synced(&dir.join("report.html"), report::html(&outcome, &sample).as_bytes())?;
+    checkpoint::write_synced(&dir.join("curves.svg"), report::picture(&outcome.curve).as_bytes())?;
     let json = serde_json::to_string_pretty(&outcome).expect("an outcome of plain values") + "\n";
-    checkpoint::write_synced(&dir.join("result.json"), json.as_bytes())?;
+    let (part, path) = (dir.join(".result.json.part"), dir.join("result.json"));
+    checkpoint::write_synced(&part, json.as_bytes())?;
+    fs::rename(&part, &path).map_err(TrainError::io("rename", &path))?;
     Ok(Some(outcome))
 }
 

@@ -1,6 +1,4 @@
-//! `report.html`: the demo's result as one page that needs nothing else. Everything that a model wrote is escaped.
-
-use std::fmt::Write as _;
+//! `report.html`: the demo's result as one page that needs nothing else, and `curves.svg`, a picture of it. Everything that a model wrote is escaped.
 
 use koan_eval::Judged;
 use koan_reward::Outcome as Verdict;
@@ -90,7 +88,24 @@ fn answer(name: &str, judged: &Judged) -> String {
     format!("<div class={class}><h3>{name}: {verdict}</h3><pre>{}</pre></div>", escape(&judged.completion))
 }
 
-/// A curve over steps, from 0 to `top` or to what fits.
+/// `curves.svg`: accuracy and length side by side, for a page that shows no style sheets.
+pub(super) fn picture(curve: &[Point]) -> String {
+    let gap = 36.0;
+    let (width, height) = (2.0 * WIDTH + gap, HEIGHT + 24.0);
+    let accuracy = plot(curve, Some(1.0), |p| p.accuracy);
+    let length = plot(curve, None, |p| p.completion_tokens);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" \
+         font-size=\"11\" fill=\"#6b7280\"><style>line {{ stroke: #8886 }} polyline {{ fill: none; stroke: #2563eb; stroke-width: 2 }} \
+         .t {{ font-size: 14px; font-weight: 600 }}</style><text class=\"t\" x=\"{LEFT}\" y=\"15\">right answers, share</text>\
+         <text class=\"t\" x=\"{}\" y=\"15\">tokens an answer</text><g transform=\"translate(0 24)\">{accuracy}</g>\
+         <g transform=\"translate({} 24)\">{length}</g></svg>\n",
+        WIDTH + gap + LEFT,
+        WIDTH + gap
+    )
+}
+
+/// A chart with its title, for the page.
 fn chart(
     title: &str,
     unit: &str,
@@ -98,33 +113,41 @@ fn chart(
     top: Option<f64>,
     value: impl Fn(&Point) -> f64,
 ) -> String {
+    format!(
+        "<figure><figcaption><b>{title}</b> {}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>{}</svg></figure>",
+        escape(unit),
+        plot(curve, top, value)
+    )
+}
+
+/// A curve over steps, from 0 to `top` or to what fits: the inside of an SVG of [`WIDTH`] by [`HEIGHT`].
+fn plot(curve: &[Point], top: Option<f64>, value: impl Fn(&Point) -> f64) -> String {
     let largest = curve.iter().map(&value).fold(0.0, f64::max);
     let top = top.unwrap_or_else(|| nice(largest));
     let last = curve.last().map_or(1, |p| p.step).max(2);
-    let x = |step: u64| LEFT + (step - 1) as f64 / (last - 1) as f64 * (WIDTH - LEFT - 8.0);
+    let right = WIDTH - 8.0;
+    let x = |step: u64| LEFT + (step - 1) as f64 / (last - 1) as f64 * (right - LEFT);
     let y = |v: f64| 8.0 + (1.0 - v / top) * (HEIGHT - BOTTOM - 8.0);
-    let points: String = curve.iter().fold(String::new(), |mut points, p| {
-        _ = write!(points, "{:.1},{:.1} ", x(p.step), y(value(p)));
-        points
-    });
+    let points: Vec<String> = curve.iter().map(|p| format!("{:.1},{:.1}", x(p.step), y(value(p)))).collect();
     let grid: Vec<String> = [0.0, 0.5, 1.0]
         .into_iter()
         .map(|share| {
             let (v, at) = (share * top, y(share * top));
             format!(
-                "<line x1={LEFT} x2={WIDTH} y1={at:.1} y2={at:.1} /><text x={} y={:.1} text-anchor=end>{}</text>",
+                "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" />\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 at + 4.0,
                 number(v)
             )
         })
         .collect();
-    let (grid, bottom) = (grid.concat(), HEIGHT - 6.0);
+    let bottom = HEIGHT - 6.0;
     format!(
-        "<figure><figcaption><b>{title}</b> {}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>\
-         {grid}<polyline points=\"{points}\" /><text x={LEFT} y={bottom}>step 1</text>\
-         <text x={WIDTH} y={bottom} text-anchor=end>{last}</text></svg></figure>",
-        escape(unit)
+        "{}<polyline points=\"{}\" /><text x=\"{LEFT}\" y=\"{bottom}\">step 1</text>\
+         <text x=\"{right}\" y=\"{bottom}\" text-anchor=\"end\">{last}</text>",
+        grid.concat(),
+        points.join(" ")
     )
 }
 
