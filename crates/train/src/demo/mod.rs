@@ -46,11 +46,13 @@ const ZERO_RECIPE: &str = include_str!("../../../../recipes/zero-tiny.toml");
 const RECIPE_DIR: &str = "runs/demo";
 /// Held-out answers that are shown side by side.
 const EXAMPLES: usize = 6;
+/// Answers to each held-out problem.
+const SAMPLES: usize = 4;
 /// Keys the samples of the two measurements, which draw with the same numbers.
 const MEASURE_STREAM: u64 = u64::MAX;
 
 /// How people of the text answer: most blurt, few check.
-const HABITS: Habits = Habits { blurt: 0.65, work: 0.2, slip: 0.05 };
+const HABITS: Habits = Habits { blurt: 0.7, work: 0.18, slip: 0.07, miss: 5 };
 
 /// How much of everything.
 struct Sizes {
@@ -63,11 +65,11 @@ struct Sizes {
     zero: &'static [&'static str],
 }
 
-const FULL: Sizes = Sizes { moves: 8, texts: 80_000, train: 4000, held_out: 400, base: &[], zero: &[] };
+const FULL: Sizes = Sizes { moves: 8, texts: 100_000, train: 4000, held_out: 400, base: &[], zero: &[] };
 /// For a quick look, and for continuous integration: shorter problems, less text, fewer steps.
 const QUICK: Sizes = Sizes {
     moves: 6,
-    texts: 52_000,
+    texts: 60_000,
     train: 1000,
     held_out: 200,
     base: &[],
@@ -98,7 +100,7 @@ pub enum Event<'a> {
 /// How a model does on held-out problems.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measure {
-    /// Share of answers that are right, with its 95% interval; at temperature 1, one answer a problem.
+    /// Share of answers that are right, with its 95% interval; at temperature 1, four answers a problem.
     #[serde(flatten)]
     pub interval: Interval,
     /// Mean tokens of an answer.
@@ -270,7 +272,7 @@ fn overrides(settings: &[&str]) -> Vec<String> {
     settings.iter().map(|&setting| setting.to_owned()).collect()
 }
 
-/// One answer of the model in `dir` to each problem, at temperature 1.
+/// Answers of the model in `dir` to each problem, at temperature 1: their measure, and the first of each problem.
 fn measure<B: Backend>(
     b: &B,
     dir: &Path,
@@ -282,7 +284,7 @@ fn measure<B: Backend>(
     let rewards = Rewards::build(&config.reward, Context::default())?;
     let new_tokens = config.rollout.max_new_tokens;
     let limits = Limits {
-        sequences: config.sequences().min(problems.len()),
+        sequences: config.sequences(),
         prompt_tokens: config
             .rollout
             .max_prompt_tokens
@@ -300,34 +302,44 @@ fn measure<B: Backend>(
     };
     let evaluation = Evaluation {
         problems,
-        samples: 1,
+        samples: SAMPLES,
         style: &PromptStyle { raw: config.rollout.raw, system: None },
         tokenizer: &tokenizer,
         sampling: &sampling,
         rewards: &rewards,
     };
-    let mut drawn: Vec<(usize, Judged)> = Vec::new();
+    let mut drawn: Vec<((usize, usize), Judged)> = Vec::new();
     let all: Vec<usize> = (0..problems.len()).collect();
     let mut generator = Generator::new(b, &model_config, limits);
-    evaluation.draw(b, &model, &mut generator, &all, &AtomicBool::new(false), |problem, _, judged| {
-        drawn.push((problem, judged));
-    })?;
-    drawn.sort_by_key(|(problem, _)| *problem);
+    evaluation.draw(
+        b,
+        &model,
+        &mut generator,
+        &all,
+        &AtomicBool::new(false),
+        |problem, sample, judged| {
+            drawn.push(((problem, sample), judged));
+        },
+    )?;
+    drawn.sort_by_key(|(key, _)| *key);
     let drawn: Vec<Judged> = drawn.into_iter().map(|(_, judged)| judged).collect();
     let n = drawn.len().max(1) as f64;
     let share = |is: &dyn Fn(&Judged) -> bool| drawn.iter().filter(|judged| is(judged)).count() as f64 / n;
-    let right: Vec<f64> =
-        drawn.iter().map(|judged| f64::from(judged.outcome == koan_reward::Outcome::Correct)).collect();
+    let right = |judged: &&Judged| judged.outcome == koan_reward::Outcome::Correct;
+    let shares: Vec<f64> = drawn
+        .chunks(SAMPLES)
+        .map(|answers| answers.iter().filter(right).count() as f64 / answers.len() as f64)
+        .collect();
     let works = |judged: &Judged| judged.completion.contains('=');
     let checks = |judged: &Judged| judged.completion.contains(" ok");
     let measure = Measure {
-        interval: Interval::of(&right, 1),
+        interval: Interval::of(&shares, SAMPLES),
         completion_tokens: drawn.iter().map(|judged| judged.completion_tokens as f64).sum::<f64>() / n,
         blurted: share(&|judged| !works(judged)),
         worked: share(&|judged| works(judged) && !checks(judged)),
         checked: share(&|judged| works(judged) && checks(judged)),
     };
-    Ok((measure, drawn))
+    Ok((measure, drawn.into_iter().step_by(SAMPLES).collect()))
 }
 
 /// Seconds that a finished run took, of its lineage.

@@ -60,18 +60,19 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
          imitated it: {} of its answers were right. Then it was given problems and told only which of its answers were \
          right: {} are now, and it writes {:.1} times as much.</p>\
          <table><tr><th></th><th>base model</th><th>after</th></tr>{rows}</table>\
-         <p class=small>{} held-out problems that neither model ever saw, one answer each at temperature 1. Pretraining took \
+         <p class=small>{} held-out problems that neither model ever saw, {} answers to each at temperature 1. Pretraining took \
          {:.0} s, reinforcement learning {:.0} s ({} steps), everything {:.0} s. No answer, curve or sample is scripted.</p>\
          <h2>While it learned</h2><section class=charts>{charts}</section>\
          <h2>The same questions, before and after</h2>{examples}\
          <h2>What the base model read</h2><p class=small>Letters name moves of a counter; the number after the colon is where \
-         it starts. Most people of the text blurt an answer, some work it out, few check what they work out. Their sums slip \
+         it starts. Most people of the text blurt an answer, and are a little off; some work it out, few check what they work out. Their sums slip \
          now and then; only those who check mend theirs.</p><section class=text>{text}</section>\
          <p class=small>The trained model: <code>{}</code></p></main></html>\n",
         percent(before.interval.accuracy),
         percent(after.interval.accuracy),
         after.completion_tokens / before.completion_tokens.max(f64::MIN_POSITIVE),
         if outcome.quick { super::QUICK.held_out } else { super::FULL.held_out },
+        super::SAMPLES,
         outcome.pretrain_seconds,
         outcome.rl_seconds,
         curve.len(),
