@@ -118,7 +118,7 @@ mod tests {
             (r#"{"question": "q", "answer": "1"}"#, ":1: not of GSM8K: `answer` has no `####`"),
             (r#"{"question": "q", "answer": "so #### "}"#, "or nothing after it"),
             (r#"{"question": 7, "answer": "1 #### 1"}"#, "invalid type: integer `7`"),
-            ("", "has no problems"),
+            ("", "has no lines"),
         ] {
             let error = read(line).expect_err(line).to_string();
             assert!(error.contains(expected), "{line}: {error}");
