@@ -1,4 +1,4 @@
-//! Files that verbs write: JSON Lines, to a file made whole or not at all, or to standard output.
+//! What verbs say in the end, and files that they write: JSON Lines, to a file made whole or not at all, or to standard output.
 
 use std::{
     fs::{self, File},
@@ -7,7 +7,18 @@ use std::{
 };
 
 use anyhow::Context;
+use koan_train::rl::RunSummary;
 use serde::Serialize;
+
+/// Says how a run of `koan VERB FILE` ended: where the model is, or how to go on.
+pub(crate) fn conclude(summary: &RunSummary, verb: &str, file: &Path) {
+    let RunSummary { step, digest, .. } = summary;
+    match &summary.model {
+        Some(model) if digest.is_empty() => println!("the model is in {}", model.display()),
+        Some(model) => println!("the model is in {}; checkpoint sha256 {digest}", model.display()),
+        None => println!("stopped after step {step}; go on with: koan {verb} {} --resume", file.display()),
+    }
+}
 
 /// Where lines go. A file is written beside its place and renamed by [`Output::finish`], so that a killed run leaves no
 /// half of one behind under its name.

@@ -17,6 +17,7 @@ use crate::{
     device::{Device, Job, Running},
     eval::warn_of_bad_references,
     interrupt::stop_on_ctrl_c,
+    output,
     progress::Progress,
 };
 
@@ -122,17 +123,7 @@ impl Job for Run {
         if let Some(bar) = progress {
             bar.finish();
         }
-        match summary.model {
-            Some(model) if summary.digest.is_empty() => println!("the model is in {}", model.display()),
-            Some(model) => {
-                println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest);
-            }
-            None => println!(
-                "stopped after step {}; go on with: koan rl {} --resume",
-                summary.step,
-                self.file.display()
-            ),
-        }
+        output::conclude(&summary, "rl", &self.file);
         Ok(())
     }
 }

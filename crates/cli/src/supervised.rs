@@ -8,6 +8,7 @@ use koan_train::supervised::{self, Event, Metrics, Stage, SupervisedConfig};
 use crate::{
     device::{Device, Job, Running},
     interrupt::stop_on_ctrl_c,
+    output,
     progress::Progress,
 };
 
@@ -123,18 +124,7 @@ impl Job for Run {
         if let Some(bar) = progress {
             bar.finish();
         }
-        match summary.model {
-            Some(model) if summary.digest.is_empty() => println!("the model is in {}", model.display()),
-            Some(model) => {
-                println!("the model is in {}; checkpoint sha256 {}", model.display(), summary.digest);
-            }
-            None => println!(
-                "stopped after step {}; go on with: koan {} {} --resume",
-                summary.step,
-                self.stage.name(),
-                self.args.config.display()
-            ),
-        }
+        output::conclude(&summary, self.stage.name(), &self.args.config);
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ pub struct RlConfig {
 fn default_checkpoint_every() -> u64 {
     100
 }
-fn default_checkpoints_kept() -> usize {
+pub(crate) fn default_checkpoints_kept() -> usize {
     2
 }
 fn default_reward() -> Vec<RewardConfig> {

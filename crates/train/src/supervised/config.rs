@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Stage;
 use crate::{
     OptimConfig, TrainError,
-    config::{check, read_toml, size},
+    config::{check, default_checkpoints_kept, read_toml, size},
     run_dir::StageConfig,
 };
 
@@ -71,9 +71,6 @@ fn default_max_tokens() -> usize {
 }
 fn default_checkpoint_every() -> u64 {
     1000
-}
-fn default_checkpoints_kept() -> usize {
-    2
 }
 
 impl StageConfig for SupervisedConfig {

@@ -54,7 +54,7 @@ pub(super) fn read(
         Stage::Sft => {
             let mut pieces = Vec::new();
             for (number, demonstration) in read_demonstrations(path)?.iter().enumerate() {
-                replies(tokenizer, end, demonstration, &mut pieces)?;
+                replies(tokenizer, end, number + 1, demonstration, &mut pieces)?;
                 if let Some(long) = pieces.last().filter(|piece| piece.rows() > max_tokens) {
                     let tokens = long.rows();
                     return Err(TrainError::TextTooLong { number: number + 1, tokens, max: max_tokens });
@@ -93,6 +93,7 @@ fn cut(ids: &[u32], begin: u32, end: u32, max_tokens: usize, pieces: &mut Vec<Pi
 fn replies(
     tokenizer: &Tokenizer,
     end: u32,
+    number: usize,
     demonstration: &Demonstration,
     pieces: &mut Vec<Piece>,
 ) -> Result<(), TrainError> {
@@ -116,7 +117,7 @@ fn replies(
         }
         tokens.push(end);
         if context.is_empty() {
-            return Err(TrainError::PromptEmpty { id: format!("line {}", pieces.len() + 1) });
+            return Err(TrainError::PromptEmpty { id: format!("demonstration {number}") });
         }
         pieces.push(Piece { context, tokens });
     }
