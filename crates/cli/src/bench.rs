@@ -84,13 +84,13 @@ impl Job for RlBench {
         };
         let parameters = Config::load(&self.model)?.parameters();
         if !self.json {
-            println!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+            say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
-        let mut all: Vec<StepSeconds> = Vec::new();
+        let (mut all, mut said): (Vec<StepSeconds>, _) = (Vec::new(), Ok(()));
         let load = |positions| checkpoint::load(b, &self.model, Some(positions));
         bench::rl(b, load, &shape, self.steps + 1, |step| {
-            if !self.json {
-                println!(
+            if !self.json && said.is_ok() {
+                said = say!(
                     "{:8} draw {:6.2} s   learn {:6.2} s   step {:6.2} s   log-prob gap {:?}",
                     if all.is_empty() { "warm-up" } else { "step" },
                     step.generate_s,
@@ -101,6 +101,7 @@ impl Job for RlBench {
             }
             all.push(step);
         })?;
+        said?;
         let measured = &all[1..];
         let [generate_s, train_s, step_s] = [
             |s: &StepSeconds| s.generate_s,
@@ -110,19 +111,19 @@ impl Job for RlBench {
         .map(|seconds| median(measured.iter().map(seconds).collect()));
         let tokens = self.problems * self.group * self.new_tokens;
         if self.json {
-            println!(
+            say!(
                 "{}",
                 json!({
                     "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape, "steps": self.steps, "generate_s": generate_s,
                     "train_s": train_s, "step_s": step_s, "tokens_per_s": tokens as f64 / step_s,
                     "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
                 })
-            );
+            )?;
         } else {
-            println!(
+            say!(
                 "median   draw {generate_s:6.2} s   learn {train_s:6.2} s   step {step_s:6.2} s   {:.0} completion tokens/s",
                 tokens as f64 / step_s
-            );
+            )?;
         }
         Ok(())
     }

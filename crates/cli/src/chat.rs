@@ -25,7 +25,7 @@ use thinking::{Shade, Thinking};
 use crate::{
     device::{Device, Job, Running},
     generate::{DrawArgs, memory_plan, stop_ids},
-    output::Output,
+    output::{Output, Stdout},
 };
 
 const HELP: &str = "/reset       begins a new conversation
@@ -98,13 +98,13 @@ impl Job for Chat {
         let handler = Arc::clone(&replying);
         ctrlc::set_handler(move || {
             if !handler.swap(false, Ordering::Relaxed) {
-                eprint!("\n(/quit or Ctrl-D ends)\n> ");
+                let _ = write!(io::stderr(), "\n(/quit or Ctrl-D ends)\n> ");
             }
         })
         .context("cannot listen for Ctrl-C")?;
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         if terminal {
-            println!("{}; /help says what else there is", self.model.display());
+            say!("{}; /help says what else there is", self.model.display())?;
         }
         let conversation = Conversation {
             b,
@@ -142,8 +142,7 @@ impl<B: Backend> Conversation<'_, B> {
     fn hold(mut self, mut input: impl BufRead, terminal: bool) -> anyhow::Result<()> {
         loop {
             if terminal {
-                print!("> ");
-                io::stdout().flush()?;
+                write!(Stdout, "> ").and_then(|()| Stdout.flush())?;
             }
             let mut line = String::new();
             if input.read_line(&mut line).context("cannot read standard input")? == 0 {
@@ -153,7 +152,7 @@ impl<B: Backend> Conversation<'_, B> {
             let done = match word {
                 "" => Ok(()),
                 "/quit" => return Ok(()),
-                "/help" => Ok(writeln!(io::stdout(), "{HELP}")?),
+                "/help" => Ok(say!("{HELP}")?),
                 "/reset" => {
                     self.messages.clear();
                     Ok(())
@@ -165,7 +164,7 @@ impl<B: Backend> Conversation<'_, B> {
                 _ => self.turn(line.trim(), terminal),
             };
             match done {
-                Err(e) if terminal => eprintln!("{e:#}"),
+                Err(e) if terminal => note!("{e:#}"),
                 done => done?,
             }
         }
@@ -269,7 +268,7 @@ impl Listener for Reply<'_> {
 }
 
 fn print(pieces: &[(Shade, String)], dim: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Stdout;
     for (shade, text) in pieces {
         match shade {
             Shade::Dim if dim => write!(out, "\x1b[2m{text}\x1b[0m")?,

@@ -1,6 +1,6 @@
 //! `koan data`
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
@@ -9,6 +9,8 @@ use koan_data::{
     Arithmetic, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
 };
 use koan_text::Tokenizer;
+
+use crate::output::Stdout;
 
 /// Problems: generate them; what files of data hold
 #[derive(clap::Subcommand)]
@@ -140,7 +142,7 @@ impl Generate {
             }
         };
         write_problems(&out, &problems)?;
-        println!("{} problems in {}", problems.len(), out.display());
+        say!("{} problems in {}", problems.len(), out.display())?;
         Ok(())
     }
 }
@@ -149,7 +151,7 @@ impl ImportArgs {
     fn run(self) -> anyhow::Result<()> {
         let problems = import(&self.file, self.format.parse()?)?;
         write_problems(&self.out, &problems)?;
-        println!("{} problems in {}", problems.len(), self.out.display());
+        say!("{} problems in {}", problems.len(), self.out.display())?;
         Ok(())
     }
 }
@@ -175,7 +177,7 @@ impl StatsArgs {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        let mut out = std::io::stdout().lock();
+        let mut out = BufWriter::new(Stdout);
         for stats in &all {
             if self.json {
                 writeln!(out, "{}", serde_json::to_string(stats)?)?;
@@ -183,7 +185,7 @@ impl StatsArgs {
                 print(&mut out, stats)?;
             }
         }
-        Ok(())
+        Ok(out.flush()?)
     }
 }
 

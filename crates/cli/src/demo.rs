@@ -52,9 +52,8 @@ impl Job for Demo {
         let outcome = demo::run(b, &self.run_dir, self.quick, &stop, |event| screen.show(event))?;
         match outcome {
             Some(outcome) => self.conclude(&outcome),
-            None => println!("stopped; the same command goes on where it was"),
+            None => Ok(say!("stopped; the same command goes on where it was")?),
         }
-        Ok(())
     }
 }
 
@@ -74,7 +73,7 @@ impl Screen {
     fn say(&self, line: &str) {
         match &self.progress {
             Some(progress) => progress.print(line),
-            None => eprintln!("{line}"),
+            None => note!("{line}"),
         }
     }
 
@@ -162,19 +161,19 @@ impl Screen {
 }
 
 impl Demo {
-    fn conclude(&self, outcome: &Outcome) {
+    fn conclude(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let curve =
             |value: &dyn Fn(&demo::Point) -> f64| outcome.curve.iter().map(value).collect::<Vec<f64>>();
-        println!("\n{}", chart("right answers, %", &curve(&|p| 100.0 * p.accuracy)));
-        println!("{}", chart("tokens an answer", &curve(&|p| p.completion_tokens)));
+        say!("\n{}", chart("right answers, %", &curve(&|p| 100.0 * p.accuracy)))?;
+        say!("{}", chart("tokens an answer", &curve(&|p| p.completion_tokens)))?;
         let shown = outcome.examples.iter().find(|e| e.before.outcome != e.after.outcome);
         if let Some(Example { prompt, answer, before, after }) = shown.or(outcome.examples.first()) {
-            println!("A held-out problem: {}   (right: {answer})\n", prompt.trim());
-            println!("before:\n{}\nafter:\n{}", indented(&before.completion), indented(&after.completion));
+            say!("A held-out problem: {}   (right: {answer})\n", prompt.trim())?;
+            say!("before:\n{}\nafter:\n{}", indented(&before.completion), indented(&after.completion))?;
         }
         let Outcome { before, after, .. } = outcome;
-        println!("before: {}\nafter:  {}", in_words(before), in_words(after));
-        println!(
+        say!("before: {}\nafter:  {}", in_words(before), in_words(after))?;
+        say!(
             "{:.0} s: pretraining {:.0}, reinforcement learning {:.0}\n\nthe report:  {}\nthe model:   {}\nlook closer: koan view {}",
             outcome.seconds,
             outcome.pretrain_seconds,
@@ -182,7 +181,8 @@ impl Demo {
             self.run_dir.join("report.html").display(),
             outcome.model.display(),
             self.run_dir.join("zero").display(),
-        );
+        )?;
+        Ok(())
     }
 }
 

@@ -4,7 +4,6 @@ mod table;
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Instant,
@@ -171,7 +170,7 @@ impl Job for Eval {
             let (opened, held) = Journal::open(&part, &settings, [problems.len(), self.n])?;
             if !held.is_empty() {
                 let all = problems.len() * self.n;
-                eprintln!("goes on from {}, which has {} of {all} completions", part.display(), held.len());
+                note!("goes on from {}, which has {} of {all} completions", part.display(), held.len());
             }
             (completions, journal) = (held, Some(opened));
         }
@@ -237,7 +236,7 @@ impl Job for Eval {
             journal.remove()?;
         }
         let table = table::Table { report: &report, max_new_tokens: self.max_new_tokens };
-        Ok(writeln!(std::io::stdout(), "{table}\n{cost} ({running})")?)
+        Ok(say!("{table}\n{cost} ({running})")?)
     }
 }
 
@@ -303,12 +302,12 @@ fn write_completions(path: &Path, problems: &[Problem], completions: &[Vec<Judge
 pub(crate) fn warn_of_bad_references(data: &Path, bad: &[BadReference]) {
     const SHOWN: usize = 5;
     if !bad.is_empty() {
-        eprintln!("{}: {} problems are left out, their references are bad:", data.display(), bad.len());
+        note!("{}: {} problems are left out, their references are bad:", data.display(), bad.len());
     }
     for bad in bad.iter().take(SHOWN) {
-        eprintln!("  {}: {}", bad.id, bad.reason);
+        note!("  {}: {}", bad.id, bad.reason);
     }
     if bad.len() > SHOWN {
-        eprintln!("  …");
+        note!("  …");
     }
 }

@@ -1,6 +1,6 @@
 //! `koan generate`
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use koan_backend::Backend;
@@ -172,7 +172,7 @@ impl Job for Generate {
         let wanted = self.sequences.min(lines.len() * self.n);
         let limits = Limits { sequences: wanted, prompt_tokens: longest, new_tokens: self.max_new_tokens };
         let plan = memory_plan(limits, config, self.memory).context("cannot generate")?;
-        eprintln!(
+        note!(
             "{} completions, {} at once, room for {} tokens in {:.2} GiB",
             lines.len() * self.n,
             plan.limits.sequences,
@@ -204,6 +204,7 @@ impl Job for Generate {
                 }
                 next += 1;
             }
+            if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         progress.finish();
         let summary = match run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run)) {
@@ -214,9 +215,9 @@ impl Job for Generate {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
+        note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
         if summary.preemptions > 0 {
-            eprintln!("{} times a sequence waited for room; more --memory avoids that", summary.preemptions);
+            note!("{} times a sequence waited for room; more --memory avoids that", summary.preemptions);
         }
         out.finish()
     }

@@ -15,7 +15,7 @@ pub(crate) fn stop_on_ctrl_c(what: &'static str) -> anyhow::Result<Arc<AtomicBoo
         if handler.swap(true, Ordering::Relaxed) {
             std::process::abort(); // asked twice: now
         }
-        eprintln!("{what}; once more to stop at once");
+        note!("{what}; once more to stop at once");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)

@@ -1,6 +1,11 @@
 //! Koan, the program: one file a verb. It parses words, opens files and devices, and shows progress; the work is done by
 //! the libraries.
 #![forbid(unsafe_code)]
+// `say!` and `note!` outlive a reader who goes away; `println!` and `eprintln!` panic.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod output;
 
 mod bench;
 mod chat;
@@ -11,7 +16,6 @@ mod eval;
 mod generate;
 mod interrupt;
 mod model;
-mod output;
 mod progress;
 mod rl;
 mod score;
@@ -69,11 +73,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
+            note!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
             for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+                note!("  because: {cause}");
             }
             ExitCode::FAILURE
         }

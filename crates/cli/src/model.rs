@@ -156,7 +156,7 @@ impl Pull {
         if let Some(bar) = bar {
             bar.finish();
         }
-        println!("{} at {}: {} files", self.name, pulled.commit, pulled.files.len());
+        say!("{} at {}: {} files", self.name, pulled.commit, pulled.files.len())?;
         info(&out)
     }
 }
@@ -231,16 +231,16 @@ fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
 fn gguf_info(file: &Path) -> anyhow::Result<()> {
     let info = gguf::info(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     let types: Vec<String> = info.types.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    println!(
+    say!(
         "{}: {}, {:.1} million parameters, {:.2} GiB",
         file.display(),
         info.architecture,
         info.n_parameters as f64 / 1e6,
         file.metadata()?.len() as f64 / (1u64 << 30) as f64
-    );
-    println!("  tensors: {}", types.join(", "));
-    println!("  name: {}", info.name.as_deref().unwrap_or("not stated"));
-    println!("  licence: {}", info.license.as_deref().unwrap_or("not stated"));
+    )?;
+    say!("  tensors: {}", types.join(", "))?;
+    say!("  name: {}", info.name.as_deref().unwrap_or("not stated"))?;
+    say!("  licence: {}", info.license.as_deref().unwrap_or("not stated"))?;
     Ok(())
 }
 
@@ -255,13 +255,8 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     // A tied embedding is there twice: for the product of the head, and to look rows up.
     let lookup = if config.tie_word_embeddings { config.vocab_size * config.hidden_size } else { 0 };
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
-    println!(
-        "{}: {}, {:.1} million parameters",
-        dir.display(),
-        config.family.name(),
-        parameters as f64 / 1e6
-    );
-    println!(
+    say!("{}: {}, {:.1} million parameters", dir.display(), config.family.name(), parameters as f64 / 1e6)?;
+    say!(
         "  {} layers, hidden {}, {} heads of {} sharing {} keys, mlp {}, vocabulary {}, output head {tied}",
         config.num_hidden_layers,
         config.hidden_size,
@@ -270,21 +265,21 @@ fn info(dir: &Path) -> anyhow::Result<()> {
         config.num_key_value_heads,
         config.intermediate_size,
         config.vocab_size
-    );
-    println!("  up to {} tokens, ended by {:?}", config.longest_sequence(), config.eos_token_ids);
+    )?;
+    say!("  up to {} tokens, ended by {:?}", config.longest_sequence(), config.eos_token_ids)?;
     if config.rope_scaling != RopeScaling::None {
-        println!("  positions: {:?}", config.rope_scaling);
+        say!("  positions: {:?}", config.rope_scaling)?;
     }
-    println!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"));
-    println!(
+    say!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"))?;
+    say!(
         "  to generate: {:.2} GiB, and {:.3} MiB a token of running sequences",
         gib(parameters + lookup),
         1024.0 * gib(KvCache::<koan_backend::Reference>::numbers_per_row(&config))
-    );
-    println!(
+    )?;
+    say!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB a token of a pass",
         gib(5 * parameters),
         1024.0 * gib(Purpose::Training.numbers_per_row(&config))
-    );
+    )?;
     Ok(())
 }

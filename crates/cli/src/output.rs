@@ -1,6 +1,10 @@
-//! What verbs say in the end, and files that they write: JSON Lines, to a file made whole or not at all, or to standard output.
+//! What verbs say, and files that they write: JSON Lines, to a file made whole or not at all, or to standard output.
+//!
+//! A reader who goes away (`| head -1`) is no failure: [`Stdout`] then gives an error that `main` ends quietly by. What is
+//! said on standard error besides is dropped, so that a run does not end with the terminal that it was started from.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -10,20 +14,80 @@ use anyhow::Context;
 use koan_train::rl::RunSummary;
 use serde::Serialize;
 
-/// Says how a run of `koan VERB FILE` ended: where the model is, or how to go on.
-pub(crate) fn conclude(summary: &RunSummary, verb: &str, file: &Path) {
-    let RunSummary { step, digest, .. } = summary;
-    match &summary.model {
-        Some(model) if digest.is_empty() => println!("the model is in {}", model.display()),
-        Some(model) => println!("the model is in {}; checkpoint sha256 {digest}", model.display()),
-        None => println!("stopped after step {step}; go on with: koan {verb} {} --resume", file.display()),
+/// Writes a line to standard output; an error of it is to be given on.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::output::say(format_args!($($words)*))
+    };
+}
+
+/// Writes a line to standard error, if anybody reads it.
+macro_rules! note {
+    ($($words:tt)*) => {
+        $crate::output::note(format_args!($($words)*))
+    };
+}
+
+pub(crate) fn say(words: fmt::Arguments) -> io::Result<()> {
+    writeln!(Stdout, "{words}")
+}
+
+pub(crate) fn note(words: fmt::Arguments) {
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
+/// Standard output.
+pub(crate) struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes).map_err(marked)
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush().map_err(marked)
+    }
+}
+
+/// Nobody reads standard output any more. Pipes to others break too (a reward's process, a hub): this one is marked.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("nobody reads standard output")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+fn marked(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    if kind == io::ErrorKind::BrokenPipe { io::Error::new(kind, ReaderGone) } else { error }
+}
+
+/// Whether the reader of standard output went away: no error of ours.
+pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
+    let gone =
+        |error: &io::Error| error.get_ref().and_then(|inner| inner.downcast_ref::<ReaderGone>()).is_some();
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(gone))
+}
+
+/// Says how a run of `koan VERB FILE` ended: where the model is, or how to go on.
+pub(crate) fn conclude(summary: &RunSummary, verb: &str, file: &Path) -> anyhow::Result<()> {
+    let RunSummary { step, digest, .. } = summary;
+    let said = match &summary.model {
+        Some(model) if digest.is_empty() => say!("the model is in {}", model.display()),
+        Some(model) => say!("the model is in {}; checkpoint sha256 {digest}", model.display()),
+        None => say!("stopped after step {step}; go on with: koan {verb} {} --resume", file.display()),
+    };
+    Ok(said?)
 }
 
 /// Where lines go. A file is written beside its place and renamed by [`Output::finish`], so that a killed run leaves no
 /// half of one behind under its name.
 pub(crate) enum Output {
-    Stdout(BufWriter<io::Stdout>),
+    Stdout(BufWriter<Stdout>),
     File { out: BufWriter<File>, part: PathBuf, path: PathBuf },
 }
 
@@ -31,7 +95,7 @@ impl Output {
     /// Opens `path`, or standard output for none or `-`.
     pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path.filter(|p| *p != Path::new("-")) else {
-            return Ok(Self::Stdout(BufWriter::new(io::stdout())));
+            return Ok(Self::Stdout(BufWriter::new(Stdout)));
         };
         let special = fs::metadata(path).is_ok_and(|m| !m.is_file());
         let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
@@ -43,7 +107,7 @@ impl Output {
 
     /// Writes a line.
     pub(crate) fn line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut *self, value)?;
+        serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;
         Ok(self.write_all(b"\n")?)
     }
 
@@ -87,13 +151,4 @@ impl Write for Output {
             Self::File { out, .. } => out.flush(),
         }
     }
-}
-
-/// Whether the reader of standard output went away: no error of ours.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        io.or(json) == Some(io::ErrorKind::BrokenPipe)
-    })
 }

@@ -55,7 +55,7 @@ impl Progress {
                     format!(", about {:.0} s left", elapsed / n as f64 * self.of.saturating_sub(done) as f64)
                 }
             };
-            eprintln!("{} {done}/{}, {elapsed:.0} s{left} {message}", self.what, self.of);
+            note!("{} {done}/{}, {elapsed:.0} s{left} {message}", self.what, self.of);
         }
     }
 
@@ -63,7 +63,7 @@ impl Progress {
     pub(crate) fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => note!("{line}"),
         }
     }
 

@@ -51,7 +51,7 @@ impl Rl {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = RlConfig::load(&self.config, &self.set)?;
         if self.explain {
-            println!("{}", config.explain());
+            say!("{}", config.explain())?;
             return Ok(());
         }
         if self.plan {
@@ -123,8 +123,7 @@ impl Job for Run {
         if let Some(bar) = progress {
             bar.finish();
         }
-        output::conclude(&summary, "rl", &self.file);
-        Ok(())
+        output::conclude(&summary, "rl", &self.file)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `koan score`
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::ensure;
 use koan_backend::Backend;
@@ -63,23 +63,26 @@ impl Job for Score {
         let summary = score(b, &model, lines, self.temperature, |line| {
             done += 1;
             progress.set(done, "");
-            if wrote.is_ok() {
-                wrote = out.line(&line);
-            }
+            wrote = out.line(&line);
+            if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        wrote?;
         progress.finish();
+        if let Err(e) = wrote {
+            out.discard();
+            return Err(e);
+        }
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!(
+        note!(
             "{} completions, {} tokens, {seconds:.1} s, {:.0} tokens/s",
             summary.completions,
             summary.tokens,
             summary.tokens as f64 / seconds
         );
         if summary.compared > 0 {
-            eprintln!(
+            note!(
                 "{} came with log-probabilities; largest difference: {:?}",
-                summary.compared, summary.log_prob_gap
+                summary.compared,
+                summary.log_prob_gap
             );
         }
         out.finish()

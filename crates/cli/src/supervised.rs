@@ -124,8 +124,7 @@ impl Job for Run {
         if let Some(bar) = progress {
             bar.finish();
         }
-        output::conclude(&summary, self.stage.name(), &self.args.config);
-        Ok(())
+        output::conclude(&summary, self.stage.name(), &self.args.config)
     }
 }
 

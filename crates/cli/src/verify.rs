@@ -18,7 +18,7 @@ use koan_reward::{
 };
 use koan_train::RlConfig;
 
-use crate::output::Output;
+use crate::output::{Output, Stdout};
 
 /// Replay rewards over a file of completions: are they right?
 ///
@@ -103,13 +103,13 @@ impl Verify {
             let judged = match event {
                 Event::Judged(judged) => judged,
                 Event::Bad(error) => {
-                    eprintln!("{error}");
+                    note!("{error}");
                     return Ok(());
                 }
             };
             if self.show.is_some_and(|shown| shown.outcome() == judged.judgement.outcome()) && to_show > 0 {
                 to_show -= 1;
-                show(&mut io::stdout().lock(), judged)?;
+                show(&mut Stdout, judged)?;
             }
             match &mut out {
                 Some(out) => out.write_all(&judged.json).and_then(|()| out.write_all(b"\n")),
@@ -129,9 +129,9 @@ impl Verify {
             }
         };
         if self.json {
-            println!("{}", serde_json::to_string(&report)?);
+            say!("{}", serde_json::to_string(&report)?)?;
         } else {
-            summarise(&mut io::stdout().lock(), &report)?;
+            summarise(&mut Stdout, &report)?;
         }
         let (judged, bad) = (report.outcomes.total(), report.outcomes.of(Outcome::BadReference));
         if report.bad_lines > 0 {

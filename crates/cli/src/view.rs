@@ -29,7 +29,7 @@ impl View {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let viewer = Viewer::open(&self.run)?;
         let server = Server::bind(&self.host, self.port)?;
-        println!("{} shows {}; Ctrl-C ends it", server.url(), self.run.display());
+        say!("{} shows {}; Ctrl-C ends it", server.url(), self.run.display())?;
         Ok(server.run(move |request| viewer.answer(request))?)
     }
 }

@@ -326,3 +326,46 @@ fn a_run_is_viewed() {
     viewer.kill().expect("ended");
     viewer.wait().expect("ended");
 }
+
+/// Whoever reads what `koan` says may go away, at once or after a line: that is no failure, and ends no run.
+#[test]
+fn a_reader_who_goes_away_is_no_failure() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    folder.ok("generate --model model --input train.jsonl --max-new-tokens 2 --out drawn.jsonl");
+    folder.write("judged.jsonl", "{\"answer\": 68, \"completion\": \"23 + 45 = 68\"}\n");
+    folder.ok("data generate chain --n 4 --out chain.jsonl");
+    for words in [
+        "--help",
+        "data generate --help",
+        "data generate chain --n 3 --out more.jsonl",
+        "data stats train.jsonl",
+        "model info model",
+        "model init --config model/config.json --out fresh",
+        "generate --model model --input train.jsonl --max-new-tokens 2",
+        "score --model model --input drawn.jsonl",
+        "verify --input judged.jsonl --reward number",
+        "verify --input judged.jsonl --reward number --show correct --json",
+        "eval --model model --data train.jsonl --reward number --n 1 --max-new-tokens 2",
+        "bench product --config model/config.json --rows 8 --repeats 1",
+        "bench train --config model/config.json --sequences 1 --tokens 8 --steps 1",
+        "bench generate --model model --sequences 1 --group 1 --prompt-tokens 2 --new-tokens 2 --runs 1",
+        "bench rl --model model --problems 1 --group 2 --prompt-tokens 2 --new-tokens 2 --steps 1 --json",
+        "rl run.toml --explain",
+        "rl run.toml --plan",
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = folder.command(words).stdout(writer).stderr(Stdio::piped()).spawn().expect("started");
+        let output = output.wait_with_output().expect("ended");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("error"), "koan {words}: {said}");
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let both = writer.try_clone().expect("a pipe");
+    let mut run =
+        folder.command("rl run.toml --set steps=2").stdout(writer).stderr(both).spawn().expect("started");
+    assert!(run.wait().expect("ended").success());
+    assert!(folder.at("run/model/model.safetensors").exists(), "the run went on to its end");
+}

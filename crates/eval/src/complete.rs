@@ -87,7 +87,7 @@ pub struct Work<'a> {
 }
 
 /// Draws the completions; line `i` keys its random numbers by `i`. A line is handed to `each` when all its completions are
-/// there, with its number.
+/// there, with its number; after its `Break` what is not drawn is given up.
 ///
 /// # Errors
 /// If a completion can't be decoded.
@@ -97,7 +97,7 @@ pub fn complete<B: Backend>(
     generator: &mut Generator<B>,
     tokenizer: Option<&Tokenizer>,
     work: Work<'_>,
-    each: impl FnMut(usize, Completed),
+    each: impl FnMut(usize, Completed) -> ControlFlow<()>,
 ) -> Result<RunSummary, TextError> {
     let Work { lines, ids, samples, sampling, stops } = work;
     let prompt = |(i, ids): (usize, &Vec<u32>)| Prompt { ids: ids.clone(), problem: i as u64, samples };
@@ -109,6 +109,7 @@ pub fn complete<B: Backend>(
         drawn: vec![vec![None; samples]; lines.len()],
         open: lines.into_iter().zip(ids).map(Some).collect(),
         failed: None,
+        given_up: false,
         each,
     };
     let summary = generator.run_heard(b, model, &prompts, sampling, &mut writer);
@@ -124,11 +125,15 @@ struct Writer<'a, F> {
     drawn: Vec<Vec<Option<Completion>>>,
     open: Vec<Option<(PromptLine, Vec<u32>)>>,
     failed: Option<TextError>,
+    given_up: bool,
     each: F,
 }
 
-impl<F: FnMut(usize, Completed)> Listener for Writer<'_, F> {
+impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Listener for Writer<'_, F> {
     fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
+        if self.given_up || self.failed.is_some() {
+            return ControlFlow::Break(());
+        }
         let Some(tokenizer) = self.tokenizer.filter(|_| !self.stops.is_empty()) else {
             return ControlFlow::Continue(());
         };
@@ -155,7 +160,7 @@ impl<F: FnMut(usize, Completed)> Listener for Writer<'_, F> {
         match (lines, self.open[prompt].take()) {
             (Ok(completions), Some((line, ids))) => {
                 let line = PromptLine { prompt_ids: Some(ids), ..line };
-                (self.each)(prompt, Completed { line, completions });
+                self.given_up |= (self.each)(prompt, Completed { line, completions }).is_break();
             }
             (Err(e), _) => self.failed = Some(e),
             (Ok(_), None) => {}

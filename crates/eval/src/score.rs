@@ -1,6 +1,9 @@
 //! Log-probabilities of given completions, by the forward pass of training.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use koan_backend::Backend;
 use koan_data::{DataError, jsonl};
@@ -164,13 +167,13 @@ fn ids(line: &ScoreLine) -> (&[u32], &[u32]) {
 const PASS_TOKENS: usize = 2048;
 
 /// Computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
-/// each line over with them. Log-probabilities that a line came with are compared, then replaced.
+/// each line over with them; after a `Break` the rest is given up. Log-probabilities that a line came with are compared, then replaced.
 pub fn score<B: Backend>(
     b: &B,
     model: &Model<B>,
     lines: Vec<ScoreLine>,
     temperature: f32,
-    mut each: impl FnMut(ScoreLine),
+    mut each: impl FnMut(ScoreLine) -> ControlFlow<()>,
 ) -> ScoreSummary {
     let longest = lines.iter().map(|l| ids(l).0.len() + ids(l).1.len()).max().unwrap_or(0);
     let rows = longest.max(PASS_TOKENS);
@@ -205,7 +208,9 @@ pub fn score<B: Backend>(
             summary.tokens += own.len();
             line.logprob_sum = Some(own.iter().map(|&p| f64::from(p)).sum());
             line.logprobs = Some(own.to_vec());
-            each(line);
+            if each(line).is_break() {
+                return summary;
+            }
         }
     }
     summary

@@ -50,14 +50,14 @@ impl Job for GenerateBench {
         let parameters = Config::load(&self.model)?.parameters();
         let model = checkpoint::load(b, &self.model, Some(prompt_tokens + new_tokens))?;
         if !self.json {
-            println!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+            say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
         let tokens = (sequences * new_tokens) as f64;
-        let (mut seconds, mut passes_per_s) = (Vec::new(), Vec::new());
+        let (mut seconds, mut passes_per_s, mut said) = (Vec::new(), Vec::new(), Ok(()));
         bench::generate(b, &model, &shape, self.runs + 1, |run_s, summary| {
-            if !self.json {
+            if !self.json && said.is_ok() {
                 let name = if seconds.is_empty() { "warm-up" } else { "run" };
-                println!(
+                said = say!(
                     "{name:8} {run_s:8.3} s   {:8.1} tokens/s   {} passes of {:.1} rows",
                     tokens / run_s,
                     summary.passes,
@@ -67,6 +67,7 @@ impl Job for GenerateBench {
             seconds.push(run_s);
             passes_per_s.push(summary.passes as f64 / run_s);
         });
+        said?;
         let run_s = median(seconds.split_off(1));
         let tokens_per_s = tokens / run_s;
         // What a pass reads at least: every weight, as f32; tied embeddings once.
@@ -78,12 +79,12 @@ impl Job for GenerateBench {
                 "parameters": parameters, "runs": self.runs, "run_s": run_s, "tokens_per_s": tokens_per_s,
                 "weights_gb_per_s": weights_gb_per_s, "peak_memory_bytes": peak,
             });
-            println!("{result}");
+            say!("{result}")?;
         } else {
             let peak = peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9));
-            println!(
+            say!(
                 "median   {run_s:8.3} s   {tokens_per_s:8.1} tokens/s   weights at {weights_gb_per_s:.1} GB/s{peak}"
-            );
+            )?;
         }
         Ok(())
     }

@@ -36,22 +36,27 @@ impl Job for ProductBench {
         ensure!(self.rows > 0 && self.repeats > 0, "--rows and --repeats must be at least 1");
         let config = Config::from_file(&self.config)?;
         if !self.json {
-            println!("{running}; {} rows", self.rows);
-            println!("{:>6} × {:<6} {:>5}   GFLOP/s: forward   input   weight", "out", "in", "times");
+            say!("{running}; {} rows", self.rows)?;
+            say!("{:>6} × {:<6} {:>5}   GFLOP/s: forward   input   weight", "out", "in", "times")?;
         }
+        let (mut row, mut said) = (Vec::new(), Ok(()));
         let mut measured: Vec<ProductSeconds> = Vec::new();
         bench::products(b, &config, self.rows, self.repeats, |m| {
             if !self.json {
                 if m.product == Product::Forward {
-                    print!("{:>6} × {:<6} {:>5}            ", m.out_features, m.in_features, m.times);
+                    row = vec![format!(
+                        "{:>6} × {:<6} {:>5}            ",
+                        m.out_features, m.in_features, m.times
+                    )];
                 }
-                print!("{:8.0}", m.gflops());
-                if m.product == Product::BackwardWeight {
-                    println!();
+                row.push(format!("{:8.0}", m.gflops()));
+                if m.product == Product::BackwardWeight && said.is_ok() {
+                    said = say!("{}", row.concat());
                 }
             }
             measured.push(m);
         });
+        said?;
         let all =
             |f: fn(&ProductSeconds) -> f64| -> f64 { measured.iter().map(|m| m.times as f64 * f(m)).sum() };
         let gflops = all(|m| m.gflops() * m.seconds) / all(|m| m.seconds);
@@ -61,9 +66,9 @@ impl Job for ProductBench {
                 "bench": "product", "isa": running.isa, "threads": running.threads, "products": rows,
                 "gflops": gflops, "peak_memory_bytes": bench::peak_memory_bytes(),
             });
-            println!("{result}");
+            say!("{result}")?;
         } else {
-            println!("all, as often as the model has them: {gflops:.0} GFLOP/s");
+            say!("all, as often as the model has them: {gflops:.0} GFLOP/s")?;
         }
         Ok(())
     }

@@ -66,12 +66,12 @@ impl Job for TrainBench {
         let tokens = self.sequences * self.tokens;
         let operations = 6.0 * (parameters - looked_up) as f64 * tokens as f64;
         if !self.json {
-            println!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6);
+            say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
-        let mut seconds = Vec::new();
+        let (mut seconds, mut said) = (Vec::new(), Ok(()));
         bench::train(b, config, &shape, self.steps + 1, |step_s, update| {
-            if !self.json {
-                println!(
+            if !self.json && said.is_ok() {
+                said = say!(
                     "{:8} {step_s:8.3} s   {:8.0} tokens/s   loss {:.4}",
                     if seconds.is_empty() { "warm-up" } else { "step" },
                     tokens as f64 / step_s,
@@ -80,6 +80,7 @@ impl Job for TrainBench {
             }
             seconds.push(step_s);
         })?;
+        said?;
         let step_s = median(seconds.split_off(1));
         let (tokens_per_s, gflops) = (tokens as f64 / step_s, 1e-9 * operations / step_s);
         let peak = bench::peak_memory_bytes();
@@ -89,10 +90,10 @@ impl Job for TrainBench {
                 "parameters": parameters, "steps": self.steps, "step_s": step_s, "tokens_per_s": tokens_per_s,
                 "gflops": gflops, "peak_memory_bytes": peak,
             });
-            println!("{result}");
+            say!("{result}")?;
         } else {
             let peak = peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9));
-            println!("median   {step_s:8.3} s   {tokens_per_s:8.0} tokens/s   {gflops:.0} GFLOP/s{peak}");
+            say!("median   {step_s:8.3} s   {tokens_per_s:8.0} tokens/s   {gflops:.0} GFLOP/s{peak}")?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ impl Job for Planned {
         let Forecast { plan, estimate: time, speed, tokens: [prompt, new, _], .. } = &forecast;
         let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
         let gflops = |speed: f64| format!("{:.1}", speed / 1e9);
-        println!(
+        say!(
             "{} steps of {} problems × {} completions, from {} problems; prompts of up to {prompt} tokens, completions of \
              up to {new}; {:.1} million parameters; {running}",
             config.steps,
@@ -23,18 +23,18 @@ impl Job for Planned {
             config.rollout.group_size,
             forecast.problems,
             forecast.parameters as f64 / 1e6,
-        );
+        )?;
         let free = forecast.available_memory.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
-        println!("memory  {}{free}: {}", gib(plan.bytes()), plan.breakdown());
-        println!(
+        say!("memory  {}{free}: {}", gib(plan.bytes()), plan.breakdown())?;
+        say!(
             "disk    {} of {} free at {}: {} checkpoints, one more while it is written, and the final model; rollouts not \
              counted",
             gib(forecast.disk),
             gib(forecast.available_disk),
             config.run_dir.display(),
             config.checkpoints_kept,
-        );
-        println!(
+        )?;
+        say!(
             "time    about {} a step (draw {}, learn {}), {} for {} steps{}",
             duration(time.generate_s + time.train_s),
             duration(time.generate_s),
@@ -46,8 +46,8 @@ impl Job for Planned {
             } else {
                 String::new()
             },
-        );
-        println!(
+        )?;
+        say!(
             "        an estimate: operations are counted as if every completion became {new} tokens long, and divided by the \
              speed of products of this model's shapes, measured here just now (GFLOP/s: draw {}, forward {}, backward {} \
              and {}); rewards and what is not a product are not counted",
@@ -55,13 +55,13 @@ impl Job for Planned {
             gflops(speed.forward),
             gflops(speed.backward_input),
             gflops(speed.backward_weight),
-        );
+        )?;
         if config.algorithm.pieces().dynamic_sampling {
             let rounds = config.algorithm.max_rounds();
-            println!("        drawing counts as one round; dynamic sampling takes 1 to {rounds}");
+            say!("        drawing counts as one round; dynamic sampling takes 1 to {rounds}")?;
         }
         for obstacle in forecast.obstacles() {
-            println!("it does not fit here: {obstacle}");
+            say!("it does not fit here: {obstacle}")?;
         }
         Ok(())
     }
