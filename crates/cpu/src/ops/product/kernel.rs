@@ -31,6 +31,9 @@ use crate::simd::Simd;
 /// Depth that a pass over the block takes at once, at most.
 pub(crate) const DEPTH: usize = 320;
 
+/// Steps of k in a turn of the inner loop: what advances addresses and counts is then a small part of it.
+const UNROLLED: usize = 4;
+
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
@@ -178,13 +181,15 @@ impl Tile {
                 next = next.wrapping_add(width);
                 let steps = self.every.min(left_k);
                 left_k -= steps;
-                for _ in 0..steps {
-                    let [left, right] = [s.load_at(b), s.load_at(b.add(S::LANES))];
-                    for (r, sum) in sum.iter_mut().enumerate() {
-                        let x = s.splat(*a.add(r * a_row));
-                        sum[0] = s.mul_add(x, left, sum[0]);
-                        sum[1] = s.mul_add(x, right, sum[1]);
+                for _ in 0..steps / UNROLLED {
+                    for i in 0..UNROLLED {
+                        step(s, &mut sum, a.wrapping_add(i * a_k), a_row, b.add(i * width));
                     }
+                    a = a.wrapping_add(UNROLLED * a_k);
+                    b = b.add(UNROLLED * width);
+                }
+                for _ in 0..steps % UNROLLED {
+                    step(s, &mut sum, a, a_row, b);
                     a = a.wrapping_add(a_k);
                     b = b.add(width);
                 }
@@ -200,6 +205,29 @@ impl Tile {
                     s.store(&mut c[S::LANES.min(self.columns)..], sum[1]);
                 }
             }
+        }
+    }
+}
+
+/// One k of a tile: adds the product of a column of A, whose rows are `a_row` numbers apart, and a row of B.
+///
+/// # Safety
+/// A can be read at `ROWS` rows, and two vectors at `b`.
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize>(
+    s: S,
+    sum: &mut [[S::V; 2]; ROWS],
+    a: *const f32,
+    a_row: usize,
+    b: *const f32,
+) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let [left, right] = [s.load_at(b), s.load_at(b.add(S::LANES))];
+        for (r, sum) in sum.iter_mut().enumerate() {
+            let x = s.splat(*a.add(r * a_row));
+            sum[0] = s.mul_add(x, left, sum[0]);
+            sum[1] = s.mul_add(x, right, sum[1]);
         }
     }
 }
