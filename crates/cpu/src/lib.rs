@@ -5,7 +5,8 @@
 //! - `simd/`: vectors; what differs between instruction sets, AMX apart, is here,
 //! - `ops/`: the operations, each kernel written once, generic over `simd::Simd`,
 //! - `kernels.rs`: the table that compiles them for every instruction set,
-//! - `parallel.rs`: threads, tasks, and the memory that they share,
+//! - `parallel.rs`: tasks, and the memory that they share,
+//! - `team.rs`: the threads,
 //! - `backend.rs`: the trait, which checks sizes and calls the operations.
 //!
 //! Results depend on the instruction set, never on the number of threads.
@@ -16,6 +17,7 @@ mod kernels;
 mod ops;
 mod parallel;
 mod simd;
+mod team;
 
 use std::{
     env, fmt,
@@ -51,7 +53,7 @@ pub enum CpuError {
     },
     /// The system refused to start threads.
     #[error("cannot start threads")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(#[from] std::io::Error),
 }
 
 fn names(sets: &[Isa]) -> String {

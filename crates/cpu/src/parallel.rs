@@ -3,13 +3,11 @@
 //! Work is cut into tasks by its size alone; which thread takes which task is left to chance, and no result
 //! depends on it.
 
-use std::{cell::RefCell, marker::PhantomData, ops::Range};
+use std::{cell::RefCell, io, marker::PhantomData, ops::Range};
 
 use koan_backend::AlignedVec;
-use rayon::{
-    ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder,
-    iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator},
-};
+
+use crate::team::Team;
 
 /// Numbers that an element-wise task should at least take, so that starting it costs little beside it.
 pub(crate) const TASK_LEN: usize = 1 << 14;
@@ -19,32 +17,26 @@ pub(crate) fn task_rows(features: usize) -> usize {
     (TASK_LEN / features.max(1)).max(1)
 }
 
-/// A fixed number of threads.
+/// A fixed number of threads, of which the caller is one.
 pub(crate) struct Threads {
-    /// `None` for one thread, the caller's.
-    pool: Option<ThreadPool>,
-    count: usize,
+    team: Team,
 }
 
 impl Threads {
-    pub(crate) fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
-        let count = count.max(1);
-        let builder = || ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("koan-cpu-{i}"));
-        let pool = (count > 1).then(|| builder().build()).transpose()?;
-        Ok(Self { pool, count })
+    pub(crate) fn new(count: usize) -> io::Result<Self> {
+        Ok(Self { team: Team::new(count.max(1) - 1)? })
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count
+        1 + self.team.workers()
     }
 
     /// Runs `task(0)`, …, `task(tasks - 1)`, in any order.
     pub(crate) fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        match &self.pool {
-            Some(pool) if tasks > 1 => {
-                pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(&task));
-            }
-            _ => (0..tasks).for_each(task),
+        if tasks > 1 && self.team.workers() > 0 {
+            self.team.run(tasks, &task);
+        } else {
+            (0..tasks).for_each(task);
         }
     }
 
