@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::{Family, RopeScaling, rope};
+use crate::{Family, RopeScaling, bounded::read_bounded, rope};
 
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
 const MAX_SIZE: usize = 1 << 24;
@@ -12,6 +12,11 @@ const MAX_SIZE: usize = 1 << 24;
 const MAX_FEATURES: usize = 1 << 20;
 /// Most layers.
 const MAX_LAYERS: usize = 1 << 12;
+/// Numbers that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
+/// heads of 128 features.
+const MAX_TABLE: usize = 1 << 28;
+/// Most tokens that end a completion.
+const MAX_EOS_TOKENS: usize = 1 << 10;
 /// Largest `config.json` read, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -149,9 +154,10 @@ impl Config {
     }
 
     /// The longest sequence that is computed, in tokens: what the model was made for, but no more than a window that
-    /// some layer attends to.
+    /// some layer attends to, nor than there are tables of positions for.
     pub fn longest_sequence(&self) -> usize {
-        self.sliding_window.unwrap_or(usize::MAX).min(self.max_position_embeddings)
+        let window = self.sliding_window.unwrap_or(usize::MAX);
+        window.min(self.max_position_embeddings).min(MAX_TABLE / self.head_dim)
     }
 
     /// Reads a config from its JSON object; `path` is named in errors.
@@ -166,10 +172,9 @@ impl Config {
 
 fn read_object(path: &Path) -> Result<Map<String, Value>, ConfigError> {
     let read = |source| ConfigError::Read { path: path.into(), source };
-    if std::fs::metadata(path).map_err(read)?.len() > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { path: path.into() });
-    }
-    let text = std::fs::read(path).map_err(read)?;
+    let text = read_bounded(path, MAX_FILE_BYTES)
+        .map_err(read)?
+        .ok_or_else(|| ConfigError::TooLarge { path: path.into() })?;
     serde_json::from_slice(&text).map_err(|source| ConfigError::Json { path: path.into(), source })
 }
 
@@ -363,7 +368,8 @@ impl Reader<'_> {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(ConfigError::Missing { key, path: self.path.into() }),
             (Some(value), _) => match value.as_f64() {
-                Some(x) if x > 0.0 && x.is_finite() => Ok(x),
+                // Most are used as f32: what that has no digits for is none of a real model.
+                Some(x) if x > 0.0 && (x as f32).is_normal() => Ok(x),
                 _ => Err(self.wrong(table, key, "a positive number")),
             },
         }
@@ -400,13 +406,13 @@ impl Reader<'_> {
     /// A token id, a list of them, or nothing.
     fn token_ids(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
         let one = |v: &Value| {
-            v.as_u64()
-                .and_then(|id| u32::try_from(id).ok())
-                .ok_or_else(|| self.unsupported(key, "a token id, or a list of them"))
+            v.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+                self.unsupported(key, &format!("a token id, or a list of up to {MAX_EOS_TOKENS}"))
+            })
         };
         match self.raw.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(ids)) => ids.iter().map(one).collect(),
+            Some(Value::Array(ids)) if ids.len() <= MAX_EOS_TOKENS => ids.iter().map(one).collect(),
             Some(id) => Ok(vec![one(id)?]),
         }
     }

@@ -10,6 +10,7 @@
 
 mod activations;
 mod batch;
+mod bounded;
 pub mod checkpoint;
 mod config;
 mod family;

@@ -1,10 +1,10 @@
 //! What a model's files say of its licence.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::Config;
+use crate::{Config, bounded::read_bounded};
 
 /// Bytes read of a file that may name a licence.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -13,9 +13,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// first line of a LICENSE file.
 pub fn license(dir: &Path, config: &Config) -> Option<String> {
     let read = |name: &str| {
-        let path = dir.join(name);
-        let small = fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_FILE_BYTES);
-        small.then(|| fs::read(path).ok()).flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        let bytes = read_bounded(&dir.join(name), MAX_FILE_BYTES).ok().flatten()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     let first_line = |name: &str| {
         let text = read(name)?;
@@ -42,6 +41,8 @@ fn front_matter_license(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,12 @@
 //! so that is wrong, but not unsound in what this crate does with them.
 #![allow(unsafe_code, reason = "memory-mapping a checkpoint")]
 
-use std::{fs::File, io, ops::Deref, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Deref,
+    path::Path,
+};
 
 use memmap2::Mmap;
 
@@ -23,10 +28,11 @@ impl Mapped {
     /// # Errors
     /// If it can't be opened or mapped, or is no regular file.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Asked before it is opened: to open a pipe is to wait for who writes to it.
+        if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let file = File::open(path)?;
         // SAFETY: the map is only read, as bytes and numbers of which every bit pattern is a value; see the module's
         // documentation for files that change.
         let map = unsafe { Mmap::map(&file)? };

@@ -22,8 +22,9 @@ use crate::{
     mapped::{Mapped, as_f32},
 };
 
-/// Largest header accepted, bytes: the format's own limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Largest header accepted, bytes. The format allows 100 MB; that of 4096 layers has 6, and parsing takes some 16 times
+/// as much memory where a header means harm.
+const MAX_HEADER_BYTES: u64 = 1 << 24;
 /// Numbers that one task converts or checks.
 const TASK_LEN: usize = 1 << 16;
 

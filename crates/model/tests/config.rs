@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use koan_model::{Biases, Config, ConfigError, Family, testkit};
+use koan_model::{Biases, Config, ConfigError, Family, Purpose, testkit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -40,6 +40,8 @@ fn a_window_bounds_the_longest_sequence() {
     let named = json!({"model_type": "qwen3", "sliding_window": 100, "use_sliding_window": true,
                        "layer_types": ["full_attention", "full_attention"]});
     assert_eq!(longest(named), 256);
+    // A file of a few bytes can't ask for tables of terabytes.
+    assert_eq!(longest(json!({"max_position_embeddings": 1 << 24, "head_dim": 1 << 18})), 1 << 10);
 }
 
 #[test]
@@ -55,7 +57,10 @@ fn what_is_not_computed_is_refused_by_name() {
         (json!({"num_hidden_layers": 1 << 20}), "1 to 4096"),
         (json!({"vocab_size": "absent"}), "`vocab_size` is missing in `test`"),
         (json!({"rms_norm_eps": -1.0}), "a positive number"),
+        (json!({"rms_norm_eps": 1e-300}), "a positive number"),
+        (json!({"rope_theta": 1e300}), "a positive number"),
         (json!({"tie_word_embeddings": 1}), "true or false"),
+        (json!({"eos_token_id": vec![0; 2000]}), "a list of up to 1024"),
         (json!({"eos_token_id": [1, "2"]}), "a token id"),
     ] {
         let error = config(changes.clone()).expect_err("refused").to_string();
@@ -69,6 +74,7 @@ fn value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         (0u64..300).prop_map(Value::from),
+        (0u32..26).prop_map(|n| Value::from(1u64 << n)),
         any::<f64>().prop_map(Value::from),
         prop::sample::select(vec!["llama", "qwen2", "qwen3", "mistral", "yarn", "silu", "é\u{0}"])
             .prop_map(Value::from),
@@ -103,12 +109,15 @@ const KEYS: [&str; 19] = [
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Any config is refused, or is one whose sizes fit in memory's addresses.
+    /// Any config is refused, or is one whose sizes, and the memory of whose passes, fit in memory's addresses.
     #[test]
     fn no_config_makes_a_panic(keys in prop::collection::vec((0..KEYS.len(), value()), 0..6)) {
         let changes: Map<String, Value> = keys.into_iter().map(|(i, v)| (KEYS[i].to_owned(), v)).collect();
         if let Ok(config) = config(changes.into()) {
-            prop_assert!(config.head_dim >= 2 && config.parameters() < 1 << 60);
+            let longest = config.longest_sequence();
+            prop_assert!(config.head_dim >= 2 && config.parameters() < 1 << 60 && longest > 0);
+            prop_assert!(config.model_bytes(true) < 1 << 63 && config.gradient_bytes() < 1 << 62);
+            prop_assert!(Purpose::Training.bytes(&config, longest) < 1 << 63);
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Files that mean harm: whatever their bytes, an error or a model, and no panic; nothing outside of the directory is read.
 
-use std::{fs, path::Path};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use koan_model::{Config, checkpoint, checkpoint::Weights, safetensors_file::Reader, testkit};
 use proptest::prelude::*;
@@ -23,6 +28,35 @@ fn open(folder: &Path, bytes: &[u8]) -> Result<Reader, String> {
         assert!(error.contains("model.safetensors"), "{error}");
         error
     })
+}
+
+/// The tiny model's directory. Made once and copied: to make one is to wait for the disk.
+fn model(folder: &Path) -> PathBuf {
+    static FILES: LazyLock<Vec<(OsString, Vec<u8>)>> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("model");
+        testkit::write_model(&dir, 3).expect("written");
+        let files = fs::read_dir(dir).expect("there").map(|file| file.expect("a file"));
+        files.map(|file| (file.file_name(), fs::read(file.path()).expect("there"))).collect()
+    });
+    let dir = folder.join("model");
+    fs::create_dir(&dir).expect("a directory");
+    FILES.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).expect("written"));
+    dir
+}
+
+/// The tiny model's directory, its weights taken out, with an index that names one shard.
+fn indexed(folder: &Path, shard: &str) -> PathBuf {
+    let dir = model(folder);
+    fs::remove_file(dir.join("model.safetensors")).expect("removed");
+    let index = json!({"weight_map": {"model.norm.weight": shard}});
+    fs::write(dir.join("model.safetensors.index.json"), index.to_string()).expect("written");
+    dir
+}
+
+fn refused(dir: &Path) -> String {
+    let error = checkpoint::load(&koan_backend::Reference, dir, Some(4)).err().expect("refused");
+    format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), ToString::to_string))
 }
 
 fn entry(dtype: &str, shape: Value, start: u64, end: u64) -> Value {
@@ -59,7 +93,8 @@ fn headers_that_lie_are_refused() {
         ([&3u64.to_le_bytes()[..], &[0xff, 0xfe, 0xfd]].concat(), "damaged"),
         (file(&"[".repeat(100_000), 0), "damaged"),
         ((1u64 << 40).to_le_bytes().to_vec(), "damaged"),
-        (99_000_000u64.to_le_bytes().to_vec(), "truncated"),
+        ((1u64 << 24).to_le_bytes().to_vec(), "truncated"),
+        ((1u64 << 24 | 1).to_le_bytes().to_vec(), "damaged"),
         (Vec::new(), "truncated"),
     ] {
         let error = open(folder.path(), &bytes).err();
@@ -71,8 +106,7 @@ fn headers_that_lie_are_refused() {
 #[test]
 fn tensors_of_other_types_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("model");
-    testkit::write_model(&dir, 3).expect("written");
+    let dir = model(folder.path());
     let config = Config::load(&dir).expect("a config");
     let path = dir.join("model.safetensors");
     let bytes = fs::read(&path).expect("there");
@@ -87,10 +121,52 @@ fn tensors_of_other_types_are_named() {
 }
 
 #[test]
+fn missing_shards_and_shards_that_are_none_are_named() {
+    for (shard, wanted) in [
+        ("a.safetensors", "cannot open"),
+        ("model.safetensors.index.json", "damaged"),
+        ("..", "not the name of a file beside it"),
+        ("../model", "not the name of a file beside it"),
+        ("", "not the name of a file beside it"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = refused(&indexed(folder.path(), shard));
+        assert!(
+            error.contains(wanted)
+                && error.contains("model.safetensors.index.json") == (wanted != "cannot open"),
+            "{shard}: {error}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_in_circles_or_to_devices_end() {
+    use std::os::unix::fs::symlink;
+    for (target, wanted) in
+        [("a", "symbolic links"), ("b", "symbolic links"), (".", "regular"), ("/dev/zero", "regular")]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = indexed(folder.path(), "a");
+        symlink(target, dir.join("a")).expect("a link");
+        symlink("a", dir.join("b")).expect("a link");
+        let error = refused(&dir);
+        assert!(error.contains(wanted), "{target}: {error}");
+    }
+    for name in ["model.safetensors.index.json", "config.json", "generation_config.json"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = indexed(folder.path(), "a");
+        let _ = fs::remove_file(dir.join(name));
+        symlink("/dev/zero", dir.join(name)).expect("a link");
+        let error = refused(&dir);
+        assert!(error.contains(name) && error.contains("bytes"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_cut_short_while_it_is_read_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("model");
-    testkit::write_model(&dir, 3).expect("written");
+    let dir = model(folder.path());
     let config = Config::load(&dir).expect("a config");
     let weights = Weights::open(&dir, &config).expect("weights");
     let infos = config.tensors();
@@ -131,8 +207,7 @@ proptest! {
         cut in prop::option::of(0usize..4096),
     ) {
         let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().join("model");
-        testkit::write_model(&dir, 3).expect("written");
+        let dir = model(folder.path());
         let path = dir.join("model.safetensors");
         let mut bytes = fs::read(&path).expect("there");
         for (at, value) in edits {
@@ -144,6 +219,24 @@ proptest! {
     }
 
     #[test]
+    fn no_bytes_of_an_index_or_a_config_make_a_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        name in prop::sample::select(vec!["model.safetensors.index.json", "config.json"]),
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = indexed(folder.path(), "model.safetensors");
+        let mut bytes = fs::read(dir.join(name)).expect("there");
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |at| at.index(bytes.len())));
+        fs::write(dir.join(name), bytes).expect("written");
+        prop_assert!(checkpoint::load(&koan_backend::Reference, &dir, Some(4)).is_err());
+    }
+
+    #[test]
     fn no_index_reaches_out_of_its_directory(
         names in prop::collection::vec(prop_oneof![
             "[a-z./\\\\]{0,12}",
@@ -152,8 +245,7 @@ proptest! {
         ], 1..5),
     ) {
         let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().join("model");
-        testkit::write_model(&dir, 3).expect("written");
+        let dir = model(folder.path());
         // A whole model lies outside: an index that reached it would load.
         fs::rename(dir.join("model.safetensors"), folder.path().join("secret.safetensors")).expect("moved");
         let config = Config::load(&dir).expect("a config");

@@ -6,7 +6,7 @@ mod save;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -15,11 +15,12 @@ use serde_json::Value;
 
 use crate::{
     Config, ConfigError, Model, TensorInfo,
+    bounded::read_bounded,
     safetensors_file::{FileError, Reader},
 };
 
-/// Largest index of shards read, bytes.
-const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Largest index of shards read, bytes. That of 4096 layers has 6 MB.
+const MAX_INDEX_BYTES: u64 = 1 << 24;
 /// Most shards of a model, each an open file.
 const MAX_SHARDS: usize = 512;
 
@@ -67,7 +68,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// More positions are needed than are computed.
-    #[error("{asked} tokens a sequence, but `{}` reaches {max} (the lesser of max_position_embeddings and sliding_window in its config)", path.display())]
+    #[error("{asked} tokens a sequence, but `{}` reaches {max} (the least of max_position_embeddings, sliding_window and 2^28 / head_dim, by its config)", path.display())]
     Positions {
         /// What was asked.
         asked: usize,
@@ -154,13 +155,12 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     }
     let path = dir.join("model.safetensors.index.json");
     let wrong = |what: String| CheckpointError::Index { path: path.clone(), what };
-    match fs::metadata(&path) {
-        Err(_) => return Err(CheckpointError::NoWeights { path: dir.into() }),
-        Ok(m) if m.len() > MAX_INDEX_BYTES => return Err(wrong(format!("over {MAX_INDEX_BYTES} bytes"))),
-        Ok(_) => {}
+    if !path.exists() {
+        return Err(CheckpointError::NoWeights { path: dir.into() });
     }
-    let text =
-        fs::read(&path).map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?;
+    let text = read_bounded(&path, MAX_INDEX_BYTES)
+        .map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?
+        .ok_or_else(|| wrong(format!("over {MAX_INDEX_BYTES} bytes")))?;
     let index: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     let map = index["weight_map"].as_object().ok_or_else(|| wrong("no weight_map".into()))?;
     let mut files = BTreeMap::new();

@@ -3,9 +3,11 @@
 //! llama.cpp holds the splitting of text into words in its own code, by name. A tokenizer whose splitting is none of the
 //! named is refused: it would load there, and give other tokens.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde_json::{Value, json};
+
+use crate::bounded::read_bounded;
 
 use super::{
     GgufError,
@@ -77,10 +79,13 @@ pub(super) fn add(pairs: &mut Pairs, dir: &Path, vocab_size: usize, config: &Val
 
 fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, GgufError> {
     let refused = |what: String| GgufError::TokenizerFile { path: path.to_owned(), what };
-    match fs::metadata(path) {
-        Err(_) => Ok(None),
-        Ok(m) if m.len() > MAX_FILE_BYTES => Err(refused(format!("it has over {MAX_FILE_BYTES} bytes"))),
-        Ok(_) => fs::read(path).map(Some).map_err(|e| refused(e.to_string())),
+    if !path.exists() {
+        return Ok(None);
+    }
+    match read_bounded(path, MAX_FILE_BYTES) {
+        Ok(None) => Err(refused(format!("it has over {MAX_FILE_BYTES} bytes"))),
+        Ok(bytes) => Ok(bytes),
+        Err(e) => Err(refused(e.to_string())),
     }
 }
 
