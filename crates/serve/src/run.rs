@@ -1,13 +1,13 @@
 //! A run directory, read while the run may still write it.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File, Metadata, TryLockError},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -19,9 +19,9 @@ const MAX_PART_BYTES: u64 = 4 << 20;
 const MARK_BYTES: u64 = 1 << 10;
 /// Bytes at the end of metrics.jsonl from which the length of a step is known.
 const TAIL_BYTES: u64 = 64 << 10;
-/// Longest config.toml and lineage.json that are shown, bytes.
+/// Longest config.toml, lineage.json and status.json that are read, bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
-/// Silence after which a run that isn't finished counts as stopped: so many of its longest step of late, at least this long.
+/// Silence after which a run that doesn't say how it is counts as silent: so many of its longest step of late, at least this long.
 const PATIENCE_STEPS: f64 = 5.0;
 const MIN_PATIENCE_S: f64 = 60.0;
 /// The same before the first step, while a model is loaded and measured.
@@ -37,12 +37,35 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It writes: a step was made not long ago.
+    /// It goes on.
     Training,
     /// Its last step is made, its model written.
     Finished,
-    /// Nothing was written for longer than a step takes.
+    /// It was asked to stop.
     Stopped,
+    /// It ended with an error.
+    Failed,
+    /// Its process ended without a word.
+    Killed,
+    /// It doesn't say, and nothing was written for longer than a step takes.
+    Silent,
+}
+
+/// What a run says of itself in status.json.
+#[derive(Deserialize)]
+struct Status {
+    state: Said,
+    boot: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    Running,
+    Finished,
+    Stopped,
+    Failed,
 }
 
 /// What a run is, and how far.
@@ -54,6 +77,8 @@ pub struct Overview {
     pub path: String,
     /// How far it is.
     pub state: State,
+    /// What a failed run failed by.
+    pub message: Option<String>,
     /// Seconds since it last wrote.
     pub quiet_s: f64,
     /// Steps it is to make, if its config says.
@@ -110,15 +135,28 @@ impl Run {
         let of_all =
             |lineage: &Value| lineage["steps"].as_u64().is_none_or(|made| Some(made) >= steps.max(last));
         let finished = lineage.as_ref().is_some_and(of_all);
-        let state = match () {
+        let inferred = || match () {
             () if finished => State::Finished,
             () if quiet_s <= patience_s(&tail) => State::Training,
-            () => State::Stopped,
+            () => State::Silent,
+        };
+        let status = self.text("status.json").and_then(|text| serde_json::from_str::<Status>(&text).ok());
+        let state = match &status {
+            Some(Status { state: Said::Finished, .. }) => State::Finished,
+            Some(Status { state: Said::Stopped, .. }) => State::Stopped,
+            Some(Status { state: Said::Failed, .. }) => State::Failed,
+            Some(Status { state: Said::Running, boot, .. }) => match self.is_locked() {
+                Some(true) => State::Training,
+                Some(false) if boot.is_some() && *boot == this_boot() => State::Killed,
+                _ => inferred(),
+            },
+            None => inferred(),
         };
         Overview {
             name: self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
             path: self.path.display().to_string(),
             state,
+            message: status.and_then(|status| status.message),
             quiet_s,
             steps,
             config,
@@ -196,6 +234,15 @@ impl Run {
         stretches
     }
 
+    /// Whether a process runs it: that one has a lock on the directory. `None` where there are no locks.
+    fn is_locked(&self) -> Option<bool> {
+        match File::open(&self.path).ok()?.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     /// How long ago anything was written.
     fn quiet(&self) -> Duration {
         let written = ["metrics.jsonl", "config.toml", "rollouts", "checkpoints", "lineage.json"]
@@ -221,6 +268,11 @@ impl Run {
         let bytes = read_at(&mut file, 0, MAX_TEXT_BYTES).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// This machine, since it was started.
+fn this_boot() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
 /// Seconds of silence that still say nothing, after steps like these.
@@ -307,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_trains_then_stops_or_finishes() {
+    fn a_run_without_a_word_is_judged_by_its_silence() {
         let (folder, run) =
             run_with(&[("config.toml", "steps = 20\n"), ("metrics.jsonl", "{\"step\":1,\"step_s\":2.5}\n")]);
         let overview = run.overview();
@@ -316,7 +368,10 @@ mod tests {
         for name in ["metrics.jsonl", "config.toml", "rollouts"] {
             File::open(folder.path().join(name)).and_then(|file| file.set_modified(long_ago)).expect("set");
         }
-        assert_eq!(run.overview().state, State::Stopped);
+        assert_eq!(run.overview().state, State::Silent);
+        // A damaged status is none.
+        fs::write(folder.path().join("status.json"), "{\"state\": \"runn").expect("written");
+        assert_eq!(run.overview().state, State::Silent);
         fs::write(folder.path().join("lineage.json"), "{\"steps\": 10}").expect("written");
         assert_ne!(run.overview().state, State::Finished, "it goes on for longer than it once did");
         fs::write(folder.path().join("lineage.json"), "{\"steps\": 20}").expect("written");
@@ -325,6 +380,33 @@ mod tests {
         assert_eq!(run.overview().state, State::Finished);
         fs::write(folder.path().join("metrics.jsonl"), "{\"step\": 21}\n").expect("written");
         assert_ne!(run.overview().state, State::Finished, "it goes on");
+    }
+
+    #[test]
+    fn a_run_says_how_it_is() {
+        let (folder, run) = run_with(&[("config.toml", "steps = 20\n"), ("lineage.json", "{\"steps\": 20}")]);
+        let said = |text: &str| {
+            fs::write(folder.path().join("status.json"), text).expect("written");
+            let overview = run.overview();
+            (overview.state, overview.message)
+        };
+        assert_eq!(said("{\"state\": \"stopped\", \"since\": 1}"), (State::Stopped, None));
+        let why = Some("the disk is full".to_owned());
+        let failed = "{\"state\": \"failed\", \"message\": \"the disk is full\"}";
+        assert_eq!(said(failed), (State::Failed, why));
+        assert_eq!(said("{\"state\": \"finished\"}").0, State::Finished);
+        // Without a lock here, a run elsewhere is judged by what it wrote, and a run of this machine is gone.
+        let running = |boot: &str| format!("{{\"state\": \"running\", \"boot\": \"{boot}\"}}");
+        assert_eq!(said(&running("another")).0, State::Finished);
+        let here = this_boot();
+        if let Some(boot) = &here {
+            assert_eq!(said(&running(boot)).0, State::Killed);
+        }
+        let lock = File::open(folder.path()).expect("opens");
+        lock.lock().expect("locked");
+        assert_eq!(said(&running("another")).0, State::Training);
+        drop(lock);
+        assert_ne!(said(&running("another")).0, State::Training);
     }
 
     #[test]

@@ -143,6 +143,12 @@ pub enum TrainError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process has the run directory.
+    #[error("another process is running `{}`: wait for its end, or choose another run_dir", path.display())]
+    RunInUse {
+        /// The run directory.
+        path: PathBuf,
+    },
     /// The run directory holds a run already.
     #[error("`{}` holds a run already: go on with it (--resume), or choose another run_dir", path.display())]
     RunExists {

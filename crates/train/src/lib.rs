@@ -10,7 +10,8 @@
 //! - [`next_token`]: one update by next-token prediction,
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
-//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole,
+//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole; `status`: how far
+//!   the run is, in its own words,
 //! - [`tensorboard`]: metrics as TensorBoard event files,
 //! - [`demo`]: all of it in small, from a text to a model that reasons,
 //! - [`mod@bench`]: the speed of a step.
@@ -32,6 +33,7 @@ pub mod policy_loss;
 pub mod preset;
 pub mod rl;
 pub mod run_dir;
+mod status;
 pub mod supervised;
 pub mod tensorboard;
 

@@ -40,7 +40,8 @@ use crate::{
     learner::{Learner, ScoredGroup},
     optimizer::Optimizer,
     plan::{Plan, check_disk, disk_bytes},
-    run_dir::{self, Lineage, RunDir, TrainerState},
+    run_dir::{self, RunDir, TrainerState},
+    status,
 };
 
 /// Keys the samples of held-out measurements, apart from those of steps: each measurement draws with the same numbers.
@@ -145,7 +146,19 @@ pub fn run<B: Backend>(
     config: &RlConfig,
     resume: bool,
     stop: &AtomicBool,
+    on: impl FnMut(Event),
+) -> Result<RunSummary, TrainError> {
+    status::told(|opened| train(b, config, resume, stop, on, opened))
+}
+
+/// [`run`], with the run's directory in `opened` as soon as it is open.
+fn train<B: Backend>(
+    b: &B,
+    config: &RlConfig,
+    resume: bool,
+    stop: &AtomicBool,
     mut on: impl FnMut(Event),
+    opened: &mut Option<RunDir>,
 ) -> Result<RunSummary, TrainError> {
     // Everything that can be wrong, cheapest first.
     let max_new_tokens = Some(config.rollout.max_new_tokens);
@@ -168,11 +181,8 @@ pub fn run<B: Backend>(
     }
     plan.check_memory()?;
     checkpoint::Weights::open(&config.model, &model_config)?;
-    let (mut run, from) = if resume {
-        RunDir::resume(&config.run_dir, config)?
-    } else {
-        (RunDir::create(&config.run_dir, config)?, None)
-    };
+    let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
+    let run = opened.insert(run);
     let refreshed = config.reference_every().is_some();
     check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, refreshed, &model_config))?;
     let mut state = TrainerState {
@@ -292,20 +302,7 @@ pub fn run<B: Backend>(
             return Ok(RunSummary { step, stopped: true, model: None, digest });
         }
     }
-    let lineage = Lineage {
-        stage: "rl",
-        base_model: config.model.clone(),
-        base_model_sha256: state.model_sha256.clone(),
-        data: config.data.clone(),
-        data_sha256: state.data_sha256.clone(),
-        config_sha256: state.config_sha256.clone(),
-        weights_sha256: String::new(),
-        koan_version: env!("CARGO_PKG_VERSION"),
-        steps: state.step,
-        tokens: state.tokens,
-        seconds: run.seconds()?,
-    };
-    let model = run.finish(b, &trainer.learner.policy, &config.model, &lineage)?;
+    let model = run.finish(b, &trainer.learner.policy, "rl", [&config.model, &config.data], &state)?;
     Ok(RunSummary { step: state.step, stopped: false, model: Some(model), digest })
 }
 

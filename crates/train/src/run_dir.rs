@@ -5,11 +5,12 @@
 //! config.toml                  every option with its value
 //! metrics.jsonl                one object a step
 //! tensorboard/                 the same numbers as an event file, if the config wants one
-//! rollouts/step-000012.jsonl   what the model wrote, and what it earned
+//! rollouts/step-000012.jsonl   what the model wrote, and what it earned; in learning by imitation there are none
 //! checkpoints/step-000100/     a Hugging Face directory, with optimizer.safetensors, trainer.json and SHA256SUMS; and with
 //!                              reference/, if the reference policy is not the base model any more
 //! model/                       the final model
 //! lineage.json                 what the run was made from, and what it took
+//! status.json                  whether it runs, is finished, was stopped, or failed and why
 //! ```
 
 use std::{
@@ -26,7 +27,7 @@ use koan_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{TrainError, checksums, optimizer::Optimizer, tensorboard::EventFile};
+use crate::{TrainError, checksums, optimizer::Optimizer, status, tensorboard::EventFile};
 
 /// The options of a stage, as its run directory keeps and compares them.
 pub trait StageConfig: Serialize {
@@ -69,11 +70,25 @@ pub struct TrainerState {
 /// A run's directory.
 pub struct RunDir {
     path: PathBuf,
+    /// Held to the end.
+    _lock: Option<File>,
     metrics: File,
     events: Option<EventFile>,
 }
 
 impl RunDir {
+    /// Makes a new run directory, or goes on with one ([`RunDir::resume`]).
+    ///
+    /// # Errors
+    /// Those of the one or the other.
+    pub fn open<C: StageConfig>(
+        path: &Path,
+        config: &C,
+        resume: bool,
+    ) -> Result<(Self, Option<PathBuf>), TrainError> {
+        if resume { Self::resume(path, config) } else { Ok((Self::create(path, config)?, None)) }
+    }
+
     /// Makes a new run directory.
     ///
     /// # Errors
@@ -82,12 +97,9 @@ impl RunDir {
         if path.join("config.toml").exists() {
             return Err(TrainError::RunExists { path: path.into() });
         }
-        for part in ["", "rollouts", "checkpoints"] {
-            let dir = path.join(part);
-            fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
-        }
-        let run =
-            Self { path: path.into(), metrics: open_metrics(path)?, events: open_events(path, config)? };
+        let dir = path.join("checkpoints");
+        fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
+        let run = Self::begin(path, status::lock(path)?, config)?;
         replace_file(&path.join("config.toml"), config.to_toml().as_bytes())?;
         Ok(run)
     }
@@ -102,6 +114,7 @@ impl RunDir {
         if !config_path.exists() {
             return Err(TrainError::NoCheckpoint { path: path.into() });
         }
+        let lock = status::lock(path)?;
         let started = fs::read_to_string(&config_path).map_err(TrainError::io("read", &config_path))?;
         let started = started.parse().map_err(|e: toml::de::Error| TrainError::Damaged {
             path: config_path.clone(),
@@ -122,9 +135,13 @@ impl RunDir {
         }
         replace_file(&config_path, config.to_toml().as_bytes())?;
         forget_after(path, newest.as_ref().map(|(step, _)| *step))?;
-        let run =
-            Self { path: path.into(), metrics: open_metrics(path)?, events: open_events(path, config)? };
-        Ok((run, newest.map(|(_, dir)| dir)))
+        Ok((Self::begin(path, lock, config)?, newest.map(|(_, dir)| dir)))
+    }
+
+    fn begin(path: &Path, lock: Option<File>, config: &impl StageConfig) -> Result<Self, TrainError> {
+        let (metrics, events) = (open_metrics(path)?, open_events(path, config)?);
+        status::running(path)?;
+        Ok(Self { path: path.into(), _lock: lock, metrics, events })
     }
 
     /// Where it lies.
@@ -152,8 +169,10 @@ impl RunDir {
         step: u64,
         lines: impl Iterator<Item = T>,
     ) -> Result<(), TrainError> {
-        let path = self.path.join(format!("rollouts/step-{step:06}.jsonl"));
+        let dir = self.path.join("rollouts");
+        let path = dir.join(format!("step-{step:06}.jsonl"));
         let write = || {
+            fs::create_dir_all(&dir)?;
             let mut out = BufWriter::new(File::create(&path)?);
             for line in lines {
                 serde_json::to_writer(&mut out, &line)?;
@@ -205,7 +224,7 @@ impl RunDir {
         Ok((dir, digest))
     }
 
-    /// Writes model/ and lineage.json; replaces those of an earlier, shorter run.
+    /// Writes model/, `model` as it is after `state`, and lineage.json; replaces those of an earlier, shorter run.
     ///
     /// # Errors
     /// If they can't be written.
@@ -213,8 +232,9 @@ impl RunDir {
         &self,
         b: &B,
         model: &Model<B>,
-        like: &Path,
-        lineage: &Lineage,
+        stage: &'static str,
+        [base_model, data]: [&Path; 2],
+        state: &TrainerState,
     ) -> Result<PathBuf, TrainError> {
         let [dir, next] = ["model", ".model.next"].map(|name| self.path.join(name));
         let remove = |dir: &Path| {
@@ -222,20 +242,29 @@ impl RunDir {
             removed.map_err(TrainError::io("remove", dir))
         };
         remove(&next)?;
-        let weights = checkpoint::save(b, model, &next, like)?;
+        let weights_sha256 = checkpoint::save(b, model, &next, base_model)?;
         remove(&dir)?;
         fs::rename(&next, &dir).map_err(TrainError::io("rename", &next))?;
-        let lineage = Lineage { weights_sha256: weights, ..lineage.clone() };
+        let lineage = Lineage {
+            stage,
+            base_model,
+            base_model_sha256: &state.model_sha256,
+            data,
+            data_sha256: &state.data_sha256,
+            config_sha256: &state.config_sha256,
+            weights_sha256,
+            koan_version: env!("CARGO_PKG_VERSION"),
+            steps: state.step,
+            tokens: state.tokens,
+            seconds: self.seconds()?,
+        };
         let text = serde_json::to_string_pretty(&lineage).expect("a lineage of plain values") + "\n";
         replace_file(&self.path.join("lineage.json"), text.as_bytes())?;
         Ok(dir)
     }
 
     /// Seconds that the steps so far took, from their metrics: those of a killed and resumed run too.
-    ///
-    /// # Errors
-    /// If metrics.jsonl can't be read.
-    pub fn seconds(&self) -> Result<f64, TrainError> {
+    fn seconds(&self) -> Result<f64, TrainError> {
         #[derive(Deserialize)]
         struct Seconds {
             step_s: f64,
@@ -248,30 +277,30 @@ impl RunDir {
 }
 
 /// What a model was made from, and what it took.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lineage {
+#[derive(Serialize)]
+struct Lineage<'a> {
     /// Which stage made it.
-    pub stage: &'static str,
+    stage: &'static str,
     /// The directory of the model it started from.
-    pub base_model: PathBuf,
+    base_model: &'a Path,
     /// SHA-256 of that model's weights.
-    pub base_model_sha256: String,
+    base_model_sha256: &'a str,
     /// The problems it learned from.
-    pub data: PathBuf,
+    data: &'a Path,
     /// SHA-256 of their file.
-    pub data_sha256: String,
+    data_sha256: &'a str,
     /// SHA-256 of the options that shaped the run.
-    pub config_sha256: String,
+    config_sha256: &'a str,
     /// SHA-256 of the final model.safetensors.
-    pub weights_sha256: String,
+    weights_sha256: String,
     /// Version of this program.
-    pub koan_version: &'static str,
+    koan_version: &'static str,
     /// Steps made.
-    pub steps: u64,
+    steps: u64,
     /// Completion tokens drawn.
-    pub tokens: u64,
+    tokens: u64,
     /// Seconds that the steps took.
-    pub seconds: f64,
+    seconds: f64,
 }
 
 /// Reads a checkpoint's trainer.json.
@@ -426,7 +455,7 @@ fn open_events(run: &Path, config: &impl StageConfig) -> Result<Option<EventFile
 }
 
 /// Writes a file beside its place and renames it, so that it is never half written.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let part = path.with_file_name(format!(".{name}.part"));
     checkpoint::write_synced(&part, bytes)?;
@@ -479,6 +508,9 @@ fn forget_after(run: &Path, step: Option<u64>) -> Result<(), TrainError> {
         }
     }
     let dir = run.join("rollouts");
+    if !dir.exists() {
+        return Ok(());
+    }
     for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
         let path = entry.map_err(TrainError::io("read", &dir))?.path();
         let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();

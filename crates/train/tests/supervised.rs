@@ -79,6 +79,11 @@ fn metrics(config: &SupervisedConfig) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
 }
 
+fn status(config: &SupervisedConfig) -> serde_json::Value {
+    let text = fs::read_to_string(config.run_dir.join("status.json")).expect("a status");
+    serde_json::from_str(&text).expect("an object")
+}
+
 #[test]
 fn a_run_learns_and_repeats_itself_whatever_the_threads() {
     let bench = Bench::new();
@@ -107,7 +112,12 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
         }
     });
     assert!(summary.expect("stops").stopped);
+    assert_eq!(status(&stopped)["state"], "stopped");
+    // It goes on whatever became of the file.
+    fs::write(stopped.run_dir.join("status.json"), "{\"sta").expect("written");
     assert_eq!(run(Stage::Pretrain, &stopped, 1, true).expect("goes on").digest, want.digest);
+    assert_eq!(status(&stopped)["state"], "finished");
+    assert!(!stopped.run_dir.join("rollouts").exists(), "nothing is drawn in learning by imitation");
     let refused = run(Stage::Pretrain, &stopped, 1, false).expect_err("a run is there");
     assert!(refused.to_string().contains("--resume"), "{refused}");
 }
@@ -144,6 +154,32 @@ fn held_out_text_is_measured_as_asked() {
     assert!(!measured(&lines[0]) && measured(&lines[1]) && measured(&lines[lines.len() - 1]));
     let loss = |i: usize| lines[i]["eval_loss"].as_f64().expect("a loss");
     assert!(loss(lines.len() - 1) < loss(1));
+}
+
+#[test]
+fn a_run_says_how_it_is_and_has_its_directory_for_itself() {
+    let bench = Bench::new();
+    let config = bench.config(Stage::Sft, "a");
+    let (cpu, stop) = (Cpu::best(Some(1)).expect("a processor"), AtomicBool::new(false));
+    let mut seen = 0;
+    let ended = supervised::run(&cpu, Stage::Sft, &config, false, &stop, |event| {
+        if let Event::Step(m) = event {
+            let status = status(&config);
+            assert_eq!((&status["state"], &status["pid"]), (&"running".into(), &std::process::id().into()));
+            seen += 1;
+            if m.step == 1 {
+                let second = run(Stage::Sft, &config, 1, true).expect_err("refused");
+                assert!(second.to_string().contains("another process is running"), "{second}");
+                // A checkpoint has no place any more.
+                let checkpoints = config.run_dir.join("checkpoints");
+                fs::remove_dir(&checkpoints).and_then(|()| fs::write(checkpoints, "")).expect("replaced");
+            }
+        }
+    });
+    let (error, status) = (ended.expect_err("fails"), status(&config));
+    assert_eq!(status["state"], "failed");
+    let message = status["message"].as_str().expect("a message");
+    assert!(seen > 0 && message.contains(&error.to_string()), "{message}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ function drawCharts() {
 }
 
 function drawHeader() {
-  const { state, steps, name, quiet_s } = overview;
+  const { state, message, steps, name, quiet_s } = overview;
   const last = (key) => columns.get(key)?.at(-1)?.[1];
   const step = last("step") ?? 0;
   const seconds = (columns.get("step_s") ?? []).map(([, s]) => s);
@@ -83,7 +83,10 @@ function drawHeader() {
     const pace = late.reduce((a, b) => a + b, 0) / late.length;
     words.push(`about ${duration(Math.max(0, steps - step) * pace)} left`);
   }
-  if (state === "stopped") words.push(`nothing was written for ${duration(quiet_s)}`);
+  if (state === "silent") words.push(`nothing was written for ${duration(quiet_s)}`);
+  if (state === "killed") words.push("its process ended without a word");
+  if (state === "failed" && message) words.push(message);
+  if (["stopped", "failed", "killed"].includes(state)) words.push("--resume goes on");
   byId("name").textContent = name;
   document.title = `${steps ? `${step}/${steps}` : step} · ${name} · Koan`;
   const pill = byId("state");

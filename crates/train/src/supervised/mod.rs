@@ -27,7 +27,8 @@ use crate::{
     next_token::{NextToken, Text},
     plan::{check_disk, check_supervised, disk_bytes},
     rl::RunSummary,
-    run_dir::{self, Lineage, RunDir, TrainerState},
+    run_dir::{self, RunDir, TrainerState},
+    status,
 };
 
 /// What is imitated.
@@ -118,7 +119,20 @@ pub fn run<B: Backend>(
     config: &SupervisedConfig,
     resume: bool,
     stop: &AtomicBool,
+    on: impl FnMut(Event),
+) -> Result<RunSummary, TrainError> {
+    status::told(|opened| train(b, stage, config, resume, stop, on, opened))
+}
+
+/// [`run`], with the run's directory in `opened` as soon as it is open.
+fn train<B: Backend>(
+    b: &B,
+    stage: Stage,
+    config: &SupervisedConfig,
+    resume: bool,
+    stop: &AtomicBool,
     mut on: impl FnMut(Event),
+    opened: &mut Option<RunDir>,
 ) -> Result<RunSummary, TrainError> {
     let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
     let tokenizer = Tokenizer::load(&config.model)?;
@@ -134,11 +148,8 @@ pub fn run<B: Backend>(
     let rows = config.optim.micro_batch_tokens.max(asked);
     let memory = check_supervised(&model_config, rows, config.optim.purpose())?;
     checkpoint::Weights::open(&config.model, &model_config)?;
-    let (mut run, from) = if resume {
-        RunDir::resume(&config.run_dir, config)?
-    } else {
-        (RunDir::create(&config.run_dir, config)?, None)
-    };
+    let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
+    let run = opened.insert(run);
     check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, false, &model_config))?;
     let fresh = TrainerState {
         step: 0,
@@ -208,20 +219,7 @@ pub fn run<B: Backend>(
             return Ok(RunSummary { step, stopped: true, model: None, digest });
         }
     }
-    let lineage = Lineage {
-        stage: stage.name(),
-        base_model: config.model.clone(),
-        base_model_sha256: state.model_sha256.clone(),
-        data: config.data.clone(),
-        data_sha256: state.data_sha256.clone(),
-        config_sha256: state.config_sha256.clone(),
-        weights_sha256: String::new(),
-        koan_version: env!("CARGO_PKG_VERSION"),
-        steps: state.step,
-        tokens: state.tokens,
-        seconds: run.seconds()?,
-    };
-    let model = run.finish(b, &learner.model, &config.model, &lineage)?;
+    let model = run.finish(b, &learner.model, stage.name(), [&config.model, &config.data], &state)?;
     Ok(RunSummary { step: state.step, stopped: false, model: Some(model), digest })
 }
 
