@@ -179,3 +179,22 @@ fn what_can_not_be_written_is_named_before_any_work() {
         assert!(said(&output).contains(&format!("cannot create `{dir}")), "{}", said(&output));
     }
 }
+
+#[test]
+fn a_plan_starts_nothing_and_says_what_does_not_fit() {
+    let folder = Folder::new();
+    fs::remove_file(folder.at("model/model.safetensors")).expect("there");
+    let plan = |more: &str| {
+        let output = folder.koan(&format!("rl run.toml --plan {more}")).output().expect("started");
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let fits = plan("");
+    for word in ["\nmemory ", "\ndisk ", "\ntime ", "an estimate", "1 to 2"] {
+        assert!(fits.contains(word), "{word}: {fits}");
+    }
+    assert!(!fits.contains("does not fit"), "{fits}");
+    let huge = plan("--set rollout.problems=1000000 --set rollout.group_size=60000");
+    assert!(huge.contains("it does not fit here: it needs") && huge.contains("GiB of memory"), "{huge}");
+    assert!(!folder.at("run").exists());
+}
