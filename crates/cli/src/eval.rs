@@ -155,6 +155,7 @@ impl Job for Eval {
         for problem in &problems {
             longest = longest.max(style.encode(&tokenizer, &problem.messages())?.len());
         }
+        self.out.as_deref().map_or(Ok(()), Output::check)?;
         let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))
             .context("cannot measure")?;
         let sampling = Sampling {

@@ -105,6 +105,11 @@ impl Output {
         Ok(Self::File { out: BufWriter::new(out), part, path: path.to_owned() })
     }
 
+    /// Says now what [`Output::open`] would say of `path` after long work.
+    pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+        Self::open(Some(path)).map(Self::discard)
+    }
+
     /// Writes a line.
     pub(crate) fn line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;

@@ -158,6 +158,9 @@ fn rewards_are_replayed() {
     assert_eq!((&json["outcomes"]["unparsable"], &json["score"]), (&1.into(), &0.0.into()));
     assert!(folder.refused("verify --input completions.jsonl --reward nmuber").contains("number"));
     assert!(folder.refused("verify --input completions.jsonl --set scroes=1").contains("scores"));
+    folder.write("empty.jsonl", "");
+    assert!(folder.refused("verify --input empty.jsonl --out none.jsonl").contains("has no lines"));
+    assert!(!folder.at("none.jsonl").exists());
     folder.write("bad.jsonl", "{\"answer\": \"x\", \"completion\": \"1\"}\n");
     assert!(
         folder

@@ -15,6 +15,18 @@ pub enum TextError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no such directory.
+    #[error("there is no model at `{}`", dir.display())]
+    NoModel {
+        /// Where it should be.
+        dir: PathBuf,
+    },
+    /// A model directory is without its tokenizer.
+    #[error("`{}` has no tokenizer.json, which text needs; copy it from where the model is from", dir.display())]
+    NoTokenizer {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file is larger than any real tokenizer's.
     #[error("`{}` is larger than {limit} bytes, the most that is accepted", path.display())]
     TooLarge {

@@ -38,8 +38,11 @@ impl Tokenizer {
     /// When `tokenizer.json` is absent, or any of the files is unreadable, too large or invalid.
     pub fn load(dir: &Path) -> Result<Self, TextError> {
         let path = dir.join("tokenizer.json");
-        let bytes = read(&path, MAX_TOKENIZER_BYTES)?
-            .ok_or_else(|| TextError::Read { path: path.clone(), source: io::ErrorKind::NotFound.into() })?;
+        let absent = || {
+            let (there, dir) = (dir.exists(), dir.to_owned());
+            if there { TextError::NoTokenizer { dir } } else { TextError::NoModel { dir } }
+        };
+        let bytes = read(&path, MAX_TOKENIZER_BYTES)?.ok_or_else(absent)?;
         let mut inner = parse(&bytes, &path)?;
         inner.with_truncation(None).expect("no truncation fits every tokenizer").with_padding(None);
 

@@ -104,7 +104,8 @@ fn a_template_comes_from_the_config_or_a_file_of_its_own() {
 #[test]
 fn broken_directories_say_what_is_wrong() {
     let empty = directory(&[]);
-    assert!(matches!(Tokenizer::load(empty.path()), Err(TextError::Read { .. })));
+    assert!(matches!(Tokenizer::load(empty.path()), Err(TextError::NoTokenizer { .. })));
+    assert!(matches!(Tokenizer::load(&empty.path().join("none")), Err(TextError::NoModel { .. })));
     let error = load(&json!({"eos_token": "<end>"})).expect_err("a token that is not there");
     assert!(error.to_string().contains("eos_token `<end>`"), "{error}");
     assert!(matches!(load(&json!({"bos_token": 7})), Err(TextError::Json { .. })));
