@@ -17,7 +17,7 @@ use koan_backend::Backend;
 use koan_data::Message;
 use koan_eval::PromptStyle;
 use koan_generate::{Completion, Generator, Limits, Listener, Prompt, Sampling};
-use koan_model::{Model, checkpoint};
+use koan_model::{Config, Model, checkpoint};
 use koan_text::{TextError, TextStream, Tokenizer};
 use serde_json::json;
 use thinking::{Shade, Thinking};
@@ -80,7 +80,7 @@ impl Job for Chat {
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         ensure!(self.context != Some(0), "--context must be at least 1");
         let sampling = self.draw.sampling()?;
-        let tokenizer = Tokenizer::load(&self.model)?;
+        let tokenizer = Tokenizer::load_for(&self.model, Config::load(&self.model)?.vocab_size)?;
         let model = checkpoint::load(b, &self.model, self.context)?;
         let context = self.context.unwrap_or(model.positions().min(CONTEXT)).min(model.positions());
         let max_new_tokens = self.max_new_tokens.min(context);

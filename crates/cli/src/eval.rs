@@ -14,7 +14,7 @@ use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_eval::{Completions, Evaluation, Journal, Judged, PromptStyle, Report};
 use koan_generate::{Generator, Limits, Sampling};
-use koan_model::checkpoint;
+use koan_model::{Config, checkpoint};
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use koan_text::Tokenizer;
 use koan_train::run_dir::{hash_file, hash_weights};
@@ -149,7 +149,7 @@ impl Job for Eval {
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
         let (problems, bad) = rewards.sift(read_problems(&self.data)?)?;
         warn_of_bad_references(&self.data, &bad);
-        let tokenizer = Tokenizer::load(&self.model)?;
+        let tokenizer = Tokenizer::load_for(&self.model, Config::load(&self.model)?.vocab_size)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let mut longest = 1;
         for problem in &problems {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
     Config, KvCache, Purpose, RopeScaling,
@@ -164,7 +164,7 @@ impl Pull {
 impl Init {
     fn run(self) -> anyhow::Result<()> {
         if let Some(dir) = &self.tokenizer {
-            check_tokenizer(dir, &Config::from_file(&self.config)?, &self.config)?;
+            Tokenizer::load_for(dir, Config::from_file(&self.config)?.vocab_size)?;
         }
         let mut tensors = Tensors::default();
         let tokenizer = self.tokenizer.as_deref();
@@ -207,19 +207,6 @@ impl Export {
     }
 }
 
-/// Every token needs an embedding. (Embeddings without a token are common: they round a size up.)
-fn check_tokenizer(dir: &Path, config: &Config, config_path: &Path) -> anyhow::Result<()> {
-    let tokens = Tokenizer::load(dir)?.vocab_size();
-    ensure!(
-        tokens <= config.vocab_size,
-        "the tokenizer of `{}` has {tokens} tokens, but the model of `{}` has {} (vocab_size): it is of another model",
-        dir.display(),
-        config_path.display(),
-        config.vocab_size
-    );
-    Ok(())
-}
-
 fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
     let mut tensors = Tensors::default();
     gguf::import(file, out, &mut |tensor, done, of| tensors.set(tensor, done, of))
@@ -248,7 +235,7 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     let config = Config::load(dir)?;
     Weights::open(dir, &config)?;
     if dir.join("tokenizer.json").exists() {
-        check_tokenizer(dir, &config, dir)?;
+        Tokenizer::load_for(dir, config.vocab_size)?;
     }
     let parameters = config.parameters();
     let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;

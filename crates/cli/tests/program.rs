@@ -278,6 +278,27 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
 }
 
 #[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    let config = fs::read_to_string(folder.at("model/config.json")).expect("a config");
+    folder.write("small.json", &config.replace("\"vocab_size\": 15", "\"vocab_size\": 4"));
+    folder.ok("model init --config small.json --out small");
+    fs::copy(folder.at("model/tokenizer.json"), folder.at("small/tokenizer.json")).expect("copied");
+    for verb in [
+        "model init --config small.json --tokenizer model --out other",
+        "model info small",
+        "chat --model small",
+        "eval --model small --data train.jsonl --max-new-tokens 2",
+        "rl run.toml --set model=small",
+        "rl run.toml --set model=small --plan",
+    ] {
+        let error = folder.refused(verb);
+        assert!(error.contains("15 tokens") && error.contains("of another model"), "{verb}: {error}");
+    }
+}
+
+#[test]
 fn models_are_made_and_exported() {
     let folder = Folder::new();
     testkit::write_model(&folder.at("model"), 4).expect("a model");
@@ -296,10 +317,6 @@ fn models_are_made_and_exported() {
     assert!(error.contains("tokenizer.json") && error.contains("not byte-level BPE"), "{error}");
     assert!(folder.refused("model export fresh --out half").contains("exists"));
     assert!(folder.refused("model export fresh --out q --type q4_0").contains("--gguf FILE"));
-    let config = fs::read_to_string(folder.at("model/config.json")).expect("a config");
-    folder.write("small.json", &config.replace("\"vocab_size\": 15", "\"vocab_size\": 4"));
-    let error = folder.refused("model init --config small.json --tokenizer model --out small");
-    assert!(error.contains("15 tokens") && error.contains("vocab_size"), "{error}");
     let mut pull = folder.command("model pull org/tiny --out pulled");
     let output = pull.env("HF_ENDPOINT", "http://127.0.0.1:9").output().expect("started");
     let error = String::from_utf8_lossy(&output.stderr);

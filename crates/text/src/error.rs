@@ -69,6 +69,16 @@ pub enum TextError {
         /// The token.
         token: String,
     },
+    /// The tokenizer has tokens for which the model has no embedding.
+    #[error("the tokenizer of `{}` has {tokens} tokens, but the model has {vocab_size} (vocab_size in config.json): it is of another model", path.display())]
+    TooManyTokens {
+        /// The tokenizer's directory.
+        path: PathBuf,
+        /// One more than its largest token.
+        tokens: usize,
+        /// The model's.
+        vocab_size: usize,
+    },
     /// The tokenizer failed on a text.
     #[error("cannot encode a text of {n_bytes} bytes")]
     Encode {

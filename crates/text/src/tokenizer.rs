@@ -70,6 +70,21 @@ impl Tokenizer {
         })
     }
 
+    /// As [`Tokenizer::load`], for a model of `vocab_size` embeddings. (Embeddings without a token are common: they round
+    /// a size up.)
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::load`], and when some token has no embedding.
+    pub fn load_for(dir: &Path, vocab_size: usize) -> Result<Self, TextError> {
+        let tokenizer = Self::load(dir)?;
+        if tokenizer.vocab_size > vocab_size {
+            let (path, tokens) = (dir.to_owned(), tokenizer.vocab_size);
+            return Err(TextError::TooManyTokens { path, tokens, vocab_size });
+        }
+        Ok(tokenizer)
+    }
+
     /// The tokens of `text`. Special tokens written in the text are recognised. With `add_special`, the
     /// tokens that the tokenizer puts around a text (often a beginning-of-sequence token, often none) are
     /// added: not wanted for the output of a chat template, which writes them itself.

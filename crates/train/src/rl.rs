@@ -165,7 +165,7 @@ fn train<B: Backend>(
     let context = Context { max_new_tokens, log_dir: Some(config.run_dir.clone()) };
     let rewards = Rewards::build(&config.reward, context)?;
     let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
-    let tokenizer = Tokenizer::load(&config.model)?;
+    let tokenizer = Tokenizer::load_for(&config.model, model_config.vocab_size)?;
     let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
     let (problems, bad) = rewards.sift(read_problems(&config.data)?)?;
     let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |e| read_problems(&e.data))?;

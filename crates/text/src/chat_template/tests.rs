@@ -1,5 +1,7 @@
 use std::error::Error as _;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn template(source: &str) -> ChatTemplate {
@@ -169,5 +171,29 @@ fn bounds_change_no_assignment() {
         ("{% set settings = 1 == 1 %}{{ settings }}", "True"),
     ] {
         assert_eq!(template(source).render(&[], false).expect(source), expected, "{source}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Loops in loops in loops, whatever is done in them: there is an end, and no more text than is allowed.
+    #[test]
+    fn templates_of_loops_end(
+        loops in prop::collection::vec(
+            prop::sample::select(vec!["range(3)", "range(99999)", "range(10 ** 12)", "messages", "x"]), 1..5),
+        body in prop::sample::select(vec![
+            "{{ x }}", "{% set x = x ~ x %}", "{% set ns.x = ns.x ~ x %}{{ ns.x }}", "{{ f(x) }}", "{{ [x, x] | tojson }}",
+            "{{ x.upper() * 9 }}", "{% if ns.x in x %}{% break %}{% endif %}", "{{ x | replace('a', x) }}",
+        ]),
+    ) {
+        let opened: String = loops.iter().map(|items| format!("{{% for i in {items} %}}")).collect();
+        let source = format!(
+            "{{% macro f(x) %}}{{{{ x }}}}{{{{ f(x) }}}}{{% endmacro %}}{{% set x = 'aa' %}}{{% set ns = namespace(x='b') %}}\
+             {opened}{body}{}", "{% endfor %}".repeat(loops.len()),
+        );
+        if let Ok(text) = template(&source).render(&[Message::new("user", "a")], false) {
+            prop_assert!(text.len() <= MAX_BYTES);
+        }
     }
 }

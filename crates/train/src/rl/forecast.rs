@@ -47,7 +47,7 @@ impl Forecast {
     /// Files that are wrong. What does not fit is no error.
     pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
         let model = Config::load(&config.model).map_err(koan_model::checkpoint::CheckpointError::from)?;
-        let tokenizer = Tokenizer::load(&config.model)?;
+        let tokenizer = Tokenizer::load_for(&config.model, model.vocab_size)?;
         let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
         let encode = |data: &Path| {
             let prompts = encode(&tokenizer, &style, &read_problems(data)?, config.rollout.max_prompt_tokens);

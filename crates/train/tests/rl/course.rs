@@ -314,7 +314,7 @@ fn a_plan_needs_no_weights_and_says_what_does_not_fit() {
     assert_eq!(left, before + 1, "nothing but the config's file was written");
 
     // What a machine would need is known where it is not there.
-    let huge = r#"{"model_type": "llama", "vocab_size": 14, "hidden_size": 16384, "intermediate_size": 65536,
+    let huge = r#"{"model_type": "llama", "vocab_size": 15, "hidden_size": 16384, "intermediate_size": 65536,
         "num_hidden_layers": 126, "num_attention_heads": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 100, "eos_token_id": 0}"#;
     fs::write(tiny.folder.path().join("model/config.json"), huge).expect("written");
