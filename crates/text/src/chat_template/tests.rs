@@ -187,7 +187,7 @@ proptest! {
             "{{ x.upper() * 9 }}", "{% if ns.x in x %}{% break %}{% endif %}", "{{ x | replace('a', x) }}",
         ]),
     ) {
-        let opened: String = loops.iter().map(|items| format!("{{% for i in {items} %}}")).collect();
+        let opened = loops.iter().map(|items| format!("{{% for i in {items} %}}")).collect::<Vec<_>>().concat();
         let source = format!(
             "{{% macro f(x) %}}{{{{ x }}}}{{{{ f(x) }}}}{{% endmacro %}}{{% set x = 'aa' %}}{{% set ns = namespace(x='b') %}}\
              {opened}{body}{}", "{% endfor %}".repeat(loops.len()),
