@@ -18,6 +18,15 @@ const ALIGNMENT: usize = 64;
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 1 << 21;
 
+/// How much of a buffer may be wasted for its last numbers to lie in a huge page too.
+#[derive(Clone, Copy)]
+enum Waste {
+    /// A sixteenth.
+    Little = 16,
+    /// A quarter.
+    Some = 4,
+}
+
 /// A fixed number of zero-initialised numbers, aligned to 64 bytes.
 pub struct AlignedVec<T: Plain> {
     pointer: NonNull<T>,
@@ -47,11 +56,23 @@ impl<T: Plain> AlignedVec<T> {
     /// # Panics
     /// If `len` numbers exceed the address space; the process aborts if the memory can't be had.
     pub fn zeros(len: usize) -> Self {
+        Self::with_waste(len, Waste::Little)
+    }
+
+    /// As [`zeros`](Self::zeros), for what is read from memory over and over: rather in huge pages than small.
+    ///
+    /// # Panics
+    /// As [`zeros`](Self::zeros).
+    pub fn zeros_read_often(len: usize) -> Self {
+        Self::with_waste(len, Waste::Some)
+    }
+
+    fn with_waste(len: usize, waste: Waste) -> Self {
         let layout = Self::layout(len);
         if layout.size() == 0 {
             return Self { pointer: NonNull::dangling(), len, mapping: None };
         }
-        if let Some((mapping, pointer)) = Mapping::zeros(layout.size()) {
+        if let Some((mapping, pointer)) = Mapping::zeros(layout.size(), waste) {
             return Self { pointer: pointer.cast(), len, mapping: Some(mapping) };
         }
         // SAFETY: the layout's size is not zero.
@@ -60,10 +81,15 @@ impl<T: Plain> AlignedVec<T> {
         Self { pointer, len, mapping: None }
     }
 
-    /// Bytes of memory that a vector of `len` numbers takes once all of it is written: with huge pages, up to a quarter more
-    /// than the numbers.
+    /// Bytes of memory that [`zeros`](Self::zeros) takes for `len` numbers once all of them are written: with huge pages,
+    /// up to a sixteenth more than the numbers.
     pub fn bytes_of(len: usize) -> usize {
-        used(len.saturating_mul(size_of::<T>()))
+        used(len.saturating_mul(size_of::<T>()), Waste::Little)
+    }
+
+    /// The same of [`zeros_read_often`](Self::zeros_read_often): up to a quarter more.
+    pub fn bytes_read_often(len: usize) -> usize {
+        used(len.saturating_mul(size_of::<T>()), Waste::Some)
     }
 
     fn layout(len: usize) -> Layout {
@@ -87,15 +113,15 @@ unsafe impl Sync for Mapping {}
 
 /// Of `len` bytes, those that memory is taken for: a last huge page that would stand mostly empty is left to small ones.
 #[cfg(target_os = "linux")]
-fn used(len: usize) -> usize {
+fn used(len: usize, waste: Waste) -> usize {
     match len.checked_next_multiple_of(HUGE_PAGE) {
-        Some(whole) if whole - len <= len / 4 => whole,
+        Some(whole) if whole - len <= len / waste as usize => whole,
         _ => len,
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn used(len: usize) -> usize {
+fn used(len: usize, _: Waste) -> usize {
     len
 }
 
@@ -103,9 +129,9 @@ impl Mapping {
     /// At least `len` zero bytes from the returned address on, in huge pages where the system has them; none where `len` is
     /// not worth it, or the system refuses.
     #[cfg(target_os = "linux")]
-    fn zeros(len: usize) -> Option<(Self, NonNull<u8>)> {
+    fn zeros(len: usize, waste: Waste) -> Option<(Self, NonNull<u8>)> {
         use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-        let used = used(len);
+        let used = used(len, waste);
         if used < HUGE_PAGE {
             return None;
         }
@@ -123,7 +149,7 @@ impl Mapping {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn zeros(_: usize) -> Option<(Self, NonNull<u8>)> {
+    fn zeros(_: usize, _: Waste) -> Option<(Self, NonNull<u8>)> {
         None
     }
 }
@@ -182,11 +208,11 @@ mod tests {
     #[test]
     fn is_zeroed_aligned_and_may_be_empty() {
         for len in [0, 1, 15, 16, 1000, 1 << 19, (1 << 20) - 7, 1 << 21] {
-            let v = AlignedVec::<f32>::zeros(len);
-            assert!(v.iter().all(|&x| x == 0.0) && v.len() == len);
-            let mut v = v;
-            v.fill(1.0);
-            assert!(len == 0 || (v.as_ptr() as usize).is_multiple_of(ALIGNMENT));
+            for mut v in [AlignedVec::<f32>::zeros(len), AlignedVec::zeros_read_often(len)] {
+                assert!(v.iter().all(|&x| x == 0.0) && v.len() == len);
+                v.fill(1.0);
+                assert!(len == 0 || (v.as_ptr() as usize).is_multiple_of(ALIGNMENT));
+            }
         }
     }
 }

@@ -89,6 +89,18 @@ pub trait Backend: Sync {
 
     /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`.
     fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Buf, w: &Self::Packed, n: usize, store: Store);
+    /// [`linear_forward`](Self::linear_forward), to the bit, by a matrix `w` `[out_features, in_features]` that is not
+    /// packed: for weights that change before they are read often.
+    fn linear_forward_unpacked(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+        store: Store,
+    );
     /// `dx = dy W`, or `dx += dy W`; `w` is `[out_features, in_features]`, not packed.
     fn linear_backward_input(
         &self,

@@ -48,7 +48,7 @@ pub(crate) struct RlBench {
     #[arg(long, default_value_t = 64)]
     new_tokens: usize,
     /// Tokens of one training pass
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 512)]
     micro_batch_tokens: usize,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 3)]

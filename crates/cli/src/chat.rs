@@ -81,7 +81,7 @@ impl Job for Chat {
         ensure!(self.context != Some(0), "--context must be at least 1");
         let sampling = self.draw.sampling()?;
         let tokenizer = Tokenizer::load_for(&self.model, Config::load(&self.model)?.vocab_size)?;
-        let model = checkpoint::load(b, &self.model, self.context)?;
+        let model = checkpoint::load_for_inference(b, &self.model, self.context)?;
         let context = self.context.unwrap_or(model.positions().min(CONTEXT)).min(model.positions());
         let max_new_tokens = self.max_new_tokens.min(context);
         let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens };

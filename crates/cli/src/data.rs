@@ -1,6 +1,7 @@
 //! `koan data`
 
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
@@ -32,8 +33,8 @@ pub(crate) enum Generate {
 #[derive(clap::Args)]
 pub(crate) struct Draw {
     /// How many problems
-    #[arg(long, default_value_t = 1000)]
-    n: usize,
+    #[arg(long, default_value = "1000")]
+    n: NonZeroUsize,
     /// Which side of the split: train, test or all
     #[arg(long, default_value = "train")]
     split: String,
@@ -129,14 +130,18 @@ impl Generate {
             Self::Arithmetic(ArithmeticArgs { draw, levels, phrasing }) => {
                 let levels = parse_levels(&levels, arithmetic::LEVELS.len())?;
                 let split = draw.split.parse::<Split>()?;
-                (Arithmetic { n: draw.n, seed: draw.seed, levels, split, phrasing }.generate()?, draw.out)
+                (
+                    Arithmetic { n: draw.n.get(), seed: draw.seed, levels, split, phrasing }.generate()?,
+                    draw.out,
+                )
             }
             Self::Kind(kind, KindArgs { draw, levels }) => {
                 let n_levels = kind.levels.len();
                 let levels = parse_levels(&levels.unwrap_or_else(|| format!("1-{n_levels}")), n_levels)?;
                 let split = draw.split.parse::<Split>()?;
                 (
-                    koan_data::Generate { kind, n: draw.n, seed: draw.seed, levels, split }.problems()?,
+                    koan_data::Generate { kind, n: draw.n.get(), seed: draw.seed, levels, split }
+                        .problems()?,
                     draw.out,
                 )
             }

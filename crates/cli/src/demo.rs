@@ -65,7 +65,10 @@ struct Screen {
 }
 
 impl Screen {
-    fn begin(&mut self, what: &'static str, steps: u64) {
+    fn begin(&mut self, what: &'static str, done: u64, steps: u64) {
+        if done > 0 {
+            self.say(&format!("   going on after step {done} of {steps}"));
+        }
         self.steps = steps;
         self.progress = Some(Progress::new(what, steps as usize));
     }
@@ -106,13 +109,13 @@ impl Screen {
 
     fn show_base(&mut self, event: supervised::Event) {
         match event {
-            supervised::Event::Start { steps, tokens, .. } => {
+            supervised::Event::Start { step, steps, tokens, .. } => {
                 self.say(&format!(
                     "2. Pretraining: a model of 0.3 million parameters reads {:.1} million tokens of it ({})",
                     tokens as f64 / 1e6,
                     self.running
                 ));
-                self.begin("steps", steps);
+                self.begin("steps", step, steps);
             }
             supervised::Event::Step(m) => {
                 let (steps, progress) = (self.steps, &mut self.progress);
@@ -132,11 +135,11 @@ impl Screen {
 
     fn show_zero(&mut self, event: rl::Event) {
         match event {
-            rl::Event::Start { steps, .. } => {
+            rl::Event::Start { step, steps, .. } => {
                 self.say(
                     "\n3. R1-Zero: it answers problems, is told which answers are right, and nothing else",
                 );
-                self.begin("steps", steps);
+                self.begin("steps", step, steps);
             }
             rl::Event::Step(m) => {
                 let steps = self.steps;

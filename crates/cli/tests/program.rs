@@ -219,7 +219,7 @@ fn an_interrupted_replay_leaves_nothing_behind() {
 fn errors_are_clear_and_come_before_any_work() {
     let folder = Folder::new();
     folder.prepare_run();
-    assert!(folder.refused("rl run.toml --set optim.learning_rate=1").contains("did you mean"));
+    assert!(folder.refused("rl run.toml --set optim.warmup=1").contains("did you mean `warmup_steps`"));
     assert!(folder.refused("rl none.toml").contains("cannot read `none.toml`"));
     assert!(folder.refused("rl run.toml --set data=none.jsonl").contains("cannot read none.jsonl"));
     assert!(folder.refused("rl run.toml --set run_dir=run.toml/run").contains("cannot create"));

@@ -6,7 +6,7 @@ use crate::{
     Cpu, Packed, Scratch,
     ops::{
         attention, bias, embedding, log_prob,
-        product::{View, multiply, multiply_on_the_fly},
+        product::{View, multiply, multiply_on_the_fly, pack_on_the_fly},
         rope,
     },
     parallel::{Disjoint, TASK_LEN, task_rows},
@@ -133,6 +133,25 @@ impl Backend for Cpu {
         let w = w.panels(self.kernels);
         let x = View::new(first(x, n * w.k(), "x"), n, w.k());
         multiply(self.kernels, &self.threads, first_mut(y, n * w.columns(), "y"), x, w, store);
+    }
+
+    fn linear_forward_unpacked(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+        store: Store,
+    ) {
+        let y = first_mut(y, n * out_features, "y");
+        let x = View::new(first(x, n * in_features, "x"), n, in_features);
+        let w = View::new(first(w, out_features * in_features, "w"), out_features, in_features);
+        // As deep as a packed matrix: where it is cut, the sum would be rounded there.
+        let scratch = &mut *self.scratch();
+        let w = pack_on_the_fly(self.kernels, &self.threads, &mut scratch.packed, w.transposed());
+        multiply(self.kernels, &self.threads, y, x, w, store);
     }
 
     fn linear_backward_input(

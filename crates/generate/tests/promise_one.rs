@@ -132,9 +132,11 @@ fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
 
 fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
     let kind = testkit::kinds().swap_remove(schedule.kind);
-    let model = testkit::model(b, testkit::config_with(29, true, kind), 5);
+    let mut model = testkit::model(b, testkit::config_with(29, true, kind), 5);
     let prompts = prompts(schedule);
+    model.pack(b);
     let (completions, _) = generate(b, &model, schedule, &prompts);
+    model.unpack(); // as learning holds it
     let sampled = completions.iter().flat_map(|c| c.full_log_probs.clone());
     assert_eq!(bits(sampled), bits(score(b, &model, schedule.sampling.temperature, &prompts, &completions)));
     let Sampling { temperature, top_k, top_p, min_p, .. } = schedule.sampling;

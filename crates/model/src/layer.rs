@@ -40,10 +40,13 @@ impl<B: Backend> Pass<'_, B> {
 
     /// `y ← x Wᵀ + b`, or `y += x Wᵀ + b`.
     fn linear_forward(&self, (y, store): (&mut B::Buf, Store), x: &B::Buf, w: &Linear<Param<B>>) {
-        let n = self.batch.len();
-        self.b.linear_forward(y, x, w.weight.packed(), n, store);
+        let (n, [out, inp]) = (self.batch.len(), w.weight.matrix());
+        match w.weight.packed() {
+            Some(packed) => self.b.linear_forward(y, x, packed, n, store),
+            None => self.b.linear_forward_unpacked(y, x, &w.weight.value, n, out, inp, store),
+        }
         if let Some(bias) = &w.bias {
-            self.b.bias_forward(y, &bias.value, w.weight.matrix()[0], n);
+            self.b.bias_forward(y, &bias.value, out, n);
         }
     }
 

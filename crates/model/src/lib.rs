@@ -32,6 +32,6 @@ pub use config::{Biases, Config, ConfigError};
 pub use family::Family;
 pub use init::{fresh, init};
 pub use license::license;
-pub use model::{Gradient, Model, Param};
+pub use model::{Gradient, Held, Model, Param};
 pub use rope::RopeScaling;
 pub use transformer::{Layer, Linear, TensorInfo, Transformer};

@@ -3,11 +3,11 @@
 use koan_backend::{AlignedVec, Backend, Draw};
 
 use crate::{
-    Activations, Batch, Config, Head, KvCache, Scored, TensorInfo, Transformer, activations::LayerGradients,
-    layer::Pass, rope,
+    Activations, Batch, Config, Head, KvCache, Layer, Scored, TensorInfo, Transformer,
+    activations::LayerGradients, layer::Pass, rope,
 };
 
-/// A weight tensor; of a matrix, also the copy that products read.
+/// A weight tensor; of a matrix, also the copy that products read, or none: a product then packs the matrix as it goes.
 pub struct Param<B: Backend> {
     /// The numbers, row-major. None are kept of a matrix that only products read in a model
     /// [`for_inference`](Model::for_inference).
@@ -16,31 +16,39 @@ pub struct Param<B: Backend> {
     info: TensorInfo,
 }
 
-/// What reads a tensor.
-#[derive(Clone, Copy)]
-struct Uses {
-    /// A product.
-    product: bool,
-    /// Something else: a lookup, a backward pass, an update, a checkpoint.
-    value: bool,
+/// What a model is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Learning: every tensor's numbers, and the packed output head. See [`Model::new`].
+    ForLearning,
+    /// Learning, while it draws: all that products read is packed too. See [`Model::pack`].
+    ForDrawing,
+    /// Forward passes alone. See [`Model::for_inference`].
+    ForInference,
 }
 
-impl Uses {
-    fn of(info: &TensorInfo, config: &Config, training: bool) -> Self {
-        let lookup = info.name == "model.embed_tokens.weight";
-        let matrix = info.shape.len() == 2;
-        let product = matrix && (config.tie_word_embeddings || !lookup);
-        Self { product, value: training || lookup || !product }
+impl Held {
+    /// Whether a tensor's packed copy is held, and whether its numbers are.
+    fn copies(self, info: &TensorInfo, config: &Config) -> (bool, bool) {
+        let embedding = info.name == "model.embed_tokens.weight";
+        let head = if config.tie_word_embeddings { embedding } else { info.name == "lm_head.weight" };
+        let product = head || (info.shape.len() == 2 && !embedding);
+        match self {
+            Self::ForLearning => (head, true),
+            Self::ForDrawing => (product, true),
+            Self::ForInference => (product, embedding || !product),
+        }
     }
 }
 
 impl Config {
-    /// Bytes that a [`Model`] holds: of each tensor what [`Model::new`] (`training`) or [`Model::for_inference`] keeps. The
-    /// copies that products read count as f32; where they are kept in fewer bytes, less is held.
-    pub fn model_bytes(&self, training: bool) -> usize {
+    /// Bytes that a [`Model`] holds. The copies that products read count as f32; where they are kept in fewer bytes, less
+    /// is held.
+    pub fn model_bytes(&self, held: Held) -> usize {
         let bytes = |info: &TensorInfo| {
-            let Uses { product, value } = Uses::of(info, self, training);
-            AlignedVec::<f32>::bytes_of(info.len()) * (usize::from(product) + usize::from(value))
+            let (packed, value) = held.copies(info, self);
+            let packed = if packed { AlignedVec::<f32>::bytes_read_often(info.len()) } else { 0 };
+            packed + if value { AlignedVec::<f32>::bytes_of(info.len()) } else { 0 }
         };
         self.tensors().iter().map(bytes).sum()
     }
@@ -52,14 +60,15 @@ impl Config {
 }
 
 impl<B: Backend> Param<B> {
-    fn new(b: &B, info: TensorInfo, values: &[f32], uses: Uses) -> Self {
-        let value = b.upload(values);
-        let packed = match info.shape[..] {
-            [out, inp] if uses.product => Some(b.pack(&value, out, inp)),
-            _ => None,
-        };
-        let value = if uses.value { value } else { b.zeros(0) };
-        Self { value, packed, info }
+    fn new(b: &B, info: TensorInfo, values: &[f32], (packed, value): (bool, bool)) -> Self {
+        let mut param = Self { value: b.upload(values), packed: None, info };
+        if packed {
+            param.pack(b);
+        }
+        if !value {
+            param.value = b.zeros(0);
+        }
+        param
     }
 
     /// Name and shape.
@@ -72,11 +81,19 @@ impl<B: Backend> Param<B> {
         [self.info.shape[0], self.info.shape[1]]
     }
 
-    pub(crate) fn packed(&self) -> &B::Packed {
-        self.packed.as_ref().expect("products read packed matrices only")
+    pub(crate) fn packed(&self) -> Option<&B::Packed> {
+        self.packed.as_ref()
     }
 
-    /// Brings the packed copy up to date after the numbers changed.
+    /// Makes the packed copy, if there is none.
+    fn pack(&mut self, b: &B) {
+        if self.packed.is_none() {
+            let [out, inp] = self.matrix();
+            self.packed = Some(b.pack(&self.value, out, inp));
+        }
+    }
+
+    /// Brings the packed copy, if there is one, up to date after the numbers changed.
     pub fn repack(&mut self, b: &B) {
         if let Some(packed) = &mut self.packed {
             b.repack(packed, &self.value);
@@ -121,7 +138,8 @@ impl<B: Backend> Gradient<B> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Puts weights on `b`: `read` gives the numbers of each tensor. Sequences may have up to `positions` tokens.
+    /// Puts weights on `b`: `read` gives the numbers of each tensor. Sequences may have up to `positions` tokens. Only the
+    /// output head is packed: passes of some hundred tokens pack the other matrices as they go, at little cost.
     ///
     /// # Errors
     /// What `read` returns.
@@ -131,7 +149,7 @@ impl<B: Backend> Model<B> {
         positions: usize,
         read: impl FnMut(&TensorInfo) -> Result<V, E>,
     ) -> Result<Self, E> {
-        Self::build(b, config, positions, true, read)
+        Self::build(b, config, positions, Held::ForLearning, read)
     }
 
     /// As [`Model::new`], for forward passes alone: of matrices that only products read, only the packed copy is kept.
@@ -145,22 +163,22 @@ impl<B: Backend> Model<B> {
         positions: usize,
         read: impl FnMut(&TensorInfo) -> Result<V, E>,
     ) -> Result<Self, E> {
-        Self::build(b, config, positions, false, read)
+        Self::build(b, config, positions, Held::ForInference, read)
     }
 
     fn build<V: AsRef<[f32]>, E>(
         b: &B,
         config: Config,
         positions: usize,
-        training: bool,
+        held: Held,
         mut read: impl FnMut(&TensorInfo) -> Result<V, E>,
     ) -> Result<Self, E> {
         let weights = Transformer::try_build(&config, |info| {
             let values = read(&info)?;
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
-            let uses = Uses::of(&info, &config, training);
-            Ok(Param::new(b, info, values, uses))
+            let copies = held.copies(&info, &config);
+            Ok(Param::new(b, info, values, copies))
         })?;
         let (cos, sin) = rope::tables(&config, positions);
         Ok(Self { weights, cos: b.upload(&cos), sin: b.upload(&sin), positions, config })
@@ -179,6 +197,28 @@ impl<B: Backend> Model<B> {
     /// The matrix of the output head.
     fn head(&self) -> &Param<B> {
         self.weights.lm_head.as_ref().unwrap_or(&self.weights.embed_tokens)
+    }
+
+    fn packed_head(&self) -> &B::Packed {
+        self.head().packed().expect("the head is packed as long as the model lives")
+    }
+
+    /// Packs all that products read, for many small passes by the same weights: drawing. The results are the same bits.
+    pub fn pack(&mut self, b: &B) {
+        self.layer_matrices().for_each(|p| p.pack(b));
+    }
+
+    /// Drops what [`pack`](Self::pack) made.
+    ///
+    /// # Panics
+    /// In a later pass, if the model is one [`for_inference`](Self::for_inference).
+    pub fn unpack(&mut self) {
+        self.layer_matrices().for_each(|p| p.packed = None);
+    }
+
+    fn layer_matrices(&mut self) -> impl Iterator<Item = &mut Param<B>> {
+        let tensors = self.weights.layers.iter_mut().flat_map(Layer::tensors_mut);
+        tensors.filter(|p| p.info.shape.len() == 2)
     }
 
     fn pass<'a>(&'a self, b: &'a B, batch: &'a Batch) -> Pass<'a, B> {
@@ -238,7 +278,7 @@ impl<B: Backend> Model<B> {
             &mut head.entropy,
             &mut head.log_sum_exp,
             &head.x,
-            self.head().packed(),
+            self.packed_head(),
             &scored.targets,
             temperature,
         );
@@ -265,7 +305,7 @@ impl<B: Backend> Model<B> {
         b.gather_rows(&mut head.x, &a.normed, rows, self.config.hidden_size);
         let mut tokens = vec![0; n];
         let Head { x, log_probs, full_log_probs, .. } = head;
-        b.sample(&mut tokens, log_probs, full_log_probs, x, self.head().packed(), draws);
+        b.sample(&mut tokens, log_probs, full_log_probs, x, self.packed_head(), draws);
         let first = |buf: &B::Buf| {
             let mut values = b.download(buf);
             values.truncate(n);
@@ -302,7 +342,7 @@ impl<B: Backend> Model<B> {
             &b.upload(d_log_probs),
             &head.x,
             &w.value,
-            w.packed(),
+            self.packed_head(),
             &scored.targets,
             &head.log_sum_exp,
             temperature,

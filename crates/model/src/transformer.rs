@@ -172,7 +172,7 @@ impl<T> Layer<T> {
             .chain([&self.gate_proj, &self.up_proj, &self.down_proj].into_iter().flat_map(Linear::tensors))
     }
 
-    fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let (q, k, v) = (&mut self.q_proj, &mut self.k_proj, &mut self.v_proj);
         let (gate, up, down) = (&mut self.gate_proj, &mut self.up_proj, &mut self.down_proj);
         std::iter::once(&mut self.input_layernorm)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use koan_model::{Biases, Config, ConfigError, Family, Purpose, testkit};
+use koan_model::{Biases, Config, ConfigError, Family, Held, Purpose, testkit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -116,7 +116,7 @@ proptest! {
         if let Ok(config) = config(changes.into()) {
             let longest = config.longest_sequence();
             prop_assert!(config.head_dim >= 2 && config.parameters() < 1 << 60 && longest > 0);
-            prop_assert!(config.model_bytes(true) < 1 << 63 && config.gradient_bytes() < 1 << 62);
+            prop_assert!(config.model_bytes(Held::ForDrawing) < 1 << 63 && config.gradient_bytes() < 1 << 62);
             prop_assert!(Purpose::Training.bytes(&config, longest) < 1 << 63);
         }
     }

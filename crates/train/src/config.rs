@@ -271,7 +271,7 @@ impl Default for OptimConfig {
             eps: 1e-8,
             weight_decay: 0.0,
             grad_clip: 1.0,
-            micro_batch_tokens: 2048,
+            micro_batch_tokens: 512,
             recompute: false,
         }
     }
@@ -519,6 +519,8 @@ fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
 
 /// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
 fn with_nearest_name(message: &str) -> String {
+    /// Similarity from which a name may have been meant: above what words that merely share a few letters have.
+    const MEANT: f64 = 0.75;
     let message = message.trim_end();
     let names: Vec<&str> = match message.split_once("unknown field") {
         Some((_, rest)) => rest.split('`').skip(1).step_by(2).collect(),
@@ -527,9 +529,11 @@ fn with_nearest_name(message: &str) -> String {
     let Some((unknown, known)) = names.split_first() else { return message.into() };
     let nearest = known
         .iter()
-        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
+        .map(|name| (strsim::jaro_winkler(name, unknown), name))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .filter(|(similarity, _)| *similarity >= MEANT);
     match nearest {
-        Some(nearest) => format!("{message}\ndid you mean `{nearest}`?"),
+        Some((_, nearest)) => format!("{message}\ndid you mean `{nearest}`?"),
         None => message.into(),
     }
 }
@@ -585,6 +589,8 @@ mod tests {
         assert!(error.to_string().contains("line 6"), "{error}");
         let error = load(&format!("{MINIMAL}[rollout]\ntemprature = 1"), &[]).expect_err("unknown");
         assert!(error.to_string().contains("did you mean `temperature`?"), "{error}");
+        let error = load(MINIMAL, &["rollout.zebra=1"]).expect_err("unknown");
+        assert!(!error.to_string().contains("did you mean"), "{error}");
         let error = load(MINIMAL, &["rollout.max_tokens=3"]).expect_err("unknown");
         assert!(error.to_string().contains("`max_new_tokens`"), "{error}");
     }

@@ -20,19 +20,19 @@ pub struct ScoredGroup<'a> {
     pub completions: Vec<(&'a Completion, Option<f32>)>,
 }
 
-/// The policy, and all that learning works with.
+/// The policy, and all that learning works with. What an update alone needs, its gradient and the memory of its passes,
+/// lives as long as the update: else it would lie idle beside the cache and the packed weights that drawing needs.
 pub struct Learner<B: Backend> {
     /// The model that is learned.
     pub policy: Model<B>,
     /// Its optimizer.
     pub optimizer: Optimizer<B>,
-    /// The model that β holds the policy to, with the memory of its passes.
-    reference: Option<(Model<B>, Activations<B>)>,
+    /// The model that β holds the policy to.
+    reference: Option<Model<B>>,
     loss: PolicyLoss,
     temperature: f32,
-    activations: Activations<B>,
-    head: Head<B>,
-    gradient: Gradient<B>,
+    rows: usize,
+    purpose: Purpose,
 }
 
 /// What an update found out about the tokens it learned from; sums.
@@ -56,10 +56,8 @@ pub struct UpdateSums {
 
 impl<B: Backend> Learner<B> {
     /// A learner whose passes have up to `rows` tokens, and are for `purpose`: [`Purpose::Training`] or
-    /// [`Purpose::Recomputing`]. `reference` is needed if β is not 0; it may be a model for inference alone if it is never
-    /// refreshed.
+    /// [`Purpose::Recomputing`]. `reference` is needed if β is not 0.
     pub fn new(
-        b: &B,
         policy: Model<B>,
         reference: Option<Model<B>>,
         optimizer: Optimizer<B>,
@@ -68,18 +66,13 @@ impl<B: Backend> Learner<B> {
         rows: usize,
         purpose: Purpose,
     ) -> Self {
-        let config = policy.config();
-        let for_inference = |model| (model, Activations::new(b, config, rows, Purpose::Inference));
-        Self {
-            reference: reference.map(for_inference),
-            activations: Activations::new(b, config, rows, purpose),
-            head: Head::new(b, config, rows),
-            gradient: Gradient::new(b, config, rows),
-            policy,
-            optimizer,
-            loss,
-            temperature,
-        }
+        Self { policy, optimizer, reference, loss, temperature, rows, purpose }
+    }
+
+    /// The policy, ready to draw: what its products read is packed, until the next update.
+    pub fn drawing(&mut self, b: &B) -> &Model<B> {
+        self.policy.pack(b);
+        &self.policy
     }
 
     /// One update at learning rate `lr`. All decided completions share one denominator, whatever passes they are cut into;
@@ -98,20 +91,21 @@ impl<B: Backend> Learner<B> {
         if groups.iter().flat_map(|g| &g.completions).all(|(_, advantage)| advantage.is_none()) {
             return Ok(UpdateSums::default());
         }
-        let mut sums = self.accumulate(b, groups);
+        self.policy.unpack();
+        let (mut sums, gradient) = self.accumulate(b, groups);
         if !sums.loss.is_finite() {
             return Err(TrainError::NotFinite {
                 what: "the loss".into(),
                 update: self.optimizer.updates + 1,
             });
         }
-        sums.grad_norm = self.optimizer.update(b, &mut self.policy, &self.gradient, optim, lr)?;
+        sums.grad_norm = self.optimizer.update(b, &mut self.policy, &gradient, optim, lr)?;
         Ok(sums)
     }
 
     /// The reference policy, if there is one.
     pub fn reference(&self) -> Option<&Model<B>> {
-        self.reference.as_ref().map(|(model, _)| model)
+        self.reference.as_ref()
     }
 
     /// Checks that the policy's weights are numbers, as they must be in a checkpoint.
@@ -127,19 +121,16 @@ impl<B: Backend> Learner<B> {
     }
 
     /// Makes the reference policy, if there is one, a copy of the policy.
-    ///
-    /// # Panics
-    /// If the reference is a model for inference alone.
     pub fn refresh_reference(&mut self, b: &B) {
-        let Some((reference, _)) = &mut self.reference else { return };
+        let Some(reference) = &mut self.reference else { return };
         for (to, from) in reference.weights.tensors_mut().zip(self.policy.weights.tensors()) {
             b.copy(&mut to.value, &from.value, from.info().len());
             to.repack(b);
         }
     }
 
-    /// Computes the gradient of the loss over `groups`.
-    fn accumulate(&mut self, b: &B, groups: &[ScoredGroup]) -> UpdateSums {
+    /// The gradient of the loss over `groups`, and what was found out on the way.
+    fn accumulate(&self, b: &B, groups: &[ScoredGroup]) -> (UpdateSums, Gradient<B>) {
         let decided: Vec<(&Completion, f32)> = groups
             .iter()
             .flat_map(|g| g.completions.iter().filter_map(|&(c, advantage)| Some((c, advantage?))))
@@ -160,17 +151,22 @@ impl<B: Backend> Learner<B> {
             })
             .collect();
 
-        self.gradient.clear(b);
+        let config = self.policy.config();
+        let mut activations = Activations::new(b, config, self.rows, self.purpose);
+        let mut of_reference =
+            self.reference.as_ref().map(|_| Activations::new(b, config, self.rows, Purpose::Inference));
+        let (mut head, mut gradient) = (Head::new(b, config, self.rows), Gradient::new(b, config, self.rows));
         let mut sums = UpdateSums::default();
-        for pass in micro_batch::cut(&groups, self.activations.rows()) {
+        for pass in micro_batch::cut(&groups, self.rows) {
             let (batch, scored) = (&pass.batch, &pass.scored);
-            let reference = self.reference.as_mut().map(|(reference, activations)| {
-                reference.forward(b, batch, activations, None);
-                reference.log_probs(b, activations, scored, self.temperature, &mut self.head).0
-            });
-            self.policy.forward(b, batch, &mut self.activations, None);
+            let reference =
+                self.reference.as_ref().zip(of_reference.as_mut()).map(|(reference, activations)| {
+                    reference.forward(b, batch, activations, None);
+                    reference.log_probs(b, activations, scored, self.temperature, &mut head).0
+                });
+            self.policy.forward(b, batch, &mut activations, None);
             let (log_probs, entropies) =
-                self.policy.log_probs(b, &self.activations, scored, self.temperature, &mut self.head);
+                self.policy.log_probs(b, &activations, scored, self.temperature, &mut head);
             let mut d_log_probs = Vec::with_capacity(log_probs.len());
             for &number in &pass.completions {
                 let (completion, advantage) = decided[number];
@@ -190,15 +186,15 @@ impl<B: Backend> Learner<B> {
             self.policy.backward(
                 b,
                 batch,
-                &mut self.activations,
+                &mut activations,
                 scored,
                 &d_log_probs,
                 self.temperature,
-                &mut self.head,
-                &mut self.gradient,
+                &mut head,
+                &mut gradient,
             );
         }
-        sums
+        (sums, gradient)
     }
 }
 
@@ -220,7 +216,6 @@ mod tests {
         let reference = (kl != 0.0).then(|| model(2));
         let optimizer = Optimizer::new(&Reference, model(1).config());
         Learner::new(
-            &Reference,
             model(1),
             reference,
             optimizer,
@@ -231,8 +226,8 @@ mod tests {
         )
     }
 
-    fn gradient(l: &Learner<Reference>) -> Vec<f64> {
-        l.gradient.weights.tensors().flatten().copied().collect()
+    fn numbers(gradient: &Gradient<Reference>) -> Vec<f64> {
+        gradient.weights.tensors().flatten().copied().collect()
     }
 
     #[test]
@@ -249,9 +244,10 @@ mod tests {
         let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
         let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
         let optim = OptimConfig { lr: 0.01, ..OptimConfig::default() };
+        let gradients = [with.accumulate(&Reference, &all).1, without.accumulate(&Reference, &decided).1];
+        assert_eq!(numbers(&gradients[0]), numbers(&gradients[1]));
         let sums = with.update(&Reference, &all, &optim, 0.01).expect("finite");
         assert_eq!(sums.loss, without.update(&Reference, &decided, &optim, 0.01).expect("finite").loss);
-        assert_eq!(gradient(&with), gradient(&without));
         assert!(sums.grad_norm > 0.0);
 
         let weights = |l: &Learner<Reference>| -> Vec<f64> {
@@ -299,14 +295,12 @@ mod tests {
                 let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, completions: vec![*c] };
                 group.completions.iter().rev().map(alone)
             }).collect();
-            let mut whole = learner(preset, 200, kl);
-            let a = whole.accumulate(&Reference, &groups);
+            let (a, whole) = learner(preset, 200, kl).accumulate(&Reference, &groups);
             for (rows, groups) in [(rows, &groups), (200, &apart), (rows, &apart)] {
-                let mut other = learner(preset, rows, kl);
-                let b = other.accumulate(&Reference, groups);
+                let (b, other) = learner(preset, rows, kl).accumulate(&Reference, groups);
                 prop_assert_eq!(a.tokens, b.tokens);
                 prop_assert!((a.loss - b.loss).abs() < 1e-6);
-                for (x, y) in gradient(&whole).into_iter().zip(gradient(&other)) {
+                for (x, y) in numbers(&whole).into_iter().zip(numbers(&other)) {
                     prop_assert!((x - y).abs() <= 1e-9 * (1.0 + x.abs()), "{x} {y}");
                 }
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use koan_backend::Reference;
 use koan_generate::{Limits, available_memory};
-use koan_model::{Config, Head, Purpose, TensorInfo};
+use koan_model::{Config, Head, Held, Purpose, TensorInfo};
 
 use crate::{RlConfig, TrainError};
 
@@ -13,15 +13,15 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// What a run holds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The policy and the reference policy, if there is one: their numbers, and the packed copies that products read.
+    /// The policy, its packed output head, and the reference policy, if there is one.
     pub weights: u64,
-    /// Gradient and both moments.
+    /// Both moments.
     pub optimizer: u64,
-    /// The longest pass forward and backward.
-    pub training: u64,
-    /// All sequences that run at once, at their longest.
-    pub generation: u64,
-    /// The largest tensor once more, while a checkpoint is written.
+    /// While the policy learns: the gradient, and the longest pass forward and backward.
+    pub learning: u64,
+    /// While it draws: its other matrices packed, and all sequences that run at once, at their longest.
+    pub drawing: u64,
+    /// While a checkpoint is written: the largest tensor once more.
     pub saving: u64,
     /// Most sequences at once, and their longest prompt and completion.
     pub limits: Limits,
@@ -35,25 +35,26 @@ impl Plan {
         let new_tokens = config.rollout.max_new_tokens;
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
-        let (reference, reference_pass) = match (config.loss().kl, config.reference_every()) {
-            (0.0, _) => (0, 0),
-            (_, refreshed) => (model.model_bytes(refreshed.is_some()), Purpose::Inference.bytes(model, rows)),
-        };
+        let weights = model.model_bytes(Held::ForLearning);
+        let packed = model.model_bytes(Held::ForDrawing) - weights;
+        let (models, reference_pass) =
+            if config.loss().kl == 0.0 { (1, 0) } else { (2, Purpose::Inference.bytes(model, rows)) };
+        let pass = pass(model, rows, config.optim.purpose()) + reference_pass;
         let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
-            weights: (model.model_bytes(true) + reference) as u64,
-            optimizer: 3 * model.gradient_bytes() as u64,
-            training: (pass(model, rows, config.optim.purpose()) + reference_pass) as u64,
+            weights: (models * weights) as u64,
+            optimizer: 2 * model.gradient_bytes() as u64,
+            learning: (model.gradient_bytes() + pass) as u64,
+            drawing: (packed + limits.bytes(model)) as u64,
             saving: 4 * largest as u64,
-            generation: limits.bytes(model) as u64,
             limits,
             rows,
         }
     }
 
-    /// All of it, in bytes.
+    /// The most that is held at once, in bytes: drawing, learning and saving take turns.
     pub fn bytes(&self) -> u64 {
-        self.weights + self.optimizer + self.training + self.generation + self.saving
+        self.weights + self.optimizer + self.learning.max(self.drawing).max(self.saving)
     }
 
     /// Refuses a plan that exceeds the memory that is free.
@@ -75,15 +76,14 @@ impl Plan {
     pub fn breakdown(&self) -> String {
         let gib = |bytes: u64| bytes as f64 / GIB;
         format!(
-            "weights {:.2} GiB, gradient and optimizer {:.2}, a pass of {} tokens {:.2}, {} sequences at once {:.2}, \
-             saving {:.2}",
+            "weights {:.2} GiB, optimizer {:.2}, and in turns: gradient and a pass of {} tokens {:.2}, packed weights and \
+             {} sequences at once {:.2}",
             gib(self.weights),
             gib(self.optimizer),
             self.rows,
-            gib(self.training),
+            gib(self.learning),
             self.limits.sequences,
-            gib(self.generation),
-            gib(self.saving)
+            gib(self.drawing)
         )
     }
 }
@@ -99,7 +99,7 @@ fn pass(model: &Config, rows: usize, purpose: Purpose) -> usize {
 /// # Errors
 /// [`TrainError::PassMemory`]
 pub(crate) fn check_supervised(model: &Config, rows: usize, purpose: Purpose) -> Result<String, TrainError> {
-    let weights = (model.model_bytes(true) + 3 * model.gradient_bytes()) as u64; // with gradient and both moments
+    let weights = (model.model_bytes(Held::ForLearning) + 3 * model.gradient_bytes()) as u64; // with gradient and both moments
     let pass = pass(model, rows, purpose) as u64;
     let gib = |bytes: u64| bytes as f64 / GIB;
     let breakdown = format!(

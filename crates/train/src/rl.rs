@@ -25,7 +25,7 @@ use std::{
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_eval::{Evaluation, Interval, PromptStyle};
-use koan_generate::{Generator, Sampling};
+use koan_generate::{Generator, Limits, Sampling};
 use koan_model::{Config, checkpoint};
 use koan_reward::{BadReference, Context, Rewards};
 use koan_text::Tokenizer;
@@ -131,7 +131,7 @@ struct Trainer<'a, B: Backend> {
     cursor: u64,
     held_out: Vec<Problem>,
     sampling: Sampling,
-    generator: Generator<B>,
+    limits: Limits,
     learner: Learner<B>,
 }
 
@@ -208,8 +208,6 @@ fn train<B: Backend>(
         (_, Some(dir)) if refreshed(state.updates) > 0 => {
             Some(checkpoint::load(b, &dir.join("reference"), Some(asked))?)
         }
-        // What is never refreshed is never saved either, and held in half the memory.
-        _ if every.is_none() => Some(checkpoint::load_for_inference(b, &config.model, Some(asked))?),
         _ => Some(checkpoint::load(b, &config.model, Some(asked))?),
     };
     let optimizer = match &from {
@@ -233,9 +231,8 @@ fn train<B: Backend>(
             seed: config.seed,
             ..Sampling::default()
         },
-        generator: Generator::new(b, &model_config, plan.limits),
+        limits: plan.limits,
         learner: Learner::new(
-            b,
             policy,
             reference,
             optimizer,
@@ -383,7 +380,8 @@ impl<B: Backend> Trainer<'_, B> {
             rewards: &self.rewards,
         };
         let start = Instant::now();
-        let score = evaluation.score(self.b, &self.learner.policy, &mut self.generator)?;
+        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits);
+        let score = evaluation.score(self.b, self.learner.drawing(self.b), &mut generator)?;
         on(Event::Eval {
             step,
             interval: score.pass_at_1,

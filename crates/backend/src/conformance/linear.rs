@@ -86,10 +86,14 @@ impl Case for Linear {
                 packed
             }
         };
-        let (mut y, mut dx) = (output(b, &self.y), output(b, &self.dx));
+        let (mut y, mut unpacked, mut dx) = (output(b, &self.y), output(b, &self.y), output(b, &self.dx));
         b.linear_forward(&mut y, &x, &packed, n, store);
+        b.linear_forward_unpacked(&mut unpacked, &x, &w, n, o, i, store);
         b.linear_backward_input(&mut dx, &dy, &w, n, o, i, store);
-        vec![by_row("y", b, &y), by_row("dx", b, &dx), Self::backward_weight(std::slice::from_ref(self), b)]
+        let (y, unpacked) = (by_row("y", b, &y), by_row("y", b, &unpacked));
+        let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&unpacked), bits(&y), "{}: unpacked weights give other bits", self.name());
+        vec![y, by_row("dx", b, &dx), Self::backward_weight(std::slice::from_ref(self), b)]
     }
 
     /// `k · u · Σ |aᵢ bᵢ|`: the sum is the case itself on magnitudes.

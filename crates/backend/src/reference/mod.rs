@@ -136,6 +136,20 @@ impl Backend for Reference {
         linear::forward(rows_mut(y, n, o), rows(x, n, i), &w.w, o, i, store);
     }
 
+    fn linear_forward_unpacked(
+        &self,
+        y: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Vec<f64>,
+        n: usize,
+        out_features: usize,
+        in_features: usize,
+        store: Store,
+    ) {
+        let (y, x) = (rows_mut(y, n, out_features), rows(x, n, in_features));
+        linear::forward(y, x, w, out_features, in_features, store);
+    }
+
     fn linear_backward_input(
         &self,
         dx: &mut Vec<f64>,

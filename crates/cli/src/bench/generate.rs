@@ -48,7 +48,7 @@ impl Job for GenerateBench {
         let &Self { sequences, group, prompt_tokens, new_tokens, .. } = &self;
         let shape = GenerateShape { sequences, group, prompt_tokens, new_tokens };
         let parameters = Config::load(&self.model)?.parameters();
-        let model = checkpoint::load(b, &self.model, Some(prompt_tokens + new_tokens))?;
+        let model = checkpoint::load_for_inference(b, &self.model, Some(prompt_tokens + new_tokens))?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }

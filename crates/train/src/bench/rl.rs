@@ -60,10 +60,9 @@ pub fn rl<B: Backend>(
         prompt_tokens: shape.prompt_tokens,
         new_tokens: shape.new_tokens,
     };
-    let mut generator = Generator::new(b, &config, limits);
     let optimizer = Optimizer::new(b, &config);
     let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(shape.new_tokens) };
-    let mut learner = Learner::new(b, policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
+    let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();
     for step in 1..=steps {
         let token = |problem, at| (uniform(0, step, problem, 0, at) * config.vocab_size as f64) as u32;
@@ -78,7 +77,9 @@ pub fn rl<B: Backend>(
             Sampling { temperature: 1.0, max_new_tokens: shape.new_tokens, step, ..Sampling::default() };
         let start = Instant::now();
         let mut drawn: Vec<Vec<Completion>> = vec![Vec::new(); shape.problems];
-        generator.run(b, &learner.policy, &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
+        let mut generator = Generator::new(b, &config, limits);
+        generator.run(b, learner.drawing(b), &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
+        drop(generator);
         let generate_s = start.elapsed().as_secs_f64();
         let groups: Vec<ScoredGroup> = prompts
             .iter()

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_generate::{Completion, FinishReason, Prompt, uniform};
+use koan_generate::{Completion, FinishReason, Generator, Prompt, uniform};
 use koan_reward::{Job, Judgement};
 
 use super::{Event, Trainer};
@@ -63,9 +63,10 @@ impl<B: Backend> Trainer<'_, B> {
         let pieces = algorithm.pieces();
         let rounds = if pieces.dynamic_sampling { algorithm.max_rounds() } else { 1 };
         let mut drawn = Drawn::default();
+        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits);
         while drawn.rounds < rounds && drawn.learned.len() < wanted {
             drawn.rounds += 1;
-            self.round(step, &mut drawn, on)?;
+            self.round(step, &mut generator, &mut drawn, on)?;
             for place in drawn.groups.len() - wanted..drawn.groups.len() {
                 let group = &mut drawn.groups[place];
                 if pieces.dynamic_sampling && (!group.has_spread() || drawn.learned.len() == wanted) {
@@ -83,7 +84,13 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     /// Draws and judges a group for each of the next problems.
-    fn round(&mut self, step: u64, drawn: &mut Drawn, on: &mut impl FnMut(Event)) -> Result<(), TrainError> {
+    fn round(
+        &mut self,
+        step: u64,
+        generator: &mut Generator<B>,
+        drawn: &mut Drawn,
+        on: &mut impl FnMut(Event),
+    ) -> Result<(), TrainError> {
         let start = Instant::now();
         let group_size = self.config.rollout.group_size;
         let chosen = self.chosen(self.config.rollout.problems);
@@ -99,27 +106,22 @@ impl<B: Backend> Trainer<'_, B> {
         let of = (before + chosen.len()) * group_size;
         let (mut done, mut failed) = (before * group_size, None);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let policy = self.learner.drawing(self.b);
         let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
-            self.generator.run(
-                self.b,
-                &self.learner.policy,
-                &prompts,
-                &self.sampling,
-                |place, sample, completion| {
-                    done += 1;
-                    on(Event::Drawn { done, of });
-                    match self.tokenizer.decode(&completion.token_ids, true) {
-                        Err(e) => failed = Some(e),
-                        Ok(text) => send(Job {
-                            problem: &self.problems[chosen[place]],
-                            completion: text,
-                            tokens: completion.token_ids.len(),
-                            truncated: completion.finish_reason == FinishReason::Length,
-                            key: (place, sample, completion),
-                        }),
-                    }
-                },
-            );
+            generator.run(self.b, policy, &prompts, &self.sampling, |place, sample, completion| {
+                done += 1;
+                on(Event::Drawn { done, of });
+                match self.tokenizer.decode(&completion.token_ids, true) {
+                    Err(e) => failed = Some(e),
+                    Ok(text) => send(Job {
+                        problem: &self.problems[chosen[place]],
+                        completion: text,
+                        tokens: completion.token_ids.len(),
+                        truncated: completion.finish_reason == FinishReason::Length,
+                        key: (place, sample, completion),
+                    }),
+                }
+            });
             start.elapsed().as_secs_f64()
         });
         if let Some(e) = failed {

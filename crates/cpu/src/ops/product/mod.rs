@@ -170,7 +170,7 @@ pub struct Packed {
 impl Packed {
     pub(crate) fn new(kernels: &Kernels, out_features: usize, in_features: usize) -> Self {
         let len = kernels.format.len(in_features, out_features);
-        Self { data: AlignedVec::zeros(len), out_features, in_features }
+        Self { data: AlignedVec::zeros_read_often(len), out_features, in_features }
     }
 
     /// Overwrites it with `w`, of the same shape.
