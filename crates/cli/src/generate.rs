@@ -145,7 +145,9 @@ impl Job for Generate {
         let lines = read_prompts(&self.input)?;
         let text = lines.iter().any(|line| line.prompt_ids.is_none()) || !self.stop.is_empty();
         let has_tokenizer = self.model.join("tokenizer.json").exists();
-        let tokenizer = (text || has_tokenizer).then(|| Tokenizer::load(&self.model)).transpose()?;
+        let vocab = Config::load(&self.model)?.vocab_size;
+        let tokenizer =
+            (text || has_tokenizer).then(|| Tokenizer::load_for(&self.model, vocab)).transpose()?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let ids = lines
             .iter()

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use crate::{ChatTemplate, TextError};
 
 /// Bytes of `tokenizer.json`. The largest (vocabularies of 256 Ki tokens) have 35 MB.
-const MAX_TOKENIZER_BYTES: u64 = 1 << 28;
+const MAX_TOKENIZER_BYTES: u64 = 1 << 26;
 /// Bytes of the other files. With every added token listed they stay under 1 MB.
 const MAX_CONFIG_BYTES: u64 = 1 << 24;
 

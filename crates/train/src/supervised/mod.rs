@@ -135,7 +135,7 @@ fn train<B: Backend>(
     opened: &mut Option<RunDir>,
 ) -> Result<RunSummary, TrainError> {
     let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
-    let tokenizer = Tokenizer::load(&config.model)?;
+    let tokenizer = Tokenizer::load_for(&config.model, model_config.vocab_size)?;
     let read = |path| pieces::read(stage, path, &tokenizer, config.max_tokens, model_config.vocab_size);
     let pieces = read(&config.data)?;
     let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
