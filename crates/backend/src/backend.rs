@@ -18,6 +18,11 @@ pub enum Store {
 /// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
 /// w ← w − lr (m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps) + weight_decay · w)
 /// ```
+///
+/// Moments kept in bf16 (arXiv:2412.19437, section 3.3.2) are rounded after that, stochastically: the weights are moved by
+/// the new moments as they were computed. With `r` the random bits ([`bf16::random_bits`](crate::bf16::random_bits)) of the
+/// number's place in the buffer under `rounding_key`, `m ← round(m, r)` and `v ← round(v, r / 2¹⁶)` by
+/// [`bf16::round`](crate::bf16::round).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
     /// Learning rate of this step.
@@ -36,6 +41,18 @@ pub struct AdamWStep {
     pub bias_correction1: f32,
     /// 1 − β₂ᵗ
     pub bias_correction2: f32,
+    /// Keys the random bits that moments in bf16 are rounded by; one of its own for each step and buffer.
+    pub rounding_key: u32,
+}
+
+/// In what a moment of AdamW is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MomentType {
+    /// Four bytes a weight: as it was computed.
+    #[default]
+    F32,
+    /// Two bytes a weight, rounded stochastically (see [`AdamWStep`]).
+    Bf16,
 }
 
 /// A device that runs the operations of a dense transformer.
@@ -58,6 +75,8 @@ pub trait Backend: Sync {
     type Buf: Send + Sync;
     /// A weight matrix `[out_features, in_features]` in the layout that [`linear_forward`](Self::linear_forward) reads.
     type Packed: Send + Sync;
+    /// A moment of AdamW, of either [`MomentType`].
+    type Moment: Send + Sync;
 
     /// `len` zeros.
     fn zeros(&self, len: usize) -> Self::Buf;
@@ -269,12 +288,18 @@ pub trait Backend: Sync {
 
     /// Σ x², over the whole buffer, in a fixed order.
     fn sum_of_squares(&self, x: &Self::Buf) -> f64;
-    /// One step of AdamW on `w` and its moments `m`, `v`, from the gradient `g`.
+    /// A moment of `len` zeros.
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Self::Moment;
+    /// A moment that holds `values`; kept in bf16, it holds the upper half of each.
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Self::Moment;
+    /// The moment's numbers, rounded to f32 if the device holds more.
+    fn download_moment(&self, moment: &Self::Moment) -> Vec<f32>;
+    /// One step of AdamW on `w` and its moments `m`, `v`, which are of one type, from the gradient `g`.
     fn adamw_step(
         &self,
         w: &mut Self::Buf,
-        m: &mut Self::Buf,
-        v: &mut Self::Buf,
+        m: &mut Self::Moment,
+        v: &mut Self::Moment,
         g: &Self::Buf,
         step: AdamWStep,
     );

@@ -3,13 +3,15 @@
 //! Nothing above [`Backend`] knows a device; nothing below it knows a model. The crate holds
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
-//! - [`Sequence`], [`Heads`], [`Store`], [`Draw`], [`AdamWStep`]: the words those operations are spoken in,
+//! - [`Sequence`], [`Heads`], [`Store`], [`Draw`], [`AdamWStep`], [`MomentType`]: the words those operations are spoken in,
+//! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
 //! - [`AlignedVec`]: memory aligned to a cache line, for backends that live in host memory.
 
 mod aligned;
 mod backend;
+pub mod bf16;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod draw;
@@ -17,7 +19,7 @@ pub mod reference;
 mod sequence;
 
 pub use aligned::AlignedVec;
-pub use backend::{AdamWStep, Backend, Store};
+pub use backend::{AdamWStep, Backend, MomentType, Store};
 pub use draw::Draw;
 pub use reference::Reference;
 pub use sequence::{Heads, Sequence, sharing_groups};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use koan_backend::Backend;
+use koan_backend::{Backend, MomentType};
 use koan_model::{Config, checkpoint};
 use koan_train::bench::{self, RlShape, StepSeconds, median};
 use serde_json::json;
@@ -50,6 +50,9 @@ pub(crate) struct RlBench {
     /// Tokens of one training pass
     #[arg(long, default_value_t = 512)]
     micro_batch_tokens: usize,
+    /// In what AdamW's moments are kept
+    #[arg(long, value_enum, default_value_t = Moments::F32)]
+    moments: Moments,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 3)]
     steps: u64,
@@ -58,6 +61,22 @@ pub(crate) struct RlBench {
     json: bool,
     #[command(flatten)]
     device: Device,
+}
+
+/// The names of [`MomentType`].
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Moments {
+    F32,
+    Bf16,
+}
+
+impl From<Moments> for MomentType {
+    fn from(moments: Moments) -> Self {
+        match moments {
+            Moments::F32 => Self::F32,
+            Moments::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl Bench {
@@ -81,6 +100,7 @@ impl Job for RlBench {
             prompt_tokens: self.prompt_tokens,
             new_tokens: self.new_tokens,
             micro_batch_tokens: self.micro_batch_tokens,
+            moments: self.moments.into(),
         };
         let parameters = Config::load(&self.model)?.parameters();
         if !self.json {

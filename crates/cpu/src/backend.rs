@@ -1,9 +1,9 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
-use koan_backend::{AdamWStep, AlignedVec, Backend, Draw, Heads, Sequence, Store};
+use koan_backend::{AdamWStep, AlignedVec, Backend, Draw, Heads, MomentType, Sequence, Store, bf16};
 
 use crate::{
-    Cpu, Packed, Scratch,
+    Cpu, Moment, Packed, Scratch,
     ops::{
         attention, bias, embedding, log_prob,
         product::{View, multiply, multiply_on_the_fly, pack_on_the_fly},
@@ -69,6 +69,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Buf = AlignedVec<f32>;
     type Packed = Packed;
+    type Moment = Moment;
 
     fn zeros(&self, len: usize) -> Self::Buf {
         AlignedVec::zeros(len)
@@ -409,17 +410,48 @@ impl Backend for Cpu {
         sums.iter().sum()
     }
 
-    fn adamw_step(
-        &self,
-        w: &mut Self::Buf,
-        m: &mut Self::Buf,
-        v: &mut Self::Buf,
-        g: &Self::Buf,
-        step: AdamWStep,
-    ) {
-        assert!(w.len() == g.len() && m.len() == g.len() && v.len() == g.len(), "moments of another shape");
-        self.threads.chunks([(w, TASK_LEN), (m, TASK_LEN), (v, TASK_LEN)], |task, [w, m, v]| {
-            self.kernels.adamw_step(w, m, v, &g[task * TASK_LEN..][..w.len()], step);
-        });
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Moment {
+        Moment::zeros(len, kind)
+    }
+
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Moment {
+        match kind {
+            MomentType::F32 => Moment::F32(self.upload(values)),
+            MomentType::Bf16 => {
+                let mut moment = AlignedVec::zeros(values.len());
+                moment.iter_mut().zip(values).for_each(|(y, &x)| *y = bf16::round(x, 0));
+                Moment::Bf16(moment)
+            }
+        }
+    }
+
+    fn download_moment(&self, moment: &Moment) -> Vec<f32> {
+        match moment {
+            Moment::F32(x) => x.to_vec(),
+            Moment::Bf16(x) => x.iter().map(|&x| bf16::to_f32(x)).collect(),
+        }
+    }
+
+    fn adamw_step(&self, w: &mut Self::Buf, m: &mut Moment, v: &mut Moment, g: &Self::Buf, step: AdamWStep) {
+        let n = g.len();
+        assert!([w.len(), m.len(), v.len()] == [n; 3], "moments of another shape");
+        match (m, v) {
+            (Moment::F32(m), Moment::F32(v)) => {
+                self.threads.chunks([(w, TASK_LEN), (m, TASK_LEN), (v, TASK_LEN)], |task, [w, m, v]| {
+                    self.kernels.adamw_step(w, m, v, &g[task * TASK_LEN..][..w.len()], step);
+                });
+            }
+            (Moment::Bf16(m), Moment::Bf16(v)) => {
+                let (w, m, v) = (Disjoint::new(w), Disjoint::new(m), Disjoint::new(v));
+                self.threads.run(n.div_ceil(TASK_LEN), |task| {
+                    let part = task * TASK_LEN..((task + 1) * TASK_LEN).min(n);
+                    // SAFETY: these numbers are this task's alone.
+                    let (w, m, v) =
+                        unsafe { (w.slice(part.clone()), m.slice(part.clone()), v.slice(part.clone())) };
+                    self.kernels.adamw_step_bf16(w, m, v, &g[part.clone()], part.start, step);
+                });
+            }
+            _ => panic!("moments of two types"),
+        }
     }
 }

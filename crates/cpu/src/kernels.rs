@@ -93,6 +93,9 @@ kernels! {
     exp(x: &mut [f32]) = log_prob::exp;
     sum_of_squares(x: &[f32]) -> f64 = adamw::sum_of_squares;
     adamw_step(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamWStep) = adamw::step;
+    adamw_step_bf16(
+        w: &mut [f32], m: &mut [u16], v: &mut [u16], g: &[f32], start: usize, step: AdamWStep
+    ) = adamw::step_bf16;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -27,7 +27,10 @@ use std::{
 
 use koan_backend::AlignedVec;
 
-pub use self::{isa::Isa, ops::product::Packed};
+pub use self::{
+    isa::Isa,
+    ops::{adamw::Moment, product::Packed},
+};
 use self::{kernels::Kernels, parallel::Threads};
 
 /// The environment variable that forces an instruction set.

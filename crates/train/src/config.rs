@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use koan_backend::MomentType;
 use koan_model::Purpose;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -211,6 +212,14 @@ pub enum Schedule {
     Wsd,
 }
 
+/// The names of [`MomentType`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "MomentType", rename_all = "kebab-case")]
+pub(crate) enum MomentName {
+    F32,
+    Bf16,
+}
+
 /// `[optim]`: AdamW.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -231,6 +240,9 @@ pub struct OptimConfig {
     pub weight_decay: f32,
     /// Largest norm of the gradient.
     pub grad_clip: f64,
+    /// In what both moments are kept: 8 bytes a parameter in f32, 4 in bf16, rounded stochastically.
+    #[serde(with = "MomentName")]
+    pub moments: MomentType,
     /// Tokens of one forward and backward pass: more is faster and takes more memory; the result is the same.
     pub micro_batch_tokens: usize,
     /// Keep of each layer only its input, and compute the rest again in the backward: the same gradient to the bit, for
@@ -271,6 +283,7 @@ impl Default for OptimConfig {
             eps: 1e-8,
             weight_decay: 0.0,
             grad_clip: 1.0,
+            moments: MomentType::F32,
             micro_batch_tokens: 512,
             recompute: false,
         }
@@ -395,8 +408,17 @@ impl RlConfig {
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
         lines.push(format!(
-            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}",
-            o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.grad_clip,
+            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}, moments in {}",
+            o.lr,
+            o.beta1,
+            o.beta2,
+            o.eps,
+            o.weight_decay,
+            o.grad_clip,
+            match o.moments {
+                MomentType::F32 => "f32",
+                MomentType::Bf16 => "bf16, rounded stochastically",
+            },
         ));
         lines.join("\n")
     }
@@ -571,6 +593,7 @@ mod tests {
             (vec!["algorithm.preset=grpo"], "r = math\n"),
             (vec!["algorithm.preset=dapo"], "up to 10 rounds of 8 problems a step"),
             (vec!["algorithm.preset=dapo"], "those cut take no part"),
+            (vec!["optim.moments=bf16"], "moments in bf16, rounded stochastically"),
             (vec!["algorithm.preset=dapo"], "the paper's soft overlong punishment is not in force"),
             (
                 vec!["reward=[{kind='math'}, {kind='length', weight=0.5, cache_tokens=56}]"],
@@ -602,6 +625,9 @@ mod tests {
         {
             assert!(load(MINIMAL, &[set]).is_err(), "{set}");
         }
+        let error =
+            load(&format!("{MINIMAL}[optim]\nmoments = 'f16'"), &[]).expect_err("no such type").to_string();
+        assert!(error.contains("line 6") && error.contains("expected `f32` or `bf16`"), "{error}");
         assert!(load(MINIMAL, &["rollout=3", "rollout.problems=3"]).is_err());
         assert!(load(MINIMAL, &["nonsense"]).is_err());
     }

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use koan_backend::{AdamWStep, Backend, Store};
+use koan_backend::{AdamWStep, Backend, MomentType, Store};
 use koan_model::{Config, TensorInfo};
 
 use crate::RlConfig;
@@ -37,8 +37,15 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Measures products of `model`'s shapes: with `sequences` rows for drawing, and with `rows` for learning.
-    pub fn measure<B: Backend>(b: &B, model: &Config, sequences: usize, rows: usize) -> Self {
+    /// Measures products of `model`'s shapes: with `sequences` rows for drawing, and with `rows` for learning; and an update
+    /// with `moments`.
+    pub fn measure<B: Backend>(
+        b: &B,
+        model: &Config,
+        sequences: usize,
+        rows: usize,
+        moments: MomentType,
+    ) -> Self {
         let shapes = shapes(model);
         let values =
             |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
@@ -59,7 +66,7 @@ impl Speed {
             b.linear_backward_weight(&mut gradients[i], &x, &x, rows, out, inp);
         });
         drop((gradients, packed));
-        Self { draw, forward, backward_input, backward_weight, update: updates(b) }
+        Self { draw, forward, backward_input, backward_weight, update: updates(b, moments) }
     }
 }
 
@@ -95,10 +102,11 @@ fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usi
 }
 
 /// Parameters a second of an update.
-fn updates<B: Backend>(b: &B) -> f64 {
+fn updates<B: Backend>(b: &B, moments: MomentType) -> f64 {
     let side = 1 << (MAX_MATRIX.ilog2() / 2);
     let n = side * side;
-    let [mut w, mut m, mut v, g] = [(); 4].map(|()| b.zeros(n));
+    let [mut w, g] = [(); 2].map(|()| b.zeros(n));
+    let [mut m, mut v] = [(); 2].map(|()| b.zero_moment(n, moments));
     let mut packed = b.pack(&w, side, side);
     let step = AdamWStep {
         lr: 1e-6,
@@ -109,6 +117,7 @@ fn updates<B: Backend>(b: &B) -> f64 {
         grad_scale: 1.0,
         bias_correction1: 0.1,
         bias_correction2: 1e-3,
+        rounding_key: 0,
     };
     let mut update = || {
         let start = Instant::now();

@@ -200,7 +200,7 @@ impl<B: Backend> Learner<B> {
 
 #[cfg(test)]
 mod tests {
-    use koan_backend::Reference;
+    use koan_backend::{MomentType, Reference};
     use koan_generate::FinishReason;
     use koan_model::testkit;
     use proptest::prelude::*;
@@ -214,7 +214,7 @@ mod tests {
     fn learner(preset: Preset, rows: usize, kl: f32) -> Learner<Reference> {
         let model = |seed| testkit::model(&Reference, testkit::config(11, true), seed);
         let reference = (kl != 0.0).then(|| model(2));
-        let optimizer = Optimizer::new(&Reference, model(1).config());
+        let optimizer = Optimizer::new(&Reference, model(1).config(), MomentType::F32);
         Learner::new(
             model(1),
             reference,

@@ -7,7 +7,7 @@
 //! One denominator for the whole update: loss and gradient do not depend on how it is cut into passes.
 
 use koan_backend::Backend;
-use koan_model::{Activations, Gradient, Head, Model, Purpose};
+use koan_model::{Activations, Gradient, Head, Model};
 
 use crate::{
     OptimConfig, TrainError,
@@ -47,14 +47,14 @@ pub struct NextToken<B: Backend> {
 }
 
 impl<B: Backend> NextToken<B> {
-    /// Plans passes of up to `rows` tokens, for `purpose`: [`Purpose::Training`] or [`Purpose::Recomputing`].
-    pub fn new(b: &B, model: Model<B>, rows: usize, purpose: Purpose) -> Self {
+    /// Plans passes of up to `rows` tokens, for updates by `optim`.
+    pub fn new(b: &B, model: Model<B>, rows: usize, optim: &OptimConfig) -> Self {
         let config = model.config();
         Self {
-            activations: Activations::new(b, config, rows, purpose),
+            activations: Activations::new(b, config, rows, optim.purpose()),
             head: Head::new(b, config, rows),
             gradient: Gradient::new(b, config, rows),
-            optimizer: Optimizer::new(b, config),
+            optimizer: Optimizer::new(b, config, optim.moments),
             model,
         }
     }

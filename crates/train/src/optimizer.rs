@@ -1,28 +1,30 @@
 //! AdamW with warm-up, a schedule, and clipping by the global norm of the gradient.
 
-use koan_backend::{AdamWStep, Backend};
-use koan_model::{Config, Gradient, Model, Transformer};
+use koan_backend::{AdamWStep, AlignedVec, Backend, MomentType, bf16};
+use koan_model::{Config, Gradient, Model, TensorInfo, Transformer, safetensors_file::Stored};
 
 use crate::{OptimConfig, Schedule, TrainError};
 
 /// The share of the updates in which [`Schedule::Wsd`] falls.
 const WSD_DECAY: f64 = 0.2;
 
-/// The moments of every parameter, in f32 on the backend.
+/// The moments of every parameter.
 pub struct Optimizer<B: Backend> {
     /// First moments.
-    pub m: Transformer<B::Buf>,
+    pub m: Transformer<B::Moment>,
     /// Second moments.
-    pub v: Transformer<B::Buf>,
+    pub v: Transformer<B::Moment>,
+    /// In what they are kept.
+    pub moments: MomentType,
     /// Updates made so far.
     pub updates: u64,
 }
 
 impl<B: Backend> Optimizer<B> {
     /// No update made yet: all moments zero.
-    pub fn new(b: &B, config: &Config) -> Self {
-        let zeros = || Transformer::build(config, |info| b.zeros(info.len()));
-        Self { m: zeros(), v: zeros(), updates: 0 }
+    pub fn new(b: &B, config: &Config, moments: MomentType) -> Self {
+        let zeros = || Transformer::build(config, |info| b.zero_moment(info.len(), moments));
+        Self { m: zeros(), v: zeros(), moments, updates: 0 }
     }
 
     /// Clips the gradient, makes one update of `model` at learning rate `lr`, and repacks its weights. Returns the norm of
@@ -60,14 +62,34 @@ impl<B: Backend> Optimizer<B> {
             grad_scale,
             bias_correction1: (1.0 - f64::from(optim.beta1).powf(t)) as f32,
             bias_correction2: (1.0 - f64::from(optim.beta2).powf(t)) as f32,
+            rounding_key: 0,
         };
-        let moments = self.m.tensors_mut().zip(self.v.tensors_mut());
-        for ((p, g), (m, v)) in model.weights.tensors_mut().zip(gradient.weights.tensors()).zip(moments) {
+        let moments = (0..).zip(self.m.tensors_mut().zip(self.v.tensors_mut()));
+        let weights = model.weights.tensors_mut().zip(gradient.weights.tensors());
+        for ((p, g), (tensor, (m, v))) in weights.zip(moments) {
             let weight_decay = if p.info().shape.len() > 1 { step.weight_decay } else { 0.0 };
-            b.adamw_step(&mut p.value, m, v, g, AdamWStep { weight_decay, ..step });
+            let rounding_key = bf16::random_bits(bf16::random_bits(0, tensor), self.updates as u32);
+            b.adamw_step(&mut p.value, m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
             p.repack(b);
         }
         Ok(norm)
+    }
+}
+
+/// Bytes of memory of both moments of all parameters.
+pub(crate) fn moment_bytes(model: &Config, moments: MomentType) -> usize {
+    let bytes = |info: &TensorInfo| match moments {
+        MomentType::F32 => AlignedVec::<f32>::bytes_of(info.len()),
+        MomentType::Bf16 => AlignedVec::<u16>::bytes_of(info.len()),
+    };
+    2 * model.tensors().iter().map(bytes).sum::<usize>()
+}
+
+/// In what a file holds moments: nothing is lost.
+pub(crate) fn stored(moments: MomentType) -> Stored {
+    match moments {
+        MomentType::F32 => Stored::F32,
+        MomentType::Bf16 => Stored::Bf16,
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use koan_backend::Reference;
+use koan_backend::{MomentType, Reference};
 use koan_generate::{Limits, available_memory};
 use koan_model::{Config, Head, Held, Purpose, TensorInfo};
 
-use crate::{RlConfig, TrainError};
+use crate::{
+    OptimConfig, RlConfig, TrainError,
+    optimizer::{moment_bytes, stored},
+};
 
 const GIB: f64 = (1u64 << 30) as f64;
 
@@ -43,7 +46,7 @@ impl Plan {
         let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
             weights: (models * weights) as u64,
-            optimizer: 2 * model.gradient_bytes() as u64,
+            optimizer: moment_bytes(model, config.optim.moments) as u64,
             learning: (model.gradient_bytes() + pass) as u64,
             drawing: (packed + limits.bytes(model)) as u64,
             saving: 4 * largest as u64,
@@ -98,9 +101,14 @@ fn pass(model: &Config, rows: usize, purpose: Purpose) -> usize {
 ///
 /// # Errors
 /// [`TrainError::PassMemory`]
-pub(crate) fn check_supervised(model: &Config, rows: usize, purpose: Purpose) -> Result<String, TrainError> {
-    let weights = (model.model_bytes(Held::ForLearning) + 3 * model.gradient_bytes()) as u64; // with gradient and both moments
-    let pass = pass(model, rows, purpose) as u64;
+pub(crate) fn check_supervised(
+    model: &Config,
+    rows: usize,
+    optim: &OptimConfig,
+) -> Result<String, TrainError> {
+    let moments = moment_bytes(model, optim.moments);
+    let weights = (model.model_bytes(Held::ForLearning) + model.gradient_bytes() + moments) as u64;
+    let pass = pass(model, rows, optim.purpose()) as u64;
     let gib = |bytes: u64| bytes as f64 / GIB;
     let breakdown = format!(
         "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",
@@ -119,9 +127,10 @@ pub(crate) fn check_supervised(model: &Config, rows: usize, purpose: Purpose) ->
 
 /// Bytes of a run's checkpoints, `kept` and the one being written, and of its final model. A checkpoint holds the weights
 /// and two moments of each, and with `reference` the reference policy's weights.
-pub fn disk_bytes(kept: usize, reference: bool, model: &Config) -> u64 {
+pub fn disk_bytes(kept: usize, reference: bool, model: &Config, moments: MomentType) -> u64 {
     let weights = 4 * model.parameters() as u64;
-    (kept as u64 + 1) * weights * (3 + u64::from(reference)) + weights
+    let moments = 2 * (stored(moments).bytes() * model.parameters()) as u64;
+    (kept as u64 + 1) * (weights * (1 + u64::from(reference)) + moments) + weights
 }
 
 /// Refuses a run that needs more bytes than are free on the disk that holds its directory; the checkpoints that it wrote
@@ -162,6 +171,22 @@ fn bytes_below(dir: &Path, levels: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_in_bf16_take_half_of_memory_and_disk() {
+        let model = koan_model::testkit::config(11, true);
+        let planned = |moments: &str| {
+            let text = format!(
+                "run_dir = 'r'\nmodel = 'm'\ndata = 'd'\nsteps = 1\noptim = {{moments = '{moments}'}}"
+            );
+            let config: RlConfig = toml::from_str(&text).expect("a config");
+            let disk = disk_bytes(2, true, &model, config.optim.moments);
+            (Plan::new(&config, &model, 5).optimizer, disk)
+        };
+        let n = model.parameters() as u64;
+        assert_eq!(planned("f32"), (8 * n, 3 * (4 + 4 + 8) * n + 4 * n));
+        assert_eq!(planned("bf16"), (4 * n, 3 * (4 + 4 + 4) * n + 4 * n));
+    }
 
     #[test]
     fn checkpoints_that_are_there_count_as_free() {

@@ -183,8 +183,8 @@ fn train<B: Backend>(
     checkpoint::Weights::open(&config.model, &model_config)?;
     let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
     let run = opened.insert(run);
-    let refreshed = config.reference_every().is_some();
-    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, refreshed, &model_config))?;
+    let (refreshed, moments) = (config.reference_every().is_some(), config.optim.moments);
+    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, refreshed, &model_config, moments))?;
     let mut state = TrainerState {
         step: 0,
         updates: 0,
@@ -211,8 +211,8 @@ fn train<B: Backend>(
         _ => Some(checkpoint::load(b, &config.model, Some(asked))?),
     };
     let optimizer = match &from {
-        Some(dir) => run_dir::load_optimizer(b, dir, &model_config, state.updates)?,
-        None => Optimizer::new(b, &model_config),
+        Some(dir) => run_dir::load_optimizer(b, dir, &model_config, moments, state.updates)?,
+        None => Optimizer::new(b, &model_config, moments),
     };
     let stop_ids = model_config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect();
     let mut trainer = Trainer {

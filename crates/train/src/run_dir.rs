@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use koan_backend::Backend;
+use koan_backend::{Backend, MomentType};
 use koan_model::{
     Config, Model, TensorInfo, checkpoint,
     safetensors_file::{self, Reader, hex},
@@ -27,7 +27,12 @@ use koan_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{TrainError, checksums, optimizer::Optimizer, status, tensorboard::EventFile};
+use crate::{
+    TrainError, checksums,
+    optimizer::{Optimizer, stored},
+    status,
+    tensorboard::EventFile,
+};
 
 /// The options of a stage, as its run directory keeps and compares them.
 pub trait StageConfig: Serialize {
@@ -209,9 +214,10 @@ impl RunDir {
                 checkpoint::save_into(b, reference, &part, like)?;
             }
             let infos = moment_infos(model.config());
-            let moments: Vec<&B::Buf> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
-            let read = |i: usize| Ok::<_, TrainError>(b.download(moments[i]));
-            safetensors_file::write(&part.join("optimizer.safetensors"), &infos, read)?;
+            let moments: Vec<&B::Moment> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
+            let read = |i: usize| Ok::<_, TrainError>(b.download_moment(moments[i]));
+            let path = part.join("optimizer.safetensors");
+            safetensors_file::write_as(stored(optimizer.moments), &path, &infos, read)?;
             let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
             checkpoint::write_synced(&part.join("trainer.json"), state.as_bytes())?;
             digest = checksums::write(part)?;
@@ -328,7 +334,7 @@ pub(crate) fn resumed_state(dir: &Path, fresh: &TrainerState) -> Result<TrainerS
     }
 }
 
-/// Reads a checkpoint's moments.
+/// Reads a checkpoint's moments, which were kept as `moments` says.
 ///
 /// # Errors
 /// If they can't be read, or are of another model.
@@ -336,6 +342,7 @@ pub fn load_optimizer<B: Backend>(
     b: &B,
     dir: &Path,
     config: &Config,
+    moments: MomentType,
     updates: u64,
 ) -> Result<Optimizer<B>, TrainError> {
     let reader = Reader::open(&dir.join("optimizer.safetensors"))?;
@@ -343,10 +350,10 @@ pub fn load_optimizer<B: Backend>(
     let mut moment = || {
         koan_model::Transformer::try_build(config, |_| {
             let info = infos.next().expect("two moments a tensor");
-            Ok::<_, TrainError>(b.upload(&reader.read(&info)?))
+            Ok::<_, TrainError>(b.upload_moment(&reader.read(&info)?, moments))
         })
     };
-    Ok(Optimizer { m: moment()?, v: moment()?, updates })
+    Ok(Optimizer { m: moment()?, v: moment()?, moments, updates })
 }
 
 /// The moments as tensors of a file: all first moments, then all second ones.

@@ -102,9 +102,17 @@ fn a_run_learns_and_repeats_itself_whatever_the_threads() {
 
 #[test]
 fn an_interrupted_run_ends_as_if_it_never_was() {
+    for (moments, stored) in [("f32", "F32"), ("bf16", "BF16")] {
+        interrupted(&format!("optim.moments={moments}"), stored);
+    }
+}
+
+/// With moments as `set` says, which a checkpoint holds as `stored`.
+fn interrupted(set: &str, stored: &str) {
     let bench = Bench::new();
-    let want = run(Stage::Pretrain, &bench.config(Stage::Pretrain, "whole"), 2, false).expect("runs");
-    let stopped = bench.config(Stage::Pretrain, "stopped");
+    let config = |run: &str| bench.load(Stage::Pretrain, run, &[set]).expect("a config");
+    let want = run(Stage::Pretrain, &config("whole"), 2, false).expect("runs");
+    let stopped = config("stopped");
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
     let summary = supervised::run(&cpu, Stage::Pretrain, &stopped, false, &stop, |event| {
         if matches!(event, Event::Step(m) if m.step == 3) {
@@ -113,6 +121,10 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
     });
     assert!(summary.expect("stops").stopped);
     assert_eq!(status(&stopped)["state"], "stopped");
+    let moments =
+        fs::read(stopped.run_dir.join("checkpoints/step-000003/optimizer.safetensors")).expect("there");
+    let header = String::from_utf8_lossy(&moments);
+    assert!(header.contains(&format!("\"dtype\":\"{stored}\"")), "moments are stored as they are kept");
     // It goes on whatever became of the file.
     fs::write(stopped.run_dir.join("status.json"), "{\"sta").expect("written");
     assert_eq!(run(Stage::Pretrain, &stopped, 1, true).expect("goes on").digest, want.digest);
@@ -137,7 +149,7 @@ fn fine_tuning_learns_replies_alone() {
         (tokenizer.encode("1 + 1", true).expect("ids"), tokenizer.encode("2.", false).expect("ids"));
     tokens.push(tokenizer.eos().expect("an end"));
     let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
-    let mut learner = NextToken::new(&Reference, model, 64, config.optim.purpose());
+    let mut learner = NextToken::new(&Reference, model, 64, &config.optim);
     let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]);
     let loss = first["loss"].as_f64().expect("a loss");
     assert!((loss - want).abs() < 0.02, "{loss} against {want}");

@@ -4,7 +4,7 @@ use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
     values::{Numbers, by_row, input, output, pick, unwritten},
 };
-use crate::{AdamWStep, Backend};
+use crate::{AdamWStep, Backend, MomentType, bf16};
 
 const STEP: AdamWStep = AdamWStep {
     lr: 0.01,
@@ -15,6 +15,7 @@ const STEP: AdamWStep = AdamWStep {
     grad_scale: 0.7,
     bias_correction1: 0.271,
     bias_correction2: 0.142_625,
+    rounding_key: 0x5eed,
 };
 
 /// Weights, moments and gradients. A row is one number.
@@ -36,35 +37,10 @@ pub(super) fn cases() -> impl Iterator<Item = Vectors> {
     })
 }
 
-impl Case for Vectors {
-    fn name(&self) -> String {
-        format!("whole buffers of {} numbers", self.rows())
-    }
-
-    fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
-        let n = self.rows();
-        let whole = |name, buf: &B::Buf| Output { name, by_row: true, values: b.download(buf) };
-        let [mut w, mut m, mut v, g] = [&self.w, &self.m, &self.v, &self.g].map(|x| b.upload(x));
-        let squares = b.sum_of_squares(&w);
-        assert_eq!(squares, b.sum_of_squares(&w), "sum_of_squares is not the same twice");
-        b.adamw_step(&mut w, &mut m, &mut v, &g, STEP);
-        let mut copy = output(b, &unwritten(n));
-        b.copy(&mut copy, &input(b, &self.g), n);
-        let mut zeros = b.upload(&self.g);
-        b.clear(&mut zeros);
-        assert_eq!(b.download(&zeros), b.download(&b.zeros(n)), "clear and zeros");
-        vec![
-            whole("w", &w),
-            whole("m", &m),
-            whole("v", &v),
-            by_row("copy", b, &copy),
-            Output { name: "sum_of_squares", by_row: false, values: vec![squares as f32] },
-        ]
-    }
-
-    /// A few roundings of each term.
-    fn allowed(&self, _: Precision) -> Vec<Vec<f64>> {
-        let n = self.rows();
+impl Vectors {
+    /// The error allowed weights and moments in f32: a few roundings of each term.
+    fn allowed_step(&self) -> [Vec<f64>; 3] {
+        let n = self.w.len();
         let [lr, decay] = [STEP.lr, STEP.weight_decay].map(f64::from);
         let [mut w, mut m, mut v] = [(); 3].map(|()| vec![0.0; n]);
         for i in 0..n {
@@ -74,9 +50,73 @@ impl Case for Vectors {
             let update = m[i] / f64::from(STEP.bias_correction1) / (v_hat.sqrt() + f64::from(STEP.eps));
             w[i] = w0 + lr * (update + decay * w0);
         }
-        let few = |x: Vec<f64>| x.iter().map(|x| 16.0 * ROUNDOFF * x).collect();
+        [w, m, v].map(|x| x.iter().map(|x| 16.0 * ROUNDOFF * x).collect())
+    }
+}
+
+/// How far apart the bf16 of `x` and of numbers that differ from it by up to `error` can be, under the same random bits.
+fn edge(x: f64, error: f64, random: u32) -> f64 {
+    let [below, at, above] =
+        [x - error, x, x + error].map(|x| f64::from(bf16::to_f32(bf16::round(x as f32, random))));
+    (above - at).max(at - below)
+}
+
+impl Case for Vectors {
+    fn name(&self) -> String {
+        format!("whole buffers of {} numbers", self.rows())
+    }
+
+    fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
+        let n = self.rows();
+        let whole = |name, buf: &B::Buf| Output { name, by_row: true, values: b.download(buf) };
+        let [w, g] = [&self.w, &self.g].map(|x| b.upload(x));
+        let squares = b.sum_of_squares(&w);
+        assert_eq!(squares, b.sum_of_squares(&w), "sum_of_squares is not the same twice");
+        let mut outputs = Vec::new();
+        for (kind, [w, m, v]) in
+            [(MomentType::F32, ["w", "m", "v"]), (MomentType::Bf16, ["w of bf16", "m of bf16", "v of bf16"])]
+        {
+            let mut weights = b.upload(&self.w);
+            let mut moments = [&self.m, &self.v].map(|x| b.upload_moment(x, kind));
+            let [first, second] = &mut moments;
+            b.adamw_step(&mut weights, first, second, &g, STEP);
+            let by_row = kind == MomentType::F32; // the random bits are those of the place in the buffer
+            outputs.push(whole(w, &weights));
+            for (name, moment) in [m, v].into_iter().zip(&moments) {
+                outputs.push(Output { name, by_row, values: b.download_moment(moment) });
+            }
+            let zeros = b.download_moment(&b.zero_moment(n, kind));
+            assert!(zeros.len() == n && zeros.iter().all(|x| x.to_bits() == 0), "zeros of a moment");
+        }
+        let mut copy = output(b, &unwritten(n));
+        b.copy(&mut copy, &input(b, &self.g), n);
+        let mut zeros = b.upload(&self.g);
+        b.clear(&mut zeros);
+        assert_eq!(b.download(&zeros), b.download(&b.zeros(n)), "clear and zeros");
+        outputs.push(by_row("copy", b, &copy));
+        outputs.push(Output { name: "sum_of_squares", by_row: false, values: vec![squares as f32] });
+        outputs
+    }
+
+    /// A few roundings of each term; a moment in bf16 has the bits of the reference's but where those few roundings lie on the
+    /// edge of what its random bits round up.
+    fn allowed(&self, _: Precision) -> Vec<Vec<f64>> {
+        let n = self.rows();
+        let [w, m, v] = self.allowed_step();
+        let short = |x: &[f32]| x.iter().map(|&x| bf16::to_f32(bf16::round(x, 0))).collect();
+        let rounded = Self { m: short(&self.m), v: short(&self.v), ..self.clone() };
+        let [w_short, mut m_short, mut v_short] = rounded.allowed_step();
+        let [beta1, beta2, scale] = [STEP.beta1, STEP.beta2, STEP.grad_scale].map(f64::from);
+        for i in 0..n {
+            let [m, v, g] = [rounded.m[i], rounded.v[i], self.g[i]].map(f64::from);
+            let random = bf16::random_bits(STEP.rounding_key, i as u32);
+            let g = scale * g;
+            m_short[i] = edge(beta1 * m + (1.0 - beta1) * g, m_short[i], random);
+            v_short[i] = edge(beta2 * v + (1.0 - beta2) * g * g, v_short[i], random >> 16);
+        }
         let squares = self.w.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
-        vec![few(w), few(m), few(v), vec![0.0; n], vec![(n as f64 + 1.0) * ROUNDOFF * squares]]
+        let sum = vec![(n as f64 + 1.0) * ROUNDOFF * squares];
+        vec![w, m, v, w_short, m_short, v_short, vec![0.0; n], sum]
     }
 
     fn rows(&self) -> usize {

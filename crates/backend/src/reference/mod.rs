@@ -19,7 +19,9 @@ mod swiglu;
 #[cfg(feature = "testkit")]
 pub(crate) use attention::{Query, queries};
 
-use crate::{AdamWStep, Backend, Draw, Heads, Sequence, Store};
+pub use adamw::Moment;
+
+use crate::{AdamWStep, Backend, Draw, Heads, MomentType, Sequence, Store};
 
 /// The reference backend: f64 in host memory, one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +79,7 @@ fn extents(sequences: &[Sequence], heads: Heads) -> (usize, usize) {
 impl Backend for Reference {
     type Buf = Vec<f64>;
     type Packed = Packed;
+    type Moment = Moment;
 
     fn zeros(&self, len: usize) -> Vec<f64> {
         vec![0.0; len]
@@ -356,16 +359,23 @@ impl Backend for Reference {
         dot(x, x)
     }
 
-    fn adamw_step(
-        &self,
-        w: &mut Vec<f64>,
-        m: &mut Vec<f64>,
-        v: &mut Vec<f64>,
-        g: &Vec<f64>,
-        step: AdamWStep,
-    ) {
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Moment {
+        Moment::new(self.zeros(len), kind)
+    }
+
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Moment {
+        Moment::new(self.upload(values), kind)
+    }
+
+    fn download_moment(&self, moment: &Moment) -> Vec<f32> {
+        self.download(&moment.values)
+    }
+
+    fn adamw_step(&self, w: &mut Vec<f64>, m: &mut Moment, v: &mut Moment, g: &Vec<f64>, step: AdamWStep) {
         let n = w.len();
-        assert!([m.len(), v.len(), g.len()] == [n; 3], "{n} weights need as many moments and gradients");
+        let lengths = [m.values.len(), v.values.len(), g.len()];
+        assert!(lengths == [n; 3], "{n} weights need as many moments and gradients");
+        assert_eq!(m.kind, v.kind, "moments of two types");
         adamw::step(w, m, v, g, step);
     }
 }

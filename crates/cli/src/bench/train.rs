@@ -8,6 +8,7 @@ use koan_model::Config;
 use koan_train::bench::{self, TrainShape, median};
 use serde_json::json;
 
+use super::Moments;
 use crate::device::{Device, Job, Running};
 
 /// Speed of a training step: forward, backward, clip, AdamW, repack
@@ -32,6 +33,9 @@ pub(crate) struct TrainBench {
     /// Keep of each layer only its input, and compute the rest again in the backward: slower, in less memory
     #[arg(long)]
     recompute: bool,
+    /// In what AdamW's moments are kept
+    #[arg(long, value_enum, default_value_t = Moments::F32)]
+    moments: Moments,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 7)]
     steps: u64,
@@ -59,6 +63,7 @@ impl Job for TrainBench {
             tokens: self.tokens,
             micro_batch_tokens: self.micro_batch_tokens,
             recompute: self.recompute,
+            moments: self.moments.into(),
         };
         let parameters = config.parameters();
         // 6 operations a parameter of a product and token: two forward, four backward; the embedding is looked up.

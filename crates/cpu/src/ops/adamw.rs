@@ -2,9 +2,38 @@
 //!
 //! Bound by memory: a step reads four numbers and writes three for each weight.
 
-use koan_backend::AdamWStep;
+use koan_backend::{AdamWStep, AlignedVec, MomentType, bf16};
 
 use crate::simd::Simd;
+
+/// Numbers of bf16 moments that are widened at a time: they stay in the first-level cache.
+const BLOCK: usize = 512;
+
+/// A moment, of either type.
+pub enum Moment {
+    /// As it was computed.
+    F32(AlignedVec<f32>),
+    /// The bits of bf16 numbers.
+    Bf16(AlignedVec<u16>),
+}
+
+impl Moment {
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize, kind: MomentType) -> Self {
+        match kind {
+            MomentType::F32 => Self::F32(AlignedVec::zeros(len)),
+            MomentType::Bf16 => Self::Bf16(AlignedVec::zeros(len)),
+        }
+    }
+
+    /// How many numbers it holds.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(x) => x.len(),
+            Self::Bf16(x) => x.len(),
+        }
+    }
+}
 
 /// Σ x², in eight chains of f64.
 #[inline(always)]
@@ -41,5 +70,47 @@ pub(crate) fn step<S: Simd>(s: S, w: &mut [f32], m: &mut [f32], v: &mut [f32], g
         s.store(m, first);
         s.store(v, second);
         s.store(w, s.mul_add(descent, s.mul_add(decay, old, update), old));
+    }
+}
+
+/// As [`step`], on moments in bf16, of which the first is number `start` of its buffer: what their random bits count.
+/// In loops that each do one thing, since the compiler makes vectors of those.
+#[inline(always)]
+pub(crate) fn step_bf16<S: Simd>(
+    s: S,
+    w: &mut [f32],
+    m: &mut [u16],
+    v: &mut [u16],
+    g: &[f32],
+    start: usize,
+    step: AdamWStep,
+) {
+    let (mut first, mut second, mut random) = ([0.0; BLOCK], [0.0; BLOCK], [0; BLOCK]);
+    let state = w.chunks_mut(BLOCK).zip(m.chunks_mut(BLOCK)).zip(v.chunks_mut(BLOCK));
+    for (block, (((w, m), v), g)) in state.zip(g.chunks(BLOCK)).enumerate() {
+        let (first, second) = (&mut first[..w.len()], &mut second[..w.len()]);
+        widen(first, m);
+        widen(second, v);
+        self::step(s, w, first, second, g, step);
+        let start = (start + block * BLOCK) as u32;
+        for (i, random) in random.iter_mut().enumerate() {
+            *random = bf16::random_bits(step.rounding_key, start.wrapping_add(i as u32));
+        }
+        narrow(m, first, &random, 0);
+        narrow(v, second, &random, 16);
+    }
+}
+
+#[inline(always)]
+fn widen(y: &mut [f32], x: &[u16]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = bf16::to_f32(x);
+    }
+}
+
+#[inline(always)]
+fn narrow(y: &mut [u16], x: &[f32], random: &[u32], shift: u32) {
+    for ((y, &x), &random) in y.iter_mut().zip(x).zip(random) {
+        *y = bf16::round(x, random >> shift);
     }
 }

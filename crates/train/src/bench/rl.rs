@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use koan_backend::Backend;
+use koan_backend::{Backend, MomentType};
 use koan_generate::{Completion, Generator, Limits, Prompt, Sampling, uniform};
 use koan_model::{Model, Purpose, checkpoint::CheckpointError};
 use serde::Serialize;
 
 use crate::{
     OptimConfig, Preset, TrainError,
+    config::MomentName,
     learner::{Learner, ScoredGroup},
     optimizer::Optimizer,
     policy_loss::PolicyLoss,
@@ -27,6 +28,9 @@ pub struct RlShape {
     pub new_tokens: usize,
     /// Tokens of one training pass.
     pub micro_batch_tokens: usize,
+    /// In what AdamW's moments are kept.
+    #[serde(with = "MomentName")]
+    pub moments: MomentType,
 }
 
 /// Seconds of one step.
@@ -60,7 +64,7 @@ pub fn rl<B: Backend>(
         prompt_tokens: shape.prompt_tokens,
         new_tokens: shape.new_tokens,
     };
-    let optimizer = Optimizer::new(b, &config);
+    let optimizer = Optimizer::new(b, &config, shape.moments);
     let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(shape.new_tokens) };
     let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();

@@ -2,13 +2,14 @@
 
 use std::{convert::Infallible, time::Instant};
 
-use koan_backend::Backend;
+use koan_backend::{Backend, MomentType};
 use koan_generate::uniform;
 use koan_model::{Config, Model, TensorInfo};
 use serde::Serialize;
 
 use crate::{
     OptimConfig, TrainError,
+    config::MomentName,
     next_token::{NextToken, Text, Update},
 };
 
@@ -23,6 +24,9 @@ pub struct TrainShape {
     pub micro_batch_tokens: usize,
     /// Whether layers are computed again in the backward.
     pub recompute: bool,
+    /// In what AdamW's moments are kept.
+    #[serde(with = "MomentName")]
+    pub moments: MomentType,
 }
 
 /// Runs `steps` steps and hands over the seconds of each, and what it found.
@@ -45,8 +49,8 @@ pub fn train<B: Backend>(
         Ok::<_, Infallible>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
     });
     let rows = shape.micro_batch_tokens.max(shape.tokens);
-    let optim = OptimConfig { recompute: shape.recompute, ..OptimConfig::default() };
-    let mut learner = NextToken::new(b, model, rows, optim.purpose());
+    let optim = OptimConfig { recompute: shape.recompute, moments: shape.moments, ..OptimConfig::default() };
+    let mut learner = NextToken::new(b, model, rows, &optim);
     for step in 0..steps {
         let token = |sequence, at| (uniform(0, step, sequence, 0, at) * vocab) as u32;
         let sequences: Vec<Vec<u32>> = (0..shape.sequences as u64)

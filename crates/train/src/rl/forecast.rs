@@ -58,11 +58,16 @@ impl Forecast {
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
         let plan = Plan::new(config, &model, longest);
-        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows);
+        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.optim.moments);
         Ok(Self {
             parameters: model.parameters(),
             available_memory: available_memory(),
-            disk: disk_bytes(config.checkpoints_kept, config.reference_every().is_some(), &model),
+            disk: disk_bytes(
+                config.checkpoints_kept,
+                config.reference_every().is_some(),
+                &model,
+                config.optim.moments,
+            ),
             available_disk: available_disk(&config.run_dir)?,
             tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
             problems: prompts.len(),

@@ -146,11 +146,12 @@ fn train<B: Backend>(
         return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
     }
     let rows = config.optim.micro_batch_tokens.max(asked);
-    let memory = check_supervised(&model_config, rows, config.optim.purpose())?;
+    let memory = check_supervised(&model_config, rows, &config.optim)?;
     checkpoint::Weights::open(&config.model, &model_config)?;
     let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
     let run = opened.insert(run);
-    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, false, &model_config))?;
+    let moments = config.optim.moments;
+    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, false, &model_config, moments))?;
     let fresh = TrainerState {
         step: 0,
         updates: 0,
@@ -167,9 +168,9 @@ fn train<B: Backend>(
     };
 
     let model = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
-    let mut learner = NextToken::new(b, model, rows, config.optim.purpose());
+    let mut learner = NextToken::new(b, model, rows, &config.optim);
     if let Some(dir) = &from {
-        learner.optimizer = run_dir::load_optimizer(b, dir, &model_config, state.updates)?;
+        learner.optimizer = run_dir::load_optimizer(b, dir, &model_config, moments, state.updates)?;
     }
     let mut batches = Batches::new(&pieces, config.seed, config.batch_tokens);
     let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));

@@ -36,12 +36,17 @@ fn a_run_repeats_itself_whatever_the_threads() {
 
 #[test]
 fn an_interrupted_run_ends_as_if_it_never_was() {
+    interrupted("optim.moments=f32");
+    interrupted("optim.moments=bf16");
+}
+
+fn interrupted(set: &str) {
     let tiny = TinyRun::new();
-    let whole = tiny.config("whole", &[]);
+    let whole = tiny.config("whole", &[set]);
     let want = run(&whole, 2, false).expect("runs");
 
     // Stopped after its third step, between checkpoints.
-    let stopped = tiny.config("stopped", &[]);
+    let stopped = tiny.config("stopped", &[set]);
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
     let summary = rl::run(&cpu, &stopped, false, &stop, |event| {
         if matches!(event, Event::Step(m) if m.step == 3) {
@@ -54,7 +59,7 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
 
     // Killed in the middle of writing its second checkpoint: what a kill leaves is a hidden directory, later metrics and
     // later rollouts.
-    let killed = tiny.config("killed", &["steps=2"]);
+    let killed = tiny.config("killed", &[set, "steps=2"]);
     run(&killed, 2, false).expect("runs");
     let dir = &killed.run_dir;
     fs::create_dir(dir.join("checkpoints/.step-000004.part")).expect("made");
@@ -64,7 +69,7 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
     let mut text = fs::read_to_string(&metrics_path).expect("metrics");
     text.push_str("{\"step\": 3, \"step_s\": 1}\n{\"step\": 4, \"st");
     fs::write(&metrics_path, text).expect("written");
-    let killed = tiny.config("killed", &[]);
+    let killed = tiny.config("killed", &[set]);
     assert_eq!(run(&killed, 2, true).expect("goes on").digest, want.digest);
     assert_eq!(metrics(&whole.run_dir), metrics(&killed.run_dir));
 }
@@ -76,8 +81,9 @@ fn a_run_refuses_what_would_change_its_course() {
     run(&config, 2, false).expect("runs");
     let error = |config: &RlConfig, resume| run(config, 2, resume).expect_err("refused").to_string();
     assert!(error(&config, false).contains("--resume"), "an existing run is not overwritten");
-    let changed = tiny.config("run", &["optim.lr=1e-2"]);
-    assert!(error(&changed, true).contains("optim.lr"));
+    for (set, key) in [("optim.lr=1e-2", "optim.lr"), ("optim.moments=bf16", "optim.moments")] {
+        assert!(error(&tiny.config("run", &[set]), true).contains(key));
+    }
     let longer = tiny.config("run", &["steps=3", "checkpoint_every=1"]);
     assert_eq!(run(&longer, 2, true).expect("a longer run goes on").step, 3);
     fs::write(tiny.folder.path().join("train.jsonl"), "{\"prompt\": \"1 + 1?\", \"answer\": 2}\n")
