@@ -111,7 +111,7 @@ impl Job for Run {
                         metrics.completion_tokens,
                         metrics.tokens_per_s
                     );
-                    bar.set(steps_done, &last);
+                    bar.set(steps_done, last.trim_end_matches("; "));
                 }
             }
             Event::Checkpoint { path, digest } => {
