@@ -53,7 +53,7 @@ impl Config {
         self.tensors().iter().map(bytes).sum()
     }
 
-    /// Bytes of a buffer for each tensor: of a gradient, or of a moment.
+    /// Bytes of a buffer for each tensor: of a gradient, or of a moment in f32.
     pub fn gradient_bytes(&self) -> usize {
         self.tensors().iter().map(|info| AlignedVec::<f32>::bytes_of(info.len())).sum()
     }
