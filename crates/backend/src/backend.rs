@@ -91,6 +91,10 @@ pub trait Backend: Sync {
 
     /// Packs `w` `[out_features, in_features]`.
     fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Self::Packed;
+    /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them.
+    fn upload_packed(&self, values: &[f32], out_features: usize, in_features: usize) -> Self::Packed {
+        self.pack(&self.upload(values), out_features, in_features)
+    }
     /// Packs `w`, of the same shape as before, into memory that is there already.
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
 

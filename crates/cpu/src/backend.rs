@@ -97,8 +97,12 @@ impl Backend for Cpu {
     }
 
     fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Packed {
+        self.upload_packed(w, out_features, in_features)
+    }
+
+    fn upload_packed(&self, values: &[f32], out_features: usize, in_features: usize) -> Packed {
         let mut packed = Packed::new(self.kernels, out_features, in_features);
-        self.repack(&mut packed, w);
+        packed.fill(self.kernels, &self.threads, values);
         packed
     }
 

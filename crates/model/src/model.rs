@@ -61,14 +61,9 @@ impl Config {
 
 impl<B: Backend> Param<B> {
     fn new(b: &B, info: TensorInfo, values: &[f32], (packed, value): (bool, bool)) -> Self {
-        let mut param = Self { value: b.upload(values), packed: None, info };
-        if packed {
-            param.pack(b);
-        }
-        if !value {
-            param.value = b.zeros(0);
-        }
-        param
+        let packed = packed.then(|| b.upload_packed(values, info.shape[0], info.shape[1]));
+        let value = if value { b.upload(values) } else { b.zeros(0) };
+        Self { value, packed, info }
     }
 
     /// Name and shape.
