@@ -80,7 +80,7 @@ def main():
         beta=0.0,
         loss_type="grpo",
         learning_rate=2e-5,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="linear",
         warmup_steps=5,
         adam_beta1=0.9,
         adam_beta2=0.999,
