@@ -240,7 +240,8 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     let parameters = config.parameters();
     let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;
     // A tied embedding is there twice: for the product of the head, and to look rows up.
-    let lookup = if config.tie_word_embeddings { config.vocab_size * config.hidden_size } else { 0 };
+    let head = config.vocab_size * config.hidden_size;
+    let lookup = if config.tie_word_embeddings { head } else { 0 };
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
     say!("{}: {}, {:.1} million parameters", dir.display(), config.family.name(), parameters as f64 / 1e6)?;
     say!(
@@ -265,7 +266,7 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     )?;
     say!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB a token of a pass",
-        gib(5 * parameters),
+        gib(4 * parameters + head),
         1024.0 * gib(Purpose::Training.numbers_per_row(&config))
     )?;
     Ok(())
