@@ -21,6 +21,19 @@ macro_rules! instructions {
 }
 
 impl Avx2 {
+    /// Four numbers at `x`, then four from four rows further down.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline(always)]
+    unsafe fn pair(x: *const f32, stride: usize) -> __m256 {
+        // SAFETY: by this function's contract; AVX as for every operation of `Avx2`.
+        unsafe {
+            let (upper, lower) = (_mm_loadu_ps(x), _mm_loadu_ps(x.add(4 * stride)));
+            _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(upper), lower)
+        }
+    }
+
     /// A mask of the first `n` lanes.
     #[inline(always)]
     fn first(n: usize) -> __m256i {
@@ -54,6 +67,29 @@ impl Simd for Avx2 {
     unsafe fn store_at(self, y: *mut f32, v: __m256) {
         // SAFETY: by this function's contract.
         unsafe { _mm256_storeu_ps(y, v) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize) {
+        // SAFETY: by this function's contract: four numbers each from two places of eight rows, eight to each of eight.
+        unsafe {
+            for half in 0..2 {
+                let x = x.add(4 * half);
+                let [a, b] = [Self::pair(x, x_stride), Self::pair(x.add(x_stride), x_stride)];
+                let x = x.add(2 * x_stride);
+                let [c, d] = [Self::pair(x, x_stride), Self::pair(x.add(x_stride), x_stride)];
+                let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                let columns = [
+                    _mm256_shuffle_ps::<0x44>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0xEE>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm256_shuffle_ps::<0xEE>(ab_high, cd_high),
+                ];
+                for (j, column) in columns.into_iter().enumerate() {
+                    self.store_at(y.add((4 * half + j) * y_stride), column);
+                }
+            }
+        }
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {

@@ -62,6 +62,16 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(y, v) }
     }
     #[inline(always)]
+    unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize) {
+        for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            // SAFETY: by this function's contract, a quarter at a time.
+            unsafe {
+                let (y, x) = (y.add(j * y_stride + i), x.add(i * x_stride + j));
+                self.avx2().transpose(y, y_stride, x, x_stride);
+            }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }

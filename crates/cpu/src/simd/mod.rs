@@ -38,6 +38,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` numbers can be written at `y`.
     unsafe fn store_at(self, y: *mut f32, v: Self::V);
+    /// Transposes a square of `LANES` by `LANES`: number `i` of row `j` of `y` is number `j` of row `i` of `x`.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be read at `LANES` rows, `x_stride` numbers apart, from `x` on, and written likewise at `y`.
+    unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize);
     /// Asks for the cache line at `x`, which may be any address.
     fn prefetch(self, x: *const f32);
     /// The numbers of `x`, of which there are fewer than `LANES`; zero in the other lanes.

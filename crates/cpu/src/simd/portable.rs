@@ -45,6 +45,13 @@ impl Simd for Portable {
         unsafe { y.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
+    unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize) {
+        for (i, j) in (0..8).flat_map(|i| (0..8).map(move |j| (i, j))) {
+            // SAFETY: by this function's contract.
+            unsafe { *y.add(j * y_stride + i) = *x.add(i * x_stride + j) }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, x: *const f32) {
         let _ = x;
     }

@@ -35,12 +35,26 @@ pub(crate) const DEPTH: usize = 320;
 const UNROLLED: usize = 4;
 
 /// Numbers of a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// Scratch that [`multiply`] needs: a block of A, in whole tiles of at least a row, a vector between them.
 pub(crate) fn scratch_len(rows: usize, k: usize) -> usize {
     (rows + 16) * DEPTH.min(k) + rows * 16
 }
+
+/// Calls what is written for a number of rows that the compiler knows, at most [`Simd::TILE_ROWS`] of any instruction set.
+macro_rules! by_rows {
+    ($rows:expr, $ROWS:ident => $call:expr) => {
+        by_rows!(@ $rows, $ROWS => $call; 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $rows:expr, $ROWS:ident => $call:expr; $($n:literal)*) => {
+        match $rows {
+            $($n => { const $ROWS: usize = $n; $call })*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+pub(crate) use by_rows;
 
 /// `c = a b`, or `c += a b`.
 #[inline(always)]
@@ -131,20 +145,7 @@ impl Tile {
     unsafe fn multiply<S: Simd, const PACKED: bool>(self, s: S, rows: usize) {
         // SAFETY: by this function's contract.
         unsafe {
-            match rows {
-                1 => self.multiply_rows::<S, PACKED, 1>(s),
-                2 => self.multiply_rows::<S, PACKED, 2>(s),
-                3 => self.multiply_rows::<S, PACKED, 3>(s),
-                4 => self.multiply_rows::<S, PACKED, 4>(s),
-                5 => self.multiply_rows::<S, PACKED, 5>(s),
-                6 => self.multiply_rows::<S, PACKED, 6>(s),
-                7 => self.multiply_rows::<S, PACKED, 7>(s),
-                8 => self.multiply_rows::<S, PACKED, 8>(s),
-                9 => self.multiply_rows::<S, PACKED, 9>(s),
-                10 => self.multiply_rows::<S, PACKED, 10>(s),
-                11 => self.multiply_rows::<S, PACKED, 11>(s),
-                _ => self.multiply_rows::<S, PACKED, 12>(s),
-            }
+            by_rows!(rows, ROWS => self.multiply_rows::<S, PACKED, ROWS>(s));
         }
     }
 
@@ -174,25 +175,18 @@ impl Tile {
             let (mut a, mut b) = (self.a, self.b);
             let mut next = self.next;
             let mut left_k = self.k;
+            let lines = UNROLLED.div_ceil(self.every) * width.div_ceil(LINE);
             while left_k > 0 {
-                for line in 0..width.div_ceil(LINE) {
+                for line in 0..lines {
                     s.prefetch(next.wrapping_add(line * LINE));
                 }
-                next = next.wrapping_add(width);
-                let steps = self.every.min(left_k);
+                next = next.wrapping_add(lines * LINE);
+                let steps = self.every.next_multiple_of(UNROLLED).min(left_k);
                 left_k -= steps;
-                for _ in 0..steps / UNROLLED {
-                    for i in 0..UNROLLED {
-                        step(s, &mut sum, a.wrapping_add(i * a_k), a_row, b.add(i * width));
-                    }
-                    a = a.wrapping_add(UNROLLED * a_k);
-                    b = b.add(UNROLLED * width);
-                }
-                for _ in 0..steps % UNROLLED {
-                    step(s, &mut sum, a, a_row, b);
-                    a = a.wrapping_add(a_k);
-                    b = b.add(width);
-                }
+                let of_a = Walk { start: a, row: a_row, k: a_k };
+                accumulate(s, &mut sum, of_a, Walk { start: b, row: 1, k: width }, steps);
+                a = a.wrapping_add(steps * a_k);
+                b = b.wrapping_add(steps * width);
             }
             for (r, sum) in sum.iter().enumerate() {
                 let c = self.c.add(r * self.c_stride);
@@ -209,25 +203,69 @@ impl Tile {
     }
 }
 
+/// Where the numbers of a matrix lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
+    pub(crate) start: *const f32,
+    /// From a row, of A, to the next.
+    pub(crate) row: usize,
+    /// From a k to the next.
+    pub(crate) k: usize,
+}
+
+/// Adds to a tile the product of `ROWS` rows of A and `WIDTH` vectors of columns of B, over `k` steps.
+///
+/// # Safety
+/// At each of `k` steps, A can be read at `ROWS` rows and B for `WIDTH` vectors.
+#[inline(always)]
+pub(crate) unsafe fn accumulate<S: Simd, const ROWS: usize, const WIDTH: usize>(
+    s: S,
+    sum: &mut [[S::V; WIDTH]; ROWS],
+    a: Walk,
+    b: Walk,
+    k: usize,
+) {
+    let (mut a_k, mut b_k) = (a.start, b.start);
+    // SAFETY: by this function's contract.
+    unsafe {
+        for _ in 0..k / UNROLLED {
+            for i in 0..UNROLLED {
+                step(s, sum, a_k.wrapping_add(i * a.k), a.row, b_k.wrapping_add(i * b.k));
+            }
+            a_k = a_k.wrapping_add(UNROLLED * a.k);
+            b_k = b_k.wrapping_add(UNROLLED * b.k);
+        }
+        for _ in 0..k % UNROLLED {
+            step(s, sum, a_k, a.row, b_k);
+            a_k = a_k.wrapping_add(a.k);
+            b_k = b_k.wrapping_add(b.k);
+        }
+    }
+}
+
 /// One k of a tile: adds the product of a column of A, whose rows are `a_row` numbers apart, and a row of B.
 ///
 /// # Safety
-/// A can be read at `ROWS` rows, and two vectors at `b`.
+/// A can be read at `ROWS` rows, and `WIDTH` vectors at `b`.
 #[inline(always)]
-unsafe fn step<S: Simd, const ROWS: usize>(
+unsafe fn step<S: Simd, const ROWS: usize, const WIDTH: usize>(
     s: S,
-    sum: &mut [[S::V; 2]; ROWS],
+    sum: &mut [[S::V; WIDTH]; ROWS],
     a: *const f32,
     a_row: usize,
     b: *const f32,
 ) {
+    let mut columns = [s.splat(0.0); WIDTH];
     // SAFETY: by this function's contract.
     unsafe {
-        let [left, right] = [s.load_at(b), s.load_at(b.add(S::LANES))];
+        for (i, columns) in columns.iter_mut().enumerate() {
+            *columns = s.load_at(b.add(i * S::LANES));
+        }
         for (r, sum) in sum.iter_mut().enumerate() {
             let x = s.splat(*a.add(r * a_row));
-            sum[0] = s.mul_add(x, left, sum[0]);
-            sum[1] = s.mul_add(x, right, sum[1]);
+            for (sum, columns) in sum.iter_mut().zip(columns) {
+                *sum = s.mul_add(x, columns, *sum);
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ use koan_backend::{AlignedVec, Store};
 use crate::{
     kernels::Kernels,
     parallel::{Disjoint, Threads, grown, with_scratch},
+    simd::Simd,
 };
 
 /// Depth to which a B packed on the fly is packed at a time: 6 MB at 1536 columns, which a level 3 cache
@@ -64,8 +65,41 @@ impl<'a> View<'a> {
         Self { data: &data[..rows * columns], row_stride: columns, column_stride: 1, rows, columns }
     }
 
+    /// The matrix `[rows, columns]` whose rows lie in `data`, `stride` numbers apart.
+    #[inline(always)]
+    pub(crate) fn strided(data: &'a [f32], stride: usize, rows: usize, columns: usize) -> Self {
+        assert!(rows > 0 && columns <= stride && (rows - 1) * stride + columns <= data.len());
+        Self { data, row_stride: stride, column_stride: 1, rows, columns }
+    }
+
     pub(crate) fn rows(self) -> usize {
         self.rows
+    }
+
+    pub(crate) fn columns(self) -> usize {
+        self.columns
+    }
+
+    /// The first number, and how far it is from a row to the next.
+    #[inline(always)]
+    pub(crate) fn start(self) -> (*const f32, usize) {
+        (self.data.as_ptr(), self.row_stride)
+    }
+
+    /// Asks for the cache lines of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(self, s: S) {
+        for i in 0..self.rows {
+            for column in (0..self.columns).step_by(kernel::LINE) {
+                s.prefetch(self.data.as_ptr().wrapping_add(i * self.row_stride + column));
+            }
+        }
+    }
+
+    /// Row `i`, of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [f32] {
+        &self.data[i * self.row_stride..][..self.columns]
     }
 
     pub(crate) fn transposed(self) -> Self {

@@ -1,0 +1,215 @@
+//! What attention computes together: a block of rows, as lines, and the pieces of keys that it goes through.
+
+use std::ops::Range;
+
+use koan_backend::{Heads, Sequence};
+
+use super::{
+    Context,
+    tiles::{WIDEST, scores},
+};
+use crate::{ops::product::pack, simd::Simd};
+
+/// Rows of a block, at most: whole tiles of every instruction set.
+pub(super) const ROWS: usize = 24;
+
+/// Scores of a block that a level 2 cache holds; a longer context has smaller blocks.
+pub(super) const SCORES: usize = 96 << 10;
+
+/// Keys of a piece: 16 KB at 64 features, half a level 1 cache.
+pub(super) const PIECE: usize = 64;
+
+/// Neighbouring keys that a block's rows attend to.
+pub(super) struct Piece {
+    /// The place of the first in the context.
+    pub(super) start: usize,
+    /// Their key rows.
+    pub(super) keys: Range<usize>,
+    /// How many of them, and of those after them, the block's first row attends to; less than none, if it stands before them.
+    pub(super) first: isize,
+}
+
+/// The pieces that `rows` of a run attend to; `before` keys come before the run's own. None crosses a place in the context
+/// that is a multiple of [`PIECE`].
+#[inline(always)]
+fn pieces(sequence: &Sequence, before: usize, rows: &Range<usize>) -> impl Iterator<Item = Piece> {
+    let own = sequence.keys.start..sequence.keys.start + sequence.visible(rows.end - 1);
+    let visible = before + sequence.visible(rows.start);
+    let mut ranges = sequence.prefix.iter().cloned().chain([own]);
+    let (mut start, mut rest) = (0, 0..0);
+    std::iter::from_fn(move || {
+        while rest.is_empty() {
+            rest = ranges.next()?;
+        }
+        let keys = rest.start..rest.end.min(rest.start + PIECE - start % PIECE);
+        let piece = Piece { start, keys: keys.clone(), first: visible as isize - start as isize };
+        (start, rest.start) = (start + keys.len(), keys.end);
+        Some(piece)
+    })
+}
+
+/// Rows of a block, or of one row the heads: what goes through the keys as one matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    pub(super) count: usize,
+    /// Where the first starts in queries.
+    pub(super) start: usize,
+    /// From one to the next.
+    pub(super) stride: usize,
+    /// How many more keys each attends to than the one before.
+    pub(super) step: usize,
+}
+
+impl Lines {
+    /// How many of `len` keys line `i` attends to, if the first attends to `first`.
+    #[inline(always)]
+    pub(super) fn seen(self, i: usize, first: isize, len: usize) -> usize {
+        (first + (i * self.step) as isize).clamp(0, len as isize) as usize
+    }
+}
+
+/// How many of `len` keys the lines attend to, the first to `first`.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) lines: Lines,
+    pub(super) first: isize,
+    pub(super) len: usize,
+}
+
+impl Seen {
+    #[inline(always)]
+    pub(super) fn by(self, line: usize) -> usize {
+        self.lines.seen(line, self.first, self.len)
+    }
+}
+
+/// Query heads of one key head, in all rows of a block or in its only one.
+pub(super) struct Set {
+    /// The number of its first line in scratch.
+    pub(super) line: usize,
+    /// The key head.
+    pub(super) head: usize,
+    pub(super) lines: Lines,
+}
+
+/// A row and query head of a block.
+pub(super) struct Line {
+    /// Where it starts in queries.
+    pub(super) start: usize,
+    /// Where its saved log-sum-exp lies.
+    pub(super) saved: usize,
+    /// How many keys it attends to.
+    pub(super) keys: usize,
+}
+
+/// `rows` of a run, and the query heads of some key heads. Its lines in scratch are those of a query head, then those of the
+/// next.
+pub(super) struct Block<'a> {
+    context: &'a Context<'a>,
+    sequence: &'a Sequence,
+    before: usize,
+    pub(super) rows: Range<usize>,
+    heads: Range<usize>,
+}
+
+impl<'a> Block<'a> {
+    /// The blocks of `rows` of a run.
+    #[inline(always)]
+    pub(super) fn all(
+        context: &'a Context<'a>,
+        sequence: &'a Sequence,
+        rows: Range<usize>,
+        heads: Range<usize>,
+    ) -> impl Iterator<Item = Self> {
+        let before = sequence.before();
+        let longest = before + sequence.visible(rows.end - 1);
+        let most = (SCORES / (longest * heads.len() * context.heads.group())).clamp(1, ROWS);
+        let end = rows.end;
+        rows.step_by(most).map(move |row| {
+            let (rows, heads) = (row..end.min(row + most), heads.clone());
+            Self { context, sequence, before, rows, heads }
+        })
+    }
+
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        pieces(self.sequence, self.before, &self.rows)
+    }
+
+    /// How many keys the last row attends to.
+    fn keys(&self) -> usize {
+        self.before + self.sequence.visible(self.rows.end - 1)
+    }
+
+    /// Space of a line in scratch: one number a key, and what whole vectors write beyond the last.
+    pub(super) fn space(&self) -> usize {
+        self.keys() + WIDEST
+    }
+
+    fn query_heads(&self) -> Range<usize> {
+        let group = self.context.heads.group();
+        self.heads.start * group..self.heads.end * group
+    }
+
+    #[inline(always)]
+    pub(super) fn sets(&self) -> impl Iterator<Item = Set> {
+        let (Heads { dim, .. }, group) = (self.context.heads, self.context.heads.group());
+        let (row, rows, heads) =
+            (self.sequence.rows.start + self.rows.start, self.rows.len(), self.query_heads());
+        // The heads of a row, or the rows of a head: what lies at equal distances.
+        let (together, stride, step) =
+            if rows == 1 { (group, dim, 0) } else { (1, self.context.heads.query_features(), 1) };
+        heads.clone().step_by(together).map(move |head| {
+            let lines = Lines { count: rows * together, start: self.context.query(row, head), stride, step };
+            Set { line: (head - heads.start) * rows, head: head / group, lines }
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.query_heads().flat_map(move |head| {
+            self.rows.clone().map(move |i| {
+                let row = self.sequence.rows.start + i;
+                let saved = row * self.context.heads.query + head;
+                Line {
+                    start: self.context.query(row, head),
+                    saved,
+                    keys: self.before + self.sequence.visible(i),
+                }
+            })
+        })
+    }
+
+    /// Writes to each line of `y` the products of its `x` with its part of the key rows `rows` that it attends to.
+    /// `transposed` is room for a piece of them.
+    #[inline(always)]
+    pub(super) fn scores<S: Simd>(
+        &self,
+        s: S,
+        y: &mut [f32],
+        x: &[f32],
+        rows: &[f32],
+        transposed: &mut [f32],
+    ) {
+        let (space, context) = (self.space(), self.context);
+        let len = context.heads.dim * PIECE;
+        let mut pieces = self.pieces().peekable();
+        while let Some(Piece { start, keys, first }) = pieces.next() {
+            let (beside, end) = (start % PIECE, start + keys.len());
+            for (head, transposed) in self.heads.clone().zip(transposed.chunks_exact_mut(len)) {
+                // What comes next is fetched meanwhile: where few lines read it, memory is what they wait for.
+                let next = pieces.peek().map(|next| context.part(rows, &next.keys, head..head + 1));
+                let keys = context.part(rows, &keys, head..head + 1);
+                pack::transpose(s, &mut transposed[beside..], PIECE, keys, next);
+            }
+            if end.is_multiple_of(PIECE) || end == self.keys() {
+                // With the pieces that stand beside this one.
+                let (start, first) = (start - beside, first + beside as isize);
+                for Set { line, head, lines } in self.sets() {
+                    let transposed = &transposed[(head - self.heads.start) * len..][..len];
+                    let y = &mut y[line * space + start..];
+                    scores(s, y, space, x, lines, transposed, context.heads.dim, first, end - start);
+                }
+            }
+        }
+    }
+}
