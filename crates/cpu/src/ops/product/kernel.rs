@@ -78,7 +78,7 @@ pub(crate) fn multiply<S: Simd>(
         let a = a.part(0, a.rows, k, depth);
         let packed = a.column_stride != 1;
         let (start, tile_stride) = if packed {
-            let stride = pack::tile_stride(s, tile_rows, depth);
+            let stride = pack::tile_stride(s, depth);
             let packed = &mut scratch[..a.rows.div_ceil(tile_rows) * stride];
             pack::tiles(s, packed, a, tile_rows);
             (packed.as_ptr(), stride)
@@ -100,7 +100,7 @@ pub(crate) fn multiply<S: Simd>(
                         columns: width.min(c.columns - column),
                         add: k > 0 || store == Store::Add,
                         a: start.add(row / tile_rows * tile_stride),
-                        a_stride: if packed { tile_rows } else { a.row_stride },
+                        a_stride: a.row_stride,
                         b: panel.as_ptr(),
                         next: next.wrapping_add(row / tile_rows * share),
                         every: tiles,
@@ -126,7 +126,7 @@ struct Tile {
     /// Whether to go on from what C holds.
     add: bool,
     a: *const f32,
-    /// From a row of A to the next; of a packed A, from a k to the next.
+    /// From a row of A to the next, unless A is packed.
     a_stride: usize,
     b: *const f32,
     /// What is fetched for the next panel's tiles, a line for `every` lines of B.
@@ -171,7 +171,7 @@ impl Tile {
                     };
                 }
             }
-            let (a_row, a_k) = if PACKED { (1, self.a_stride) } else { (self.a_stride, 1) };
+            let (a_row, a_k) = if PACKED { (1, S::TILE_ROWS) } else { (self.a_stride, 1) };
             let (mut a, mut b) = (self.a, self.b);
             let mut next = self.next;
             let mut left_k = self.k;

@@ -4,6 +4,10 @@
 use super::{View, kernel::LINE};
 use crate::simd::Simd;
 
+/// How many k further on what is packed is fetched: the rows that a panel or block is part of are far apart, where the
+/// processor does not foresee them.
+const AHEAD: usize = 16;
+
 /// Packs `b` `[k, columns]`, at most a panel wide, into `panel`.
 #[inline(always)]
 pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: View<'_>) {
@@ -12,6 +16,9 @@ pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: View<'_>) {
     if b.column_stride == 1 {
         for (k, packed) in panel.chunks_exact_mut(width).enumerate() {
             let row = &b.data[k * b.row_stride..][..columns];
+            for column in (0..columns).step_by(LINE) {
+                s.prefetch(row.as_ptr().wrapping_add(AHEAD * b.row_stride + column));
+            }
             for (packed, row) in packed.chunks_mut(S::LANES).zip(row.chunks(S::LANES)) {
                 s.store(packed, s.load(row));
             }
@@ -57,23 +64,36 @@ pub(crate) fn transpose<S: Simd>(s: S, y: &mut [f32], y_stride: usize, x: View<'
     }
 }
 
-/// Space between tiles that [`tiles`] packs: a vector more than a tile.
+/// Space between tiles of depth `k` that [`tiles`] packs: a vector more than a tile.
 #[inline(always)]
-pub(crate) fn tile_stride<S: Simd>(_: S, tile_rows: usize, k: usize) -> usize {
-    tile_rows * k + S::LANES
+pub(crate) fn tile_stride<S: Simd>(_: S, k: usize) -> usize {
+    S::TILE_ROWS * k + S::LANES
 }
 
-/// Packs `a` `[rows, k]`, whose columns are contiguous, as `[rows / T]` tiles `[k][T]`, T = `tile_rows` ≤
-/// `LANES`.
+/// Packs `a` `[rows, k]`, whose columns are contiguous, as tiles `[k][TILE_ROWS]` of `tile_rows` rows each.
 #[inline(always)]
 pub(crate) fn tiles<S: Simd>(s: S, packed: &mut [f32], a: View<'_>, tile_rows: usize) {
-    assert!(a.row_stride == 1 && tile_rows <= S::LANES);
-    let stride = tile_stride(s, tile_rows, a.columns);
+    let (tiles, stride) = (a.rows.div_ceil(tile_rows), tile_stride(s, a.columns));
+    assert!(a.row_stride == 1 && tile_rows <= S::TILE_ROWS && S::TILE_ROWS <= S::LANES);
+    assert!(tiles * stride <= packed.len());
     for k in 0..a.columns {
         let column = &a.data[k * a.column_stride..];
-        for (tile, row) in (0..a.rows).step_by(tile_rows).enumerate() {
-            // Whole vectors: what lies beyond the tile's rows is overwritten by the next k, or never read.
-            s.store(&mut packed[tile * stride + k * tile_rows..], s.load(&column[row..]));
+        for row in (0..a.rows).step_by(LINE) {
+            s.prefetch(column.as_ptr().wrapping_add(AHEAD * a.column_stride + row));
+        }
+        // Whole vectors: what lies beyond the tile's rows is overwritten by the next k, or never read.
+        let whole = (column.len().saturating_sub(S::LANES) / tile_rows + 1).min(tiles);
+        let whole = if column.len() < S::LANES { 0 } else { whole };
+        for tile in 0..whole {
+            // SAFETY: a vector of each tile lies within `column`; and within `packed`, whose tiles have room for one more.
+            unsafe {
+                let vector = s.load_at(column.as_ptr().add(tile * tile_rows));
+                s.store_at(packed.as_mut_ptr().add(tile * stride + k * S::TILE_ROWS), vector);
+            }
+        }
+        for tile in whole..tiles {
+            let vector = s.load(&column[tile * tile_rows..]);
+            s.store(&mut packed[tile * stride + k * S::TILE_ROWS..], vector);
         }
     }
 }
