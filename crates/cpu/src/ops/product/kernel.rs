@@ -129,7 +129,7 @@ struct Tile {
     /// From a row of A to the next, unless A is packed.
     a_stride: usize,
     b: *const f32,
-    /// What is fetched for the next panel's tiles, a line for `every` lines of B.
+    /// What is fetched of the next panel, a k for `every` of this one.
     next: *const f32,
     every: usize,
     k: usize,
@@ -175,13 +175,13 @@ impl Tile {
             let (mut a, mut b) = (self.a, self.b);
             let mut next = self.next;
             let mut left_k = self.k;
-            let lines = UNROLLED.div_ceil(self.every) * width.div_ceil(LINE);
             while left_k > 0 {
-                for line in 0..lines {
+                // A tile takes `every` steps of k for each that it fetches of the next panel.
+                for line in 0..UNROLLED * width.div_ceil(LINE) {
                     s.prefetch(next.wrapping_add(line * LINE));
                 }
-                next = next.wrapping_add(lines * LINE);
-                let steps = self.every.next_multiple_of(UNROLLED).min(left_k);
+                next = next.wrapping_add(UNROLLED * width);
+                let steps = (UNROLLED * self.every).min(left_k);
                 left_k -= steps;
                 let of_a = Walk { start: a, row: a_row, k: a_k };
                 accumulate(s, &mut sum, of_a, Walk { start: b, row: 1, k: width }, steps);
