@@ -234,16 +234,9 @@ pub trait Backend: Sync {
 
     /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` numbers.
     fn swiglu_forward(&self, y: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf, n: usize);
-    /// Writes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))` and `dup = dy · gate · σ(gate)`.
-    fn swiglu_backward(
-        &self,
-        dgate: &mut Self::Buf,
-        dup: &mut Self::Buf,
-        dy: &Self::Buf,
-        gate: &Self::Buf,
-        up: &Self::Buf,
-        n: usize,
-    );
+    /// In place, in one pass over memory: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up`
+    /// becomes `dup = dy · gate · σ(gate)`, and `dy` becomes `y`, to the bits of the forward.
+    fn swiglu_backward(&self, dy: &mut Self::Buf, gate: &mut Self::Buf, up: &mut Self::Buf, n: usize);
 
     /// The output head fused with log-softmax. With `l = x Wᵀ / temperature` of row `n` over the vocabulary: writes
     /// `log_probs[n] = l[targets[n]] − log_sum_exp[n]`, `entropy[n] = log_sum_exp[n] − Σᵥ pᵥ lᵥ` and `log_sum_exp[n]`, which

@@ -310,20 +310,10 @@ impl Backend for Cpu {
         });
     }
 
-    fn swiglu_backward(
-        &self,
-        dgate: &mut Self::Buf,
-        dup: &mut Self::Buf,
-        dy: &Self::Buf,
-        gate: &Self::Buf,
-        up: &Self::Buf,
-        n: usize,
-    ) {
-        let (dy, gate, up) = (first(dy, n, "dy"), first(gate, n, "gate"), first(up, n, "up"));
-        let outputs = [(first_mut(dgate, n, "dgate"), TASK_LEN), (first_mut(dup, n, "dup"), TASK_LEN)];
-        self.threads.chunks(outputs, |task, [dgate, dup]| {
-            let part = task * TASK_LEN..task * TASK_LEN + dup.len();
-            self.kernels.swiglu_backward(dgate, dup, &dy[part.clone()], &gate[part.clone()], &up[part]);
+    fn swiglu_backward(&self, dy: &mut Self::Buf, gate: &mut Self::Buf, up: &mut Self::Buf, n: usize) {
+        let buffers = [first_mut(dy, n, "dy"), first_mut(gate, n, "gate"), first_mut(up, n, "up")];
+        self.threads.chunks(buffers.map(|x| (x, TASK_LEN)), |_, [dy, gate, up]| {
+            self.kernels.swiglu_backward(dy, gate, up);
         });
     }
 

@@ -58,7 +58,13 @@ macro_rules! kernels {
         $($name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $kernel:path;)*
     ) => {
         const $table: Kernels = Kernels {
-            format: Format { panel_columns: 2 * <$simd>::LANES, depth: 1, per_f32: 1 },
+            format: Format {
+                panel_columns: 2 * <$simd>::LANES,
+                depth: 1,
+                per_f32: 1,
+                block_rows: kernel::BLOCK_ROWS,
+                block_columns: kernel::BLOCK_COLUMNS,
+            },
             scratch_len: kernel::scratch_len,
             $($name: {
                 #[$compile]
@@ -85,8 +91,7 @@ kernels! {
     attention_forward(task: attention::Forward<'_>, scratch: &mut [f32]) = attention::forward;
     attention_backward(task: attention::Backward<'_>, scratch: &mut [f32]) = attention::backward;
     swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = swiglu::forward;
-    swiglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32])
-        = swiglu::backward;
+    swiglu_backward(dy: &mut [f32], gate: &mut [f32], up: &mut [f32]) = swiglu::backward;
     log_prob_partial(logits: &mut [f32], inverse_temperature: f32) -> log_prob::Partial = log_prob::partial;
     log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32)
         = log_prob::gradient;

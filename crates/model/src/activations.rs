@@ -65,9 +65,6 @@ pub(crate) struct LayerGradients<T> {
     /// Of queries or keys before their norm; empty where there is none.
     pub(crate) heads: T,
     pub(crate) attention: T,
-    pub(crate) gate: T,
-    pub(crate) up: T,
-    pub(crate) swiglu: T,
 }
 
 /// What a pass is for.
@@ -185,9 +182,6 @@ impl<T> LayerGradients<T> {
             v: make(key),
             heads: make(if config.head_norms { query } else { 0 }),
             attention: make(query),
-            gate: make(config.intermediate_size),
-            up: make(config.intermediate_size),
-            swiglu: make(config.intermediate_size),
         }
     }
 }

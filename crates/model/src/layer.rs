@@ -59,12 +59,29 @@ impl<B: Backend> Pass<'_, B> {
         x: &B::Buf,
         w: &Linear<Param<B>>,
     ) {
+        self.linear_backward_weight(grad, dy, x, w);
+        self.linear_backward_input((dx, store), dy, w);
+    }
+
+    /// `dx ← dy W`, or `+=`.
+    fn linear_backward_input(&self, (dx, store): (&mut B::Buf, Store), dy: &B::Buf, w: &Linear<Param<B>>) {
+        let (n, [out, inp]) = (self.batch.len(), w.weight.matrix());
+        self.b.linear_backward_input(dx, dy, &w.weight.value, n, out, inp, store);
+    }
+
+    /// `dW += dyᵀ x` and `db += Σ dy`.
+    fn linear_backward_weight(
+        &self,
+        grad: &mut Linear<B::Buf>,
+        dy: &B::Buf,
+        x: &B::Buf,
+        w: &Linear<Param<B>>,
+    ) {
         let (n, [out, inp]) = (self.batch.len(), w.weight.matrix());
         self.b.linear_backward_weight(&mut grad.weight, dy, x, n, out, inp);
         if let Some(grad) = &mut grad.bias {
             self.b.bias_backward(grad, dy, out, n);
         }
-        self.b.linear_backward_input(dx, dy, &w.weight.value, n, out, inp, store);
     }
 
     /// Queries or keys: the product, the norm of each head where the family has one, the rotation.
@@ -183,15 +200,15 @@ impl<B: Backend> Layer<Param<B>> {
     ) {
         let (b, c, n) = (p.b, p.config, p.batch.len());
         let LayerWork { normed, swiglu } = work;
-        let ffn = n * c.intermediate_size;
-        b.swiglu_forward(swiglu, &a.gate, &a.up, ffn);
-        p.linear_backward((&mut d.swiglu, Store::Write), &mut grad.down_proj, dx, swiglu, &self.down_proj);
-        b.swiglu_backward(&mut d.gate, &mut d.up, &d.swiglu, &a.gate, &a.up, ffn);
+        // The activations become their gradients.
+        p.linear_backward_input((swiglu, Store::Write), dx, &self.down_proj);
+        b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, n * c.intermediate_size);
+        p.linear_backward_weight(&mut grad.down_proj, dx, swiglu, &self.down_proj);
         let (w, dw) = (&self.post_attention_layernorm.value, &mut grad.post_attention_layernorm);
         b.rms_norm_forward(normed, &mut a.rstd1, &a.x1, w, c.rms_norm_eps, n);
         let write = (&mut d.normed, Store::Write);
-        p.linear_backward(write, &mut grad.gate_proj, &d.gate, normed, &self.gate_proj);
-        p.linear_backward((&mut d.normed, Store::Add), &mut grad.up_proj, &d.up, normed, &self.up_proj);
+        p.linear_backward(write, &mut grad.gate_proj, &a.gate, normed, &self.gate_proj);
+        p.linear_backward((&mut d.normed, Store::Add), &mut grad.up_proj, &a.up, normed, &self.up_proj);
         b.rms_norm_backward(dx, dw, &d.normed, &a.x1, w, &a.rstd1, n);
 
         p.linear_backward((&mut d.attention, Store::Write), &mut grad.o_proj, dx, &a.attention, &self.o_proj);

@@ -32,11 +32,14 @@ impl Case for SwiGlu {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let n = self.rows();
-        let (gate, up, dy) = (input(b, &self.gate), input(b, &self.up), input(b, &self.dy));
-        let [mut y, mut dgate, mut dup] = [(); 3].map(|()| output(b, &unwritten(n)));
+        let (gate, up, mut y) = (input(b, &self.gate), input(b, &self.up), output(b, &unwritten(n)));
         b.swiglu_forward(&mut y, &gate, &up, n);
-        b.swiglu_backward(&mut dgate, &mut dup, &dy, &gate, &up, n);
-        vec![by_row("y", b, &y), by_row("dgate", b, &dgate), by_row("dup", b, &dup)]
+        let [mut dy, mut dgate, mut dup] = [&self.dy, &self.gate, &self.up].map(|x| output(b, x));
+        b.swiglu_backward(&mut dy, &mut dgate, &mut dup, n);
+        let (y, again) = (by_row("y", b, &y), by_row("y", b, &dy));
+        let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&again), bits(&y), "{}: the backward gives y other bits", self.name());
+        vec![y, by_row("dgate", b, &dgate), by_row("dup", b, &dup)]
     }
 
     /// σ errs relatively by what exp does and two roundings more, `1 − σ` absolutely by as much.

@@ -154,8 +154,9 @@ fn swiglu() {
         Reference.swiglu_forward(&mut y, gate, up, n);
         dot(&y, &dy)
     };
-    let (mut dgate, mut dup) = (unwritten(n), unwritten(n));
-    Reference.swiglu_backward(&mut dgate, &mut dup, &dy, &gate, &up, n);
+    let (mut y, mut dgate, mut dup) = (dy.clone(), gate.clone(), up.clone());
+    Reference.swiglu_backward(&mut y, &mut dgate, &mut dup, n);
+    assert_eq!(dot(&y, &dy), loss(&gate, &up));
     assert_gradient("dgate", &dgate, &gate, |gate| loss(gate, &up));
     assert_gradient("dup", &dup, &up, |up| loss(&gate, up));
 }

@@ -291,17 +291,8 @@ impl Backend for Reference {
         swiglu::forward(rows_mut(y, n, 1), rows(gate, n, 1), rows(up, n, 1));
     }
 
-    fn swiglu_backward(
-        &self,
-        dgate: &mut Vec<f64>,
-        dup: &mut Vec<f64>,
-        dy: &Vec<f64>,
-        gate: &Vec<f64>,
-        up: &Vec<f64>,
-        n: usize,
-    ) {
-        let [dgate, dup] = [dgate, dup].map(|x| rows_mut(x, n, 1));
-        swiglu::backward(dgate, dup, rows(dy, n, 1), rows(gate, n, 1), rows(up, n, 1));
+    fn swiglu_backward(&self, dy: &mut Vec<f64>, gate: &mut Vec<f64>, up: &mut Vec<f64>, n: usize) {
+        swiglu::backward(rows_mut(dy, n, 1), rows_mut(gate, n, 1), rows_mut(up, n, 1));
     }
 
     fn log_prob_forward(

@@ -7,12 +7,15 @@ pub(super) fn forward(y: &mut [f64], gate: &[f64], up: &[f64]) {
     }
 }
 
-/// Writes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))` and `dup = dy · gate · σ(gate)`.
-pub(super) fn backward(dgate: &mut [f64], dup: &mut [f64], dy: &[f64], gate: &[f64], up: &[f64]) {
-    for i in 0..dy.len() {
-        let sigma = sigmoid(gate[i]);
-        dgate[i] = dy[i] * up[i] * sigma * (1.0 + gate[i] * (1.0 - sigma));
-        dup[i] = dy[i] * gate[i] * sigma;
+/// In place: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up` becomes
+/// `dup = dy · gate · σ(gate)`, and `dy` becomes `y`.
+pub(super) fn backward(dy: &mut [f64], gate: &mut [f64], up: &mut [f64]) {
+    for ((dy, gate), up) in dy.iter_mut().zip(gate).zip(up) {
+        let sigma = sigmoid(*gate);
+        let y = *gate * sigma * *up;
+        let dgate = *dy * *up * sigma * (1.0 + *gate * (1.0 - sigma));
+        let dup = *dy * *gate * sigma;
+        (*dy, *gate, *up) = (y, dgate, dup);
     }
 }
 

@@ -14,24 +14,19 @@ pub(crate) fn forward<S: Simd>(s: S, y: &mut [f32], gate: &[f32], up: &[f32]) {
     }
 }
 
-/// Writes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))` and `dup = dy · gate · σ(gate)`.
+/// In place: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up` becomes
+/// `dup = dy · gate · σ(gate)`, `dy` becomes `y`.
 #[inline(always)]
-pub(crate) fn backward<S: Simd>(
-    s: S,
-    dgate: &mut [f32],
-    dup: &mut [f32],
-    dy: &[f32],
-    gate: &[f32],
-    up: &[f32],
-) {
-    let outputs = dgate.chunks_mut(S::LANES).zip(dup.chunks_mut(S::LANES));
-    let inputs = dy.chunks(S::LANES).zip(gate.chunks(S::LANES)).zip(up.chunks(S::LANES));
+pub(crate) fn backward<S: Simd>(s: S, dy: &mut [f32], gate: &mut [f32], up: &mut [f32]) {
     let one = s.splat(1.0);
-    for ((dgate, dup), ((dy, gate), up)) in outputs.zip(inputs) {
-        let (dy, gate) = (s.load(dy), s.load(gate));
+    let vectors = dy.chunks_mut(S::LANES).zip(gate.chunks_mut(S::LANES)).zip(up.chunks_mut(S::LANES));
+    for ((in_dy, in_gate), in_up) in vectors {
+        let (dy, gate, up) = (s.load(in_dy), s.load(in_gate), s.load(in_up));
         let sigmoid = s.sigmoid(gate);
+        let silu = s.mul(gate, sigmoid);
         let slope = s.mul(sigmoid, s.mul_add(gate, s.sub(one, sigmoid), one));
-        s.store(dgate, s.mul(s.mul(dy, s.load(up)), slope));
-        s.store(dup, s.mul(dy, s.mul(gate, sigmoid)));
+        s.store(in_dy, s.mul(silu, up));
+        s.store(in_gate, s.mul(s.mul(dy, up), slope));
+        s.store(in_up, s.mul(dy, silu));
     }
 }

@@ -6,8 +6,15 @@
 //! A packed  [rows / 16][k / 32] tiles      B packed  [columns / 32][k / 32][2] tiles, both padded with zeros
 //! ```
 //!
+//! ```text
+//! for each part of k          the block's A [128, 512], 128 KB, stays in level 2
+//!   for each panel of B       its part [512, 32], 32 KB, stays in level 1
+//!     for each pair of rows   C [32, 32] in four tiles
+//! ```
+//!
 //! Two tiles of A by two of B are multiplied into four of C, so that four loads of tiles feed four products;
-//! a product takes 16 cycles, a load 8. All of k is summed in the tiles, from zero.
+//! a product takes 16 cycles, a load 8. A comes from level 2 at 32 bytes a cycle. Each element of C is the hardware's chain
+//! over k, which goes on from what C holds.
 
 use std::arch::asm;
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
@@ -25,12 +32,16 @@ const ROWS: usize = 16;
 const TILE: usize = 256;
 /// Rows and columns of a product of two by two tiles.
 const SIDE: usize = 2 * ROWS;
+/// Tiles of a part of k.
+const PART: usize = 16;
 
-pub(crate) const FORMAT: Format = Format { panel_columns: SIDE, depth: DEPTH, per_f32: 2 };
+/// A block is as wide as there are tasks enough: its rows are packed once.
+pub(crate) const FORMAT: Format =
+    Format { panel_columns: SIDE, depth: DEPTH, per_f32: 2, block_rows: 128, block_columns: 1 << 13 };
 
-/// Scratch that [`multiply`] needs: A packed in whole pairs of tiles, and four tiles of C.
+/// Scratch that [`multiply`] needs: a part of A packed in whole pairs of tiles, and four tiles of C.
 pub(crate) fn scratch_len(rows: usize, k: usize) -> usize {
-    rows.next_multiple_of(SIDE) * k.next_multiple_of(DEPTH) / 2 + SIDE * SIDE
+    rows.next_multiple_of(SIDE) / ROWS * k.div_ceil(DEPTH).min(PART) * TILE + SIDE * SIDE
 }
 
 /// The configuration of this thread's tiles, all 16 rows of 64 bytes, until dropped.
@@ -180,28 +191,35 @@ pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store
     assert!(a.rows == c.rows && a.columns == b.k && b.columns == c.columns && b.panel_columns == SIDE);
     let tiles = b.k.div_ceil(DEPTH);
     let (sums, packed) = scratch.split_at_mut(SIDE * SIDE);
-    let packed = &mut packed[..c.rows.div_ceil(SIDE) * 2 * tiles * TILE];
-    for (i, tile) in packed.as_chunks_mut().0.iter_mut().enumerate() {
-        pack_tile(tile, a, i / tiles * ROWS, i % tiles * DEPTH, Order::Lines);
-    }
     // SAFETY: by this function's contract.
     let _tiles = unsafe { Tiles::configure() };
-    for (column, panel) in (0..c.columns).step_by(SIDE).zip(b.data.chunks_exact(2 * tiles * TILE)) {
-        for (row, a) in (0..c.rows).step_by(SIDE).zip(packed.chunks_exact(2 * tiles * TILE)) {
-            let (rows, columns) = (SIDE.min(c.rows - row), SIDE.min(c.columns - column));
-            // SAFETY: the tiles are configured, `a` and `panel` hold two rows and two columns of `tiles`
-            // tiles, and `row` and `column` lie in C's block, which is this task's alone.
-            unsafe {
-                let c_row = c.start.add(row * c.row_stride + column);
-                if store == Store::Write && rows == SIDE && columns == SIDE {
-                    multiply_tiles(c_row, c.row_stride, a.as_ptr(), panel.as_ptr(), tiles);
-                    continue;
-                }
-                multiply_tiles(sums.as_mut_ptr(), SIDE, a.as_ptr(), panel.as_ptr(), tiles);
-                for (r, sums) in sums.chunks_exact(SIDE).take(rows).enumerate() {
-                    let c = std::slice::from_raw_parts_mut(c_row.add(r * c.row_stride), columns);
-                    for (c, sum) in c.iter_mut().zip(sums) {
-                        *c = if store == Store::Add { *c + sum } else { *sum };
+    for part in (0..tiles).step_by(PART) {
+        let depth = PART.min(tiles - part);
+        let packed = &mut packed[..c.rows.div_ceil(SIDE) * 2 * depth * TILE];
+        for (i, tile) in packed.as_chunks_mut().0.iter_mut().enumerate() {
+            pack_tile(tile, a, i / depth * ROWS, (part + i % depth) * DEPTH, Order::Lines);
+        }
+        let add = store == Store::Add || part > 0;
+        for (column, panel) in (0..c.columns).step_by(SIDE).zip(b.data.chunks_exact(2 * tiles * TILE)) {
+            let panel = &panel[2 * part * TILE..][..2 * depth * TILE];
+            for (row, a) in (0..c.rows).step_by(SIDE).zip(packed.chunks_exact(2 * depth * TILE)) {
+                let (rows, columns) = (SIDE.min(c.rows - row), SIDE.min(c.columns - column));
+                // SAFETY: the tiles are configured, `a` and `panel` hold two rows and two columns of `depth`
+                // tiles, and `row` and `column` lie in C's block, which is this task's alone.
+                unsafe {
+                    let c_row = c.start.add(row * c.row_stride + column);
+                    if rows == SIDE && columns == SIDE {
+                        multiply_tiles(c_row, c.row_stride, a.as_ptr(), panel.as_ptr(), depth, add);
+                        continue;
+                    }
+                    for (r, sums) in sums.chunks_exact_mut(SIDE).take(rows).enumerate() {
+                        let c = std::slice::from_raw_parts(c_row.add(r * c.row_stride), columns);
+                        sums[..columns].copy_from_slice(c);
+                    }
+                    multiply_tiles(sums.as_mut_ptr(), SIDE, a.as_ptr(), panel.as_ptr(), depth, add);
+                    for (r, sums) in sums.chunks_exact(SIDE).take(rows).enumerate() {
+                        let c = std::slice::from_raw_parts_mut(c_row.add(r * c.row_stride), columns);
+                        c.copy_from_slice(&sums[..columns]);
                     }
                 }
             }
@@ -209,17 +227,32 @@ pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store
     }
 }
 
-/// `c` `[32, 32]` = the product of two rows of `tiles` tiles at `a` and two columns of as many at `b`.
+/// `c` `[32, 32]` = or += the product of two rows of `tiles` tiles at `a` and two columns of as many at `b`.
 ///
 /// # Safety
 /// This thread has configured its tiles; `tiles` > 0; `a` and `b` can be read for 2 · `tiles` tiles, and `c`
-/// written for 32 rows of 32 numbers, `c_stride` apart.
+/// read and written for 32 rows of 32 numbers, `c_stride` apart.
 #[inline(always)]
-unsafe fn multiply_tiles(c: *mut f32, c_stride: usize, a: *const f32, b: *const f32, tiles: usize) {
+unsafe fn multiply_tiles(
+    c: *mut f32,
+    c_stride: usize,
+    a: *const f32,
+    b: *const f32,
+    tiles: usize,
+    add: bool,
+) {
     // SAFETY: by this function's contract; the tiles' content does not outlive the block.
     unsafe {
         asm!(
+            "test {add:e}, {add:e}",
+            "jnz 3f",
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{c} + {stride}]",
+            "tileloadd tmm1, [{c} + {stride} + 64]",
+            "tileloadd tmm2, [{lower_c} + {stride}]",
+            "tileloadd tmm3, [{lower_c} + {stride} + 64]",
             "2:",
             "tileloadd tmm4, [{a} + {row}]",
             "tileloadd tmm6, [{b} + {row}]",
@@ -236,6 +269,7 @@ unsafe fn multiply_tiles(c: *mut f32, c_stride: usize, a: *const f32, b: *const 
             "tilestored [{c} + {stride} + 64], tmm1",
             "tilestored [{lower_c} + {stride}], tmm2",
             "tilestored [{lower_c} + {stride} + 64], tmm3",
+            add = in(reg) u32::from(add),
             a = inout(reg) a => _,
             lower = inout(reg) a.add(tiles * TILE) => _,
             b = inout(reg) b => _,

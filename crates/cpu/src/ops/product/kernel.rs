@@ -34,6 +34,12 @@ pub(crate) const DEPTH: usize = 320;
 /// Steps of k in a turn of the inner loop: what advances addresses and counts is then a small part of it.
 const UNROLLED: usize = 4;
 
+/// Rows of a block, 16 tiles of 6 or 8 of 12: A's part stays in the level 2 cache.
+pub(crate) const BLOCK_ROWS: usize = 96;
+
+/// Columns of a block, at most: 216 KB of C.
+pub(crate) const BLOCK_COLUMNS: usize = 576;
+
 /// Numbers of a cache line.
 pub(crate) const LINE: usize = 16;
 

@@ -14,7 +14,7 @@
 //! **One order.** Each element of C is one chain of multiply-adds over k = 0, 1, …, whatever the block or the
 //! tile it falls into: k is never split among threads, and where it is cut (at most every [`kernel::DEPTH`];
 //! every [`FLY_DEPTH`] for a B packed on the fly) the chain goes on from C. So a row's result depends on that
-//! row alone. On AMX the chain is the hardware's own, in the order of k too, from zero in each cut.
+//! row alone. On AMX the chain is the hardware's own, in the order of k too.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -32,12 +32,6 @@ use crate::{
 /// Depth to which a B packed on the fly is packed at a time: 6 MB at 1536 columns, which a level 3 cache
 /// holds.
 const FLY_DEPTH: usize = 1024;
-
-/// Rows of a block: whole tiles of each kernel.
-const BLOCK_ROWS: usize = 96;
-
-/// Columns of a block, at most: 216 KB of C.
-const BLOCK_COLUMNS: usize = 576;
 
 /// Multiply-adds that a task should at least take, some 10 µs.
 const TASK_WORK: usize = 1 << 19;
@@ -145,7 +139,7 @@ impl Block {
     }
 }
 
-/// How an instruction set's products want B.
+/// How an instruction set's products want B, and of what size a task's block is.
 pub(crate) struct Format {
     /// Columns of a panel, those of a tile.
     pub(crate) panel_columns: usize,
@@ -153,6 +147,10 @@ pub(crate) struct Format {
     pub(crate) depth: usize,
     /// Elements in the space of an f32.
     pub(crate) per_f32: usize,
+    /// Rows of a block: whole tiles.
+    pub(crate) block_rows: usize,
+    /// Columns of a block, at most.
+    pub(crate) block_columns: usize,
 }
 
 impl Format {
@@ -274,11 +272,12 @@ pub(crate) fn multiply(
         return;
     }
     // Narrower blocks where the rows make too few tasks.
-    let row_blocks = rows.div_ceil(BLOCK_ROWS);
-    let work = BLOCK_ROWS.min(rows).max(ROWS_OF_A_READ) * b.k * b.panel_columns;
+    let Format { block_rows, block_columns, .. } = kernels.format;
+    let row_blocks = rows.div_ceil(block_rows);
+    let work = block_rows.min(rows).max(ROWS_OF_A_READ) * b.k * b.panel_columns;
     let panels = columns.div_ceil(b.panel_columns);
     let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
-    let least = panels.div_ceil(BLOCK_COLUMNS / b.panel_columns);
+    let least = panels.div_ceil(block_columns / b.panel_columns);
     let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
     let column_blocks = wanted.clamp(least, most).min(panels);
     // Blocks of about the same width: where threads are as fast as each other, none waits.
@@ -286,9 +285,9 @@ pub(crate) fn multiply(
 
     let c = Disjoint::new(&mut c[..rows * columns]);
     threads.run(row_blocks * column_blocks, |task| {
-        let (row, block) = (task / column_blocks * BLOCK_ROWS, task % column_blocks);
+        let (row, block) = (task / column_blocks * block_rows, task % column_blocks);
         let (column, end) = (first_column(block), first_column(block + 1));
-        let (rows, width) = (BLOCK_ROWS.min(rows - row), end - column);
+        let (rows, width) = (block_rows.min(rows - row), end - column);
         // SAFETY: blocks of different tasks do not overlap.
         let block = unsafe { Block::new(&c, row * columns + column, columns, rows, width) };
         let a = a.part(row, rows, 0, a.columns);
