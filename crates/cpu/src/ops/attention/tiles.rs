@@ -5,7 +5,7 @@ use super::block::{Lines, PIECE, Seen};
 use crate::{
     ops::product::{
         View,
-        kernel::{Walk, accumulate, by_rows},
+        kernel::{Walk, accumulate},
     },
     parallel::Disjoint,
     simd::Simd,
@@ -17,27 +17,33 @@ pub(super) const WIDEST: usize = 64;
 /// Lines that are few enough for tiles four vectors wide.
 const FEW: usize = 3;
 
+/// Steps in a turn of the inner loop. More are hardly faster here, and take longer to compile.
+const UNROLLED: usize = 1;
+
 /// Calls what is written for a tile of `N` lines, `W` vectors wide: four where `wide`, which `FEW` lines may be.
 macro_rules! by_size {
     ($n:expr, $wide:expr, $N:ident, $W:ident => $call:expr) => {
-        match $n {
-            1 if $wide => by_size!(@ 1, 4, $N, $W => $call),
-            2 if $wide => by_size!(@ 2, 4, $N, $W => $call),
-            FEW if $wide => by_size!(@ FEW, 4, $N, $W => $call),
-            n => by_rows!(n, $N => { const $W: usize = 2; $call }),
+        by_size!(@ ($n, $wide), $N, $W => $call; (1, true, 4) (2, true, 4) (3, true, 4)
+            (1, false, 2) (2, false, 2) (3, false, 2) (4, false, 2) (6, false, 2) (8, false, 2) (12, false, 2))
+    };
+    (@ $size:expr, $N:ident, $W:ident => $call:expr; $(($n:literal, $wide:literal, $w:literal))*) => {
+        match $size {
+            $(($n, $wide) => { const $N: usize = $n; const $W: usize = $w; $call })*
+            size => unreachable!("a tile of {size:?}"),
         }
     };
-    (@ $n:expr, $w:literal, $N:ident, $W:ident => $call:expr) => {{
-        const $N: usize = $n;
-        const $W: usize = $w;
-        $call
-    }};
 }
 
-/// Rows of each tile of `count` rows: tiles of about the same height.
+/// Lines of the next tile, of `rest`. Not each height has a tile of its own: they would take long to compile.
 #[inline(always)]
-fn height<S: Simd>(_: S, count: usize) -> usize {
-    count.div_ceil(count.div_ceil(S::TILE_ROWS))
+fn height<S: Simd>(_: S, rest: usize) -> usize {
+    match rest.min(S::TILE_ROWS) {
+        12.. => 12,
+        8.. => 8,
+        6.. => 6,
+        5 => 4,
+        few => few,
+    }
 }
 
 /// `y[i, j] = x[i]·key[j]` for the lines of `x` and the keys that each attends to, of `len` that are `transposed`
@@ -56,9 +62,9 @@ pub(super) fn scores<S: Simd>(
 ) {
     assert!(y.len() >= (lines.count - 1) * space + len + WIDEST && transposed.len() == dim * PIECE);
     assert!(len <= PIECE && lines.start + (lines.count - 1) * lines.stride + dim <= x.len());
-    let height = height(s, lines.count);
-    for i in (0..lines.count).step_by(height) {
-        let n = height.min(lines.count - i);
+    let mut i = 0;
+    while i < lines.count {
+        let n = height(s, lines.count - i);
         let wide = n <= FEW;
         let width = if wide { 4 } else { 2 } * S::LANES;
         for j in (0..lines.seen(i + n - 1, first, len)).step_by(width) {
@@ -72,6 +78,7 @@ pub(super) fn scores<S: Simd>(
                 by_size!(n, wide, N, W => scores_tile::<S, N, W>(s, y, space, x, keys, dim));
             }
         }
+        i += n;
     }
 }
 
@@ -95,7 +102,7 @@ unsafe fn scores_tile<S: Simd, const N: usize, const W: usize>(
     let mut sums = [[s.splat(0.0); W]; N];
     // SAFETY: by this function's contract.
     unsafe {
-        accumulate(s, &mut sums, x, keys, dim);
+        accumulate::<S, N, W, UNROLLED>(s, &mut sums, x, keys, dim);
         for (i, sums) in sums.into_iter().enumerate() {
             for (w, sum) in sums.into_iter().enumerate() {
                 s.store_at(y.add(i * space + w * S::LANES), sum);
@@ -124,14 +131,12 @@ pub(super) unsafe fn sum_keys<S: Simd>(
     let whole = dim - dim % (2 * S::LANES);
     assert!(weights.len() >= (lines.count - 1) * space + len);
     let y = y.pointer(lines.start, lines.start + (lines.count - 1) * lines.stride + dim - 1);
-    let height = height(s, lines.count);
-    for i in (0..lines.count).step_by(height) {
-        let n = height.min(lines.count - i);
+    let mut i = 0;
+    while i < lines.count {
+        let n = height(s, lines.count - i);
         let seen = Seen { lines, first: first + (i * lines.step) as isize, len };
-        if seen.by(n - 1) == 0 {
-            continue;
-        }
-        let mut d = 0;
+        // A tile may stand before all of the keys.
+        let mut d = if seen.by(n - 1) == 0 { whole } else { 0 };
         while d < whole {
             let wide = n <= FEW && d + 4 * S::LANES <= dim;
             let width = if wide { 4 } else { 2 } * S::LANES;
@@ -156,6 +161,7 @@ pub(super) unsafe fn sum_keys<S: Simd>(
             let weights = &weights[(i + r) * space..][..seen.by(r)];
             sum_columns(s, y, whole, weights.iter().enumerate().map(|(j, weight)| (*weight, rows.row(j))));
         }
+        i += n;
     }
 }
 
@@ -189,9 +195,9 @@ pub(super) unsafe fn sum_lines<S: Simd>(
     assert!(weights.len() >= (lines.count - 1) * space + len);
     assert!(lines.start + (lines.count - 1) * lines.stride + dim <= x.len());
     let y = y.of.pointer(y.start, y.start + (len - 1) * stride + dim - 1);
-    let height = height(s, len);
-    for j in (0..len).step_by(height) {
-        let n = height.min(len - j);
+    let mut j = 0;
+    while j < len {
+        let n = height(s, len - j);
         // Lines before the first that attends to the tile's first key have no part in it.
         let from = (j as isize + 1 - first).clamp(0, lines.count as isize) as usize;
         let from = if lines.step == 0 { 0 } else { from };
@@ -206,7 +212,7 @@ pub(super) unsafe fn sum_lines<S: Simd>(
                 let weights = Walk { start: weights.as_ptr().add(from * space + j), row: 1, k: space };
                 let start = x.as_ptr().add(lines.start + from * lines.stride + d);
                 let x = Walk { start, row: 1, k: lines.stride };
-                by_rows!(n, N => sum_tile::<S, N, 2>(s, y, stride, weights, x, all));
+                by_size!(n, false, N, W => sum_tile::<S, N, W>(s, y, stride, weights, x, all));
             }
         }
         for r in 0..if whole < dim { n } else { 0 } {
@@ -215,6 +221,7 @@ pub(super) unsafe fn sum_lines<S: Simd>(
             let x = |i: usize| &x[lines.start + i * lines.stride..][..dim];
             sum_columns(s, y, whole, (from..lines.count).map(|i| (weights[i * space + j + r], x(i))));
         }
+        j += n;
     }
 }
 
@@ -245,7 +252,7 @@ unsafe fn sum_tile<S: Simd, const N: usize, const W: usize>(
             }
         }
         let common = seen.by(0);
-        accumulate(s, &mut sums, weights, rows, common);
+        accumulate::<S, N, W, UNROLLED>(s, &mut sums, weights, rows, common);
         // Each line attends to a row more than the one before: the last rows are for some lines alone.
         for j in common..seen.by(N - 1) {
             let row = rows.start.add(j * rows.k);

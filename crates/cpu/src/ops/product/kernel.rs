@@ -60,7 +60,6 @@ macro_rules! by_rows {
         }
     };
 }
-pub(crate) use by_rows;
 
 /// `c = a b`, or `c += a b`.
 #[inline(always)]
@@ -190,7 +189,13 @@ impl Tile {
                 let steps = (UNROLLED * self.every).min(left_k);
                 left_k -= steps;
                 let of_a = Walk { start: a, row: a_row, k: a_k };
-                accumulate(s, &mut sum, of_a, Walk { start: b, row: 1, k: width }, steps);
+                accumulate::<S, ROWS, 2, UNROLLED>(
+                    s,
+                    &mut sum,
+                    of_a,
+                    Walk { start: b, row: 1, k: width },
+                    steps,
+                );
                 a = a.wrapping_add(steps * a_k);
                 b = b.wrapping_add(steps * width);
             }
@@ -224,7 +229,7 @@ pub(crate) struct Walk {
 /// # Safety
 /// At each of `k` steps, A can be read at `ROWS` rows and B for `WIDTH` vectors.
 #[inline(always)]
-pub(crate) unsafe fn accumulate<S: Simd, const ROWS: usize, const WIDTH: usize>(
+pub(crate) unsafe fn accumulate<S: Simd, const ROWS: usize, const WIDTH: usize, const UNROLLED: usize>(
     s: S,
     sum: &mut [[S::V; WIDTH]; ROWS],
     a: Walk,
