@@ -1,4 +1,4 @@
-//! The operations, one file each: the generic kernels, and the functions that cut the work into tasks.
+//! The operations, one file or folder each: the generic kernels, and the functions that cut the work into tasks.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;

@@ -105,7 +105,7 @@ enum Order {
 /// rows of A or columns of B.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_tile(tile: &mut [f32; TILE], x: View<'_>, line: usize, k: usize, order: Order) {
-    // Most tiles lie inside, where loads need no mask: an eighth of the instructions.
+    // Most tiles lie inside, where loads need no mask.
     if line + ROWS <= x.rows && k + DEPTH <= x.columns {
         pack_tile_at::<true>(tile, x, line, k, order);
     } else {
