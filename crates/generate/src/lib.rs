@@ -3,7 +3,7 @@
 //! - [`Generator`]: plans its memory, then runs prompts to completions,
 //! - [`Prompt`], [`Sampling`], [`Completion`], [`Listener`]: what it is asked, and what it gives,
 //! - [`Limits`], [`MemoryPlan`]: how many sequences run at once in the memory there is,
-//! - [`uniform`]: the random number of a token, which depends on no batch.
+//! - [`uniform`], [`Stream`]: the random number of a token, which depends on no batch.
 //!
 //! Inside, `scheduler.rs` decides which rows each pass holds, and `pages.rs` where their keys and values lie.
 //!
@@ -19,5 +19,5 @@ mod scheduler;
 
 pub use generator::{Generator, RunSummary};
 pub use plan::{Limits, MemoryPlan, NoRoom, available_memory};
-pub use random::uniform;
+pub use random::{Stream, uniform};
 pub use sampling::{Completion, FinishReason, Listener, Prompt, Sampling};

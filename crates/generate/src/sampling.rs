@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use koan_backend::Draw;
 
-use crate::uniform;
+use crate::{Stream, uniform};
 
 /// A prompt and how many completions are wanted of it.
 #[derive(Clone, Debug)]
@@ -32,10 +32,10 @@ pub struct Sampling {
     pub max_new_tokens: usize,
     /// Tokens that end a completion; the completion keeps the one it ended with.
     pub stop_ids: Vec<u32>,
-    /// Keys the random numbers, with `step`.
+    /// Keys the random numbers, with `stream`.
     pub seed: u64,
     /// Keys the random numbers, with `seed`.
-    pub step: u64,
+    pub stream: Stream,
 }
 
 impl Default for Sampling {
@@ -49,7 +49,7 @@ impl Default for Sampling {
             max_new_tokens: 256,
             stop_ids: Vec::new(),
             seed: 0,
-            step: 0,
+            stream: Stream::Request,
         }
     }
 }
@@ -57,8 +57,8 @@ impl Default for Sampling {
 impl Sampling {
     /// How token `token` of sample `sample` of problem `problem` is drawn.
     pub(crate) fn draw(&self, problem: u64, sample: u64, token: u64) -> Draw {
-        let &Self { temperature, top_k, top_p, min_p, seed, step, .. } = self;
-        Draw { uniform: uniform(seed, step, problem, sample, token), temperature, top_k, top_p, min_p }
+        let &Self { temperature, top_k, top_p, min_p, seed, stream, .. } = self;
+        Draw { uniform: uniform(seed, stream, problem, sample, token), temperature, top_k, top_p, min_p }
     }
 }
 

@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
-use koan_generate::{Completion, Generator, Limits, Listener, MemoryPlan, Prompt, RunSummary, Sampling};
+use koan_generate::{
+    Completion, Generator, Limits, Listener, MemoryPlan, Prompt, RunSummary, Sampling, Stream,
+};
 use koan_model::{Activations, Batch, Head, Model, Purpose, Scored, testkit};
 use proptest::prelude::*;
 
@@ -45,9 +47,9 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     (shape, temperature, truncation, 1usize..40, 5u32..40, kinds).prop_map(
         |((common, prompts, sequences, cache_tokens), temperature, cuts, max_new_tokens, cut, kind)| {
             let (top_k, top_p, min_p) = cuts;
-            let (stop_ids, seed, step) = (vec![0], 3, 1);
+            let (stop_ids, seed, stream) = (vec![0], 3, Stream::Rollout { step: 1 });
             let sampling =
-                Sampling { temperature, top_k, top_p, min_p, max_new_tokens, stop_ids, seed, step };
+                Sampling { temperature, top_k, top_p, min_p, max_new_tokens, stop_ids, seed, stream };
             Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind }
         },
     )

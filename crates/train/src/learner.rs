@@ -201,7 +201,7 @@ impl<B: Backend> Learner<B> {
 #[cfg(test)]
 mod tests {
     use koan_backend::{MomentType, Reference};
-    use koan_generate::FinishReason;
+    use koan_generate::{FinishReason, Stream};
     use koan_model::testkit;
     use proptest::prelude::*;
 
@@ -273,7 +273,7 @@ mod tests {
             rows in 10usize..40, kl in prop::sample::select(vec![0.0f32, 0.05]), seed in 0u64..1000,
         ) {
             let mut n = 0..;
-            let mut random = || koan_generate::uniform(seed, 1, 0, 0, n.next().expect("endless"));
+            let mut random = || koan_generate::uniform(seed, Stream::Rollout { step: 1 }, 0, 0, n.next().expect("endless"));
             let texts: Vec<Texts> = lengths.iter().map(|(prompt, completions)| {
                 let mut tokens = |n: usize| (0..n).map(|_| (random() * 11.0) as u32).collect::<Vec<_>>();
                 let prompt = tokens(*prompt);

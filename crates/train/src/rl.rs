@@ -25,7 +25,7 @@ use std::{
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_eval::{Evaluation, Interval, PromptStyle};
-use koan_generate::{Generator, Limits, Sampling};
+use koan_generate::{Generator, Limits, Sampling, Stream};
 use koan_model::{Config, checkpoint};
 use koan_reward::{BadReference, Context, Rewards};
 use koan_text::Tokenizer;
@@ -44,8 +44,6 @@ use crate::{
     status,
 };
 
-/// Keys the samples of held-out measurements, apart from those of steps: each measurement draws with the same numbers.
-const EVAL_STREAM: u64 = u64::MAX;
 /// A run in which nothing was decided for so many steps learns nothing: it ends.
 const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
 /// The line of metrics.jsonl before the first step: where the run starts from.
@@ -370,7 +368,8 @@ impl<B: Backend> Trainer<'_, B> {
     /// Measures the policy on held-out problems, if there are any.
     fn evaluate(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Option<Interval>, TrainError> {
         let Some(eval) = &self.config.eval else { return Ok(None) };
-        let sampling = Sampling { temperature: eval.temperature, step: EVAL_STREAM, ..self.sampling.clone() };
+        let sampling =
+            Sampling { temperature: eval.temperature, stream: Stream::HeldOut, ..self.sampling.clone() };
         let evaluation = Evaluation {
             problems: &self.held_out,
             samples: eval.samples,

@@ -218,4 +218,13 @@ fn what_is_wrong_is_said_before_any_work() {
             .contains("no.jsonl:1: expected an object with `text`")
     );
     assert!(refused(&["data=absent.jsonl"]).contains("absent.jsonl"));
+
+    // A window bounds what a model reads in one piece, whatever its positions.
+    let config_file = bench.at("model/config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs::read(&config_file).expect("there")).expect("an object");
+    config["model_type"] = "mistral".into();
+    config["sliding_window"] = 8.into();
+    fs::write(&config_file, config.to_string()).expect("written");
+    assert!(refused(&["max_tokens=12"]).contains("sliding_window"));
 }

@@ -53,10 +53,10 @@ impl Job for TrainBench {
         ensure!(self.tokens > 1, "--tokens must be at least 2: a first token is not predicted");
         let config = Config::from_file(&self.config)?;
         ensure!(
-            self.tokens <= config.max_position_embeddings,
+            self.tokens <= config.longest_sequence(),
             "--tokens {} exceeds the model's {} positions",
             self.tokens,
-            config.max_position_embeddings
+            config.longest_sequence()
         );
         let shape = TrainShape {
             sequences: self.sequences,

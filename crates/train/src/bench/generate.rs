@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_generate::{Generator, Limits, Prompt, RunSummary, Sampling, uniform};
+use koan_generate::{Generator, Limits, Prompt, RunSummary, Sampling, Stream, uniform};
 use koan_model::Model;
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub fn generate<B: Backend>(
     let vocab = model.config().vocab_size as f64;
     let mut generator = Generator::new(b, model.config(), Limits { sequences, prompt_tokens, new_tokens });
     for step in 1..=runs {
-        let token = |problem, at| (uniform(0, step, problem, 0, at) * vocab) as u32;
+        let token = |problem, at| (uniform(0, Stream::Bench { step }, problem, 0, at) * vocab) as u32;
         let prompts: Vec<Prompt> = (0..sequences.div_ceil(group))
             .map(|problem| Prompt {
                 ids: (0..prompt_tokens as u64).map(|at| token(problem as u64, at)).collect(),
@@ -40,7 +40,8 @@ pub fn generate<B: Backend>(
                 samples: group.min(sequences - problem * group),
             })
             .collect();
-        let sampling = Sampling { max_new_tokens: new_tokens, step, ..Sampling::default() };
+        let sampling =
+            Sampling { max_new_tokens: new_tokens, stream: Stream::Rollout { step }, ..Sampling::default() };
         let start = Instant::now();
         let summary = generator.run(b, model, &prompts, &sampling, |_, _, _| {});
         each(start.elapsed().as_secs_f64(), summary);

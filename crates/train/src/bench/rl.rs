@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use koan_backend::{Backend, MomentType};
-use koan_generate::{Completion, Generator, Limits, Prompt, Sampling, uniform};
+use koan_generate::{Completion, Generator, Limits, Prompt, Sampling, Stream, uniform};
 use koan_model::{Model, Purpose, checkpoint::CheckpointError};
 use serde::Serialize;
 
@@ -69,7 +69,9 @@ pub fn rl<B: Backend>(
     let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();
     for step in 1..=steps {
-        let token = |problem, at| (uniform(0, step, problem, 0, at) * config.vocab_size as f64) as u32;
+        let token = |problem, at| {
+            (uniform(0, Stream::Bench { step }, problem, 0, at) * config.vocab_size as f64) as u32
+        };
         let prompts: Vec<Prompt> = (0..shape.problems as u64)
             .map(|problem| Prompt {
                 ids: (0..shape.prompt_tokens as u64).map(|at| token(problem, at)).collect(),
@@ -77,8 +79,12 @@ pub fn rl<B: Backend>(
                 samples: shape.group,
             })
             .collect();
-        let sampling =
-            Sampling { temperature: 1.0, max_new_tokens: shape.new_tokens, step, ..Sampling::default() };
+        let sampling = Sampling {
+            temperature: 1.0,
+            max_new_tokens: shape.new_tokens,
+            stream: Stream::Rollout { step },
+            ..Sampling::default()
+        };
         let start = Instant::now();
         let mut drawn: Vec<Vec<Completion>> = vec![Vec::new(); shape.problems];
         let mut generator = Generator::new(b, &config, limits);

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Instant};
 
 use koan_backend::{Backend, MomentType};
-use koan_generate::uniform;
+use koan_generate::{Stream, uniform};
 use koan_model::{Config, Model, TensorInfo};
 use serde::Serialize;
 
@@ -44,15 +44,20 @@ pub fn train<B: Backend>(
     let mut tensor = 0..;
     let Ok(model) = Model::new(b, config, shape.tokens, |info: &TensorInfo| {
         let tensor = tensor.next().unwrap_or(0);
-        let value =
-            |i| if info.shape.len() == 1 { 1.0 } else { 0.07 * (uniform(0, 0, tensor, i, 0) - 0.5) as f32 };
+        let value = |i| {
+            if info.shape.len() == 1 {
+                1.0
+            } else {
+                0.07 * (uniform(0, Stream::Bench { step: 0 }, tensor, i, 0) - 0.5) as f32
+            }
+        };
         Ok::<_, Infallible>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
     });
     let rows = shape.micro_batch_tokens.max(shape.tokens);
     let optim = OptimConfig { recompute: shape.recompute, moments: shape.moments, ..OptimConfig::default() };
     let mut learner = NextToken::new(b, model, rows, &optim);
     for step in 0..steps {
-        let token = |sequence, at| (uniform(0, step, sequence, 0, at) * vocab) as u32;
+        let token = |sequence, at| (uniform(0, Stream::Bench { step }, sequence, 0, at) * vocab) as u32;
         let sequences: Vec<Vec<u32>> = (0..shape.sequences as u64)
             .map(|sequence| (0..shape.tokens as u64).map(|at| token(sequence, at)).collect())
             .collect();

@@ -29,7 +29,7 @@ use koan_data::{
     read_problems, write_problems,
 };
 use koan_eval::{Evaluation, Interval, Judged, PromptStyle};
-use koan_generate::{Generator, Limits, Sampling};
+use koan_generate::{Generator, Limits, Sampling, Stream};
 use koan_model::{Config, checkpoint};
 use koan_reward::{Context, Rewards};
 use koan_text::Tokenizer;
@@ -48,8 +48,6 @@ const RECIPE_DIR: &str = "runs/demo";
 const EXAMPLES: usize = 6;
 /// Answers to each held-out problem.
 const SAMPLES: usize = 4;
-/// Keys the samples of the two measurements, which draw with the same numbers.
-const MEASURE_STREAM: u64 = u64::MAX;
 
 /// How people of the text answer: most blurt, few check.
 const HABITS: Habits = Habits { blurt: 0.7, work: 0.18, slip: 0.07, miss: 5 };
@@ -285,10 +283,7 @@ fn measure<B: Backend>(
     let new_tokens = config.rollout.max_new_tokens;
     let limits = Limits {
         sequences: config.sequences(),
-        prompt_tokens: config
-            .rollout
-            .max_prompt_tokens
-            .min(model_config.max_position_embeddings - new_tokens),
+        prompt_tokens: config.rollout.max_prompt_tokens.min(model_config.longest_sequence() - new_tokens),
         new_tokens,
     };
     let model = checkpoint::load_for_inference(b, dir, Some(limits.prompt_tokens + new_tokens))?;
@@ -297,7 +292,7 @@ fn measure<B: Backend>(
         max_new_tokens: new_tokens,
         stop_ids: model_config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
         seed: config.seed,
-        step: MEASURE_STREAM,
+        stream: Stream::Demo,
         ..Sampling::default()
     };
     let evaluation = Evaluation {

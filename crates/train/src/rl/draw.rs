@@ -3,14 +3,11 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_generate::{Completion, FinishReason, Generator, Prompt, uniform};
+use koan_generate::{Completion, FinishReason, Generator, Prompt, Stream, uniform};
 use koan_reward::{Job, Judgement};
 
 use super::{Event, Trainer};
 use crate::TrainError;
-
-/// Keys the order of the data, apart from the keys of samples.
-const ORDER_STREAM: u64 = u64::MAX;
 
 /// A completion with all that a step finds out about it.
 pub(super) struct Sample {
@@ -102,7 +99,7 @@ impl<B: Backend> Trainer<'_, B> {
             samples: group_size,
         };
         let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
-        self.sampling.step = step;
+        self.sampling.stream = Stream::Rollout { step };
         let of = (before + chosen.len()) * group_size;
         let (mut done, mut failed) = (before * group_size, None);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -148,7 +145,8 @@ impl<B: Backend> Trainer<'_, B> {
             .map(|i| {
                 let epoch = i / n;
                 if order.0 != epoch {
-                    let key = |p: &usize| uniform(self.config.seed, ORDER_STREAM, epoch, *p as u64, 0);
+                    let key =
+                        |p: &usize| uniform(self.config.seed, Stream::ProblemOrder, epoch, *p as u64, 0);
                     let mut all: Vec<usize> = (0..n as usize).collect();
                     all.sort_by(|a, b| key(a).total_cmp(&key(b)));
                     order = (epoch, all);

@@ -141,7 +141,7 @@ fn train<B: Backend>(
     let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
     let held_out: Vec<Text> = held_out.iter().map(Piece::text).collect();
     let longest = pieces.iter().map(Piece::rows).max().unwrap_or(1);
-    let (asked, max) = (longest.max(rows_of(&held_out)), model_config.max_position_embeddings);
+    let (asked, max) = (longest.max(rows_of(&held_out)), model_config.longest_sequence());
     if asked > max {
         return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
     }

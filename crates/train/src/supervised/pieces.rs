@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use koan_data::{Demonstration, Document, read_corpus, read_demonstrations};
-use koan_generate::uniform;
+use koan_generate::{Stream, uniform};
 use koan_text::{Message, Tokenizer};
 
 use super::Stage;
 use crate::{TrainError, next_token::Text};
-
-/// Keys the order of the pieces, apart from other random numbers of a seed.
-const ORDER_STREAM: u64 = u64::MAX - 1;
 
 /// Tokens that are predicted, after tokens that are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +150,7 @@ impl<'a> Iterator for Batches<'a> {
         let (mut texts, mut tokens) = (Vec::new(), 0);
         while tokens < self.batch_tokens {
             let Some(next) = self.rest.pop() else {
-                let key = |&i: &usize| uniform(self.seed, ORDER_STREAM, self.epoch, i as u64, 0);
+                let key = |&i: &usize| uniform(self.seed, Stream::TextOrder, self.epoch, i as u64, 0);
                 self.rest = (0..self.pieces.len()).collect();
                 self.rest.sort_by(|a, b| key(b).total_cmp(&key(a)));
                 self.epoch += 1;
