@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use koan_backend::Reference;
 use koan_fuzz::{ones, run, scratch};
-use koan_model::{Config, Head, KvCache, Purpose, TensorInfo};
+use koan_model::{Config, Head, Held, KvCache, Purpose, TensorInfo};
 use libfuzzer_sys::fuzz_target;
 
 /// Models of more numbers are planned, not made.
@@ -21,15 +21,15 @@ fuzz_target!(|bytes: &[u8]| {
     let sizes: Vec<u128> = config.tensors().iter().map(numbers).collect();
     assert!(sizes.iter().all(|&n| n > 0));
     assert_eq!(config.parameters() as u128, sizes.iter().sum::<u128>());
-    assert!(config.model_bytes(true) as u128 >= 4 * sizes.iter().sum::<u128>());
-    assert!(config.gradient_bytes() as u128 >= 4 * sizes.iter().sum::<u128>());
+    assert!(config.model_bytes(&Reference, Held::ForDrawing) as u128 >= 4 * sizes.iter().sum::<u128>());
+    assert!(config.gradient_bytes(&Reference) as u128 >= 4 * sizes.iter().sum::<u128>());
 
     let longest = config.longest_sequence();
     assert!(longest > 0);
     for purpose in [Purpose::Inference, Purpose::Training, Purpose::Recomputing] {
-        assert!(purpose.bytes(&config, longest) >= 4 * longest * purpose.numbers_per_row(&config) / 2);
+        assert!(purpose.bytes(&Reference, &config, longest) >= 4 * longest * purpose.numbers_per_row(&config) / 2);
     }
-    assert!(Head::<Reference>::bytes(&config, longest) > 0);
+    assert!(Head::bytes(&Reference, &config, longest) > 0);
     assert!(KvCache::<Reference>::numbers_per_row(&config).checked_mul(4 * longest).is_some());
 
     if config.parameters() <= SMALL && config.head_dim <= SMALL {

@@ -28,8 +28,8 @@ pub fn run<B: Backend>(b: &B, model: &Model<B>) {
     let tokens = vec![0; model.positions().min(8)];
     let (mut batch, mut scored) = (Batch::default(), Scored::default());
     batch.push_group(&[0], [&tokens[..]], &mut scored);
-    let mut activations = Activations::new(b, model.config(), tokens.len(), Purpose::Inference);
-    let mut head = Head::new(b, model.config(), tokens.len());
+    let mut activations = Activations::new(b, model.config(), tokens.len(), Purpose::Inference).expect("memory");
+    let mut head = Head::new(b, model.config(), tokens.len()).expect("memory");
     model.forward(b, &batch, &mut activations, None);
     let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
     assert_eq!(log_probs.len(), tokens.len());

@@ -5,11 +5,13 @@
 //! costs two walks. Such memory takes no room until it is written.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc_zeroed, dealloc},
     fmt,
     ops::{Deref, DerefMut},
     ptr::NonNull,
 };
+
+use crate::OutOfMemory;
 
 /// Bytes of a cache line, of an AVX-512 register, and of a row of an AMX tile.
 const ALIGNMENT: usize = 64;
@@ -53,32 +55,38 @@ unsafe impl<T: Plain> Sync for AlignedVec<T> {}
 impl<T: Plain> AlignedVec<T> {
     /// `len` zeros.
     ///
-    /// # Panics
-    /// If `len` numbers exceed the address space; the process aborts if the memory can't be had.
-    pub fn zeros(len: usize) -> Self {
+    /// # Errors
+    /// If the system refuses the memory.
+    pub fn zeros(len: usize) -> Result<Self, OutOfMemory> {
         Self::with_waste(len, Waste::Little)
+    }
+
+    /// No elements, and no memory.
+    pub fn empty() -> Self {
+        Self { pointer: NonNull::dangling(), len: 0, mapping: None }
     }
 
     /// As [`zeros`](Self::zeros), for what is read from memory over and over: rather in huge pages than small.
     ///
-    /// # Panics
+    /// # Errors
     /// As [`zeros`](Self::zeros).
-    pub fn zeros_read_often(len: usize) -> Self {
+    pub fn zeros_read_often(len: usize) -> Result<Self, OutOfMemory> {
         Self::with_waste(len, Waste::Some)
     }
 
-    fn with_waste(len: usize, waste: Waste) -> Self {
-        let layout = Self::layout(len);
+    fn with_waste(len: usize, waste: Waste) -> Result<Self, OutOfMemory> {
+        let refused = || OutOfMemory::of_host(len.saturating_mul(size_of::<T>()));
+        let layout = Self::layout(len).ok_or_else(refused)?;
         if layout.size() == 0 {
-            return Self { pointer: NonNull::dangling(), len, mapping: None };
+            return Ok(Self { pointer: NonNull::dangling(), len, mapping: None });
         }
         if let Some((mapping, pointer)) = Mapping::zeros(layout.size(), waste) {
-            return Self { pointer: pointer.cast(), len, mapping: Some(mapping) };
+            return Ok(Self { pointer: pointer.cast(), len, mapping: Some(mapping) });
         }
         // SAFETY: the layout's size is not zero.
         let pointer = unsafe { alloc_zeroed(layout) };
-        let Some(pointer) = NonNull::new(pointer.cast::<T>()) else { handle_alloc_error(layout) };
-        Self { pointer, len, mapping: None }
+        let pointer = NonNull::new(pointer.cast::<T>()).ok_or_else(refused)?;
+        Ok(Self { pointer, len, mapping: None })
     }
 
     /// Bytes of memory that [`zeros`](Self::zeros) takes for `len` numbers once all of them are written: with huge pages,
@@ -92,9 +100,9 @@ impl<T: Plain> AlignedVec<T> {
         used(len.saturating_mul(size_of::<T>()), Waste::Some)
     }
 
-    fn layout(len: usize) -> Layout {
-        let layout = Layout::array::<T>(len).and_then(|l| l.align_to(ALIGNMENT));
-        layout.unwrap_or_else(|_| panic!("a buffer of {len} numbers exceeds the address space"))
+    /// None if `len` elements exceed the address space.
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::array::<T>(len).and_then(|l| l.align_to(ALIGNMENT)).ok()
     }
 }
 
@@ -162,17 +170,9 @@ impl Drop for Mapping {
     }
 }
 
-impl<T: Plain> From<&[T]> for AlignedVec<T> {
-    fn from(values: &[T]) -> Self {
-        let mut v = Self::zeros(values.len());
-        v.copy_from_slice(values);
-        v
-    }
-}
-
 impl<T: Plain> Drop for AlignedVec<T> {
     fn drop(&mut self) {
-        let layout = Self::layout(self.len);
+        let layout = Self::layout(self.len).expect("memory that was allocated has a layout");
         if layout.size() > 0 && self.mapping.is_none() {
             // SAFETY: allocated in `zeros` with this layout, and freed once.
             unsafe { dealloc(self.pointer.as_ptr().cast(), layout) }
@@ -208,11 +208,21 @@ mod tests {
     #[test]
     fn is_zeroed_aligned_and_may_be_empty() {
         for len in [0, 1, 15, 16, 1000, 1 << 19, (1 << 20) - 7, 1 << 21] {
-            for mut v in [AlignedVec::<f32>::zeros(len), AlignedVec::zeros_read_often(len)] {
+            for v in [AlignedVec::<f32>::zeros(len), AlignedVec::zeros_read_often(len)] {
+                let mut v = v.expect("a little memory");
                 assert!(v.iter().all(|&x| x == 0.0) && v.len() == len);
                 v.fill(1.0);
                 assert!(len == 0 || (v.as_ptr() as usize).is_multiple_of(ALIGNMENT));
             }
+        }
+    }
+
+    #[test]
+    fn memory_that_does_not_exist_is_an_error_with_its_size() {
+        for len in [usize::MAX, usize::MAX / 8, 1 << 58] {
+            let error = AlignedVec::<f32>::zeros(len).expect_err("refused");
+            assert_eq!(error.bytes, (len as u64).saturating_mul(4));
+            assert!(error.to_string().contains("GiB"), "{error}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation a dense transformer needs, forward and backward.
 
-use crate::{Draw, Heads, Sequence};
+use crate::{Draw, Heads, OutOfMemory, Sequence};
 
 /// What a product does with the numbers its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +78,60 @@ pub trait Backend: Sync {
     /// A moment of AdamW, of either [`MomentType`].
     type Moment: Send + Sync;
 
+    /// Bytes of memory that a buffer of `len` elements takes.
+    fn bytes(&self, len: usize) -> usize;
+    /// Elements of a buffer.
+    fn len(&self, buf: &Self::Buf) -> usize;
+    /// Bytes of memory that a packed matrix `[out_features, in_features]` takes, at most.
+    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize;
+    /// Bytes of memory that a moment of `len` elements takes.
+    fn moment_bytes(&self, len: usize, kind: MomentType) -> usize;
+    /// Bytes of memory that are free; None where the system does not say.
+    fn free_memory(&self) -> Option<u64>;
+    /// Rows of a pass that keep the device's products busy: more rows cost as much each, fewer cost more.
+    fn pass_rows(&self) -> usize;
+
     /// `len` zeros.
-    fn zeros(&self, len: usize) -> Self::Buf;
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn zeros(&self, len: usize) -> Result<Self::Buf, OutOfMemory>;
     /// A buffer that holds `values`.
-    fn upload(&self, values: &[f32]) -> Self::Buf;
-    /// The buffer's numbers, rounded to f32 if the device holds more.
-    fn download(&self, buf: &Self::Buf) -> Vec<f32>;
-    /// Sets every number of `buf` to zero.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn upload(&self, values: &[f32]) -> Result<Self::Buf, OutOfMemory>;
+    /// Overwrites the first elements of `buf` with `values`.
+    fn write(&self, buf: &mut Self::Buf, values: &[f32]);
+    /// The first elements of each buffer, as many as are asked for, rounded to f32 if the device holds more. It waits for
+    /// all operations before it, once; no other operation waits, except those that return numbers.
+    fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N];
+    /// Sets every element of `buf` to zero.
     fn clear(&self, buf: &mut Self::Buf);
     /// `y[..n] = x[..n]`, numbers.
     fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize);
 
     /// Packs `w` `[out_features, in_features]`.
-    fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Self::Packed;
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn pack(
+        &self,
+        w: &Self::Buf,
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self::Packed, OutOfMemory>;
     /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them.
-    fn upload_packed(&self, values: &[f32], out_features: usize, in_features: usize) -> Self::Packed {
-        self.pack(&self.upload(values), out_features, in_features)
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn upload_packed(
+        &self,
+        values: &[f32],
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self::Packed, OutOfMemory> {
+        self.pack(&self.upload(values)?, out_features, in_features)
     }
     /// Packs `w`, of the same shape as before, into memory that is there already.
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
@@ -283,14 +321,20 @@ pub trait Backend: Sync {
         draws: &[Draw],
     );
 
-    /// Σ x², over the whole buffer, in a fixed order.
-    fn sum_of_squares(&self, x: &Self::Buf) -> f64;
+    /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.
+    fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64>;
     /// A moment of `len` zeros.
-    fn zero_moment(&self, len: usize, kind: MomentType) -> Self::Moment;
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Result<Self::Moment, OutOfMemory>;
     /// A moment that holds `values`; kept in bf16, it holds the upper half of each.
-    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Self::Moment;
-    /// The moment's numbers, rounded to f32 if the device holds more.
-    fn download_moment(&self, moment: &Self::Moment) -> Vec<f32>;
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Result<Self::Moment, OutOfMemory>;
+    /// The moment's elements, rounded to f32 if the device holds more. It waits as [`read`](Self::read) does.
+    fn read_moment(&self, moment: &Self::Moment) -> Vec<f32>;
     /// One step of AdamW on `w` and its moments `m`, `v`, which are of one type, from the gradient `g`.
     fn adamw_step(
         &self,

@@ -7,7 +7,8 @@
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
-//! - [`AlignedVec`]: memory aligned to a cache line, for backends that live in host memory.
+//! - [`AlignedVec`], [`free_host_memory`]: memory aligned to a cache line, for backends that live in host memory,
+//! - [`OutOfMemory`]: the error of an allocation that a device refuses.
 
 mod aligned;
 mod backend;
@@ -15,11 +16,13 @@ pub mod bf16;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod draw;
+mod memory;
 pub mod reference;
 mod sequence;
 
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Backend, MomentType, Store};
 pub use draw::Draw;
+pub use memory::{OutOfMemory, free_host_memory};
 pub use reference::Reference;
 pub use sequence::{Heads, Sequence, sharing_groups};

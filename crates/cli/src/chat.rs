@@ -85,8 +85,8 @@ impl Job for Chat {
         let context = self.context.unwrap_or(model.positions().min(CONTEXT)).min(model.positions());
         let max_new_tokens = self.max_new_tokens.min(context);
         let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens };
-        let plan = memory_plan(limits, model.config(), None).context("try a shorter --context")?;
-        let mut generator = Generator::planned(b, model.config(), plan);
+        let plan = memory_plan(b, limits, model.config(), None).context("try a shorter --context")?;
+        let mut generator = Generator::planned(b, model.config(), plan)?;
         generator.keep_keys(true);
         let sampling = Sampling {
             max_new_tokens,

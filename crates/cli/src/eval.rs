@@ -183,8 +183,8 @@ impl Job for Eval {
             prompt_tokens: longest,
             new_tokens: self.max_new_tokens,
         };
-        let plan = memory_plan(limits, model.config(), self.memory).context("cannot measure")?;
-        let mut generator = Generator::planned(b, model.config(), plan);
+        let plan = memory_plan(b, limits, model.config(), self.memory).context("cannot measure")?;
+        let mut generator = Generator::planned(b, model.config(), plan)?;
         let stop = stop_on_ctrl_c("giving up what is not whole")?;
         let evaluation = Evaluation {
             problems: &problems,

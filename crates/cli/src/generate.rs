@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::PathBuf};
 use anyhow::{Context, bail, ensure};
 use koan_backend::Backend;
 use koan_eval::{PromptStyle, Work, complete, read_prompts};
-use koan_generate::{Generator, Limits, MemoryPlan, Sampling, available_memory};
+use koan_generate::{Generator, Limits, MemoryPlan, Sampling};
 use koan_model::{Config, checkpoint};
 use koan_text::Tokenizer;
 
@@ -102,12 +102,17 @@ pub(crate) fn stop_ids(config: &Config, tokenizer: Option<&Tokenizer>) -> Vec<u3
 }
 
 /// The sequences of `limits`, or as many of them as fit into `gib`, or into most of what is free.
-pub(crate) fn memory_plan(limits: Limits, config: &Config, gib: Option<f64>) -> anyhow::Result<MemoryPlan> {
+pub(crate) fn memory_plan<B: Backend>(
+    b: &B,
+    limits: Limits,
+    config: &Config,
+    gib: Option<f64>,
+) -> anyhow::Result<MemoryPlan> {
     ensure!(gib.is_none_or(|gib| gib > 0.0), "--memory must be above 0");
-    let free = || available_memory().map(|bytes| bytes as f64 * SHARE_OF_MEMORY);
+    let free = || b.free_memory().map(|bytes| bytes as f64 * SHARE_OF_MEMORY);
     let budget = gib.map(|gib| gib * f64::from(1 << 30)).or_else(free);
-    budget.map_or(Ok(MemoryPlan::whole(limits)), |bytes| {
-        Ok(MemoryPlan::within(limits, config, bytes as usize)?)
+    budget.map_or(Ok(MemoryPlan::whole(b, limits)), |bytes| {
+        Ok(MemoryPlan::within(b, limits, config, bytes as usize)?)
     })
 }
 
@@ -173,16 +178,16 @@ impl Job for Generate {
         }
         let wanted = self.sequences.min(lines.len() * self.n);
         let limits = Limits { sequences: wanted, prompt_tokens: longest, new_tokens: self.max_new_tokens };
-        let plan = memory_plan(limits, config, self.memory).context("cannot generate")?;
+        let plan = memory_plan(b, limits, config, self.memory).context("cannot generate")?;
         note!(
             "{} completions, {} at once, room for {} tokens in {:.2} GiB",
             lines.len() * self.n,
             plan.limits.sequences,
             plan.cache_tokens(),
-            plan.bytes(config) as f64 / f64::from(1 << 30)
+            plan.bytes(b, config) as f64 / f64::from(1 << 30)
         );
         let mut out = Output::open(self.out.as_deref())?;
-        let mut generator = Generator::planned(b, config, plan);
+        let mut generator = Generator::planned(b, config, plan)?;
         let sampling = Sampling {
             max_new_tokens: self.max_new_tokens,
             stop_ids: stop_ids(config, tokenizer.as_ref()),

@@ -65,7 +65,7 @@ impl Job for Score {
             progress.set(done, "");
             wrote = out.line(&line);
             if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
+        })?;
         progress.finish();
         if let Err(e) = wrote {
             out.discard();

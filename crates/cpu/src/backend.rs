@@ -1,6 +1,9 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
-use koan_backend::{AdamWStep, AlignedVec, Backend, Draw, Heads, MomentType, Sequence, Store, bf16};
+use koan_backend::{
+    AdamWStep, AlignedVec, Backend, Draw, Heads, MomentType, OutOfMemory, Sequence, Store, bf16,
+    free_host_memory,
+};
 
 use crate::{
     Cpu, Moment, Packed, Scratch,
@@ -11,6 +14,9 @@ use crate::{
     },
     parallel::{Disjoint, TASK_LEN, task_rows},
 };
+
+/// Rows of a pass that keep products busy: two blocks and more of rows, in which packing a matrix costs little.
+const PASS_ROWS: usize = 256;
 
 /// Columns of a task that sums over rows: a few cache lines.
 const TASK_COLUMNS: usize = 64;
@@ -40,6 +46,20 @@ fn features_of(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
 }
 
 impl Cpu {
+    /// Σ x² in a fixed order: of parts, of which there are at most [`MOST_SUMS`], then of their sums.
+    fn sum_of_squares(&self, x: &[f32]) -> f64 {
+        let mut sums = [0.0; MOST_SUMS];
+        let len = x.len().div_ceil(MOST_SUMS).max(TASK_LEN);
+        let partial = Disjoint::new(&mut sums);
+        self.threads.run(x.len().div_ceil(len), |task| {
+            let x = &x[task * len..((task + 1) * len).min(x.len())];
+            // SAFETY: the sum is this task's alone.
+            let sum = unsafe { partial.slice(task..task + 1) };
+            sum[0] = self.kernels.sum_of_squares(x);
+        });
+        sums.iter().sum()
+    }
+
     fn rotate(
         &self,
         x: &mut AlignedVec<f32>,
@@ -71,20 +91,51 @@ impl Backend for Cpu {
     type Packed = Packed;
     type Moment = Moment;
 
-    fn zeros(&self, len: usize) -> Self::Buf {
+    fn bytes(&self, len: usize) -> usize {
+        AlignedVec::<f32>::bytes_of(len)
+    }
+
+    fn len(&self, buf: &Self::Buf) -> usize {
+        buf.len()
+    }
+
+    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize {
+        AlignedVec::<f32>::bytes_read_often(out_features.saturating_mul(in_features))
+    }
+
+    fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {
+        match kind {
+            MomentType::F32 => AlignedVec::<f32>::bytes_of(len),
+            MomentType::Bf16 => AlignedVec::<u16>::bytes_of(len),
+        }
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        free_host_memory()
+    }
+
+    fn pass_rows(&self) -> usize {
+        PASS_ROWS
+    }
+
+    fn zeros(&self, len: usize) -> Result<Self::Buf, OutOfMemory> {
         AlignedVec::zeros(len)
     }
 
-    fn upload(&self, values: &[f32]) -> Self::Buf {
-        let mut buf = AlignedVec::zeros(values.len());
-        self.threads.chunks([(&mut buf, TASK_LEN)], |task, [y]| {
-            y.copy_from_slice(&values[task * TASK_LEN..][..y.len()]);
-        });
-        buf
+    fn upload(&self, values: &[f32]) -> Result<Self::Buf, OutOfMemory> {
+        let mut buf = AlignedVec::zeros(values.len())?;
+        self.write(&mut buf, values);
+        Ok(buf)
     }
 
-    fn download(&self, buf: &Self::Buf) -> Vec<f32> {
-        buf.to_vec()
+    fn write(&self, buf: &mut Self::Buf, values: &[f32]) {
+        self.threads.chunks([(first_mut(buf, values.len(), "buf"), TASK_LEN)], |task, [y]| {
+            y.copy_from_slice(&values[task * TASK_LEN..][..y.len()]);
+        });
+    }
+
+    fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N] {
+        parts.map(|(buf, n)| first(buf, n, "buf").to_vec())
     }
 
     fn clear(&self, buf: &mut Self::Buf) {
@@ -96,14 +147,19 @@ impl Backend for Cpu {
         self.threads.chunks([(y, TASK_LEN)], |task, [y]| y.copy_from_slice(&x[task * TASK_LEN..][..y.len()]));
     }
 
-    fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Packed {
+    fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
         self.upload_packed(w, out_features, in_features)
     }
 
-    fn upload_packed(&self, values: &[f32], out_features: usize, in_features: usize) -> Packed {
-        let mut packed = Packed::new(self.kernels, out_features, in_features);
+    fn upload_packed(
+        &self,
+        values: &[f32],
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Packed, OutOfMemory> {
+        let mut packed = Packed::new(self.kernels, out_features, in_features)?;
         packed.fill(self.kernels, &self.threads, values);
-        packed
+        Ok(packed)
     }
 
     fn repack(&self, packed: &mut Packed, w: &Self::Buf) {
@@ -391,35 +447,26 @@ impl Backend for Cpu {
         log_prob::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);
     }
 
-    fn sum_of_squares(&self, x: &Self::Buf) -> f64 {
-        let mut sums = [0.0; MOST_SUMS];
-        let len = x.len().div_ceil(MOST_SUMS).max(TASK_LEN);
-        let partial = Disjoint::new(&mut sums);
-        self.threads.run(x.len().div_ceil(len), |task| {
-            let x = &x[task * len..((task + 1) * len).min(x.len())];
-            // SAFETY: the sum is this task's alone.
-            let sum = unsafe { partial.slice(task..task + 1) };
-            sum[0] = self.kernels.sum_of_squares(x);
-        });
-        sums.iter().sum()
+    fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
+        buffers.iter().map(|x| self.sum_of_squares(x)).collect()
     }
 
-    fn zero_moment(&self, len: usize, kind: MomentType) -> Moment {
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Result<Moment, OutOfMemory> {
         Moment::zeros(len, kind)
     }
 
-    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Moment {
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Result<Moment, OutOfMemory> {
         match kind {
-            MomentType::F32 => Moment::F32(self.upload(values)),
+            MomentType::F32 => Ok(Moment::F32(self.upload(values)?)),
             MomentType::Bf16 => {
-                let mut moment = AlignedVec::zeros(values.len());
+                let mut moment = AlignedVec::zeros(values.len())?;
                 moment.iter_mut().zip(values).for_each(|(y, &x)| *y = bf16::round(x, 0));
-                Moment::Bf16(moment)
+                Ok(Moment::Bf16(moment))
             }
         }
     }
 
-    fn download_moment(&self, moment: &Moment) -> Vec<f32> {
+    fn read_moment(&self, moment: &Moment) -> Vec<f32> {
         match moment {
             Moment::F32(x) => x.to_vec(),
             Moment::Bf16(x) => x.iter().map(|&x| bf16::to_f32(x)).collect(),

@@ -88,7 +88,7 @@ impl Cpu {
         // First, because asking for AMX requests a permission that threads inherit.
         let kernels =
             Kernels::of(isa).ok_or_else(|| CpuError::MissingIsa { isa, available: Isa::available() })?;
-        let [packed, packed_rows, logits] = [(); 3].map(|()| AlignedVec::zeros(0));
+        let [packed, packed_rows, logits] = [(); 3].map(|()| AlignedVec::empty());
         let scratch = Mutex::new(Scratch { packed, packed_rows, logits });
         Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })
     }

@@ -106,7 +106,7 @@ impl<'a, T> Disjoint<'a, T> {
 /// Lends `len` numbers of the thread's own memory, which hold anything. Not to be nested.
 pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
-        static SCRATCH: RefCell<AlignedVec<f32>> = RefCell::new(AlignedVec::zeros(0));
+        static SCRATCH: RefCell<AlignedVec<f32>> = RefCell::new(AlignedVec::empty());
     }
     SCRATCH.with_borrow_mut(|scratch| f(grown(scratch, len)))
 }
@@ -114,7 +114,8 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
 /// The first `len` numbers of `buf`, which is made longer if it is too short. They hold anything.
 pub(crate) fn grown(buf: &mut AlignedVec<f32>, len: usize) -> &mut [f32] {
     if buf.len() < len {
-        *buf = AlignedVec::zeros(len);
+        // Scratch is small beside what is planned for: without it no operation can go on.
+        *buf = AlignedVec::zeros(len).unwrap_or_else(|refused| panic!("scratch: {refused}"));
     }
     &mut buf[..len]
 }

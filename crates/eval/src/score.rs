@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use koan_data::{DataError, jsonl};
 use koan_model::{Activations, Batch, Head, Model, Purpose, Scored};
 use koan_text::{TextError, Tokenizer};
@@ -168,17 +168,20 @@ const PASS_TOKENS: usize = 2048;
 
 /// Computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
 /// each line over with them; after a `Break` the rest is given up. Log-probabilities that a line came with are compared, then replaced.
+///
+/// # Errors
+/// If the device refuses the memory.
 pub fn score<B: Backend>(
     b: &B,
     model: &Model<B>,
     lines: Vec<ScoreLine>,
     temperature: f32,
     mut each: impl FnMut(ScoreLine) -> ControlFlow<()>,
-) -> ScoreSummary {
+) -> Result<ScoreSummary, OutOfMemory> {
     let longest = lines.iter().map(|l| ids(l).0.len() + ids(l).1.len()).max().unwrap_or(0);
     let rows = longest.max(PASS_TOKENS);
-    let mut activations = Activations::new(b, model.config(), rows, Purpose::Inference);
-    let mut head = Head::new(b, model.config(), rows);
+    let mut activations = Activations::new(b, model.config(), rows, Purpose::Inference)?;
+    let mut head = Head::new(b, model.config(), rows)?;
     let mut summary = ScoreSummary::default();
     let mut rest = lines.into_iter().peekable();
     while rest.peek().is_some() {
@@ -209,9 +212,9 @@ pub fn score<B: Backend>(
             line.logprob_sum = Some(own.iter().map(|&p| f64::from(p)).sum());
             line.logprobs = Some(own.to_vec());
             if each(line).is_break() {
-                return summary;
+                return Ok(summary);
             }
         }
     }
-    summary
+    Ok(summary)
 }

@@ -1,12 +1,11 @@
 //! The generator: a model's passes and draws, as the scheduler lays them out.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use koan_model::{Activations, Config, Head, KvCache, Model, Purpose};
 
 use crate::{
     Completion, Limits, Listener, MemoryPlan, Prompt, Sampling,
     pages::{PAGE, Pages},
-    plan::PREFILL_ROWS,
     sampling::Finished,
     scheduler::Scheduler,
 };
@@ -34,20 +33,26 @@ pub struct RunSummary {
 
 impl<B: Backend> Generator<B> {
     /// Room for all sequences of `limits` at their longest.
-    pub fn new(b: &B, config: &Config, limits: Limits) -> Self {
-        Self::planned(b, config, MemoryPlan::whole(limits))
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, limits: Limits) -> Result<Self, OutOfMemory> {
+        Self::planned(b, config, MemoryPlan::whole(b, limits))
     }
 
     /// Plans the memory as `plan` says.
-    pub fn planned(b: &B, config: &Config, plan: MemoryPlan) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn planned(b: &B, config: &Config, plan: MemoryPlan) -> Result<Self, OutOfMemory> {
+        Ok(Self {
             plan,
-            activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference),
-            head: Head::new(b, config, plan.limits.sequences),
-            cache: KvCache::new(b, config, plan.pages() * PAGE),
+            activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference)?,
+            head: Head::new(b, config, plan.limits.sequences)?,
+            cache: KvCache::new(b, config, plan.pages() * PAGE)?,
             pages: Pages::new(plan.pages()),
             keep: false,
-        }
+        })
     }
 
     /// What it was planned for.
@@ -104,7 +109,7 @@ impl<B: Backend> Generator<B> {
         }
         let pages = &mut self.pages;
         let mut scheduler =
-            Scheduler::new(prompts, sampling, pages, limits.sequences, PREFILL_ROWS, self.keep);
+            Scheduler::new(prompts, sampling, pages, limits.sequences, self.plan.prefill_rows(), self.keep);
         loop {
             let pass = scheduler.pass();
             if pass.batch.is_empty() {

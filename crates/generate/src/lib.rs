@@ -18,6 +18,6 @@ mod sampling;
 mod scheduler;
 
 pub use generator::{Generator, RunSummary};
-pub use plan::{Limits, MemoryPlan, NoRoom, available_memory};
+pub use plan::{Limits, MemoryPlan, NoRoom};
 pub use random::{Stream, uniform};
 pub use sampling::{Completion, FinishReason, Listener, Prompt, Sampling};

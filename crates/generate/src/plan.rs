@@ -1,14 +1,9 @@
 //! How much memory generation takes, and how many sequences run at once in what there is.
 
-use std::{fs, path::Path};
-
-use koan_backend::Reference;
-use koan_model::{Config, KvCache, Purpose};
+use koan_backend::Backend;
+use koan_model::{Config, Head, KvCache, Purpose};
 
 use crate::pages::{PAGE, pages_of};
-
-/// Prompt rows that one pass may hold beside the rows of running sequences: enough to keep products busy.
-pub(crate) const PREFILL_ROWS: usize = 256;
 
 /// Rows whose logits are held at once where draws are truncated.
 const LOGIT_ROWS: usize = 64;
@@ -32,9 +27,9 @@ impl Limits {
         pages_of(self.prompt_tokens.saturating_sub(1)) + pages_of(self.new_tokens)
     }
 
-    /// Bytes of f32 that a generator holds which runs them all at their longest.
-    pub fn bytes(&self, config: &Config) -> usize {
-        MemoryPlan::whole(*self).bytes(config)
+    /// Bytes that a generator holds on `b` which runs them all at their longest.
+    pub fn bytes<B: Backend>(&self, b: &B, config: &Config) -> usize {
+        MemoryPlan::whole(b, *self).bytes(b, config)
     }
 }
 
@@ -61,12 +56,14 @@ pub struct MemoryPlan {
     /// Sequences that run at once, and their longest.
     pub limits: Limits,
     pages: usize,
+    /// Prompt rows that one pass may hold beside the rows of running sequences.
+    prefill_rows: usize,
 }
 
 impl MemoryPlan {
     /// Room for all sequences at their longest.
-    pub fn whole(limits: Limits) -> Self {
-        Self { limits, pages: limits.sequences * limits.pages_of_one() }
+    pub fn whole<B: Backend>(b: &B, limits: Limits) -> Self {
+        Self { limits, pages: limits.sequences * limits.pages_of_one(), prefill_rows: b.pass_rows() }
     }
 
     /// What fits into `budget` bytes: everything, or else as many sequences as fit when each is half as long as it may
@@ -74,30 +71,25 @@ impl MemoryPlan {
     ///
     /// # Errors
     /// If not even one sequence fits.
-    pub fn within(limits: Limits, config: &Config, budget: usize) -> Result<Self, NoRoom> {
-        let whole = Self::whole(limits);
-        if whole.bytes(config) <= budget {
+    pub fn within<B: Backend>(b: &B, limits: Limits, config: &Config, budget: usize) -> Result<Self, NoRoom> {
+        let whole = Self::whole(b, limits);
+        if whole.bytes(b, config) <= budget {
             return Ok(whole);
         }
         let one = limits.pages_of_one();
         let fits = |sequences: usize| {
             let pages = (sequences * one).div_ceil(2).max(one);
-            Self { limits: Limits { sequences, ..limits }, pages }
+            Self { limits: Limits { sequences, ..limits }, pages, ..whole }
         };
-        let (mut least, mut most) = (0, limits.sequences);
-        while least < most {
-            let middle = (least + most).div_ceil(2);
-            let enough = fits(middle).bytes(config) <= budget;
-            (least, most) = if enough { (middle, most) } else { (least, middle - 1) };
-        }
-        if least == 0 {
+        let sequences = most(0, limits.sequences, |n| fits(n).bytes(b, config) <= budget);
+        if sequences == 0 {
             let Limits { prompt_tokens, new_tokens, .. } = limits;
-            let (needed_gib, budget_gib) = (fits(1).bytes(config) as f64 / GIB, budget as f64 / GIB);
+            let (needed_gib, budget_gib) = (fits(1).bytes(b, config) as f64 / GIB, budget as f64 / GIB);
             return Err(NoRoom { prompt_tokens, new_tokens, needed_gib, budget_gib });
         }
-        let plan = fits(least);
-        let spare = (budget - plan.bytes(config)) / (4 * Self::numbers_per_page(config));
-        Ok(Self { pages: (plan.pages + spare).min(least * one), ..plan })
+        let plan = fits(sequences);
+        let with = |pages| Self { pages, ..plan };
+        Ok(with(most(plan.pages, sequences * one, |pages| with(pages).bytes(b, config) <= budget)))
     }
 
     /// The same sequences with room for so many tokens in all, as far as that is enough for one.
@@ -116,41 +108,30 @@ impl MemoryPlan {
     }
 
     pub(crate) fn pass_rows(&self) -> usize {
-        self.limits.sequences + PREFILL_ROWS
+        self.limits.sequences + self.prefill_rows
     }
 
-    fn numbers_per_page(config: &Config) -> usize {
-        PAGE * KvCache::<Reference>::numbers_per_row(config)
+    pub(crate) fn prefill_rows(&self) -> usize {
+        self.prefill_rows
     }
 
-    /// Bytes of f32 that a generator with this plan holds.
-    pub fn bytes(&self, config: &Config) -> usize {
-        let head = 2 * config.hidden_size + 4;
+    /// Bytes that a generator with this plan holds on `b`.
+    pub fn bytes<B: Backend>(&self, b: &B, config: &Config) -> usize {
         let sequences = self.limits.sequences;
-        4 * (self.pass_rows() * Purpose::Inference.numbers_per_row(config)
-            + sequences * head
-            + sequences.min(LOGIT_ROWS) * config.vocab_size
-            + self.pages * Self::numbers_per_page(config))
+        Purpose::Inference.bytes(b, config, self.pass_rows())
+            + Head::bytes(b, config, sequences)
+            + b.bytes(sequences.min(LOGIT_ROWS) * config.vocab_size)
+            + KvCache::bytes(b, config, self.pages * PAGE)
     }
 }
 
-/// Memory that can be had without swapping, bytes: what Linux says is available, and what the control group allows. None
-/// where the system does not say.
-pub fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let machine = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
-    Some(group_memory(Path::new("/sys/fs/cgroup")).map_or(machine, |group| group.min(machine)))
-}
-
-/// What the control group (cgroup v2) leaves: its limit less what is in use, page cache not counted.
-fn group_memory(group: &Path) -> Option<u64> {
-    let read = |name: &str| fs::read_to_string(group.join(name)).ok();
-    let number = |text: String| text.trim().parse::<u64>().ok();
-    let (limit, used) = (read("memory.max").and_then(number)?, read("memory.current").and_then(number)?);
-    let stat = read("memory.stat")?;
-    let cached = stat.lines().find_map(|line| line.strip_prefix("file "))?.parse::<u64>().ok()?;
-    Some(limit.saturating_sub(used.saturating_sub(cached)))
+/// The greatest number from `least` to `most` that `fits`, if smaller ones fit too; `least` if none does.
+fn most(mut least: usize, mut most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    while least < most {
+        let middle = (least + most).div_ceil(2);
+        (least, most) = if fits(middle) { (middle, most) } else { (least, middle - 1) };
+    }
+    least
 }
 
 #[cfg(test)]
@@ -161,17 +142,18 @@ mod tests {
     fn a_plan_keeps_to_its_budget() {
         let config = koan_model::testkit::config(29, true);
         let limits = Limits { sequences: 64, prompt_tokens: 100, new_tokens: 1000 };
-        let whole = MemoryPlan::whole(limits);
-        assert_eq!(MemoryPlan::within(limits, &config, whole.bytes(&config)), Ok(whole));
-        let one = MemoryPlan::whole(Limits { sequences: 1, ..limits }).bytes(&config);
+        let b = &koan_backend::Reference;
+        let whole = MemoryPlan::whole(b, limits);
+        assert_eq!(MemoryPlan::within(b, limits, &config, whole.bytes(b, &config)), Ok(whole));
+        let one = MemoryPlan::whole(b, Limits { sequences: 1, ..limits }).bytes(b, &config);
         let mut before = 1;
         for budget in [one, 2 * one, 5 * one, 20 * one, 40 * one] {
-            let plan = MemoryPlan::within(limits, &config, budget).expect("room");
-            assert!(plan.bytes(&config) <= budget && plan.limits.sequences >= before);
+            let plan = MemoryPlan::within(b, limits, &config, budget).expect("room");
+            assert!(plan.bytes(b, &config) <= budget && plan.limits.sequences >= before);
             assert!(plan.cache_tokens() >= 1099, "the longest sequence fits alone");
             before = plan.limits.sequences;
         }
         assert!(before > 40, "more than would fit at their longest");
-        assert!(MemoryPlan::within(limits, &config, one - 1).is_err());
+        assert!(MemoryPlan::within(b, limits, &config, one - 1).is_err());
     }
 }

@@ -94,9 +94,9 @@ fn generate<B: Backend>(
     prompts: &[Prompt],
 ) -> (Vec<Completion>, RunSummary) {
     let limits = Limits { sequences: schedule.sequences, ..LIMITS };
-    let whole = MemoryPlan::whole(limits);
+    let whole = MemoryPlan::whole(b, limits);
     let plan = whole.with_cache_tokens(schedule.cache_tokens.min(whole.cache_tokens()));
-    let mut generator = Generator::planned(b, model.config(), plan);
+    let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
     let mut collect = Collect { cut: schedule.cut, ..Collect::default() };
     let summary = generator.run_heard(b, model, prompts, &schedule.sampling, &mut collect);
     let mut all = collect.all;
@@ -121,8 +121,9 @@ fn score<B: Backend>(
         rest = others;
         batch.push_group(&prompt.ids, own.iter().map(|c| &c.token_ids[..]), &mut scored);
     }
-    let mut activations = Activations::new(b, model.config(), batch.len().max(1), Purpose::Training);
-    let mut head = Head::new(b, model.config(), scored.rows.len().max(1));
+    let mut activations =
+        Activations::new(b, model.config(), batch.len().max(1), Purpose::Training).expect("memory");
+    let mut head = Head::new(b, model.config(), scored.rows.len().max(1)).expect("memory");
     model.forward(b, &batch, &mut activations, None);
     let temperature = if temperature == 0.0 { 1.0 } else { temperature };
     model.log_probs(b, &activations, &scored, temperature, &mut head).0
@@ -136,7 +137,7 @@ fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
     let kind = testkit::kinds().swap_remove(schedule.kind);
     let mut model = testkit::model(b, testkit::config_with(29, true, kind), 5);
     let prompts = prompts(schedule);
-    model.pack(b);
+    model.pack(b).expect("memory");
     let (completions, _) = generate(b, &model, schedule, &prompts);
     model.unpack(); // as learning holds it
     let sampled = completions.iter().flat_map(|c| c.full_log_probs.clone());
@@ -219,10 +220,10 @@ fn a_conversation_that_goes_on_costs_its_new_tokens() {
         (drawn.expect("a completion"), summary.rows)
     };
     let limits = Limits { sequences: 1, ..LIMITS };
-    let mut keeping = Generator::new(&cpu, model.config(), limits);
+    let mut keeping = Generator::new(&cpu, model.config(), limits).expect("memory");
     keeping.keep_keys(true);
     for turn in 0..3 {
-        let mut fresh = Generator::new(&cpu, model.config(), limits);
+        let mut fresh = Generator::new(&cpu, model.config(), limits).expect("memory");
         let ((kept, kept_rows), (new, new_rows)) = (run(&mut keeping, &ids), run(&mut fresh, &ids));
         assert_eq!(kept, new, "turn {turn}");
         assert_eq!(new_rows, ids.len() - 1 + 20);

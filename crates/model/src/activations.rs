@@ -1,6 +1,8 @@
 //! The memory of a pass, planned before it runs and reused by every pass after.
 
-use koan_backend::{AlignedVec, Backend};
+use std::convert::Infallible;
+
+use koan_backend::{Backend, OutOfMemory};
 
 use crate::Config;
 
@@ -81,18 +83,23 @@ pub enum Purpose {
 
 impl<B: Backend> Activations<B> {
     /// For passes of up to `rows` tokens.
-    pub fn new(b: &B, config: &Config, rows: usize, purpose: Purpose) -> Self {
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, rows: usize, purpose: Purpose) -> Result<Self, OutOfMemory> {
         let mut zeros = |features: usize| b.zeros(rows * features);
         let (layers, inputs) = layers(config, purpose);
-        Self {
+        Ok(Self {
             rows,
-            stream: zeros(config.hidden_size),
-            layers: (0..layers).map(|_| LayerActivations::build(config, &mut zeros)).collect(),
-            inputs: (0..inputs).map(|_| zeros(config.hidden_size)).collect(),
-            work: LayerWork::build(config, &mut zeros),
-            normed: zeros(config.hidden_size),
-            rstd: zeros(1),
-        }
+            stream: zeros(config.hidden_size)?,
+            layers: (0..layers)
+                .map(|_| LayerActivations::build(config, &mut zeros))
+                .collect::<Result<_, _>>()?,
+            inputs: (0..inputs).map(|_| zeros(config.hidden_size)).collect::<Result<_, _>>()?,
+            work: LayerWork::build(config, &mut zeros)?,
+            normed: zeros(config.hidden_size)?,
+            rstd: zeros(1)?,
+        })
     }
 
     /// How many tokens a pass may have.
@@ -117,20 +124,24 @@ impl Purpose {
     }
 
     /// Bytes that they hold for passes of up to `rows` tokens: for the plan of a run's memory.
-    pub fn bytes(self, config: &Config, rows: usize) -> usize {
-        self.sum(config, |features| AlignedVec::<f32>::bytes_of(rows * features))
+    pub fn bytes<B: Backend>(self, b: &B, config: &Config, rows: usize) -> usize {
+        self.sum(config, |features| b.bytes(rows * features))
     }
 
     /// The sum over all buffers of what `of` says of their features.
     fn sum(self, config: &Config, of: impl Fn(usize) -> usize) -> usize {
         let (layers, inputs) = layers(config, self);
         let (mut layer, mut work, mut gradients) = (0, 0, 2 * of(config.hidden_size));
-        LayerActivations::build(config, &mut |features| layer += of(features));
-        LayerWork::build(config, &mut |features| work += of(features));
-        LayerGradients::build(config, &mut |features| gradients += of(features));
+        let Ok(_) = LayerActivations::build(config, &mut |features| counted(layer += of(features)));
+        let Ok(_) = LayerWork::build(config, &mut |features| counted(work += of(features)));
+        let Ok(_) = LayerGradients::build(config, &mut |features| counted(gradients += of(features)));
         let gradients = if self == Self::Inference { 0 } else { gradients };
         layers * layer + (inputs + 2) * of(config.hidden_size) + of(1) + work + gradients
     }
+}
+
+fn counted((): ()) -> Result<(), Infallible> {
+    Ok(())
 }
 
 /// Features of the queries and of the keys.
@@ -140,49 +151,50 @@ fn features(config: &Config) -> (usize, usize) {
 
 impl<T> LayerActivations<T> {
     /// `make` gives a buffer of so many numbers a row.
-    fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
+    pub(crate) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         let (query, key) = features(config);
         let mut head_norm = |heads: usize| {
-            config.head_norms.then(|| HeadNorm { x: make(heads * config.head_dim), rstd: make(heads) })
+            let norm = || Ok(HeadNorm { x: make(heads * config.head_dim)?, rstd: make(heads)? });
+            config.head_norms.then(norm).transpose()
         };
-        Self {
-            q_norm: head_norm(config.num_attention_heads),
-            k_norm: head_norm(config.num_key_value_heads),
-            x0: make(hidden),
-            rstd0: make(1),
-            q: make(query),
-            k: make(key),
-            v: make(key),
-            attention: make(query),
-            log_sum_exp: make(config.num_attention_heads),
-            x1: make(hidden),
-            rstd1: make(1),
-            gate: make(ffn),
-            up: make(ffn),
-        }
+        Ok(Self {
+            q_norm: head_norm(config.num_attention_heads)?,
+            k_norm: head_norm(config.num_key_value_heads)?,
+            x0: make(hidden)?,
+            rstd0: make(1)?,
+            q: make(query)?,
+            k: make(key)?,
+            v: make(key)?,
+            attention: make(query)?,
+            log_sum_exp: make(config.num_attention_heads)?,
+            x1: make(hidden)?,
+            rstd1: make(1)?,
+            gate: make(ffn)?,
+            up: make(ffn)?,
+        })
     }
 }
 
 impl<T> LayerWork<T> {
     /// `make` gives a buffer of so many numbers a row.
-    fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
-        Self { normed: make(config.hidden_size), swiglu: make(config.intermediate_size) }
+    pub(crate) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { normed: make(config.hidden_size)?, swiglu: make(config.intermediate_size)? })
     }
 }
 
 impl<T> LayerGradients<T> {
     /// `make` gives a buffer of so many numbers a row.
-    pub(crate) fn build(config: &Config, make: &mut impl FnMut(usize) -> T) -> Self {
+    pub(crate) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
         let (query, key) = features(config);
-        Self {
-            normed: make(config.hidden_size),
-            q: make(query),
-            k: make(key),
-            v: make(key),
-            heads: make(if config.head_norms { query } else { 0 }),
-            attention: make(query),
-        }
+        Ok(Self {
+            normed: make(config.hidden_size)?,
+            q: make(query)?,
+            k: make(key)?,
+            v: make(key)?,
+            heads: make(if config.head_norms { query } else { 0 })?,
+            attention: make(query)?,
+        })
     }
 }
 
@@ -193,6 +205,7 @@ pub struct Head<B: Backend> {
     pub(crate) x: B::Buf,
     pub(crate) dx: B::Buf,
     pub(crate) log_probs: B::Buf,
+    pub(crate) d_log_probs: B::Buf,
     pub(crate) full_log_probs: B::Buf,
     pub(crate) entropy: B::Buf,
     pub(crate) log_sum_exp: B::Buf,
@@ -200,21 +213,25 @@ pub struct Head<B: Backend> {
 
 impl<B: Backend> Head<B> {
     /// Bytes of a head for up to `rows` tokens at once.
-    pub fn bytes(config: &Config, rows: usize) -> usize {
-        2 * AlignedVec::<f32>::bytes_of(rows * config.hidden_size) + 4 * AlignedVec::<f32>::bytes_of(rows)
+    pub fn bytes(b: &B, config: &Config, rows: usize) -> usize {
+        2 * b.bytes(rows * config.hidden_size) + 5 * b.bytes(rows)
     }
 
     /// For up to `rows` tokens at once.
-    pub fn new(b: &B, config: &Config, rows: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self {
             rows,
-            x: b.zeros(rows * config.hidden_size),
-            dx: b.zeros(rows * config.hidden_size),
-            log_probs: b.zeros(rows),
-            full_log_probs: b.zeros(rows),
-            entropy: b.zeros(rows),
-            log_sum_exp: b.zeros(rows),
-        }
+            x: b.zeros(rows * config.hidden_size)?,
+            dx: b.zeros(rows * config.hidden_size)?,
+            log_probs: b.zeros(rows)?,
+            d_log_probs: b.zeros(rows)?,
+            full_log_probs: b.zeros(rows)?,
+            entropy: b.zeros(rows)?,
+            log_sum_exp: b.zeros(rows)?,
+        })
     }
 }
 
@@ -225,10 +242,18 @@ pub struct KvCache<B: Backend> {
 
 impl<B: Backend> KvCache<B> {
     /// Room for `rows` tokens.
-    pub fn new(b: &B, config: &Config, rows: usize) -> Self {
-        let numbers = rows * config.num_key_value_heads * config.head_dim;
-        let layer = |_| (b.zeros(numbers), b.zeros(numbers));
-        Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
+        let elements = rows * config.num_key_value_heads * config.head_dim;
+        let layer = |_| Ok((b.zeros(elements)?, b.zeros(elements)?));
+        Ok(Self { layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()? })
+    }
+
+    /// Bytes that it holds for `rows` tokens.
+    pub fn bytes(b: &B, config: &Config, rows: usize) -> usize {
+        2 * config.num_hidden_layers * b.bytes(rows * config.num_key_value_heads * config.head_dim)
     }
 
     /// Numbers held a token.

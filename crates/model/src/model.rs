@@ -1,6 +1,6 @@
 //! A model on a backend: its weights, the forward pass that sampling and training share, and the backward pass.
 
-use koan_backend::{AlignedVec, Backend, Draw};
+use koan_backend::{Backend, Draw, OutOfMemory};
 
 use crate::{
     Activations, Batch, Config, Head, KvCache, Layer, Scored, TensorInfo, Transformer,
@@ -42,28 +42,32 @@ impl Held {
 }
 
 impl Config {
-    /// Bytes that a [`Model`] holds. The copies that products read count as f32; where they are kept in fewer bytes, less
-    /// is held.
-    pub fn model_bytes(&self, held: Held) -> usize {
+    /// Bytes that a [`Model`] holds on `b`, at most.
+    pub fn model_bytes<B: Backend>(&self, b: &B, held: Held) -> usize {
         let bytes = |info: &TensorInfo| {
             let (packed, value) = held.copies(info, self);
-            let packed = if packed { AlignedVec::<f32>::bytes_read_often(info.len()) } else { 0 };
-            packed + if value { AlignedVec::<f32>::bytes_of(info.len()) } else { 0 }
+            let packed = if packed { b.packed_bytes(info.shape[0], info.shape[1]) } else { 0 };
+            packed + if value { b.bytes(info.len()) } else { 0 }
         };
         self.tensors().iter().map(bytes).sum()
     }
 
     /// Bytes of a buffer for each tensor: of a gradient, or of a moment in f32.
-    pub fn gradient_bytes(&self) -> usize {
-        self.tensors().iter().map(|info| AlignedVec::<f32>::bytes_of(info.len())).sum()
+    pub fn gradient_bytes<B: Backend>(&self, b: &B) -> usize {
+        self.tensors().iter().map(|info| b.bytes(info.len())).sum()
     }
 }
 
 impl<B: Backend> Param<B> {
-    fn new(b: &B, info: TensorInfo, values: &[f32], (packed, value): (bool, bool)) -> Self {
-        let packed = packed.then(|| b.upload_packed(values, info.shape[0], info.shape[1]));
-        let value = if value { b.upload(values) } else { b.zeros(0) };
-        Self { value, packed, info }
+    fn new(
+        b: &B,
+        info: TensorInfo,
+        values: &[f32],
+        (packed, value): (bool, bool),
+    ) -> Result<Self, OutOfMemory> {
+        let packed = packed.then(|| b.upload_packed(values, info.shape[0], info.shape[1])).transpose()?;
+        let value = if value { b.upload(values) } else { b.zeros(0) }?;
+        Ok(Self { value, packed, info })
     }
 
     /// Name and shape.
@@ -81,11 +85,12 @@ impl<B: Backend> Param<B> {
     }
 
     /// Makes the packed copy, if there is none.
-    fn pack(&mut self, b: &B) {
+    fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
         if self.packed.is_none() {
             let [out, inp] = self.matrix();
-            self.packed = Some(b.pack(&self.value, out, inp));
+            self.packed = Some(b.pack(&self.value, out, inp)?);
         }
+        Ok(())
     }
 
     /// Brings the packed copy, if there is one, up to date after the numbers changed.
@@ -117,13 +122,16 @@ pub struct Gradient<B: Backend> {
 
 impl<B: Backend> Gradient<B> {
     /// A zero gradient, for passes of up to `rows` tokens.
-    pub fn new(b: &B, config: &Config, rows: usize) -> Self {
-        Self {
-            weights: Transformer::build(config, |info| b.zeros(info.len())),
-            dx: b.zeros(rows * config.hidden_size),
-            d_normed: b.zeros(rows * config.hidden_size),
-            layer: LayerGradients::build(config, &mut |features| b.zeros(rows * features)),
-        }
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            weights: Transformer::try_build(config, |info| b.zeros(info.len()))?,
+            dx: b.zeros(rows * config.hidden_size)?,
+            d_normed: b.zeros(rows * config.hidden_size)?,
+            layer: LayerGradients::build(config, &mut |features| b.zeros(rows * features))?,
+        })
     }
 
     /// Sets the gradient to zero.
@@ -137,8 +145,8 @@ impl<B: Backend> Model<B> {
     /// output head is packed: passes of some hundred tokens pack the other matrices as they go, at little cost.
     ///
     /// # Errors
-    /// What `read` returns.
-    pub fn new<V: AsRef<[f32]>, E>(
+    /// What `read` returns, or if the device refuses the memory.
+    pub fn new<V: AsRef<[f32]>, E: From<OutOfMemory>>(
         b: &B,
         config: Config,
         positions: usize,
@@ -151,8 +159,8 @@ impl<B: Backend> Model<B> {
     /// That halves the memory. Such a model is not trained and not saved.
     ///
     /// # Errors
-    /// What `read` returns.
-    pub fn for_inference<V: AsRef<[f32]>, E>(
+    /// What `read` returns, or if the device refuses the memory.
+    pub fn for_inference<V: AsRef<[f32]>, E: From<OutOfMemory>>(
         b: &B,
         config: Config,
         positions: usize,
@@ -161,7 +169,7 @@ impl<B: Backend> Model<B> {
         Self::build(b, config, positions, Held::ForInference, read)
     }
 
-    fn build<V: AsRef<[f32]>, E>(
+    fn build<V: AsRef<[f32]>, E: From<OutOfMemory>>(
         b: &B,
         config: Config,
         positions: usize,
@@ -173,10 +181,10 @@ impl<B: Backend> Model<B> {
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
             let copies = held.copies(&info, &config);
-            Ok(Param::new(b, info, values, copies))
+            Ok::<_, E>(Param::new(b, info, values, copies)?)
         })?;
         let (cos, sin) = rope::tables(&config, positions);
-        Ok(Self { weights, cos: b.upload(&cos), sin: b.upload(&sin), positions, config })
+        Ok(Self { weights, cos: b.upload(&cos)?, sin: b.upload(&sin)?, positions, config })
     }
 
     /// The sizes of the model.
@@ -199,8 +207,11 @@ impl<B: Backend> Model<B> {
     }
 
     /// Packs all that products read, for many small passes by the same weights: drawing. The results are the same bits.
-    pub fn pack(&mut self, b: &B) {
-        self.layer_matrices().for_each(|p| p.pack(b));
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
+        self.layer_matrices().try_for_each(|p| p.pack(b))
     }
 
     /// Drops what [`pack`](Self::pack) made.
@@ -277,12 +288,8 @@ impl<B: Backend> Model<B> {
             &scored.targets,
             temperature,
         );
-        let first = |buf: &B::Buf| {
-            let mut values = b.download(buf);
-            values.truncate(n);
-            values
-        };
-        (first(&head.log_probs), first(&head.entropy))
+        let [log_probs, entropy] = b.read([(&head.log_probs, n), (&head.entropy, n)]);
+        (log_probs, entropy)
     }
 
     /// After [`Model::forward`]: draws the token that follows each of `rows`, as `draws` say; gives the tokens, their
@@ -301,12 +308,7 @@ impl<B: Backend> Model<B> {
         let mut tokens = vec![0; n];
         let Head { x, log_probs, full_log_probs, .. } = head;
         b.sample(&mut tokens, log_probs, full_log_probs, x, self.packed_head(), draws);
-        let first = |buf: &B::Buf| {
-            let mut values = b.download(buf);
-            values.truncate(n);
-            values
-        };
-        (tokens, [first(log_probs), first(full_log_probs)])
+        (tokens, b.read([(log_probs, n), (full_log_probs, n)]))
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose
@@ -331,10 +333,11 @@ impl<B: Backend> Model<B> {
         let (n, hidden) = (batch.len(), self.config.hidden_size);
         let w = self.head();
         let dw = grad.weights.lm_head.as_mut().unwrap_or(&mut grad.weights.embed_tokens);
+        b.write(&mut head.d_log_probs, d_log_probs);
         b.log_prob_backward(
             &mut head.dx,
             dw,
-            &b.upload(d_log_probs),
+            &head.d_log_probs,
             &head.x,
             &w.value,
             self.packed_head(),

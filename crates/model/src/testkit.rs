@@ -1,8 +1,8 @@
 //! A tiny model for tests: random weights, and a directory of it with a tokenizer of single characters.
 
-use std::{convert::Infallible, path::Path};
+use std::path::Path;
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,16 +57,18 @@ pub fn random(seed: u64, i: u64) -> f32 {
 }
 
 /// A model of random weights.
+///
+/// # Panics
+/// If there is no memory for it.
 pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
     let positions = config.max_position_embeddings;
     let mut i = 0..;
     let built = Model::new(b, config, positions, |info: &TensorInfo| {
         let (mean, spread) = if info.name.contains("norm") { (1.0, 0.2) } else { (0.0, 0.5) };
         let value = |i| mean + spread * random(seed, i);
-        Ok::<_, Infallible>(i.by_ref().take(info.len()).map(value).collect::<Vec<f32>>())
+        Ok::<_, OutOfMemory>(i.by_ref().take(info.len()).map(value).collect::<Vec<f32>>())
     });
-    let Ok(model) = built;
-    model
+    built.expect("memory for a tiny model")
 }
 
 /// Characters that the test tokenizer knows; token 0 is `<eos>`. So few that random weights sometimes answer right.

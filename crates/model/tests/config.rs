@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use koan_backend::Reference;
 use koan_model::{Biases, Config, ConfigError, Family, Held, Purpose, testkit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -116,8 +117,8 @@ proptest! {
         if let Ok(config) = config(changes.into()) {
             let longest = config.longest_sequence();
             prop_assert!(config.head_dim >= 2 && config.parameters() < 1 << 60 && longest > 0);
-            prop_assert!(config.model_bytes(Held::ForDrawing) < 1 << 63 && config.gradient_bytes() < 1 << 62);
-            prop_assert!(Purpose::Training.bytes(&config, longest) < 1 << 63);
+            prop_assert!(config.model_bytes(&Reference, Held::ForDrawing) < 1 << 63 && config.gradient_bytes(&Reference) < 1 << 62);
+            prop_assert!(Purpose::Training.bytes(&Reference, &config, longest) < 1 << 63);
         }
     }
 }

@@ -39,7 +39,8 @@ impl Passes {
     /// The gradient of the loss by each tensor.
     fn gradient(&mut self, model: &Model<Reference>) -> Vec<Vec<f64>> {
         self.loss(model);
-        let mut gradient = Gradient::new(&Reference, model.config(), self.activations.rows());
+        let mut gradient =
+            Gradient::new(&Reference, model.config(), self.activations.rows()).expect("memory");
         let d = weights(self.scored.rows.len());
         let Self { batch, scored, activations, head } = self;
         model.backward(&Reference, batch, activations, scored, &d, TEMPERATURE, head, &mut gradient);
@@ -55,13 +56,14 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
         let (batch, scored) = batch();
         let rows = batch.len();
         let mut passes = Passes {
-            activations: Activations::new(&b, model.config(), rows + 3, Purpose::Training),
-            head: Head::new(&b, model.config(), scored.rows.len() + 2),
+            activations: Activations::new(&b, model.config(), rows + 3, Purpose::Training).expect("memory"),
+            head: Head::new(&b, model.config(), scored.rows.len() + 2).expect("memory"),
             batch,
             scored,
         };
         let gradients = passes.gradient(&model);
-        passes.activations = Activations::new(&b, model.config(), rows + 3, Purpose::Recomputing);
+        passes.activations =
+            Activations::new(&b, model.config(), rows + 3, Purpose::Recomputing).expect("memory");
         assert_eq!(gradients, passes.gradient(&model), "what is computed again has the same bits");
         let names: Vec<String> = model.config().tensors().into_iter().map(|t| t.name).collect();
         for (t, (name, gradient)) in names.iter().zip(&gradients).enumerate() {

@@ -27,8 +27,9 @@ fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
     for line in &lines {
         batch.push_group(&line.prompt_ids, [&line.completion_ids[..]], &mut scored);
     }
-    let mut activations = Activations::new(b, model.config(), batch.len(), Purpose::Inference);
-    let mut head = Head::new(b, model.config(), scored.rows.len());
+    let mut activations =
+        Activations::new(b, model.config(), batch.len(), Purpose::Inference).expect("memory");
+    let mut head = Head::new(b, model.config(), scored.rows.len()).expect("memory");
     model.forward(b, &batch, &mut activations, None);
     let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
     let expected: Vec<f64> = lines.iter().flat_map(|l| l.logprobs.clone()).collect();

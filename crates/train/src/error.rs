@@ -50,6 +50,9 @@ pub enum TrainError {
     /// A held-out measurement could not be made.
     #[error(transparent)]
     Eval(#[from] koan_eval::EvalError),
+    /// The device refused memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] koan_backend::OutOfMemory),
     /// A problem's prompt is longer than the run allows for.
     #[error("the prompt of problem `{id}` has {tokens} tokens; rollout.max_prompt_tokens is {max}")]
     PromptTooLong {

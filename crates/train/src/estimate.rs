@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use koan_backend::{AdamWStep, Backend, MomentType, Store};
+use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, Store};
 use koan_model::{Config, TensorInfo};
 
 use crate::RlConfig;
@@ -39,21 +39,25 @@ pub struct Speed {
 impl Speed {
     /// Measures products of `model`'s shapes: with `sequences` rows for drawing, and with `rows` for learning; and an update
     /// with `moments`.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
     pub fn measure<B: Backend>(
         b: &B,
         model: &Config,
         sequences: usize,
         rows: usize,
         moments: MomentType,
-    ) -> Self {
+    ) -> Result<Self, OutOfMemory> {
         let shapes = shapes(model);
         let values =
             |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
-        let weights: Vec<_> = shapes.iter().map(|[out, inp]| values(out * inp)).collect();
-        let packed: Vec<_> = shapes.iter().zip(&weights).map(|([o, i], w)| b.pack(w, *o, *i)).collect();
+        let weights = shapes.iter().map(|[out, inp]| values(out * inp)).collect::<Result<Vec<_>, _>>()?;
+        let packed = shapes.iter().zip(&weights).map(|([o, i], w)| b.pack(w, *o, *i));
+        let packed = packed.collect::<Result<Vec<_>, _>>()?;
         let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
         let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
-        let (x, mut y) = (values(rows.max(sequences) * widest), values(rows.max(sequences) * widest));
+        let (x, mut y) = (values(rows.max(sequences) * widest)?, values(rows.max(sequences) * widest)?);
         let forward = |rows: usize, y: &mut B::Buf| {
             speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &packed[i], rows, Store::Write))
         };
@@ -66,7 +70,7 @@ impl Speed {
             b.linear_backward_weight(&mut gradients[i], &x, &x, rows, out, inp);
         });
         drop((gradients, packed));
-        Self { draw, forward, backward_input, backward_weight, update: updates(b, moments) }
+        Ok(Self { draw, forward, backward_input, backward_weight, update: updates(b, moments)? })
     }
 }
 
@@ -102,12 +106,12 @@ fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usi
 }
 
 /// Parameters a second of an update.
-fn updates<B: Backend>(b: &B, moments: MomentType) -> f64 {
+fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, OutOfMemory> {
     let side = 1 << (MAX_MATRIX.ilog2() / 2);
     let n = side * side;
-    let [mut w, g] = [(); 2].map(|()| b.zeros(n));
-    let [mut m, mut v] = [(); 2].map(|()| b.zero_moment(n, moments));
-    let mut packed = b.pack(&w, side, side);
+    let (mut w, g) = (b.zeros(n)?, b.zeros(n)?);
+    let (mut m, mut v) = (b.zero_moment(n, moments)?, b.zero_moment(n, moments)?);
+    let mut packed = b.pack(&w, side, side)?;
     let step = AdamWStep {
         lr: 1e-6,
         beta1: 0.9,
@@ -121,13 +125,13 @@ fn updates<B: Backend>(b: &B, moments: MomentType) -> f64 {
     };
     let mut update = || {
         let start = Instant::now();
-        b.sum_of_squares(&g);
+        b.sums_of_squares(&[&g]);
         b.adamw_step(&mut w, &mut m, &mut v, &g, step);
         b.repack(&mut packed, &w);
         n as f64 / start.elapsed().as_secs_f64()
     };
     update();
-    update()
+    Ok(update())
 }
 
 /// Seconds that a run is expected to take at most, rewards apart.

@@ -1,6 +1,6 @@
 //! One update of the policy from completions and their advantages: forward, loss, backward, AdamW.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use koan_generate::Completion;
 use koan_model::{Activations, Gradient, Head, Model, Purpose};
 
@@ -70,9 +70,12 @@ impl<B: Backend> Learner<B> {
     }
 
     /// The policy, ready to draw: what its products read is packed, until the next update.
-    pub fn drawing(&mut self, b: &B) -> &Model<B> {
-        self.policy.pack(b);
-        &self.policy
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn drawing(&mut self, b: &B) -> Result<&Model<B>, OutOfMemory> {
+        self.policy.pack(b)?;
+        Ok(&self.policy)
     }
 
     /// One update at learning rate `lr`. All decided completions share one denominator, whatever passes they are cut into;
@@ -92,7 +95,7 @@ impl<B: Backend> Learner<B> {
             return Ok(UpdateSums::default());
         }
         self.policy.unpack();
-        let (mut sums, gradient) = self.accumulate(b, groups);
+        let (mut sums, gradient) = self.accumulate(b, groups)?;
         if !sums.loss.is_finite() {
             return Err(TrainError::NotFinite {
                 what: "the loss".into(),
@@ -113,8 +116,10 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// [`TrainError::NotFinite`] names the first tensor that holds NaN or infinity.
     pub fn check_finite(&self, b: &B) -> Result<(), TrainError> {
-        let wrong = self.policy.weights.tensors().find(|p| !b.sum_of_squares(&p.value).is_finite());
-        wrong.map_or(Ok(()), |p| {
+        let values: Vec<&B::Buf> = self.policy.weights.tensors().map(|p| &p.value).collect();
+        let squares = b.sums_of_squares(&values);
+        let wrong = squares.iter().zip(self.policy.weights.tensors()).find(|(sum, _)| !sum.is_finite());
+        wrong.map_or(Ok(()), |(_, p)| {
             let what = format!("`{}`", p.info().name);
             Err(TrainError::NotFinite { what, update: self.optimizer.updates })
         })
@@ -130,7 +135,7 @@ impl<B: Backend> Learner<B> {
     }
 
     /// The gradient of the loss over `groups`, and what was found out on the way.
-    fn accumulate(&self, b: &B, groups: &[ScoredGroup]) -> (UpdateSums, Gradient<B>) {
+    fn accumulate(&self, b: &B, groups: &[ScoredGroup]) -> Result<(UpdateSums, Gradient<B>), OutOfMemory> {
         let decided: Vec<(&Completion, f32)> = groups
             .iter()
             .flat_map(|g| g.completions.iter().filter_map(|&(c, advantage)| Some((c, advantage?))))
@@ -152,10 +157,11 @@ impl<B: Backend> Learner<B> {
             .collect();
 
         let config = self.policy.config();
-        let mut activations = Activations::new(b, config, self.rows, self.purpose);
-        let mut of_reference =
-            self.reference.as_ref().map(|_| Activations::new(b, config, self.rows, Purpose::Inference));
-        let (mut head, mut gradient) = (Head::new(b, config, self.rows), Gradient::new(b, config, self.rows));
+        let mut activations = Activations::new(b, config, self.rows, self.purpose)?;
+        let of_reference = |_| Activations::new(b, config, self.rows, Purpose::Inference);
+        let mut of_reference = self.reference.as_ref().map(of_reference).transpose()?;
+        let (mut head, mut gradient) =
+            (Head::new(b, config, self.rows)?, Gradient::new(b, config, self.rows)?);
         let mut sums = UpdateSums::default();
         for pass in micro_batch::cut(&groups, self.rows) {
             let (batch, scored) = (&pass.batch, &pass.scored);
@@ -194,7 +200,7 @@ impl<B: Backend> Learner<B> {
                 &mut gradient,
             );
         }
-        (sums, gradient)
+        Ok((sums, gradient))
     }
 }
 
@@ -214,7 +220,7 @@ mod tests {
     fn learner(preset: Preset, rows: usize, kl: f32) -> Learner<Reference> {
         let model = |seed| testkit::model(&Reference, testkit::config(11, true), seed);
         let reference = (kl != 0.0).then(|| model(2));
-        let optimizer = Optimizer::new(&Reference, model(1).config(), MomentType::F32);
+        let optimizer = Optimizer::new(&Reference, model(1).config(), MomentType::F32).expect("memory");
         Learner::new(
             model(1),
             reference,
@@ -244,7 +250,10 @@ mod tests {
         let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
         let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
         let optim = OptimConfig { lr: 0.01, ..OptimConfig::default() };
-        let gradients = [with.accumulate(&Reference, &all).1, without.accumulate(&Reference, &decided).1];
+        let gradient = |learner: &Learner<Reference>, groups: &[ScoredGroup]| {
+            learner.accumulate(&Reference, groups).expect("memory").1
+        };
+        let gradients = [gradient(&with, &all), gradient(&without, &decided)];
         assert_eq!(numbers(&gradients[0]), numbers(&gradients[1]));
         let sums = with.update(&Reference, &all, &optim, 0.01).expect("finite");
         assert_eq!(sums.loss, without.update(&Reference, &decided, &optim, 0.01).expect("finite").loss);
@@ -295,9 +304,9 @@ mod tests {
                 let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, completions: vec![*c] };
                 group.completions.iter().rev().map(alone)
             }).collect();
-            let (a, whole) = learner(preset, 200, kl).accumulate(&Reference, &groups);
+            let (a, whole) = learner(preset, 200, kl).accumulate(&Reference, &groups).expect("memory");
             for (rows, groups) in [(rows, &groups), (200, &apart), (rows, &apart)] {
-                let (b, other) = learner(preset, rows, kl).accumulate(&Reference, groups);
+                let (b, other) = learner(preset, rows, kl).accumulate(&Reference, groups).expect("memory");
                 prop_assert_eq!(a.tokens, b.tokens);
                 prop_assert!((a.loss - b.loss).abs() < 1e-6);
                 for (x, y) in numbers(&whole).into_iter().zip(numbers(&other)) {

@@ -6,7 +6,7 @@
 //!
 //! One denominator for the whole update: loss and gradient do not depend on how it is cut into passes.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use koan_model::{Activations, Gradient, Head, Model};
 
 use crate::{
@@ -48,15 +48,18 @@ pub struct NextToken<B: Backend> {
 
 impl<B: Backend> NextToken<B> {
     /// Plans passes of up to `rows` tokens, for updates by `optim`.
-    pub fn new(b: &B, model: Model<B>, rows: usize, optim: &OptimConfig) -> Self {
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, model: Model<B>, rows: usize, optim: &OptimConfig) -> Result<Self, OutOfMemory> {
         let config = model.config();
-        Self {
-            activations: Activations::new(b, config, rows, optim.purpose()),
-            head: Head::new(b, config, rows),
-            gradient: Gradient::new(b, config, rows),
-            optimizer: Optimizer::new(b, config, optim.moments),
+        Ok(Self {
+            activations: Activations::new(b, config, rows, optim.purpose())?,
+            head: Head::new(b, config, rows)?,
+            gradient: Gradient::new(b, config, rows)?,
+            optimizer: Optimizer::new(b, config, optim.moments)?,
             model,
-        }
+        })
     }
 
     /// One update at learning rate `lr`.

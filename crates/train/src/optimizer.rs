@@ -1,6 +1,6 @@
 //! AdamW with warm-up, a schedule, and clipping by the global norm of the gradient.
 
-use koan_backend::{AdamWStep, AlignedVec, Backend, MomentType, bf16};
+use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, bf16};
 use koan_model::{Config, Gradient, Model, TensorInfo, Transformer, safetensors_file::Stored};
 
 use crate::{OptimConfig, Schedule, TrainError};
@@ -22,9 +22,12 @@ pub struct Optimizer<B: Backend> {
 
 impl<B: Backend> Optimizer<B> {
     /// No update made yet: all moments zero.
-    pub fn new(b: &B, config: &Config, moments: MomentType) -> Self {
-        let zeros = || Transformer::build(config, |info| b.zero_moment(info.len(), moments));
-        Self { m: zeros(), v: zeros(), moments, updates: 0 }
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(b: &B, config: &Config, moments: MomentType) -> Result<Self, OutOfMemory> {
+        let zeros = || Transformer::try_build(config, |info| b.zero_moment(info.len(), moments));
+        Ok(Self { m: zeros()?, v: zeros()?, moments, updates: 0 })
     }
 
     /// Clips the gradient, makes one update of `model` at learning rate `lr`, and repacks its weights. Returns the norm of
@@ -40,16 +43,13 @@ impl<B: Backend> Optimizer<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<f64, TrainError> {
-        let mut squares = 0.0;
-        for (g, p) in gradient.weights.tensors().zip(model.weights.tensors()) {
-            let sum = b.sum_of_squares(g);
-            if !sum.is_finite() {
-                let what = format!("the gradient of `{}`", p.info().name);
-                return Err(TrainError::NotFinite { what, update: self.updates + 1 });
-            }
-            squares += sum;
+        let gradients: Vec<&B::Buf> = gradient.weights.tensors().collect();
+        let squares = b.sums_of_squares(&gradients);
+        if let Some((_, p)) = squares.iter().zip(model.weights.tensors()).find(|(sum, _)| !sum.is_finite()) {
+            let what = format!("the gradient of `{}`", p.info().name);
+            return Err(TrainError::NotFinite { what, update: self.updates + 1 });
         }
-        let norm = squares.sqrt();
+        let norm = squares.iter().sum::<f64>().sqrt();
         let grad_scale = if norm > optim.grad_clip { (optim.grad_clip / norm) as f32 } else { 1.0 };
         self.updates += 1;
         let t = self.updates as f64;
@@ -77,11 +77,8 @@ impl<B: Backend> Optimizer<B> {
 }
 
 /// Bytes of memory of both moments of all parameters.
-pub(crate) fn moment_bytes(model: &Config, moments: MomentType) -> usize {
-    let bytes = |info: &TensorInfo| match moments {
-        MomentType::F32 => AlignedVec::<f32>::bytes_of(info.len()),
-        MomentType::Bf16 => AlignedVec::<u16>::bytes_of(info.len()),
-    };
+pub(crate) fn moment_bytes<B: Backend>(b: &B, model: &Config, moments: MomentType) -> usize {
+    let bytes = |info: &TensorInfo| b.moment_bytes(info.len(), moments);
     2 * model.tensors().iter().map(bytes).sum::<usize>()
 }
 

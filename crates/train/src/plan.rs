@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use koan_backend::{MomentType, Reference};
-use koan_generate::{Limits, available_memory};
+use koan_backend::{Backend, MomentType};
+use koan_generate::Limits;
 use koan_model::{Config, Head, Held, Purpose, TensorInfo};
 
 use crate::{
@@ -26,6 +26,8 @@ pub struct Plan {
     pub drawing: u64,
     /// While a checkpoint is written: the largest tensor once more.
     pub saving: u64,
+    /// What the device has free, where it says.
+    pub available: Option<u64>,
     /// Most sequences at once, and their longest prompt and completion.
     pub limits: Limits,
     /// Rows of the longest training pass.
@@ -34,22 +36,23 @@ pub struct Plan {
 
 impl Plan {
     /// Plans `config`'s worst step for a model of the sizes `model`, with prompts of up to `prompt_tokens`.
-    pub fn new(config: &RlConfig, model: &Config, prompt_tokens: usize) -> Self {
+    pub fn new<B: Backend>(b: &B, config: &RlConfig, model: &Config, prompt_tokens: usize) -> Self {
         let new_tokens = config.rollout.max_new_tokens;
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
-        let weights = model.model_bytes(Held::ForLearning);
-        let packed = model.model_bytes(Held::ForDrawing) - weights;
+        let weights = model.model_bytes(b, Held::ForLearning);
+        let packed = model.model_bytes(b, Held::ForDrawing) - weights;
         let (models, reference_pass) =
-            if config.loss().kl == 0.0 { (1, 0) } else { (2, Purpose::Inference.bytes(model, rows)) };
-        let pass = pass(model, rows, config.optim.purpose()) + reference_pass;
+            if config.loss().kl == 0.0 { (1, 0) } else { (2, Purpose::Inference.bytes(b, model, rows)) };
+        let pass = pass(b, model, rows, config.optim.purpose()) + reference_pass;
         let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
             weights: (models * weights) as u64,
-            optimizer: moment_bytes(model, config.optim.moments) as u64,
-            learning: (model.gradient_bytes() + pass) as u64,
-            drawing: (packed + limits.bytes(model)) as u64,
+            optimizer: moment_bytes(b, model, config.optim.moments) as u64,
+            learning: (model.gradient_bytes(b) + pass) as u64,
+            drawing: (packed + limits.bytes(b, model)) as u64,
             saving: 4 * largest as u64,
+            available: b.free_memory(),
             limits,
             rows,
         }
@@ -65,7 +68,7 @@ impl Plan {
     /// # Errors
     /// [`TrainError::Memory`], with what takes how much. Where the system does not say what is free, nothing is refused.
     pub fn check_memory(&self) -> Result<(), TrainError> {
-        match available_memory() {
+        match self.available {
             Some(available) if available < self.bytes() => Err(TrainError::Memory {
                 needed_gib: self.bytes() as f64 / GIB,
                 available_gib: available as f64 / GIB,
@@ -92,8 +95,8 @@ impl Plan {
 }
 
 /// Bytes of a pass of `rows` tokens with its output head.
-fn pass(model: &Config, rows: usize, purpose: Purpose) -> usize {
-    purpose.bytes(model, rows) + Head::<Reference>::bytes(model, rows)
+fn pass<B: Backend>(b: &B, model: &Config, rows: usize, purpose: Purpose) -> usize {
+    purpose.bytes(b, model, rows) + Head::bytes(b, model, rows)
 }
 
 /// Refuses a run of learning by imitation, in passes of `rows` tokens, that exceeds the memory that is free. Says what
@@ -101,21 +104,22 @@ fn pass(model: &Config, rows: usize, purpose: Purpose) -> usize {
 ///
 /// # Errors
 /// [`TrainError::PassMemory`]
-pub(crate) fn check_supervised(
+pub(crate) fn check_supervised<B: Backend>(
+    b: &B,
     model: &Config,
     rows: usize,
     optim: &OptimConfig,
 ) -> Result<String, TrainError> {
-    let moments = moment_bytes(model, optim.moments);
-    let weights = (model.model_bytes(Held::ForLearning) + model.gradient_bytes() + moments) as u64;
-    let pass = pass(model, rows, optim.purpose()) as u64;
+    let moments = moment_bytes(b, model, optim.moments);
+    let weights = (model.model_bytes(b, Held::ForLearning) + model.gradient_bytes(b) + moments) as u64;
+    let pass = pass(b, model, rows, optim.purpose()) as u64;
     let gib = |bytes: u64| bytes as f64 / GIB;
     let breakdown = format!(
         "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",
         gib(weights),
         gib(pass)
     );
-    match available_memory() {
+    match b.free_memory() {
         Some(available) if available < weights + pass => Err(TrainError::PassMemory {
             needed_gib: gib(weights + pass),
             available_gib: gib(available),
@@ -174,6 +178,7 @@ mod tests {
 
     #[test]
     fn moments_in_bf16_take_half_of_memory_and_disk() {
+        let cpu = koan_cpu::Cpu::best(Some(1)).expect("a processor");
         let model = koan_model::testkit::config(11, true);
         let planned = |moments: &str| {
             let text = format!(
@@ -181,7 +186,7 @@ mod tests {
             );
             let config: RlConfig = toml::from_str(&text).expect("a config");
             let disk = disk_bytes(2, true, &model, config.optim.moments);
-            (Plan::new(&config, &model, 5).optimizer, disk)
+            (Plan::new(&cpu, &config, &model, 5).optimizer, disk)
         };
         let n = model.parameters() as u64;
         assert_eq!(planned("f32"), (8 * n, 3 * (4 + 4 + 8) * n + 4 * n));

@@ -172,7 +172,7 @@ fn train<B: Backend>(
     let prompts = encode(&tokenizer, &style, &problems, max)?;
     let held_out_prompts = encode(&tokenizer, &style, &held_out, max)?;
     let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
-    let plan = Plan::new(config, &model_config, longest);
+    let plan = Plan::new(b, config, &model_config, longest);
     let (asked, max) = (longest + plan.limits.new_tokens, model_config.longest_sequence());
     if asked > max {
         return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
@@ -210,7 +210,7 @@ fn train<B: Backend>(
     };
     let optimizer = match &from {
         Some(dir) => run_dir::load_optimizer(b, dir, &model_config, moments, state.updates)?,
-        None => Optimizer::new(b, &model_config, moments),
+        None => Optimizer::new(b, &model_config, moments)?,
     };
     let stop_ids = model_config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect();
     let mut trainer = Trainer {
@@ -379,8 +379,8 @@ impl<B: Backend> Trainer<'_, B> {
             rewards: &self.rewards,
         };
         let start = Instant::now();
-        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits);
-        let score = evaluation.score(self.b, self.learner.drawing(self.b), &mut generator)?;
+        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits)?;
+        let score = evaluation.score(self.b, self.learner.drawing(self.b)?, &mut generator)?;
         on(Event::Eval {
             step,
             interval: score.pass_at_1,

@@ -215,7 +215,7 @@ impl RunDir {
             }
             let infos = moment_infos(model.config());
             let moments: Vec<&B::Moment> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
-            let read = |i: usize| Ok::<_, TrainError>(b.download_moment(moments[i]));
+            let read = |i: usize| Ok::<_, TrainError>(b.read_moment(moments[i]));
             let path = part.join("optimizer.safetensors");
             safetensors_file::write_as(stored(optimizer.moments), &path, &infos, read)?;
             let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
@@ -350,7 +350,7 @@ pub fn load_optimizer<B: Backend>(
     let mut moment = || {
         koan_model::Transformer::try_build(config, |_| {
             let info = infos.next().expect("two moments a tensor");
-            Ok::<_, TrainError>(b.upload_moment(&reader.read(&info)?, moments))
+            Ok::<_, TrainError>(b.upload_moment(&reader.read(&info)?, moments)?)
         })
     };
     Ok(Optimizer { m: moment()?, v: moment()?, moments, updates })

@@ -149,7 +149,7 @@ fn fine_tuning_learns_replies_alone() {
         (tokenizer.encode("1 + 1", true).expect("ids"), tokenizer.encode("2.", false).expect("ids"));
     tokens.push(tokenizer.eos().expect("an end"));
     let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
-    let mut learner = NextToken::new(&Reference, model, 64, &config.optim);
+    let mut learner = NextToken::new(&Reference, model, 64, &config.optim).expect("memory");
     let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]);
     let loss = first["loss"].as_f64().expect("a loss");
     assert!((loss - want).abs() < 0.02, "{loss} against {want}");

@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, sum_of_products,
-    values::{Numbers, by_row, input, magnitudes, output, pick, summed, unwritten},
+    values::{Numbers, by_row, exactly, input, magnitudes, output, pick, summed, unwritten},
 };
 use crate::{Backend, Reference, Store};
 
@@ -77,11 +77,11 @@ impl Case for Linear {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let Self { n, o, i, store, .. } = *self;
-        let (x, dy, w) = (input(b, &self.x), input(b, &self.dy), b.upload(&self.w));
+        let (x, dy, w) = (input(b, &self.x), input(b, &self.dy), exactly(b, &self.w));
         let packed = match store {
-            Store::Write => b.pack(&w, o, i),
+            Store::Write => b.pack(&w, o, i).expect("a little memory"),
             Store::Add => {
-                let mut packed = b.pack(&b.zeros(o * i), o, i);
+                let mut packed = b.pack(&exactly(b, &vec![0.0; o * i]), o, i).expect("a little memory");
                 b.repack(&mut packed, &w);
                 packed
             }

@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, assert_same_bits, sum_of_products,
-    values::{Numbers, by_row, exact, input, magnitudes, output, pick, summed, unwritten},
+    values::{Numbers, by_row, exact, exactly, input, magnitudes, output, pick, summed, unwritten},
 };
 use crate::{
     Backend, Draw, Reference, Store,
@@ -123,8 +123,8 @@ impl Case for LogProb {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let Head { n, c, temperature, .. } = self.head;
-        let (x, w) = (input(b, &self.head.x), b.upload(&self.head.w));
-        let packed = b.pack(&w, self.head.vocab(), c);
+        let (x, w) = (input(b, &self.head.x), exactly(b, &self.head.w));
+        let packed = b.pack(&w, self.head.vocab(), c).expect("a little memory");
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| output(b, &unwritten(n)));
         let saved = &mut log_sum_exp;
         b.log_prob_forward(&mut log_probs, &mut entropy, saved, &x, &packed, &self.targets, temperature);
@@ -320,7 +320,7 @@ impl Case for Sample {
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let Head { n, c, temperature, .. } = self.head;
         let x = input(b, &self.head.x);
-        let packed = b.pack(&b.upload(&self.head.w), self.head.vocab(), c);
+        let packed = b.pack(&exactly(b, &self.head.w), self.head.vocab(), c).expect("a little memory");
         let mut tokens = vec![u32::MAX; n + 1];
         let [mut log_probs, mut full] = [(); 2].map(|()| output(b, &unwritten(n)));
         b.sample(&mut tokens, &mut log_probs, &mut full, &x, &packed, &self.draws);

@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, input, output, pick, summed, unwritten},
+    values::{Numbers, by_row, exactly, input, output, pick, summed, unwritten, whole},
 };
 use crate::{Backend, Reference};
 
@@ -27,9 +27,9 @@ pub(super) fn cases() -> impl Iterator<Item = RmsNorm> {
         let mut numbers = Numbers::new(n * 1000 + c);
         let (x, w) = (numbers.vec(n * c), numbers.vec(c));
         let (y, mut rstd) = (&mut vec![0.0; n * c], vec![0.0; n]);
-        Reference.rms_norm_forward(y, &mut rstd, &Reference.upload(&x), &Reference.upload(&w), EPS, n);
+        Reference.rms_norm_forward(y, &mut rstd, &exactly(&Reference, &x), &exactly(&Reference, &w), EPS, n);
         let (dy, dx, dw) = (numbers.vec(n * c), numbers.vec(n * c), numbers.vec(c));
-        RmsNorm { n, x, w, dy, rstd: Reference.download(&rstd), dx, dw }
+        RmsNorm { n, x, w, dy, rstd: whole(&Reference, &rstd), dx, dw }
     })
 }
 
@@ -40,7 +40,7 @@ impl Case for RmsNorm {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let n = self.n;
-        let (x, w) = (input(b, &self.x), b.upload(&self.w));
+        let (x, w) = (input(b, &self.x), exactly(b, &self.w));
         let (mut y, mut rstd) = (output(b, &unwritten(self.x.len())), output(b, &unwritten(n)));
         b.rms_norm_forward(&mut y, &mut rstd, &x, &w, EPS, n);
         let (mut dx, mut dw) = (output(b, &self.dx), output(b, &self.dw));

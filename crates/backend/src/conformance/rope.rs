@@ -2,7 +2,7 @@
 
 use super::{
     Case, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, output, pick},
+    values::{Numbers, by_row, exactly, output, pick},
 };
 use crate::Backend;
 
@@ -39,7 +39,7 @@ impl Case for Rope {
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
-        let (cos, sin) = (b.upload(&self.cos), b.upload(&self.sin));
+        let (cos, sin) = (exactly(b, &self.cos), exactly(b, &self.sin));
         let (mut x, mut dx) = (output(b, &self.x), output(b, &self.x));
         b.rope_forward(&mut x, &cos, &sin, &self.positions, self.heads, self.dim);
         b.rope_backward(&mut dx, &cos, &sin, &self.positions, self.heads, self.dim);

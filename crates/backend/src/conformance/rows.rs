@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, input, magnitudes, output, pick, summed, unwritten},
+    values::{Numbers, by_row, exactly, input, magnitudes, output, pick, summed, unwritten},
 };
 use crate::{Backend, Reference};
 
@@ -41,7 +41,7 @@ impl Case for Rows {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let features = self.features;
-        let (table, dy) = (b.upload(&self.table), input(b, &self.dy));
+        let (table, dy) = (exactly(b, &self.table), input(b, &self.dy));
         let [mut embedded, mut gathered] = [(); 2].map(|()| output(b, &unwritten(self.dy.len())));
         b.embedding_forward(&mut embedded, &self.ids, &table, features);
         b.gather_rows(&mut gathered, &table, &self.ids, features);

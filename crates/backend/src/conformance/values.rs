@@ -51,19 +51,30 @@ pub(super) fn unwritten(len: usize) -> Vec<f32> {
     vec![f32::NAN; len]
 }
 
+/// A buffer of `values`, nothing beside them.
+pub(super) fn exactly<B: Backend>(b: &B, values: &[f32]) -> B::Buf {
+    b.upload(values).expect("a little memory")
+}
+
+/// All elements of a buffer.
+pub(super) fn whole<B: Backend>(b: &B, buf: &B::Buf) -> Vec<f32> {
+    let [values] = b.read([(buf, b.len(buf))]);
+    values
+}
+
 /// An activation to read, followed by NaN.
 pub(super) fn input<B: Backend>(b: &B, values: &[f32]) -> B::Buf {
-    b.upload(&[values, &[f32::NAN; TAIL]].concat())
+    exactly(b, &[values, &[f32::NAN; TAIL]].concat())
 }
 
 /// An activation to write or to add to, followed by markers.
 pub(super) fn output<B: Backend>(b: &B, before: &[f32]) -> B::Buf {
-    b.upload(&[before, &[MARKER; TAIL]].concat())
+    exactly(b, &[before, &[MARKER; TAIL]].concat())
 }
 
 /// What an operation left in an [`output`], a row's result in each of its rows.
 pub(super) fn by_row<B: Backend>(name: &'static str, b: &B, buf: &B::Buf) -> Output {
-    let mut values = b.download(buf);
+    let mut values = whole(b, buf);
     let tail = values.split_off(values.len() - TAIL);
     assert!(tail.iter().all(|&x| x == MARKER), "{name} is written beyond its rows: {tail:?}");
     Output { name, by_row: true, values }

@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, input, output, pick, unwritten},
+    values::{Numbers, by_row, exactly, input, output, pick, unwritten, whole},
 };
 use crate::{AdamWStep, Backend, MomentType, bf16};
 
@@ -68,31 +68,35 @@ impl Case for Vectors {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let n = self.rows();
-        let whole = |name, buf: &B::Buf| Output { name, by_row: true, values: b.download(buf) };
-        let [w, g] = [&self.w, &self.g].map(|x| b.upload(x));
-        let squares = b.sum_of_squares(&w);
-        assert_eq!(squares, b.sum_of_squares(&w), "sum_of_squares is not the same twice");
+        let [w, g] = [&self.w, &self.g].map(|x| exactly(b, x));
+        let squares = b.sums_of_squares(&[&w, &g, &w]);
+        assert_eq!(squares[0], squares[2], "a sum of squares is not the same twice");
+        assert_eq!(squares[1], b.sums_of_squares(&[&g])[0], "a sum of squares alone and beside others");
+        let squares = squares[0];
         let mut outputs = Vec::new();
         for (kind, [w, m, v]) in
             [(MomentType::F32, ["w", "m", "v"]), (MomentType::Bf16, ["w of bf16", "m of bf16", "v of bf16"])]
         {
-            let mut weights = b.upload(&self.w);
-            let mut moments = [&self.m, &self.v].map(|x| b.upload_moment(x, kind));
+            let mut weights = exactly(b, &self.w);
+            let mut moments = [&self.m, &self.v].map(|x| b.upload_moment(x, kind).expect("a little memory"));
             let [first, second] = &mut moments;
             b.adamw_step(&mut weights, first, second, &g, STEP);
             let by_row = kind == MomentType::F32; // the random bits are those of the place in the buffer
-            outputs.push(whole(w, &weights));
+            outputs.push(Output { name: w, by_row: true, values: whole(b, &weights) });
             for (name, moment) in [m, v].into_iter().zip(&moments) {
-                outputs.push(Output { name, by_row, values: b.download_moment(moment) });
+                outputs.push(Output { name, by_row, values: b.read_moment(moment) });
             }
-            let zeros = b.download_moment(&b.zero_moment(n, kind));
+            let zeros = b.read_moment(&b.zero_moment(n, kind).expect("a little memory"));
             assert!(zeros.len() == n && zeros.iter().all(|x| x.to_bits() == 0), "zeros of a moment");
         }
         let mut copy = output(b, &unwritten(n));
         b.copy(&mut copy, &input(b, &self.g), n);
-        let mut zeros = b.upload(&self.g);
+        let mut zeros = exactly(b, &self.g);
         b.clear(&mut zeros);
-        assert_eq!(b.download(&zeros), b.download(&b.zeros(n)), "clear and zeros");
+        assert_eq!(whole(b, &zeros), whole(b, &b.zeros(n).expect("a little memory")), "clear and zeros");
+        b.write(&mut zeros, &self.g[n / 2..]);
+        let [written] = b.read([(&zeros, n - n / 2)]);
+        assert_eq!(written, self.g[n / 2..], "write and read of the first elements");
         outputs.push(by_row("copy", b, &copy));
         outputs.push(Output { name: "sum_of_squares", by_row: false, values: vec![squares as f32] });
         outputs

@@ -41,7 +41,7 @@ fn linear() {
     let (x, w, dy) = (numbers(1, n * i), numbers(2, o * i), numbers(3, n * o));
     let loss = |x: &Vec<f64>, w: &Vec<f64>, store| {
         let mut y = vec![if store == Store::Write { f64::NAN } else { 1.0 }; n * o];
-        Reference.linear_forward(&mut y, x, &Reference.pack(w, o, i), n, store);
+        Reference.linear_forward(&mut y, x, &Reference.pack(w, o, i).expect("a little memory"), n, store);
         dot(&y, &dy)
     };
     let mut dx = unwritten(n * i);
@@ -168,13 +168,13 @@ fn log_prob() {
     let (x, w, d_log_probs) = (numbers(1, n * c), numbers(2, vocab * c), numbers(3, n));
     let forward = |x: &Vec<f64>, w: &Vec<f64>| {
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| unwritten(n));
-        let packed = Reference.pack(w, vocab, c);
+        let packed = Reference.pack(w, vocab, c).expect("a little memory");
         let saved = &mut log_sum_exp;
         Reference.log_prob_forward(&mut log_probs, &mut entropy, saved, x, &packed, &targets, temperature);
         (dot(&log_probs, &d_log_probs), log_sum_exp)
     };
     let (mut dx, mut dw) = (unwritten(n * c), vec![1.0; vocab * c]);
-    let (packed, saved) = (Reference.pack(&w, vocab, c), forward(&x, &w).1);
+    let (packed, saved) = (Reference.pack(&w, vocab, c).expect("a little memory"), forward(&x, &w).1);
     Reference.log_prob_backward(
         &mut dx,
         &mut dw,

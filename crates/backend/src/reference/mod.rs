@@ -21,7 +21,7 @@ pub(crate) use attention::{Query, queries};
 
 pub use adamw::Moment;
 
-use crate::{AdamWStep, Backend, Draw, Heads, MomentType, Sequence, Store};
+use crate::{AdamWStep, Backend, Draw, Heads, MomentType, OutOfMemory, Sequence, Store, free_host_memory};
 
 /// The reference backend: f64 in host memory, one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +33,18 @@ pub struct Packed {
     w: Vec<f64>,
     out_features: usize,
     in_features: usize,
+}
+
+/// Rows of a pass beyond which plain loops gain nothing; it is what other backends for a CPU use.
+const PASS_ROWS: usize = 256;
+
+/// An empty vector with room for `len` elements.
+fn with_capacity(len: usize) -> Result<Vec<f64>, OutOfMemory> {
+    let mut v = Vec::new();
+    match v.try_reserve_exact(len) {
+        Ok(()) => Ok(v),
+        Err(_) => Err(OutOfMemory::of_host(len.saturating_mul(size_of::<f64>()))),
+    }
 }
 
 /// The first `n` rows of `features` numbers.
@@ -81,16 +93,48 @@ impl Backend for Reference {
     type Packed = Packed;
     type Moment = Moment;
 
-    fn zeros(&self, len: usize) -> Vec<f64> {
-        vec![0.0; len]
+    fn bytes(&self, len: usize) -> usize {
+        len.saturating_mul(size_of::<f64>())
     }
 
-    fn upload(&self, values: &[f32]) -> Vec<f64> {
-        values.iter().copied().map(f64::from).collect()
+    fn len(&self, buf: &Vec<f64>) -> usize {
+        buf.len()
     }
 
-    fn download(&self, buf: &Vec<f64>) -> Vec<f32> {
-        buf.iter().map(|&x| x as f32).collect()
+    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize {
+        self.bytes(out_features.saturating_mul(in_features))
+    }
+
+    fn moment_bytes(&self, len: usize, _: MomentType) -> usize {
+        self.bytes(len)
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        free_host_memory()
+    }
+
+    fn pass_rows(&self) -> usize {
+        PASS_ROWS
+    }
+
+    fn zeros(&self, len: usize) -> Result<Vec<f64>, OutOfMemory> {
+        let mut zeros = with_capacity(len)?;
+        zeros.resize(len, 0.0);
+        Ok(zeros)
+    }
+
+    fn upload(&self, values: &[f32]) -> Result<Vec<f64>, OutOfMemory> {
+        let mut buf = with_capacity(values.len())?;
+        buf.extend(values.iter().copied().map(f64::from));
+        Ok(buf)
+    }
+
+    fn write(&self, buf: &mut Vec<f64>, values: &[f32]) {
+        rows_mut(buf, values.len(), 1).iter_mut().zip(values).for_each(|(y, &x)| *y = x.into());
+    }
+
+    fn read<const N: usize>(&self, parts: [(&Vec<f64>, usize); N]) -> [Vec<f32>; N] {
+        parts.map(|(buf, n)| rows(buf, n, 1).iter().map(|&x| x as f32).collect())
     }
 
     fn clear(&self, buf: &mut Vec<f64>) {
@@ -101,8 +145,10 @@ impl Backend for Reference {
         rows_mut(y, n, 1).copy_from_slice(rows(x, n, 1));
     }
 
-    fn pack(&self, w: &Vec<f64>, out_features: usize, in_features: usize) -> Packed {
-        Packed { w: rows(w, out_features, in_features).to_vec(), out_features, in_features }
+    fn pack(&self, w: &Vec<f64>, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
+        let mut copy = with_capacity(out_features.saturating_mul(in_features))?;
+        copy.extend_from_slice(rows(w, out_features, in_features));
+        Ok(Packed { w: copy, out_features, in_features })
     }
 
     fn repack(&self, packed: &mut Packed, w: &Vec<f64>) {
@@ -346,20 +392,20 @@ impl Backend for Reference {
         log_prob::sample(tokens, log_probs, rows(x, n, w.in_features), &w.w, draws);
     }
 
-    fn sum_of_squares(&self, x: &Vec<f64>) -> f64 {
-        dot(x, x)
+    fn sums_of_squares(&self, buffers: &[&Vec<f64>]) -> Vec<f64> {
+        buffers.iter().map(|x| dot(x, x)).collect()
     }
 
-    fn zero_moment(&self, len: usize, kind: MomentType) -> Moment {
-        Moment::new(self.zeros(len), kind)
+    fn zero_moment(&self, len: usize, kind: MomentType) -> Result<Moment, OutOfMemory> {
+        Ok(Moment::new(self.zeros(len)?, kind))
     }
 
-    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Moment {
-        Moment::new(self.upload(values), kind)
+    fn upload_moment(&self, values: &[f32], kind: MomentType) -> Result<Moment, OutOfMemory> {
+        Ok(Moment::new(self.upload(values)?, kind))
     }
 
-    fn download_moment(&self, moment: &Moment) -> Vec<f32> {
-        self.download(&moment.values)
+    fn read_moment(&self, moment: &Moment) -> Vec<f32> {
+        moment.values.iter().map(|&x| x as f32).collect()
     }
 
     fn adamw_step(&self, w: &mut Vec<f64>, m: &mut Moment, v: &mut Moment, g: &Vec<f64>, step: AdamWStep) {

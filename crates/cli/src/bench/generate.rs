@@ -66,7 +66,7 @@ impl Job for GenerateBench {
             }
             seconds.push(run_s);
             passes_per_s.push(summary.passes as f64 / run_s);
-        });
+        })?;
         said?;
         let run_s = median(seconds.split_off(1));
         let tokens_per_s = tokens / run_s;

@@ -55,7 +55,7 @@ impl Job for ProductBench {
                 }
             }
             measured.push(m);
-        });
+        })?;
         said?;
         let all =
             |f: fn(&ProductSeconds) -> f64| -> f64 { measured.iter().map(|m| m.times as f64 * f(m)).sum() };

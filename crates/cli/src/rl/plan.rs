@@ -24,7 +24,7 @@ impl Job for Planned {
             forecast.problems,
             forecast.parameters as f64 / 1e6,
         )?;
-        let free = forecast.available_memory.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
+        let free = plan.available.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
         say!("memory  {}{free}: {}", gib(plan.bytes()), plan.breakdown())?;
         say!(
             "disk    {} of {} free at {}: {} checkpoints, one more while it is written, and the final model; rollouts not \

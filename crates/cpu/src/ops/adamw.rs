@@ -2,7 +2,7 @@
 //!
 //! Bound by memory: a step reads four numbers and writes three for each weight.
 
-use koan_backend::{AdamWStep, AlignedVec, MomentType, bf16};
+use koan_backend::{AdamWStep, AlignedVec, MomentType, OutOfMemory, bf16};
 
 use crate::simd::Simd;
 
@@ -19,11 +19,11 @@ pub enum Moment {
 
 impl Moment {
     /// `len` zeros.
-    pub(crate) fn zeros(len: usize, kind: MomentType) -> Self {
-        match kind {
-            MomentType::F32 => Self::F32(AlignedVec::zeros(len)),
-            MomentType::Bf16 => Self::Bf16(AlignedVec::zeros(len)),
-        }
+    pub(crate) fn zeros(len: usize, kind: MomentType) -> Result<Self, OutOfMemory> {
+        Ok(match kind {
+            MomentType::F32 => Self::F32(AlignedVec::zeros(len)?),
+            MomentType::Bf16 => Self::Bf16(AlignedVec::zeros(len)?),
+        })
     }
 
     /// How many numbers it holds.

@@ -77,6 +77,9 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
+    /// The device refused the memory for the weights.
+    #[error(transparent)]
+    Memory(#[from] koan_backend::OutOfMemory),
     /// A directory that was to be made is there.
     #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
     Exists {
@@ -182,7 +185,7 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// See [`CheckpointError`].
 pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
     let (config, weights, positions) = open(dir, positions)?;
-    Ok(Model::new(b, config, positions, |info| weights.read(info))?)
+    Model::new(b, config, positions, |info| Ok(weights.read(info)?))
 }
 
 /// As [`load`], for forward passes alone, in half the memory: see [`Model::for_inference`].
@@ -195,7 +198,7 @@ pub fn load_for_inference<B: Backend>(
     positions: Option<usize>,
 ) -> Result<Model<B>, CheckpointError> {
     let (config, weights, positions) = open(dir, positions)?;
-    Ok(Model::for_inference(b, config, positions, |info| weights.read(info))?)
+    Model::for_inference(b, config, positions, |info| Ok(weights.read(info)?))
 }
 
 fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {

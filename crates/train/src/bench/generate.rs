@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 use koan_generate::{Generator, Limits, Prompt, RunSummary, Sampling, Stream, uniform};
 use koan_model::Model;
 use serde::Serialize;
@@ -21,16 +21,19 @@ pub struct GenerateShape {
 }
 
 /// Runs `runs` times and hands over the seconds of each, prompts included, with what it computed.
+///
+/// # Errors
+/// If the device refuses the memory.
 pub fn generate<B: Backend>(
     b: &B,
     model: &Model<B>,
     shape: &GenerateShape,
     runs: u64,
     mut each: impl FnMut(f64, RunSummary),
-) {
+) -> Result<(), OutOfMemory> {
     let &GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
     let vocab = model.config().vocab_size as f64;
-    let mut generator = Generator::new(b, model.config(), Limits { sequences, prompt_tokens, new_tokens });
+    let mut generator = Generator::new(b, model.config(), Limits { sequences, prompt_tokens, new_tokens })?;
     for step in 1..=runs {
         let token = |problem, at| (uniform(0, Stream::Bench { step }, problem, 0, at) * vocab) as u32;
         let prompts: Vec<Prompt> = (0..sequences.div_ceil(group))
@@ -46,4 +49,5 @@ pub fn generate<B: Backend>(
         let summary = generator.run(b, model, &prompts, &sampling, |_, _, _| {});
         each(start.elapsed().as_secs_f64(), summary);
     }
+    Ok(())
 }

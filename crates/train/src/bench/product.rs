@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use koan_backend::{Backend, Store};
+use koan_backend::{Backend, OutOfMemory, Store};
 use koan_model::Config;
 use serde::Serialize;
 
@@ -43,13 +43,16 @@ impl ProductSeconds {
 }
 
 /// Times every product of `config`'s matrices on `rows` rows, each `repeats` times after one that is not counted.
+///
+/// # Errors
+/// If the device refuses the memory.
 pub fn products<B: Backend>(
     b: &B,
     config: &Config,
     rows: usize,
     repeats: usize,
     mut each: impl FnMut(ProductSeconds),
-) {
+) -> Result<(), OutOfMemory> {
     let mut shapes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
     for info in config.tensors() {
         let table = info.name == "model.embed_tokens.weight" && !config.tie_word_embeddings;
@@ -60,11 +63,11 @@ pub fn products<B: Backend>(
     for ([out_features, in_features], times) in shapes {
         let values =
             |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
-        let w = values(out_features * in_features);
-        let packed = b.pack(&w, out_features, in_features);
-        let (x, dy) = (values(rows * in_features), values(rows * out_features));
-        let (mut y, mut dx) = (b.zeros(rows * out_features), b.zeros(rows * in_features));
-        let mut dw = b.zeros(out_features * in_features);
+        let w = values(out_features * in_features)?;
+        let packed = b.pack(&w, out_features, in_features)?;
+        let (x, dy) = (values(rows * in_features)?, values(rows * out_features)?);
+        let (mut y, mut dx) = (b.zeros(rows * out_features)?, b.zeros(rows * in_features)?);
+        let mut dw = b.zeros(out_features * in_features)?;
         for product in [Product::Forward, Product::BackwardInput, Product::BackwardWeight] {
             let mut run = || {
                 let start = Instant::now();
@@ -92,4 +95,5 @@ pub fn products<B: Backend>(
             each(ProductSeconds { product, rows, out_features, in_features, times, seconds });
         }
     }
+    Ok(())
 }

@@ -64,7 +64,7 @@ pub fn rl<B: Backend>(
         prompt_tokens: shape.prompt_tokens,
         new_tokens: shape.new_tokens,
     };
-    let optimizer = Optimizer::new(b, &config, shape.moments);
+    let optimizer = Optimizer::new(b, &config, shape.moments)?;
     let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(shape.new_tokens) };
     let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
     let optim = OptimConfig::default();
@@ -87,8 +87,8 @@ pub fn rl<B: Backend>(
         };
         let start = Instant::now();
         let mut drawn: Vec<Vec<Completion>> = vec![Vec::new(); shape.problems];
-        let mut generator = Generator::new(b, &config, limits);
-        generator.run(b, learner.drawing(b), &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
+        let mut generator = Generator::new(b, &config, limits)?;
+        generator.run(b, learner.drawing(b)?, &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
         drop(generator);
         let generate_s = start.elapsed().as_secs_f64();
         let groups: Vec<ScoredGroup> = prompts

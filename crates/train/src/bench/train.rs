@@ -1,8 +1,8 @@
 //! A training step: forward, backward, clip, AdamW, repack, on random tokens from random weights.
 
-use std::{convert::Infallible, time::Instant};
+use std::time::Instant;
 
-use koan_backend::{Backend, MomentType};
+use koan_backend::{Backend, MomentType, OutOfMemory};
 use koan_generate::{Stream, uniform};
 use koan_model::{Config, Model, TensorInfo};
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub fn train<B: Backend>(
 ) -> Result<(), TrainError> {
     let vocab = config.vocab_size as f64;
     let mut tensor = 0..;
-    let Ok(model) = Model::new(b, config, shape.tokens, |info: &TensorInfo| {
+    let model = Model::new(b, config, shape.tokens, |info: &TensorInfo| {
         let tensor = tensor.next().unwrap_or(0);
         let value = |i| {
             if info.shape.len() == 1 {
@@ -51,11 +51,11 @@ pub fn train<B: Backend>(
                 0.07 * (uniform(0, Stream::Bench { step: 0 }, tensor, i, 0) - 0.5) as f32
             }
         };
-        Ok::<_, Infallible>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
-    });
+        Ok::<_, OutOfMemory>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
+    })?;
     let rows = shape.micro_batch_tokens.max(shape.tokens);
     let optim = OptimConfig { recompute: shape.recompute, moments: shape.moments, ..OptimConfig::default() };
-    let mut learner = NextToken::new(b, model, rows, &optim);
+    let mut learner = NextToken::new(b, model, rows, &optim)?;
     for step in 0..steps {
         let token = |sequence, at| (uniform(0, Stream::Bench { step }, sequence, 0, at) * vocab) as u32;
         let sequences: Vec<Vec<u32>> = (0..shape.sequences as u64)

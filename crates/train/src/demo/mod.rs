@@ -305,7 +305,7 @@ fn measure<B: Backend>(
     };
     let mut drawn: Vec<((usize, usize), Judged)> = Vec::new();
     let all: Vec<usize> = (0..problems.len()).collect();
-    let mut generator = Generator::new(b, &model_config, limits);
+    let mut generator = Generator::new(b, &model_config, limits)?;
     evaluation.draw(
         b,
         &model,

@@ -60,7 +60,7 @@ impl<B: Backend> Trainer<'_, B> {
         let pieces = algorithm.pieces();
         let rounds = if pieces.dynamic_sampling { algorithm.max_rounds() } else { 1 };
         let mut drawn = Drawn::default();
-        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits);
+        let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits)?;
         while drawn.rounds < rounds && drawn.learned.len() < wanted {
             drawn.rounds += 1;
             self.round(step, &mut generator, &mut drawn, on)?;
@@ -103,7 +103,7 @@ impl<B: Backend> Trainer<'_, B> {
         let of = (before + chosen.len()) * group_size;
         let (mut done, mut failed) = (before * group_size, None);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let policy = self.learner.drawing(self.b);
+        let policy = self.learner.drawing(self.b)?;
         let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
             generator.run(self.b, policy, &prompts, &self.sampling, |place, sample, completion| {
                 done += 1;

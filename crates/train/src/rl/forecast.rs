@@ -5,7 +5,6 @@ use std::path::Path;
 use koan_backend::Backend;
 use koan_data::read_problems;
 use koan_eval::PromptStyle;
-use koan_generate::available_memory;
 use koan_model::Config;
 use koan_text::Tokenizer;
 
@@ -23,8 +22,6 @@ pub struct Forecast {
     pub parameters: usize,
     /// Memory.
     pub plan: Plan,
-    /// Memory that is free, bytes, where the system says.
-    pub available_memory: Option<u64>,
     /// Bytes of checkpoints and of the final model.
     pub disk: u64,
     /// Bytes that are free on the disk of the run directory.
@@ -57,11 +54,10 @@ impl Forecast {
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| encode(&eval.data))?;
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
-        let plan = Plan::new(config, &model, longest);
-        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.optim.moments);
+        let plan = Plan::new(b, config, &model, longest);
+        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.optim.moments)?;
         Ok(Self {
             parameters: model.parameters(),
-            available_memory: available_memory(),
             disk: disk_bytes(
                 config.checkpoints_kept,
                 config.reference_every().is_some(),
@@ -85,7 +81,7 @@ impl Forecast {
         if prompt + new > max {
             all.push(format!("prompts of {prompt} tokens and completions of {new} exceed the model's {max}"));
         }
-        if let Some(available) = self.available_memory.filter(|&available| available < self.plan.bytes()) {
+        if let Some(available) = self.plan.available.filter(|&available| available < self.plan.bytes()) {
             let needed = gib(self.plan.bytes());
             all.push(format!("it needs {needed:.1} GiB of memory, and {:.1} are free", gib(available)));
         }

@@ -146,7 +146,7 @@ fn train<B: Backend>(
         return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
     }
     let rows = config.optim.micro_batch_tokens.max(asked);
-    let memory = check_supervised(&model_config, rows, &config.optim)?;
+    let memory = check_supervised(b, &model_config, rows, &config.optim)?;
     checkpoint::Weights::open(&config.model, &model_config)?;
     let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
     let run = opened.insert(run);
@@ -168,7 +168,7 @@ fn train<B: Backend>(
     };
 
     let model = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
-    let mut learner = NextToken::new(b, model, rows, &config.optim);
+    let mut learner = NextToken::new(b, model, rows, &config.optim)?;
     if let Some(dir) = &from {
         learner.optimizer = run_dir::load_optimizer(b, dir, &model_config, moments, state.updates)?;
     }

@@ -21,7 +21,7 @@ pub(crate) mod amx;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 
-use koan_backend::{AlignedVec, Store};
+use koan_backend::{AlignedVec, OutOfMemory, Store};
 
 use crate::{
     kernels::Kernels,
@@ -200,9 +200,13 @@ pub struct Packed {
 }
 
 impl Packed {
-    pub(crate) fn new(kernels: &Kernels, out_features: usize, in_features: usize) -> Self {
+    pub(crate) fn new(
+        kernels: &Kernels,
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self, OutOfMemory> {
         let len = kernels.format.len(in_features, out_features);
-        Self { data: AlignedVec::zeros_read_often(len), out_features, in_features }
+        Ok(Self { data: AlignedVec::zeros_read_often(len)?, out_features, in_features })
     }
 
     /// Overwrites it with `w`, of the same shape.
