@@ -6,23 +6,19 @@ use koan_backend::{
 };
 
 use crate::{
-    Cpu, Moment, Packed, Scratch,
+    cpu::{Cpu, Scratch},
+    kernels::{product::View, rope::Table},
     ops::{
-        attention, bias, embedding, log_prob,
-        product::{View, multiply, multiply_on_the_fly, pack_on_the_fly},
-        rope,
+        adamw::{self, Moment},
+        attention, bias, copy, embedding,
+        head::{log_prob, sample},
+        product::{Packed, multiply, multiply_on_the_fly, pack_on_the_fly},
+        rms_norm, rope, swiglu,
     },
-    parallel::{Disjoint, TASK_LEN, task_rows},
 };
 
 /// Rows of a pass that keep products busy: two blocks and more of rows, in which packing a matrix costs little.
 const PASS_ROWS: usize = 256;
-
-/// Columns of a task that sums over rows: a few cache lines.
-const TASK_COLUMNS: usize = 64;
-
-/// Parts whose squares are summed on their own, at most; their sums are added in order.
-const MOST_SUMS: usize = 256;
 
 /// The first `len` numbers of a buffer.
 #[track_caller]
@@ -38,28 +34,14 @@ fn first_mut<'a>(y: &'a mut AlignedVec<f32>, len: usize, name: &str) -> &'a mut 
     &mut y[..len]
 }
 
-/// The number of features of a matrix of `rows` rows.
+/// Asserts that a matrix of `features` columns has all of `rows`.
 #[track_caller]
-fn features_of(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
+fn assert_rows(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
     let needed = rows.iter().max().map_or(0, |&row| (row as usize + 1) * features);
     assert!(x.len() >= needed, "{name} holds {} numbers, its rows need {needed}", x.len());
 }
 
 impl Cpu {
-    /// Σ x² in a fixed order: of parts, of which there are at most [`MOST_SUMS`], then of their sums.
-    fn sum_of_squares(&self, x: &[f32]) -> f64 {
-        let mut sums = [0.0; MOST_SUMS];
-        let len = x.len().div_ceil(MOST_SUMS).max(TASK_LEN);
-        let partial = Disjoint::new(&mut sums);
-        self.threads.run(x.len().div_ceil(len), |task| {
-            let x = &x[task * len..((task + 1) * len).min(x.len())];
-            // SAFETY: the sum is this task's alone.
-            let sum = unsafe { partial.slice(task..task + 1) };
-            sum[0] = self.kernels.sum_of_squares(x);
-        });
-        sums.iter().sum()
-    }
-
     fn rotate(
         &self,
         x: &mut AlignedVec<f32>,
@@ -71,18 +53,11 @@ impl Cpu {
         dim: usize,
     ) {
         assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
-        features_of(cos, positions, dim / 2, "cos");
-        features_of(sin, positions, dim / 2, "sin");
+        assert_rows(cos, positions, dim / 2, "cos");
+        assert_rows(sin, positions, dim / 2, "sin");
         let features = heads * dim;
         let x = first_mut(x, positions.len() * features, "x");
-        if x.is_empty() {
-            return;
-        }
-        let (table, rows) = (rope::Table { cos, sin, sign }, task_rows(features));
-        self.threads.chunks([(x, rows * features)], |task, [x]| {
-            let positions = &positions[task * rows..][..x.len() / features];
-            self.kernels.rope(x, table, positions, dim);
-        });
+        rope::rotate(self.kernels, &self.threads, x, Table { cos, sin, sign }, positions, features, dim);
     }
 }
 
@@ -129,9 +104,7 @@ impl Backend for Cpu {
     }
 
     fn write(&self, buf: &mut Self::Buf, values: &[f32]) {
-        self.threads.chunks([(first_mut(buf, values.len(), "buf"), TASK_LEN)], |task, [y]| {
-            y.copy_from_slice(&values[task * TASK_LEN..][..y.len()]);
-        });
+        copy::copy(&self.threads, first_mut(buf, values.len(), "buf"), values);
     }
 
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N] {
@@ -139,12 +112,11 @@ impl Backend for Cpu {
     }
 
     fn clear(&self, buf: &mut Self::Buf) {
-        self.threads.chunks([(buf, TASK_LEN)], |_, [y]| y.fill(0.0));
+        copy::clear(&self.threads, buf);
     }
 
     fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize) {
-        let (y, x) = (first_mut(y, n, "y"), first(x, n, "x"));
-        self.threads.chunks([(y, TASK_LEN)], |task, [y]| y.copy_from_slice(&x[task * TASK_LEN..][..y.len()]));
+        copy::copy(&self.threads, first_mut(y, n, "y"), first(x, n, "x"));
     }
 
     fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
@@ -175,17 +147,17 @@ impl Backend for Cpu {
     }
 
     fn gather_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize) {
-        features_of(x, rows, features, "x");
+        assert_rows(x, rows, features, "x");
         embedding::gather(&self.threads, first_mut(y, rows.len() * features, "y"), x, rows, features);
     }
 
     fn scatter_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize) {
-        features_of(y, rows, features, "y");
+        assert_rows(y, rows, features, "y");
         embedding::scatter(y, first(x, rows.len() * features, "x"), rows, features);
     }
 
     fn scatter_add_rows(&self, dx: &mut Self::Buf, dy: &Self::Buf, rows: &[u32], features: usize) {
-        features_of(dx, rows, features, "dx");
+        assert_rows(dx, rows, features, "dx");
         let dy = first(dy, rows.len() * features, "dy");
         embedding::scatter_add(self.kernels, &self.threads, dx, dy, rows, features);
     }
@@ -266,14 +238,9 @@ impl Backend for Cpu {
         eps: f32,
         n: usize,
     ) {
-        let (features, rows) = (w.len(), task_rows(w.len()));
-        let x = first(x, n * features, "x");
-        let outputs =
-            [(first_mut(y, n * features, "y"), rows * features), (first_mut(rstd, n, "rstd"), rows)];
-        self.threads.chunks(outputs, |task, [y, rstd]| {
-            let x = &x[task * rows * features..][..y.len()];
-            self.kernels.rms_norm_forward(y, rstd, x, w, eps);
-        });
+        let x = first(x, n * w.len(), "x");
+        let (y, rstd) = (first_mut(y, n * w.len(), "y"), first_mut(rstd, n, "rstd"));
+        rms_norm::forward(self.kernels, &self.threads, y, rstd, x, w, eps);
     }
 
     fn rms_norm_backward(
@@ -286,17 +253,11 @@ impl Backend for Cpu {
         rstd: &Self::Buf,
         n: usize,
     ) {
-        let (features, rows) = (w.len(), task_rows(w.len()));
+        let features = w.len();
         let (dy, x) = (first(dy, n * features, "dy"), first(x, n * features, "x"));
         let (dx, dw) = (first_mut(dx, n * features, "dx"), first_mut(dw, features, "dw"));
         let rstd = first(rstd, n, "rstd");
-        self.threads.chunks([(dx, rows * features)], |task, [dx]| {
-            let part = task * rows * features..task * rows * features + dx.len();
-            self.kernels.rms_norm_backward(dx, &dy[part.clone()], &x[part], w, &rstd[task * rows..]);
-        });
-        self.threads.chunks([(dw, TASK_COLUMNS)], |task, [dw]| {
-            self.kernels.rms_norm_backward_weight(dw, task * TASK_COLUMNS, features, dy, x, rstd);
-        });
+        rms_norm::backward(self.kernels, &self.threads, dx, dw, dy, x, w, rstd);
     }
 
     fn rope_forward(
@@ -335,7 +296,7 @@ impl Backend for Cpu {
         scale: f32,
     ) {
         let inputs = attention::Inputs { q, k, v, sequences, heads, scale };
-        attention::forward_all(self.kernels, &self.threads, out, log_sum_exp, inputs);
+        attention::forward(self.kernels, &self.threads, out, log_sum_exp, inputs);
     }
 
     fn attention_backward(
@@ -355,22 +316,17 @@ impl Backend for Cpu {
     ) {
         let inputs = attention::Inputs { q, k, v, sequences, heads, scale };
         let saved = attention::Saved { dout, out, log_sum_exp };
-        attention::backward_all(self.kernels, &self.threads, [dq, dk, dv], inputs, saved);
+        attention::backward(self.kernels, &self.threads, [dq, dk, dv], inputs, saved);
     }
 
     fn swiglu_forward(&self, y: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf, n: usize) {
         let (gate, up) = (first(gate, n, "gate"), first(up, n, "up"));
-        self.threads.chunks([(first_mut(y, n, "y"), TASK_LEN)], |task, [y]| {
-            let part = task * TASK_LEN..task * TASK_LEN + y.len();
-            self.kernels.swiglu_forward(y, &gate[part.clone()], &up[part]);
-        });
+        swiglu::forward(self.kernels, &self.threads, first_mut(y, n, "y"), gate, up);
     }
 
     fn swiglu_backward(&self, dy: &mut Self::Buf, gate: &mut Self::Buf, up: &mut Self::Buf, n: usize) {
-        let buffers = [first_mut(dy, n, "dy"), first_mut(gate, n, "gate"), first_mut(up, n, "up")];
-        self.threads.chunks(buffers.map(|x| (x, TASK_LEN)), |_, [dy, gate, up]| {
-            self.kernels.swiglu_backward(dy, gate, up);
-        });
+        let (dy, gate, up) = (first_mut(dy, n, "dy"), first_mut(gate, n, "gate"), first_mut(up, n, "up"));
+        swiglu::backward(self.kernels, &self.threads, dy, gate, up);
     }
 
     fn log_prob_forward(
@@ -436,19 +392,19 @@ impl Backend for Cpu {
     ) {
         let (n, w) = (draws.len(), w.panels(self.kernels));
         assert!(tokens.len() >= n, "tokens holds {}, the operation needs {n}", tokens.len());
-        let drawn = log_prob::Drawn {
+        let drawn = sample::Drawn {
             tokens,
             log_probs: first_mut(log_probs, n, "log_probs"),
             full_log_probs: first_mut(full_log_probs, n, "full_log_probs"),
         };
         let x = View::new(first(x, n * w.k(), "x"), n, w.k());
         let Scratch { packed, logits, .. } = &mut *self.scratch();
-        let scratch = log_prob::SampleScratch { partials: logits, logits: packed };
-        log_prob::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);
+        let scratch = sample::Scratch { partials: logits, logits: packed };
+        sample::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
-        buffers.iter().map(|x| self.sum_of_squares(x)).collect()
+        buffers.iter().map(|x| adamw::sum_of_squares(self.kernels, &self.threads, x)).collect()
     }
 
     fn zero_moment(&self, len: usize, kind: MomentType) -> Result<Moment, OutOfMemory> {
@@ -476,23 +432,6 @@ impl Backend for Cpu {
     fn adamw_step(&self, w: &mut Self::Buf, m: &mut Moment, v: &mut Moment, g: &Self::Buf, step: AdamWStep) {
         let n = g.len();
         assert!([w.len(), m.len(), v.len()] == [n; 3], "moments of another shape");
-        match (m, v) {
-            (Moment::F32(m), Moment::F32(v)) => {
-                self.threads.chunks([(w, TASK_LEN), (m, TASK_LEN), (v, TASK_LEN)], |task, [w, m, v]| {
-                    self.kernels.adamw_step(w, m, v, &g[task * TASK_LEN..][..w.len()], step);
-                });
-            }
-            (Moment::Bf16(m), Moment::Bf16(v)) => {
-                let (w, m, v) = (Disjoint::new(w), Disjoint::new(m), Disjoint::new(v));
-                self.threads.run(n.div_ceil(TASK_LEN), |task| {
-                    let part = task * TASK_LEN..((task + 1) * TASK_LEN).min(n);
-                    // SAFETY: these numbers are this task's alone.
-                    let (w, m, v) =
-                        unsafe { (w.slice(part.clone()), m.slice(part.clone()), v.slice(part.clone())) };
-                    self.kernels.adamw_step_bf16(w, m, v, &g[part.clone()], part.start, step);
-                });
-            }
-            _ => panic!("moments of two types"),
-        }
+        adamw::step(self.kernels, &self.threads, w, m, v, g, step);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::CpuError;
-
 /// An instruction set that kernels exist for, from the least to the most capable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -73,13 +71,25 @@ impl fmt::Display for Isa {
     }
 }
 
+/// The names of `sets`, as errors list them.
+pub(crate) fn names(sets: &[Isa]) -> String {
+    sets.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// No instruction set has this name.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown instruction set `{name}`; known are {}", names(&Isa::ALL))]
+pub struct UnknownIsa {
+    name: String,
+}
+
 impl FromStr for Isa {
-    type Err = CpuError;
-    fn from_str(name: &str) -> Result<Self, CpuError> {
+    type Err = UnknownIsa;
+    fn from_str(name: &str) -> Result<Self, UnknownIsa> {
         Self::ALL
             .into_iter()
             .find(|isa| isa.name() == name)
-            .ok_or_else(|| CpuError::UnknownIsa { name: name.to_owned() })
+            .ok_or_else(|| UnknownIsa { name: name.to_owned() })
     }
 }
 

@@ -1,130 +1,33 @@
 //! The CPU backend: [`Cpu`] runs the operations of [`Backend`](koan_backend::Backend) on vectorised kernels,
 //! on several threads.
 //!
-//! - `isa.rs`: instruction sets, and which of them this machine has,
+//! In floors, from the ground up; a floor uses only those below it:
+//!
 //! - `simd/`: vectors; what differs between instruction sets, AMX apart, is here,
-//! - `ops/`: the operations, each kernel written once, generic over `simd::Simd`,
-//! - `kernels.rs`: the table that compiles them for every instruction set,
-//! - `parallel.rs`: tasks, and the memory that they share,
-//! - `team.rs`: the threads,
-//! - `backend.rs`: the trait, which checks sizes and calls the operations.
+//!   `memory.rs`: what tasks write at once, and what is a thread's own,
+//! - `kernels/`: the bodies, what runs on one task's slices, each written once over `simd::Simd`,
+//! - `isa.rs`: instruction sets, and which of them this machine has,
+//!   `tables.rs`: the kernels compiled for each of them, a table an instruction set,
+//! - `team.rs`: the threads, `parallel.rs`: the tasks that they run,
+//! - `ops/`: the operations, cut into tasks that call the table's kernels,
+//! - `cpu.rs`: the device, a table and threads,
+//! - `backend.rs`: the trait, which asserts sizes and calls the operations.
 //!
 //! Results depend on the instruction set, never on the number of threads.
 
 mod backend;
+mod cpu;
 mod isa;
 mod kernels;
+mod memory;
 mod ops;
 mod parallel;
 mod simd;
+mod tables;
 mod team;
 
-use std::{
-    env, fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread::available_parallelism,
-};
-
-use koan_backend::AlignedVec;
-
 pub use self::{
-    isa::Isa,
+    cpu::{Cpu, CpuError},
+    isa::{Isa, UnknownIsa},
     ops::{adamw::Moment, product::Packed},
 };
-use self::{kernels::Kernels, parallel::Threads};
-
-/// The environment variable that forces an instruction set.
-const ISA_VARIABLE: &str = "KOAN_ISA";
-
-/// What keeps a [`Cpu`] from being made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CpuError {
-    /// The machine, or its system, lacks an instruction set that was asked for.
-    #[error("this machine lacks the instruction set `{isa}`; it has {}", names(available))]
-    MissingIsa {
-        /// What was asked for.
-        isa: Isa,
-        /// What the machine has.
-        available: Vec<Isa>,
-    },
-    /// No instruction set has this name.
-    #[error("unknown instruction set `{name}`; known are {}", names(&Isa::ALL))]
-    UnknownIsa {
-        /// What was asked for.
-        name: String,
-    },
-    /// The system refused to start threads.
-    #[error("cannot start threads")]
-    Threads(#[from] std::io::Error),
-}
-
-fn names(sets: &[Isa]) -> String {
-    sets.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// The CPU as a device: an instruction set's kernels, and threads.
-pub struct Cpu {
-    isa: Isa,
-    kernels: &'static Kernels,
-    threads: Threads,
-    scratch: Mutex<Scratch>,
-}
-
-/// Memory of operations that need more than a thread's own. It grows to what the largest needs, and is then
-/// reused.
-struct Scratch {
-    packed: AlignedVec<f32>,
-    packed_rows: AlignedVec<f32>,
-    logits: AlignedVec<f32>,
-}
-
-impl Cpu {
-    /// A CPU that runs the kernels of `isa` on `threads` threads, at least one.
-    ///
-    /// # Errors
-    /// If this machine lacks `isa`, or threads can't be started.
-    pub fn new(isa: Isa, threads: usize) -> Result<Self, CpuError> {
-        // First, because asking for AMX requests a permission that threads inherit.
-        let kernels =
-            Kernels::of(isa).ok_or_else(|| CpuError::MissingIsa { isa, available: Isa::available() })?;
-        let [packed, packed_rows, logits] = [(); 3].map(|()| AlignedVec::empty());
-        let scratch = Mutex::new(Scratch { packed, packed_rows, logits });
-        Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })
-    }
-
-    /// A CPU with the instruction set that `KOAN_ISA` names, or the best that this machine has, and with
-    /// `threads` threads, or one a core.
-    ///
-    /// # Errors
-    /// If `KOAN_ISA` names no instruction set or one that this machine lacks, or threads can't be started.
-    pub fn best(threads: Option<usize>) -> Result<Self, CpuError> {
-        let isa = match env::var_os(ISA_VARIABLE) {
-            Some(name) => name.to_string_lossy().parse()?,
-            None => Isa::best(),
-        };
-        let cores = || available_parallelism().map_or(1, usize::from);
-        Self::new(isa, threads.unwrap_or_else(cores))
-    }
-
-    /// The instruction set in use.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// How many threads work.
-    pub fn threads(&self) -> usize {
-        self.threads.count()
-    }
-
-    /// A panic leaves no broken state behind: scratch holds anything.
-    fn scratch(&self) -> MutexGuard<'_, Scratch> {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Cpu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cpu({}, {} threads)", self.isa, self.threads())
-    }
-}

@@ -2,12 +2,9 @@
 //! scatters use.
 
 use crate::{
-    kernels::Kernels,
-    parallel::{Threads, task_rows},
+    parallel::{TASK_COLUMNS, TASK_LEN, Threads, task_rows},
+    tables::Kernels,
 };
-
-/// Columns of a task that sums rows: a few cache lines.
-const TASK_COLUMNS: usize = 64;
 
 /// Adds `bias` to each row of `y`.
 pub(crate) fn forward(kernels: &Kernels, threads: &Threads, y: &mut [f32], bias: &[f32]) {
@@ -19,7 +16,7 @@ pub(crate) fn forward(kernels: &Kernels, threads: &Threads, y: &mut [f32], bias:
 /// Adds the rows of `dy` to `db`, in their order. Tasks own columns.
 pub(crate) fn backward(kernels: &Kernels, threads: &Threads, db: &mut [f32], dy: &[f32]) {
     let features = db.len();
-    let columns = if dy.len() < 1 << 14 { features } else { TASK_COLUMNS };
+    let columns = if dy.len() < TASK_LEN { features } else { TASK_COLUMNS };
     threads.chunks([(db, columns)], |task, [db]| {
         dy.chunks_exact(features).for_each(|dy| kernels.add(db, &dy[task * columns..][..db.len()]));
     });

@@ -1,21 +1,10 @@
 //! Rows that are copied or added by index: embedding, gather, scatter. Bound by memory.
 
 use crate::{
-    kernels::Kernels,
-    parallel::{Disjoint, Threads, task_rows},
-    simd::Simd,
+    memory::Disjoint,
+    parallel::{TASK_COLUMNS, TASK_LEN, Threads, task_rows},
+    tables::Kernels,
 };
-
-/// Columns of a task that adds rows: a few cache lines.
-const TASK_COLUMNS: usize = 64;
-
-/// `y += x`
-#[inline(always)]
-pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
-    for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
-        s.store(y, s.add(s.load(y), s.load(x)));
-    }
-}
 
 /// `y[i, :] = x[rows[i], :]`
 pub(crate) fn gather(threads: &Threads, y: &mut [f32], x: &[f32], rows: &[u32], features: usize) {
@@ -44,7 +33,7 @@ pub(crate) fn scatter_add(
     rows: &[u32],
     features: usize,
 ) {
-    let columns = if rows.len() * features < 1 << 14 { features } else { TASK_COLUMNS };
+    let columns = if rows.len() * features < TASK_LEN { features } else { TASK_COLUMNS };
     let y = Disjoint::new(y);
     threads.run(features.div_ceil(columns), |task| {
         let columns = task * columns..((task + 1) * columns).min(features);

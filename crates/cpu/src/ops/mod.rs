@@ -1,10 +1,13 @@
-//! The operations, one file or folder each: the generic kernels, and the functions that cut the work into tasks.
+//! The operations, one file or folder each: how the work is cut into tasks, which run on threads.
+//!
+//! What a task computes is a kernel, called through the table of the instruction set in use.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod bias;
+pub(crate) mod copy;
 pub(crate) mod embedding;
-pub(crate) mod log_prob;
+pub(crate) mod head;
 pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;

@@ -1,32 +1,27 @@
-//! SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, element by element.
-//!
-//! Bound by memory where the numbers are not in a cache; by σ, some twenty instructions a vector, where they
-//! are.
+//! SwiGLU, cut into tasks: elements.
 
-use crate::simd::Simd;
+use crate::{
+    parallel::{TASK_LEN, Threads},
+    tables::Kernels,
+};
 
 /// Writes `y`.
-#[inline(always)]
-pub(crate) fn forward<S: Simd>(s: S, y: &mut [f32], gate: &[f32], up: &[f32]) {
-    for ((y, gate), up) in y.chunks_mut(S::LANES).zip(gate.chunks(S::LANES)).zip(up.chunks(S::LANES)) {
-        let gate = s.load(gate);
-        s.store(y, s.mul(s.mul(gate, s.sigmoid(gate)), s.load(up)));
-    }
+pub(crate) fn forward(kernels: &Kernels, threads: &Threads, y: &mut [f32], gate: &[f32], up: &[f32]) {
+    threads.chunks([(y, TASK_LEN)], |task, [y]| {
+        let part = task * TASK_LEN..task * TASK_LEN + y.len();
+        kernels.swiglu_forward(y, &gate[part.clone()], &up[part]);
+    });
 }
 
-/// In place: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up` becomes
-/// `dup = dy · gate · σ(gate)`, `dy` becomes `y`.
-#[inline(always)]
-pub(crate) fn backward<S: Simd>(s: S, dy: &mut [f32], gate: &mut [f32], up: &mut [f32]) {
-    let one = s.splat(1.0);
-    let vectors = dy.chunks_mut(S::LANES).zip(gate.chunks_mut(S::LANES)).zip(up.chunks_mut(S::LANES));
-    for ((in_dy, in_gate), in_up) in vectors {
-        let (dy, gate, up) = (s.load(in_dy), s.load(in_gate), s.load(in_up));
-        let sigmoid = s.sigmoid(gate);
-        let silu = s.mul(gate, sigmoid);
-        let slope = s.mul(sigmoid, s.mul_add(gate, s.sub(one, sigmoid), one));
-        s.store(in_dy, s.mul(silu, up));
-        s.store(in_gate, s.mul(s.mul(dy, up), slope));
-        s.store(in_up, s.mul(dy, silu));
-    }
+/// In place: `gate` and `up` become their gradients, `dy` becomes `y`.
+pub(crate) fn backward(
+    kernels: &Kernels,
+    threads: &Threads,
+    dy: &mut [f32],
+    gate: &mut [f32],
+    up: &mut [f32],
+) {
+    threads.chunks([(dy, TASK_LEN), (gate, TASK_LEN), (up, TASK_LEN)], |_, [dy, gate, up]| {
+        kernels.swiglu_backward(dy, gate, up);
+    });
 }

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::vector::Simd;
 
 /// A machine with AVX2 and FMA.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
 
-use super::{Avx2, Simd};
+use super::{avx2::Avx2, vector::Simd};
 
 /// A machine with AVX-512 F, BW, DQ and VL, and thus AVX2 and FMA.
 #[derive(Clone, Copy)]

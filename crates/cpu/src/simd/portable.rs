@@ -1,6 +1,6 @@
 //! Vectors of eight numbers in plain Rust, for any machine. The compiler maps them to what the target offers.
 
-use super::Simd;
+use super::vector::Simd;
 
 /// Any machine.
 #[derive(Clone, Copy)]

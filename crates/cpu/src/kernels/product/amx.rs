@@ -22,7 +22,7 @@ use std::arch::x86_64::*;
 
 use koan_backend::Store;
 
-use super::{Block, Format, Panels, View};
+use super::matrix::{Block, Format, Panels, View};
 
 /// k of a tile.
 const DEPTH: usize = 32;

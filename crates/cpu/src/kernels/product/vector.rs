@@ -1,4 +1,4 @@
-//! The f32 product of a block, generic over the instruction set.
+//! The f32 product of a block, on vectors.
 //!
 //! ```text
 //! for each part of k          the block's A [96, 320], 120 KB, and C [96, 576], 216 KB, stay in level 2
@@ -25,7 +25,11 @@
 
 use koan_backend::Store;
 
-use super::{Block, Panels, View, pack};
+use super::{
+    matrix::{Block, LINE, Panels, View},
+    pack,
+    tile::{Walk, accumulate},
+};
 use crate::simd::Simd;
 
 /// Depth that a pass over the block takes at once, at most.
@@ -39,9 +43,6 @@ pub(crate) const BLOCK_ROWS: usize = 96;
 
 /// Columns of a block, at most: 216 KB of C.
 pub(crate) const BLOCK_COLUMNS: usize = 576;
-
-/// Numbers of a cache line.
-pub(crate) const LINE: usize = 16;
 
 /// Scratch that [`multiply`] needs: a block of A, in whole tiles of at least a row, a vector between them.
 pub(crate) fn scratch_len(rows: usize, k: usize) -> usize {
@@ -209,73 +210,6 @@ impl Tile {
                     s.store(c, sum[0]);
                     s.store(&mut c[S::LANES.min(self.columns)..], sum[1]);
                 }
-            }
-        }
-    }
-}
-
-/// Where the numbers of a matrix lie.
-#[derive(Clone, Copy)]
-pub(crate) struct Walk {
-    pub(crate) start: *const f32,
-    /// From a row, of A, to the next.
-    pub(crate) row: usize,
-    /// From a k to the next.
-    pub(crate) k: usize,
-}
-
-/// Adds to a tile the product of `ROWS` rows of A and `WIDTH` vectors of columns of B, over `k` steps.
-///
-/// # Safety
-/// At each of `k` steps, A can be read at `ROWS` rows and B for `WIDTH` vectors.
-#[inline(always)]
-pub(crate) unsafe fn accumulate<S: Simd, const ROWS: usize, const WIDTH: usize, const UNROLLED: usize>(
-    s: S,
-    sum: &mut [[S::V; WIDTH]; ROWS],
-    a: Walk,
-    b: Walk,
-    k: usize,
-) {
-    let (mut a_k, mut b_k) = (a.start, b.start);
-    // SAFETY: by this function's contract.
-    unsafe {
-        for _ in 0..k / UNROLLED {
-            for i in 0..UNROLLED {
-                step(s, sum, a_k.wrapping_add(i * a.k), a.row, b_k.wrapping_add(i * b.k));
-            }
-            a_k = a_k.wrapping_add(UNROLLED * a.k);
-            b_k = b_k.wrapping_add(UNROLLED * b.k);
-        }
-        for _ in 0..k % UNROLLED {
-            step(s, sum, a_k, a.row, b_k);
-            a_k = a_k.wrapping_add(a.k);
-            b_k = b_k.wrapping_add(b.k);
-        }
-    }
-}
-
-/// One k of a tile: adds the product of a column of A, whose rows are `a_row` numbers apart, and a row of B.
-///
-/// # Safety
-/// A can be read at `ROWS` rows, and `WIDTH` vectors at `b`.
-#[inline(always)]
-unsafe fn step<S: Simd, const ROWS: usize, const WIDTH: usize>(
-    s: S,
-    sum: &mut [[S::V; WIDTH]; ROWS],
-    a: *const f32,
-    a_row: usize,
-    b: *const f32,
-) {
-    let mut columns = [s.splat(0.0); WIDTH];
-    // SAFETY: by this function's contract.
-    unsafe {
-        for (i, columns) in columns.iter_mut().enumerate() {
-            *columns = s.load_at(b.add(i * S::LANES));
-        }
-        for (r, sum) in sum.iter_mut().enumerate() {
-            let x = s.splat(*a.add(r * a_row));
-            for (sum, columns) in sum.iter_mut().zip(columns) {
-                *sum = s.mul_add(x, columns, *sum);
             }
         }
     }

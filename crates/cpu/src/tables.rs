@@ -1,16 +1,16 @@
-//! The table of kernels: what an instruction set runs.
+//! The tables of kernels, one an instruction set.
 //!
-//! A kernel is written once, generic over [`Simd`]. The list below compiles each for every instruction set, as
-//! a `target_feature` function, and makes a table of them. AMX is AVX-512 but for the products.
+//! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
+//! of them. AMX's table is AVX-512's, except the products.
 
 use koan_backend::{AdamWStep, Store};
 
 use crate::{
-    Isa,
-    ops::{
-        adamw, attention, embedding, log_prob,
-        product::{Block, Format, Panels, View, kernel, pack},
-        rms_norm, rope, swiglu,
+    isa::Isa,
+    kernels::{
+        adamw, attention, log_prob,
+        product::{Block, Format, Panels, View, pack, vector},
+        rms_norm, rope, rows, swiglu,
     },
     simd::{self, Simd},
 };
@@ -62,10 +62,10 @@ macro_rules! kernels {
                 panel_columns: 2 * <$simd>::LANES,
                 depth: 1,
                 per_f32: 1,
-                block_rows: kernel::BLOCK_ROWS,
-                block_columns: kernel::BLOCK_COLUMNS,
+                block_rows: vector::BLOCK_ROWS,
+                block_columns: vector::BLOCK_COLUMNS,
             },
-            scratch_len: kernel::scratch_len,
+            scratch_len: vector::scratch_len,
             $($name: {
                 #[$compile]
                 unsafe fn $name($($arg: $type),*) $(-> $out)? {
@@ -80,8 +80,8 @@ macro_rules! kernels {
 
 kernels! {
     pack(panel: &mut [f32], b: View<'_>) = pack::panel;
-    multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = kernel::multiply;
-    add(y: &mut [f32], x: &[f32]) = embedding::add;
+    multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
+    add(y: &mut [f32], x: &[f32]) = rows::add;
     rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
     rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
     rms_norm_backward_weight(
@@ -105,7 +105,7 @@ kernels! {
 
 #[cfg(target_arch = "x86_64")]
 const AMX: Kernels = {
-    use crate::ops::product::amx;
+    use crate::kernels::product::amx;
     Kernels {
         format: amx::FORMAT,
         scratch_len: amx::scratch_len,
@@ -130,5 +130,27 @@ impl Kernels {
             _ => return None,
         };
         isa.is_available().then_some(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        for kernels in Isa::ALL.into_iter().filter_map(Kernels::of) {
+            let x: Vec<f32> = (-87_300..88_300).map(|i| i as f32 * 1e-3 + 1e-4).collect();
+            let mut y = x.clone();
+            kernels.exp(&mut y);
+            for (&x, &y) in x.iter().zip(&y) {
+                let want = f64::from(x).exp();
+                let ulp = f64::from((want as f32).next_up() - want as f32);
+                assert!((f64::from(y) - want).abs() <= 2.0 * ulp, "exp({x}) = {y:e}, want {want:e}");
+            }
+            let mut edge = [f32::NEG_INFINITY, -88.0, 0.0, f32::NAN, 1e9];
+            kernels.exp(&mut edge);
+            assert!(edge[..3] == [0.0, 0.0, 1.0] && edge[3].is_nan() && edge[4] > 2e38, "{edge:?}");
+        }
     }
 }

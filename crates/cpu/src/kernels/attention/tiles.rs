@@ -1,18 +1,15 @@
 //! The products of attention: scores, sums over keys, sums over lines. Each in tiles as high as the registers allow and two
 //! vectors wide, or four for a few lines, whose chains of multiply-adds would else wait for each other.
 
-use super::block::{Lines, PIECE, Seen};
+use super::lines::{Lines, PIECE, Seen, WIDEST};
 use crate::{
-    ops::product::{
+    kernels::product::{
         View,
-        kernel::{Walk, accumulate},
+        tile::{Walk, accumulate},
     },
-    parallel::Disjoint,
+    memory::Disjoint,
     simd::Simd,
 };
-
-/// Four vectors of any instruction set, the widest tile.
-pub(super) const WIDEST: usize = 64;
 
 /// Lines that are few enough for tiles four vectors wide.
 const FEW: usize = 3;

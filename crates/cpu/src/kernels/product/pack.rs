@@ -1,7 +1,7 @@
 //! Packs a panel of B for the f32 kernels: `[k][columns of a tile]`, so that a tile reads it from front to
 //! back.
 
-use super::{View, kernel::LINE};
+use super::matrix::{LINE, View};
 use crate::simd::Simd;
 
 /// How many k further on what is packed is fetched: the rows that a panel or block is part of are far apart, where the

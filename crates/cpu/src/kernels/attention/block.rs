@@ -5,19 +5,17 @@ use std::ops::Range;
 use koan_backend::{Heads, Sequence};
 
 use super::{
-    Context,
-    tiles::{WIDEST, scores},
+    lines::{Lines, PIECE, WIDEST},
+    task::Context,
+    tiles::scores,
 };
-use crate::{ops::product::pack, simd::Simd};
+use crate::{kernels::product::pack, simd::Simd};
 
 /// Rows of a block, at most: whole tiles of every instruction set.
-pub(super) const ROWS: usize = 24;
+pub(crate) const ROWS: usize = 24;
 
 /// Scores of a block that a level 2 cache holds; a longer context has smaller blocks.
 pub(super) const SCORES: usize = 96 << 10;
-
-/// Keys of a piece: 16 KB at 64 features, half a level 1 cache.
-pub(super) const PIECE: usize = 64;
 
 /// Neighbouring keys that a block's rows attend to.
 pub(super) struct Piece {
@@ -46,41 +44,6 @@ fn pieces(sequence: &Sequence, before: usize, rows: &Range<usize>) -> impl Itera
         (start, rest.start) = (start + keys.len(), keys.end);
         Some(piece)
     })
-}
-
-/// Rows of a block, or of one row the heads: what goes through the keys as one matrix.
-#[derive(Clone, Copy)]
-pub(super) struct Lines {
-    pub(super) count: usize,
-    /// Where the first starts in queries.
-    pub(super) start: usize,
-    /// From one to the next.
-    pub(super) stride: usize,
-    /// How many more keys each attends to than the one before.
-    pub(super) step: usize,
-}
-
-impl Lines {
-    /// How many of `len` keys line `i` attends to, if the first attends to `first`.
-    #[inline(always)]
-    pub(super) fn seen(self, i: usize, first: isize, len: usize) -> usize {
-        (first + (i * self.step) as isize).clamp(0, len as isize) as usize
-    }
-}
-
-/// How many of `len` keys the lines attend to, the first to `first`.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    pub(super) lines: Lines,
-    pub(super) first: isize,
-    pub(super) len: usize,
-}
-
-impl Seen {
-    #[inline(always)]
-    pub(super) fn by(self, line: usize) -> usize {
-        self.lines.seen(line, self.first, self.len)
-    }
 }
 
 /// Query heads of one key head, in all rows of a block or in its only one.

@@ -1,0 +1,160 @@
+//! The matrices of a product: A as it lies, B in packed panels, and the block of C that a task writes.
+
+use crate::{memory::Disjoint, simd::Simd};
+
+/// Numbers of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// A matrix that is read: element `(row, column)` lies at `row · row_stride + column · column_stride`, within
+/// `data`.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl<'a> View<'a> {
+    /// The matrix `[rows, columns]` that lies in `data` row by row.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data: &data[..rows * columns], row_stride: columns, column_stride: 1, rows, columns }
+    }
+
+    /// The matrix `[rows, columns]` whose rows lie in `data`, `stride` numbers apart.
+    #[inline(always)]
+    pub(crate) fn strided(data: &'a [f32], stride: usize, rows: usize, columns: usize) -> Self {
+        assert!(rows > 0 && columns <= stride && (rows - 1) * stride + columns <= data.len());
+        Self { data, row_stride: stride, column_stride: 1, rows, columns }
+    }
+
+    pub(crate) fn rows(self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(self) -> usize {
+        self.columns
+    }
+
+    /// The first number, and how far it is from a row to the next.
+    #[inline(always)]
+    pub(crate) fn start(self) -> (*const f32, usize) {
+        (self.data.as_ptr(), self.row_stride)
+    }
+
+    /// Asks for the cache lines of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(self, s: S) {
+        for i in 0..self.rows {
+            for column in (0..self.columns).step_by(LINE) {
+                s.prefetch(self.data.as_ptr().wrapping_add(i * self.row_stride + column));
+            }
+        }
+    }
+
+    /// Row `i`, of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [f32] {
+        &self.data[i * self.row_stride..][..self.columns]
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        let Self { data, row_stride, column_stride, rows, columns } = self;
+        Self { data, row_stride: column_stride, column_stride: row_stride, rows: columns, columns: rows }
+    }
+
+    /// `rows` rows from `row` on, of `columns` columns from `column` on.
+    #[inline(always)]
+    pub(crate) fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
+        assert!(row + rows <= self.rows && column + columns <= self.columns, "a part beyond its matrix");
+        let start = if rows * columns == 0 { 0 } else { row * self.row_stride + column * self.column_stride };
+        Self { data: &self.data[start..], rows, columns, ..self }
+    }
+}
+
+/// A block of a row-major matrix that one task writes.
+pub(crate) struct Block {
+    pub(super) start: *mut f32,
+    pub(super) row_stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl Block {
+    /// The block of `rows` by `columns` elements whose first is number `start` of `c`.
+    ///
+    /// # Safety
+    /// While the block lives, no other access to its elements happens.
+    pub(crate) unsafe fn new(
+        c: &Disjoint<'_>,
+        start: usize,
+        row_stride: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Self {
+        assert!(
+            rows > 0 && columns > 0 && columns <= row_stride,
+            "an empty block, or one of overlapping rows"
+        );
+        let start = c.pointer(start, start + (rows - 1) * row_stride + columns - 1);
+        Self { start, row_stride, rows, columns }
+    }
+}
+
+/// How an instruction set's products want B, and of what size a task's block is.
+pub(crate) struct Format {
+    /// Columns of a panel, those of a tile.
+    pub(crate) panel_columns: usize,
+    /// A panel's depth is padded with zeros to a multiple of this.
+    pub(crate) depth: usize,
+    /// Elements in the space of an f32.
+    pub(crate) per_f32: usize,
+    /// Rows of a block: whole tiles.
+    pub(crate) block_rows: usize,
+    /// Columns of a block, at most.
+    pub(crate) block_columns: usize,
+}
+
+impl Format {
+    /// Space of a panel of depth `k`, in f32.
+    pub(crate) fn panel_len(&self, k: usize) -> usize {
+        k.next_multiple_of(self.depth) * self.panel_columns / self.per_f32
+    }
+
+    /// Space of B `[k, columns]`, in f32.
+    pub(crate) fn len(&self, k: usize, columns: usize) -> usize {
+        columns.div_ceil(self.panel_columns) * self.panel_len(k)
+    }
+}
+
+/// B `[k, columns]`, packed in panels, each padded with zeros to whole columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) panel_len: usize,
+    pub(super) panel_columns: usize,
+    pub(super) k: usize,
+    pub(super) columns: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// B `[k, columns]`, which was packed into `data` in the layout of `format`.
+    pub(crate) fn new(format: &Format, data: &'a [f32], k: usize, columns: usize) -> Self {
+        Self { data, panel_len: format.panel_len(k), panel_columns: format.panel_columns, k, columns }
+    }
+
+    /// `columns` columns from `column`, a panel's first, on.
+    pub(crate) fn part(self, column: usize, columns: usize) -> Self {
+        assert!(column.is_multiple_of(self.panel_columns) && column + columns <= self.columns);
+        Self { data: &self.data[column / self.panel_columns * self.panel_len..], columns, ..self }
+    }
+
+    pub(crate) fn k(self) -> usize {
+        self.k
+    }
+
+    pub(crate) fn columns(self) -> usize {
+        self.columns
+    }
+}

@@ -1,0 +1,122 @@
+//! Attention, cut into tasks: forward by rows and key heads, backward by the sequences that share keys and key heads.
+
+use std::ops::Range;
+
+use koan_backend::{Heads, Sequence, sharing_groups};
+
+use crate::{
+    kernels::attention::{self, Backward, Context, Forward, ROWS},
+    memory::{Disjoint, with_scratch},
+    parallel::Threads,
+    tables::Kernels,
+};
+
+/// Rows of a forward task.
+const TASK_ROWS: usize = 2 * ROWS;
+
+/// Forward tasks a thread, at least, where single rows are many.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Features of key heads that a task takes together, at most: 64 KB of keys transposed.
+const TOGETHER: usize = 256;
+
+/// The inputs of the forward and the backward.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) sequences: &'a [Sequence],
+    pub(crate) heads: Heads,
+    pub(crate) scale: f32,
+}
+
+impl<'a> Inputs<'a> {
+    fn context(self) -> Context<'a> {
+        Context { k: self.k, v: self.v, heads: self.heads, scale: self.scale }
+    }
+
+    /// Asserts what threads rely on: no row is in two sequences.
+    fn check(self) {
+        let heads = self.heads;
+        assert!(
+            heads.dim > 0 && heads.key_value > 0 && heads.query.is_multiple_of(heads.key_value),
+            "{heads:?}"
+        );
+        let apart = |a: &Sequence, b: &Sequence| a.rows.end <= b.rows.start || b.rows.end <= a.rows.start;
+        let ascend = self.sequences.windows(2).all(|s| s[0].rows.end <= s[1].rows.start);
+        let disjoint = |(i, s)| self.sequences[..i].iter().all(|other| apart(s, other));
+        assert!(ascend || self.sequences.iter().enumerate().all(disjoint), "sequences with common rows");
+        let own = |s: &Sequence| s.rows.len() <= s.keys.len();
+        assert!(self.sequences.iter().all(own), "a run with fewer keys than rows");
+    }
+}
+
+/// Writes `out` and `log_sum_exp`.
+pub(crate) fn forward(
+    kernels: &Kernels,
+    threads: &Threads,
+    out: &mut [f32],
+    log_sum_exp: &mut [f32],
+    inputs: Inputs<'_>,
+) {
+    inputs.check();
+    let Inputs { q, sequences, heads, .. } = inputs;
+    let (out, log_sum_exp) = (Disjoint::new(out), Disjoint::new(log_sum_exp));
+    // A row alone is bound by memory, where a key row lies in one piece: a task takes all of it, if there are tasks enough.
+    let alone = sequences.iter().filter(|s| s.rows.len() == 1).count();
+    let enough = alone * heads.key_value / (threads.count() * TASKS_PER_THREAD);
+    let together = enough.min(TOGETHER / heads.dim).clamp(1, heads.key_value);
+    let parts = sequences.iter().flat_map(|s| {
+        let together = if s.rows.len() == 1 { together } else { 1 };
+        let rows = (0..s.rows.len()).step_by(TASK_ROWS).map(|row| row..(row + TASK_ROWS).min(s.rows.len()));
+        let parts = move |rows: Range<usize>| {
+            let first = (0..heads.key_value).step_by(together);
+            first.map(move |head| (s, rows.clone(), head..(head + together).min(heads.key_value)))
+        };
+        rows.flat_map(parts)
+    });
+    let parts: Vec<_> = parts.collect();
+    threads.run(parts.len(), |task| {
+        let (sequence, rows, heads) = parts[task].clone();
+        let len =
+            attention::scratch_len(heads.len(), inputs.heads.group(), inputs.heads.dim, sequence.context());
+        with_scratch(len, |scratch| {
+            let context = inputs.context();
+            let task = Forward { context, out, log_sum_exp, q, sequence, rows, heads };
+            kernels.attention_forward(task, scratch);
+        });
+    });
+}
+
+/// What the backward reads besides the inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Saved<'a> {
+    pub(crate) dout: &'a [f32],
+    pub(crate) out: &'a [f32],
+    pub(crate) log_sum_exp: &'a [f32],
+}
+
+/// Writes `dq`, adds to `dk` and `dv`.
+pub(crate) fn backward(
+    kernels: &Kernels,
+    threads: &Threads,
+    [dq, dk, dv]: [&mut [f32]; 3],
+    inputs: Inputs<'_>,
+    saved: Saved<'_>,
+) {
+    inputs.check();
+    let Inputs { sequences, heads, q, .. } = inputs;
+    let Saved { dout, out, log_sum_exp } = saved;
+    let (dq, dk, dv) = (Disjoint::new(dq), Disjoint::new(dk), Disjoint::new(dv));
+    let groups = sharing_groups(sequences);
+    threads.run(groups.len() * heads.key_value, |task| {
+        let sequences = &sequences[groups[task / heads.key_value].clone()];
+        let (context, head) = (inputs.context(), task % heads.key_value);
+        let longest = sequences.iter().map(Sequence::context).max().unwrap_or(0);
+        with_scratch(2 * attention::scratch_len(1, heads.group(), heads.dim, longest), |scratch| {
+            let task = Backward { context, dq, dk, dv, dout, q, out, log_sum_exp, sequences, head };
+            kernels.attention_backward(task, scratch);
+        });
+    });
+}

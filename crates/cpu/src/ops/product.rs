@@ -1,0 +1,158 @@
+//! Matrix products: `C = A B` and `C += A B`, the three of a linear layer.
+//!
+//! ```text
+//! forward           y  [n, out]  = x   [n, in]  · Wᵀ [in, out]     B packed once an update
+//! backward_input    dx [n, in]   = dy  [n, out] · W  [out, in]     B packed on the fly
+//! backward_weight   dW [out, in] = dyᵀ [out, n] · x  [n, in]       A and B packed on the fly
+//! ```
+//!
+//! A task computes a block of C: some rows by some panels of B. Its size is chosen so that the block's A stays in
+//! the level 2 cache and so that there are a few tasks a thread. Blocks do not matter to the result: each element
+//! of C is one chain (see `kernels/product/`), which k is never split for. A B packed on the fly is cut every
+//! [`FLY_DEPTH`]; the chain then goes on from C.
+
+use koan_backend::{AlignedVec, OutOfMemory, Store};
+
+use crate::{
+    kernels::product::{Block, Format, Panels, View},
+    memory::{Disjoint, grown, with_scratch},
+    parallel::Threads,
+    tables::Kernels,
+};
+
+/// Depth to which a B packed on the fly is packed at a time: 6 MB at 1536 columns, which a level 3 cache
+/// holds.
+const FLY_DEPTH: usize = 1024;
+
+/// Multiply-adds that a task should at least take, some 10 µs.
+const TASK_WORK: usize = 1 << 19;
+
+/// Rows whose products take as long as reading B from memory: fewer rows take no less.
+const ROWS_OF_A_READ: usize = 8;
+
+/// Tasks a thread, so that a thread that starts late is not waited for.
+const TASKS_PER_THREAD: usize = 4;
+
+/// A weight matrix `[out_features, in_features]` in the layout that the products of one instruction set read.
+#[derive(Debug)]
+pub struct Packed {
+    data: AlignedVec<f32>,
+    out_features: usize,
+    in_features: usize,
+}
+
+impl Packed {
+    pub(crate) fn new(
+        kernels: &Kernels,
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self, OutOfMemory> {
+        let len = kernels.format.len(in_features, out_features);
+        Ok(Self { data: AlignedVec::zeros_read_often(len)?, out_features, in_features })
+    }
+
+    /// Overwrites it with `w`, of the same shape.
+    pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
+        let w = View::new(w, self.out_features, self.in_features);
+        pack(kernels, threads, &mut self.data, w.transposed());
+    }
+
+    /// Its panels: those of `Wᵀ`.
+    pub(crate) fn panels(&self, kernels: &Kernels) -> Panels<'_> {
+        let len = kernels.format.len(self.in_features, self.out_features);
+        assert_eq!(self.data.len(), len, "a matrix packed for another instruction set");
+        Panels::new(&kernels.format, &self.data, self.in_features, self.out_features)
+    }
+}
+
+/// Packs `b` `[k, columns]` into `data`, which has the space.
+fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], b: View<'_>) {
+    let Format { panel_columns, .. } = kernels.format;
+    let panel_len = kernels.format.panel_len(b.rows());
+    if panel_len == 0 {
+        return;
+    }
+    let panels_per_task = (TASK_WORK / 8 / panel_len).max(1);
+    threads.chunks([(data, panels_per_task * panel_len)], |task, [chunk]| {
+        for (i, panel) in chunk.chunks_exact_mut(panel_len).enumerate() {
+            let column = (task * panels_per_task + i) * panel_columns;
+            kernels.pack(panel, b.part(0, b.rows(), column, panel_columns.min(b.columns() - column)));
+        }
+    });
+}
+
+/// Packs `b` `[k, columns]` into `scratch`.
+pub(crate) fn pack_on_the_fly<'a>(
+    kernels: &Kernels,
+    threads: &Threads,
+    scratch: &'a mut AlignedVec<f32>,
+    b: View<'_>,
+) -> Panels<'a> {
+    let data = grown(scratch, kernels.format.len(b.rows(), b.columns()));
+    pack(kernels, threads, data, b);
+    Panels::new(&kernels.format, data, b.rows(), b.columns())
+}
+
+/// `c = a b`, or `c += a b`.
+pub(crate) fn multiply(
+    kernels: &Kernels,
+    threads: &Threads,
+    c: &mut [f32],
+    a: View<'_>,
+    b: Panels<'_>,
+    store: Store,
+) {
+    let (rows, columns) = (a.rows(), b.columns());
+    if rows * columns == 0 {
+        return;
+    }
+    if b.k() == 0 {
+        if store == Store::Write {
+            c[..rows * columns].fill(0.0);
+        }
+        return;
+    }
+    // Narrower blocks where the rows make too few tasks.
+    let Format { panel_columns, block_rows, block_columns, .. } = kernels.format;
+    let row_blocks = rows.div_ceil(block_rows);
+    let work = block_rows.min(rows).max(ROWS_OF_A_READ) * b.k() * panel_columns;
+    let panels = columns.div_ceil(panel_columns);
+    let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
+    let least = panels.div_ceil(block_columns / panel_columns);
+    let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
+    let column_blocks = wanted.clamp(least, most).min(panels);
+    // Blocks of about the same width: where threads are as fast as each other, none waits.
+    let first_column = |block: usize| (block * panels / column_blocks * panel_columns).min(columns);
+
+    let c = Disjoint::new(&mut c[..rows * columns]);
+    threads.run(row_blocks * column_blocks, |task| {
+        let (row, block) = (task / column_blocks * block_rows, task % column_blocks);
+        let (column, end) = (first_column(block), first_column(block + 1));
+        let (rows, width) = (block_rows.min(rows - row), end - column);
+        // SAFETY: blocks of different tasks do not overlap.
+        let block = unsafe { Block::new(&c, row * columns + column, columns, rows, width) };
+        let a = a.part(row, rows, 0, a.columns());
+        with_scratch((kernels.scratch_len)(rows, b.k()), |scratch| {
+            kernels.multiply(block, a, b.part(column, width), store, scratch);
+        });
+    });
+}
+
+/// `c = a b`, or `c += a b`, packing `b` on the fly.
+pub(crate) fn multiply_on_the_fly(
+    kernels: &Kernels,
+    threads: &Threads,
+    c: &mut [f32],
+    a: View<'_>,
+    b: View<'_>,
+    store: Store,
+    scratch: &mut AlignedVec<f32>,
+) {
+    let mut store = store;
+    for k in (0..b.rows().max(1)).step_by(FLY_DEPTH) {
+        let depth = FLY_DEPTH.min(b.rows() - k);
+        let panels = pack_on_the_fly(kernels, threads, scratch, b.part(k, depth, 0, b.columns()));
+        multiply(kernels, threads, c, a.part(0, a.rows(), k, depth), panels, store);
+        store = Store::Add;
+    }
+}
