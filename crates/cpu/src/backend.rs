@@ -20,17 +20,17 @@ use crate::{
 /// Rows of a pass that keep products busy: two blocks and more of rows, in which packing a matrix costs little.
 const PASS_ROWS: usize = 256;
 
-/// The first `len` numbers of a buffer.
+/// The first `len` elements of a buffer.
 #[track_caller]
 fn first<'a>(x: &'a AlignedVec<f32>, len: usize, name: &str) -> &'a [f32] {
-    assert!(x.len() >= len, "{name} holds {} numbers, the operation needs {len}", x.len());
+    assert!(x.len() >= len, "{name} holds {} elements, the operation needs {len}", x.len());
     &x[..len]
 }
 
-/// The first `len` numbers of a buffer that is written.
+/// The first `len` elements of a buffer that is written.
 #[track_caller]
 fn first_mut<'a>(y: &'a mut AlignedVec<f32>, len: usize, name: &str) -> &'a mut [f32] {
-    assert!(y.len() >= len, "{name} holds {} numbers, the operation needs {len}", y.len());
+    assert!(y.len() >= len, "{name} holds {} elements, the operation needs {len}", y.len());
     &mut y[..len]
 }
 
@@ -38,7 +38,7 @@ fn first_mut<'a>(y: &'a mut AlignedVec<f32>, len: usize, name: &str) -> &'a mut 
 #[track_caller]
 fn assert_rows(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
     let needed = rows.iter().max().map_or(0, |&row| (row as usize + 1) * features);
-    assert!(x.len() >= needed, "{name} holds {} numbers, its rows need {needed}", x.len());
+    assert!(x.len() >= needed, "{name} holds {} elements, its rows need {needed}", x.len());
 }
 
 impl Cpu {

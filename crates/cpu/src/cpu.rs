@@ -57,7 +57,7 @@ impl Cpu {
     /// A CPU that runs the kernels of `isa` on `threads` threads, at least one.
     ///
     /// # Errors
-    /// If this machine lacks `isa`, or threads can't be started.
+    /// If this machine lacks `isa`, or threads cannot be started.
     pub fn new(isa: Isa, threads: usize) -> Result<Self, CpuError> {
         // First, because asking for AMX requests a permission that threads inherit.
         let kernels =
@@ -68,10 +68,10 @@ impl Cpu {
     }
 
     /// A CPU with the instruction set that `KOAN_ISA` names, or the best that this machine has, and with
-    /// `threads` threads, or one a core.
+    /// `threads` threads, or one per core.
     ///
     /// # Errors
-    /// If `KOAN_ISA` names no instruction set or one that this machine lacks, or threads can't be started.
+    /// If `KOAN_ISA` names no instruction set or one that this machine lacks, or threads cannot be started.
     pub fn best(threads: Option<usize>) -> Result<Self, CpuError> {
         let isa = match env::var_os(ISA_VARIABLE) {
             Some(name) => name.to_string_lossy().parse()?,

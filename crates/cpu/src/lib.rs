@@ -7,7 +7,7 @@
 //!   `memory.rs`: what tasks write at once, and what is a thread's own,
 //! - `kernels/`: the bodies, what runs on one task's slices, each written once over `simd::Simd`,
 //! - `isa.rs`: instruction sets, and which of them this machine has,
-//!   `tables.rs`: the kernels compiled for each of them, a table an instruction set,
+//!   `tables.rs`: the kernels compiled for each of them, a table per instruction set,
 //! - `team.rs`: the threads, `parallel.rs`: the tasks that they run,
 //! - `ops/`: the operations, cut into tasks that call the table's kernels,
 //! - `cpu.rs`: the device, a table and threads,

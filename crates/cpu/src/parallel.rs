@@ -7,13 +7,13 @@ use std::io;
 
 use crate::{memory::Disjoint, team::Team};
 
-/// Numbers that an element-wise task should at least take, so that starting it costs little beside it.
+/// Elements that an element-wise task should at least take, so that starting it costs little beside it.
 pub(crate) const TASK_LEN: usize = 1 << 14;
 
 /// Columns of a task that sums over rows: a few cache lines.
 pub(crate) const TASK_COLUMNS: usize = 64;
 
-/// How many rows of `features` numbers make a task.
+/// How many rows of `features` elements make a task.
 pub(crate) fn task_rows(features: usize) -> usize {
     (TASK_LEN / features.max(1)).max(1)
 }

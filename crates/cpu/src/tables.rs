@@ -1,4 +1,4 @@
-//! The tables of kernels, one an instruction set.
+//! The tables of kernels, one per instruction set.
 //!
 //! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
 //! of them. AMX's table is AVX-512's, except the products.
@@ -21,7 +21,7 @@ macro_rules! kernels {
         pub(crate) struct Kernels {
             /// How products want B.
             pub(crate) format: Format,
-            /// Scratch in numbers that the product of a block needs, by its rows and depth.
+            /// Elements of scratch that the product of a block needs, by its rows and depth.
             pub(crate) scratch_len: fn(usize, usize) -> usize,
             $($name: unsafe fn($($type),*) $(-> $out)?,)*
         }

@@ -24,9 +24,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// How often a worker looks for an operation before it sleeps: some hundred microseconds, longer than the caller takes
+/// How often a worker checks for an operation before it sleeps: some hundred microseconds, longer than the caller takes
 /// between two operations of a pass.
-const LOOKS: usize = 1 << 12;
+const SPINS: usize = 1 << 12;
 
 /// In [`Shared::state`]: workers inside the operation.
 const INSIDE: u64 = (1 << 16) - 1;
@@ -143,11 +143,11 @@ struct Open<'a>(&'a Shared);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let mut looks = 0;
+        let mut spins = 0;
         let mut state = self.0.state.fetch_and(!OPEN, SeqCst);
         while state & INSIDE != 0 {
-            looks += 1;
-            if looks < LOOKS {
+            spins += 1;
+            if spins < SPINS {
                 spin_loop();
             } else {
                 thread::yield_now();
@@ -219,7 +219,7 @@ impl Shared {
 
     /// The state, once it is of another operation than the one `known`.
     fn wait_for_another(&self, known: u64) -> u64 {
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             let state = self.state.load(Acquire);
             if number(state) != known {
                 return state;

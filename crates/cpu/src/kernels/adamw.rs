@@ -1,12 +1,12 @@
 //! AdamW (arXiv:1711.05101), and the norm that gradients are clipped by.
 //!
-//! Bound by memory: a step reads four numbers and writes three for each weight.
+//! Bound by memory: a step reads four elements and writes three for each weight.
 
 use koan_backend::{AdamWStep, bf16};
 
 use crate::simd::Simd;
 
-/// Numbers of bf16 moments that are widened at a time: they stay in the first-level cache.
+/// Elements of bf16 moments that are widened at a time: they stay in the first-level cache.
 const BLOCK: usize = 512;
 
 /// Σ x², in eight chains of f64.
@@ -47,7 +47,7 @@ pub(crate) fn step<S: Simd>(s: S, w: &mut [f32], m: &mut [f32], v: &mut [f32], g
     }
 }
 
-/// As [`step`], on moments in bf16, of which the first is number `start` of its buffer: what their random bits count.
+/// As [`step`], on moments in bf16, of which the first is element `start` of its buffer, from which their random bits are counted.
 /// In loops that each do one thing, since the compiler makes vectors of those.
 #[inline(always)]
 pub(crate) fn step_bf16<S: Simd>(

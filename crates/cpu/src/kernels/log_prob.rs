@@ -1,5 +1,5 @@
 //! Log-softmax of a chunk of a row's logits: its sums, its gradient, its exponentials. Bound by the exponential, some
-//! twenty instructions a vector.
+//! twenty instructions per vector.
 
 use crate::simd::Simd;
 
@@ -35,7 +35,7 @@ pub(crate) fn partial<S: Simd>(s: S, logits: &mut [f32], inverse_temperature: f3
     Partial { max, sum: s.sum(sum), weighted: s.sum(weighted) }
 }
 
-/// Turns `logits` into `−d · inverse_temperature · p`: their gradient, but for the target's.
+/// Turns `logits` into `−d · inverse_temperature · p`: their gradient, except the target's.
 #[inline(always)]
 pub(crate) fn gradient<S: Simd>(
     s: S,
@@ -52,7 +52,7 @@ pub(crate) fn gradient<S: Simd>(
     }
 }
 
-/// eˣ of every number.
+/// eˣ of every element.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: &mut [f32]) {
     for x in x.chunks_mut(S::LANES) {

@@ -1,4 +1,4 @@
-//! The bodies of the kernels: what runs on one task's slices. One file or folder an operation.
+//! The bodies of the kernels: what runs on one task's slices. One file or folder per operation.
 //!
 //! Each is written once, generic over [`Simd`](crate::simd::Simd), and `inline(always)`: it becomes machine code in
 //! `tables.rs`. The product on AMX's tiles, which are no vectors, is written apart.

@@ -1,4 +1,4 @@
-//! RMSNorm (arXiv:1910.07467): `y = w · x · rstd`, `rstd = 1 / √(mean(x²) + eps)`, a row a token.
+//! RMSNorm (arXiv:1910.07467): `y = w · x · rstd`, `rstd = 1 / √(mean(x²) + eps)`, a row per token.
 //!
 //! Bound by memory: the forward reads and writes a row once, from the level 1 cache the second time.
 

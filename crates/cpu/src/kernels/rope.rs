@@ -2,7 +2,7 @@
 //! i), `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. The backward turns by the opposite
 //! angle.
 //!
-//! Bound by memory: two multiply-adds and two products for two numbers read and written.
+//! Bound by memory: two multiply-adds and two products for two elements read and written.
 
 use crate::simd::Simd;
 

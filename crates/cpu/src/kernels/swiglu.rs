@@ -1,6 +1,6 @@
 //! SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, element by element.
 //!
-//! Bound by memory where the numbers are not in a cache; by σ, some twenty instructions a vector, where they
+//! Bound by memory where the elements are not in a cache; by σ, some twenty instructions per vector, where they
 //! are.
 
 use crate::simd::Simd;

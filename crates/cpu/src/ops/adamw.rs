@@ -15,7 +15,7 @@ const MOST_SUMS: usize = 256;
 pub enum Moment {
     /// As it was computed.
     F32(AlignedVec<f32>),
-    /// The bits of bf16 numbers.
+    /// The bits of bf16 values.
     Bf16(AlignedVec<u16>),
 }
 
@@ -28,7 +28,7 @@ impl Moment {
         })
     }
 
-    /// How many numbers it holds.
+    /// How many elements it holds.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::F32(x) => x.len(),
@@ -71,7 +71,7 @@ pub(crate) fn step(
             let (w, m, v) = (Disjoint::new(w), Disjoint::new(m), Disjoint::new(v));
             threads.run(g.len().div_ceil(TASK_LEN), |task| {
                 let part = task * TASK_LEN..((task + 1) * TASK_LEN).min(g.len());
-                // SAFETY: these numbers are this task's alone.
+                // SAFETY: these elements are this task's alone.
                 let (w, m, v) =
                     unsafe { (w.slice(part.clone()), m.slice(part.clone()), v.slice(part.clone())) };
                 kernels.adamw_step_bf16(w, m, v, &g[part.clone()], part.start, step);

@@ -14,7 +14,7 @@ use crate::{
 /// Rows of a forward task.
 const TASK_ROWS: usize = 2 * ROWS;
 
-/// Forward tasks a thread, at least, where single rows are many.
+/// Forward tasks per thread, at least, where single rows are many.
 const TASKS_PER_THREAD: usize = 4;
 
 /// Features of key heads that a task takes together, at most: 64 KB of keys transposed.

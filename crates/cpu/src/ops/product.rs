@@ -1,13 +1,13 @@
 //! Matrix products: `C = A B` and `C += A B`, the three of a linear layer.
 //!
 //! ```text
-//! forward           y  [n, out]  = x   [n, in]  · Wᵀ [in, out]     B packed once an update
+//! forward           y  [n, out]  = x   [n, in]  · Wᵀ [in, out]     B packed once per update
 //! backward_input    dx [n, in]   = dy  [n, out] · W  [out, in]     B packed on the fly
 //! backward_weight   dW [out, in] = dyᵀ [out, n] · x  [n, in]       A and B packed on the fly
 //! ```
 //!
 //! A task computes a block of C: some rows by some panels of B. Its size is chosen so that the block's A stays in
-//! the level 2 cache and so that there are a few tasks a thread. Blocks do not matter to the result: each element
+//! the level 2 cache and so that there are a few tasks per thread. Blocks do not matter to the result: each element
 //! of C is one chain (see `kernels/product/`), which k is never split for. A B packed on the fly is cut every
 //! [`FLY_DEPTH`]; the chain then goes on from C.
 
@@ -30,7 +30,7 @@ const TASK_WORK: usize = 1 << 19;
 /// Rows whose products take as long as reading B from memory: fewer rows take no less.
 const ROWS_OF_A_READ: usize = 8;
 
-/// Tasks a thread, so that a thread that starts late is not waited for.
+/// Tasks per thread, so that a thread that starts late is not waited for.
 const TASKS_PER_THREAD: usize = 4;
 
 /// A weight matrix `[out_features, in_features]` in the layout that the products of one instruction set read.

@@ -1,4 +1,4 @@
-//! AVX2 with FMA: eight numbers in a vector, sixteen registers.
+//! AVX2 with FMA: eight elements in a vector, sixteen registers.
 
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
@@ -21,7 +21,7 @@ macro_rules! instructions {
 }
 
 impl Avx2 {
-    /// Four numbers at `x`, then four from four rows further down.
+    /// Four elements at `x`, then four from four rows further down.
     ///
     /// # Safety
     /// They can be read.
@@ -70,7 +70,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize) {
-        // SAFETY: by this function's contract: four numbers each from two places of eight rows, eight to each of eight.
+        // SAFETY: by this function's contract: four elements each from two places of eight rows, eight to each of eight.
         unsafe {
             for half in 0..2 {
                 let x = x.add(4 * half);
@@ -99,12 +99,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m256 {
-        // SAFETY: the mask keeps to the numbers of `x`.
+        // SAFETY: the mask keeps to the elements of `x`.
         unsafe { _mm256_maskload_ps(x.as_ptr(), Self::first(x.len())) }
     }
     #[inline(always)]
     fn store_part(self, y: &mut [f32], v: __m256) {
-        // SAFETY: the mask keeps to the numbers of `y`.
+        // SAFETY: the mask keeps to the elements of `y`.
         unsafe { _mm256_maskstore_ps(y.as_mut_ptr(), Self::first(y.len()), v) }
     }
 

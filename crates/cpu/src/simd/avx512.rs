@@ -1,4 +1,4 @@
-//! AVX-512 (F, BW, DQ, VL): sixteen numbers in a vector, thirty-two registers.
+//! AVX-512 (F, BW, DQ, VL): sixteen elements in a vector, thirty-two registers.
 
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
@@ -79,12 +79,12 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m512 {
-        // SAFETY: the mask keeps to the numbers of `x`.
+        // SAFETY: the mask keeps to the elements of `x`.
         unsafe { _mm512_maskz_loadu_ps((1 << x.len()) - 1, x.as_ptr()) }
     }
     #[inline(always)]
     fn store_part(self, y: &mut [f32], v: __m512) {
-        // SAFETY: the mask keeps to the numbers of `y`.
+        // SAFETY: the mask keeps to the elements of `y`.
         unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), (1 << y.len()) - 1, v) }
     }
 

@@ -1,4 +1,4 @@
-//! Vectors of eight numbers in plain Rust, for any machine. The compiler maps them to what the target offers.
+//! Vectors of eight elements in plain Rust, for any machine. The compiler maps them to what the target offers.
 
 use super::vector::Simd;
 

@@ -5,7 +5,7 @@
 pub(crate) trait Simd: Copy {
     /// A vector.
     type V: Copy;
-    /// Numbers in a vector.
+    /// Elements in a vector.
     const LANES: usize;
     /// Rows of a product's tile, two vectors wide: as many as the registers hold.
     const TILE_ROWS: usize;
@@ -17,19 +17,19 @@ pub(crate) trait Simd: Copy {
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// # Safety
-    /// `LANES` numbers can be read at `x`.
+    /// `LANES` elements can be read at `x`.
     unsafe fn load_at(self, x: *const f32) -> Self::V;
     /// # Safety
-    /// `LANES` numbers can be written at `y`.
+    /// `LANES` elements can be written at `y`.
     unsafe fn store_at(self, y: *mut f32, v: Self::V);
-    /// Transposes a square of `LANES` by `LANES`: number `i` of row `j` of `y` is number `j` of row `i` of `x`.
+    /// Transposes a square of `LANES` by `LANES`: element `i` of row `j` of `y` is element `j` of row `i` of `x`.
     ///
     /// # Safety
-    /// `LANES` numbers can be read at `LANES` rows, `x_stride` numbers apart, from `x` on, and written likewise at `y`.
+    /// `LANES` elements can be read at `LANES` rows, `x_stride` elements apart, from `x` on, and written likewise at `y`.
     unsafe fn transpose(self, y: *mut f32, y_stride: usize, x: *const f32, x_stride: usize);
     /// Asks for the cache line at `x`, which may be any address.
     fn prefetch(self, x: *const f32);
-    /// The numbers of `x`, of which there are fewer than `LANES`; zero in the other lanes.
+    /// The elements of `x`, of which there are fewer than `LANES`; zero in the other lanes.
     fn load_part(self, x: &[f32]) -> Self::V;
     /// Stores the first lanes to `y`, which is shorter than `LANES`.
     fn store_part(self, y: &mut [f32], v: Self::V);
@@ -63,11 +63,11 @@ pub(crate) trait Simd: Copy {
     /// The greatest lane.
     fn greatest(self, v: Self::V) -> f32;
 
-    /// The first `LANES` numbers of `x`; zero where `x` is shorter.
+    /// The first `LANES` elements of `x`; zero where `x` is shorter.
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::V {
         if x.len() >= Self::LANES {
-            // SAFETY: `x` holds `LANES` numbers.
+            // SAFETY: `x` holds `LANES` elements.
             unsafe { self.load_at(x.as_ptr()) }
         } else {
             self.load_part(x)
@@ -89,7 +89,7 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn store(self, y: &mut [f32], v: Self::V) {
         if y.len() >= Self::LANES {
-            // SAFETY: `y` holds `LANES` numbers.
+            // SAFETY: `y` holds `LANES` elements.
             unsafe { self.store_at(y.as_mut_ptr(), v) }
         } else {
             self.store_part(y, v);

@@ -103,7 +103,7 @@ impl<'a> Block<'a> {
         self.before + self.sequence.visible(self.rows.end - 1)
     }
 
-    /// Space of a line in scratch: one number a key, and what whole vectors write beyond the last.
+    /// Space of a line in scratch: one element per key, and what whole vectors write beyond the last.
     pub(super) fn space(&self) -> usize {
         self.keys() + WIDEST
     }

@@ -1,4 +1,4 @@
-//! Softmax of a line of scores, and its backward. Bound by the exponential, some twenty instructions a vector.
+//! Softmax of a line of scores, and its backward. Bound by the exponential, some twenty instructions per vector.
 
 use crate::simd::Simd;
 

@@ -44,7 +44,7 @@ fn height<S: Simd>(_: S, rest: usize) -> usize {
 }
 
 /// `y[i, j] = x[i]·key[j]` for the lines of `x` and the keys that each attends to, of `len` that are `transposed`
-/// `[dim, PIECE]`. Lines of `y` are `space` numbers apart; behind the keys, up to `WIDEST` numbers of each are overwritten.
+/// `[dim, PIECE]`. Lines of `y` are `space` elements apart; behind the keys, up to `WIDEST` elements of each are overwritten.
 #[inline(always)]
 pub(super) fn scores<S: Simd>(
     s: S,
@@ -82,7 +82,7 @@ pub(super) fn scores<S: Simd>(
 /// A tile of [`scores`].
 ///
 /// # Safety
-/// `x` can be read at `N` lines, `keys` for `W` vectors, for `dim` numbers each, and `W` vectors can be written at `N` lines
+/// `x` can be read at `N` lines, `keys` for `W` vectors, for `dim` elements each, and `W` vectors can be written at `N` lines
 /// of `y`.
 #[inline(always)]
 unsafe fn scores_tile<S: Simd, const N: usize, const W: usize>(
@@ -226,8 +226,8 @@ pub(super) unsafe fn sum_lines<S: Simd>(
 /// `seen`.
 ///
 /// # Safety
-/// `N` lines of `W` vectors can be read and written at `y`, `stride` numbers apart; `weights` can be read at `N` lines for as
-/// many numbers as each has `seen`, and `rows` for `W` vectors at as many.
+/// `N` lines of `W` vectors can be read and written at `y`, `stride` elements apart; `weights` can be read at `N` lines for as
+/// many elements as each has `seen`, and `rows` for `W` vectors at as many.
 #[inline(always)]
 unsafe fn sum_tile<S: Simd, const N: usize, const W: usize>(
     s: S,

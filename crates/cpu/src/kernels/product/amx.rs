@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Two tiles of A by two of B are multiplied into four of C, so that four loads of tiles feed four products;
-//! a product takes 16 cycles, a load 8. A comes from level 2 at 32 bytes a cycle. Each element of C is the hardware's chain
+//! a product takes 16 cycles, a load 8. A comes from level 2 at 32 bytes per cycle. Each element of C is the hardware's chain
 //! over k, which goes on from what C holds.
 
 use std::arch::asm;
@@ -28,7 +28,7 @@ use super::matrix::{Block, Format, Panels, View};
 const DEPTH: usize = 32;
 /// Rows of a tile.
 const ROWS: usize = 16;
-/// Numbers in a tile's space of 1 KB.
+/// Elements in a tile's space of 1 KB.
 const TILE: usize = 256;
 /// Rows and columns of a product of two by two tiles.
 const SIDE: usize = 2 * ROWS;
@@ -141,7 +141,7 @@ fn pack_tile_at<const INSIDE: bool>(
     if natural != order {
         let mut vectors = [_mm512_setzero_si512(); ROWS];
         for (vector, row) in vectors.iter_mut().zip(tile.as_chunks::<ROWS>().0) {
-            // SAFETY: a row holds 16 numbers.
+            // SAFETY: a row holds 16 elements.
             *vector = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
         }
         for (row, vector) in tile.as_chunks_mut::<ROWS>().0.iter_mut().zip(transpose(&vectors)) {
@@ -154,7 +154,7 @@ fn pack_tile_at<const INSIDE: bool>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store(row: &mut [f32; ROWS], vector: __m512i) {
-    // SAFETY: a row holds 16 numbers.
+    // SAFETY: a row holds 16 elements.
     unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), vector) };
 }
 
@@ -175,7 +175,7 @@ fn load<const INSIDE: bool>(x: View<'_>, line: usize, k: usize) -> __m512 {
     unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as u16, start) }
 }
 
-/// The numbers of `low`, then those of `high`, rounded to nearest even.
+/// The elements of `low`, then those of `high`, rounded to nearest even.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn bf16(low: __m512, high: __m512) -> __m512i {
@@ -183,7 +183,7 @@ fn bf16(low: __m512, high: __m512) -> __m512i {
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
-/// Places the upper half's bf16 numbers after those of the lower half, one by one.
+/// Places the upper half's bf16 values after those of the lower half, one by one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn interleave(x: __m512i) -> __m512i {
@@ -276,7 +276,7 @@ pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store
 ///
 /// # Safety
 /// This thread has configured its tiles; `tiles` > 0; `a` and `b` can be read for 2 · `tiles` tiles, and `c`
-/// read and written for 32 rows of 32 numbers, `c_stride` apart.
+/// read and written for 32 rows of 32 elements, `c_stride` apart.
 #[inline(always)]
 unsafe fn multiply_tiles(
     c: *mut f32,

@@ -2,7 +2,7 @@
 
 use crate::{memory::Disjoint, simd::Simd};
 
-/// Numbers of a cache line.
+/// Elements of a cache line.
 pub(super) const LINE: usize = 16;
 
 /// A matrix that is read: element `(row, column)` lies at `row · row_stride + column · column_stride`, within
@@ -22,7 +22,7 @@ impl<'a> View<'a> {
         Self { data: &data[..rows * columns], row_stride: columns, column_stride: 1, rows, columns }
     }
 
-    /// The matrix `[rows, columns]` whose rows lie in `data`, `stride` numbers apart.
+    /// The matrix `[rows, columns]` whose rows lie in `data`, `stride` elements apart.
     #[inline(always)]
     pub(crate) fn strided(data: &'a [f32], stride: usize, rows: usize, columns: usize) -> Self {
         assert!(rows > 0 && columns <= stride && (rows - 1) * stride + columns <= data.len());
@@ -37,7 +37,7 @@ impl<'a> View<'a> {
         self.columns
     }
 
-    /// The first number, and how far it is from a row to the next.
+    /// The address of the first element, and how far it is from a row to the next.
     #[inline(always)]
     pub(crate) fn start(self) -> (*const f32, usize) {
         (self.data.as_ptr(), self.row_stride)
@@ -82,7 +82,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// The block of `rows` by `columns` elements whose first is number `start` of `c`.
+    /// The block of `rows` by `columns` elements whose first is element `start` of `c`.
     ///
     /// # Safety
     /// While the block lives, no other access to its elements happens.

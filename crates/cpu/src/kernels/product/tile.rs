@@ -2,7 +2,7 @@
 
 use crate::simd::Simd;
 
-/// Where the numbers of a matrix lie.
+/// Where the elements of a matrix lie.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
     pub(crate) start: *const f32,
@@ -42,7 +42,7 @@ pub(crate) unsafe fn accumulate<S: Simd, const ROWS: usize, const WIDTH: usize, 
     }
 }
 
-/// One k of a tile: adds the product of a column of A, whose rows are `a_row` numbers apart, and a row of B.
+/// One k of a tile: adds the product of a column of A, whose rows are `a_row` elements apart, and a row of B.
 ///
 /// # Safety
 /// A can be read at `ROWS` rows, and `WIDTH` vectors at `b`.

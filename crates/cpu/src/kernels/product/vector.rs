@@ -10,11 +10,11 @@
 //! come from memory once a pass, and would else be waited for by the first tile of each panel.
 //!
 //! A tile is two vectors wide and `TILE_ROWS` high, so that its accumulators fill the registers: 6 × 16 with
-//! AVX2's 16 registers, 12 × 32 with AVX-512's 32. Multiply-adds, of which two start a cycle, are then what
+//! AVX2's 16 registers, 12 × 32 with AVX-512's 32. Multiply-adds, of which two start per cycle, are then what
 //! bounds it, and not loads.
 //!
-//! Roofline: 64 rows by [576, 1536] are 113 MFLOP on 4 MB, 28 FLOP a byte, so that a core needs 4 GB/s; more
-//! rows need less. One row is 0.5 FLOP a byte, bound by memory. Measured with AVX2 on one Zen 3 core, whose
+//! Roofline: 64 rows by [576, 1536] are 113 MFLOP on 4 MB, 28 FLOP per byte, so that a core needs 4 GB/s; more
+//! rows need less. One row is 0.5 FLOP per byte, bound by memory. Measured with AVX2 on one Zen 3 core, whose
 //! multiply-adds reach 104 GFLOP/s (the best of many runs on a busy machine):
 //!
 //! ```text

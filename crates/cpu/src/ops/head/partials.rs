@@ -25,7 +25,7 @@ pub(super) struct Partials<'a> {
 }
 
 impl<'a> Partials<'a> {
-    /// Numbers of a partial and a target's logit.
+    /// Elements of a partial and a target's logit.
     const LEN: usize = 4;
 
     /// Computes those of `x` by the vocabulary `w`, logits being multiplied by their row's `inverse_temperature`. With no

@@ -27,7 +27,7 @@ pub(crate) struct Scratch<'a> {
     pub(crate) logits: &'a mut AlignedVec<f32>,
 }
 
-/// Draws a token a row. Logits of all the vocabulary are kept where rows truncate, of [`TASK_ROWS`] rows at a
+/// Draws a token per row. Logits of all the vocabulary are kept where rows truncate, of [`TASK_ROWS`] rows at a
 /// time.
 pub(crate) fn sample(
     kernels: &Kernels,
@@ -121,7 +121,7 @@ fn draw_kept(logits: &[f32], totals: &Totals, draw: &Draw) -> (usize, f32, f32) 
             break;
         }
     }
-    let (token, logit) = last.unwrap_or((0, f32::NAN)); // no number among the logits
+    let (token, logit) = last.unwrap_or((0, f32::NAN)); // every logit is NaN
     (token, (f64::from(logit) - totals.max - sum.ln()) as f32, totals.log_prob(logit))
 }
 
