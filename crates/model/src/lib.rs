@@ -1,7 +1,9 @@
 //! Transformer families, generic over the backend that computes them.
 //!
 //! - [`Family`], [`Config`]: what `config.json` says, checked,
-//! - [`Transformer`], [`Layer`], [`Linear`]: the shape of a model: of its weights, its gradient and its optimizer's moments alike,
+//! - [`Transformer`]: a model's tensors, of its weights, its gradient and its optimizer's moments alike: a [`Trunk`] of
+//!   [`Layer`]s, each an [`Attention`] and an [`Mlp`] of some kind, and a [`LanguageHead`],
+//! - [`TensorInfo`], [`Role`]: what a tensor is called and what it is for,
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Batch`]: packed sequences, a group's prompt stored once,
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
@@ -9,29 +11,46 @@
 #![deny(unsafe_code)]
 
 mod activations;
+mod attention;
 mod batch;
 mod bounded;
+mod cache;
 pub mod checkpoint;
 mod config;
-mod family;
 pub mod gguf;
+mod heads;
 mod init;
 mod layer;
 mod license;
+mod linear;
 mod mapped;
+mod mlp;
 mod model;
+mod param;
+mod role;
 mod rope;
 pub mod safetensors_file;
+mod tensors;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod transformer;
+mod trunk;
 
-pub use activations::{Activations, Head, KvCache, Purpose};
+pub use activations::{Activations, Purpose};
+pub use attention::{Attention, AttentionKind, Grouped};
 pub use batch::{Batch, Scored};
-pub use config::{Biases, Config, ConfigError};
-pub use family::Family;
+pub use cache::KvCache;
+pub use config::{Biases, Config, ConfigError, Family};
+pub use heads::{Head, LanguageHead};
 pub use init::{fresh, init};
+pub use layer::{Layer, LayerKind};
 pub use license::license;
-pub use model::{Gradient, Held, Model, Param};
+pub use linear::Linear;
+pub use mlp::{Dense, Mlp, MlpKind};
+pub use model::{Gradient, Model};
+pub use param::{Param, Residency};
+pub use role::Role;
 pub use rope::RopeScaling;
-pub use transformer::{Layer, Linear, TensorInfo, Transformer};
+pub use tensors::TensorInfo;
+pub use transformer::Transformer;
+pub use trunk::Trunk;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use koan_backend::Reference;
-use koan_model::{Biases, Config, ConfigError, Family, Held, Purpose, testkit};
+use koan_model::{Biases, Config, ConfigError, Family, Purpose, Residency, testkit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -117,7 +117,7 @@ proptest! {
         if let Ok(config) = config(changes.into()) {
             let longest = config.longest_sequence();
             prop_assert!(config.head_dim >= 2 && config.parameters() < 1 << 60 && longest > 0);
-            prop_assert!(config.model_bytes(&Reference, Held::ForDrawing) < 1 << 63 && config.gradient_bytes(&Reference) < 1 << 62);
+            prop_assert!(config.model_bytes(&Reference, Residency::Rollout) < 1 << 63 && config.gradient_bytes(&Reference) < 1 << 62);
             prop_assert!(Purpose::Training.bytes(&Reference, &config, longest) < 1 << 63);
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use koan_backend::{Backend, MomentType};
 use koan_generate::Limits;
-use koan_model::{Config, Head, Held, Purpose, TensorInfo};
+use koan_model::{Config, Head, Purpose, Residency, TensorInfo};
 
 use crate::{
     OptimConfig, RlConfig, TrainError,
@@ -40,8 +40,8 @@ impl Plan {
         let new_tokens = config.rollout.max_new_tokens;
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
         let rows = config.optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
-        let weights = model.model_bytes(b, Held::ForLearning);
-        let packed = model.model_bytes(b, Held::ForDrawing) - weights;
+        let weights = model.model_bytes(b, Residency::Training);
+        let packed = model.model_bytes(b, Residency::Rollout) - weights;
         let (models, reference_pass) =
             if config.loss().kl == 0.0 { (1, 0) } else { (2, Purpose::Inference.bytes(b, model, rows)) };
         let pass = pass(b, model, rows, config.optim.purpose()) + reference_pass;
@@ -111,7 +111,7 @@ pub(crate) fn check_supervised<B: Backend>(
     optim: &OptimConfig,
 ) -> Result<String, TrainError> {
     let moments = moment_bytes(b, model, optim.moments);
-    let weights = (model.model_bytes(b, Held::ForLearning) + model.gradient_bytes(b) + moments) as u64;
+    let weights = (model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments) as u64;
     let pass = pass(b, model, rows, optim.purpose()) as u64;
     let gib = |bytes: u64| bytes as f64 / GIB;
     let breakdown = format!(

@@ -1,10 +1,11 @@
-//! `config.json` of a Hugging Face model, checked for what this engine computes.
+//! The keys of `config.json`, each checked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{Family, RopeScaling, bounded::read_bounded, rope};
+use super::{Biases, Config, ConfigError, Family};
+use crate::{RopeScaling, rope};
 
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
 const MAX_SIZE: usize = 1 << 24;
@@ -12,180 +13,17 @@ const MAX_SIZE: usize = 1 << 24;
 const MAX_FEATURES: usize = 1 << 20;
 /// Most layers.
 const MAX_LAYERS: usize = 1 << 12;
-/// Numbers that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
-/// heads of 128 features.
-const MAX_TABLE: usize = 1 << 28;
 /// Most tokens that end a completion.
 const MAX_EOS_TOKENS: usize = 1 << 10;
-/// Largest `config.json` read, bytes.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// Which products of a layer have biases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Biases {
-    /// Those of queries, keys and values.
-    pub qkv: bool,
-    /// That of attention's output.
-    pub output: bool,
-    /// The three of the MLP.
-    pub mlp: bool,
-}
-
-/// The sizes and constants of a dense decoder of a [`Family`]; fields are named as in `config.json`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// The family, `model_type`.
-    pub family: Family,
-    /// Tokens in the vocabulary.
-    pub vocab_size: usize,
-    /// Features of the residual stream.
-    pub hidden_size: usize,
-    /// Features between the two halves of the MLP.
-    pub intermediate_size: usize,
-    /// Number of layers.
-    pub num_hidden_layers: usize,
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key and value heads.
-    pub num_key_value_heads: usize,
-    /// Features of a head.
-    pub head_dim: usize,
-    /// Which products have biases.
-    pub biases: Biases,
-    /// Whether each query and key head has a norm before its rotation.
-    pub head_norms: bool,
-    /// Keys that some layer attends to at most, the token's own included. Longer sequences are refused.
-    pub sliding_window: Option<usize>,
-    /// Added to the mean square in RMSNorm.
-    pub rms_norm_eps: f32,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// How the rotary frequencies are stretched for long contexts.
-    pub rope_scaling: RopeScaling,
-    /// Longest sequence, in tokens.
-    pub max_position_embeddings: usize,
-    /// Whether the output head is the embedding.
-    pub tie_word_embeddings: bool,
-    /// Standard deviation of the weights of a fresh model.
-    pub initializer_range: f32,
-    /// The tokens that end a completion (`eos_token_id` of the config and of `generation_config.json`).
-    pub eos_token_ids: Vec<u32>,
-    /// The file as it was read, to be saved as it stands.
-    pub raw: Map<String, Value>,
-}
-
-/// Why a config was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("cannot read `{}` (a model is a Hugging Face directory with config.json; `koan model import` makes one from a GGUF file)", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no JSON object.
-    #[error("`{}` is not a JSON object", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where it stops being one.
-        source: serde_json::Error,
-    },
-    /// The file is larger than any config.
-    #[error("`{}` is larger than {MAX_FILE_BYTES} bytes: not a model's config", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A key is missing.
-    #[error("`{key}` is missing in `{}`", path.display())]
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-    },
-    /// A key has a value that makes no sense, or that this engine does not compute.
-    #[error("`{key}` is {value} in `{}`; supported: {supported}", path.display())]
-    Unsupported {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What would be accepted.
-        supported: String,
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-impl Config {
-    /// Reads `config.json` (and the end-of-sequence tokens of `generation_config.json`, if there is one) of the model
-    /// directory `dir`. Old and new spellings of the rope keys are both read.
-    ///
-    /// # Errors
-    /// A file that can't be read, a missing key, or a value that this engine does not compute, by name.
-    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
-        let path = dir.join("config.json");
-        let raw = read_object(&path)?;
-        let mut config = Reader { raw: &raw, path: &path }.config()?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            let more = read_object(&generation)?;
-            for id in (Reader { raw: &more, path: &generation }).token_ids("eos_token_id")? {
-                if !config.eos_token_ids.contains(&id) {
-                    config.eos_token_ids.push(id);
-                }
-            }
-        }
-        config.raw = raw;
-        Ok(config)
-    }
-
-    /// Reads the config in file `path`.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        Self::from_json(read_object(path)?, path)
-    }
-
-    /// The longest sequence that is computed, in tokens: what the model was made for, but no more than a window that
-    /// some layer attends to, nor than there are tables of positions for.
-    pub fn longest_sequence(&self) -> usize {
-        let window = self.sliding_window.unwrap_or(usize::MAX);
-        window.min(self.max_position_embeddings).min(MAX_TABLE / self.head_dim)
-    }
-
-    /// Reads a config from its JSON object; `path` is named in errors.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn from_json(raw: Map<String, Value>, path: &Path) -> Result<Self, ConfigError> {
-        let config = Reader { raw: &raw, path }.config()?;
-        Ok(Self { raw, ..config })
-    }
-}
-
-fn read_object(path: &Path) -> Result<Map<String, Value>, ConfigError> {
-    let read = |source| ConfigError::Read { path: path.into(), source };
-    let text = read_bounded(path, MAX_FILE_BYTES)
-        .map_err(read)?
-        .ok_or_else(|| ConfigError::TooLarge { path: path.into() })?;
-    serde_json::from_slice(&text).map_err(|source| ConfigError::Json { path: path.into(), source })
-}
 
 /// Reads keys of one JSON object, with errors that name the key and the file.
-struct Reader<'a> {
-    raw: &'a Map<String, Value>,
-    path: &'a Path,
+pub(super) struct Reader<'a> {
+    pub(super) raw: &'a Map<String, Value>,
+    pub(super) path: &'a Path,
 }
 
 impl Reader<'_> {
-    fn config(&self) -> Result<Config, ConfigError> {
+    pub(super) fn config(&self) -> Result<Config, ConfigError> {
         let family = match self.raw.get("model_type") {
             None => Some(Family::Llama),
             Some(name) => name.as_str().and_then(Family::named),
@@ -404,7 +242,7 @@ impl Reader<'_> {
     }
 
     /// A token id, a list of them, or nothing.
-    fn token_ids(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
+    pub(super) fn token_ids(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
         let one = |v: &Value| {
             v.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
                 self.unsupported(key, &format!("a token id, or a list of up to {MAX_EOS_TOKENS}"))

@@ -1,0 +1,114 @@
+//! The gated MLP of every token (arXiv:2002.05202).
+//!
+//! ```text
+//! x ← x + D · (silu(G n) · U n)    with n the normed rows
+//! ```
+//!
+//! Each product may have a bias.
+
+use koan_backend::{Backend, Store};
+
+use crate::{Config, Linear, Param, TensorInfo, layer::Pass, tensors::Maker};
+
+/// A gated MLP.
+#[derive(Clone, Debug)]
+pub struct Dense<T> {
+    /// To `intermediate_size` features, from `hidden_size`.
+    pub gate_proj: Linear<T>,
+    /// To `intermediate_size` features, from `hidden_size`.
+    pub up_proj: Linear<T>,
+    /// To `hidden_size` features, from `intermediate_size`.
+    pub down_proj: Linear<T>,
+}
+
+/// What the forward leaves for the backward `[rows, intermediate_size]`.
+pub(crate) struct DenseActivations<T> {
+    gate: T,
+    up: T,
+}
+
+/// What one pass over memory gives again `[rows, intermediate_size]`: SwiGLU's output, and in the backward its gradient
+/// before.
+pub(crate) struct DenseWork<T> {
+    swiglu: T,
+}
+
+impl<T> Dense<T> {
+    pub(super) fn try_build<E, F>(config: &Config, at: &mut Maker<'_, F>) -> Result<Self, E>
+    where
+        F: FnMut(TensorInfo) -> Result<T, E>,
+    {
+        let (hidden, ffn, bias) = (config.hidden_size, config.intermediate_size, config.biases.mlp);
+        Ok(Self {
+            gate_proj: Linear::try_build(at, "gate_proj", [ffn, hidden], bias)?,
+            up_proj: Linear::try_build(at, "up_proj", [ffn, hidden], bias)?,
+            down_proj: Linear::try_build(at, "down_proj", [hidden, ffn], bias)?,
+        })
+    }
+
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &T> {
+        [&self.gate_proj, &self.up_proj, &self.down_proj].into_iter().flat_map(Linear::tensors)
+    }
+
+    pub(super) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        [&mut self.gate_proj, &mut self.up_proj, &mut self.down_proj]
+            .into_iter()
+            .flat_map(Linear::tensors_mut)
+    }
+}
+
+impl<T> DenseActivations<T> {
+    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { gate: make(config.intermediate_size)?, up: make(config.intermediate_size)? })
+    }
+}
+
+impl<T> DenseWork<T> {
+    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { swiglu: make(config.intermediate_size)? })
+    }
+}
+
+impl<B: Backend> Dense<Param<B>> {
+    /// See [`Mlp::activate`](super::Mlp::activate).
+    pub(super) fn activate(&self, p: &Pass<B>, normed: &B::Buf, a: &mut DenseActivations<B::Buf>) {
+        self.gate_proj.forward(p, (&mut a.gate, Store::Write), normed);
+        self.up_proj.forward(p, (&mut a.up, Store::Write), normed);
+    }
+
+    /// See [`Mlp::add_output`](super::Mlp::add_output).
+    pub(super) fn add_output(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        a: &DenseActivations<B::Buf>,
+        work: &mut DenseWork<B::Buf>,
+    ) {
+        p.b.swiglu_forward(&mut work.swiglu, &a.gate, &a.up, elements(p));
+        self.down_proj.forward(p, (x, Store::Add), &work.swiglu);
+    }
+
+    /// See [`Mlp::backward`](super::Mlp::backward). The activations become their gradients.
+    pub(super) fn backward(
+        &self,
+        p: &Pass<B>,
+        d_normed: &mut B::Buf,
+        dx: &B::Buf,
+        normed: &B::Buf,
+        a: &mut DenseActivations<B::Buf>,
+        work: &mut DenseWork<B::Buf>,
+        grad: &mut Dense<B::Buf>,
+    ) {
+        let swiglu = &mut work.swiglu;
+        self.down_proj.backward_input(p, (&mut *swiglu, Store::Write), dx);
+        p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, elements(p));
+        self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu);
+        self.gate_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.gate_proj, &a.gate, normed);
+        self.up_proj.backward(p, (d_normed, Store::Add), &mut grad.up_proj, &a.up, normed);
+    }
+}
+
+/// Elements of a pass's rows between the two halves.
+fn elements<B: Backend>(p: &Pass<B>) -> usize {
+    p.batch.len() * p.config.intermediate_size
+}

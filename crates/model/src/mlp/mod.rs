@@ -1,0 +1,134 @@
+//! The MLP: what a layer adds to the stream from each token alone. A kind of it is a file here, with its tensors, its
+//! activations and the memory it works in, beside its forward and backward; the enums choose between kinds.
+
+mod dense;
+
+use koan_backend::Backend;
+
+pub use dense::Dense;
+use dense::{DenseActivations, DenseWork};
+
+use crate::{Config, Param, TensorInfo, layer::Pass, tensors::Maker};
+
+/// The kinds of MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MlpKind {
+    /// One for all tokens: [`Dense`].
+    Dense,
+}
+
+/// The tensors of a layer's MLP.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Mlp<T> {
+    /// One for all tokens.
+    Dense(Dense<T>),
+}
+
+/// What the MLP leaves for its backward.
+pub(crate) enum MlpActivations<T> {
+    Dense(DenseActivations<T>),
+}
+
+/// What the MLP works in, forward and backward, and no layer keeps.
+pub(crate) enum MlpWork<T> {
+    Dense(DenseWork<T>),
+}
+
+impl<T> Mlp<T> {
+    pub(crate) fn try_build<E, F>(kind: MlpKind, config: &Config, at: &mut Maker<'_, F>) -> Result<Self, E>
+    where
+        F: FnMut(TensorInfo) -> Result<T, E>,
+    {
+        match kind {
+            MlpKind::Dense => Dense::try_build(config, at).map(Self::Dense),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> MlpKind {
+        match self {
+            Self::Dense(_) => MlpKind::Dense,
+        }
+    }
+
+    pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = &T> + '_> {
+        match self {
+            Self::Dense(mlp) => Box::new(mlp.tensors()),
+        }
+    }
+
+    pub(crate) fn tensors_mut(&mut self) -> Box<dyn Iterator<Item = &mut T> + '_> {
+        match self {
+            Self::Dense(mlp) => Box::new(mlp.tensors_mut()),
+        }
+    }
+}
+
+impl<B: Backend> Mlp<Param<B>> {
+    /// Computes all that the backward reads, from the normed rows `[n, hidden_size]`.
+    pub(crate) fn activate(&self, p: &Pass<B>, normed: &B::Buf, a: &mut MlpActivations<B::Buf>) {
+        match (self, a) {
+            (Self::Dense(mlp), MlpActivations::Dense(a)) => mlp.activate(p, normed, a),
+        }
+    }
+
+    /// After [`Mlp::activate`]: `x += mlp(normed)`.
+    pub(crate) fn add_output(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        a: &MlpActivations<B::Buf>,
+        work: &mut MlpWork<B::Buf>,
+    ) {
+        match (self, a, work) {
+            (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
+                mlp.add_output(p, x, a, work);
+            }
+        }
+    }
+
+    /// From `dx`, the gradient of the stream after the MLP, writes `d_normed`, that of the normed rows it read; adds to
+    /// `grad`. Uses the activations up.
+    pub(crate) fn backward(
+        &self,
+        p: &Pass<B>,
+        d_normed: &mut B::Buf,
+        dx: &B::Buf,
+        normed: &B::Buf,
+        a: &mut MlpActivations<B::Buf>,
+        work: &mut MlpWork<B::Buf>,
+        grad: &mut Mlp<B::Buf>,
+    ) {
+        match (self, a, work, grad) {
+            (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work), Mlp::Dense(grad)) => {
+                mlp.backward(p, d_normed, dx, normed, a, work, grad);
+            }
+        }
+    }
+}
+
+impl<T> MlpActivations<T> {
+    /// `make` gives a buffer of so many elements a row; so it does below.
+    pub(crate) fn build<E>(
+        kind: MlpKind,
+        config: &Config,
+        make: &mut impl FnMut(usize) -> Result<T, E>,
+    ) -> Result<Self, E> {
+        match kind {
+            MlpKind::Dense => DenseActivations::build(config, make).map(Self::Dense),
+        }
+    }
+}
+
+impl<T> MlpWork<T> {
+    pub(crate) fn build<E>(
+        kind: MlpKind,
+        config: &Config,
+        make: &mut impl FnMut(usize) -> Result<T, E>,
+    ) -> Result<Self, E> {
+        match kind {
+            MlpKind::Dense => DenseWork::build(config, make).map(Self::Dense),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a tensor is for. All that treats tensors differently (packing, initialisation, weight decay, estimates of memory
+//! and time, quantisation) follows the role; nothing is guessed from a name or a rank.
+
+/// What a tensor is for in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `[vocab_size, hidden_size]`: a row is looked up for each token. A `tied` one is the output head too.
+    Embedding {
+        /// Whether it is the output head too.
+        tied: bool,
+    },
+    /// `[out_features, in_features]`: the matrix of a linear layer.
+    Product,
+    /// `[features]`: the scales of a norm.
+    Norm,
+    /// `[features]`: added to what a product gives.
+    Bias,
+    /// `[vocab_size, hidden_size]`: the output head, where it is not the embedding.
+    Head,
+    /// `[experts, out_features, in_features]`: the same matrix of each expert of a layer.
+    Expert,
+    /// `[experts, hidden_size]`: scores a layer's experts for a token.
+    Router,
+}
+
+impl Role {
+    /// Whether it is a matrix, or several: what weight decay, random initialisation and quantisation apply to. Norms and
+    /// biases are vectors.
+    pub fn is_matrix(self) -> bool {
+        !matches!(self, Self::Norm | Self::Bias)
+    }
+
+    /// Whether it is a matrix that is multiplied by, not only looked up in.
+    pub fn is_product(self) -> bool {
+        self.is_matrix() && self != Self::Embedding { tied: false }
+    }
+
+    /// Whether it is the matrix of the output head.
+    pub fn is_head(self) -> bool {
+        matches!(self, Self::Head | Self::Embedding { tied: true })
+    }
+}

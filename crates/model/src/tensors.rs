@@ -1,0 +1,58 @@
+//! The tensors of a model: what each is called, its shape and its role, and how the parts of a model make theirs.
+
+use crate::Role;
+
+/// A tensor's name in a checkpoint, its shape, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// As Hugging Face names it.
+    pub name: String,
+    /// `[features]`, or `[out_features, in_features]`.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl TensorInfo {
+    /// How many elements the tensor holds.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `[out_features, in_features]` of a matrix; of several, all rows of all of them.
+    pub fn matrix(&self) -> [usize; 2] {
+        let in_features = self.shape.last().copied().unwrap_or(1);
+        [self.len() / in_features.max(1), in_features]
+    }
+}
+
+/// Makes the tensors of a part of a model, whose names share a prefix.
+pub(crate) struct Maker<'a, F> {
+    prefix: String,
+    make: &'a mut F,
+}
+
+impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
+    pub(crate) fn new(make: &'a mut F) -> Self {
+        Self { prefix: String::new(), make }
+    }
+
+    /// Of a part of this part.
+    pub(crate) fn under(&mut self, prefix: &str) -> Maker<'_, F> {
+        Maker { prefix: format!("{}{prefix}.", self.prefix), make: self.make }
+    }
+
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
+        (self.make)(TensorInfo { name: format!("{}{name}", self.prefix), shape: shape.into(), role })
+    }
+
+    /// The scales of a norm of `features` features.
+    pub(crate) fn norm(&mut self, name: &str, features: usize) -> Result<T, E> {
+        self.tensor(&format!("{name}.weight"), &[features], Role::Norm)
+    }
+}
