@@ -4,7 +4,6 @@ mod thinking;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,9 +15,9 @@ use anyhow::{Context, ensure};
 use koan_backend::Backend;
 use koan_data::Message;
 use koan_eval::PromptStyle;
-use koan_generate::{Completion, Generator, Limits, Listener, Prompt, Sampling};
+use koan_generate::{Generator, Limits, Request, Sampling};
 use koan_model::{Config, Model, checkpoint};
-use koan_text::{TextError, TextStream, Tokenizer};
+use koan_text::{TextStream, Tokenizer};
 use serde_json::json;
 use thinking::{Shade, Thinking};
 
@@ -210,14 +209,19 @@ impl<B: Backend> Conversation<'_, B> {
             thinking: Thinking::new(opening.trim_end().ends_with(thinking::OPEN)),
             dim: terminal,
             text: String::new(),
-            replying: &self.replying,
-            failed: None,
         };
-        self.replying.store(true, Ordering::Relaxed);
-        let prompt = Prompt { ids, problem: self.turns, samples: 1 };
-        self.generator.run_heard(self.b, &self.model, &[prompt], &sampling, &mut reply);
-        self.replying.store(false, Ordering::Relaxed);
+        let request = Request { prompt: ids.into(), sampling, problem: self.turns, sample: 0 };
+        self.generator.submit(request)?;
         self.turns += 1;
+        self.replying.store(true, Ordering::Relaxed);
+        let mut shown = Ok(());
+        while self.generator.is_busy() && shown.is_ok() && self.replying.load(Ordering::Relaxed) {
+            let step = self.generator.step(self.b, &self.model);
+            shown = step.tokens.into_iter().try_for_each(|(_, token)| reply.push(token));
+        }
+        self.replying.store(false, Ordering::Relaxed);
+        self.generator.cancel_all();
+        shown?;
         reply.finish()
     }
 }
@@ -228,22 +232,18 @@ struct Reply<'a> {
     thinking: Thinking,
     dim: bool,
     text: String,
-    replying: &'a AtomicBool,
-    failed: Option<anyhow::Error>,
 }
 
 impl Reply<'_> {
-    fn show(&mut self, piece: Result<String, TextError>) -> anyhow::Result<()> {
-        let piece = piece?;
+    /// Shows what is certain with this token.
+    fn push(&mut self, token: u32) -> anyhow::Result<()> {
+        let piece = self.stream.push(token)?;
         self.text += &piece;
         let shaded = self.thinking.push(&piece);
         print(&shaded, self.dim)
     }
 
     fn finish(mut self) -> anyhow::Result<String> {
-        if let Some(e) = self.failed {
-            return Err(e);
-        }
         let rest = self.stream.finish()?;
         self.text += &rest;
         let mut shaded = self.thinking.push(&rest);
@@ -252,19 +252,6 @@ impl Reply<'_> {
         print(&shaded, self.dim)?;
         Ok(self.text)
     }
-}
-
-impl Listener for Reply<'_> {
-    fn token(&mut self, _: usize, _: usize, id: u32) -> ControlFlow<()> {
-        let piece = self.stream.push(id);
-        if let Err(e) = self.show(piece) {
-            self.failed = Some(e);
-            return ControlFlow::Break(());
-        }
-        if self.replying.load(Ordering::Relaxed) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    fn finished(&mut self, _: usize, _: usize, _: Completion) {}
 }
 
 fn print(pieces: &[(Shade, String)], dim: bool) -> anyhow::Result<()> {

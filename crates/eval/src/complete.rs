@@ -4,7 +4,9 @@ use std::{collections::HashMap, ops::ControlFlow, path::Path};
 
 use koan_backend::Backend;
 use koan_data::{DataError, Message, error::LineError, jsonl};
-use koan_generate::{Completion, Generator, Listener, Prompt, RunSummary, Sampling};
+use koan_generate::{
+    Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestError, RequestId, Sampling,
+};
 use koan_model::Model;
 use koan_text::{Found, StopStrings, TextError, TextStream, Tokenizer, first_stop};
 use serde::{Deserialize, Serialize};
@@ -90,7 +92,7 @@ pub struct Work<'a> {
 /// there, with its number; after its `Break` what is not drawn is given up.
 ///
 /// # Errors
-/// If a completion can't be decoded.
+/// If a completion can't be asked for, or can't be decoded.
 pub fn complete<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -98,22 +100,29 @@ pub fn complete<B: Backend>(
     tokenizer: Option<&Tokenizer>,
     work: Work<'_>,
     each: impl FnMut(usize, Completed) -> ControlFlow<()>,
-) -> Result<RunSummary, TextError> {
+) -> Result<Counters, CompleteError> {
     let Work { lines, ids, samples, sampling, stops } = work;
-    let prompt = |(i, ids): (usize, &Vec<u32>)| Prompt { ids: ids.clone(), problem: i as u64, samples };
-    let prompts: Vec<Prompt> = ids.iter().enumerate().map(prompt).collect();
-    let mut writer = Writer {
-        tokenizer,
-        stops,
-        streams: HashMap::new(),
-        drawn: vec![vec![None; samples]; lines.len()],
-        open: lines.into_iter().zip(ids).map(Some).collect(),
-        failed: None,
-        given_up: false,
-        each,
-    };
-    let summary = generator.run_heard(b, model, &prompts, sampling, &mut writer);
-    writer.failed.map_or(Ok(summary), Err)
+    let prompt = |(i, ids): (usize, Vec<u32>)| Prompt { ids, problem: i as u64, samples };
+    let prompts: Vec<Prompt> = ids.into_iter().enumerate().map(prompt).collect();
+    let before = generator.counters();
+    generator.submit_all(&prompts, sampling)?;
+    let open = lines.into_iter().map(|line| Some((line, vec![None; samples]))).collect();
+    let mut writer = Writer { tokenizer, stops, streams: HashMap::new(), open, each };
+    let drawn = writer.draw(b, model, generator);
+    generator.cancel_all();
+    drawn.map(|()| generator.counters().since(before))
+}
+
+/// Why completions could not be drawn.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// One could not be asked for.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// One could not be decoded.
+    #[error(transparent)]
+    Text(#[from] TextError),
 }
 
 /// Turns completions into lines, and ends them at stop strings.
@@ -121,54 +130,63 @@ struct Writer<'a, F> {
     tokenizer: Option<&'a Tokenizer>,
     stops: &'a [String],
     /// The text so far of completions that are being drawn, where there are stop strings.
-    streams: HashMap<(usize, usize), (TextStream<'a>, StopStrings)>,
-    drawn: Vec<Vec<Option<Completion>>>,
-    open: Vec<Option<(PromptLine, Vec<u32>)>>,
-    failed: Option<TextError>,
-    given_up: bool,
+    streams: HashMap<RequestId, (TextStream<'a>, StopStrings)>,
+    /// The lines that are not written, with their completions so far.
+    open: Vec<Option<(PromptLine, Vec<Option<Completion>>)>>,
     each: F,
 }
 
-impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Listener for Writer<'_, F> {
-    fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
-        if self.given_up || self.failed.is_some() {
-            return ControlFlow::Break(());
+impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
+    fn draw<B: Backend>(
+        &mut self,
+        b: &B,
+        model: &Model<B>,
+        generator: &mut Generator<B>,
+    ) -> Result<(), CompleteError> {
+        while generator.is_busy() {
+            let mut step = generator.step(b, model);
+            for (id, token) in step.tokens {
+                if self.stops_at(id, token)? {
+                    match step.finished.iter_mut().find(|finished| finished.id == id) {
+                        Some(finished) => finished.completion.finish_reason = FinishReason::Stop,
+                        None => step.finished.extend(generator.cancel(id)),
+                    }
+                }
+            }
+            for finished in step.finished {
+                if self.finish(finished)?.is_break() {
+                    return Ok(());
+                }
+            }
         }
-        let Some(tokenizer) = self.tokenizer.filter(|_| !self.stops.is_empty()) else {
-            return ControlFlow::Continue(());
-        };
+        Ok(())
+    }
+
+    /// Whether a stop string ends with `token`.
+    fn stops_at(&mut self, id: RequestId, token: u32) -> Result<bool, TextError> {
+        let Some(tokenizer) = self.tokenizer.filter(|_| !self.stops.is_empty()) else { return Ok(false) };
         let new = || (TextStream::new(tokenizer, true), StopStrings::new(self.stops));
-        let (stream, stops) = self.streams.entry((prompt, sample)).or_insert_with(new);
-        match stream.push(id).map(|piece| stops.push(&piece)) {
-            Ok(Found::Text(_)) => ControlFlow::Continue(()),
-            Ok(Found::Stop(_)) => ControlFlow::Break(()),
-            Err(e) => {
-                self.failed = Some(e);
-                ControlFlow::Break(())
-            }
-        }
+        let (stream, stops) = self.streams.entry(id).or_insert_with(new);
+        let piece = stream.push(token)?;
+        Ok(matches!(stops.push(&piece), Found::Stop(_)))
     }
 
-    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
-        self.streams.remove(&(prompt, sample));
-        self.drawn[prompt][sample] = Some(completion);
-        if self.drawn[prompt].iter().any(Option::is_none) {
-            return;
+    /// Hands a line over, if the completion was its last.
+    fn finish(&mut self, finished: Finished) -> Result<ControlFlow<()>, TextError> {
+        let Finished { id, request, completion } = finished;
+        self.streams.remove(&id);
+        let place = request.problem as usize;
+        let Some((_, drawn)) = &mut self.open[place] else { return Ok(ControlFlow::Continue(())) };
+        drawn[request.sample as usize] = Some(completion);
+        if drawn.iter().any(Option::is_none) {
+            return Ok(ControlFlow::Continue(()));
         }
-        let drawn = std::mem::take(&mut self.drawn[prompt]);
-        let lines = drawn.into_iter().flatten().map(|c| self.line(c)).collect::<Result<Vec<_>, _>>();
-        match (lines, self.open[prompt].take()) {
-            (Ok(completions), Some((line, ids))) => {
-                let line = PromptLine { prompt_ids: Some(ids), ..line };
-                self.given_up |= (self.each)(prompt, Completed { line, completions }).is_break();
-            }
-            (Err(e), _) => self.failed = Some(e),
-            (Ok(_), None) => {}
-        }
+        let (line, drawn) = self.open[place].take().expect("it was there");
+        let completions = drawn.into_iter().flatten().map(|c| self.line(c)).collect::<Result<_, _>>()?;
+        let line = PromptLine { prompt_ids: Some(request.prompt.to_vec()), ..line };
+        Ok((self.each)(place, Completed { line, completions }))
     }
-}
 
-impl<F> Writer<'_, F> {
     fn line(&self, c: Completion) -> Result<CompletionLine, TextError> {
         let mut text = self.tokenizer.map_or(Ok(String::new()), |t| t.decode(&c.token_ids, true))?;
         if let Some(at) = first_stop(&text, self.stops) {

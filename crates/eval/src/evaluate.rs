@@ -1,13 +1,10 @@
 //! Draws completions for every problem, and judges them while others are drawn.
 
-use std::{
-    ops::ControlFlow,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use koan_backend::Backend;
 use koan_data::Problem;
-use koan_generate::{Completion, FinishReason, Generator, Listener, Prompt, Sampling};
+use koan_generate::{FinishReason, Finished, Generator, Prompt, RequestError, Sampling};
 use koan_model::Model;
 use koan_reward::{Job, Judgement, Outcome, Rewards};
 use koan_text::{TextError, Tokenizer};
@@ -22,6 +19,9 @@ pub enum EvalError {
     /// The tokenizer or its template refused.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A completion could not be asked for.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// A prompt does not fit.
     #[error("the prompt of problem `{id}` has {tokens} tokens, not 1 to {max}")]
     PromptLength {
@@ -127,32 +127,31 @@ impl Evaluation<'_> {
         let max = generator.limits().prompt_tokens;
         let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let undecodable = self.rewards.judge_each(
+        generator.submit_all(&prompts, self.sampling)?;
+        let drawn = self.rewards.judge_each(
             threads,
             |send| {
-                let mut undecodable = None;
-                let finished = |prompt: usize, sample: usize, completion: Completion| {
-                    let problem = wanted[prompt];
-                    match self.tokenizer.decode(&completion.token_ids, true) {
-                        Err(e) => undecodable = Some(e),
-                        Ok(text) => send(Job {
-                            key: (problem, sample),
+                while generator.is_busy() && !stop.load(Ordering::Relaxed) {
+                    for Finished { request, completion, .. } in generator.step(b, model).finished {
+                        let problem = request.problem as usize;
+                        send(Job {
+                            key: (problem, request.sample as usize),
                             problem: &self.problems[problem],
-                            completion: text,
+                            completion: self.tokenizer.decode(&completion.token_ids, true)?,
                             tokens: completion.token_ids.len(),
                             truncated: completion.finish_reason == FinishReason::Length,
-                        }),
+                        });
                     }
-                };
-                generator.run_heard(b, model, &prompts, self.sampling, &mut Until { stop, finished });
-                undecodable
+                }
+                Ok(())
             },
             |job, judgement| {
                 let (problem, sample): (usize, usize) = job.key;
                 each(problem, sample, Judged::of(&job.completion, &judgement, job.tokens, job.truncated));
             },
         );
-        undecodable.map_or(Ok(()), |e| Err(e.into()))
+        generator.cancel_all();
+        drawn
     }
 
     fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, EvalError> {
@@ -162,23 +161,5 @@ impl Evaluation<'_> {
             return Err(EvalError::PromptLength { id: id.clone(), tokens: ids.len(), max });
         }
         Ok(Prompt { ids, problem: problem as u64, samples: self.samples })
-    }
-}
-
-/// Takes completions until `stop` is set; ends all others then.
-struct Until<'a, F> {
-    stop: &'a AtomicBool,
-    finished: F,
-}
-
-impl<F: FnMut(usize, usize, Completion)> Listener for Until<'_, F> {
-    fn token(&mut self, _: usize, _: usize, _: u32) -> ControlFlow<()> {
-        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
-        if !self.stop.load(Ordering::Relaxed) {
-            (self.finished)(prompt, sample, completion);
-        }
     }
 }

@@ -17,7 +17,7 @@ mod prompt;
 mod report;
 mod score;
 
-pub use complete::{Completed, CompletionLine, PromptLine, Work, complete, read_prompts};
+pub use complete::{CompleteError, Completed, CompletionLine, PromptLine, Work, complete, read_prompts};
 pub use evaluate::{EvalError, Evaluation, Judged};
 pub use interval::Interval;
 pub use journal::{Completions, Journal, JournalError};

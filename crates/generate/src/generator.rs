@@ -4,31 +4,45 @@ use koan_backend::{Backend, OutOfMemory};
 use koan_model::{Activations, Config, Head, KvCache, Model, Purpose};
 
 use crate::{
-    Completion, Limits, Listener, MemoryPlan, Prompt, Sampling,
-    pages::{PAGE, Pages},
-    sampling::Finished,
+    Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
+    pages::{PAGE, pages_of},
     scheduler::Scheduler,
 };
 
 /// Draws completions; its memory is planned once and reused.
+///
+/// Requests are [submitted](Self::submit), [forked](Self::fork) and [cancelled](Self::cancel) at any time between
+/// [steps](Self::step); each step computes one pass. All steps from the first submission until nothing
+/// [is left](Self::is_busy) take the same model with the same weights.
 pub struct Generator<B: Backend> {
     plan: MemoryPlan,
     activations: Activations<B>,
     head: Head<B>,
     cache: KvCache<B>,
-    pages: Pages,
-    keep: bool,
+    scheduler: Scheduler,
+    counters: Counters,
 }
 
-/// What a run came to.
+/// What a generator computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RunSummary {
+pub struct Counters {
     /// Forward passes.
     pub passes: usize,
     /// Rows of all passes: tokens computed.
     pub rows: usize,
     /// How often a sequence gave its pages back to make room, and was taken up again later.
     pub preemptions: usize,
+}
+
+impl Counters {
+    /// What was computed since the counters stood at `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            passes: self.passes - before.passes,
+            rows: self.rows - before.rows,
+            preemptions: self.preemptions - before.preemptions,
+        }
+    }
 }
 
 impl<B: Backend> Generator<B> {
@@ -50,8 +64,8 @@ impl<B: Backend> Generator<B> {
             activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference)?,
             head: Head::new(b, config, plan.limits.sequences)?,
             cache: KvCache::new(b, config, plan.pages() * PAGE)?,
-            pages: Pages::new(plan.pages()),
-            keep: false,
+            scheduler: Scheduler::new(plan.pages(), plan.limits.sequences, plan.prefill_rows()),
+            counters: Counters::default(),
         })
     }
 
@@ -60,79 +74,95 @@ impl<B: Backend> Generator<B> {
         self.plan.limits
     }
 
-    /// Keeps the keys of what was computed for the next run, as far as there is room: a conversation that goes on then costs
-    /// its new tokens only. To be asked for only while the model's weights stay the same.
+    /// What was computed so far.
+    pub fn counters(&self) -> Counters {
+        Counters { preemptions: self.scheduler.preemptions(), ..self.counters }
+    }
+
+    /// Keeps the keys of what was computed when all requests are over, as far as there is room: a conversation that goes on
+    /// then costs its new tokens only. Otherwise the next request starts anew. To be asked for only while the model's
+    /// weights stay the same.
     pub fn keep_keys(&mut self, keep: bool) {
-        self.keep = keep;
+        self.scheduler.keep_keys(keep);
     }
 
-    /// Draws every completion that `prompts` want, and hands each over as it finishes, with the numbers of its prompt and
-    /// sample.
+    /// Asks for a completion. It is drawn by the steps that follow, as soon as those submitted before leave room. Where its
+    /// prompt begins like one whose keys are there or on their way, they are shared.
     ///
-    /// # Panics
-    /// If a prompt or `max_new_tokens` exceeds the limits, or a prompt is empty.
-    pub fn run(
-        &mut self,
-        b: &B,
-        model: &Model<B>,
-        prompts: &[Prompt],
-        sampling: &Sampling,
-        finished: impl FnMut(usize, usize, Completion),
-    ) -> RunSummary {
-        self.run_heard(b, model, prompts, sampling, &mut Finished(finished))
+    /// # Errors
+    /// A request without a prompt, for no tokens, or for more than there is room for.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId, RequestError> {
+        self.check(request.prompt.len(), request.sampling.max_new_tokens)?;
+        Ok(self.scheduler.submit(request))
     }
 
-    /// As [`run`](Self::run), with a listener that hears of every token and may end a completion.
+    /// Asks for a completion that goes on from the tokens that request `id` has so far, its prompt's and those drawn, with
+    /// random numbers of its own. The fork's prompt is these tokens. It shares the keys of what was computed; of
+    /// the last page, which is not full yet, they are computed again.
+    ///
+    /// A finished request can be forked as long as its keys are [kept](Self::keep_keys).
+    ///
+    /// # Errors
+    /// If there is no such request, or the fork would be refused by [`submit`](Self::submit).
+    pub fn fork(
+        &mut self,
+        id: RequestId,
+        sampling: Sampling,
+        problem: u64,
+        sample: u64,
+    ) -> Result<RequestId, RequestError> {
+        let prompt = self.scheduler.fork(id).ok_or(RequestError::Unknown)?;
+        self.submit(Request { prompt, sampling, problem, sample })
+    }
+
+    /// Ends request `id` with what it has drawn, as if by a stop token; its pages are free at once. `None` if it was over.
+    pub fn cancel(&mut self, id: RequestId) -> Option<Finished> {
+        self.scheduler.cancel(id)
+    }
+
+    /// Ends all requests.
+    pub fn cancel_all(&mut self) {
+        self.scheduler.cancel_all();
+    }
+
+    /// Whether there are requests that are not over.
+    pub fn is_busy(&self) -> bool {
+        self.scheduler.is_busy()
+    }
+
+    /// Computes one pass, if any request is left: prompts that are not computed yet, some hundred tokens at a time, and the
+    /// next token of each sequence that runs.
     ///
     /// # Panics
-    /// As [`run`](Self::run).
-    pub fn run_heard(
-        &mut self,
-        b: &B,
-        model: &Model<B>,
-        prompts: &[Prompt],
-        sampling: &Sampling,
-        listener: &mut impl Listener,
-    ) -> RunSummary {
-        let limits = self.plan.limits;
-        assert!(sampling.max_new_tokens <= limits.new_tokens, "more new tokens than planned");
-        assert!(
-            prompts.iter().all(|p| (1..=limits.prompt_tokens).contains(&p.ids.len())),
-            "a prompt's length"
-        );
-        if !self.keep {
-            self.pages.clear();
+    /// If a sequence exceeds the positions of `model`, or `model` has other sizes than the one planned for.
+    pub fn step(&mut self, b: &B, model: &Model<B>) -> Step {
+        let pass = self.scheduler.pass();
+        if pass.batch.is_empty() {
+            return Step::default();
         }
-        let mut summary = RunSummary::default();
-        if sampling.max_new_tokens == 0 {
-            return summary;
+        self.counters.passes += 1;
+        self.counters.rows += pass.batch.len();
+        model.forward(b, &pass.batch, &mut self.activations, Some(&mut self.cache));
+        if pass.rows.is_empty() {
+            return Step::default();
         }
-        let pages = &mut self.pages;
-        let mut scheduler =
-            Scheduler::new(prompts, sampling, pages, limits.sequences, self.plan.prefill_rows(), self.keep);
-        loop {
-            let pass = scheduler.pass();
-            if pass.batch.is_empty() {
-                summary.preemptions = scheduler.preemptions;
-                return summary;
-            }
-            summary.passes += 1;
-            summary.rows += pass.batch.len();
-            model.forward(b, &pass.batch, &mut self.activations, Some(&mut self.cache));
-            if pass.rows.is_empty() {
-                continue;
-            }
-            let (tokens, log_probs) =
-                model.sample(b, &self.activations, &pass.rows, &pass.draws, &mut self.head);
-            let mut ended = Vec::new();
-            let ends = |prompt, sample, id| {
-                listener.token(prompt, sample, id).is_break() || sampling.stop_ids.contains(&id)
-            };
-            scheduler
-                .drawn(&pass, &tokens, &log_probs, ends, |prompt, sample, c| ended.push((prompt, sample, c)));
-            for (prompt, sample, completion) in ended {
-                listener.finished(prompt, sample, completion);
-            }
+        let (tokens, log_probs) = model.sample(b, &self.activations, &pass.rows, &pass.draws, &mut self.head);
+        self.scheduler.record(&pass, &tokens, &log_probs)
+    }
+
+    /// Refuses what could not run even alone.
+    pub(crate) fn check(&self, prompt_tokens: usize, new_tokens: usize) -> Result<(), RequestError> {
+        if prompt_tokens == 0 {
+            return Err(RequestError::EmptyPrompt);
         }
+        if new_tokens == 0 {
+            return Err(RequestError::NoNewTokens);
+        }
+        let (longest, cache_tokens) = (self.plan.longest_sequence(), self.plan.cache_tokens());
+        let pages = pages_of(prompt_tokens - 1).saturating_add(pages_of(new_tokens));
+        if prompt_tokens.saturating_add(new_tokens) > longest || pages > self.plan.pages() {
+            return Err(RequestError::TooLong { prompt_tokens, new_tokens, longest, cache_tokens });
+        }
+        Ok(())
     }
 }

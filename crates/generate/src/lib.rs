@@ -1,7 +1,8 @@
-//! Batched sampling: many sequences at once, a group's prompt computed and stored once.
+//! Batched sampling: requests come and go at any time, and what prompts begin with is computed and stored once.
 //!
-//! - [`Generator`]: plans its memory, then runs prompts to completions,
-//! - [`Prompt`], [`Sampling`], [`Completion`], [`Listener`]: what it is asked, and what it gives,
+//! - [`Generator`]: plans its memory, then takes requests and computes passes,
+//! - [`Request`], [`Sampling`]: what it is asked; [`Step`], [`Finished`], [`Completion`]: what it gives,
+//! - [`Prompt`]: many completions at once, through [`Generator::run`],
 //! - [`Limits`], [`MemoryPlan`]: how many sequences run at once in the memory there is,
 //! - [`uniform`], [`Stream`]: the random number of a token, which depends on no batch.
 //!
@@ -10,14 +11,18 @@
 //! The engine knows nothing of text: tokens go in, tokens come out.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod generator;
 mod pages;
 mod plan;
 mod random;
+mod request;
 mod sampling;
 mod scheduler;
 
-pub use generator::{Generator, RunSummary};
+pub use batch::Prompt;
+pub use generator::{Counters, Generator};
 pub use plan::{Limits, MemoryPlan, NoRoom};
 pub use random::{Stream, uniform};
-pub use sampling::{Completion, FinishReason, Listener, Prompt, Sampling};
+pub use request::{Completion, FinishReason, Finished, Request, RequestError, RequestId, Step};
+pub use sampling::Sampling;

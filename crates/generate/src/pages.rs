@@ -14,7 +14,7 @@ pub(crate) fn pages_of(tokens: usize) -> usize {
     tokens.div_ceil(PAGE)
 }
 
-/// A page's number; its first row in the cache is [`PAGE`] times that.
+/// A page by its place; its first row in the cache is [`PAGE`] times that.
 pub(crate) type PageId = usize;
 
 #[derive(Debug, Default)]
@@ -60,7 +60,12 @@ impl Pages {
         *self = Self::new(self.all.len());
     }
 
-    /// How many pages can be had.
+    /// How many pages there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many pages are free, or would be if room were needed.
     pub(crate) fn available(&self) -> usize {
         self.free.len() + self.idle
     }
@@ -81,6 +86,11 @@ impl Pages {
     /// Tokens of the chain that ends with `end`.
     pub(crate) fn len(&self, end: Option<PageId>) -> usize {
         end.map_or(0, |page| self.all[page].start + self.all[page].tokens.len())
+    }
+
+    /// Pages of the chain that ends with `end`.
+    pub(crate) fn depth(&self, end: Option<PageId>) -> usize {
+        std::iter::successors(end, |&page| self.all[page].parent).count()
     }
 
     /// Tokens of a page.
@@ -159,13 +169,12 @@ impl Pages {
         Some(id)
     }
 
-    /// Lets the pages that go on from `from` up to `end` be found from now on.
-    pub(crate) fn publish(&mut self, from: Option<PageId>, end: PageId) {
+    /// Lets the pages up to `end` be found from now on.
+    pub(crate) fn publish(&mut self, end: Option<PageId>) {
+        // Whatever comes before a page that can be found can be found.
         let mut chain = Vec::new();
-        let mut next = Some(end);
-        while next != from
-            && let Some(page) = next
-        {
+        let mut next = end;
+        while let Some(page) = next.filter(|&page| !self.all[page].shared) {
             chain.push(page);
             next = self.all[page].parent;
         }
@@ -272,7 +281,7 @@ mod tests {
         pages.push(own, 4);
         assert_eq!(pages.ranges(Some(own)), [0..2, 16..18]);
         assert_eq!(pages.find(&[1, 2, 3, 4]), Some(prompt));
-        pages.publish(Some(prompt), own);
+        pages.publish(Some(own));
         assert_eq!(pages.find(&[1, 2, 3, 4, 5]), Some(own));
         let mut gone = Vec::new();
         let other = pages.allocate(Some(prompt), vec![3], false);

@@ -33,7 +33,7 @@ impl Limits {
     }
 }
 
-/// There is not even room for one sequence.
+/// There is no room for even one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
     "a sequence of {prompt_tokens} prompt tokens and {new_tokens} new ones takes {needed_gib:.2} GiB, and there are \
@@ -101,6 +101,11 @@ impl MemoryPlan {
     /// Tokens whose keys and values there is room for.
     pub fn cache_tokens(&self) -> usize {
         self.pages * PAGE
+    }
+
+    /// Tokens of the longest sequence.
+    pub(crate) fn longest_sequence(&self) -> usize {
+        self.limits.prompt_tokens + self.limits.new_tokens
     }
 
     pub(crate) fn pages(&self) -> usize {

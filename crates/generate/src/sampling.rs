@@ -1,23 +1,9 @@
-//! What is asked of a generator, and what it gives.
+//! How tokens are drawn.
 
-use std::ops::ControlFlow;
+use crate::Stream;
 
-use koan_backend::Draw;
-
-use crate::{Stream, uniform};
-
-/// A prompt and how many completions are wanted of it.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// Its tokens; at least one.
-    pub ids: Vec<u32>,
-    /// The number that keys its random numbers: its place in the data set.
-    pub problem: u64,
-    /// Completions wanted.
-    pub samples: usize,
-}
-
-/// How tokens are drawn. What the numbers mean, and in which order they cut: [`Draw`].
+/// How tokens are drawn, and when a completion ends. What the values mean, and in which order they truncate:
+/// [`Draw`](koan_backend::Draw).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the likeliest token.
@@ -51,67 +37,5 @@ impl Default for Sampling {
             seed: 0,
             stream: Stream::Request,
         }
-    }
-}
-
-impl Sampling {
-    /// How token `token` of sample `sample` of problem `problem` is drawn.
-    pub(crate) fn draw(&self, problem: u64, sample: u64, token: u64) -> Draw {
-        let &Self { temperature, top_k, top_p, min_p, seed, stream, .. } = self;
-        Draw { uniform: uniform(seed, stream, problem, sample, token), temperature, top_k, top_p, min_p }
-    }
-}
-
-/// Why a completion ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model ended it, or the listener did.
-    Stop,
-    /// It reached `max_new_tokens`.
-    Length,
-}
-
-impl FinishReason {
-    /// The name used in files: `stop` or `length`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-        }
-    }
-}
-
-/// Tokens drawn for a prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completion {
-    /// The tokens, with the stop token if there was one.
-    pub token_ids: Vec<u32>,
-    /// Log-probability of each under the distribution it was drawn from.
-    pub log_probs: Vec<f32>,
-    /// Log-probability of each under the whole distribution: what the training forward computes. Equal to `log_probs` where
-    /// nothing was cut off.
-    pub full_log_probs: Vec<f32>,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-}
-
-/// Hears of tokens and completions as they come.
-pub trait Listener {
-    /// A token was drawn for sample `sample` of prompt `prompt`. `Break` ends the completion with it.
-    fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
-        let _ = (prompt, sample, id);
-        ControlFlow::Continue(())
-    }
-
-    /// A completion is whole.
-    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion);
-}
-
-/// A closure that takes completions.
-pub(crate) struct Finished<F>(pub(crate) F);
-
-impl<F: FnMut(usize, usize, Completion)> Listener for Finished<F> {
-    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
-        self.0(prompt, sample, completion);
     }
 }

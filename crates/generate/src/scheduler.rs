@@ -1,42 +1,59 @@
 //! Which rows each pass holds.
 //!
-//! All tokens of a prompt but the last are computed once and their keys stored once. A sample starts by feeding the prompt's
-//! last token; from then on each pass feeds the token that was drawn before. Prompts and samples share passes. Where memory
-//! runs out, the sample that was asked for last gives its pages back and waits: later its tokens are computed again, as a
-//! prompt is, and it goes on. None of this changes a bit of what is drawn, since a row's result depends on no neighbour and
-//! a random number on no pass.
+//! All tokens of a prompt but the last are computed once and their keys stored once. A sequence starts by feeding the
+//! prompt's last token; from then on each pass feeds the token that was drawn before. Prompts and sequences share passes.
+//! Where memory runs out, the request that was submitted last gives its pages back and waits: later its tokens are computed
+//! again, as a prompt is, and it goes on. None of this changes a bit of what is drawn, since a row's result depends on no
+//! neighbour and a random number on no pass.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use koan_backend::{Draw, Sequence};
 use koan_model::Batch;
 
 use crate::{
-    Completion, FinishReason, Prompt, Sampling,
+    Completion, FinishReason, Finished, Request, RequestId, Step,
     pages::{PAGE, PageId, Pages, pages_of},
 };
 
-/// A sample that is not finished.
-struct Sample {
-    prompt: usize,
-    number: usize,
+/// A request that is not over, and what was drawn for it.
+struct Unfinished {
+    id: RequestId,
+    request: Request,
     token_ids: Vec<u32>,
     log_probs: Vec<f32>,
     full_log_probs: Vec<f32>,
 }
 
-impl Sample {
-    /// What decides who is served first: the place among all that was asked for.
-    fn rank(&self) -> (usize, usize) {
-        (self.prompt, self.number)
+impl Unfinished {
+    /// Why it is over with its last token, if it is.
+    fn finish_reason(&self) -> Option<FinishReason> {
+        let sampling = &self.request.sampling;
+        if self.token_ids.last().is_some_and(|id| sampling.stop_ids.contains(id)) {
+            Some(FinishReason::Stop)
+        } else {
+            (self.token_ids.len() == sampling.max_new_tokens).then_some(FinishReason::Length)
+        }
+    }
+
+    /// The prompt and what was drawn.
+    fn tokens(&self) -> Arc<[u32]> {
+        self.request.prompt.iter().chain(&self.token_ids).copied().collect()
+    }
+
+    fn finish(self, finish_reason: FinishReason) -> Finished {
+        let Self { id, request, token_ids, log_probs, full_log_probs } = self;
+        Finished {
+            id,
+            request,
+            completion: Completion { token_ids, log_probs, full_log_probs, finish_reason },
+        }
     }
 }
 
-/// A sample whose tokens lie in pages.
+/// A request whose tokens lie in pages.
 struct Running {
-    sample: Sample,
-    /// The last page of its prompt, less the last token.
-    prompt_end: Option<PageId>,
+    unfinished: Unfinished,
     /// The page that takes its next token.
     end: PageId,
 }
@@ -44,60 +61,108 @@ struct Running {
 /// A pass to compute, and what is drawn after it.
 pub(crate) struct Pass {
     pub(crate) batch: Batch,
-    /// The rows that a token is drawn from, of the running samples that are ready.
+    /// The rows that a token is drawn from, of the running requests that are ready.
     pub(crate) rows: Vec<u32>,
     pub(crate) draws: Vec<Draw>,
+    /// Their places among those that run.
     ready: Vec<usize>,
 }
 
 /// The state between passes.
-pub(crate) struct Scheduler<'a> {
-    prompts: &'a [Prompt],
-    sampling: &'a Sampling,
-    pages: &'a mut Pages,
-    /// Samples that run at once, at most.
+pub(crate) struct Scheduler {
+    pages: Pages,
+    /// Requests that run at once, at most.
     sequences: usize,
-    /// Rows of a pass besides one a running sample.
+    /// Rows of a pass besides one a running request.
     prefill_rows: usize,
-    /// Whether finished sequences can be found by later ones.
+    /// Whether the keys of finished requests can be found by later ones.
     keep: bool,
-    /// Samples that gave their pages back, by rank; they come before those that never ran.
-    waiting: VecDeque<Sample>,
-    /// The next prompt and sample that never ran.
-    next: (usize, usize),
-    /// By rank.
+    next_id: u64,
+    /// Requests without pages, in the order of their submission: later ones than all that run.
+    waiting: VecDeque<Unfinished>,
+    /// In the order of their submission.
     running: Vec<Running>,
     /// Pages whose keys are to be computed, parents before children.
     pending: VecDeque<PageId>,
-    /// How often a sample had to give its pages back.
-    pub(crate) preemptions: usize,
+    /// The tokens of requests that finished last, where keys are kept: as many as there are keys, at most.
+    finished: VecDeque<(RequestId, Arc<[u32]>)>,
+    preemptions: usize,
 }
 
-impl<'a> Scheduler<'a> {
-    pub(crate) fn new(
-        prompts: &'a [Prompt],
-        sampling: &'a Sampling,
-        pages: &'a mut Pages,
-        sequences: usize,
-        prefill_rows: usize,
-        keep: bool,
-    ) -> Self {
+impl Scheduler {
+    /// For `sequences` requests at once, in `pages` pages; a pass has up to `prefill_rows` rows besides one for each of them.
+    pub(crate) fn new(pages: usize, sequences: usize, prefill_rows: usize) -> Self {
         Self {
-            prompts,
-            sampling,
-            pages,
+            pages: Pages::new(pages),
             sequences,
             prefill_rows,
-            keep,
+            keep: false,
+            next_id: 0,
             waiting: VecDeque::new(),
-            next: (0, 0),
             running: Vec::new(),
             pending: VecDeque::new(),
+            finished: VecDeque::new(),
             preemptions: 0,
         }
     }
 
-    /// The next pass; empty when all is done.
+    pub(crate) fn keep_keys(&mut self, keep: bool) {
+        self.keep = keep;
+    }
+
+    /// How often a request had to give its pages back.
+    pub(crate) fn preemptions(&self) -> usize {
+        self.preemptions
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        !(self.running.is_empty() && self.waiting.is_empty())
+    }
+
+    /// Takes a request, which fits when it runs alone.
+    pub(crate) fn submit(&mut self, request: Request) -> RequestId {
+        if !self.keep && !self.is_busy() {
+            self.pages.clear();
+            self.finished.clear();
+        }
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        let (token_ids, log_probs, full_log_probs) = Default::default();
+        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs });
+        id
+    }
+
+    /// The tokens of request `id` so far; those of its pages that are full can be found from now on.
+    pub(crate) fn fork(&mut self, id: RequestId) -> Option<Arc<[u32]>> {
+        if let Ok(at) = self.running.binary_search_by_key(&id, |running| running.unfinished.id) {
+            let Running { unfinished, end } = &self.running[at];
+            let is_full = self.pages.tokens(*end).len() == PAGE;
+            self.pages.publish(if is_full { Some(*end) } else { self.pages.parent(*end) });
+            return Some(unfinished.tokens());
+        }
+        let waiting = self.waiting.iter().find(|unfinished| unfinished.id == id).map(Unfinished::tokens);
+        let finished = || self.finished.iter().find(|(finished, _)| *finished == id);
+        waiting.or_else(|| finished().map(|(_, tokens)| Arc::clone(tokens)))
+    }
+
+    /// Ends request `id` with what it has drawn; its pages are free.
+    pub(crate) fn cancel(&mut self, id: RequestId) -> Option<Finished> {
+        if let Ok(at) = self.running.binary_search_by_key(&id, |running| running.unfinished.id) {
+            return Some(self.finish(at, FinishReason::Stop));
+        }
+        let at = self.waiting.iter().position(|unfinished| unfinished.id == id)?;
+        Some(self.waiting.remove(at)?.finish(FinishReason::Stop))
+    }
+
+    /// Ends all requests.
+    pub(crate) fn cancel_all(&mut self) {
+        self.waiting.clear();
+        while let Some(last) = self.running.len().checked_sub(1) {
+            self.finish(last, FinishReason::Stop);
+        }
+    }
+
+    /// The next pass; empty when no request is left.
     pub(crate) fn pass(&mut self) -> Pass {
         self.grow();
         self.admit();
@@ -110,41 +175,46 @@ impl<'a> Scheduler<'a> {
         pass
     }
 
-    /// Takes what was drawn after a pass: token and log-probabilities a ready sample. `ends` says whether a token ends its
-    /// completion; `finished` takes completions.
-    pub(crate) fn drawn(
+    /// Takes what was drawn after a pass: a token and its log-probabilities for each ready request.
+    pub(crate) fn record(
         &mut self,
         pass: &Pass,
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
-        mut ends: impl FnMut(usize, usize, u32) -> bool,
-        mut finished: impl FnMut(usize, usize, Completion),
-    ) {
-        let mut over = Vec::new();
+    ) -> Step {
+        let mut step = Step { tokens: Vec::with_capacity(tokens.len()), finished: Vec::new() };
         for (i, &at) in pass.ready.iter().enumerate() {
-            let sample = &mut self.running[at].sample;
-            sample.token_ids.push(tokens[i]);
-            sample.log_probs.push(log_probs[i]);
-            sample.full_log_probs.push(full_log_probs[i]);
-            let stop = ends(sample.prompt, sample.number, tokens[i]);
-            if stop || sample.token_ids.len() == self.sampling.max_new_tokens {
-                over.push((at, if stop { FinishReason::Stop } else { FinishReason::Length }));
+            let at = at - step.finished.len();
+            let unfinished = &mut self.running[at].unfinished;
+            unfinished.token_ids.push(tokens[i]);
+            unfinished.log_probs.push(log_probs[i]);
+            unfinished.full_log_probs.push(full_log_probs[i]);
+            step.tokens.push((unfinished.id, tokens[i]));
+            if let Some(reason) = unfinished.finish_reason() {
+                let finished = self.finish(at, reason);
+                step.finished.push(finished);
             }
         }
-        let mut ended: Vec<(Running, FinishReason)> =
-            over.into_iter().rev().map(|(at, reason)| (self.running.remove(at), reason)).collect();
-        ended.reverse();
-        for (Running { sample, prompt_end, end }, finish_reason) in ended {
-            if self.keep {
-                self.pages.publish(prompt_end, end);
-            }
-            self.release(end);
-            let Sample { prompt, number, token_ids, log_probs, full_log_probs } = sample;
-            finished(prompt, number, Completion { token_ids, log_probs, full_log_probs, finish_reason });
-        }
+        step
     }
 
-    /// Gives every running sample whose last page is full another, the first asked for first; the last asked for makes
+    /// Ends the running request number `at`.
+    fn finish(&mut self, at: usize, reason: FinishReason) -> Finished {
+        let Running { unfinished, end } = self.running.remove(at);
+        if self.keep {
+            self.pages.publish(Some(end));
+            self.finished.push_back((unfinished.id, unfinished.tokens()));
+            while self.finished.iter().map(|(_, tokens)| tokens.len()).sum::<usize>()
+                > self.pages.count() * PAGE
+            {
+                self.finished.pop_front();
+            }
+        }
+        self.release(end);
+        unfinished.finish(reason)
+    }
+
+    /// Gives every running request whose last page is full another, the first submitted first; the last submitted makes
     /// room.
     fn grow(&mut self) {
         let mut i = 0;
@@ -162,11 +232,11 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Sends the running sample that was asked for last back to wait.
+    /// Sends the running request that was submitted last back to wait.
     fn preempt(&mut self) {
-        let Running { sample, end, .. } = self.running.pop().expect("a running sample that needs a page");
+        let Running { unfinished, end } = self.running.pop().expect("a running request that needs a page");
         self.release(end);
-        self.waiting.push_front(sample);
+        self.waiting.push_front(unfinished);
         self.preemptions += 1;
     }
 
@@ -175,58 +245,47 @@ impl<'a> Scheduler<'a> {
         self.pages.release(Some(end), |gone| pending.retain(|&page| page != gone));
     }
 
-    /// Starts samples while there are rows and pages for them.
+    /// Starts requests while there are rows and pages for them.
     fn admit(&mut self) {
-        while self.running.len() < self.sequences {
-            let Some(sample) = self.waiting.pop_front().or_else(|| self.next_sample()) else { return };
-            match self.start(sample) {
-                Ok(running) => {
-                    let rank = running.sample.rank();
-                    let place = self.running.partition_point(|other| other.sample.rank() < rank);
-                    self.running.insert(place, running);
-                }
-                Err(sample) => {
-                    self.waiting.push_front(sample);
-                    return;
-                }
+        while self.running.len() < self.sequences
+            && let Some(unfinished) = self.waiting.pop_front()
+        {
+            match self.start(unfinished) {
+                Ok(running) => self.running.push(running),
+                Err(unfinished) => return self.waiting.push_front(unfinished),
             }
         }
     }
 
-    /// The first sample that never ran.
-    fn next_sample(&mut self) -> Option<Sample> {
-        while self.next.0 < self.prompts.len() {
-            let (prompt, number) = self.next;
-            if number < self.prompts[prompt].samples {
-                self.next.1 += 1;
-                let (token_ids, log_probs, full_log_probs) = Default::default();
-                return Some(Sample { prompt, number, token_ids, log_probs, full_log_probs });
-            }
-            self.next = (prompt + 1, 0);
+    /// Lays a request's pages out; gives it back if there is no room for it beside a page for each that runs already.
+    fn start(&mut self, unfinished: Unfinished) -> Result<Running, Unfinished> {
+        let Request { prompt, sampling, .. } = &unfinished.request;
+        let (&last, shared) = prompt.split_last().expect("a prompt has a token");
+        let mut found = self.pages.find(shared);
+        // Beginnings of other sequences may end within pages. Where so many rows are unused that this one would not fit at
+        // its longest, less is shared.
+        let longest = pages_of(sampling.max_new_tokens);
+        while found.is_some()
+            && self.pages.depth(found) + pages_of(shared.len() - self.pages.len(found)) + longest
+                > self.pages.count()
+        {
+            found = found.and_then(|page| self.pages.parent(page));
         }
-        None
-    }
-
-    /// Lays a sample's pages out; gives it back if there is no room for it beside a page for each that runs already.
-    fn start(&mut self, sample: Sample) -> Result<Running, Sample> {
-        let (&last, shared) = self.prompts[sample.prompt].ids.split_last().expect("a prompt has a token");
-        let found = self.pages.find(shared);
         self.pages.hold(found);
         let rest = &shared[self.pages.len(found)..];
         // Its own tokens that were fed before it had to wait: all but the last it drew.
-        let own: Vec<u32> =
-            [last].iter().chain(&sample.token_ids).copied().take(sample.token_ids.len()).collect();
+        let drawn = &unfinished.token_ids;
+        let own: Vec<u32> = [last].iter().chain(drawn).copied().take(drawn.len()).collect();
         let needed = pages_of(rest.len()) + own.len() / PAGE + 1;
         if !self.running.is_empty() && self.pages.available() < needed + self.running.len() {
             let pending = &mut self.pending;
             self.pages.release(found, |gone| pending.retain(|&page| page != gone));
-            return Err(sample);
+            return Err(unfinished);
         }
-        let mut prompt_end = found;
+        let mut end = found;
         for tokens in rest.chunks(PAGE) {
-            prompt_end = Some(self.allocate(prompt_end, tokens, true));
+            end = Some(self.allocate(end, tokens, true));
         }
-        let mut end = prompt_end;
         for tokens in own.chunks(PAGE) {
             end = Some(self.allocate(end, tokens, false));
         }
@@ -235,13 +294,12 @@ impl<'a> Scheduler<'a> {
             Some(page) => page,
             None => self.allocate(end, &[], false),
         };
-        Ok(Running { sample, prompt_end, end })
+        Ok(Running { unfinished, end })
     }
 
-    /// A page that is known to be had; its keys are to be computed.
+    /// A page for which there is room; its keys are to be computed.
     fn allocate(&mut self, parent: Option<PageId>, tokens: &[u32], shared: bool) -> PageId {
-        let page =
-            self.pages.allocate(parent, tokens.to_vec(), shared).expect("the plan has room for one sequence");
+        let page = self.pages.allocate(parent, tokens.to_vec(), shared).expect("room was counted before");
         if tokens.is_empty() {
             self.pages.set_computed(page);
         } else {
@@ -268,10 +326,10 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Adds the row of a running sample, if the keys before it are there: of its last token, or of its prompt's if it drew
+    /// Adds the row of a running request, if the keys before it are there: of its last token, or of its prompt's if it drew
     /// none yet.
     fn decode(&mut self, i: usize, pass: &mut Pass) {
-        let Running { sample, end, .. } = &self.running[i];
+        let Running { unfinished: Unfinished { request, token_ids, .. }, end } = &self.running[i];
         let end = *end;
         let mut before = Some(end).filter(|_| !self.pending.is_empty());
         while let Some(page) = before {
@@ -280,8 +338,7 @@ impl<'a> Scheduler<'a> {
             }
             before = self.pages.parent(page);
         }
-        let prompt = &self.prompts[sample.prompt];
-        let token = sample.token_ids.last().or(prompt.ids.last()).expect("a prompt has a token");
+        let token = token_ids.last().or(request.prompt.last()).expect("a prompt has a token");
         let row = pass.batch.len();
         pass.batch.ids.push(*token);
         pass.batch.positions.push(self.pages.len(Some(end)) as u32);
@@ -291,11 +348,7 @@ impl<'a> Scheduler<'a> {
         let keys = prefix.pop().expect("the row's own key");
         pass.batch.sequences.push(Sequence { rows: row..row + 1, prefix, keys });
         pass.rows.push(row as u32);
-        pass.draws.push(self.sampling.draw(
-            prompt.problem,
-            sample.number as u64,
-            sample.token_ids.len() as u64,
-        ));
+        pass.draws.push(request.draw(token_ids.len()));
         pass.ready.push(i);
     }
 }

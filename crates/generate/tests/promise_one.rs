@@ -2,12 +2,12 @@
 //! for it, whatever else was in the batch, wherever a sequence was interrupted, on every instruction set and any number of
 //! threads.
 
-use std::ops::ControlFlow;
+use std::collections::HashMap;
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
-    Completion, Generator, Limits, Listener, MemoryPlan, Prompt, RunSummary, Sampling, Stream,
+    Completion, Counters, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
 };
 use koan_model::{Activations, Batch, Head, Model, Purpose, Scored, testkit};
 use proptest::prelude::*;
@@ -65,46 +65,34 @@ fn prompts(schedule: &Schedule) -> Vec<Prompt> {
     schedule.prompts.iter().enumerate().map(prompt).collect()
 }
 
-/// Collects completions, and ends some of them.
-#[derive(Default)]
-struct Collect {
-    cut: u32,
-    last: std::collections::HashMap<(usize, usize), u32>,
-    all: Vec<((usize, usize), Completion)>,
-}
-
-impl Listener for Collect {
-    fn token(&mut self, prompt: usize, sample: usize, id: u32) -> ControlFlow<()> {
-        match self.last.insert((prompt, sample), id) {
-            Some(before) if (before + id).is_multiple_of(self.cut) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    fn finished(&mut self, prompt: usize, sample: usize, completion: Completion) {
-        self.all.push(((prompt, sample), completion));
-    }
-}
-
 /// All completions, in the order of prompts and samples.
 fn generate<B: Backend>(
     b: &B,
     model: &Model<B>,
     schedule: &Schedule,
     prompts: &[Prompt],
-) -> (Vec<Completion>, RunSummary) {
+) -> (Vec<Completion>, Counters) {
     let limits = Limits { sequences: schedule.sequences, ..LIMITS };
     let whole = MemoryPlan::whole(b, limits);
     let plan = whole.with_cache_tokens(schedule.cache_tokens.min(whole.cache_tokens()));
     let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
-    let mut collect = Collect { cut: schedule.cut, ..Collect::default() };
-    let summary = generator.run_heard(b, model, prompts, &schedule.sampling, &mut collect);
-    let mut all = collect.all;
-    all.sort_by_key(|(key, _)| *key);
-    let wanted: Vec<_> =
-        (0..prompts.len()).flat_map(|p| (0..prompts[p].samples).map(move |s| (p, s))).collect();
-    assert_eq!(all.iter().map(|(key, _)| *key).collect::<Vec<_>>(), wanted, "every sample, once");
-    (all.into_iter().map(|(_, completion)| completion).collect(), summary)
+    generator.submit_all(prompts, &schedule.sampling).expect("they fit");
+    let mut all: Vec<(RequestId, Completion)> = Vec::new();
+    let mut last: HashMap<RequestId, u32> = HashMap::new();
+    while generator.is_busy() {
+        let step = generator.step(b, model);
+        for (id, token) in step.tokens {
+            let cut = last.insert(id, token).is_some_and(|last| (last + token).is_multiple_of(schedule.cut));
+            if cut && let Some(cancelled) = generator.cancel(id) {
+                all.push((id, cancelled.completion));
+            }
+        }
+        all.extend(step.finished.into_iter().map(|finished| (finished.id, finished.completion)));
+    }
+    all.sort_by_key(|(id, _)| *id);
+    assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0), "every sample once");
+    assert_eq!(all.len(), prompts.iter().map(|prompt| prompt.samples).sum::<usize>(), "every sample");
+    (all.into_iter().map(|(_, completion)| completion).collect(), generator.counters())
 }
 
 /// The log-probabilities of the completions by one packed training forward.
@@ -189,10 +177,10 @@ fn sequences_that_run_out_of_room_wait_and_go_on() {
     let cpu = Cpu::best(Some(2)).expect("a processor");
     let model = testkit::model(&cpu, testkit::config(29, true), 5);
     let run = |schedule: &Schedule| generate(&cpu, &model, schedule, &prompts(schedule));
-    let (roomy, summary) = run(&long_completions(8, 10_000));
-    assert_eq!(summary.preemptions, 0);
-    let (narrow, summary) = run(&long_completions(8, 250));
-    assert!(summary.preemptions > 0, "8 sequences of 60 tokens do not fit in 250");
+    let (roomy, counters) = run(&long_completions(8, 10_000));
+    assert_eq!(counters.preemptions, 0);
+    let (narrow, counters) = run(&long_completions(8, 250));
+    assert!(counters.preemptions > 0, "8 sequences of 60 tokens do not fit in 250");
     assert_eq!(roomy, narrow);
 }
 
@@ -203,8 +191,8 @@ fn what_prompts_begin_with_is_computed_once() {
     let sampling = Sampling { max_new_tokens: 1, ..Sampling::default() };
     let schedule = Schedule { prompts: vec![(8, 4); 2], sampling, ..long_completions(8, 10_000) };
     // The prompts have 17 tokens in common, and the last of each belongs to its 4 samples: one page of 16 is shared.
-    let (_, summary) = generate(&cpu, &model, &schedule, &prompts(&schedule));
-    assert_eq!(summary.rows, 16 + 2 * 8 + 8);
+    let (_, counters) = generate(&cpu, &model, &schedule, &prompts(&schedule));
+    assert_eq!(counters.rows, 16 + 2 * 8 + 8);
 }
 
 #[test]
@@ -216,8 +204,8 @@ fn a_conversation_that_goes_on_costs_its_new_tokens() {
     let run = |generator: &mut Generator<Cpu>, ids: &[u32]| {
         let prompt = Prompt { ids: ids.to_vec(), problem: 0, samples: 1 };
         let mut drawn = None;
-        let summary = generator.run(&cpu, &model, &[prompt], &sampling, |_, _, c| drawn = Some(c));
-        (drawn.expect("a completion"), summary.rows)
+        let counters = generator.run(&cpu, &model, &[prompt], &sampling, |f| drawn = Some(f.completion));
+        (drawn.expect("a completion"), counters.expect("it fits").rows)
     };
     let limits = Limits { sequences: 1, ..LIMITS };
     let mut keeping = Generator::new(&cpu, model.config(), limits).expect("memory");

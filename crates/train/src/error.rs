@@ -50,6 +50,9 @@ pub enum TrainError {
     /// A held-out measurement could not be made.
     #[error(transparent)]
     Eval(#[from] koan_eval::EvalError),
+    /// A completion could not be asked for.
+    #[error(transparent)]
+    Request(#[from] koan_generate::RequestError),
     /// The device refused memory.
     #[error(transparent)]
     OutOfMemory(#[from] koan_backend::OutOfMemory),

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use koan_backend::{Backend, OutOfMemory};
-use koan_generate::{Generator, Limits, Prompt, RunSummary, Sampling, Stream, uniform};
+use koan_backend::Backend;
+use koan_generate::{Counters, Generator, Limits, Prompt, Sampling, Stream, uniform};
 use koan_model::Model;
 use serde::Serialize;
+
+use crate::TrainError;
 
 /// What a measured run draws.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -29,8 +31,8 @@ pub fn generate<B: Backend>(
     model: &Model<B>,
     shape: &GenerateShape,
     runs: u64,
-    mut each: impl FnMut(f64, RunSummary),
-) -> Result<(), OutOfMemory> {
+    mut each: impl FnMut(f64, Counters),
+) -> Result<(), TrainError> {
     let &GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
     let vocab = model.config().vocab_size as f64;
     let mut generator = Generator::new(b, model.config(), Limits { sequences, prompt_tokens, new_tokens })?;
@@ -46,8 +48,8 @@ pub fn generate<B: Backend>(
         let sampling =
             Sampling { max_new_tokens: new_tokens, stream: Stream::Rollout { step }, ..Sampling::default() };
         let start = Instant::now();
-        let summary = generator.run(b, model, &prompts, &sampling, |_, _, _| {});
-        each(start.elapsed().as_secs_f64(), summary);
+        let counters = generator.run(b, model, &prompts, &sampling, |_| {})?;
+        each(start.elapsed().as_secs_f64(), counters);
     }
     Ok(())
 }

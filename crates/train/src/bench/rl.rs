@@ -88,7 +88,9 @@ pub fn rl<B: Backend>(
         let start = Instant::now();
         let mut drawn: Vec<Vec<Completion>> = vec![Vec::new(); shape.problems];
         let mut generator = Generator::new(b, &config, limits)?;
-        generator.run(b, learner.drawing(b)?, &prompts, &sampling, |problem, _, c| drawn[problem].push(c));
+        generator.run(b, learner.drawing(b)?, &prompts, &sampling, |finished| {
+            drawn[finished.request.problem as usize].push(finished.completion);
+        })?;
         drop(generator);
         let generate_s = start.elapsed().as_secs_f64();
         let groups: Vec<ScoredGroup> = prompts

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_generate::{Completion, FinishReason, Generator, Prompt, Stream, uniform};
+use koan_generate::{Completion, FinishReason, Finished, Generator, Prompt, Stream, uniform};
 use koan_reward::{Job, Judgement};
 
 use super::{Event, Trainer};
@@ -105,7 +105,9 @@ impl<B: Backend> Trainer<'_, B> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let policy = self.learner.drawing(self.b)?;
         let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
-            generator.run(self.b, policy, &prompts, &self.sampling, |place, sample, completion| {
+            let run = generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
+                let Finished { request, completion, .. } = finished;
+                let place = request.problem as usize - before;
                 done += 1;
                 on(Event::Drawn { done, of });
                 match self.tokenizer.decode(&completion.token_ids, true) {
@@ -115,11 +117,11 @@ impl<B: Backend> Trainer<'_, B> {
                         completion: text,
                         tokens: completion.token_ids.len(),
                         truncated: completion.finish_reason == FinishReason::Length,
-                        key: (place, sample, completion),
+                        key: (place, request.sample, completion),
                     }),
                 }
             });
-            start.elapsed().as_secs_f64()
+            run.map(|_| start.elapsed().as_secs_f64())
         });
         if let Some(e) = failed {
             return Err(e.into());
@@ -132,7 +134,7 @@ impl<B: Backend> Trainer<'_, B> {
         for problem in chosen {
             drawn.groups.push(Group { problem, samples: samples.by_ref().take(group_size).collect() });
         }
-        drawn.generate_s += generate_s;
+        drawn.generate_s += generate_s?;
         Ok(())
     }
 
