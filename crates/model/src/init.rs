@@ -9,18 +9,17 @@ use rand_chacha::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Config, TensorInfo,
+    Config, Role, TensorInfo,
     checkpoint::{self, CheckpointError},
 };
 
-/// The fresh numbers of a tensor: norms are 1, biases 0, matrices normal with mean 0 and standard deviation
+/// The fresh values of a tensor: norms are 1, biases 0, matrices normal with mean 0 and standard deviation
 /// `initializer_range`, and the embedding of the padding token is 0. They depend on `seed` and the tensor's name alone.
 pub fn fresh(config: &Config, info: &TensorInfo, seed: u64) -> Vec<f32> {
-    if info.name.ends_with("bias") {
-        return vec![0.0; info.len()];
-    }
-    if info.shape.len() == 1 {
-        return vec![1.0; info.len()];
+    match info.role {
+        Role::Norm => return vec![1.0; info.len()],
+        Role::Bias => return vec![0.0; info.len()],
+        _ => {}
     }
     let mut key = Sha256::new();
     key.update(seed.to_le_bytes());
@@ -36,7 +35,7 @@ pub fn fresh(config: &Config, info: &TensorInfo, seed: u64) -> Vec<f32> {
     }
     values.truncate(info.len());
     let padding = config.raw.get("pad_token_id").and_then(serde_json::Value::as_u64);
-    if let Some(row) = padding.filter(|_| info.name == "model.embed_tokens.weight")
+    if let Some(row) = padding.filter(|_| matches!(info.role, Role::Embedding { .. }))
         && let Some(row) = values.chunks_mut(config.hidden_size).nth(row as usize)
     {
         row.fill(0.0);

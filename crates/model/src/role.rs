@@ -40,3 +40,28 @@ impl Role {
         matches!(self, Self::Head | Self::Embedding { tied: true })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Role, testkit};
+
+    #[test]
+    fn every_tensor_has_its_role() {
+        for kind in testkit::kinds() {
+            for tied in [true, false] {
+                for info in testkit::config_with(11, tied, kind.clone()).tensors() {
+                    let name = &info.name[..];
+                    let expected = match name {
+                        "model.embed_tokens.weight" => Role::Embedding { tied },
+                        "lm_head.weight" => Role::Head,
+                        _ if name.contains("norm") => Role::Norm,
+                        _ if name.ends_with(".bias") => Role::Bias,
+                        _ => Role::Product,
+                    };
+                    assert_eq!(info.role, expected, "{name}");
+                    assert_eq!(info.role.is_matrix(), info.shape.len() == 2, "{name}");
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use koan_backend::{Backend, OutOfMemory};
 use serde_json::{Value, json};
 
 use crate::{
-    Config, Model, TensorInfo,
+    Config, Model, Role, TensorInfo,
     checkpoint::{self, CheckpointError},
 };
 
@@ -64,7 +64,7 @@ pub fn model<B: Backend>(b: &B, config: Config, seed: u64) -> Model<B> {
     let positions = config.max_position_embeddings;
     let mut i = 0..;
     let built = Model::new(b, config, positions, |info: &TensorInfo| {
-        let (mean, spread) = if info.name.contains("norm") { (1.0, 0.2) } else { (0.0, 0.5) };
+        let (mean, spread) = if info.role == Role::Norm { (1.0, 0.2) } else { (0.0, 0.5) };
         let value = |i| mean + spread * random(seed, i);
         Ok::<_, OutOfMemory>(i.by_ref().take(info.len()).map(value).collect::<Vec<f32>>())
     });

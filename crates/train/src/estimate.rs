@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, Store};
-use koan_model::{Config, TensorInfo};
+use koan_model::{Config, Role, TensorInfo};
 
 use crate::RlConfig;
 
@@ -77,14 +77,12 @@ impl Speed {
 /// The shapes of the model's matrices, a large one cut, as many as are measured.
 fn shapes(model: &Config) -> Vec<[usize; 2]> {
     let (mut shapes, mut numbers) = (Vec::new(), 0);
-    for info in model.tensors().iter().rev() {
-        let lookup = info.name == "model.embed_tokens.weight" && !model.tie_word_embeddings;
-        if let ([out, inp], false) = (&info.shape[..], lookup) {
-            let out = (*out).min((MAX_MATRIX / inp).max(1));
-            if numbers + out * inp <= MAX_NUMBERS || shapes.is_empty() {
-                numbers += out * inp;
-                shapes.push([out, *inp]);
-            }
+    for info in model.tensors().iter().rev().filter(|info| info.role.is_product()) {
+        let [out, inp] = info.matrix();
+        let out = out.min((MAX_MATRIX / inp).max(1));
+        if numbers + out * inp <= MAX_NUMBERS || shapes.is_empty() {
+            numbers += out * inp;
+            shapes.push([out, inp]);
         }
     }
     shapes
@@ -154,10 +152,11 @@ impl Estimate {
         let (rollout, algorithm) = (&config.rollout, &config.algorithm);
         let (problems, group, new) =
             (rollout.problems as f64, rollout.group_size as f64, rollout.max_new_tokens as f64);
-        let head = (model.vocab_size * model.hidden_size) as f64;
-        let matrices: usize =
-            model.tensors().iter().filter(|t| t.shape.len() == 2).map(TensorInfo::len).sum();
-        let layers = matrices as f64 - if model.tie_word_embeddings { head } else { 2.0 * head };
+        let elements = |is_counted: fn(Role) -> bool| {
+            model.tensors().iter().filter(|t| is_counted(t.role)).map(TensorInfo::len).sum::<usize>() as f64
+        };
+        let head = elements(Role::is_head);
+        let layers = elements(Role::is_product) - head;
         let features = (model.num_hidden_layers * model.num_attention_heads * model.head_dim) as f64;
         let attention = |keys: f64| 4.0 * keys * features;
         // A prompt is computed once for its group; a token of a completion sees half of the others on average.

@@ -31,7 +31,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// Clips the gradient, makes one update of `model` at learning rate `lr`, and repacks its weights. Returns the norm of
-    /// the gradient before clipping. Weight decay applies to matrices, not to norms.
+    /// the gradient before clipping. Weight decay applies to matrices, not to norms and biases.
     ///
     /// # Errors
     /// If the gradient is not finite; the model is then unchanged.
@@ -67,7 +67,7 @@ impl<B: Backend> Optimizer<B> {
         let moments = (0..).zip(self.m.tensors_mut().zip(self.v.tensors_mut()));
         let weights = model.weights.tensors_mut().zip(gradient.weights.tensors());
         for ((p, g), (tensor, (m, v))) in weights.zip(moments) {
-            let weight_decay = if p.info().shape.len() > 1 { step.weight_decay } else { 0.0 };
+            let weight_decay = if p.info().role.is_matrix() { step.weight_decay } else { 0.0 };
             let rounding_key = bf16::random_bits(bf16::random_bits(0, tensor), self.updates as u32);
             b.adamw_step(&mut p.value, m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
             p.repack(b);

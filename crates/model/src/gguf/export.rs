@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Config, Family, RopeScaling, checkpoint::Weights, rope};
+use crate::{Config, Family, Role, RopeScaling, checkpoint::Weights, rope};
 
 use super::{
     GgufError,
@@ -14,7 +14,7 @@ use super::{
     writer::{self, Entry, Pairs},
 };
 
-/// How the numbers of matrices are stored. Vectors are f32 always; matrices whose rows are no whole blocks are f16; and
+/// How the elements of matrices are stored. Norms, biases and routers are f32 always; matrices whose rows are no whole blocks are f16; and
 /// beside `Q4_0`, embedding and head are `Q8_0`, because four bits cost them most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportType {
@@ -53,15 +53,13 @@ impl ExportType {
     }
 
     fn of(self, weight: &Weight) -> TensorType {
-        let kind = match self {
-            Self::Q4_0 if ["token_embd.weight", "output.weight"].contains(&&*weight.gguf) => TensorType::Q8_0,
+        let kind = match (self, weight.info.role) {
+            (_, Role::Norm | Role::Bias | Role::Router) => return TensorType::F32,
+            (Self::Q4_0, Role::Embedding { .. } | Role::Head) => TensorType::Q8_0,
             _ => self.tensor_type(),
         };
-        match weight.info.shape[..] {
-            [_] => TensorType::F32,
-            [.., row] if !row.is_multiple_of(kind.block_len()) => TensorType::F16,
-            _ => kind,
-        }
+        let [_, row] = weight.info.matrix();
+        if row.is_multiple_of(kind.block_len()) { kind } else { TensorType::F16 }
     }
 }
 

@@ -54,11 +54,8 @@ pub fn products<B: Backend>(
     mut each: impl FnMut(ProductSeconds),
 ) -> Result<(), OutOfMemory> {
     let mut shapes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
-    for info in config.tensors() {
-        let table = info.name == "model.embed_tokens.weight" && !config.tie_word_embeddings;
-        if let ([out, inp], false) = (&info.shape[..], table) {
-            *shapes.entry([*out, *inp]).or_default() += 1;
-        }
+    for info in config.tensors().iter().filter(|info| info.role.is_product()) {
+        *shapes.entry(info.matrix()).or_default() += 1;
     }
     for ([out_features, in_features], times) in shapes {
         let values =

@@ -45,10 +45,10 @@ pub fn train<B: Backend>(
     let model = Model::new(b, config, shape.tokens, |info: &TensorInfo| {
         let tensor = tensor.next().unwrap_or(0);
         let value = |i| {
-            if info.shape.len() == 1 {
-                1.0
-            } else {
+            if info.role.is_matrix() {
                 0.07 * (uniform(0, Stream::Bench { step: 0 }, tensor, i, 0) - 0.5) as f32
+            } else {
+                1.0
             }
         };
         Ok::<_, OutOfMemory>((0..info.len() as u64).map(value).collect::<Vec<f32>>())
