@@ -17,10 +17,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, tensor::Metadata};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    TensorInfo,
-    mapped::{Mapped, as_f32},
-};
+use crate::mapped::{Mapped, as_f32};
 
 /// Largest header accepted, bytes. The format allows 100 MB; that of 4096 layers has 6, and parsing takes some 16 times
 /// as much memory where a header means harm.
@@ -106,6 +103,27 @@ impl FileError {
     }
 }
 
+/// A named tensor of a file. What it is to a model, the whole of a tensor or a slice of one, the model says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As Hugging Face names it.
+    pub name: String,
+    /// The sizes of its dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl Entry {
+    /// How many elements it holds.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A safetensors file, open for reading.
 pub struct Reader {
     path: PathBuf,
@@ -164,13 +182,13 @@ impl Reader {
     ///
     /// # Errors
     /// If not.
-    pub fn check(&self, info: &TensorInfo) -> Result<(), FileError> {
-        let (name, path) = (&info.name, &self.path);
+    pub fn check(&self, entry: &Entry) -> Result<(), FileError> {
+        let (name, path) = (&entry.name, &self.path);
         let Some(tensor) = self.metadata.info(name) else {
             return Err(FileError::Missing { name: name.clone(), path: path.clone() });
         };
-        if tensor.shape != info.shape {
-            let (found, expected) = (tensor.shape.clone(), info.shape.clone());
+        if tensor.shape != entry.shape {
+            let (found, expected) = (tensor.shape.clone(), entry.shape.clone());
             return Err(FileError::Shape { name: name.clone(), found, expected, path: path.clone() });
         }
         match tensor.dtype {
@@ -185,10 +203,10 @@ impl Reader {
     /// # Errors
     /// If it is missing, of another shape, of a type that is not read, or holds NaN or infinity; or if the file was cut
     /// short since it was opened.
-    pub fn read(&self, info: &TensorInfo) -> Result<Cow<'_, [f32]>, FileError> {
-        self.check(info)?;
+    pub fn read(&self, entry: &Entry) -> Result<Cow<'_, [f32]>, FileError> {
+        self.check(entry)?;
         self.map.check().map_err(FileError::io("read", &self.path))?;
-        let Some(tensor) = self.metadata.info(&info.name) else { return Ok(Cow::default()) };
+        let Some(tensor) = self.metadata.info(&entry.name) else { return Ok(Cow::default()) };
         let (start, end) = tensor.data_offsets;
         let bytes = &self.map[self.data_start + start..self.data_start + end];
         let values = match (tensor.dtype, as_f32(bytes)) {
@@ -200,7 +218,7 @@ impl Reader {
         if values.par_chunks(TASK_LEN).all(finite) {
             Ok(values)
         } else {
-            Err(FileError::NotFinite { name: info.name.clone(), path: self.path.clone() })
+            Err(FileError::NotFinite { name: entry.name.clone(), path: self.path.clone() })
         }
     }
 }
@@ -282,16 +300,16 @@ impl Stored {
     }
 }
 
-/// Writes f32 tensors, one at a time, in the order of their infos; syncs the file and returns its SHA-256 in hex.
+/// Writes f32 tensors, one at a time, in their order; syncs the file and returns its SHA-256 in hex.
 ///
 /// # Errors
 /// If the file can't be written, or `read` fails.
 pub fn write<V: AsRef<[f32]>, E: From<FileError>>(
     path: &Path,
-    infos: &[TensorInfo],
+    entries: &[Entry],
     read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
-    write_as(Stored::F32, path, infos, read)
+    write_as(Stored::F32, path, entries, read)
 }
 
 /// As [`write()`], with numbers stored as `stored`.
@@ -301,17 +319,17 @@ pub fn write<V: AsRef<[f32]>, E: From<FileError>>(
 pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     stored: Stored,
     path: &Path,
-    infos: &[TensorInfo],
+    entries: &[Entry],
     mut read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
     let io = |source| E::from(FileError::Io { what: "write", path: path.into(), source });
     let mut offset = 0;
     let mut header = BTreeMap::from([("__metadata__".to_owned(), serde_json::json!({"format": "pt"}))]);
-    for info in infos {
-        let end = offset + stored.bytes() * info.len();
-        let entry =
-            serde_json::json!({"dtype": stored.name(), "shape": info.shape, "data_offsets": [offset, end]});
-        header.insert(info.name.clone(), entry);
+    for entry in entries {
+        let end = offset + stored.bytes() * entry.len();
+        let value =
+            serde_json::json!({"dtype": stored.name(), "shape": entry.shape, "data_offsets": [offset, end]});
+        header.insert(entry.name.clone(), value);
         offset = end;
     }
     let mut header = serde_json::Value::from_iter(header).to_string();
@@ -326,10 +344,10 @@ pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     let mut bytes = Vec::with_capacity(TASK_LEN * stored.bytes());
     put(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     put(header.as_bytes()).map_err(io)?;
-    for (i, info) in infos.iter().enumerate() {
+    for (i, entry) in entries.iter().enumerate() {
         let values = read(i)?;
         let values = values.as_ref();
-        assert_eq!(values.len(), info.len(), "{}: numbers", info.name);
+        assert_eq!(values.len(), entry.len(), "{}: elements", entry.name);
         for chunk in values.chunks(TASK_LEN) {
             bytes.clear();
             stored.encode(chunk, &mut bytes);

@@ -1,8 +1,8 @@
 //! The tensors of a model: what each is called, its shape and its role, and how the parts of a model make theirs.
 
-use crate::Role;
+use crate::{Role, safetensors_file::Entry};
 
-/// A tensor's name in a checkpoint, its shape, and what it is for.
+/// A tensor's name, its shape, what it is for, and where it lies in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// As Hugging Face names it.
@@ -11,9 +11,18 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// What it is for.
     pub role: Role,
+    /// The entries of a checkpoint that hold it, each a slice of it, back to back: the elements of the first come first.
+    /// Most tensors are one entry, which is the whole; published checkpoints hold each expert's matrix apart.
+    pub entries: Vec<Entry>,
 }
 
 impl TensorInfo {
+    /// A tensor that is one entry of a checkpoint.
+    pub(crate) fn whole(name: String, shape: &[usize], role: Role) -> Self {
+        let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
+        Self { name, shape: shape.into(), role, entries }
+    }
+
     /// How many elements the tensor holds.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -48,7 +57,7 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     }
 
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
-        (self.make)(TensorInfo { name: format!("{}{name}", self.prefix), shape: shape.into(), role })
+        (self.make)(TensorInfo::whole(format!("{}{name}", self.prefix), shape, role))
     }
 
     /// The scales of a norm of `features` features.

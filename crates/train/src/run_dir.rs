@@ -22,7 +22,7 @@ use std::{
 use koan_backend::{Backend, MomentType};
 use koan_model::{
     Config, Model, TensorInfo, checkpoint,
-    safetensors_file::{self, Reader, hex},
+    safetensors_file::{self, Entry, Reader, hex},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -213,11 +213,11 @@ impl RunDir {
                 fs::create_dir(&part).map_err(TrainError::io("create", &part))?;
                 checkpoint::save_into(b, reference, &part, like)?;
             }
-            let infos = moment_infos(model.config());
+            let entries = moment_entries(model.config());
             let moments: Vec<&B::Moment> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
             let read = |i: usize| Ok::<_, TrainError>(b.read_moment(moments[i]));
             let path = part.join("optimizer.safetensors");
-            safetensors_file::write_as(stored(optimizer.moments), &path, &infos, read)?;
+            safetensors_file::write_as(stored(optimizer.moments), &path, &entries, read)?;
             let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
             checkpoint::write_synced(&part.join("trainer.json"), state.as_bytes())?;
             digest = checksums::write(part)?;
@@ -346,21 +346,21 @@ pub fn load_optimizer<B: Backend>(
     updates: u64,
 ) -> Result<Optimizer<B>, TrainError> {
     let reader = Reader::open(&dir.join("optimizer.safetensors"))?;
-    let mut infos = moment_infos(config).into_iter();
+    let mut entries = moment_entries(config).into_iter();
     let mut moment = || {
         koan_model::Transformer::try_build(config, |_| {
-            let info = infos.next().expect("two moments a tensor");
-            Ok::<_, TrainError>(b.upload_moment(&reader.read(&info)?, moments)?)
+            let entry = entries.next().expect("two moments a tensor");
+            Ok::<_, TrainError>(b.upload_moment(&reader.read(&entry)?, moments)?)
         })
     };
     Ok(Optimizer { m: moment()?, v: moment()?, moments, updates })
 }
 
 /// The moments as tensors of a file: all first moments, then all second ones.
-fn moment_infos(config: &Config) -> Vec<TensorInfo> {
+fn moment_entries(config: &Config) -> Vec<Entry> {
     let named = |moment: &str| {
-        let rename = |info: TensorInfo| TensorInfo { name: format!("{moment}.{}", info.name), ..info };
-        config.tensors().into_iter().map(rename).collect::<Vec<_>>()
+        let entry = |info: TensorInfo| Entry { name: format!("{moment}.{}", info.name), shape: info.shape };
+        config.tensors().into_iter().map(entry).collect::<Vec<_>>()
     };
     [named("m"), named("v")].concat()
 }

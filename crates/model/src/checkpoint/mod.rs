@@ -5,7 +5,7 @@ mod save;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     Config, ConfigError, Model, TensorInfo,
     bounded::read_bounded,
-    safetensors_file::{FileError, Reader},
+    safetensors_file::{Entry, FileError, Reader},
 };
 
 /// Largest index of shards read, bytes. That of 4096 layers has 6 MB.
@@ -24,8 +24,8 @@ const MAX_INDEX_BYTES: u64 = 1 << 24;
 /// Most shards of a model, each an open file.
 const MAX_SHARDS: usize = 512;
 
-pub(crate) use save::write_fresh;
 pub use save::{convert, save, save_as, save_into, write_directory, write_synced};
+pub(crate) use save::{write_fresh, write_weights};
 
 /// Why a model could not be loaded or saved.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,11 @@ impl Weights {
     /// # Errors
     /// Missing, truncated or damaged files; missing, unexpected or wrong tensors, each by name.
     pub fn open(dir: &Path, config: &Config) -> Result<Self, CheckpointError> {
+        Self::of_tensors(dir, &config.tensors())
+    }
+
+    /// As [`Weights::open`], of a model that has the tensors `infos`.
+    fn of_tensors(dir: &Path, infos: &[TensorInfo]) -> Result<Self, CheckpointError> {
         let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new() };
         for path in shard_paths(dir)? {
             let shard = Reader::open(&path)?;
@@ -121,14 +126,14 @@ impl Weights {
             }
             weights.shards.push(shard);
         }
-        let infos = config.tensors();
-        for info in &infos {
-            match weights.shard_of.get(&info.name) {
-                Some(&shard) => weights.shards[shard].check(info)?,
-                None => return Err(FileError::Missing { name: info.name.clone(), path: dir.into() }.into()),
+        let mut known = HashSet::new();
+        for entry in infos.iter().flat_map(|info| &info.entries) {
+            match weights.shard_of.get(&entry.name) {
+                Some(&shard) => weights.shards[shard].check(entry)?,
+                None => return Err(FileError::Missing { name: entry.name.clone(), path: dir.into() }.into()),
             }
+            known.insert(entry.name.as_str());
         }
-        let known: std::collections::HashSet<&str> = infos.iter().map(|info| info.name.as_str()).collect();
         let unexpected =
             weights.shard_of.keys().filter(|name| !known.contains(name.as_str()) && !redundant(name)).min();
         match unexpected {
@@ -137,12 +142,21 @@ impl Weights {
         }
     }
 
-    /// Reads a tensor as f32.
+    /// Reads a tensor as f32, from all its entries.
     ///
     /// # Errors
-    /// A tensor that is not of the config, or numbers that are not finite.
+    /// A tensor that is not of the config, or values that are not finite.
     pub fn read(&self, info: &TensorInfo) -> Result<Cow<'_, [f32]>, FileError> {
-        self.shards[self.shard_of.get(&info.name).copied().unwrap_or(0)].read(info)
+        let read =
+            |entry: &Entry| self.shards[self.shard_of.get(&entry.name).copied().unwrap_or(0)].read(entry);
+        if let [whole] = &info.entries[..] {
+            return read(whole);
+        }
+        let mut values = Vec::with_capacity(info.len());
+        for entry in &info.entries {
+            values.extend_from_slice(&read(entry)?);
+        }
+        Ok(Cow::Owned(values))
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io,
     ops::Range,
     path::Path,
+    rc::Rc,
 };
 
 use koan_backend::Backend;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::{CheckpointError, Weights};
 use crate::{
     Config, Model, Param, TensorInfo,
-    safetensors_file::{self, FileError, Stored, hex},
+    safetensors_file::{self, Entry, FileError, Stored, hex},
 };
 
 /// Files of a tokenizer.
@@ -166,7 +167,8 @@ fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> 
     Ok(())
 }
 
-/// Writes the weights: one file, or shards of up to `most` bytes with their index.
+/// Writes the weights: one file, or shards of up to `most` bytes with their index. `read` gives the elements of a tensor
+/// by its number, and is asked once for each, in their order; a tensor of several entries is written as such.
 pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<CheckpointError> + From<FileError>>(
     stored: Stored,
     dir: &Path,
@@ -174,36 +176,76 @@ pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<CheckpointError> + From<Fil
     most: usize,
     mut read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
-    let shards = shards(infos, stored, most);
+    let entries: Vec<Entry> = infos.iter().flat_map(|info| info.entries.clone()).collect();
+    let slices: Vec<(usize, Range<usize>)> =
+        infos.iter().enumerate().flat_map(|(tensor, info)| slices(info).map(move |s| (tensor, s))).collect();
+    let mut last: Option<(usize, Rc<V>)> = None;
+    let mut read = |entry: usize| {
+        let (tensor, range) = slices[entry].clone();
+        // One that is done with is dropped before the next is read.
+        let values = match last.take().filter(|(number, _)| *number == tensor) {
+            Some((_, values)) => values,
+            None => Rc::new(read(tensor)?),
+        };
+        last = Some((tensor, values.clone()));
+        Ok::<_, E>(Slice { values, range })
+    };
+    let shards = shards(&entries, stored, most);
     if let [_] = shards[..] {
-        return safetensors_file::write_as(stored, &dir.join("model.safetensors"), infos, read);
+        return safetensors_file::write_as(stored, &dir.join("model.safetensors"), &entries, read);
     }
     let (mut map, mut hashes) = (Map::new(), Sha256::new());
     for (i, shard) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-        let part = &infos[shard.clone()];
+        let part = &entries[shard.clone()];
         let hash = safetensors_file::write_as(stored, &dir.join(&name), part, |j| read(shard.start + j))?;
         hashes.update(format!("{hash}\n"));
-        map.extend(part.iter().map(|info| (info.name.clone(), name.as_str().into())));
+        map.extend(part.iter().map(|entry| (entry.name.clone(), name.as_str().into())));
     }
-    let total: usize = infos.iter().map(|info| stored.bytes() * info.len()).sum();
+    let total: usize = entries.iter().map(|entry| stored.bytes() * entry.len()).sum();
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
     write_synced(&dir.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())?;
     Ok(hex(&hashes.finalize()))
 }
 
-/// Which tensors lie together: as many as fit, in their order.
-fn shards(infos: &[TensorInfo], stored: Stored, most: usize) -> Vec<Range<usize>> {
+/// The part of a tensor that an entry holds; the tensor is read once for all its entries.
+struct Slice<V> {
+    values: Rc<V>,
+    range: Range<usize>,
+}
+
+impl<V: AsRef<[f32]>> AsRef<[f32]> for Slice<V> {
+    fn as_ref(&self) -> &[f32] {
+        &V::as_ref(&self.values)[self.range.clone()]
+    }
+}
+
+/// Which elements of a tensor each of its entries holds.
+///
+/// # Panics
+/// If together they do not hold it all.
+fn slices(info: &TensorInfo) -> impl Iterator<Item = Range<usize>> {
+    let all: usize = info.entries.iter().map(Entry::len).sum();
+    assert_eq!(all, info.len(), "{}: elements in all entries", info.name);
+    info.entries.iter().scan(0, |end, entry| {
+        let start = *end;
+        *end += entry.len();
+        Some(start..*end)
+    })
+}
+
+/// Which entries lie together: as many as fit, in their order.
+fn shards(entries: &[Entry], stored: Stored, most: usize) -> Vec<Range<usize>> {
     let (mut shards, mut start, mut bytes) = (Vec::new(), 0, 0);
-    for (i, info) in infos.iter().enumerate() {
-        let tensor = stored.bytes() * info.len();
+    for (i, entry) in entries.iter().enumerate() {
+        let tensor = stored.bytes() * entry.len();
         if bytes + tensor > most && i > start {
             shards.push(start..i);
             (start, bytes) = (i, 0);
         }
         bytes += tensor;
     }
-    shards.push(start..infos.len());
+    shards.push(start..entries.len());
     shards
 }
 
@@ -299,5 +341,66 @@ mod tests {
         fs::copy(whole.join("model.safetensors"), cut.join("model-00002-of-00003.safetensors"))
             .expect("copied");
         assert!(matches!(Weights::open(&cut, &config), Err(CheckpointError::Twice { .. })));
+    }
+    #[test]
+    fn a_tensor_in_slices_loads_as_one_and_is_saved_as_several() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        crate::testkit::write_model(&path("whole"), 3).expect("written");
+        let config = Config::load(&path("whole")).expect("a config");
+        let (whole, infos) = (Weights::open(&path("whole"), &config).expect("weights"), config.tensors());
+        // The same tensors, two of them in slices, as a checkpoint may hold the matrices of experts.
+        let entry = |name: String, shape: &[usize]| Entry { name, shape: shape.into() };
+        let mut sliced = infos.clone();
+        for info in &mut sliced {
+            match &info.name[..] {
+                "model.layers.0.mlp.gate_proj.weight" => {
+                    info.entries = vec![entry("first".into(), &[15, 24]), entry("second".into(), &[25, 24])];
+                }
+                "model.layers.1.mlp.up_proj.weight" => {
+                    info.entries = (0..40).map(|row| entry(format!("row.{row}"), &[24])).collect();
+                }
+                _ => {}
+            }
+        }
+        let write =
+            |(from, read_as): (&Weights, &[TensorInfo]), dir: &Path, written_as: &[TensorInfo], most| {
+                fs::create_dir(dir).expect("a directory");
+                let mut read = Vec::new();
+                let written = write_weights(Stored::F32, dir, written_as, most, |i| {
+                    read.push(i);
+                    Ok::<_, CheckpointError>(from.read(&read_as[i])?)
+                });
+                written.expect("written");
+                assert_eq!(read, (0..infos.len()).collect::<Vec<_>>(), "each tensor is read once");
+            };
+        let bytes = |dir: &Path| fs::read(dir.join("model.safetensors")).expect("there");
+        for (name, most) in [("one file", usize::MAX), ("shards", 3000)] {
+            let (dir, again) = (path(name), path(&format!("{name}, put together again")));
+            write((&whole, &infos), &dir, &sliced, most);
+            let weights = Weights::of_tensors(&dir, &sliced).expect("weights");
+            for (info, sliced) in infos.iter().zip(&sliced) {
+                assert_eq!(
+                    whole.read(info).expect("read"),
+                    weights.read(sliced).expect("read"),
+                    "{}",
+                    info.name
+                );
+            }
+            write((&weights, &sliced), &again, &infos, usize::MAX);
+            assert!(bytes(&again) == bytes(&path("whole")), "{name}: it is the file it was");
+            let error = Weights::open(&dir, &config).err().expect("a tensor in slices").to_string();
+            assert!(error.contains("`model.layers.0.mlp.gate_proj.weight` is missing"), "{error}");
+        }
+        let index =
+            fs::read_to_string(path("shards").join("model.safetensors.index.json")).expect("an index");
+        let index: Value = serde_json::from_str(&index).expect("JSON");
+        assert_ne!(index["weight_map"]["first"], index["weight_map"]["second"], "slices in two shards");
+        assert_eq!(index["metadata"]["total_size"], 4 * config.parameters());
+        sliced.iter_mut().flat_map(|info| &mut info.entries).filter(|e| e.name == "row.7").for_each(|e| {
+            e.shape = vec![1, 24];
+        });
+        let error = Weights::of_tensors(&path("shards"), &sliced).err().expect("another shape").to_string();
+        assert!(error.contains("`row.7` has shape [24]"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{Config, TensorInfo, checkpoint, safetensors_file};
+use crate::{Config, TensorInfo, checkpoint, safetensors_file::Stored};
 
 use super::GgufError;
 use super::architecture::{Model, Weight, architecture, check_tensors, weights};
@@ -71,7 +71,7 @@ pub fn import(
         ] {
             checkpoint::write_synced(&part.join(name), format!("{value:#}\n").as_bytes())?;
         }
-        write_weights(&mut gguf, &weights, &part.join("model.safetensors"), progress)
+        write_weights(&mut gguf, &weights, part, progress)
     })?;
     Ok(ImportSummary {
         architecture: architecture(model.family).to_owned(),
@@ -145,11 +145,11 @@ impl Plan {
 fn write_weights<R: Read + Seek>(
     gguf: &mut Gguf<R>,
     weights: &[Weight],
-    path: &Path,
+    dir: &Path,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(), GgufError> {
     let infos: Vec<TensorInfo> = weights.iter().map(|w| w.info.clone()).collect();
-    safetensors_file::write(path, &infos, |i| {
+    checkpoint::write_weights(Stored::F32, dir, &infos, usize::MAX, |i| {
         let weight = &weights[i];
         let tensor = &gguf.tensors[&weight.gguf];
         let (row_len, n_rows) = (tensor.row_len(), tensor.n_rows());
