@@ -27,10 +27,10 @@ fuzz_target!(|bytes: &[u8]| {
     let longest = config.longest_sequence();
     assert!(longest > 0);
     for purpose in [Purpose::Inference, Purpose::Training, Purpose::Recomputing] {
-        assert!(purpose.bytes(&Reference, &config, longest) >= 4 * longest * purpose.numbers_per_row(&config) / 2);
+        assert!(purpose.bytes(&Reference, &config, longest) >= 4 * longest * purpose.elements_per_row(&config) / 2);
     }
     assert!(Head::bytes(&Reference, &config, longest) > 0);
-    assert!(KvCache::<Reference>::numbers_per_row(&config).checked_mul(4 * longest).is_some());
+    assert!(config.cache_elements_per_row().checked_mul(4 * longest).is_some());
 
     if config.parameters() <= SMALL && config.head_dim <= SMALL {
         run(&Reference, &ones(&Reference, config, longest.min(8)));

@@ -1,9 +1,9 @@
 //! What the targets share: a model so small that a fuzzer reaches all of it, and a place for its files.
 
-use std::{convert::Infallible, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
-use koan_backend::Backend;
-use koan_model::{Activations, Batch, Config, Head, Model, Purpose, Scored};
+use koan_backend::{Backend, Layout, OutOfMemory};
+use koan_model::{Activations, Config, Head, Model, Purpose};
 
 /// The model's `config.json`: eleven tensors, 34 numbers.
 pub const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 3, "hidden_size": 2, "intermediate_size": 1,
@@ -26,17 +26,17 @@ pub fn scratch(name: &str) -> PathBuf {
 /// If the model does.
 pub fn run<B: Backend>(b: &B, model: &Model<B>) {
     let tokens = vec![0; model.positions().min(8)];
-    let (mut batch, mut scored) = (Batch::default(), Scored::default());
-    batch.push_group(&[0], [&tokens[..]], &mut scored);
+    let mut layout = Layout::default();
+    layout.push_group(&[0], [&tokens[..]]);
     let mut activations = Activations::new(b, model.config(), tokens.len(), Purpose::Inference).expect("memory");
     let mut head = Head::new(b, model.config(), tokens.len()).expect("memory");
-    model.forward(b, &batch, &mut activations, None);
-    let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
+    let layout = model.upload(b, layout).expect("memory");
+    model.forward(b, &layout, &mut activations, None);
+    let [log_probs, _] = model.log_probs(b, &activations, &layout, 1.0, &mut head);
     assert_eq!(log_probs.len(), tokens.len());
 }
 
 /// A model of these sizes whose numbers are all one.
 pub fn ones<B: Backend>(b: &B, config: Config, positions: usize) -> Model<B> {
-    let Ok(model) = Model::new(b, config, positions, |info| Ok::<_, Infallible>(vec![1.0; info.len()]));
-    model
+    Model::new(b, config, positions, |info| Ok::<_, OutOfMemory>(vec![1.0; info.len()])).expect("memory")
 }

@@ -1,8 +1,8 @@
-//! The `Backend` trait: every operation a dense transformer needs, forward and backward.
+//! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Draw, Heads, OutOfMemory, Sequence};
+use crate::{Heads, Layout, Matrix, OutOfMemory};
 
-/// What a product does with the numbers its output holds.
+/// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// Overwrites them.
@@ -21,7 +21,7 @@ pub enum Store {
 ///
 /// Moments kept in bf16 (arXiv:2412.19437, section 3.3.2) are rounded after that, stochastically: the weights are moved by
 /// the new moments as they were computed. With `r` the random bits ([`bf16::random_bits`](crate::bf16::random_bits)) of the
-/// number's place in the buffer under `rounding_key`, `m ← round(m, r)` and `v ← round(v, r / 2¹⁶)` by
+/// element's place in the buffer under `rounding_key`, `m ← round(m, r)` and `v ← round(v, r / 2¹⁶)` by
 /// [`bf16::round`](crate::bf16::round).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
@@ -55,26 +55,70 @@ pub enum MomentType {
     Bf16,
 }
 
+/// Whether an operand keeps its values where products read another form of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Only what products read.
+    Operand,
+    /// The values too: other operations read or change them.
+    Values,
+}
+
+/// What attention computes on: queries `[rows, query · dim]`, keys and values `[key rows, key_value · dim]`.
+pub struct Attention<'a, B: Backend> {
+    /// The queries, after their rotation.
+    pub q: &'a B::Buf,
+    /// The keys, after their rotation.
+    pub k: &'a B::Keys,
+    /// The values.
+    pub v: &'a B::Keys,
+    /// Its sequences say which keys each row sees.
+    pub layout: &'a B::Layout,
+    /// How queries and keys are cut into heads.
+    pub heads: Heads,
+    /// Factor on the products of queries and keys.
+    pub scale: f32,
+}
+
+impl<B: Backend> Clone for Attention<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Attention<'_, B> {}
+
 /// A device that runs the operations of a dense transformer.
 ///
 /// # Conventions
 /// - Activations are row-major matrices `[rows, features]`: one row a token, sequences packed back to back. A buffer may
-///   be longer than an operation needs; the operation touches the first rows only, and how many is its last argument.
+///   be longer than an operation needs; the operation touches the first rows only, and how many is its last argument, or
+///   the number of rows, or of head rows, of its [`Layout`].
 /// - Arguments come in the order: outputs, inputs, weights, saved by the forward, sizes.
 /// - Gradients of parameters are added to (`+=`), gradients of activations are written (`=`), unless an operation says
 ///   otherwise. A gradient `dx` is the derivative of the loss by `x`.
 /// - **A row's result depends on that row alone** (and, in attention, on the keys it attends to): on no neighbour, batch
 ///   size, row number or thread count, to the last bit. Every sum is accumulated in one order that only the sizes of the
 ///   operation's features determine. This is what makes sampling and training one forward.
-/// - A gradient of a parameter sums the rows in their order. Same inputs, same bits, whatever the number of threads.
+/// - A gradient of a parameter sums the rows in an order that the number of rows alone determines. Same inputs, same bits,
+///   whatever the number of threads.
+/// - What only products read is an [`Operand`](Self::Operand), which its producer writes once in the precision of the
+///   products.
+/// - No operation waits for the device, except those that return values: [`read`](Self::read) and its kin.
 ///
 /// # Panics
 /// Operations assert the sizes of their buffers: a wrong size is an error of the caller's program, not of a user.
-pub trait Backend: Sync {
-    /// Numbers on the device.
+pub trait Backend: Sync + Sized {
+    /// f32 elements on the device.
     type Buf: Send + Sync;
-    /// A weight matrix `[out_features, in_features]` in the layout that [`linear_forward`](Self::linear_forward) reads.
+    /// A weight matrix `[out_features, in_features]` in the form that products read; see [`Matrix`].
     type Packed: Send + Sync;
+    /// Activations that products read, row-major: f32 where products are f32, bf16 where they are bf16.
+    type Operand: Send + Sync;
+    /// Keys or values of attention, `[key rows, features]`: of a pass, or of a cache.
+    type Keys: Send + Sync;
+    /// A [`Layout`] on the device.
+    type Layout: Send + Sync;
     /// A moment of AdamW, of either [`MomentType`].
     type Moment: Send + Sync;
 
@@ -136,63 +180,103 @@ pub trait Backend: Sync {
     /// Packs `w`, of the same shape as before, into memory that is there already.
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
 
-    /// `y[n, :] = w[ids[n], :]`; `y` is `[ids.len(), features]`, `w` is `[vocab, features]`.
-    fn embedding_forward(&self, y: &mut Self::Buf, ids: &[u32], w: &Self::Buf, features: usize);
+    /// Puts the layout of a pass on the device; the one upload that a forward pass needs.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn upload_layout(&self, layout: Layout) -> Result<Self::Layout, OutOfMemory>;
+    /// Rows of a layout's pass.
+    fn rows(&self, layout: &Self::Layout) -> usize;
+    /// Head rows of a layout.
+    fn head_rows(&self, layout: &Self::Layout) -> usize;
+    /// Whether the rows of a layout's pass go to a cache.
+    fn is_cached(&self, layout: &Self::Layout) -> bool;
+
+    /// An operand of `len` zeros.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn operand(&self, len: usize, keep: Keep) -> Result<Self::Operand, OutOfMemory>;
+    /// Bytes of memory that an operand of `len` elements takes.
+    fn operand_bytes(&self, len: usize, keep: Keep) -> usize;
+    /// The values of an operand that keeps them.
+    fn values<'a>(&self, x: &'a Self::Operand) -> &'a Self::Buf;
+    /// The values of an operand that keeps them. After they changed, [`round`](Self::round) brings the operand up to date.
+    fn values_mut<'a>(&self, x: &'a mut Self::Operand) -> &'a mut Self::Buf;
+    /// Rounds the first `n` values to the precision of products, to nearest even; nothing to do where products are f32.
+    fn round(&self, x: &mut Self::Operand, n: usize);
+    /// Overwrites the first elements of an operand, and its values where it keeps them, with `values`.
+    fn write_operand(&self, x: &mut Self::Operand, values: &[f32]);
+    /// The first `n` elements as products read them. It waits as [`read`](Self::read) does.
+    fn read_operand(&self, x: &Self::Operand, n: usize) -> Vec<f32>;
+
+    /// Keys of `len` zeros.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn keys(&self, len: usize) -> Result<Self::Keys, OutOfMemory>;
+    /// Bytes of memory that keys of `len` elements take.
+    fn keys_bytes(&self, len: usize) -> usize;
+    /// `keys[cache_rows[n], :] = x[n, :]`, or `keys[n, :] = x[n, :]` without a cache; `x` is `[rows, features]`.
+    fn store_keys(&self, keys: &mut Self::Keys, x: &Self::Buf, features: usize, layout: &Self::Layout);
+
+    /// `y[n, :] = w[ids[n], :]`; `y` is `[rows, features]`, `w` is `[vocab, features]`.
+    fn embedding_forward(&self, y: &mut Self::Buf, w: &Self::Buf, features: usize, layout: &Self::Layout);
     /// `dw[ids[n], :] += dy[n, :]`, in the order of `n`.
-    fn embedding_backward(&self, dw: &mut Self::Buf, ids: &[u32], dy: &Self::Buf, features: usize);
+    fn embedding_backward(&self, dw: &mut Self::Buf, dy: &Self::Buf, features: usize, layout: &Self::Layout);
 
-    /// `y[i, :] = x[rows[i], :]`.
-    fn gather_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize);
-    /// `y[rows[i], :] = x[i, :]`; `rows` are distinct.
-    fn scatter_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize);
-    /// The backward of a gather: `dx[rows[i], :] += dy[i, :]`, in the order of `i`.
-    fn scatter_add_rows(&self, dx: &mut Self::Buf, dy: &Self::Buf, rows: &[u32], features: usize);
-
-    /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`.
-    fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Buf, w: &Self::Packed, n: usize, store: Store);
-    /// [`linear_forward`](Self::linear_forward), to the bit, by a matrix `w` `[out_features, in_features]` that is not
-    /// packed: for weights that change before they are read often.
-    fn linear_forward_unpacked(
+    /// `y[i, :] = x[head_rows[i], :]`
+    fn head_rows_forward(
         &self,
-        y: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Buf,
-        n: usize,
-        out_features: usize,
-        in_features: usize,
-        store: Store,
+        y: &mut Self::Operand,
+        x: &Self::Operand,
+        features: usize,
+        layout: &Self::Layout,
     );
-    /// `dx = dy W`, or `dx += dy W`; `w` is `[out_features, in_features]`, not packed.
+    /// `dx[head_rows[i], :] = dy[i, :]`, and zero in all other rows of the pass.
+    fn head_rows_backward(&self, dx: &mut Self::Buf, dy: &Self::Buf, features: usize, layout: &Self::Layout);
+
+    /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`. Whether `w` is packed changes no
+    /// bit.
+    fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Operand, w: &Matrix<Self>, n: usize, store: Store);
+    /// `dx = dy W`, or `dx += dy W`; it reads the values of `w`.
     fn linear_backward_input(
         &self,
         dx: &mut Self::Buf,
-        dy: &Self::Buf,
-        w: &Self::Buf,
+        dy: &Self::Operand,
+        w: &Matrix<Self>,
         n: usize,
-        out_features: usize,
-        in_features: usize,
         store: Store,
     );
-    /// `dW += dyᵀ x`; `dw` is `[out_features, in_features]`. The rows are summed in their order, starting from what `dw`
-    /// holds.
+    /// `dW += dyᵀ x`; `dw` is of `shape` `[out_features, in_features]`.
     fn linear_backward_weight(
         &self,
         dw: &mut Self::Buf,
-        dy: &Self::Buf,
-        x: &Self::Buf,
+        dy: &Self::Operand,
+        x: &Self::Operand,
         n: usize,
-        out_features: usize,
-        in_features: usize,
+        shape: [usize; 2],
     );
 
     /// `y[n, :] += bias`; `y` is `[n, features]`, `bias` is `[features]`.
     fn bias_forward(&self, y: &mut Self::Buf, bias: &Self::Buf, features: usize, n: usize);
-    /// `d_bias += Σₙ dy[n, :]`. The rows are summed in their order, starting from what `d_bias` holds.
-    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Self::Buf, features: usize, n: usize);
+    /// `d_bias += Σₙ dy[n, :]`; it reads the values of `dy`.
+    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Self::Operand, features: usize, n: usize);
 
     /// RMSNorm (arXiv:1910.07467): `y = w · x · rstd`, `rstd = 1 / √(mean(x²) + eps)`. `x`, `y` are `[n, w.len()]`, `rstd`
     /// is `[n]`.
     fn rms_norm_forward(
+        &self,
+        y: &mut Self::Operand,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    );
+    /// RMSNorm of each head of queries or keys, which other operations read: as [`rms_norm_forward`](Self::rms_norm_forward),
+    /// with `n` heads for rows.
+    fn head_norm_forward(
         &self,
         y: &mut Self::Buf,
         rstd: &mut Self::Buf,
@@ -201,7 +285,7 @@ pub trait Backend: Sync {
         eps: f32,
         n: usize,
     );
-    /// With `x̂ = x · rstd` and `g = w · dy`: **adds** `rstd · (g − x̂ · mean(g · x̂))` to `dx`, the gradient of the residual
+    /// Of both norms. With `x̂ = x · rstd` and `g = w · dy`: **adds** `rstd · (g − x̂ · mean(g · x̂))` to `dx`, the gradient of the residual
     /// stream that `x` belongs to, and `Σₙ dy · x̂` to `dw`.
     fn rms_norm_backward(
         &self,
@@ -214,7 +298,7 @@ pub trait Backend: Sync {
         n: usize,
     );
 
-    /// Rotary positions (arXiv:2104.09864) in the half-split form of Hugging Face, in place on `x` `[n, heads · dim]`: with
+    /// Rotary positions (arXiv:2104.09864) in the half-split form of Hugging Face, in place on `x` `[rows, heads · dim]`: with
     /// `i < dim/2` and the angle of `(positions[n], i)`,
     /// `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. `cos`, `sin` are tables `[positions, dim/2]`.
     fn rope_forward(
@@ -222,9 +306,9 @@ pub trait Backend: Sync {
         x: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Self::Layout,
     );
     /// The transposed rotation, in place on the gradient.
     fn rope_backward(
@@ -232,51 +316,46 @@ pub trait Backend: Sync {
         dx: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Self::Layout,
     );
 
-    /// Causal grouped-query attention: for each row of `q` and each head, over the keys that [`Sequence`] gives it,
-    /// `out = Σⱼ pⱼ vⱼ`, `p = softmax(scale · q·kⱼ)`. `q`, `out` are `[n, query · dim]`, `k`, `v` are `[key rows,
-    /// key_value · dim]`; `log_sum_exp` `[n, query]` is saved for the backward. Rows in no sequence are left alone.
+    /// Causal grouped-query attention: for each row of `q` and each head, over the keys that its
+    /// [`Sequence`](crate::Sequence) gives it, `out = Σⱼ pⱼ vⱼ`, `p = softmax(scale · q·kⱼ)`. `out` is
+    /// `[rows, query · dim]`; `log_sum_exp` `[rows, query]` is saved for the backward. Rows in no sequence are left alone.
     fn attention_forward(
         &self,
-        out: &mut Self::Buf,
+        out: &mut Self::Operand,
         log_sum_exp: &mut Self::Buf,
-        q: &Self::Buf,
-        k: &Self::Buf,
-        v: &Self::Buf,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
+        inputs: Attention<'_, Self>,
     );
     /// With `pⱼ = exp(scale · q·kⱼ − log_sum_exp)` and `dsⱼ = pⱼ (dout·vⱼ − dout·out)`: writes `dq = scale Σⱼ dsⱼ kⱼ`, **adds**
-    /// `scale · dsⱼ q` to `dkⱼ` and `pⱼ dout` to `dvⱼ`. The sequences that share keys stand side by side (see
-    /// [`sharing_groups`](crate::sharing_groups)).
+    /// `scale · dsⱼ q` to `dkⱼ` and `pⱼ dout` to `dvⱼ`. It reads the values of `out`. The sequences that share keys stand side
+    /// by side (see [`sharing_groups`](crate::sharing_groups)).
     fn attention_backward(
         &self,
-        dq: &mut Self::Buf,
-        dk: &mut Self::Buf,
-        dv: &mut Self::Buf,
+        d: [&mut Self::Buf; 3],
         dout: &Self::Buf,
-        q: &Self::Buf,
-        k: &Self::Buf,
-        v: &Self::Buf,
-        out: &Self::Buf,
+        inputs: Attention<'_, Self>,
+        out: &Self::Operand,
         log_sum_exp: &Self::Buf,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
     );
 
-    /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` numbers.
-    fn swiglu_forward(&self, y: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf, n: usize);
+    /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` elements.
+    fn swiglu_forward(&self, y: &mut Self::Operand, gate: &Self::Buf, up: &Self::Buf, n: usize);
     /// In place, in one pass over memory: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up`
-    /// becomes `dup = dy · gate · σ(gate)`, and `dy` becomes `y`, to the bits of the forward.
-    fn swiglu_backward(&self, dy: &mut Self::Buf, gate: &mut Self::Buf, up: &mut Self::Buf, n: usize);
+    /// becomes `dup = dy · gate · σ(gate)`, and `dy` becomes `y`, to the bits of the forward. It changes the values of all
+    /// three, and rounds them.
+    fn swiglu_backward(
+        &self,
+        dy: &mut Self::Operand,
+        gate: &mut Self::Operand,
+        up: &mut Self::Operand,
+        n: usize,
+    );
 
-    /// The output head fused with log-softmax. With `l = x Wᵀ / temperature` of row `n` over the vocabulary: writes
+    /// The output head fused with log-softmax. With `l = x Wᵀ / temperature` of head row `n` over the vocabulary: writes
     /// `log_probs[n] = l[targets[n]] − log_sum_exp[n]`, `entropy[n] = log_sum_exp[n] − Σᵥ pᵥ lᵥ` and `log_sum_exp[n]`, which
     /// the backward reads. All logits at once are never stored.
     fn log_prob_forward(
@@ -284,41 +363,43 @@ pub trait Backend: Sync {
         log_probs: &mut Self::Buf,
         entropy: &mut Self::Buf,
         log_sum_exp: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Packed,
-        targets: &[u32],
+        x: &Self::Operand,
+        w: &Matrix<Self>,
         temperature: f32,
+        layout: &Self::Layout,
     );
     /// The gradient of the log-probabilities (not of the entropy), with `dlᵥ = d_log_probs[n] ([v = targets[n]] − pᵥ) /
-    /// temperature`: writes `dx = dl W`, adds `dlᵀ x` to `dw`. `packed` is `w`, packed.
+    /// temperature`: writes `dx = dl W`, adds `dlᵀ x` to `dw`. `w` is held in both forms.
     fn log_prob_backward(
         &self,
         dx: &mut Self::Buf,
         dw: &mut Self::Buf,
         d_log_probs: &Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Buf,
-        packed: &Self::Packed,
-        targets: &[u32],
+        x: &Self::Operand,
+        w: &Matrix<Self>,
         log_sum_exp: &Self::Buf,
         temperature: f32,
+        layout: &Self::Layout,
     );
-    /// Draws a token a row from `softmax(x Wᵀ / temperature)`, truncated as its [`Draw`] says, by inverting the cumulative
-    /// distribution at the draw's uniform: the first token whose cumulative probability, summed over the tokens that are kept
-    /// in the order of their numbers, exceeds it; the last possible token if rounding leaves none. With temperature 0 it
-    /// takes the likeliest token (the first of equals), and log-probabilities at temperature 1.
+    /// Samples a token for each head row from `softmax(x Wᵀ / temperature)`, truncated as its [`Draw`](crate::Draw) says, by
+    /// inverting the cumulative distribution at the draw's uniform: the first token whose cumulative probability, summed over
+    /// the tokens that are kept in the order of their numbers, exceeds it; the last possible token if rounding leaves none.
+    /// With temperature 0 it takes the likeliest token (the first of equals), and log-probabilities at temperature 1.
     ///
-    /// Writes the token's log-probability under the distribution it was drawn from, and under the whole one:
-    /// `full_log_probs` has the bits that [`log_prob_forward`](Self::log_prob_forward) gives for the token, and so has
-    /// `log_probs` where nothing is cut off.
+    /// Writes the token's number, which an f32 holds exactly below 2²⁴; its log-probability under the distribution it was
+    /// sampled from; and under the whole one: `full_log_probs` has the bits that
+    /// [`log_prob_forward`](Self::log_prob_forward) gives for the token, and so has `log_probs` where nothing is cut off.
+    ///
+    /// # Panics
+    /// If the vocabulary has more than 2²⁴ tokens.
     fn sample(
         &self,
-        tokens: &mut [u32],
+        tokens: &mut Self::Buf,
         log_probs: &mut Self::Buf,
         full_log_probs: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Packed,
-        draws: &[Draw],
+        x: &Self::Operand,
+        w: &Matrix<Self>,
+        layout: &Self::Layout,
     );
 
     /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.

@@ -3,7 +3,9 @@
 //! Nothing above [`Backend`] knows a device; nothing below it knows a model. The crate holds
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
-//! - [`Sequence`], [`Heads`], [`Store`], [`Draw`], [`AdamWStep`], [`MomentType`]: the words those operations are spoken in,
+//! - [`Layout`], [`Matrix`]: the rows of a pass, and a weight, on a device,
+//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`AdamWStep`], [`MomentType`]: what their
+//!   arguments are made of,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
@@ -16,13 +18,17 @@ pub mod bf16;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod draw;
+mod layout;
+mod matrix;
 mod memory;
 pub mod reference;
 mod sequence;
 
 pub use aligned::AlignedVec;
-pub use backend::{AdamWStep, Backend, MomentType, Store};
+pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
 pub use draw::Draw;
+pub use layout::Layout;
+pub use matrix::{Forms, Matrix};
 pub use memory::{OutOfMemory, free_host_memory};
 pub use reference::Reference;
 pub use sequence::{Heads, Sequence, sharing_groups};

@@ -216,8 +216,10 @@ impl<B: Backend> Conversation<'_, B> {
         self.replying.store(true, Ordering::Relaxed);
         let mut shown = Ok(());
         while self.generator.is_busy() && shown.is_ok() && self.replying.load(Ordering::Relaxed) {
-            let step = self.generator.step(self.b, &self.model);
-            shown = step.tokens.into_iter().try_for_each(|(_, token)| reply.push(token));
+            shown = match self.generator.step(self.b, &self.model) {
+                Ok(step) => step.tokens.into_iter().try_for_each(|(_, token)| reply.push(token)),
+                Err(e) => Err(e.into()),
+            };
         }
         self.replying.store(false, Ordering::Relaxed);
         self.generator.cancel_all();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
-    Config, KvCache, Purpose, RopeScaling,
+    Config, Purpose, RopeScaling,
     checkpoint::{self, Weights},
     gguf::{self, ExportType},
     license,
@@ -262,12 +262,12 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     say!(
         "  to generate: {:.2} GiB, and {:.3} MiB a token of running sequences",
         gib(parameters + lookup),
-        1024.0 * gib(KvCache::<koan_backend::Reference>::numbers_per_row(&config))
+        1024.0 * gib(config.cache_elements_per_row())
     )?;
     say!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB a token of a pass",
         gib(4 * parameters + head),
-        1024.0 * gib(Purpose::Training.numbers_per_row(&config))
+        1024.0 * gib(Purpose::Training.elements_per_row(&config))
     )?;
     Ok(())
 }

@@ -1,20 +1,26 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
 use koan_backend::{
-    AdamWStep, AlignedVec, Backend, Draw, Heads, MomentType, OutOfMemory, Sequence, Store, bf16,
+    AdamWStep, AlignedVec, Attention, Backend, Keep, Layout, Matrix, MomentType, OutOfMemory, Store, bf16,
     free_host_memory,
 };
 
 use crate::{
     cpu::{Cpu, Scratch},
-    kernels::{product::View, rope::Table},
+    kernels::{
+        product::{Panels, Source},
+        rope::Table,
+    },
+    memory::grown,
     ops::{
         adamw::{self, Moment},
         attention, bias, copy, embedding,
         head::{log_prob, sample},
+        operand::Operand,
         product::{Packed, multiply, multiply_on_the_fly, pack_on_the_fly},
         rms_norm, rope, swiglu,
     },
+    tables::Kernels,
 };
 
 /// Rows of a pass that keep products busy: two blocks and more of rows, in which packing a matrix costs little.
@@ -41,6 +47,18 @@ fn assert_rows(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
     assert!(x.len() >= needed, "{name} holds {} elements, its rows need {needed}", x.len());
 }
 
+/// The values of `w`, which must be held.
+#[track_caller]
+fn values(w: &Matrix<Cpu>) -> Source<'_> {
+    let [out, inp] = w.shape();
+    Source::new(first(&w.values, out * inp, "w"), out, inp)
+}
+
+/// The panels of the output head `w`, which is held packed.
+fn packed<'a>(w: &'a Matrix<Cpu>, kernels: &Kernels) -> Panels<'a> {
+    w.packed().expect("the output head is packed").panels(kernels)
+}
+
 impl Cpu {
     fn rotate(
         &self,
@@ -48,22 +66,39 @@ impl Cpu {
         cos: &AlignedVec<f32>,
         sin: &AlignedVec<f32>,
         sign: f32,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Layout,
     ) {
+        let (positions, features) = (&layout.positions, heads * dim);
         assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+        assert_eq!(positions.len(), layout.len(), "a position for each row");
         assert_rows(cos, positions, dim / 2, "cos");
         assert_rows(sin, positions, dim / 2, "sin");
-        let features = heads * dim;
         let x = first_mut(x, positions.len() * features, "x");
         rope::rotate(self.kernels, &self.threads, x, Table { cos, sin, sign }, positions, features, dim);
+    }
+
+    fn attention<'a>(&self, inputs: Attention<'a, Self>) -> attention::Inputs<'a> {
+        let Attention { q, k, v, layout, heads, scale } = inputs;
+        let (n, m) = (layout.len(), layout.key_rows());
+        attention::Inputs {
+            q: first(q, n * heads.query_features(), "q"),
+            k: first(k, m * heads.key_features(), "k"),
+            v: first(v, m * heads.key_features(), "v"),
+            sequences: &layout.sequences,
+            heads,
+            scale,
+        }
     }
 }
 
 impl Backend for Cpu {
     type Buf = AlignedVec<f32>;
     type Packed = Packed;
+    type Operand = Operand;
+    type Keys = AlignedVec<f32>;
+    type Layout = Layout;
     type Moment = Moment;
 
     fn bytes(&self, len: usize) -> usize {
@@ -138,83 +173,130 @@ impl Backend for Cpu {
         packed.fill(self.kernels, &self.threads, w);
     }
 
-    fn embedding_forward(&self, y: &mut Self::Buf, ids: &[u32], w: &Self::Buf, features: usize) {
-        self.gather_rows(y, w, ids, features);
+    fn upload_layout(&self, layout: Layout) -> Result<Layout, OutOfMemory> {
+        layout.check();
+        Ok(layout)
     }
 
-    fn embedding_backward(&self, dw: &mut Self::Buf, ids: &[u32], dy: &Self::Buf, features: usize) {
-        self.scatter_add_rows(dw, dy, ids, features);
+    fn rows(&self, layout: &Layout) -> usize {
+        layout.len()
     }
 
-    fn gather_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize) {
-        assert_rows(x, rows, features, "x");
-        embedding::gather(&self.threads, first_mut(y, rows.len() * features, "y"), x, rows, features);
+    fn head_rows(&self, layout: &Layout) -> usize {
+        layout.head_rows.len()
     }
 
-    fn scatter_rows(&self, y: &mut Self::Buf, x: &Self::Buf, rows: &[u32], features: usize) {
-        assert_rows(y, rows, features, "y");
-        embedding::scatter(y, first(x, rows.len() * features, "x"), rows, features);
+    fn is_cached(&self, layout: &Layout) -> bool {
+        !layout.cache_rows.is_empty()
     }
 
-    fn scatter_add_rows(&self, dx: &mut Self::Buf, dy: &Self::Buf, rows: &[u32], features: usize) {
-        assert_rows(dx, rows, features, "dx");
-        let dy = first(dy, rows.len() * features, "dy");
-        embedding::scatter_add(self.kernels, &self.threads, dx, dy, rows, features);
+    fn operand(&self, len: usize, keep: Keep) -> Result<Operand, OutOfMemory> {
+        Operand::zeros(self.kernels, len, keep)
     }
 
-    fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Buf, w: &Packed, n: usize, store: Store) {
-        let w = w.panels(self.kernels);
-        let x = View::new(first(x, n * w.k(), "x"), n, w.k());
-        multiply(self.kernels, &self.threads, first_mut(y, n * w.columns(), "y"), x, w, store);
+    fn operand_bytes(&self, len: usize, keep: Keep) -> usize {
+        Operand::bytes(self.kernels, len, keep)
     }
 
-    fn linear_forward_unpacked(
-        &self,
-        y: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Buf,
-        n: usize,
-        out_features: usize,
-        in_features: usize,
-        store: Store,
-    ) {
-        let y = first_mut(y, n * out_features, "y");
-        let x = View::new(first(x, n * in_features, "x"), n, in_features);
-        let w = View::new(first(w, out_features * in_features, "w"), out_features, in_features);
-        // As deep as a packed matrix: where it is cut, the sum would be rounded there.
-        let scratch = &mut *self.scratch();
-        let w = pack_on_the_fly(self.kernels, &self.threads, &mut scratch.packed, w.transposed());
-        multiply(self.kernels, &self.threads, y, x, w, store);
+    fn values<'a>(&self, x: &'a Operand) -> &'a Self::Buf {
+        x.values()
+    }
+
+    fn values_mut<'a>(&self, x: &'a mut Operand) -> &'a mut Self::Buf {
+        x.values_mut()
+    }
+
+    fn round(&self, x: &mut Operand, n: usize) {
+        x.round(self.kernels, &self.threads, 0..n);
+    }
+
+    fn write_operand(&self, x: &mut Operand, values: &[f32]) {
+        x.write(self.kernels, &self.threads, values);
+    }
+
+    fn read_operand(&self, x: &Operand, n: usize) -> Vec<f32> {
+        x.read(n)
+    }
+
+    fn keys(&self, len: usize) -> Result<Self::Keys, OutOfMemory> {
+        AlignedVec::zeros(len)
+    }
+
+    fn keys_bytes(&self, len: usize) -> usize {
+        self.bytes(len)
+    }
+
+    fn store_keys(&self, keys: &mut Self::Keys, x: &Self::Buf, features: usize, layout: &Layout) {
+        let x = first(x, layout.len() * features, "x");
+        if layout.cache_rows.is_empty() {
+            copy::copy(&self.threads, first_mut(keys, x.len(), "keys"), x);
+        } else {
+            assert_rows(keys, &layout.cache_rows, features, "keys");
+            embedding::scatter(keys, x, &layout.cache_rows, features);
+        }
+    }
+
+    fn embedding_forward(&self, y: &mut Self::Buf, w: &Self::Buf, features: usize, layout: &Layout) {
+        assert_rows(w, &layout.ids, features, "w");
+        let y = first_mut(y, layout.len() * features, "y");
+        embedding::gather(&self.threads, y, w, &layout.ids, features);
+    }
+
+    fn embedding_backward(&self, dw: &mut Self::Buf, dy: &Self::Buf, features: usize, layout: &Layout) {
+        assert_rows(dw, &layout.ids, features, "dw");
+        let dy = first(dy, layout.len() * features, "dy");
+        embedding::scatter_add(self.kernels, &self.threads, dw, dy, &layout.ids, features);
+    }
+
+    fn head_rows_forward(&self, y: &mut Operand, x: &Operand, features: usize, layout: &Layout) {
+        x.matrix(layout.len(), features, "x");
+        y.gather(&self.threads, x, &layout.head_rows, features);
+    }
+
+    fn head_rows_backward(&self, dx: &mut Self::Buf, dy: &Self::Buf, features: usize, layout: &Layout) {
+        let dx = first_mut(dx, layout.len() * features, "dx");
+        let dy = first(dy, layout.head_rows.len() * features, "dy");
+        copy::clear(&self.threads, dx);
+        embedding::scatter(dx, dy, &layout.head_rows, features);
+    }
+
+    fn linear_forward(&self, y: &mut Self::Buf, x: &Operand, w: &Matrix<Self>, n: usize, store: Store) {
+        let [out, inp] = w.shape();
+        let (y, x) = (first_mut(y, n * out, "y"), x.matrix(n, inp, "x"));
+        if let Some(w) = w.packed() {
+            multiply(self.kernels, &self.threads, y, x, w.panels(self.kernels), store);
+        } else {
+            // As deep as a packed matrix: where it is cut, the sum would be rounded there.
+            let (scratch, w) = (&mut *self.scratch(), values(w).transposed());
+            let w = pack_on_the_fly(self.kernels, &self.threads, &mut scratch.packed, w);
+            multiply(self.kernels, &self.threads, y, x, w, store);
+        }
     }
 
     fn linear_backward_input(
         &self,
         dx: &mut Self::Buf,
-        dy: &Self::Buf,
-        w: &Self::Buf,
+        dy: &Operand,
+        w: &Matrix<Self>,
         n: usize,
-        out_features: usize,
-        in_features: usize,
         store: Store,
     ) {
-        let dx = first_mut(dx, n * in_features, "dx");
-        let dy = View::new(first(dy, n * out_features, "dy"), n, out_features);
-        let w = View::new(first(w, out_features * in_features, "w"), out_features, in_features);
-        multiply_on_the_fly(self.kernels, &self.threads, dx, dy, w, store, &mut self.scratch().packed);
+        let [out, inp] = w.shape();
+        let (dx, dy, scratch) =
+            (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"), &mut self.scratch().packed);
+        multiply_on_the_fly(self.kernels, &self.threads, dx, dy, values(w), store, scratch);
     }
 
     fn linear_backward_weight(
         &self,
         dw: &mut Self::Buf,
-        dy: &Self::Buf,
-        x: &Self::Buf,
+        dy: &Operand,
+        x: &Operand,
         n: usize,
-        out_features: usize,
-        in_features: usize,
+        [out, inp]: [usize; 2],
     ) {
-        let dw = first_mut(dw, out_features * in_features, "dw");
-        let dy = View::new(first(dy, n * out_features, "dy"), n, out_features);
-        let x = View::new(first(x, n * in_features, "x"), n, in_features);
+        let dw = first_mut(dw, out * inp, "dw");
+        let (dy, x) = (dy.matrix(n, out, "dy"), x.matrix(n, inp, "x"));
         let scratch = &mut self.scratch().packed;
         multiply_on_the_fly(self.kernels, &self.threads, dw, dy.transposed(), x, Store::Add, scratch);
     }
@@ -224,12 +306,25 @@ impl Backend for Cpu {
         bias::forward(self.kernels, &self.threads, y, b);
     }
 
-    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Self::Buf, features: usize, n: usize) {
-        let (db, dy) = (first_mut(d_bias, features, "d_bias"), first(dy, n * features, "dy"));
+    fn bias_backward(&self, d_bias: &mut Self::Buf, dy: &Operand, features: usize, n: usize) {
+        let (db, dy) = (first_mut(d_bias, features, "d_bias"), first(dy.values(), n * features, "dy"));
         bias::backward(self.kernels, &self.threads, db, dy);
     }
 
     fn rms_norm_forward(
+        &self,
+        y: &mut Operand,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    ) {
+        let (x, rstd) = (first(x, n * w.len(), "x"), first_mut(rstd, n, "rstd"));
+        rms_norm::forward(self.kernels, &self.threads, y, rstd, x, w, eps);
+    }
+
+    fn head_norm_forward(
         &self,
         y: &mut Self::Buf,
         rstd: &mut Self::Buf,
@@ -240,7 +335,7 @@ impl Backend for Cpu {
     ) {
         let x = first(x, n * w.len(), "x");
         let (y, rstd) = (first_mut(y, n * w.len(), "y"), first_mut(rstd, n, "rstd"));
-        rms_norm::forward(self.kernels, &self.threads, y, rstd, x, w, eps);
+        rms_norm::forward_heads(self.kernels, &self.threads, y, rstd, x, w, eps);
     }
 
     fn rms_norm_backward(
@@ -265,11 +360,11 @@ impl Backend for Cpu {
         x: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Layout,
     ) {
-        self.rotate(x, cos, sin, 1.0, positions, heads, dim);
+        self.rotate(x, cos, sin, 1.0, heads, dim, layout);
     }
 
     fn rope_backward(
@@ -277,56 +372,52 @@ impl Backend for Cpu {
         dx: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Layout,
     ) {
-        self.rotate(dx, cos, sin, -1.0, positions, heads, dim);
+        self.rotate(dx, cos, sin, -1.0, heads, dim, layout);
     }
 
-    fn attention_forward(
-        &self,
-        out: &mut Self::Buf,
-        log_sum_exp: &mut Self::Buf,
-        q: &Self::Buf,
-        k: &Self::Buf,
-        v: &Self::Buf,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
-    ) {
-        let inputs = attention::Inputs { q, k, v, sequences, heads, scale };
-        attention::forward(self.kernels, &self.threads, out, log_sum_exp, inputs);
+    fn attention_forward(&self, out: &mut Operand, log_sum_exp: &mut Self::Buf, inputs: Attention<'_, Self>) {
+        let Attention { layout, heads, .. } = inputs;
+        let (inputs, features) = (self.attention(inputs), heads.query_features());
+        let log_sum_exp = first_mut(log_sum_exp, layout.len() * heads.query, "log_sum_exp");
+        let n = layout.len() * features;
+        // Only where products are bf16 and nobody keeps the values.
+        let mut scratch = (!out.keeps_values()).then(|| self.scratch());
+        let scratch = scratch.as_mut().map_or(&mut [][..], |scratch| grown(&mut scratch.logits, n));
+        let rows = layout.sequences.iter().map(|s| s.rows.start * features..s.rows.end * features);
+        out.compute(self.kernels, &self.threads, n, scratch, rows, |out| {
+            attention::forward(self.kernels, &self.threads, out, log_sum_exp, inputs);
+        });
     }
 
     fn attention_backward(
         &self,
-        dq: &mut Self::Buf,
-        dk: &mut Self::Buf,
-        dv: &mut Self::Buf,
+        [dq, dk, dv]: [&mut Self::Buf; 3],
         dout: &Self::Buf,
-        q: &Self::Buf,
-        k: &Self::Buf,
-        v: &Self::Buf,
-        out: &Self::Buf,
+        inputs: Attention<'_, Self>,
+        out: &Operand,
         log_sum_exp: &Self::Buf,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
     ) {
-        let inputs = attention::Inputs { q, k, v, sequences, heads, scale };
-        let saved = attention::Saved { dout, out, log_sum_exp };
-        attention::backward(self.kernels, &self.threads, [dq, dk, dv], inputs, saved);
+        let Attention { layout, heads, .. } = inputs;
+        let (n, m) = (layout.len() * heads.query_features(), layout.key_rows() * heads.key_features());
+        let d = [first_mut(dq, n, "dq"), first_mut(dk, m, "dk"), first_mut(dv, m, "dv")];
+        let saved = attention::Saved {
+            dout: first(dout, n, "dout"),
+            out: first(out.values(), n, "out"),
+            log_sum_exp: first(log_sum_exp, layout.len() * heads.query, "log_sum_exp"),
+        };
+        attention::backward(self.kernels, &self.threads, d, self.attention(inputs), saved);
     }
 
-    fn swiglu_forward(&self, y: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf, n: usize) {
-        let (gate, up) = (first(gate, n, "gate"), first(up, n, "up"));
-        swiglu::forward(self.kernels, &self.threads, first_mut(y, n, "y"), gate, up);
+    fn swiglu_forward(&self, y: &mut Operand, gate: &Self::Buf, up: &Self::Buf, n: usize) {
+        swiglu::forward(self.kernels, &self.threads, y, first(gate, n, "gate"), first(up, n, "up"));
     }
 
-    fn swiglu_backward(&self, dy: &mut Self::Buf, gate: &mut Self::Buf, up: &mut Self::Buf, n: usize) {
-        let (dy, gate, up) = (first_mut(dy, n, "dy"), first_mut(gate, n, "gate"), first_mut(up, n, "up"));
-        swiglu::backward(self.kernels, &self.threads, dy, gate, up);
+    fn swiglu_backward(&self, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, n: usize) {
+        swiglu::backward(self.kernels, &self.threads, [dy, gate, up], n);
     }
 
     fn log_prob_forward(
@@ -334,20 +425,20 @@ impl Backend for Cpu {
         log_probs: &mut Self::Buf,
         entropy: &mut Self::Buf,
         log_sum_exp: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Packed,
-        targets: &[u32],
+        x: &Operand,
+        w: &Matrix<Self>,
         temperature: f32,
+        layout: &Layout,
     ) {
-        let (n, w) = (targets.len(), w.panels(self.kernels));
+        let (targets, w) = (&layout.targets, packed(w, self.kernels));
+        let n = targets.len();
         assert!(targets.iter().all(|&t| (t as usize) < w.columns()), "a target beyond the vocabulary");
         let outputs = [
             first_mut(log_probs, n, "log_probs"),
             first_mut(entropy, n, "entropy"),
             first_mut(log_sum_exp, n, "log_sum_exp"),
         ];
-        let x = View::new(first(x, n * w.k(), "x"), n, w.k());
-        let scratch = &mut self.scratch().logits;
+        let (x, scratch) = (x.matrix(n, w.k(), "x"), &mut self.scratch().logits);
         log_prob::forward(self.kernels, &self.threads, outputs, x, w, targets, temperature, scratch);
     }
 
@@ -356,15 +447,14 @@ impl Backend for Cpu {
         dx: &mut Self::Buf,
         dw: &mut Self::Buf,
         d_log_probs: &Self::Buf,
-        x: &Self::Buf,
-        w: &Self::Buf,
-        packed: &Packed,
-        targets: &[u32],
+        x: &Operand,
+        w: &Matrix<Self>,
         log_sum_exp: &Self::Buf,
         temperature: f32,
+        layout: &Layout,
     ) {
-        let (n, packed) = (targets.len(), packed.panels(self.kernels));
-        let (vocab, features) = (packed.columns(), packed.k());
+        let (targets, [vocab, features]) = (&layout.targets, w.shape());
+        let n = targets.len();
         assert!(targets.iter().all(|&t| (t as usize) < vocab), "a target beyond the vocabulary");
         let rows = log_prob::Rows {
             d_log_probs: first(d_log_probs, n, "d_log_probs"),
@@ -373,9 +463,8 @@ impl Backend for Cpu {
         };
         let dx = first_mut(dx, n * features, "dx");
         let dw = first_mut(dw, vocab * features, "dw");
-        let x = View::new(first(x, n * features, "x"), n, features);
-        let w = View::new(first(w, vocab * features, "w"), vocab, features);
-        let head = log_prob::Head { w, packed };
+        let x = x.matrix(n, features, "x");
+        let head = log_prob::Head { w: values(w), packed: packed(w, self.kernels) };
         let Scratch { packed, packed_rows, logits } = &mut *self.scratch();
         let scratch = log_prob::Scratch { logits, x: packed_rows, w: packed };
         log_prob::backward(self.kernels, &self.threads, dx, dw, rows, x, head, temperature, scratch);
@@ -383,21 +472,22 @@ impl Backend for Cpu {
 
     fn sample(
         &self,
-        tokens: &mut [u32],
+        tokens: &mut Self::Buf,
         log_probs: &mut Self::Buf,
         full_log_probs: &mut Self::Buf,
-        x: &Self::Buf,
-        w: &Packed,
-        draws: &[Draw],
+        x: &Operand,
+        w: &Matrix<Self>,
+        layout: &Layout,
     ) {
-        let (n, w) = (draws.len(), w.panels(self.kernels));
-        assert!(tokens.len() >= n, "tokens holds {}, the operation needs {n}", tokens.len());
+        let (draws, w) = (&layout.draws, packed(w, self.kernels));
+        let n = draws.len();
+        assert!(w.columns() <= 1 << 24, "{} tokens: an f32 holds their numbers up to 2^24", w.columns());
         let drawn = sample::Drawn {
-            tokens,
+            tokens: first_mut(tokens, n, "tokens"),
             log_probs: first_mut(log_probs, n, "log_probs"),
             full_log_probs: first_mut(full_log_probs, n, "full_log_probs"),
         };
-        let x = View::new(first(x, n * w.k(), "x"), n, w.k());
+        let x = x.matrix(n, w.k(), "x");
         let Scratch { packed, logits, .. } = &mut *self.scratch();
         let scratch = sample::Scratch { partials: logits, logits: packed };
         sample::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);

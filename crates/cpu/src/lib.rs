@@ -29,5 +29,5 @@ mod team;
 pub use self::{
     cpu::{Cpu, CpuError},
     isa::{Isa, UnknownIsa},
-    ops::{adamw::Moment, product::Packed},
+    ops::{adamw::Moment, operand::Operand, product::Packed},
 };

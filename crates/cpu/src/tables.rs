@@ -9,7 +9,7 @@ use crate::{
     isa::Isa,
     kernels::{
         adamw, attention, log_prob,
-        product::{Block, Format, Panels, View, pack, vector},
+        product::{Block, Format, Panels, Source, pack, vector},
         rms_norm, rope, rows, swiglu,
     },
     simd::{self, Simd},
@@ -23,6 +23,8 @@ macro_rules! kernels {
             pub(crate) format: Format,
             /// Elements of scratch that the product of a block needs, by its rows and depth.
             pub(crate) scratch_len: fn(usize, usize) -> usize,
+            /// Rounds f32 to the bf16 that products read, as packing does; none where products read f32.
+            round: Option<unsafe fn(&mut [u16], &[f32])>,
             $($name: unsafe fn($($type),*) $(-> $out)?,)*
         }
 
@@ -66,6 +68,7 @@ macro_rules! kernels {
                 block_columns: vector::BLOCK_COLUMNS,
             },
             scratch_len: vector::scratch_len,
+            round: None,
             $($name: {
                 #[$compile]
                 unsafe fn $name($($arg: $type),*) $(-> $out)? {
@@ -79,8 +82,8 @@ macro_rules! kernels {
 }
 
 kernels! {
-    pack(panel: &mut [f32], b: View<'_>) = pack::panel;
-    multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
+    pack(panel: &mut [f32], b: Source<'_>) = pack::panel;
+    multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
     rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
     rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
@@ -109,6 +112,7 @@ const AMX: Kernels = {
     Kernels {
         format: amx::FORMAT,
         scratch_len: amx::scratch_len,
+        round: Some(amx::round),
         pack: amx::pack,
         multiply: amx::multiply,
         ..AVX512
@@ -116,6 +120,18 @@ const AMX: Kernels = {
 };
 
 impl Kernels {
+    /// Whether products read activations as bf16.
+    pub(crate) fn rounds(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Rounds `x` to the bf16 that products read, as packing does.
+    pub(crate) fn round(&self, y: &mut [u16], x: &[f32]) {
+        let round = self.round.expect("products of bf16");
+        // SAFETY: `Kernels::of` found the instruction set on this machine.
+        unsafe { round(y, x) }
+    }
+
     /// The table of `isa`, or none where this machine lacks it.
     pub(crate) fn of(isa: Isa) -> Option<&'static Self> {
         let table: &'static Self = match isa {

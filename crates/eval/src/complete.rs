@@ -120,6 +120,9 @@ pub enum CompleteError {
     /// One could not be asked for.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The device refused memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] koan_backend::OutOfMemory),
     /// One could not be decoded.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -144,7 +147,7 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
         generator: &mut Generator<B>,
     ) -> Result<(), CompleteError> {
         while generator.is_busy() {
-            let mut step = generator.step(b, model);
+            let mut step = generator.step(b, model)?;
             for (id, token) in step.tokens {
                 if self.stops_at(id, token)? {
                     match step.finished.iter_mut().find(|finished| finished.id == id) {

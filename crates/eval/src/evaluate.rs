@@ -22,6 +22,9 @@ pub enum EvalError {
     /// A completion could not be asked for.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The device refused memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] koan_backend::OutOfMemory),
     /// A prompt does not fit.
     #[error("the prompt of problem `{id}` has {tokens} tokens, not 1 to {max}")]
     PromptLength {
@@ -132,7 +135,7 @@ impl Evaluation<'_> {
             threads,
             |send| {
                 while generator.is_busy() && !stop.load(Ordering::Relaxed) {
-                    for Finished { request, completion, .. } in generator.step(b, model).finished {
+                    for Finished { request, completion, .. } in generator.step(b, model)?.finished {
                         let problem = request.problem as usize;
                         send(Job {
                             key: (problem, request.sample as usize),

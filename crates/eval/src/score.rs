@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use koan_backend::{Backend, OutOfMemory};
+use koan_backend::{Backend, Layout, OutOfMemory};
 use koan_data::{DataError, jsonl};
-use koan_model::{Activations, Batch, Head, Model, Purpose, Scored};
+use koan_model::{Activations, Head, Model, Purpose};
 use koan_text::{TextError, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -185,19 +185,20 @@ pub fn score<B: Backend>(
     let mut summary = ScoreSummary::default();
     let mut rest = lines.into_iter().peekable();
     while rest.peek().is_some() {
-        let (mut batch, mut scored, mut pass) = (Batch::default(), Scored::default(), Vec::new());
-        while let Some(line) = rest.next_if(|l| batch.len() + ids(l).0.len() + ids(l).1.len() <= rows) {
+        let (mut layout, mut pass) = (Layout::default(), Vec::new());
+        while let Some(line) = rest.next_if(|l| layout.len() + ids(l).0.len() + ids(l).1.len() <= rows) {
             let mut group = vec![line];
-            let mut room = rows - batch.len() - ids(&group[0]).0.len() - ids(&group[0]).1.len();
+            let mut room = rows - layout.len() - ids(&group[0]).0.len() - ids(&group[0]).1.len();
             while let Some(line) = rest.next_if(|l| ids(l).0 == ids(&group[0]).0 && ids(l).1.len() <= room) {
                 room -= ids(&line).1.len();
                 group.push(line);
             }
-            batch.push_group(ids(&group[0]).0, group.iter().map(|l| ids(l).1), &mut scored);
+            layout.push_group(ids(&group[0]).0, group.iter().map(|l| ids(l).1));
             pass.extend(group);
         }
-        model.forward(b, &batch, &mut activations, None);
-        let (log_probs, _) = model.log_probs(b, &activations, &scored, temperature, &mut head);
+        let layout = model.upload(b, layout)?;
+        model.forward(b, &layout, &mut activations, None);
+        let [log_probs, _] = model.log_probs(b, &activations, &layout, temperature, &mut head);
         let mut rest = &log_probs[..];
         for mut line in pass {
             let (own, others) = rest.split_at(ids(&line).1.len());

@@ -39,7 +39,7 @@ impl<B: Backend> Generator<B> {
     /// other requests were submitted before, they are drawn and handed over too.
     ///
     /// # Errors
-    /// If a request would be refused: see [`Generator::submit`]. Then nothing is drawn.
+    /// If a request would be refused: see [`Generator::submit`]. Then nothing is sampled. Or if the device refuses memory.
     pub fn run(
         &mut self,
         b: &B,
@@ -51,7 +51,7 @@ impl<B: Backend> Generator<B> {
         let before = self.counters();
         self.submit_all(prompts, sampling)?;
         while self.is_busy() {
-            self.step(b, model).finished.into_iter().for_each(&mut finished);
+            self.step(b, model)?.finished.into_iter().for_each(&mut finished);
         }
         Ok(self.counters().since(before))
     }

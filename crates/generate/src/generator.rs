@@ -6,7 +6,7 @@ use koan_model::{Activations, Config, Head, KvCache, Model, Purpose};
 use crate::{
     Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
     pages::{PAGE, pages_of},
-    scheduler::Scheduler,
+    scheduler::{Pass, Scheduler},
 };
 
 /// Draws completions; its memory is planned once and reused.
@@ -133,21 +133,25 @@ impl<B: Backend> Generator<B> {
     /// Computes one pass, if any request is left: prompts that are not computed yet, some hundred tokens at a time, and the
     /// next token of each sequence that runs.
     ///
+    /// # Errors
+    /// If the device refuses memory for the pass's layout. The generator is then of no more use.
+    ///
     /// # Panics
     /// If a sequence exceeds the positions of `model`, or `model` has other sizes than the one planned for.
-    pub fn step(&mut self, b: &B, model: &Model<B>) -> Step {
-        let pass = self.scheduler.pass();
-        if pass.batch.is_empty() {
-            return Step::default();
+    pub fn step(&mut self, b: &B, model: &Model<B>) -> Result<Step, OutOfMemory> {
+        let Pass { layout, ready } = self.scheduler.pass();
+        if layout.is_empty() {
+            return Ok(Step::default());
         }
         self.counters.passes += 1;
-        self.counters.rows += pass.batch.len();
-        model.forward(b, &pass.batch, &mut self.activations, Some(&mut self.cache));
-        if pass.rows.is_empty() {
-            return Step::default();
+        self.counters.rows += layout.len();
+        let layout = model.upload(b, layout)?;
+        model.forward(b, &layout, &mut self.activations, Some(&mut self.cache));
+        if ready.is_empty() {
+            return Ok(Step::default());
         }
-        let (tokens, log_probs) = model.sample(b, &self.activations, &pass.rows, &pass.draws, &mut self.head);
-        self.scheduler.record(&pass, &tokens, &log_probs)
+        let (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
+        Ok(self.scheduler.record(&ready, &tokens, &log_probs))
     }
 
     /// Refuses what could not run even alone.

@@ -33,7 +33,7 @@ impl Request {
 pub struct RequestId(pub(crate) u64);
 
 /// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
     /// There is nothing to go on from.
@@ -57,6 +57,9 @@ pub enum RequestError {
         /// Tokens whose keys and values there is room for.
         cache_tokens: usize,
     },
+    /// The device refused memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] koan_backend::OutOfMemory),
     /// There is nothing to fork.
     #[error("there is no such request to fork: it was cancelled, or finished and its keys are not kept")]
     Unknown,

@@ -8,8 +8,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use koan_backend::{Draw, Sequence};
-use koan_model::Batch;
+use koan_backend::{Layout, Sequence};
 
 use crate::{
     Completion, FinishReason, Finished, Request, RequestId, Step,
@@ -60,12 +59,10 @@ struct Running {
 
 /// A pass to compute, and what is drawn after it.
 pub(crate) struct Pass {
-    pub(crate) batch: Batch,
-    /// The rows that a token is drawn from, of the running requests that are ready.
-    pub(crate) rows: Vec<u32>,
-    pub(crate) draws: Vec<Draw>,
+    /// Its rows, with a head row and a draw for each running request that is ready.
+    pub(crate) layout: Layout,
     /// Their places among those that run.
-    ready: Vec<usize>,
+    pub(crate) ready: Vec<usize>,
 }
 
 /// The state between passes.
@@ -166,24 +163,23 @@ impl Scheduler {
     pub(crate) fn pass(&mut self) -> Pass {
         self.grow();
         self.admit();
-        let mut batch = Batch::default();
-        self.prefill(&mut batch);
-        let mut pass = Pass { batch, rows: Vec::new(), draws: Vec::new(), ready: Vec::new() };
+        let mut pass = Pass { layout: Layout::default(), ready: Vec::new() };
+        self.prefill(&mut pass.layout);
         for i in 0..self.running.len() {
             self.decode(i, &mut pass);
         }
         pass
     }
 
-    /// Takes what was drawn after a pass: a token and its log-probabilities for each ready request.
+    /// Takes what was sampled after a pass: a token and its log-probabilities for each `ready` request.
     pub(crate) fn record(
         &mut self,
-        pass: &Pass,
+        ready: &[usize],
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
     ) -> Step {
         let mut step = Step { tokens: Vec::with_capacity(tokens.len()), finished: Vec::new() };
-        for (i, &at) in pass.ready.iter().enumerate() {
+        for (i, &at) in ready.iter().enumerate() {
             let at = at - step.finished.len();
             let unfinished = &mut self.running[at].unfinished;
             unfinished.token_ids.push(tokens[i]);
@@ -309,20 +305,20 @@ impl Scheduler {
     }
 
     /// Adds rows of pages whose keys are not there yet.
-    fn prefill(&mut self, batch: &mut Batch) {
+    fn prefill(&mut self, layout: &mut Layout) {
         while let Some(&page) = self.pending.front()
-            && batch.len() + self.pages.tokens(page).len() <= self.prefill_rows
+            && layout.len() + self.pages.tokens(page).len() <= self.prefill_rows
         {
             self.pending.pop_front();
             self.pages.set_computed(page);
             let tokens = self.pages.tokens(page);
-            let (row, position, key) = (batch.len(), self.pages.len(self.pages.parent(page)), page * PAGE);
+            let (row, position, key) = (layout.len(), self.pages.len(self.pages.parent(page)), page * PAGE);
             let n = tokens.len();
-            batch.ids.extend(tokens);
-            batch.positions.extend((position..position + n).map(|p| p as u32));
-            batch.cache_rows.extend((key..key + n).map(|r| r as u32));
+            layout.ids.extend(tokens);
+            layout.positions.extend((position..position + n).map(|p| p as u32));
+            layout.cache_rows.extend((key..key + n).map(|r| r as u32));
             let prefix = self.pages.ranges(self.pages.parent(page));
-            batch.sequences.push(Sequence { rows: row..row + n, prefix, keys: key..key + n });
+            layout.sequences.push(Sequence { rows: row..row + n, prefix, keys: key..key + n });
         }
     }
 
@@ -339,16 +335,16 @@ impl Scheduler {
             before = self.pages.parent(page);
         }
         let token = token_ids.last().or(request.prompt.last()).expect("a prompt has a token");
-        let row = pass.batch.len();
-        pass.batch.ids.push(*token);
-        pass.batch.positions.push(self.pages.len(Some(end)) as u32);
-        pass.batch.cache_rows.push((end * PAGE + self.pages.tokens(end).len()) as u32);
+        let row = pass.layout.len();
+        pass.layout.ids.push(*token);
+        pass.layout.positions.push(self.pages.len(Some(end)) as u32);
+        pass.layout.cache_rows.push((end * PAGE + self.pages.tokens(end).len()) as u32);
         self.pages.push(end, *token);
         let mut prefix = self.pages.ranges(Some(end));
         let keys = prefix.pop().expect("the row's own key");
-        pass.batch.sequences.push(Sequence { rows: row..row + 1, prefix, keys });
-        pass.rows.push(row as u32);
-        pass.draws.push(request.draw(token_ids.len()));
+        pass.layout.sequences.push(Sequence { rows: row..row + 1, prefix, keys });
+        pass.layout.head_rows.push(row as u32);
+        pass.layout.draws.push(request.draw(token_ids.len()));
         pass.ready.push(i);
     }
 }

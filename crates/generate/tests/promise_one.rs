@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use koan_backend::{Backend, Reference};
+use koan_backend::{Backend, Layout, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
     Completion, Counters, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
 };
-use koan_model::{Activations, Batch, Head, Model, Purpose, Scored, testkit};
+use koan_model::{Activations, Head, Model, Purpose, testkit};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits { sequences: 9, prompt_tokens: 60, new_tokens: 40 };
@@ -80,7 +80,7 @@ fn generate<B: Backend>(
     let mut all: Vec<(RequestId, Completion)> = Vec::new();
     let mut last: HashMap<RequestId, u32> = HashMap::new();
     while generator.is_busy() {
-        let step = generator.step(b, model);
+        let step = generator.step(b, model).expect("memory");
         for (id, token) in step.tokens {
             let cut = last.insert(id, token).is_some_and(|last| (last + token).is_multiple_of(schedule.cut));
             if cut && let Some(cancelled) = generator.cancel(id) {
@@ -103,18 +103,20 @@ fn score<B: Backend>(
     prompts: &[Prompt],
     completions: &[Completion],
 ) -> Vec<f32> {
-    let (mut batch, mut scored, mut rest) = (Batch::default(), Scored::default(), completions);
+    let (mut layout, mut rest) = (Layout::default(), completions);
     for prompt in prompts {
         let (own, others) = rest.split_at(prompt.samples);
         rest = others;
-        batch.push_group(&prompt.ids, own.iter().map(|c| &c.token_ids[..]), &mut scored);
+        layout.push_group(&prompt.ids, own.iter().map(|c| &c.token_ids[..]));
     }
     let mut activations =
-        Activations::new(b, model.config(), batch.len().max(1), Purpose::Training).expect("memory");
-    let mut head = Head::new(b, model.config(), scored.rows.len().max(1)).expect("memory");
-    model.forward(b, &batch, &mut activations, None);
+        Activations::new(b, model.config(), layout.len().max(1), Purpose::Training).expect("memory");
+    let mut head = Head::new(b, model.config(), layout.head_rows.len().max(1)).expect("memory");
+    let layout = model.upload(b, layout).expect("memory");
+    model.forward(b, &layout, &mut activations, None);
     let temperature = if temperature == 0.0 { 1.0 } else { temperature };
-    model.log_probs(b, &activations, &scored, temperature, &mut head).0
+    let [log_probs, _] = model.log_probs(b, &activations, &layout, temperature, &mut head);
+    log_probs
 }
 
 fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {

@@ -128,7 +128,7 @@ impl<B: Backend> Watched<'_, B> {
     }
 
     fn step(&mut self) {
-        let step = self.generator.step(self.b, self.model);
+        let step = self.generator.step(self.b, self.model).expect("memory");
         for (id, token) in step.tokens {
             self.drawn.get_mut(&id).expect("a known request").push(token);
         }
@@ -147,7 +147,7 @@ fn alone<B: Backend>(b: &B, model: &Model<B>, request: &Request) -> Completion {
     let mut generator = Generator::new(b, model.config(), limits).expect("memory");
     generator.submit(request.clone()).expect("it fits");
     loop {
-        if let Some(finished) = generator.step(b, model).finished.pop() {
+        if let Some(finished) = generator.step(b, model).expect("memory").finished.pop() {
             return finished.completion;
         }
     }
@@ -219,12 +219,12 @@ fn a_later_request_shares_what_its_prompt_begins_with() {
     let (cpu, model, mut generator) = tiny(3);
     generator.submit(request(prompt(40, 3, 1), 30)).expect("it fits");
     for _ in 0..5 {
-        generator.step(&cpu, &model);
+        generator.step(&cpu, &model).expect("memory");
     }
     // 42 rows of the prompt less its last token, and one a token drawn.
     assert_eq!(generator.counters().rows, 42 + 5);
     generator.submit(request(prompt(40, 10, 2), 30)).expect("it fits");
-    generator.step(&cpu, &model);
+    generator.step(&cpu, &model).expect("memory");
     // Of 49 rows, the 32 of two whole pages are there; one more row for each of the two that run.
     assert_eq!(generator.counters().rows, 42 + 5 + (49 - 32) + 2);
 }
@@ -234,18 +234,18 @@ fn a_fork_shares_the_pages_of_its_parent() {
     let (cpu, model, mut generator) = tiny(3);
     let id = generator.submit(request(prompt(0, 17, 1), 40)).expect("it fits");
     for _ in 0..20 {
-        generator.step(&cpu, &model);
+        generator.step(&cpu, &model).expect("memory");
     }
     assert_eq!(generator.counters().rows, 16 + 20);
     let sampling = Sampling { max_new_tokens: 5, ..Sampling::default() };
     let fork = generator.fork(id, sampling.clone(), 0, 1).expect("it fits");
-    assert_eq!(generator.step(&cpu, &model).tokens.len(), 2);
+    assert_eq!(generator.step(&cpu, &model).expect("memory").tokens.len(), 2);
     // The prompt's page and one of those drawn are whole: of the 37 tokens so far, four and the last are left.
     assert_eq!(generator.counters().rows, 16 + 20 + 4 + 2);
     assert!(generator.cancel(id).is_some() && generator.cancel(id).is_none());
     assert_eq!(generator.fork(id, sampling.clone(), 0, 2), Err(RequestError::Unknown), "keys are not kept");
     let finished = loop {
-        if let Some(finished) = generator.step(&cpu, &model).finished.pop() {
+        if let Some(finished) = generator.step(&cpu, &model).expect("memory").finished.pop() {
             break finished;
         }
     };
@@ -254,11 +254,11 @@ fn a_fork_shares_the_pages_of_its_parent() {
     generator.keep_keys(true);
     let id = generator.submit(request(prompt(0, 17, 1), 20)).expect("it fits");
     while generator.is_busy() {
-        generator.step(&cpu, &model);
+        generator.step(&cpu, &model).expect("memory");
     }
     let before = generator.counters().rows;
     generator.fork(id, sampling, 0, 2).expect("a finished request, whose keys are kept");
-    generator.step(&cpu, &model);
+    generator.step(&cpu, &model).expect("memory");
     // All but the last token that was drawn, which was never fed.
     assert_eq!(generator.counters().rows, before + 1);
 }
@@ -268,12 +268,12 @@ fn what_is_cancelled_makes_room_at_once() {
     let (cpu, model, mut generator) = tiny(1);
     let [first, second] =
         [1, 2].map(|seed| generator.submit(request(prompt(0, 50, seed), 40)).expect("it fits"));
-    assert_eq!(generator.step(&cpu, &model).tokens[0].0, first);
+    assert_eq!(generator.step(&cpu, &model).expect("memory").tokens[0].0, first);
     assert_eq!(generator.cancel(first).expect("it runs").completion.token_ids.len(), 1);
-    assert_eq!(generator.step(&cpu, &model).tokens[0].0, second);
+    assert_eq!(generator.step(&cpu, &model).expect("memory").tokens[0].0, second);
     generator.cancel_all();
     assert!(!generator.is_busy());
-    assert_eq!(generator.step(&cpu, &model), koan_generate::Step::default());
+    assert_eq!(generator.step(&cpu, &model).expect("memory"), koan_generate::Step::default());
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_conversation_of_many_short_turns_fits() {
         let before = generator.counters().rows;
         let mut finished = Vec::new();
         while generator.is_busy() {
-            finished.extend(generator.step(&cpu, &model).finished);
+            finished.extend(generator.step(&cpu, &model).expect("memory").finished);
         }
         tokens.extend(&finished[0].completion.token_ids);
         // Each turn leaves two pages that are not full; seven pages are there.

@@ -1,8 +1,6 @@
 //! The memory of a pass, planned before it runs and reused by every pass after.
 
-use std::convert::Infallible;
-
-use koan_backend::{Backend, OutOfMemory};
+use koan_backend::{Backend, Keep, OutOfMemory, Reference};
 
 use crate::{
     Config,
@@ -21,10 +19,63 @@ pub enum Purpose {
     Recomputing,
 }
 
+/// Makes the memory of a pass, or only counts what it would take.
+pub(crate) struct RowMaker<'a, B: Backend> {
+    b: &'a B,
+    rows: usize,
+    /// Whether buffers are made in their size, or empty.
+    allocates: bool,
+    /// Elements of a row of all that was made.
+    elements: usize,
+    /// Bytes of all that was made.
+    bytes: usize,
+}
+
+impl<'a, B: Backend> RowMaker<'a, B> {
+    pub(crate) fn new(b: &'a B, rows: usize) -> Self {
+        Self { b, rows, allocates: true, elements: 0, bytes: 0 }
+    }
+
+    /// The elements of a row, and the bytes of `rows` rows, of what `build` makes; nothing is allocated.
+    pub(crate) fn count<T>(
+        b: &'a B,
+        rows: usize,
+        build: impl FnOnce(&mut Self) -> Result<T, OutOfMemory>,
+    ) -> [usize; 2] {
+        let mut make = Self { allocates: false, ..Self::new(b, rows) };
+        build(&mut make).map_or([usize::MAX; 2], |_| [make.elements, make.bytes])
+    }
+
+    /// `[rows, features]` that any operation reads and writes.
+    pub(crate) fn buf(&mut self, features: usize) -> Result<B::Buf, OutOfMemory> {
+        let len = self.len(features, B::bytes);
+        self.b.zeros(len)
+    }
+
+    /// `[rows, features]` that products read, with its values if other operations read or change them.
+    pub(crate) fn operand(&mut self, features: usize, keep: Keep) -> Result<B::Operand, OutOfMemory> {
+        let len = self.len(features, |b, len| b.operand_bytes(len, keep));
+        self.b.operand(len, keep)
+    }
+
+    /// `[rows, features]` of keys or of values.
+    pub(crate) fn keys(&mut self, features: usize) -> Result<B::Keys, OutOfMemory> {
+        let len = self.len(features, B::keys_bytes);
+        self.b.keys(len)
+    }
+
+    fn len(&mut self, features: usize, bytes: impl FnOnce(&B, usize) -> usize) -> usize {
+        let len = self.rows * features;
+        self.elements += features;
+        self.bytes += bytes(self.b, len);
+        if self.allocates { len } else { 0 }
+    }
+}
+
 /// What the trunk works in, in a pass of up to `rows` tokens, and what its backward reads of it.
 pub struct Activations<B: Backend> {
     rows: usize,
-    pub(crate) trunk: TrunkActivations<B::Buf>,
+    pub(crate) trunk: TrunkActivations<B>,
 }
 
 impl<B: Backend> Activations<B> {
@@ -33,8 +84,7 @@ impl<B: Backend> Activations<B> {
     /// # Errors
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, rows: usize, purpose: Purpose) -> Result<Self, OutOfMemory> {
-        let mut make = |features: usize| b.zeros(rows * features);
-        Ok(Self { rows, trunk: TrunkActivations::build(config, purpose, &mut make)? })
+        Ok(Self { rows, trunk: TrunkActivations::build(config, purpose, &mut RowMaker::new(b, rows))? })
     }
 
     /// How many tokens a pass may have.
@@ -44,28 +94,29 @@ impl<B: Backend> Activations<B> {
 }
 
 impl Purpose {
-    /// Elements that [`Activations`], and the gradients that a backward pass works in, hold a row.
-    pub fn numbers_per_row(self, config: &Config) -> usize {
-        self.sum(config, |features| features)
+    /// Whether a value that only a backward reads besides products is kept.
+    pub(crate) fn keep(self) -> Keep {
+        if self == Self::Inference { Keep::Operand } else { Keep::Values }
+    }
+
+    /// Elements per row of [`Activations`], and of the gradients that a backward pass works in.
+    pub fn elements_per_row(self, config: &Config) -> usize {
+        self.count(&Reference, config, 1)[0]
     }
 
     /// Bytes that they hold for passes of up to `rows` tokens: for the plan of a run's memory.
     pub fn bytes<B: Backend>(self, b: &B, config: &Config, rows: usize) -> usize {
-        self.sum(config, |features| b.bytes(rows * features))
+        self.count(b, config, rows)[1]
     }
 
-    /// The sum over all buffers of what `of` says of their features.
-    fn sum(self, config: &Config, of: impl Fn(usize) -> usize) -> usize {
-        let mut sum = 0;
-        let mut count = |features| {
-            sum += of(features);
-            Ok::<_, Infallible>(())
-        };
-        let Ok(_) = TrunkActivations::build(config, self, &mut count);
-        if self != Self::Inference {
-            let Ok(()) = count(config.hidden_size); // of the normed rows
-            let Ok(_) = TrunkGradients::build(config, &mut count);
-        }
-        sum
+    fn count<B: Backend>(self, b: &B, config: &Config, rows: usize) -> [usize; 2] {
+        RowMaker::count(b, rows, |make| {
+            TrunkActivations::build(config, self, make)?;
+            if self != Self::Inference {
+                make.buf(config.hidden_size)?; // of the normed rows
+                TrunkGradients::build(config, make)?;
+            }
+            Ok(())
+        })
     }
 }

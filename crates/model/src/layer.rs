@@ -7,11 +7,14 @@
 //!
 //! One path serves prefill, decoding and training: a cache, where there is one, only changes where keys and values lie.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, Keep, OutOfMemory};
 
 use crate::{
-    Batch, Config, Param, TensorInfo,
-    attention::{Attention, AttentionActivations, AttentionCache, AttentionGradients, AttentionKind},
+    Config, Param, Purpose, TensorInfo,
+    activations::RowMaker,
+    attention::{
+        Attention, AttentionActivations, AttentionCache, AttentionGradients, AttentionKind, AttentionWork,
+    },
     mlp::{Mlp, MlpActivations, MlpKind, MlpWork},
     tensors::Maker,
 };
@@ -22,7 +25,10 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub(crate) config: &'a Config,
     pub(crate) cos: &'a B::Buf,
     pub(crate) sin: &'a B::Buf,
-    pub(crate) batch: &'a Batch,
+    /// What its rows are.
+    pub(crate) layout: &'a B::Layout,
+    /// How many there are.
+    pub(crate) rows: usize,
 }
 
 /// Of which kinds the two halves of a layer are.
@@ -48,28 +54,29 @@ pub struct Layer<T> {
 }
 
 /// What a layer's forward leaves for its backward; all `[rows, ...]`.
-pub(crate) struct LayerActivations<T> {
+pub(crate) struct LayerActivations<B: Backend> {
     /// The stream before attention.
-    x0: T,
-    rstd0: T,
-    attention: AttentionActivations<T>,
+    x0: B::Buf,
+    rstd0: B::Buf,
+    attention: AttentionActivations<B>,
     /// The stream before the MLP.
-    x1: T,
-    rstd1: T,
-    mlp: MlpActivations<T>,
+    x1: B::Buf,
+    rstd1: B::Buf,
+    mlp: MlpActivations<B>,
 }
 
-/// What a layer's products read and no layer keeps: one pass over memory gives it again.
-pub(crate) struct LayerWork<T> {
+/// What a layer works in and does not keep: one pass over memory gives it again.
+pub(crate) struct LayerWork<B: Backend> {
     /// The stream after a norm.
-    normed: T,
-    mlp: MlpWork<T>,
+    normed: B::Operand,
+    attention: AttentionWork<B>,
+    mlp: MlpWork<B>,
 }
 
 /// The gradients that a layer's backward works in.
-pub(crate) struct LayerGradients<T> {
-    normed: T,
-    attention: AttentionGradients<T>,
+pub(crate) struct LayerGradients<B: Backend> {
+    normed: B::Buf,
+    attention: AttentionGradients<B>,
 }
 
 impl<T> Layer<T> {
@@ -104,42 +111,47 @@ impl<T> Layer<T> {
     }
 }
 
-impl<T> LayerActivations<T> {
-    /// `make` gives a buffer of so many elements a row; so it does below.
-    pub(crate) fn build<E>(
+impl<B: Backend> LayerActivations<B> {
+    pub(crate) fn build(
         kind: LayerKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            x0: make(config.hidden_size)?,
-            rstd0: make(1)?,
-            attention: AttentionActivations::build(kind.attention, config, make)?,
-            x1: make(config.hidden_size)?,
-            rstd1: make(1)?,
+            x0: make.buf(config.hidden_size)?,
+            rstd0: make.buf(1)?,
+            attention: AttentionActivations::build(kind.attention, config, purpose, make)?,
+            x1: make.buf(config.hidden_size)?,
+            rstd1: make.buf(1)?,
             mlp: MlpActivations::build(kind.mlp, config, make)?,
         })
     }
 }
 
-impl<T> LayerWork<T> {
-    pub(crate) fn build<E>(
+impl<B: Backend> LayerWork<B> {
+    pub(crate) fn build(
         kind: LayerKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
-        Ok(Self { normed: make(config.hidden_size)?, mlp: MlpWork::build(kind.mlp, config, make)? })
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            normed: make.operand(config.hidden_size, Keep::Operand)?,
+            attention: AttentionWork::build(kind.attention, config, make)?,
+            mlp: MlpWork::build(kind.mlp, config, purpose, make)?,
+        })
     }
 }
 
-impl<T> LayerGradients<T> {
-    pub(crate) fn build<E>(
+impl<B: Backend> LayerGradients<B> {
+    pub(crate) fn build(
         kind: LayerKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         let attention = AttentionGradients::build(kind.attention, config, make)?;
-        Ok(Self { normed: make(config.hidden_size)?, attention })
+        Ok(Self { normed: make.buf(config.hidden_size)?, attention })
     }
 }
 
@@ -149,9 +161,9 @@ impl<B: Backend> Layer<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        a: &mut LayerActivations<B::Buf>,
-        work: &mut LayerWork<B::Buf>,
-        cache: Option<&mut AttentionCache<B::Buf>>,
+        a: &mut LayerActivations<B>,
+        work: &mut LayerWork<B>,
+        cache: Option<&mut AttentionCache<B>>,
     ) {
         self.activate(p, x, a, work, cache);
         self.mlp.add_output(p, x, &a.mlp, &mut work.mlp);
@@ -162,18 +174,18 @@ impl<B: Backend> Layer<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        a: &mut LayerActivations<B::Buf>,
-        work: &mut LayerWork<B::Buf>,
-        cache: Option<&mut AttentionCache<B::Buf>>,
+        a: &mut LayerActivations<B>,
+        work: &mut LayerWork<B>,
+        cache: Option<&mut AttentionCache<B>>,
     ) {
-        let (b, c, n) = (p.b, p.config, p.batch.len());
+        let (b, c, n) = (p.b, p.config, p.rows);
         let normed = &mut work.normed;
         b.copy(&mut a.x0, x, n * c.hidden_size);
-        b.rms_norm_forward(normed, &mut a.rstd0, x, &self.input_layernorm.value, c.rms_norm_eps, n);
-        self.attention.forward(p, x, normed, &mut a.attention, cache);
+        b.rms_norm_forward(normed, &mut a.rstd0, x, self.input_layernorm.value(), c.rms_norm_eps, n);
+        self.attention.forward(p, x, normed, &mut a.attention, &mut work.attention, cache);
 
         b.copy(&mut a.x1, x, n * c.hidden_size);
-        let w = &self.post_attention_layernorm.value;
+        let w = self.post_attention_layernorm.value();
         b.rms_norm_forward(normed, &mut a.rstd1, x, w, c.rms_norm_eps, n);
         self.mlp.activate(p, normed, &mut a.mlp);
     }
@@ -183,24 +195,26 @@ impl<B: Backend> Layer<Param<B>> {
     pub(crate) fn backward(
         &self,
         p: &Pass<B>,
-        dx: &mut B::Buf,
-        a: &mut LayerActivations<B::Buf>,
-        work: &mut LayerWork<B::Buf>,
-        d: &mut LayerGradients<B::Buf>,
+        dx: &mut B::Operand,
+        a: &mut LayerActivations<B>,
+        work: &mut LayerWork<B>,
+        d: &mut LayerGradients<B>,
         grad: &mut Layer<B::Buf>,
     ) {
-        let (b, eps, n) = (p.b, p.config.rms_norm_eps, p.batch.len());
-        let normed = &mut work.normed;
-        let (w, dw) = (&self.post_attention_layernorm.value, &mut grad.post_attention_layernorm);
+        let (b, eps, n) = (p.b, p.config.rms_norm_eps, p.rows);
+        let (normed, elements) = (&mut work.normed, n * p.config.hidden_size);
+        let (w, dw) = (self.post_attention_layernorm.value(), &mut grad.post_attention_layernorm);
         b.rms_norm_forward(normed, &mut a.rstd1, &a.x1, w, eps, n);
+        b.round(dx, elements);
         self.mlp.backward(p, &mut d.normed, dx, normed, &mut a.mlp, &mut work.mlp, &mut grad.mlp);
-        b.rms_norm_backward(dx, dw, &d.normed, &a.x1, w, &a.rstd1, n);
+        b.rms_norm_backward(b.values_mut(dx), dw, &d.normed, &a.x1, w, &a.rstd1, n);
 
-        let (w, dw) = (&self.input_layernorm.value, &mut grad.input_layernorm);
+        let (w, dw) = (self.input_layernorm.value(), &mut grad.input_layernorm);
         b.rms_norm_forward(normed, &mut a.rstd0, &a.x0, w, eps, n);
+        b.round(dx, elements);
         let (attention, d_attention) = (&a.attention, &mut d.attention);
         self.attention.backward(p, &mut d.normed, dx, normed, attention, d_attention, &mut grad.attention);
-        b.rms_norm_backward(dx, dw, &d.normed, &a.x0, w, &a.rstd0, n);
+        b.rms_norm_backward(b.values_mut(dx), dw, &d.normed, &a.x0, w, &a.rstd0, n);
     }
 }
 

@@ -5,14 +5,12 @@
 //!   [`Layer`]s, each an [`Attention`] and an [`Mlp`] of some kind, and a [`LanguageHead`],
 //! - [`TensorInfo`], [`Role`]: what a tensor is called and what it is for,
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
-//! - [`Batch`]: packed sequences, a group's prompt stored once,
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
 //! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models.
 #![deny(unsafe_code)]
 
 mod activations;
 mod attention;
-mod batch;
 mod bounded;
 mod cache;
 pub mod checkpoint;
@@ -38,7 +36,6 @@ mod trunk;
 
 pub use activations::{Activations, Purpose};
 pub use attention::{Attention, AttentionKind, Grouped};
-pub use batch::{Batch, Scored};
 pub use cache::KvCache;
 pub use config::{Biases, Config, ConfigError, Family};
 pub use heads::{Head, LanguageHead};

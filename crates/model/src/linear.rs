@@ -41,14 +41,10 @@ impl<T> Linear<T> {
 
 impl<B: Backend> Linear<Param<B>> {
     /// `y ← x Wᵀ + b`, or `y += x Wᵀ + b`.
-    pub(crate) fn forward(&self, p: &Pass<B>, (y, store): (&mut B::Buf, Store), x: &B::Buf) {
-        let (n, [out, inp]) = (p.batch.len(), self.weight.info().matrix());
-        match self.weight.packed() {
-            Some(packed) => p.b.linear_forward(y, x, packed, n, store),
-            None => p.b.linear_forward_unpacked(y, x, &self.weight.value, n, out, inp, store),
-        }
+    pub(crate) fn forward(&self, p: &Pass<B>, (y, store): (&mut B::Buf, Store), x: &B::Operand) {
+        p.b.linear_forward(y, x, self.weight.matrix(), p.rows, store);
         if let Some(bias) = &self.bias {
-            p.b.bias_forward(y, &bias.value, out, n);
+            p.b.bias_forward(y, bias.value(), bias.info().len(), p.rows);
         }
     }
 
@@ -58,25 +54,30 @@ impl<B: Backend> Linear<Param<B>> {
         p: &Pass<B>,
         dx: (&mut B::Buf, Store),
         grad: &mut Linear<B::Buf>,
-        dy: &B::Buf,
-        x: &B::Buf,
+        dy: &B::Operand,
+        x: &B::Operand,
     ) {
         self.backward_weight(p, grad, dy, x);
         self.backward_input(p, dx, dy);
     }
 
     /// `dx ← dy W`, or `+=`.
-    pub(crate) fn backward_input(&self, p: &Pass<B>, (dx, store): (&mut B::Buf, Store), dy: &B::Buf) {
-        let (n, [out, inp]) = (p.batch.len(), self.weight.info().matrix());
-        p.b.linear_backward_input(dx, dy, &self.weight.value, n, out, inp, store);
+    pub(crate) fn backward_input(&self, p: &Pass<B>, (dx, store): (&mut B::Buf, Store), dy: &B::Operand) {
+        p.b.linear_backward_input(dx, dy, self.weight.matrix(), p.rows, store);
     }
 
     /// `dW += dyᵀ x` and `db += Σ dy`.
-    pub(crate) fn backward_weight(&self, p: &Pass<B>, grad: &mut Linear<B::Buf>, dy: &B::Buf, x: &B::Buf) {
-        let (n, [out, inp]) = (p.batch.len(), self.weight.info().matrix());
-        p.b.linear_backward_weight(&mut grad.weight, dy, x, n, out, inp);
+    pub(crate) fn backward_weight(
+        &self,
+        p: &Pass<B>,
+        grad: &mut Linear<B::Buf>,
+        dy: &B::Operand,
+        x: &B::Operand,
+    ) {
+        let shape = self.weight.matrix().shape();
+        p.b.linear_backward_weight(&mut grad.weight, dy, x, p.rows, shape);
         if let Some(grad) = &mut grad.bias {
-            p.b.bias_backward(grad, dy, out, n);
+            p.b.bias_backward(grad, dy, shape[0], p.rows);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! A model on a backend: a trunk and a language head, with the forward pass that sampling and training share, and the
 //! backward pass.
 
-use koan_backend::{Backend, Draw, OutOfMemory};
+use koan_backend::{Backend, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Batch, Config, Head, KvCache, Param, Residency, Scored, TensorInfo, Transformer,
+    Activations, Config, Head, KvCache, Param, Residency, TensorInfo, Transformer, activations::RowMaker,
     layer::Pass, rope, trunk::TrunkGradients,
 };
 
@@ -20,11 +20,11 @@ pub struct Model<B: Backend> {
 
 /// The gradient of a model's weights, and the memory its backward pass works in.
 pub struct Gradient<B: Backend> {
-    /// The gradient, a buffer a tensor.
+    /// The gradient, a buffer per tensor.
     pub weights: Transformer<B::Buf>,
     /// Of the trunk's normed rows: the head's backward writes it, the trunk's takes it.
     d_normed: B::Buf,
-    trunk: TrunkGradients<B::Buf>,
+    trunk: TrunkGradients<B>,
 }
 
 impl<B: Backend> Gradient<B> {
@@ -36,7 +36,7 @@ impl<B: Backend> Gradient<B> {
         Ok(Self {
             weights: Transformer::try_build(config, |info| b.zeros(info.len()))?,
             d_normed: b.zeros(rows * config.hidden_size)?,
-            trunk: TrunkGradients::build(config, &mut |features| b.zeros(rows * features))?,
+            trunk: TrunkGradients::build(config, &mut RowMaker::new(b, rows))?,
         })
     }
 
@@ -118,72 +118,85 @@ impl<B: Backend> Model<B> {
         self.weights.tensors_mut().for_each(Param::unpack);
     }
 
-    fn pass<'a>(&'a self, b: &'a B, batch: &'a Batch) -> Pass<'a, B> {
-        Pass { b, config: &self.config, cos: &self.cos, sin: &self.sin, batch }
-    }
-
-    /// Runs the batch through the trunk. With a cache, new keys and values go to it and are read from it; without, they
-    /// lie in the batch.
+    /// Puts the layout of a pass on `b`: the one upload that a forward pass needs.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
     ///
     /// # Panics
-    /// If the batch exceeds the planned rows or positions, or names a token outside of the vocabulary.
-    pub fn forward(&self, b: &B, batch: &Batch, a: &mut Activations<B>, cache: Option<&mut KvCache<B>>) {
-        let n = batch.len();
-        assert!(n <= a.rows(), "a batch of {n} rows in activations planned for {}", a.rows());
+    /// If it names a token outside of the vocabulary or a position beyond the model's, or its parts do not fit each other.
+    pub fn upload(&self, b: &B, layout: Layout) -> Result<B::Layout, OutOfMemory> {
+        let (vocab, positions) = (self.config.vocab_size, self.positions);
+        let tokens = layout.ids.iter().chain(&layout.targets);
+        assert!(tokens.into_iter().all(|&id| (id as usize) < vocab), "a token beyond the {vocab} there are");
         assert!(
-            batch.positions.iter().all(|&p| (p as usize) < self.positions),
-            "a position beyond {} tokens",
-            self.positions
+            layout.positions.iter().all(|&p| (p as usize) < positions),
+            "a position beyond {positions} tokens"
         );
-        assert_eq!(batch.cache_rows.len(), if cache.is_some() { n } else { 0 }, "a cache row for each row");
-        let cache = cache.map(|cache| &mut cache.layers[..]);
-        self.weights.trunk.forward(&self.pass(b, batch), &mut a.trunk, cache);
+        b.upload_layout(layout)
     }
 
-    /// After [`Model::forward`]: log-probability and entropy of each scored token, at `temperature`.
+    fn pass<'a>(&'a self, b: &'a B, layout: &'a B::Layout) -> Pass<'a, B> {
+        Pass { b, config: &self.config, cos: &self.cos, sin: &self.sin, layout, rows: b.rows(layout) }
+    }
+
+    /// Runs a pass through the trunk. With a cache, new keys and values go to it, and all are read from it.
     ///
     /// # Panics
-    /// If more tokens are scored than `head` was planned for.
+    /// If the pass exceeds the planned rows, or has cache rows and no cache, or a cache and no cache rows.
+    pub fn forward(&self, b: &B, layout: &B::Layout, a: &mut Activations<B>, cache: Option<&mut KvCache<B>>) {
+        let n = b.rows(layout);
+        assert!(n <= a.rows(), "a pass of {n} rows in activations planned for {}", a.rows());
+        assert!(
+            n == 0 || b.is_cached(layout) == cache.is_some(),
+            "a cache row for each row, if there is a cache"
+        );
+        let cache = cache.map(|cache| &mut cache.layers[..]);
+        self.weights.trunk.forward(&self.pass(b, layout), &mut a.trunk, cache);
+    }
+
+    /// After [`Model::forward`]: log-probability of each target, and entropy of the distribution it is of, at `temperature`.
+    ///
+    /// # Panics
+    /// If there are more head rows than `head` was planned for.
     pub fn log_probs(
         &self,
         b: &B,
         a: &Activations<B>,
-        scored: &Scored,
+        layout: &B::Layout,
         temperature: f32,
         head: &mut Head<B>,
-    ) -> (Vec<f32>, Vec<f32>) {
+    ) -> [Vec<f32>; 2] {
         let Transformer { trunk, head: language } = &self.weights;
-        language.log_probs(b, &trunk.embed_tokens, &a.trunk.normed, scored, temperature, head)
+        language.log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
     }
 
-    /// After [`Model::forward`]: samples the token that follows each of `rows`, as `draws` say; gives the tokens, their
+    /// After [`Model::forward`]: samples the token that follows each head row, as its draw says; gives the tokens, their
     /// log-probabilities under the distributions they were sampled from, and under the whole ones.
     ///
     /// # Panics
-    /// If there are more rows than `head` was planned for.
+    /// If there are more head rows than `head` was planned for.
     pub fn sample(
         &self,
         b: &B,
         a: &Activations<B>,
-        rows: &[u32],
-        draws: &[Draw],
+        layout: &B::Layout,
         head: &mut Head<B>,
     ) -> (Vec<u32>, [Vec<f32>; 2]) {
         let Transformer { trunk, head: language } = &self.weights;
-        language.sample(b, &trunk.embed_tokens, &a.trunk.normed, rows, draws, head)
+        language.sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose
-    /// derivative by each scored log-probability is `d_log_probs`. Uses the activations up: a pass has one backward.
+    /// derivative by each target's log-probability is `d_log_probs`. Uses the activations up: a pass has one backward.
     ///
     /// # Panics
-    /// If the activations were not planned for training, or `d_log_probs` is not one a scored token.
+    /// If the activations were not planned for training, or `d_log_probs` does not have one element per target.
     pub fn backward(
         &self,
         b: &B,
-        batch: &Batch,
+        layout: &B::Layout,
         a: &mut Activations<B>,
-        scored: &Scored,
         d_log_probs: &[f32],
         temperature: f32,
         head: &mut Head<B>,
@@ -195,13 +208,13 @@ impl<B: Backend> Model<B> {
             b,
             &trunk.embed_tokens,
             d_normed,
-            scored,
+            layout,
             d_log_probs,
             temperature,
             head,
             &mut grad.head,
             &mut grad.trunk.embed_tokens,
         );
-        trunk.backward(&self.pass(b, batch), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
     }
 }

@@ -1,6 +1,6 @@
 //! A weight on a backend: its values, and the form that products read.
 
-use koan_backend::{Backend, OutOfMemory};
+use koan_backend::{Backend, Forms, Matrix, OutOfMemory};
 
 use crate::{Config, Role, TensorInfo};
 
@@ -16,29 +16,22 @@ pub enum Residency {
 }
 
 impl Residency {
-    /// Whether the packed form of a tensor of this role is there.
-    fn packs(self, role: Role) -> bool {
+    /// In which forms a tensor of this role is there.
+    fn forms(self, role: Role) -> Forms {
         match self {
-            Self::Training => role.is_head(),
-            Self::Rollout | Self::Inference => role.is_product(),
-        }
-    }
-
-    /// Whether its values are.
-    fn keeps_values(self, role: Role) -> bool {
-        match self {
-            Self::Training | Self::Rollout => true,
-            Self::Inference => !role.is_product() || matches!(role, Role::Embedding { .. }),
+            Self::Training => Forms { values: true, packed: role.is_head() },
+            Self::Rollout => Forms { values: true, packed: role.is_product() },
+            Self::Inference => Forms {
+                values: !role.is_product() || matches!(role, Role::Embedding { .. }),
+                packed: role.is_product(),
+            },
         }
     }
 }
 
-/// A weight tensor; of a matrix, also the form that products read, or none: a product then packs the matrix as it goes.
+/// A weight tensor: a matrix, or a vector as a matrix of one row.
 pub struct Param<B: Backend> {
-    /// The values, row-major. None are kept of a matrix that only products read in a model
-    /// [`for_inference`](crate::Model::for_inference).
-    pub value: B::Buf,
-    packed: Option<B::Packed>,
+    matrix: Matrix<B>,
     info: TensorInfo,
 }
 
@@ -49,10 +42,8 @@ impl<B: Backend> Param<B> {
         values: &[f32],
         residency: Residency,
     ) -> Result<Self, OutOfMemory> {
-        let [out, inp] = info.matrix();
-        let packed = residency.packs(info.role).then(|| b.upload_packed(values, out, inp)).transpose()?;
-        let value = if residency.keeps_values(info.role) { b.upload(values) } else { b.zeros(0) }?;
-        Ok(Self { value, packed, info })
+        let matrix = Matrix::new(b, values, info.matrix(), residency.forms(info.role))?;
+        Ok(Self { matrix, info })
     }
 
     /// Name, shape and role.
@@ -60,42 +51,44 @@ impl<B: Backend> Param<B> {
         &self.info
     }
 
-    pub(crate) fn packed(&self) -> Option<&B::Packed> {
-        self.packed.as_ref()
+    /// The values, row-major. None are kept of a matrix that only products read in a model
+    /// [`for_inference`](crate::Model::for_inference).
+    pub fn value(&self) -> &B::Buf {
+        &self.matrix.values
+    }
+
+    /// The values, to be changed; [`repack`](Self::repack) follows.
+    pub fn value_mut(&mut self) -> &mut B::Buf {
+        &mut self.matrix.values
+    }
+
+    /// What products read.
+    pub(crate) fn matrix(&self) -> &Matrix<B> {
+        &self.matrix
     }
 
     /// Makes the packed form, if there is none and products read the tensor.
     pub(crate) fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
-        if self.packed.is_none() && Residency::Rollout.packs(self.info.role) {
-            let [out, inp] = self.info.matrix();
-            self.packed = Some(b.pack(&self.value, out, inp)?);
-        }
-        Ok(())
+        if Residency::Rollout.forms(self.info.role).packed { self.matrix.pack(b) } else { Ok(()) }
     }
 
     /// Drops the packed form, except the output head's.
     pub(crate) fn unpack(&mut self) {
-        if !Residency::Training.packs(self.info.role) {
-            self.packed = None;
+        if !Residency::Training.forms(self.info.role).packed {
+            self.matrix.unpack();
         }
     }
 
     /// Brings the packed form, if there is one, up to date after the values changed.
     pub fn repack(&mut self, b: &B) {
-        if let Some(packed) = &mut self.packed {
-            b.repack(packed, &self.value);
-        }
+        self.matrix.repack(b);
     }
 }
 
 impl Config {
     /// Bytes that a [`Model`](crate::Model) holds on `b`, at most.
     pub fn model_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
-        let bytes = |info: &TensorInfo| {
-            let [out, inp] = info.matrix();
-            let packed = if residency.packs(info.role) { b.packed_bytes(out, inp) } else { 0 };
-            packed + if residency.keeps_values(info.role) { b.bytes(info.len()) } else { 0 }
-        };
+        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrix(), residency.forms(info.role));
         self.tensors().iter().map(bytes).sum()
     }
 

@@ -4,10 +4,11 @@
 //! x ← embedding(ids), then layer after layer, then rms_norm(x)
 //! ```
 
-use koan_backend::Backend;
+use koan_backend::{Backend, Keep, OutOfMemory};
 
 use crate::{
     Config, Layer, Param, Purpose, Role, TensorInfo,
+    activations::RowMaker,
     attention::AttentionCache,
     layer::{LayerActivations, LayerGradients, LayerKind, LayerWork, Pass, PerKind},
     tensors::Maker,
@@ -25,31 +26,31 @@ pub struct Trunk<T> {
 }
 
 /// What the trunk works in, and what its backward reads of it; all `[rows, ...]`.
-pub(crate) struct TrunkActivations<T> {
+pub(crate) struct TrunkActivations<B: Backend> {
     /// The residual stream.
-    stream: T,
-    layers: Saved<T>,
+    stream: B::Buf,
+    layers: Saved<B>,
     /// The stream before each layer, where all else of the layer is computed again.
-    inputs: Vec<T>,
-    work: PerKind<LayerWork<T>>,
+    inputs: Vec<B::Buf>,
+    work: PerKind<LayerWork<B>>,
     /// The stream after the last norm `[rows, hidden_size]`: what heads read.
-    pub(crate) normed: T,
-    rstd: T,
+    pub(crate) normed: B::Operand,
+    rstd: B::Buf,
 }
 
 /// What the layers leave for their backward.
-enum Saved<T> {
+enum Saved<B: Backend> {
     /// Each layer has its own.
-    Each(Vec<LayerActivations<T>>),
+    Each(Vec<LayerActivations<B>>),
     /// Nothing is left, or it is computed again: layers of a kind use one in turn.
-    InTurn(PerKind<LayerActivations<T>>),
+    InTurn(PerKind<LayerActivations<B>>),
 }
 
 /// The gradients that the trunk's backward works in.
-pub(crate) struct TrunkGradients<T> {
-    /// Of the residual stream.
-    dx: T,
-    layers: PerKind<LayerGradients<T>>,
+pub(crate) struct TrunkGradients<B: Backend> {
+    /// Of the residual stream: values that norms add to, and what products read of them.
+    dx: B::Operand,
+    layers: PerKind<LayerGradients<B>>,
 }
 
 impl<T> Trunk<T> {
@@ -79,30 +80,25 @@ impl<T> Trunk<T> {
     }
 }
 
-impl<T> TrunkActivations<T> {
-    /// `make` gives a buffer of so many elements a row; so it does below.
-    pub(crate) fn build<E>(
+impl<B: Backend> TrunkActivations<B> {
+    pub(crate) fn build(
         config: &Config,
         purpose: Purpose,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         let inputs = if purpose == Purpose::Recomputing { config.num_hidden_layers } else { 0 };
+        let mut layer = |kind| LayerActivations::build(kind, config, purpose, make);
         let layers = match purpose {
-            Purpose::Training => {
-                let layer = |kind| LayerActivations::build(kind, config, make);
-                Saved::Each(config.layer_kinds().map(layer).collect::<Result<_, E>>()?)
-            }
-            Purpose::Inference | Purpose::Recomputing => {
-                Saved::InTurn(PerKind::build(config, |kind| LayerActivations::build(kind, config, make))?)
-            }
+            Purpose::Training => Saved::Each(config.layer_kinds().map(layer).collect::<Result<_, _>>()?),
+            Purpose::Inference | Purpose::Recomputing => Saved::InTurn(PerKind::build(config, &mut layer)?),
         };
         Ok(Self {
-            stream: make(config.hidden_size)?,
+            stream: make.buf(config.hidden_size)?,
             layers,
-            inputs: (0..inputs).map(|_| make(config.hidden_size)).collect::<Result<_, E>>()?,
-            work: PerKind::build(config, |kind| LayerWork::build(kind, config, make))?,
-            normed: make(config.hidden_size)?,
-            rstd: make(1)?,
+            inputs: (0..inputs).map(|_| make.buf(config.hidden_size)).collect::<Result<_, _>>()?,
+            work: PerKind::build(config, |kind| LayerWork::build(kind, config, purpose, make))?,
+            normed: make.operand(config.hidden_size, Keep::Operand)?,
+            rstd: make.buf(1)?,
         })
     }
 
@@ -112,9 +108,9 @@ impl<T> TrunkActivations<T> {
     }
 }
 
-impl<T> Saved<T> {
+impl<B: Backend> Saved<B> {
     /// Of layer `i`, which is of kind `kind`.
-    fn of(&mut self, i: usize, kind: LayerKind) -> &mut LayerActivations<T> {
+    fn of(&mut self, i: usize, kind: LayerKind) -> &mut LayerActivations<B> {
         match self {
             Self::Each(layers) => &mut layers[i],
             Self::InTurn(kinds) => kinds.of(kind),
@@ -122,24 +118,24 @@ impl<T> Saved<T> {
     }
 }
 
-impl<T> TrunkGradients<T> {
-    pub(crate) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+impl<B: Backend> TrunkGradients<B> {
+    pub(crate) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         let layers = PerKind::build(config, |kind| LayerGradients::build(kind, config, make))?;
-        Ok(Self { dx: make(config.hidden_size)?, layers })
+        Ok(Self { dx: make.operand(config.hidden_size, Keep::Values)?, layers })
     }
 }
 
 impl<B: Backend> Trunk<Param<B>> {
-    /// Runs the batch through the layers and the last norm: `a.normed` then holds the normed rows. With a cache, new keys
-    /// and values go to it and are read from it; without, they lie in the batch.
+    /// Runs the pass through the layers and the last norm: `a.normed` then holds the normed rows. With a cache, new keys
+    /// and values go to it, and all are read from it.
     pub(crate) fn forward(
         &self,
         p: &Pass<B>,
-        a: &mut TrunkActivations<B::Buf>,
-        mut cache: Option<&mut [AttentionCache<B::Buf>]>,
+        a: &mut TrunkActivations<B>,
+        mut cache: Option<&mut [AttentionCache<B>]>,
     ) {
-        let (b, n, hidden) = (p.b, p.batch.len(), p.config.hidden_size);
-        b.embedding_forward(&mut a.stream, &p.batch.ids, &self.embed_tokens.value, hidden);
+        let (b, n, hidden) = (p.b, p.rows, p.config.hidden_size);
+        b.embedding_forward(&mut a.stream, self.embed_tokens.value(), hidden, p.layout);
         for (i, layer) in self.layers.iter().enumerate() {
             let kind = layer.kind();
             let cache = cache.as_mut().map(|cache| &mut cache[i]);
@@ -148,7 +144,7 @@ impl<B: Backend> Trunk<Param<B>> {
             }
             layer.forward(p, &mut a.stream, a.layers.of(i, kind), a.work.of(kind), cache);
         }
-        let (w, eps) = (&self.norm.value, p.config.rms_norm_eps);
+        let (w, eps) = (self.norm.value(), p.config.rms_norm_eps);
         b.rms_norm_forward(&mut a.normed, &mut a.rstd, &a.stream, w, eps, n);
     }
 
@@ -161,14 +157,15 @@ impl<B: Backend> Trunk<Param<B>> {
         &self,
         p: &Pass<B>,
         d_normed: &B::Buf,
-        a: &mut TrunkActivations<B::Buf>,
-        d: &mut TrunkGradients<B::Buf>,
+        a: &mut TrunkActivations<B>,
+        d: &mut TrunkGradients<B>,
         grad: &mut Trunk<B::Buf>,
     ) {
         assert!(a.is_for_backward(), "activations planned for training");
-        let (b, n, hidden) = (p.b, p.batch.len(), p.config.hidden_size);
-        b.clear(&mut d.dx);
-        b.rms_norm_backward(&mut d.dx, &mut grad.norm, d_normed, &a.stream, &self.norm.value, &a.rstd, n);
+        let (b, n, hidden) = (p.b, p.rows, p.config.hidden_size);
+        let dx = b.values_mut(&mut d.dx);
+        b.clear(dx);
+        b.rms_norm_backward(dx, &mut grad.norm, d_normed, &a.stream, self.norm.value(), &a.rstd, n);
         for (i, (layer, grad)) in self.layers.iter().zip(&mut grad.layers).enumerate().rev() {
             let kind = layer.kind();
             let (saved, work) = (a.layers.of(i, kind), a.work.of(kind));
@@ -178,6 +175,6 @@ impl<B: Backend> Trunk<Param<B>> {
             }
             layer.backward(p, &mut d.dx, saved, work, d.layers.of(kind), grad);
         }
-        b.embedding_backward(&mut grad.embed_tokens, &p.batch.ids, &d.dx, hidden);
+        b.embedding_backward(&mut grad.embed_tokens, b.values(&d.dx), hidden, p.layout);
     }
 }

@@ -1,16 +1,16 @@
 //! The backward pass of a whole model against finite differences, through the f64 reference backend.
 
-use koan_backend::Reference;
-use koan_model::{Activations, Batch, Gradient, Head, Model, Purpose, Scored, testkit};
+use koan_backend::{Backend, Layout, Reference};
+use koan_model::{Activations, Gradient, Head, Model, Purpose, testkit};
 
 const TEMPERATURE: f32 = 0.7;
 
 /// Two groups: shared prompts, completions of several lengths, a prompt of one token.
-fn batch() -> (Batch, Scored) {
-    let (mut batch, mut scored) = (Batch::default(), Scored::default());
-    batch.push_group(&[3, 1, 4, 1], [&[5, 9, 2][..], &[6], &[5, 3]], &mut scored);
-    batch.push_group(&[2], [&[7, 1][..], &[8, 2, 8]], &mut scored);
-    (batch, scored)
+fn layout() -> Layout {
+    let mut layout = Layout::default();
+    layout.push_group(&[3, 1, 4, 1], [&[5, 9, 2][..], &[6], &[5, 3]]);
+    layout.push_group(&[2], [&[7, 1][..], &[8, 2, 8]]);
+    layout
 }
 
 /// A loss with a different weight for each scored token.
@@ -19,8 +19,7 @@ fn weights(n: usize) -> Vec<f32> {
 }
 
 struct Passes {
-    batch: Batch,
-    scored: Scored,
+    layout: Layout,
     activations: Activations<Reference>,
     head: Head<Reference>,
 }
@@ -29,11 +28,10 @@ impl Passes {
     /// Σ wᵢ log pᵢ. Log-probabilities come as f32, so it is summed from differences that f32 can hold only if they are
     /// large enough: the step of the differences is chosen for that.
     fn loss(&mut self, model: &Model<Reference>) -> f64 {
-        model.forward(&Reference, &self.batch, &mut self.activations, None);
-        let scored = &self.scored;
-        let (log_probs, _) =
-            model.log_probs(&Reference, &self.activations, scored, TEMPERATURE, &mut self.head);
-        log_probs.iter().zip(weights(scored.rows.len())).map(|(&p, w)| f64::from(p) * f64::from(w)).sum()
+        let Self { layout, activations, head } = self;
+        model.forward(&Reference, layout, activations, None);
+        let [log_probs, _] = model.log_probs(&Reference, activations, layout, TEMPERATURE, head);
+        log_probs.iter().zip(weights(layout.head_rows.len())).map(|(&p, w)| f64::from(p) * f64::from(w)).sum()
     }
 
     /// The gradient of the loss by each tensor.
@@ -41,9 +39,9 @@ impl Passes {
         self.loss(model);
         let mut gradient =
             Gradient::new(&Reference, model.config(), self.activations.rows()).expect("memory");
-        let d = weights(self.scored.rows.len());
-        let Self { batch, scored, activations, head } = self;
-        model.backward(&Reference, batch, activations, scored, &d, TEMPERATURE, head, &mut gradient);
+        let Self { layout, activations, head } = self;
+        let d = weights(layout.head_rows.len());
+        model.backward(&Reference, layout, activations, &d, TEMPERATURE, head, &mut gradient);
         gradient.weights.tensors().cloned().collect()
     }
 }
@@ -53,13 +51,12 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
     for (kind, tied) in testkit::kinds().into_iter().zip([true, false].into_iter().cycle()) {
         let b = Reference;
         let mut model = testkit::model(&b, testkit::config_with(11, tied, kind), 1);
-        let (batch, scored) = batch();
-        let rows = batch.len();
+        let layout = model.upload(&b, layout()).expect("memory");
+        let rows = b.rows(&layout);
         let mut passes = Passes {
             activations: Activations::new(&b, model.config(), rows + 3, Purpose::Training).expect("memory"),
-            head: Head::new(&b, model.config(), scored.rows.len() + 2).expect("memory"),
-            batch,
-            scored,
+            head: Head::new(&b, model.config(), layout.head_rows.len() + 2).expect("memory"),
+            layout,
         };
         let gradients = passes.gradient(&model);
         passes.activations =
@@ -69,17 +66,17 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
         for (t, (name, gradient)) in names.iter().zip(&gradients).enumerate() {
             let largest =
                 (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
-            let largest = largest.expect("a tensor has numbers");
+            let largest = largest.expect("a tensor has elements");
             assert!(gradient[largest].abs() > 1e-4, "{name}: the gradient is zero");
             for i in [largest, gradient.len() / 3, gradient.len() - 1] {
                 let h = 1e-2;
                 let mut at = |shift: f64| {
                     let p = model.weights.tensors_mut().nth(t).expect("a tensor");
-                    p.value[i] += shift;
+                    p.value_mut()[i] += shift;
                     p.repack(&b);
                     let loss = passes.loss(&model);
                     let p = model.weights.tensors_mut().nth(t).expect("a tensor");
-                    p.value[i] -= shift;
+                    p.value_mut()[i] -= shift;
                     p.repack(&b);
                     loss
                 };

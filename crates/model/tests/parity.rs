@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use koan_backend::{Backend, Reference};
+use koan_backend::{Backend, Layout, Reference};
 use koan_cpu::Cpu;
-use koan_model::{Activations, Batch, Head, Purpose, Scored, checkpoint};
+use koan_model::{Activations, Head, Purpose, checkpoint};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -23,15 +23,16 @@ fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
     let model = checkpoint::load_for_inference(b, dir, None).expect("a fixture");
     let text = fs::read_to_string(dir.join("score_expected.jsonl")).expect("a fixture");
     let lines: Vec<Line> = text.lines().map(|l| serde_json::from_str(l).expect("a fixture")).collect();
-    let (mut batch, mut scored) = (Batch::default(), Scored::default());
+    let mut layout = Layout::default();
     for line in &lines {
-        batch.push_group(&line.prompt_ids, [&line.completion_ids[..]], &mut scored);
+        layout.push_group(&line.prompt_ids, [&line.completion_ids[..]]);
     }
     let mut activations =
-        Activations::new(b, model.config(), batch.len(), Purpose::Inference).expect("memory");
-    let mut head = Head::new(b, model.config(), scored.rows.len()).expect("memory");
-    model.forward(b, &batch, &mut activations, None);
-    let (log_probs, _) = model.log_probs(b, &activations, &scored, 1.0, &mut head);
+        Activations::new(b, model.config(), layout.len(), Purpose::Inference).expect("memory");
+    let mut head = Head::new(b, model.config(), layout.head_rows.len()).expect("memory");
+    let layout = model.upload(b, layout).expect("memory");
+    model.forward(b, &layout, &mut activations, None);
+    let [log_probs, _] = model.log_probs(b, &activations, &layout, 1.0, &mut head);
     let expected: Vec<f64> = lines.iter().flat_map(|l| l.logprobs.clone()).collect();
     assert_eq!(log_probs.len(), expected.len());
     log_probs.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs()).collect()

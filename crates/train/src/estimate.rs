@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, Store};
+use koan_backend::{AdamWStep, Backend, Forms, Keep, Matrix, MomentType, OutOfMemory, Store};
 use koan_model::{Config, Role, TensorInfo};
 
 use crate::RlConfig;
@@ -50,26 +50,27 @@ impl Speed {
         moments: MomentType,
     ) -> Result<Self, OutOfMemory> {
         let shapes = shapes(model);
-        let values =
-            |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
-        let weights = shapes.iter().map(|[out, inp]| values(out * inp)).collect::<Result<Vec<_>, _>>()?;
-        let packed = shapes.iter().zip(&weights).map(|([o, i], w)| b.pack(w, *o, *i));
-        let packed = packed.collect::<Result<Vec<_>, _>>()?;
+        let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
+        let forms = Forms { values: true, packed: true };
+        let weight = |&[out, inp]: &[usize; 2]| Matrix::new(b, &values(out * inp), [out, inp], forms);
+        let mut weights = shapes.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
         let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
         let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
-        let (x, mut y) = (values(rows.max(sequences) * widest)?, values(rows.max(sequences) * widest)?);
+        let len = rows.max(sequences) * widest;
+        let mut x = b.operand(len, Keep::Operand)?;
+        b.write_operand(&mut x, &values(len));
+        let mut y = b.zeros(len)?;
         let forward = |rows: usize, y: &mut B::Buf| {
-            speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &packed[i], rows, Store::Write))
+            speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))
         };
         let [draw, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
-        let backward_input = speed(rows, &shapes, |i, [out, inp]| {
-            b.linear_backward_input(&mut y, &x, &weights[i], rows, out, inp, Store::Write);
+        let backward_input = speed(rows, &shapes, |i, _| {
+            b.linear_backward_input(&mut y, &x, &weights[i], rows, Store::Write);
         });
-        let mut gradients = weights;
-        let backward_weight = speed(rows, &shapes, |i, [out, inp]| {
-            b.linear_backward_weight(&mut gradients[i], &x, &x, rows, out, inp);
+        let backward_weight = speed(rows, &shapes, |i, shape| {
+            b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape);
         });
-        drop((gradients, packed));
+        drop(weights);
         Ok(Self { draw, forward, backward_input, backward_weight, update: updates(b, moments)? })
     }
 }

@@ -116,7 +116,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// [`TrainError::NotFinite`] names the first tensor that holds NaN or infinity.
     pub fn check_finite(&self, b: &B) -> Result<(), TrainError> {
-        let values: Vec<&B::Buf> = self.policy.weights.tensors().map(|p| &p.value).collect();
+        let values: Vec<&B::Buf> = self.policy.weights.tensors().map(|p| p.value()).collect();
         let squares = b.sums_of_squares(&values);
         let wrong = squares.iter().zip(self.policy.weights.tensors()).find(|(sum, _)| !sum.is_finite());
         wrong.map_or(Ok(()), |(_, p)| {
@@ -129,7 +129,7 @@ impl<B: Backend> Learner<B> {
     pub fn refresh_reference(&mut self, b: &B) {
         let Some(reference) = &mut self.reference else { return };
         for (to, from) in reference.weights.tensors_mut().zip(self.policy.weights.tensors()) {
-            b.copy(&mut to.value, &from.value, from.info().len());
+            b.copy(to.value_mut(), from.value(), from.info().len());
             to.repack(b);
         }
     }
@@ -164,15 +164,17 @@ impl<B: Backend> Learner<B> {
             (Head::new(b, config, self.rows)?, Gradient::new(b, config, self.rows)?);
         let mut sums = UpdateSums::default();
         for pass in micro_batch::cut(&groups, self.rows) {
-            let (batch, scored) = (&pass.batch, &pass.scored);
+            let layout = self.policy.upload(b, pass.layout)?;
             let reference =
                 self.reference.as_ref().zip(of_reference.as_mut()).map(|(reference, activations)| {
-                    reference.forward(b, batch, activations, None);
-                    reference.log_probs(b, activations, scored, self.temperature, &mut head).0
+                    reference.forward(b, &layout, activations, None);
+                    let [log_probs, _] =
+                        reference.log_probs(b, activations, &layout, self.temperature, &mut head);
+                    log_probs
                 });
-            self.policy.forward(b, batch, &mut activations, None);
-            let (log_probs, entropies) =
-                self.policy.log_probs(b, &activations, scored, self.temperature, &mut head);
+            self.policy.forward(b, &layout, &mut activations, None);
+            let [log_probs, entropies] =
+                self.policy.log_probs(b, &activations, &layout, self.temperature, &mut head);
             let mut d_log_probs = Vec::with_capacity(log_probs.len());
             for &number in &pass.completions {
                 let (completion, advantage) = decided[number];
@@ -191,9 +193,8 @@ impl<B: Backend> Learner<B> {
             sums.tokens += log_probs.len();
             self.policy.backward(
                 b,
-                batch,
+                &layout,
                 &mut activations,
-                scored,
                 &d_log_probs,
                 self.temperature,
                 &mut head,
@@ -260,7 +261,7 @@ mod tests {
         assert!(sums.grad_norm > 0.0);
 
         let weights = |l: &Learner<Reference>| -> Vec<f64> {
-            l.policy.weights.tensors().flat_map(|t| t.value.clone()).collect()
+            l.policy.weights.tensors().flat_map(|t| t.value().clone()).collect()
         };
         let before = weights(&with);
         let sums = with.update(&Reference, &group(vec![(&a, None), (&b, None)]), &optim, 0.01).expect("none");

@@ -4,7 +4,7 @@
 //! log-probability does not depend on its neighbours. A group that is too long for one pass is cut, and each part
 //! computes the prompt once.
 
-use koan_model::{Batch, Scored};
+use koan_backend::Layout;
 
 /// The completions of one problem that are learned from.
 #[derive(Clone, Debug)]
@@ -16,13 +16,11 @@ pub struct Group<'a> {
 }
 
 /// One forward and backward pass.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MicroBatch {
-    /// The rows.
-    pub batch: Batch,
-    /// Every completion token, completion after completion.
-    pub scored: Scored,
-    /// The caller's numbers of the completions, in the order of `scored`.
+    /// The rows; its targets are every completion token, completion after completion.
+    pub layout: Layout,
+    /// The caller's numbers of the completions, in the order of the targets.
     pub completions: Vec<usize>,
 }
 
@@ -36,19 +34,19 @@ pub fn cut(groups: &[Group], rows: usize) -> Vec<MicroBatch> {
         let mut rest = &group.completions[..];
         while !rest.is_empty() {
             let pass = passes.last_mut().expect("there is always a pass");
-            let room = rows - pass.batch.len();
+            let room = rows - pass.layout.len();
             let fits = (1..=rest.len())
                 .take_while(|&n| {
-                    Batch::group_rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
+                    Layout::group_rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
                 })
                 .count();
             if fits == 0 {
-                assert!(!pass.batch.is_empty(), "a completion exceeds a pass of {rows} rows");
+                assert!(!pass.layout.is_empty(), "a completion exceeds a pass of {rows} rows");
                 passes.push(MicroBatch::default());
                 continue;
             }
             let (now, later) = rest.split_at(fits);
-            pass.batch.push_group(group.prompt, now.iter().map(|(_, c)| *c), &mut pass.scored);
+            pass.layout.push_group(group.prompt, now.iter().map(|(_, c)| *c));
             pass.completions.extend(now.iter().map(|(number, _)| number));
             rest = later;
         }
@@ -82,8 +80,8 @@ mod tests {
             let rows = 5 + 6 + extra;
             let passes = cut(&groups, rows);
             let all: Vec<u32> = groups.iter().flat_map(|g| g.completions.iter().flat_map(|(_, c)| *c)).copied().collect();
-            prop_assert!(passes.iter().all(|p| p.batch.len() <= rows && !p.batch.is_empty()));
-            prop_assert_eq!(passes.iter().flat_map(|p| p.scored.targets.clone()).collect::<Vec<_>>(), all);
+            prop_assert!(passes.iter().all(|p| p.layout.len() <= rows && !p.layout.is_empty()));
+            prop_assert_eq!(passes.iter().flat_map(|p| p.layout.targets.clone()).collect::<Vec<_>>(), all);
             let numbers: Vec<usize> = groups.iter().flat_map(|g| g.completions.iter().map(|(n, _)| *n)).collect();
             prop_assert_eq!(passes.iter().flat_map(|p| p.completions.clone()).collect::<Vec<_>>(), numbers);
         }

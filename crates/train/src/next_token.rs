@@ -11,7 +11,7 @@ use koan_model::{Activations, Gradient, Head, Model};
 
 use crate::{
     OptimConfig, TrainError,
-    micro_batch::{self, Group, MicroBatch},
+    micro_batch::{self, Group},
     optimizer::Optimizer,
 };
 
@@ -81,11 +81,12 @@ impl<B: Backend> NextToken<B> {
         let mut log_prob = 0.0;
         self.gradient.clear(b);
         for pass in micro_batch::cut(&groups(texts), self.activations.rows()) {
-            let log_probs = self.log_probs(b, &pass);
+            let layout = self.model.upload(b, pass.layout)?;
+            let log_probs = self.log_probs(b, &layout);
             log_prob += sum(&log_probs);
             let d_log_probs = vec![-weight; log_probs.len()];
             let (activations, head, gradient) = (&mut self.activations, &mut self.head, &mut self.gradient);
-            self.model.backward(b, &pass.batch, activations, &pass.scored, &d_log_probs, 1.0, head, gradient);
+            self.model.backward(b, &layout, activations, &d_log_probs, 1.0, head, gradient);
         }
         let grad_norm = self.optimizer.update(b, &mut self.model, &self.gradient, optim, lr)?;
         Ok(Update { loss: -log_prob * f64::from(weight), tokens, grad_norm })
@@ -93,17 +94,25 @@ impl<B: Backend> NextToken<B> {
 
     /// The loss on `texts`; nothing is learned.
     ///
+    /// # Errors
+    /// If the device refuses memory.
+    ///
     /// # Panics
     /// As [`NextToken::update`].
-    pub fn loss(&mut self, b: &B, texts: &[Text]) -> f64 {
+    pub fn loss(&mut self, b: &B, texts: &[Text]) -> Result<f64, OutOfMemory> {
         let passes = micro_batch::cut(&groups(texts), self.activations.rows());
-        let log_prob: f64 = passes.iter().map(|pass| sum(&self.log_probs(b, pass))).sum();
-        -log_prob / count(texts).max(1) as f64
+        let mut log_prob = 0.0;
+        for pass in passes {
+            let layout = self.model.upload(b, pass.layout)?;
+            log_prob += sum(&self.log_probs(b, &layout));
+        }
+        Ok(-log_prob / count(texts).max(1) as f64)
     }
 
-    fn log_probs(&mut self, b: &B, pass: &MicroBatch) -> Vec<f32> {
-        self.model.forward(b, &pass.batch, &mut self.activations, None);
-        self.model.log_probs(b, &self.activations, &pass.scored, 1.0, &mut self.head).0
+    fn log_probs(&mut self, b: &B, layout: &B::Layout) -> Vec<f32> {
+        self.model.forward(b, layout, &mut self.activations, None);
+        let [log_probs, _] = self.model.log_probs(b, &self.activations, layout, 1.0, &mut self.head);
+        log_probs
     }
 }
 

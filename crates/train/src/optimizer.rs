@@ -69,7 +69,7 @@ impl<B: Backend> Optimizer<B> {
         for ((p, g), (tensor, (m, v))) in weights.zip(moments) {
             let weight_decay = if p.info().role.is_matrix() { step.weight_decay } else { 0.0 };
             let rounding_key = bf16::random_bits(bf16::random_bits(0, tensor), self.updates as u32);
-            b.adamw_step(&mut p.value, m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
+            b.adamw_step(p.value_mut(), m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
             p.repack(b);
         }
         Ok(norm)

@@ -53,7 +53,7 @@ impl Golden {
         let update = |_| learner.update(b, &texts, &self.optim, self.optim.lr).expect("finite");
         let updates = (0..steps).map(update).collect();
         let values = |p: &koan_model::Param<B>| {
-            let [values] = b.read([(&p.value, p.info().len())]);
+            let [values] = b.read([(p.value(), p.info().len())]);
             values
         };
         (updates, learner.model.weights.tensors().map(values).collect())

@@ -150,7 +150,7 @@ fn fine_tuning_learns_replies_alone() {
     tokens.push(tokenizer.eos().expect("an end"));
     let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
     let mut learner = NextToken::new(&Reference, model, 64, &config.optim).expect("memory");
-    let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]);
+    let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]).expect("memory");
     let loss = first["loss"].as_f64().expect("a loss");
     assert!((loss - want).abs() < 0.02, "{loss} against {want}");
 }

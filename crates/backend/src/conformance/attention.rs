@@ -1,11 +1,14 @@
 //! Cases of attention.
 
 use super::{
-    Case, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, sum_of_products,
-    values::{Numbers, by_row, exact, input, output, pick, summed},
+    Case, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, assert_same_bits, sum_of_products,
+    values::{
+        Numbers, by_row, exact, input, keys, on, operand_by_row, operand_with_values, output, output_operand,
+        pick, summed,
+    },
 };
 use crate::{
-    Backend, Heads, Reference, Sequence,
+    Attention as Inputs, Backend, Heads, Keep, Layout, Reference, Sequence,
     reference::{Query, dot, log_sum_exp, queries},
 };
 use std::ops::Range;
@@ -34,34 +37,31 @@ pub(super) struct Attention {
 
 /// A run of `rows` after `past` tokens that have keys but no rows, with as many sequences that share its keys
 /// as there are `completions`, of so many rows each.
-struct Layout {
+struct Run {
     past: usize,
     rows: usize,
     completions: &'static [usize],
 }
 
-const LAYOUTS: [&[Layout]; 7] = [
-    &[Layout { past: 0, rows: 1, completions: &[] }],
-    &[Layout { past: 64, rows: 1, completions: &[] }, Layout { past: 5, rows: 1, completions: &[] }],
-    &[Layout { past: 0, rows: 17, completions: &[1, 2, 33] }, Layout { past: 0, rows: 5, completions: &[7] }],
-    &[Layout { past: 31, rows: 2, completions: &[16, 1] }, Layout { past: 0, rows: 15, completions: &[] }],
-    &[Layout { past: 0, rows: 65, completions: &[63, 6] }],
-    &[Layout { past: 1, rows: 130, completions: &[] }],
-    &[
-        Layout { past: 7, rows: 16, completions: &[] },
-        Layout { past: 0, rows: 31, completions: &[65, 15, 15] },
-    ],
+const RUNS: [&[Run]; 7] = [
+    &[Run { past: 0, rows: 1, completions: &[] }],
+    &[Run { past: 64, rows: 1, completions: &[] }, Run { past: 5, rows: 1, completions: &[] }],
+    &[Run { past: 0, rows: 17, completions: &[1, 2, 33] }, Run { past: 0, rows: 5, completions: &[7] }],
+    &[Run { past: 31, rows: 2, completions: &[16, 1] }, Run { past: 0, rows: 15, completions: &[] }],
+    &[Run { past: 0, rows: 65, completions: &[63, 6] }],
+    &[Run { past: 1, rows: 130, completions: &[] }],
+    &[Run { past: 7, rows: 16, completions: &[] }, Run { past: 0, rows: 31, completions: &[65, 15, 15] }],
 ];
 
 /// Where everything lies: sequences, number of rows, and the key rows that are in use. A row in no sequence
-/// stands between the layouts, a gap between their keys.
-fn lay_out(layouts: &[Layout]) -> (Vec<Sequence>, usize, usize) {
+/// stands between the runs, a gap between their keys.
+fn lay_out(runs: &[Run]) -> (Vec<Sequence>, usize, usize) {
     let (mut sequences, mut n, mut keys) = (Vec::new(), 1, GAP);
-    for layout in layouts {
-        let owner = keys..keys + layout.past + layout.rows;
-        sequences.push(Sequence { rows: n..n + layout.rows, prefix: vec![], keys: owner.clone() });
-        (n, keys) = (n + layout.rows, owner.end);
-        for &rows in layout.completions {
+    for run in runs {
+        let owner = keys..keys + run.past + run.rows;
+        sequences.push(Sequence { rows: n..n + run.rows, prefix: vec![], keys: owner.clone() });
+        (n, keys) = (n + run.rows, owner.end);
+        for &rows in run.completions {
             let prefix = vec![owner.clone()];
             sequences.push(Sequence { rows: n..n + rows, prefix, keys: keys..keys + rows });
             (n, keys) = (n + rows, keys + rows);
@@ -76,9 +76,9 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
     let heads = [(1, 1, 2), (4, 2, 16), (6, 2, 6), (3, 3, 33), (9, 3, 64), (2, 1, 65)];
     let heads = heads.map(|(query, key_value, dim)| Heads { query, key_value, dim });
     let variants = [(1.0, true), (1.0, false), (24.0, true), (1.0, false), (4.0, true)];
-    let cases = LAYOUTS.iter().flat_map(move |layouts| heads.map(|heads| (*layouts, heads)));
-    cases.zip(variants.into_iter().cycle()).map(|((layouts, heads), (sharpness, short))| {
-        let (sequences, n, key_rows) = lay_out(layouts);
+    let cases = RUNS.iter().flat_map(move |runs| heads.map(|heads| (*runs, heads)));
+    cases.zip(variants.into_iter().cycle()).map(|((runs, heads), (sharpness, short))| {
+        let (sequences, n, key_rows) = lay_out(runs);
         let mut numbers = Numbers::new(n * 1000 + heads.query_features());
         let attended =
             |row: usize| sequences.iter().any(|s| s.prefix.iter().chain([&s.keys]).any(|r| r.contains(&row)));
@@ -105,41 +105,45 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
 }
 
 impl Attention {
+    /// Runs `operation` on the case's inputs.
+    fn with_inputs<B: Backend, T>(&self, b: &B, operation: impl FnOnce(Inputs<'_, B>) -> T) -> T {
+        let (q, features) = (input(b, &self.q), self.heads.key_features());
+        let [k, v] = [&self.k, &self.v].map(|x| keys(b, x, features));
+        let (ids, sequences) = (vec![0; self.n], self.sequences.clone());
+        let layout = on(b, Layout { ids, sequences, ..Layout::default() });
+        let (heads, scale) = (self.heads, self.scale);
+        operation(Inputs { q: &q, k: &k, v: &v, layout: &layout, heads, scale })
+    }
+
     fn forward<B: Backend>(&self, b: &B) -> [Output; 2] {
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| input(b, x));
-        let (mut out, mut log_sum_exp) =
-            (self.output(b, self.heads.query_features()), self.output(b, self.heads.query));
-        b.attention_forward(&mut out, &mut log_sum_exp, &q, &k, &v, &self.sequences, self.heads, self.scale);
-        [by_row("out", b, &out), by_row("log_sum_exp", b, &log_sum_exp)]
+        let before = self.before(self.heads.query_features());
+        let mut out = output_operand(b, &before, Keep::Operand);
+        let mut log_sum_exp = output(b, &self.before(self.heads.query));
+        self.with_inputs(b, |inputs| b.attention_forward(&mut out, &mut log_sum_exp, inputs));
+        let mut kept = output_operand(b, &before, Keep::Values);
+        self.with_inputs(b, |inputs| b.attention_forward(&mut kept, &mut log_sum_exp, inputs));
+        let out = operand_by_row("out", b, &out, before.len());
+        let kept = operand_by_row("out", b, &kept, before.len());
+        assert_same_bits(&self.name(), "out with its values", &kept.values, &out.values);
+        [out, by_row("log_sum_exp", b, &log_sum_exp)]
     }
 
     fn backward<B: Backend>(&self, b: &B) -> [Output; 3] {
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| input(b, x));
-        let [dout, out, log_sum_exp] = [&self.dout, &self.out, &self.log_sum_exp].map(|x| input(b, x));
-        let mut dq = self.output(b, self.heads.query_features());
+        let (out, [dout, log_sum_exp]) =
+            (operand_with_values(b, &self.out), [&self.dout, &self.log_sum_exp].map(|x| input(b, x)));
+        let mut dq = output(b, &self.before(self.heads.query_features()));
         let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| output(b, x));
-        b.attention_backward(
-            &mut dq,
-            &mut dk,
-            &mut dv,
-            &dout,
-            &q,
-            &k,
-            &v,
-            &out,
-            &log_sum_exp,
-            &self.sequences,
-            self.heads,
-            self.scale,
-        );
+        self.with_inputs(b, |inputs| {
+            b.attention_backward([&mut dq, &mut dk, &mut dv], &dout, inputs, &out, &log_sum_exp);
+        });
         [by_row("dq", b, &dq), summed("dk", b, &dk), summed("dv", b, &dv)]
     }
 
-    /// An output of which the rows of the sequences must be written, and no others.
-    fn output<B: Backend>(&self, b: &B, features: usize) -> B::Buf {
+    /// What an output holds before, of which the rows of the sequences must be written, and no others.
+    fn before(&self, features: usize) -> Vec<f32> {
         let before = |row| if self.place(row).is_some() { f32::NAN } else { 0.5 };
         let rows = (0..self.n).flat_map(|row| std::iter::repeat_n(before(row), features));
-        output(b, &rows.collect::<Vec<_>>())
+        rows.collect()
     }
 
     /// The run that row `row` is of, and its number within.

@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, input, magnitudes, output, pick, summed},
+    values::{Numbers, by_row, exactly, magnitudes, operand_with_values, output, pick, summed},
 };
 use crate::{Backend, Reference};
 
@@ -34,7 +34,7 @@ impl Case for Bias {
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let (mut y, mut db) = (output(b, &self.y), output(b, &self.db));
         b.bias_forward(&mut y, &exactly(b, &self.b), self.b.len(), self.n);
-        b.bias_backward(&mut db, &input(b, &self.dy), self.b.len(), self.n);
+        b.bias_backward(&mut db, &operand_with_values(b, &self.dy), self.b.len(), self.n);
         vec![by_row("y", b, &y), summed("db", b, &db)]
     }
 

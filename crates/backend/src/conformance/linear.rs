@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, sum_of_products,
-    values::{Numbers, by_row, exactly, input, magnitudes, output, pick, summed, unwritten},
+    values::{Numbers, by_row, exactly, magnitudes, matrix, operand, output, pick, summed, unwritten},
 };
 use crate::{Backend, Reference, Store};
 
@@ -57,7 +57,7 @@ impl Linear {
     pub(super) fn backward_weight<B: Backend>(parts: &[Self], b: &B) -> Output {
         let mut dw = output(b, &parts[0].dw);
         for Self { n, o, i, dy, x, .. } in parts {
-            b.linear_backward_weight(&mut dw, &input(b, dy), &input(b, x), *n, *o, *i);
+            b.linear_backward_weight(&mut dw, &operand(b, dy), &operand(b, x), *n, [*o, *i]);
         }
         summed("dw", b, &dw)
     }
@@ -77,22 +77,29 @@ impl Case for Linear {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let Self { n, o, i, store, .. } = *self;
-        let (x, dy, w) = (input(b, &self.x), input(b, &self.dy), exactly(b, &self.w));
+        let (x, dy) = (operand(b, &self.x), operand(b, &self.dy));
+        let mut unpacked = matrix(b, &self.w, [o, i], false);
         let packed = match store {
-            Store::Write => b.pack(&w, o, i).expect("a little memory"),
+            Store::Write => matrix(b, &self.w, [o, i], true),
             Store::Add => {
-                let mut packed = b.pack(&exactly(b, &vec![0.0; o * i]), o, i).expect("a little memory");
-                b.repack(&mut packed, &w);
+                let mut packed = matrix(b, &vec![0.0; o * i], [o, i], true);
+                packed.values = exactly(b, &self.w);
+                packed.repack(b);
                 packed
             }
         };
-        let (mut y, mut unpacked, mut dx) = (output(b, &self.y), output(b, &self.y), output(b, &self.dx));
+        let [mut y, mut y_unpacked] = [(); 2].map(|()| output(b, &self.y));
+        let mut dx = output(b, &self.dx);
         b.linear_forward(&mut y, &x, &packed, n, store);
-        b.linear_forward_unpacked(&mut unpacked, &x, &w, n, o, i, store);
-        b.linear_backward_input(&mut dx, &dy, &w, n, o, i, store);
-        let (y, unpacked) = (by_row("y", b, &y), by_row("y", b, &unpacked));
+        b.linear_forward(&mut y_unpacked, &x, &unpacked, n, store);
+        b.linear_backward_input(&mut dx, &dy, &unpacked, n, store);
+        unpacked.pack(b).expect("a little memory");
+        let mut y_packed = output(b, &self.y);
+        b.linear_forward(&mut y_packed, &x, &unpacked, n, store);
+        let [y, y_unpacked, y_packed] = [&y, &y_unpacked, &y_packed].map(|y| by_row("y", b, y));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&unpacked), bits(&y), "{}: unpacked weights give other bits", self.name());
+        assert_eq!(bits(&y_unpacked), bits(&y), "{}: unpacked weights give other bits", self.name());
+        assert_eq!(bits(&y_packed), bits(&y), "{}: weights packed later give other bits", self.name());
         vec![y, by_row("dx", b, &dx), Self::backward_weight(std::slice::from_ref(self), b)]
     }
 

@@ -2,10 +2,12 @@
 
 use super::{
     Case, EDGES, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, assert_same_bits, sum_of_products,
-    values::{Numbers, by_row, exact, exactly, input, magnitudes, output, pick, summed, unwritten},
+    values::{
+        Numbers, by_row, exact, input, magnitudes, matrix, on, operand, output, pick, summed, unwritten,
+    },
 };
 use crate::{
-    Backend, Draw, Reference, Store,
+    Backend, Draw, Layout, Matrix, Reference, Store,
     reference::{dot, log_sum_exp},
 };
 
@@ -37,6 +39,17 @@ impl Head {
         format!(
             "{n} rows, {vocab} tokens from {c} features, temperature {temperature}, short operands {short}"
         )
+    }
+
+    fn matrix<B: Backend>(&self, b: &B) -> Matrix<B> {
+        matrix(b, &self.w, [self.vocab(), self.c], true)
+    }
+
+    /// Each row is a head row, with its target or draw, if there is one.
+    fn layout<B: Backend>(&self, b: &B, targets: &[u32], draws: &[Draw]) -> B::Layout {
+        let (ids, head_rows) = (vec![0; self.n], (0..self.n as u32).collect());
+        let (targets, draws) = (targets.to_vec(), draws.to_vec());
+        on(b, Layout { ids, head_rows, targets, draws, ..Layout::default() })
     }
 
     fn select(&self, rows: &[usize]) -> Self {
@@ -123,24 +136,14 @@ impl Case for LogProb {
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let Head { n, c, temperature, .. } = self.head;
-        let (x, w) = (input(b, &self.head.x), exactly(b, &self.head.w));
-        let packed = b.pack(&w, self.head.vocab(), c).expect("a little memory");
+        let (x, w) = (operand(b, &self.head.x), self.head.matrix(b));
+        let layout = self.head.layout(b, &self.targets, &[]);
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| output(b, &unwritten(n)));
         let saved = &mut log_sum_exp;
-        b.log_prob_forward(&mut log_probs, &mut entropy, saved, &x, &packed, &self.targets, temperature);
+        b.log_prob_forward(&mut log_probs, &mut entropy, saved, &x, &w, temperature, &layout);
         let (mut dx, mut dw) = (output(b, &unwritten(n * c)), output(b, &self.dw));
         let (d_log_probs, saved) = (input(b, &self.d_log_probs), input(b, &self.log_sum_exp));
-        b.log_prob_backward(
-            &mut dx,
-            &mut dw,
-            &d_log_probs,
-            &x,
-            &w,
-            &packed,
-            &self.targets,
-            &saved,
-            temperature,
-        );
+        b.log_prob_backward(&mut dx, &mut dw, &d_log_probs, &x, &w, &saved, temperature, &layout);
         vec![
             by_row("log_probs", b, &log_probs),
             by_row("entropy", b, &entropy),
@@ -172,10 +175,11 @@ impl Case for LogProb {
             }
         }
         let mut dx = vec![0.0; n * c];
-        let [x, w, dw] = [&self.head.x, &self.head.w, &self.dw].map(|x| exact(&magnitudes(x)));
+        let [x, dw] = [&self.head.x, &self.dw].map(|x| exact(&magnitudes(x)));
+        let w = matrix(&Reference, &magnitudes(&self.head.w), [vocab, c], false);
         let mut dw: Vec<f64> = dw.iter().map(|dw| dw * (n + 1) as f64 * ROUNDOFF).collect();
-        Reference.linear_backward_input(&mut dx, &dl_of_dx, &w, n, vocab, c, Store::Write);
-        Reference.linear_backward_weight(&mut dw, &dl_of_dw, &x, n, vocab, c);
+        Reference.linear_backward_input(&mut dx, &dl_of_dx, &w, n, Store::Write);
+        Reference.linear_backward_weight(&mut dw, &dl_of_dw, &x, n, [vocab, c]);
         vec![log_probs, entropy, log_sum_exp, dx, dw]
     }
 
@@ -318,19 +322,20 @@ impl Case for Sample {
 
     /// Checks the drawn tokens here, and that their log-probabilities are those of the forward, to the bit.
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
-        let Head { n, c, temperature, .. } = self.head;
-        let x = input(b, &self.head.x);
-        let packed = b.pack(&exactly(b, &self.head.w), self.head.vocab(), c).expect("a little memory");
-        let mut tokens = vec![u32::MAX; n + 1];
-        let [mut log_probs, mut full] = [(); 2].map(|()| output(b, &unwritten(n)));
-        b.sample(&mut tokens, &mut log_probs, &mut full, &x, &packed, &self.draws);
-        assert_eq!(tokens.pop(), Some(u32::MAX), "{}: a token is written beyond the rows", self.name());
+        let Head { n, temperature, .. } = self.head;
+        let (x, w) = (operand(b, &self.head.x), self.head.matrix(b));
+        let [mut tokens, mut log_probs, mut full] = [(); 3].map(|()| output(b, &unwritten(n)));
+        let layout = self.head.layout(b, &[], &self.draws);
+        b.sample(&mut tokens, &mut log_probs, &mut full, &x, &w, &layout);
+        let tokens: Vec<u32> =
+            by_row("tokens", b, &tokens).values.iter().map(|&token| token as u32).collect();
         assert_eq!(tokens, self.tokens, "{}: drawn by {:?}", self.name(), self.draws);
         let (sampled, full) = (by_row("log_probs", b, &log_probs), by_row("full_log_probs", b, &full));
 
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| output(b, &unwritten(n)));
         let temperature = if temperature == 0.0 { 1.0 } else { temperature };
-        b.log_prob_forward(&mut log_probs, &mut entropy, &mut log_sum_exp, &x, &packed, &tokens, temperature);
+        let (layout, saved) = (self.head.layout(b, &tokens, &[]), &mut log_sum_exp);
+        b.log_prob_forward(&mut log_probs, &mut entropy, saved, &x, &w, temperature, &layout);
         let of_forward = by_row("log_probs", b, &log_probs);
         assert_same_bits(&self.name(), "sampled against forward", &full.values, &of_forward.values);
         let mut whole = sampled.values.iter().zip(&full.values).zip(&self.draws);

@@ -12,10 +12,12 @@
 //! - that sampling draws the right token and reports the bits of the forward's log-probability.
 //!
 //! [`same_bits`] runs the same cases on two backends, such as one with a thread and one with two. Sizes stand
-//! at the edges of tiles, and are odd.
+//! at the edges of tiles, and are odd. [`Counting`] is a backend for the tests of those who use one: it counts what
+//! crosses to the device, and how often it is waited for.
 
 mod attention;
 mod bias;
+mod counting;
 mod linear;
 mod log_prob;
 mod rms_norm;
@@ -24,6 +26,8 @@ mod rows;
 mod swiglu;
 mod values;
 mod vectors;
+
+pub use counting::{Counting, Counts};
 
 use crate::{Backend, Reference};
 use linear::Linear;
@@ -68,6 +72,8 @@ struct Output {
     name: &'static str,
     /// Whether each row of the batch has a result of its own here, rather than all rows a sum.
     by_row: bool,
+    /// Whether products read it: it is then rounded to their precision.
+    rounded: bool,
     values: Vec<f32>,
 }
 
@@ -156,7 +162,15 @@ impl<B: Backend> Requirement for Specification<'_, B> {
     fn check(&self, case: impl Case) {
         let name = case.name();
         let got = case.run(self.backend);
-        for ((got, want), allowed) in got.iter().zip(case.run(&Reference)).zip(case.allowed(self.precision)) {
+        for ((got, want), mut allowed) in
+            got.iter().zip(case.run(&Reference)).zip(case.allowed(self.precision))
+        {
+            if got.rounded {
+                let of_rounding = self.precision.operand(false);
+                let rounded = allowed.iter_mut().zip(&want.values);
+                rounded
+                    .for_each(|(allowed, want)| *allowed += of_rounding * (f64::from(want.abs()) + *allowed));
+            }
             assert_close(&name, got.name, &got.values, &want.values, &allowed);
         }
         for batch in batches(case.rows()) {

@@ -1,10 +1,13 @@
 //! Cases of RMSNorm.
 
 use super::{
-    Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, input, output, pick, summed, unwritten, whole},
+    Case, EDGES, Output, Precision, ROUNDOFF, assert_same_bits,
+    values::{
+        Numbers, by_row, exactly, input, operand_by_row, output, output_operand, pick, summed, unwritten,
+        whole,
+    },
 };
-use crate::{Backend, Reference};
+use crate::{Backend, Keep, Reference};
 
 const EPS: f32 = 1e-5;
 
@@ -41,11 +44,23 @@ impl Case for RmsNorm {
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let n = self.n;
         let (x, w) = (input(b, &self.x), exactly(b, &self.w));
-        let (mut y, mut rstd) = (output(b, &unwritten(self.x.len())), output(b, &unwritten(n)));
+        let len = self.x.len();
+        let [mut rstd, mut head_rstd] = [(); 2].map(|()| output(b, &unwritten(n)));
+        let mut y = output_operand(b, &unwritten(len), Keep::Operand);
         b.rms_norm_forward(&mut y, &mut rstd, &x, &w, EPS, n);
+        let mut heads = output(b, &unwritten(len));
+        b.head_norm_forward(&mut heads, &mut head_rstd, &x, &w, EPS, n);
+        let [rstd, head_rstd] = [&rstd, &head_rstd].map(|rstd| by_row("rstd", b, rstd));
+        assert_same_bits(&self.name(), "rstd of both norms", &head_rstd.values, &rstd.values);
         let (mut dx, mut dw) = (output(b, &self.dx), output(b, &self.dw));
         b.rms_norm_backward(&mut dx, &mut dw, &input(b, &self.dy), &x, &w, &input(b, &self.rstd), n);
-        vec![by_row("y", b, &y), by_row("rstd", b, &rstd), by_row("dx", b, &dx), summed("dw", b, &dw)]
+        vec![
+            operand_by_row("y", b, &y, len),
+            by_row("y of heads", b, &heads),
+            rstd,
+            by_row("dx", b, &dx),
+            summed("dw", b, &dw),
+        ]
     }
 
     /// A mean of C numbers of one sign errs by C roundings, its root by half of them.
@@ -72,7 +87,7 @@ impl Case for RmsNorm {
             }
         }
         let dw = dw.iter().map(|dw| dw * (n + 4) as f64 * ROUNDOFF).collect();
-        vec![y, rstd, dx, dw]
+        vec![y.clone(), y, rstd, dx, dw]
     }
 
     fn rows(&self) -> usize {

@@ -2,9 +2,9 @@
 
 use super::{
     Case, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, output, pick},
+    values::{Numbers, by_row, exactly, on, output, pick},
 };
-use crate::Backend;
+use crate::{Backend, Layout};
 
 /// Positions of which the tables hold the angles.
 const POSITIONS: usize = 131;
@@ -41,8 +41,10 @@ impl Case for Rope {
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let (cos, sin) = (exactly(b, &self.cos), exactly(b, &self.sin));
         let (mut x, mut dx) = (output(b, &self.x), output(b, &self.x));
-        b.rope_forward(&mut x, &cos, &sin, &self.positions, self.heads, self.dim);
-        b.rope_backward(&mut dx, &cos, &sin, &self.positions, self.heads, self.dim);
+        let ids = vec![0; self.rows()];
+        let layout = on(b, Layout { ids, positions: self.positions.clone(), ..Layout::default() });
+        b.rope_forward(&mut x, &cos, &sin, self.heads, self.dim, &layout);
+        b.rope_backward(&mut dx, &cos, &sin, self.heads, self.dim, &layout);
         vec![by_row("x", b, &x), by_row("dx", b, &dx)]
     }
 

@@ -1,10 +1,13 @@
-//! Cases of the embedding table, and of gathers and scatters of rows.
+//! Cases of rows taken and put by their numbers: the embedding table, head rows, stored keys.
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, input, magnitudes, output, pick, summed, unwritten},
+    values::{
+        Numbers, by_row, exactly, input, magnitudes, on, operand, operand_by_row, output, output_operand,
+        pick, summed, unwritten,
+    },
 };
-use crate::{Backend, Reference};
+use crate::{Backend, Keep, Layout, Reference};
 
 /// `table` is (rows, C), the others are (N, C). `places` are distinct rows of the table, `ids` are not.
 #[derive(Clone)]
@@ -40,21 +43,27 @@ impl Case for Rows {
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
-        let features = self.features;
+        let (features, rows) = (self.features, self.table.len() / self.features);
         let (table, dy) = (exactly(b, &self.table), input(b, &self.dy));
-        let [mut embedded, mut gathered] = [(); 2].map(|()| output(b, &unwritten(self.dy.len())));
-        b.embedding_forward(&mut embedded, &self.ids, &table, features);
-        b.gather_rows(&mut gathered, &table, &self.ids, features);
-        let [mut dw, mut dx, mut scattered] = [(); 3].map(|()| output(b, &self.table));
-        b.embedding_backward(&mut dw, &self.ids, &dy, features);
-        b.scatter_add_rows(&mut dx, &dy, &self.ids, features);
-        b.scatter_rows(&mut scattered, &dy, &self.places, features);
+        let tokens = on(b, Layout { ids: self.ids.clone(), ..Layout::default() });
+        let mut embedded = output(b, &unwritten(self.dy.len()));
+        b.embedding_forward(&mut embedded, &table, features, &tokens);
+        let mut dw = output(b, &self.table);
+        b.embedding_backward(&mut dw, &dy, features, &tokens);
+
+        let head_rows = self.places.clone();
+        let heads = on(b, Layout { ids: vec![0; rows], head_rows, ..Layout::default() });
+        let (taken, len) = (self.places.len(), self.places.len() * features);
+        assert_eq!((b.rows(&heads), b.head_rows(&heads)), (rows, taken), "sizes of a layout");
+        let mut hidden = output_operand(b, &unwritten(len), Keep::Operand);
+        b.head_rows_forward(&mut hidden, &operand(b, &self.table), features, &heads);
+        let mut dx = output(b, &unwritten(self.table.len()));
+        b.head_rows_backward(&mut dx, &dy, features, &heads);
         vec![
             by_row("embedding_forward", b, &embedded),
-            by_row("gather_rows", b, &gathered),
             summed("embedding_backward", b, &dw),
-            summed("scatter_add_rows", b, &dx),
-            summed("scatter_rows", b, &scattered),
+            Output { by_row: false, ..operand_by_row("head_rows_forward", b, &hidden, len) },
+            summed("head_rows_backward", b, &dx),
         ]
     }
 
@@ -63,7 +72,7 @@ impl Case for Rows {
         let sums =
             Self { table: magnitudes(&self.table), dy: magnitudes(&self.dy), ..self.clone() }.run(&Reference);
         let n = self.rows() as f64 * ROUNDOFF;
-        let factors = [0.0, 0.0, n, n, 0.0];
+        let factors = [0.0, n, 0.0, 0.0];
         sums.iter().zip(factors).map(|(s, f)| s.values.iter().map(|&x| f * f64::from(x)).collect()).collect()
     }
 

@@ -2,9 +2,9 @@
 
 use super::{
     Case, EDGES, EXP_ROUNDINGS, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, input, output, pick, unwritten},
+    values::{Numbers, input, operand_by_row, output_operand, pick, unwritten, values_by_row},
 };
-use crate::Backend;
+use crate::{Backend, Keep};
 
 /// A row is one number.
 #[derive(Clone)]
@@ -27,19 +27,21 @@ pub(super) fn cases() -> impl Iterator<Item = SwiGlu> {
 
 impl Case for SwiGlu {
     fn name(&self) -> String {
-        format!("swiglu, {} numbers", self.rows())
+        format!("swiglu, {} elements", self.rows())
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
         let n = self.rows();
-        let (gate, up, mut y) = (input(b, &self.gate), input(b, &self.up), output(b, &unwritten(n)));
+        let (gate, up) = (input(b, &self.gate), input(b, &self.up));
+        let mut y = output_operand(b, &unwritten(n), Keep::Operand);
         b.swiglu_forward(&mut y, &gate, &up, n);
-        let [mut dy, mut dgate, mut dup] = [&self.dy, &self.gate, &self.up].map(|x| output(b, x));
+        let [mut dy, mut dgate, mut dup] =
+            [&self.dy, &self.gate, &self.up].map(|x| output_operand(b, x, Keep::Values));
         b.swiglu_backward(&mut dy, &mut dgate, &mut dup, n);
-        let (y, again) = (by_row("y", b, &y), by_row("y", b, &dy));
+        let (y, again) = (operand_by_row("y", b, &y, n), operand_by_row("y", b, &dy, n));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&again), bits(&y), "{}: the backward gives y other bits", self.name());
-        vec![y, by_row("dgate", b, &dgate), by_row("dup", b, &dup)]
+        vec![y, values_by_row("dgate", b, &dgate, n), values_by_row("dup", b, &dup, n)]
     }
 
     /// σ errs relatively by what exp does and two roundings more, `1 − σ` absolutely by as much.

@@ -1,12 +1,12 @@
 //! Test values, and buffers that show who reads or writes beyond their rows.
 
 use super::Output;
-use crate::Backend;
+use crate::{Backend, Forms, Keep, Layout, Matrix};
 
-/// Numbers behind the rows of every activation.
+/// Elements behind the rows of every activation.
 const TAIL: usize = 257;
-/// What they are in an output. In an input they are NaN.
-const MARKER: f32 = -12_345.5;
+/// What they are in an output, with no more bits than bf16 holds. In an input they are NaN.
+const MARKER: f32 = -12_288.0;
 
 /// A deterministic source of test values: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 pub(super) struct Numbers(u64);
@@ -72,12 +72,74 @@ pub(super) fn output<B: Backend>(b: &B, before: &[f32]) -> B::Buf {
     exactly(b, &[before, &[MARKER; TAIL]].concat())
 }
 
+/// Activations for products to read, followed by NaN.
+pub(super) fn operand<B: Backend>(b: &B, values: &[f32]) -> B::Operand {
+    operand_of(b, &[values, &[f32::NAN; TAIL]].concat(), Keep::Operand)
+}
+
+/// The same with its values, for what reads them too.
+pub(super) fn operand_with_values<B: Backend>(b: &B, values: &[f32]) -> B::Operand {
+    operand_of(b, &[values, &[f32::NAN; TAIL]].concat(), Keep::Values)
+}
+
+/// An operand to write, or of which to change the values, followed by markers.
+pub(super) fn output_operand<B: Backend>(b: &B, before: &[f32], keep: Keep) -> B::Operand {
+    operand_of(b, &[before, &[MARKER; TAIL]].concat(), keep)
+}
+
+fn operand_of<B: Backend>(b: &B, values: &[f32], keep: Keep) -> B::Operand {
+    let mut operand = b.operand(values.len(), keep).expect("a little memory");
+    b.write_operand(&mut operand, values);
+    operand
+}
+
+/// Rows of `features` as keys, all of them stored; rows of NaN follow.
+pub(super) fn keys<B: Backend>(b: &B, values: &[f32], features: usize) -> B::Keys {
+    let values = [values, &vec![f32::NAN; features]].concat();
+    let rows = values.len() / features;
+    let layout =
+        Layout { ids: vec![0; rows], cache_rows: (0..rows as u32).rev().collect(), ..Layout::default() };
+    let reversed: Vec<f32> = values.rchunks_exact(features).flatten().copied().collect();
+    let mut keys = b.keys(values.len()).expect("a little memory");
+    b.store_keys(&mut keys, &exactly(b, &reversed), features, &on(b, layout));
+    keys
+}
+
+/// A layout on the device.
+pub(super) fn on<B: Backend>(b: &B, layout: Layout) -> B::Layout {
+    b.upload_layout(layout).expect("a little memory")
+}
+
+/// A matrix of `shape` `[out_features, in_features]`.
+pub(super) fn matrix<B: Backend>(b: &B, values: &[f32], shape: [usize; 2], packed: bool) -> Matrix<B> {
+    Matrix::new(b, values, shape, Forms { values: true, packed }).expect("a little memory")
+}
+
 /// What an operation left in an [`output`], a row's result in each of its rows.
 pub(super) fn by_row<B: Backend>(name: &'static str, b: &B, buf: &B::Buf) -> Output {
-    let mut values = whole(b, buf);
+    Output { name, by_row: true, rounded: false, values: without_tail(name, whole(b, buf)) }
+}
+
+/// What an operation left in an [`output_operand`] that had `len` elements.
+pub(super) fn operand_by_row<B: Backend>(name: &'static str, b: &B, x: &B::Operand, len: usize) -> Output {
+    let values = without_tail(name, b.read_operand(x, len + TAIL));
+    Output { name, by_row: true, rounded: true, values }
+}
+
+/// The values that an operation left in an [`output_operand`] that keeps them, once it is seen that products read the same,
+/// rounded.
+pub(super) fn values_by_row<B: Backend>(name: &'static str, b: &B, x: &B::Operand, len: usize) -> Output {
+    let output = by_row(name, b, b.values(x));
+    let rounded = operand_of(b, &output.values, Keep::Operand);
+    let bits = |x: &B::Operand| b.read_operand(x, len).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(x), bits(&rounded), "{name}: products read other than its values, rounded");
+    output
+}
+
+fn without_tail(name: &str, mut values: Vec<f32>) -> Vec<f32> {
     let tail = values.split_off(values.len() - TAIL);
     assert!(tail.iter().all(|&x| x == MARKER), "{name} is written beyond its rows: {tail:?}");
-    Output { name, by_row: true, values }
+    values
 }
 
 /// The same, of a gradient that sums over the rows.
@@ -91,12 +153,12 @@ pub(super) fn pick<T: Copy>(x: &[T], n: usize, chosen: &[usize]) -> Vec<T> {
     chosen.iter().flat_map(|row| &x[row * features..][..features]).copied().collect()
 }
 
-/// The numbers without their signs.
+/// The values without their signs.
 pub(super) fn magnitudes(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| x.abs()).collect()
 }
 
-/// The numbers in f64.
+/// The values in f64.
 pub(super) fn exact(x: &[f32]) -> Vec<f64> {
     x.iter().copied().map(f64::from).collect()
 }

@@ -63,7 +63,7 @@ fn edge(x: f64, error: f64, random: u32) -> f64 {
 
 impl Case for Vectors {
     fn name(&self) -> String {
-        format!("whole buffers of {} numbers", self.rows())
+        format!("whole buffers of {} elements", self.rows())
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
@@ -82,9 +82,9 @@ impl Case for Vectors {
             let [first, second] = &mut moments;
             b.adamw_step(&mut weights, first, second, &g, STEP);
             let by_row = kind == MomentType::F32; // the random bits are those of the place in the buffer
-            outputs.push(Output { name: w, by_row: true, values: whole(b, &weights) });
+            outputs.push(Output { name: w, by_row: true, rounded: false, values: whole(b, &weights) });
             for (name, moment) in [m, v].into_iter().zip(&moments) {
-                outputs.push(Output { name, by_row, values: b.read_moment(moment) });
+                outputs.push(Output { name, by_row, rounded: false, values: b.read_moment(moment) });
             }
             let zeros = b.read_moment(&b.zero_moment(n, kind).expect("a little memory"));
             assert!(zeros.len() == n && zeros.iter().all(|x| x.to_bits() == 0), "zeros of a moment");
@@ -98,7 +98,8 @@ impl Case for Vectors {
         let [written] = b.read([(&zeros, n - n / 2)]);
         assert_eq!(written, self.g[n / 2..], "write and read of the first elements");
         outputs.push(by_row("copy", b, &copy));
-        outputs.push(Output { name: "sum_of_squares", by_row: false, values: vec![squares as f32] });
+        let values = vec![squares as f32];
+        outputs.push(Output { name: "sum_of_squares", by_row: false, rounded: false, values });
         outputs
     }
 

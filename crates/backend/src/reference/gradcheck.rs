@@ -5,7 +5,7 @@
 //! and the loss has `Σ x` beside.
 
 use super::{Reference, dot};
-use crate::{Backend, Heads, Sequence, Store};
+use crate::{Attention, Backend, Forms, Heads, Layout, Matrix, Sequence, Store};
 
 /// `len` numbers within ±1, different for each `seed`.
 fn numbers(seed: u32, len: usize) -> Vec<f64> {
@@ -15,6 +15,20 @@ fn numbers(seed: u32, len: usize) -> Vec<f64> {
 /// `len` numbers that are not written yet.
 fn unwritten(len: usize) -> Vec<f64> {
     vec![f64::NAN; len]
+}
+
+/// A matrix of these values; it is not packed, so that they are read as they are.
+fn matrix(values: &[f64], shape: [usize; 2]) -> Matrix<Reference> {
+    let forms = Forms { values: true, packed: false };
+    let mut matrix =
+        Matrix::new(&Reference, &vec![0.0; values.len()], shape, forms).expect("a little memory");
+    matrix.values = values.to_vec();
+    matrix
+}
+
+/// A layout of rows that are these tokens.
+fn layout(ids: &[u32]) -> Layout {
+    Layout { ids: ids.to_vec(), ..Layout::default() }
 }
 
 /// Requires that `gradient` is the gradient of `loss` at `x`, and that it is not all zero.
@@ -41,19 +55,19 @@ fn linear() {
     let (x, w, dy) = (numbers(1, n * i), numbers(2, o * i), numbers(3, n * o));
     let loss = |x: &Vec<f64>, w: &Vec<f64>, store| {
         let mut y = vec![if store == Store::Write { f64::NAN } else { 1.0 }; n * o];
-        Reference.linear_forward(&mut y, x, &Reference.pack(w, o, i).expect("a little memory"), n, store);
+        Reference.linear_forward(&mut y, x, &matrix(w, [o, i]), n, store);
         dot(&y, &dy)
     };
     let mut dx = unwritten(n * i);
-    Reference.linear_backward_input(&mut dx, &dy, &w, n, o, i, Store::Write);
+    Reference.linear_backward_input(&mut dx, &dy, &matrix(&w, [o, i]), n, Store::Write);
     assert_gradient("dx", &dx, &x, |x| loss(x, &w, Store::Write));
 
     let mut dx = vec![1.0; n * i];
-    Reference.linear_backward_input(&mut dx, &dy, &w, n, o, i, Store::Add);
+    Reference.linear_backward_input(&mut dx, &dy, &matrix(&w, [o, i]), n, Store::Add);
     assert_gradient("dx, added", &dx, &x, |x| loss(x, &w, Store::Add) + x.iter().sum::<f64>());
 
     let mut dw = vec![1.0; o * i];
-    Reference.linear_backward_weight(&mut dw, &dy, &x, n, o, i);
+    Reference.linear_backward_weight(&mut dw, &dy, &x, n, [o, i]);
     assert_gradient("dw", &dw, &w, |w| loss(&x, w, Store::Write) + w.iter().sum::<f64>());
 }
 
@@ -91,13 +105,23 @@ fn rope() {
     let len = positions.len() * heads * dim;
     let (x, dy, angles) = (numbers(1, len), numbers(2, len), numbers(3, 5 * dim / 2));
     let (cos, sin) = (angles.iter().map(|a| a.cos()).collect(), angles.iter().map(|a| a.sin()).collect());
+    let layout = Layout { positions: positions.to_vec(), ..layout(&[0; 3]) };
     let mut dx = dy.clone();
-    Reference.rope_backward(&mut dx, &cos, &sin, &positions, heads, dim);
+    Reference.rope_backward(&mut dx, &cos, &sin, heads, dim, &layout);
     assert_gradient("dx", &dx, &x, |x| {
         let mut y = x.clone();
-        Reference.rope_forward(&mut y, &cos, &sin, &positions, heads, dim);
+        Reference.rope_forward(&mut y, &cos, &sin, heads, dim, &layout);
         dot(&y, &dy)
     });
+}
+
+fn attention_on<'a>(
+    [q, k, v]: [&'a Vec<f64>; 3],
+    layout: &'a Layout,
+    heads: Heads,
+    scale: f32,
+) -> Attention<'a, Reference> {
+    Attention { q, k, v, layout, heads, scale }
 }
 
 #[test]
@@ -107,7 +131,7 @@ fn attention() {
         let prefix = if prefix.is_empty() { vec![] } else { vec![prefix] };
         Sequence { rows, prefix, keys }
     };
-    let sequences = [
+    let sequences = vec![
         sequence(0..3, 0..0, 0..3), // a prompt,
         sequence(3..5, 0..3, 3..5), // a completion of it,
         sequence(5..6, 0..3, 5..6), // another,
@@ -116,28 +140,27 @@ fn attention() {
     let (n, m, scale) = (8, 9, 0.75);
     let (q, dout) = (numbers(1, n * heads.query_features()), numbers(2, n * heads.query_features()));
     let (k, v) = (numbers(3, m * heads.key_features()), numbers(4, m * heads.key_features()));
+    let layout = Layout { sequences, ..layout(&[0; 8]) };
     let forward = |q: &Vec<f64>, k: &Vec<f64>, v: &Vec<f64>| {
         let (mut out, mut log_sum_exp) = (unwritten(q.len()), unwritten(n * heads.query));
-        Reference.attention_forward(&mut out, &mut log_sum_exp, q, k, v, &sequences, heads, scale);
+        Reference.attention_forward(
+            &mut out,
+            &mut log_sum_exp,
+            attention_on([q, k, v], &layout, heads, scale),
+        );
         (out, log_sum_exp)
     };
     let loss = |q: &Vec<f64>, k: &Vec<f64>, v: &Vec<f64>| dot(&forward(q, k, v).0, &dout);
 
     let (out, log_sum_exp) = forward(&q, &k, &v);
     let (mut dq, mut dk, mut dv) = (unwritten(q.len()), vec![1.0; k.len()], vec![1.0; v.len()]);
+    let d = [&mut dq, &mut dk, &mut dv];
     Reference.attention_backward(
-        &mut dq,
-        &mut dk,
-        &mut dv,
+        d,
         &dout,
-        &q,
-        &k,
-        &v,
+        attention_on([&q, &k, &v], &layout, heads, scale),
         &out,
         &log_sum_exp,
-        &sequences,
-        heads,
-        scale,
     );
     assert_gradient("dq", &dq, &q, |q| loss(q, &k, &v));
     assert_gradient("dk", &dk, &k, |k| loss(&q, k, &v) + k.iter().sum::<f64>());
@@ -166,26 +189,17 @@ fn log_prob() {
     let (targets, vocab, c, temperature) = ([6, 0, 3], 7, 5, 0.75);
     let n = targets.len();
     let (x, w, d_log_probs) = (numbers(1, n * c), numbers(2, vocab * c), numbers(3, n));
+    let head_rows = (0..n as u32).collect();
+    let layout = Layout { head_rows, targets: targets.to_vec(), ..layout(&[0; 3]) };
     let forward = |x: &Vec<f64>, w: &Vec<f64>| {
         let [mut log_probs, mut entropy, mut log_sum_exp] = [(); 3].map(|()| unwritten(n));
-        let packed = Reference.pack(w, vocab, c).expect("a little memory");
-        let saved = &mut log_sum_exp;
-        Reference.log_prob_forward(&mut log_probs, &mut entropy, saved, x, &packed, &targets, temperature);
+        let (w, saved) = (matrix(w, [vocab, c]), &mut log_sum_exp);
+        Reference.log_prob_forward(&mut log_probs, &mut entropy, saved, x, &w, temperature, &layout);
         (dot(&log_probs, &d_log_probs), log_sum_exp)
     };
     let (mut dx, mut dw) = (unwritten(n * c), vec![1.0; vocab * c]);
-    let (packed, saved) = (Reference.pack(&w, vocab, c).expect("a little memory"), forward(&x, &w).1);
-    Reference.log_prob_backward(
-        &mut dx,
-        &mut dw,
-        &d_log_probs,
-        &x,
-        &w,
-        &packed,
-        &targets,
-        &saved,
-        temperature,
-    );
+    let (head, saved) = (matrix(&w, [vocab, c]), forward(&x, &w).1);
+    Reference.log_prob_backward(&mut dx, &mut dw, &d_log_probs, &x, &head, &saved, temperature, &layout);
     assert_gradient("dx", &dx, &x, |x| forward(x, &w).0);
     assert_gradient("dw", &dw, &w, |w| forward(&x, w).0 + w.iter().sum::<f64>());
 }
@@ -195,32 +209,24 @@ fn embedding() {
     let (ids, vocab, c) = ([4, 1, 4], 6, 5);
     let (w, dy) = (numbers(1, vocab * c), numbers(2, ids.len() * c));
     let mut dw = vec![1.0; vocab * c];
-    Reference.embedding_backward(&mut dw, &ids, &dy, c);
+    Reference.embedding_backward(&mut dw, &dy, c, &layout(&ids));
     assert_gradient("dw", &dw, &w, |w| {
         let mut y = unwritten(ids.len() * c);
-        Reference.embedding_forward(&mut y, &ids, w, c);
+        Reference.embedding_forward(&mut y, w, c, &layout(&ids));
         dot(&y, &dy) + w.iter().sum::<f64>()
     });
 }
 
 #[test]
-fn rows() {
-    let (rows, n, c) = ([5, 0, 3], 6, 5);
-    let (x, dy) = (numbers(1, n * c), numbers(2, rows.len() * c));
-    let mut dx = vec![1.0; n * c];
-    Reference.scatter_add_rows(&mut dx, &dy, &rows, c);
-    assert_gradient("dx of a gather", &dx, &x, |x| {
-        let mut y = unwritten(rows.len() * c);
-        Reference.gather_rows(&mut y, x, &rows, c);
-        dot(&y, &dy) + x.iter().sum::<f64>()
-    });
-
-    let (x, dy) = (numbers(3, rows.len() * c), numbers(4, n * c));
-    let mut dx = unwritten(rows.len() * c);
-    Reference.gather_rows(&mut dx, &dy, &rows, c);
-    assert_gradient("dx of a scatter", &dx, &x, |x| {
-        let mut y = vec![0.0; n * c];
-        Reference.scatter_rows(&mut y, x, &rows, c);
+fn head_rows() {
+    let (n, c) = (6, 5);
+    let layout = Layout { head_rows: vec![5, 0, 3], ..layout(&[0; 6]) };
+    let (x, dy) = (numbers(1, n * c), numbers(2, 3 * c));
+    let mut dx = unwritten(n * c);
+    Reference.head_rows_backward(&mut dx, &dy, c, &layout);
+    assert_gradient("dx", &dx, &x, |x| {
+        let mut y = unwritten(3 * c);
+        Reference.head_rows_forward(&mut y, x, c, &layout);
         dot(&y, &dy)
     });
 }

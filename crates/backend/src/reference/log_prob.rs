@@ -53,11 +53,10 @@ pub(super) fn backward(
     }
 }
 
-/// Writes the drawn tokens, their log-probabilities under what they were drawn from, and under the whole distribution. See
+/// Writes the sampled tokens, their log-probabilities under what they were sampled from, and under the whole distribution. See
 /// [`Backend::sample`](crate::Backend::sample).
 pub(super) fn sample(
-    tokens: &mut [u32],
-    [log_probs, full_log_probs]: [&mut [f64]; 2],
+    [tokens, log_probs, full_log_probs]: [&mut [f64]; 3],
     x: &[f64],
     w: &[f64],
     draws: &[Draw],
@@ -73,7 +72,7 @@ pub(super) fn sample(
         let total = log_sum_exp(&l);
         let token =
             if draw.temperature == 0.0 { likeliest(&l) } else { invert_cumulative(&l, total, draw.uniform) };
-        tokens[n] = token as u32;
+        tokens[n] = token as f64;
         log_probs[n] = l[token] - total;
         full_log_probs[n] = full[token];
     }

@@ -21,18 +21,18 @@ pub(crate) use attention::{Query, queries};
 
 pub use adamw::Moment;
 
-use crate::{AdamWStep, Backend, Draw, Heads, MomentType, OutOfMemory, Sequence, Store, free_host_memory};
+use crate::{
+    AdamWStep, Attention, Backend, Keep, Layout, Matrix, MomentType, OutOfMemory, Store, free_host_memory,
+};
 
 /// The reference backend: f64 in host memory, one thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
 
-/// A weight matrix `[out_features, in_features]`, row-major as it came.
+/// The elements of a weight matrix, row-major as they came.
 #[derive(Clone, Debug)]
 pub struct Packed {
     w: Vec<f64>,
-    out_features: usize,
-    in_features: usize,
 }
 
 /// Rows of a pass beyond which plain loops gain nothing; it is what other backends for a CPU use.
@@ -76,21 +76,41 @@ fn assert_ids(ids: &[u32], len: usize, features: usize) {
     assert!(ids.iter().all(|&id| (id as usize) < rows), "a row's number exceeds the {rows} there are");
 }
 
-/// Rows and key rows that `sequences` reach to, once their layout is checked.
-fn extents(sequences: &[Sequence], heads: Heads) -> (usize, usize) {
+/// The values that a forward product reads: it has no form of its own for them.
+fn weights(w: &Matrix<Reference>) -> &[f64] {
+    let [o, i] = w.shape();
+    w.packed().map_or_else(|| rows(&w.values, o, i), |packed| &packed.w)
+}
+
+/// The inputs of attention, as many rows as are read: `q`, `k`, `v`.
+fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
+    let Attention { q, k, v, layout, heads, .. } = inputs;
     assert!(heads.query.is_multiple_of(heads.key_value), "{heads:?}: whole groups of query heads");
-    assert!(
-        sequences.iter().all(|s| s.keys.len() >= s.rows.len()),
-        "each row of a sequence needs its own key"
-    );
-    let end = |f: fn(&Sequence) -> usize| sequences.iter().map(f).max().unwrap_or(0);
-    let keys_end = |s: &Sequence| s.prefix.iter().chain([&s.keys]).map(|r| r.end).max().unwrap_or(0);
-    (end(|s| s.rows.end), end(keys_end))
+    let (n, m) = (layout.len(), layout.key_rows());
+    [rows(q, n, heads.query_features()), rows(k, m, heads.key_features()), rows(v, m, heads.key_features())]
+}
+
+/// Asserts a rotation's sizes; gives the elements of `x` that it changes.
+fn rotated<'a>(
+    x: &'a mut Vec<f64>,
+    cos: &[f64],
+    sin: &[f64],
+    heads: usize,
+    dim: usize,
+    layout: &Layout,
+) -> &'a mut [f64] {
+    assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+    assert_eq!(layout.positions.len(), layout.len(), "a position for each row");
+    assert_ids(&layout.positions, cos.len().min(sin.len()), dim / 2);
+    rows_mut(x, layout.len(), heads * dim)
 }
 
 impl Backend for Reference {
     type Buf = Vec<f64>;
     type Packed = Packed;
+    type Operand = Vec<f64>;
+    type Keys = Vec<f64>;
+    type Layout = Layout;
     type Moment = Moment;
 
     fn bytes(&self, len: usize) -> usize {
@@ -148,69 +168,115 @@ impl Backend for Reference {
     fn pack(&self, w: &Vec<f64>, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
         let mut copy = with_capacity(out_features.saturating_mul(in_features))?;
         copy.extend_from_slice(rows(w, out_features, in_features));
-        Ok(Packed { w: copy, out_features, in_features })
+        Ok(Packed { w: copy })
     }
 
     fn repack(&self, packed: &mut Packed, w: &Vec<f64>) {
-        packed.w.copy_from_slice(rows(w, packed.out_features, packed.in_features));
+        let n = packed.w.len();
+        packed.w.copy_from_slice(rows(w, n, 1));
     }
 
-    fn embedding_forward(&self, y: &mut Vec<f64>, ids: &[u32], w: &Vec<f64>, features: usize) {
-        assert_ids(ids, w.len(), features);
-        embedding::gather(rows_mut(y, ids.len(), features), w, ids, features);
+    fn upload_layout(&self, layout: Layout) -> Result<Layout, OutOfMemory> {
+        layout.check();
+        Ok(layout)
     }
 
-    fn embedding_backward(&self, dw: &mut Vec<f64>, ids: &[u32], dy: &Vec<f64>, features: usize) {
-        assert_ids(ids, dw.len(), features);
-        embedding::scatter_add(dw, rows(dy, ids.len(), features), ids, features);
+    fn rows(&self, layout: &Layout) -> usize {
+        layout.len()
     }
 
-    fn gather_rows(&self, y: &mut Vec<f64>, x: &Vec<f64>, from: &[u32], features: usize) {
-        assert_ids(from, x.len(), features);
-        embedding::gather(rows_mut(y, from.len(), features), x, from, features);
+    fn head_rows(&self, layout: &Layout) -> usize {
+        layout.head_rows.len()
     }
 
-    fn scatter_rows(&self, y: &mut Vec<f64>, x: &Vec<f64>, to: &[u32], features: usize) {
-        assert_ids(to, y.len(), features);
-        embedding::scatter(y, rows(x, to.len(), features), to, features);
+    fn is_cached(&self, layout: &Layout) -> bool {
+        !layout.cache_rows.is_empty()
     }
 
-    fn scatter_add_rows(&self, dx: &mut Vec<f64>, dy: &Vec<f64>, to: &[u32], features: usize) {
-        assert_ids(to, dx.len(), features);
-        embedding::scatter_add(dx, rows(dy, to.len(), features), to, features);
+    fn operand(&self, len: usize, _: Keep) -> Result<Vec<f64>, OutOfMemory> {
+        self.zeros(len)
     }
 
-    fn linear_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, w: &Packed, n: usize, store: Store) {
-        let (o, i) = (w.out_features, w.in_features);
-        linear::forward(rows_mut(y, n, o), rows(x, n, i), &w.w, o, i, store);
+    fn operand_bytes(&self, len: usize, _: Keep) -> usize {
+        self.bytes(len)
     }
 
-    fn linear_forward_unpacked(
-        &self,
-        y: &mut Vec<f64>,
-        x: &Vec<f64>,
-        w: &Vec<f64>,
-        n: usize,
-        out_features: usize,
-        in_features: usize,
-        store: Store,
-    ) {
-        let (y, x) = (rows_mut(y, n, out_features), rows(x, n, in_features));
-        linear::forward(y, x, w, out_features, in_features, store);
+    fn values<'a>(&self, x: &'a Vec<f64>) -> &'a Vec<f64> {
+        x
+    }
+
+    fn values_mut<'a>(&self, x: &'a mut Vec<f64>) -> &'a mut Vec<f64> {
+        x
+    }
+
+    fn round(&self, x: &mut Vec<f64>, n: usize) {
+        rows(x, n, 1);
+    }
+
+    fn write_operand(&self, x: &mut Vec<f64>, values: &[f32]) {
+        self.write(x, values);
+    }
+
+    fn read_operand(&self, x: &Vec<f64>, n: usize) -> Vec<f32> {
+        let [values] = self.read([(x, n)]);
+        values
+    }
+
+    fn keys(&self, len: usize) -> Result<Vec<f64>, OutOfMemory> {
+        self.zeros(len)
+    }
+
+    fn keys_bytes(&self, len: usize) -> usize {
+        self.bytes(len)
+    }
+
+    fn store_keys(&self, keys: &mut Vec<f64>, x: &Vec<f64>, features: usize, layout: &Layout) {
+        let x = rows(x, layout.len(), features);
+        if layout.cache_rows.is_empty() {
+            rows_mut(keys, layout.len(), features).copy_from_slice(x);
+        } else {
+            assert_ids(&layout.cache_rows, keys.len(), features);
+            embedding::scatter(keys, x, &layout.cache_rows, features);
+        }
+    }
+
+    fn embedding_forward(&self, y: &mut Vec<f64>, w: &Vec<f64>, features: usize, layout: &Layout) {
+        assert_ids(&layout.ids, w.len(), features);
+        embedding::gather(rows_mut(y, layout.len(), features), w, &layout.ids, features);
+    }
+
+    fn embedding_backward(&self, dw: &mut Vec<f64>, dy: &Vec<f64>, features: usize, layout: &Layout) {
+        assert_ids(&layout.ids, dw.len(), features);
+        embedding::scatter_add(dw, rows(dy, layout.len(), features), &layout.ids, features);
+    }
+
+    fn head_rows_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, features: usize, layout: &Layout) {
+        let rows_of = &layout.head_rows;
+        assert_ids(rows_of, x.len(), features);
+        embedding::gather(rows_mut(y, rows_of.len(), features), x, rows_of, features);
+    }
+
+    fn head_rows_backward(&self, dx: &mut Vec<f64>, dy: &Vec<f64>, features: usize, layout: &Layout) {
+        let dx = rows_mut(dx, layout.len(), features);
+        dx.fill(0.0);
+        embedding::scatter(dx, rows(dy, layout.head_rows.len(), features), &layout.head_rows, features);
+    }
+
+    fn linear_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, w: &Matrix<Self>, n: usize, store: Store) {
+        let [o, i] = w.shape();
+        linear::forward(rows_mut(y, n, o), rows(x, n, i), weights(w), o, i, store);
     }
 
     fn linear_backward_input(
         &self,
         dx: &mut Vec<f64>,
         dy: &Vec<f64>,
-        w: &Vec<f64>,
+        w: &Matrix<Self>,
         n: usize,
-        out_features: usize,
-        in_features: usize,
         store: Store,
     ) {
-        let (o, i) = (out_features, in_features);
-        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), rows(w, o, i), o, i, store);
+        let [o, i] = w.shape();
+        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), rows(&w.values, o, i), o, i, store);
     }
 
     fn linear_backward_weight(
@@ -219,10 +285,8 @@ impl Backend for Reference {
         dy: &Vec<f64>,
         x: &Vec<f64>,
         n: usize,
-        out_features: usize,
-        in_features: usize,
+        [o, i]: [usize; 2],
     ) {
-        let (o, i) = (out_features, in_features);
         linear::backward_weight(rows_mut(dw, o, i), rows(dy, n, o), rows(x, n, i), o, i);
     }
 
@@ -247,6 +311,18 @@ impl Backend for Reference {
         rms_norm::forward(rows_mut(y, n, c), rows_mut(rstd, n, 1), rows(x, n, c), w, eps.into());
     }
 
+    fn head_norm_forward(
+        &self,
+        y: &mut Vec<f64>,
+        rstd: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Vec<f64>,
+        eps: f32,
+        n: usize,
+    ) {
+        self.rms_norm_forward(y, rstd, x, w, eps, n);
+    }
+
     fn rms_norm_backward(
         &self,
         dx: &mut Vec<f64>,
@@ -267,13 +343,12 @@ impl Backend for Reference {
         x: &mut Vec<f64>,
         cos: &Vec<f64>,
         sin: &Vec<f64>,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Layout,
     ) {
-        assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
-        assert_ids(positions, cos.len().min(sin.len()), dim / 2);
-        rope::rotate(rows_mut(x, positions.len(), heads * dim), cos, sin, positions, heads, dim, 1.0);
+        let x = rotated(x, cos, sin, heads, dim, layout);
+        rope::rotate(x, cos, sin, &layout.positions, heads, dim, 1.0);
     }
 
     fn rope_backward(
@@ -281,55 +356,36 @@ impl Backend for Reference {
         dx: &mut Vec<f64>,
         cos: &Vec<f64>,
         sin: &Vec<f64>,
-        positions: &[u32],
         heads: usize,
         dim: usize,
+        layout: &Layout,
     ) {
-        assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
-        assert_ids(positions, cos.len().min(sin.len()), dim / 2);
-        rope::rotate(rows_mut(dx, positions.len(), heads * dim), cos, sin, positions, heads, dim, -1.0);
+        let dx = rotated(dx, cos, sin, heads, dim, layout);
+        rope::rotate(dx, cos, sin, &layout.positions, heads, dim, -1.0);
     }
 
-    fn attention_forward(
-        &self,
-        out: &mut Vec<f64>,
-        log_sum_exp: &mut Vec<f64>,
-        q: &Vec<f64>,
-        k: &Vec<f64>,
-        v: &Vec<f64>,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
-    ) {
-        let (n, m) = extents(sequences, heads);
-        let (out, log_sum_exp) =
-            (rows_mut(out, n, heads.query_features()), rows_mut(log_sum_exp, n, heads.query));
-        let q = rows(q, n, heads.query_features());
-        let (k, v) = (rows(k, m, heads.key_features()), rows(v, m, heads.key_features()));
-        attention::forward(out, log_sum_exp, q, k, v, sequences, heads, scale.into());
+    fn attention_forward(&self, out: &mut Vec<f64>, log_sum_exp: &mut Vec<f64>, inputs: Attention<'_, Self>) {
+        let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
+        let out = rows_mut(out, layout.len(), heads.query_features());
+        let log_sum_exp = rows_mut(log_sum_exp, layout.len(), heads.query);
+        attention::forward(out, log_sum_exp, q, k, v, &layout.sequences, heads, scale.into());
     }
 
     fn attention_backward(
         &self,
-        dq: &mut Vec<f64>,
-        dk: &mut Vec<f64>,
-        dv: &mut Vec<f64>,
+        [dq, dk, dv]: [&mut Vec<f64>; 3],
         dout: &Vec<f64>,
-        q: &Vec<f64>,
-        k: &Vec<f64>,
-        v: &Vec<f64>,
+        inputs: Attention<'_, Self>,
         out: &Vec<f64>,
         log_sum_exp: &Vec<f64>,
-        sequences: &[Sequence],
-        heads: Heads,
-        scale: f32,
     ) {
-        let (n, m) = extents(sequences, heads);
-        let [dout, q, out] = [dout, q, out].map(|x| rows(x, n, heads.query_features()));
-        let [k, v] = [k, v].map(|x| rows(x, m, heads.key_features()));
+        let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
+        let (n, m) = (layout.len(), layout.key_rows());
+        let [dout, out] = [dout, out].map(|x| rows(x, n, heads.query_features()));
         let dq = rows_mut(dq, n, heads.query_features());
         let [dk, dv] = [dk, dv].map(|x| rows_mut(x, m, heads.key_features()));
         let log_sum_exp = rows(log_sum_exp, n, heads.query);
+        let sequences = &layout.sequences;
         attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale.into());
     }
 
@@ -347,15 +403,15 @@ impl Backend for Reference {
         entropy: &mut Vec<f64>,
         log_sum_exp: &mut Vec<f64>,
         x: &Vec<f64>,
-        w: &Packed,
-        targets: &[u32],
+        w: &Matrix<Self>,
         temperature: f32,
+        layout: &Layout,
     ) {
-        assert_ids(targets, w.out_features, 1);
-        let n = targets.len();
+        let ([vocab, c], targets, n) = (w.shape(), &layout.targets, layout.targets.len());
+        assert_ids(targets, vocab, 1);
         let [log_probs, entropy, log_sum_exp] = [log_probs, entropy, log_sum_exp].map(|y| rows_mut(y, n, 1));
-        let x = rows(x, n, w.in_features);
-        log_prob::forward(log_probs, entropy, log_sum_exp, x, &w.w, targets, temperature.into());
+        let x = rows(x, n, c);
+        log_prob::forward(log_probs, entropy, log_sum_exp, x, weights(w), targets, temperature.into());
     }
 
     fn log_prob_backward(
@@ -364,32 +420,32 @@ impl Backend for Reference {
         dw: &mut Vec<f64>,
         d_log_probs: &Vec<f64>,
         x: &Vec<f64>,
-        w: &Vec<f64>,
-        packed: &Packed,
-        targets: &[u32],
+        w: &Matrix<Self>,
         log_sum_exp: &Vec<f64>,
         temperature: f32,
+        layout: &Layout,
     ) {
-        assert_ids(targets, packed.out_features, 1);
-        let (n, o, i) = (targets.len(), packed.out_features, packed.in_features);
-        let (dx, dw, x, w) = (rows_mut(dx, n, i), rows_mut(dw, o, i), rows(x, n, i), rows(w, o, i));
+        let ([vocab, c], targets, n) = (w.shape(), &layout.targets, layout.targets.len());
+        assert_ids(targets, vocab, 1);
+        let (dx, dw) = (rows_mut(dx, n, c), rows_mut(dw, vocab, c));
+        let (x, w) = (rows(x, n, c), rows(&w.values, vocab, c));
         let [d_log_probs, log_sum_exp] = [d_log_probs, log_sum_exp].map(|y| rows(y, n, 1));
         log_prob::backward(dx, dw, d_log_probs, x, w, targets, log_sum_exp, temperature.into());
     }
 
     fn sample(
         &self,
-        tokens: &mut [u32],
+        tokens: &mut Vec<f64>,
         log_probs: &mut Vec<f64>,
         full_log_probs: &mut Vec<f64>,
         x: &Vec<f64>,
-        w: &Packed,
-        draws: &[Draw],
+        w: &Matrix<Self>,
+        layout: &Layout,
     ) {
-        let n = draws.len();
-        assert!(tokens.len() >= n, "{n} draws exceed room for {} tokens", tokens.len());
-        let log_probs = [rows_mut(log_probs, n, 1), rows_mut(full_log_probs, n, 1)];
-        log_prob::sample(tokens, log_probs, rows(x, n, w.in_features), &w.w, draws);
+        let ([vocab, c], draws, n) = (w.shape(), &layout.draws, layout.draws.len());
+        assert!(vocab <= 1 << 24, "{vocab} tokens: an f32 holds their numbers up to 2^24");
+        let outputs = [tokens, log_probs, full_log_probs].map(|y| rows_mut(y, n, 1));
+        log_prob::sample(outputs, rows(x, n, c), weights(w), draws);
     }
 
     fn sums_of_squares(&self, buffers: &[&Vec<f64>]) -> Vec<f64> {

@@ -7,10 +7,19 @@ use crate::{
 };
 
 /// `y[i, :] = x[rows[i], :]`
-pub(crate) fn gather(threads: &Threads, y: &mut [f32], x: &[f32], rows: &[u32], features: usize) {
-    let task_rows = task_rows(features);
-    threads.chunks([(&mut y[..rows.len() * features], task_rows * features)], |task, [y]| {
-        for (y, &row) in y.chunks_exact_mut(features).zip(&rows[task * task_rows..]) {
+pub(crate) fn gather<T: Copy + Send + Sync>(
+    threads: &Threads,
+    y: &mut [T],
+    x: &[T],
+    rows: &[u32],
+    features: usize,
+) {
+    let (y, task_rows) = (Disjoint::new(y), task_rows(features));
+    threads.run(rows.len().div_ceil(task_rows), |task| {
+        let range = task * task_rows..rows.len().min((task + 1) * task_rows);
+        // SAFETY: these rows of `y` are this task's alone.
+        let y = unsafe { y.slice(range.start * features..range.end * features) };
+        for (y, &row) in y.chunks_exact_mut(features).zip(&rows[range]) {
             y.copy_from_slice(&x[row as usize * features..][..features]);
         }
     });

@@ -8,6 +8,7 @@ pub(crate) mod bias;
 pub(crate) mod copy;
 pub(crate) mod embedding;
 pub(crate) mod head;
+pub(crate) mod operand;
 pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;

@@ -14,7 +14,7 @@
 use koan_backend::{AlignedVec, OutOfMemory, Store};
 
 use crate::{
-    kernels::product::{Block, Format, Panels, View},
+    kernels::product::{Block, Format, Panels, Source},
     memory::{Disjoint, grown, with_scratch},
     parallel::Threads,
     tables::Kernels,
@@ -53,7 +53,7 @@ impl Packed {
 
     /// Overwrites it with `w`, of the same shape.
     pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
-        let w = View::new(w, self.out_features, self.in_features);
+        let w = Source::new(w, self.out_features, self.in_features);
         pack(kernels, threads, &mut self.data, w.transposed());
     }
 
@@ -66,7 +66,7 @@ impl Packed {
 }
 
 /// Packs `b` `[k, columns]` into `data`, which has the space.
-fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], b: View<'_>) {
+fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], b: Source<'_>) {
     let Format { panel_columns, .. } = kernels.format;
     let panel_len = kernels.format.panel_len(b.rows());
     if panel_len == 0 {
@@ -86,7 +86,7 @@ pub(crate) fn pack_on_the_fly<'a>(
     kernels: &Kernels,
     threads: &Threads,
     scratch: &'a mut AlignedVec<f32>,
-    b: View<'_>,
+    b: Source<'_>,
 ) -> Panels<'a> {
     let data = grown(scratch, kernels.format.len(b.rows(), b.columns()));
     pack(kernels, threads, data, b);
@@ -98,7 +98,7 @@ pub(crate) fn multiply(
     kernels: &Kernels,
     threads: &Threads,
     c: &mut [f32],
-    a: View<'_>,
+    a: Source<'_>,
     b: Panels<'_>,
     store: Store,
 ) {
@@ -143,8 +143,8 @@ pub(crate) fn multiply_on_the_fly(
     kernels: &Kernels,
     threads: &Threads,
     c: &mut [f32],
-    a: View<'_>,
-    b: View<'_>,
+    a: Source<'_>,
+    b: Source<'_>,
     store: Store,
     scratch: &mut AlignedVec<f32>,
 ) {

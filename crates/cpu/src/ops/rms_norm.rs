@@ -1,12 +1,35 @@
 //! RMSNorm, cut into tasks: rows, and for the gradient of the weight columns.
 
 use crate::{
+    memory::Disjoint,
+    ops::operand::Operand,
     parallel::{TASK_COLUMNS, Threads, task_rows},
     tables::Kernels,
 };
 
-/// Writes `y` `[n, features]`, and `rstd` `[n]` for [`backward`].
+/// Writes `y` `[n, features]` for products, and `rstd` `[n]` for [`backward`].
 pub(crate) fn forward(
+    kernels: &Kernels,
+    threads: &Threads,
+    y: &mut Operand,
+    rstd: &mut [f32],
+    x: &[f32],
+    w: &[f32],
+    eps: f32,
+) {
+    let (features, rows, n) = (w.len(), task_rows(w.len()), rstd.len());
+    let rstd = Disjoint::new(rstd);
+    y.produce(kernels, threads, n * features, rows * features, |task, y| {
+        let first = task * rows;
+        let x = &x[first * features..][..y.len()];
+        // SAFETY: these rows are this task's alone.
+        let rstd = unsafe { rstd.slice(first..first + y.len() / features) };
+        kernels.rms_norm_forward(y, rstd, x, w, eps);
+    });
+}
+
+/// The same of heads, which other operations read.
+pub(crate) fn forward_heads(
     kernels: &Kernels,
     threads: &Threads,
     y: &mut [f32],

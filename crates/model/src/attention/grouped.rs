@@ -6,9 +6,9 @@
 //!
 //! Each product may have a bias (qwen2), and each head of Q n and K n a norm of its own before its rotation (qwen3).
 
-use koan_backend::{Backend, Heads, Store};
+use koan_backend::{Attention, Backend, Heads, Keep, OutOfMemory, Store};
 
-use crate::{Config, Linear, Param, TensorInfo, layer::Pass, tensors::Maker};
+use crate::{Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
 /// Grouped-query attention.
 #[derive(Clone, Debug)]
@@ -28,48 +28,48 @@ pub struct Grouped<T> {
 }
 
 /// What the forward leaves for the backward; all `[rows, ...]`.
-pub(crate) struct GroupedActivations<T> {
+pub(crate) struct GroupedActivations<B: Backend> {
     /// Of the queries and of the keys, in families that have it.
-    q_norm: Option<HeadNorm<T>>,
-    k_norm: Option<HeadNorm<T>>,
+    q_norm: Option<HeadNorm<B>>,
+    k_norm: Option<HeadNorm<B>>,
     /// After rope.
-    q: T,
-    /// After rope.
-    k: T,
-    v: T,
-    attention: T,
-    log_sum_exp: T,
+    q: B::Buf,
+    /// Keys, after rope, and values; unused where a cache takes them.
+    kv: GroupedCache<B>,
+    attention: B::Operand,
+    log_sum_exp: B::Buf,
 }
 
 /// What the norm of each head leaves for its backward.
-struct HeadNorm<T> {
+struct HeadNorm<B: Backend> {
     /// The heads before the norm.
-    x: T,
-    rstd: T,
+    x: B::Buf,
+    rstd: B::Buf,
+}
+
+/// What the forward works in, and no layer keeps: keys or values as they are computed.
+pub(crate) struct GroupedWork<B: Backend> {
+    kv: B::Buf,
 }
 
 /// The gradients that the backward works in.
-pub(crate) struct GroupedGradients<T> {
-    q: T,
-    k: T,
-    v: T,
+pub(crate) struct GroupedGradients<B: Backend> {
+    q: B::Operand,
+    k: B::Operand,
+    v: B::Operand,
     /// Of queries or keys before their norm; empty where there is none.
-    heads: T,
-    attention: T,
+    heads: B::Buf,
+    attention: B::Buf,
 }
 
-/// Keys and values of tokens seen `[rows, key_value_heads · head_dim]`.
-pub(crate) struct GroupedCache<T> {
-    keys: T,
-    values: T,
+/// Keys and values `[rows, key_value_heads · head_dim]`, of the tokens of a pass or of those seen before.
+pub(crate) struct GroupedCache<B: Backend> {
+    keys: B::Keys,
+    values: B::Keys,
 }
 
 fn heads(config: &Config) -> Heads {
     Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim }
-}
-
-fn scale(config: &Config) -> f32 {
-    (config.head_dim as f64).sqrt().recip() as f32
 }
 
 impl<T> Grouped<T> {
@@ -105,45 +105,57 @@ impl<T> Grouped<T> {
     }
 }
 
-impl<T> GroupedActivations<T> {
-    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+impl<B: Backend> GroupedActivations<B> {
+    pub(super) fn build(
+        config: &Config,
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         let Heads { query, key_value, dim } = heads(config);
-        let mut head_norm = |heads: usize| -> Result<_, E> {
-            Ok(if config.head_norms {
-                Some(HeadNorm { x: make(heads * dim)?, rstd: make(heads)? })
-            } else {
-                None
-            })
+        let mut head_norm = |heads: usize| {
+            let norm = || Ok(HeadNorm { x: make.buf(heads * dim)?, rstd: make.buf(heads)? });
+            config.head_norms.then(norm).transpose()
         };
         Ok(Self {
             q_norm: head_norm(query)?,
             k_norm: head_norm(key_value)?,
-            q: make(query * dim)?,
-            k: make(key_value * dim)?,
-            v: make(key_value * dim)?,
-            attention: make(query * dim)?,
-            log_sum_exp: make(query)?,
+            q: make.buf(query * dim)?,
+            kv: GroupedCache::build(config, make)?,
+            attention: make.operand(query * dim, purpose.keep())?,
+            log_sum_exp: make.buf(query)?,
         })
     }
 }
 
-impl<T> GroupedGradients<T> {
-    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+impl<B: Backend> GroupedWork<B> {
+    pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+        Ok(Self { kv: make.buf(heads(config).key_features())? })
+    }
+}
+
+impl<B: Backend> GroupedGradients<B> {
+    pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         let (query, key) = (heads(config).query_features(), heads(config).key_features());
         Ok(Self {
-            q: make(query)?,
-            k: make(key)?,
-            v: make(key)?,
-            heads: make(if config.head_norms { query } else { 0 })?,
-            attention: make(query)?,
+            q: make.operand(query, Keep::Values)?,
+            k: make.operand(key, Keep::Values)?,
+            v: make.operand(key, Keep::Values)?,
+            heads: make.buf(if config.head_norms { query } else { 0 })?,
+            attention: make.buf(query)?,
         })
     }
 }
 
-impl<T> GroupedCache<T> {
-    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
+impl<B: Backend> GroupedCache<B> {
+    pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         let features = heads(config).key_features();
-        Ok(Self { keys: make(features)?, values: make(features)? })
+        Ok(Self { keys: make.keys(features)?, values: make.keys(features)? })
+    }
+
+    /// What attention reads: queries `q`, and these keys and values.
+    fn attention<'a>(&'a self, p: &Pass<'a, B>, q: &'a B::Buf) -> Attention<'a, B> {
+        let (heads, scale) = (heads(p.config), (p.config.head_dim as f64).sqrt().recip() as f32);
+        Attention { q, k: &self.keys, v: &self.values, layout: p.layout, heads, scale }
     }
 }
 
@@ -153,36 +165,23 @@ impl<B: Backend> Grouped<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        normed: &B::Buf,
-        a: &mut GroupedActivations<B::Buf>,
-        cache: Option<&mut GroupedCache<B::Buf>>,
+        normed: &B::Operand,
+        a: &mut GroupedActivations<B>,
+        work: &mut GroupedWork<B>,
+        cache: Option<&mut GroupedCache<B>>,
     ) {
         let (b, heads) = (p.b, heads(p.config));
-        let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_mut());
-        heads_forward(p, &mut a.q, normed, &self.q_proj, q_norm, heads.query);
-        let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_mut());
-        heads_forward(p, &mut a.k, normed, &self.k_proj, k_norm, heads.key_value);
-        self.v_proj.forward(p, (&mut a.v, Store::Write), normed);
-        let (k, v) = match cache {
-            None => (&a.k, &a.v),
-            Some(cache) => {
-                let GroupedCache { keys, values } = cache;
-                b.scatter_rows(keys, &a.k, &p.batch.cache_rows, heads.key_features());
-                b.scatter_rows(values, &a.v, &p.batch.cache_rows, heads.key_features());
-                (&*keys, &*values)
-            }
-        };
-        b.attention_forward(
-            &mut a.attention,
-            &mut a.log_sum_exp,
-            &a.q,
-            k,
-            v,
-            &p.batch.sequences,
-            heads,
-            scale(p.config),
-        );
-        self.o_proj.forward(p, (x, Store::Add), &a.attention);
+        let GroupedActivations { q_norm, k_norm, q, kv, attention, log_sum_exp } = a;
+        let kv = cache.unwrap_or(kv);
+        let q_norm = self.q_norm.as_ref().zip(q_norm.as_mut());
+        heads_forward(p, q, normed, &self.q_proj, q_norm, heads.query);
+        let k_norm = self.k_norm.as_ref().zip(k_norm.as_mut());
+        heads_forward(p, &mut work.kv, normed, &self.k_proj, k_norm, heads.key_value);
+        b.store_keys(&mut kv.keys, &work.kv, heads.key_features(), p.layout);
+        self.v_proj.forward(p, (&mut work.kv, Store::Write), normed);
+        b.store_keys(&mut kv.values, &work.kv, heads.key_features(), p.layout);
+        b.attention_forward(attention, log_sum_exp, kv.attention(p, q));
+        self.o_proj.forward(p, (x, Store::Add), attention);
     }
 
     /// See [`Attention::backward`](super::Attention::backward).
@@ -190,34 +189,25 @@ impl<B: Backend> Grouped<Param<B>> {
         &self,
         p: &Pass<B>,
         d_normed: &mut B::Buf,
-        dx: &B::Buf,
-        normed: &B::Buf,
-        a: &GroupedActivations<B::Buf>,
-        d: &mut GroupedGradients<B::Buf>,
+        dx: &B::Operand,
+        normed: &B::Operand,
+        a: &GroupedActivations<B>,
+        d: &mut GroupedGradients<B>,
         grad: &mut Grouped<B::Buf>,
     ) {
         let (b, heads) = (p.b, heads(p.config));
         self.o_proj.backward(p, (&mut d.attention, Store::Write), &mut grad.o_proj, dx, &a.attention);
-        b.clear(&mut d.k);
-        b.clear(&mut d.v);
-        b.attention_backward(
-            &mut d.q,
-            &mut d.k,
-            &mut d.v,
-            &d.attention,
-            &a.q,
-            &a.k,
-            &a.v,
-            &a.attention,
-            &a.log_sum_exp,
-            &p.batch.sequences,
-            heads,
-            scale(p.config),
-        );
+        let d_qkv = [&mut d.q, &mut d.k, &mut d.v].map(|d| b.values_mut(d));
+        let [dq, dk, dv] = d_qkv;
+        b.clear(dk);
+        b.clear(dv);
+        let d_qkv = [dq, dk, dv];
+        b.attention_backward(d_qkv, &d.attention, a.kv.attention(p, &a.q), &a.attention, &a.log_sum_exp);
         let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_ref());
         heads_backward(p, &mut d.q, q_norm, grad.q_norm.as_mut(), &mut d.heads, heads.query);
         let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_ref());
         heads_backward(p, &mut d.k, k_norm, grad.k_norm.as_mut(), &mut d.heads, heads.key_value);
+        b.round(&mut d.v, p.rows * heads.key_features());
         self.q_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.q_proj, &d.q, normed);
         self.k_proj.backward(p, (&mut *d_normed, Store::Add), &mut grad.k_proj, &d.k, normed);
         self.v_proj.backward(p, (d_normed, Store::Add), &mut grad.v_proj, &d.v, normed);
@@ -228,38 +218,38 @@ impl<B: Backend> Grouped<Param<B>> {
 fn heads_forward<B: Backend>(
     p: &Pass<B>,
     y: &mut B::Buf,
-    x: &B::Buf,
+    x: &B::Operand,
     w: &Linear<Param<B>>,
-    norm: Option<(&Param<B>, &mut HeadNorm<B::Buf>)>,
+    norm: Option<(&Param<B>, &mut HeadNorm<B>)>,
     heads: usize,
 ) {
     let (b, c) = (p.b, p.config);
     match norm {
-        None => w.forward(p, (y, Store::Write), x),
+        None => w.forward(p, (&mut *y, Store::Write), x),
         Some((norm, a)) => {
             w.forward(p, (&mut a.x, Store::Write), x);
-            let rows = p.batch.len() * heads;
-            b.rms_norm_forward(y, &mut a.rstd, &a.x, &norm.value, c.rms_norm_eps, rows);
+            b.head_norm_forward(y, &mut a.rstd, &a.x, norm.value(), c.rms_norm_eps, p.rows * heads);
         }
     }
-    b.rope_forward(y, p.cos, p.sin, &p.batch.positions, heads, c.head_dim);
+    b.rope_forward(y, p.cos, p.sin, heads, c.head_dim, p.layout);
 }
 
 /// Turns `dy`, the gradient of what [`heads_forward`] gave, into that of the product, in place; `d` is room for it.
 fn heads_backward<B: Backend>(
     p: &Pass<B>,
-    dy: &mut B::Buf,
-    norm: Option<(&Param<B>, &HeadNorm<B::Buf>)>,
+    dy: &mut B::Operand,
+    norm: Option<(&Param<B>, &HeadNorm<B>)>,
     grad: Option<&mut B::Buf>,
     d: &mut B::Buf,
     heads: usize,
 ) {
-    let (b, dim) = (p.b, p.config.head_dim);
-    b.rope_backward(dy, p.cos, p.sin, &p.batch.positions, heads, dim);
+    let (b, dim, rows) = (p.b, p.config.head_dim, p.rows * heads);
+    let values = b.values_mut(dy);
+    b.rope_backward(values, p.cos, p.sin, heads, dim, p.layout);
     if let (Some((norm, a)), Some(grad)) = (norm, grad) {
-        let rows = p.batch.len() * heads;
         b.clear(d);
-        b.rms_norm_backward(d, grad, dy, &a.x, &norm.value, &a.rstd, rows);
-        b.copy(dy, d, rows * dim);
+        b.rms_norm_backward(d, grad, values, &a.x, norm.value(), &a.rstd, rows);
+        b.copy(values, d, rows * dim);
     }
+    b.round(dy, rows * dim);
 }

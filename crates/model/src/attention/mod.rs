@@ -3,12 +3,12 @@
 
 mod grouped;
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 
 pub use grouped::Grouped;
-use grouped::{GroupedActivations, GroupedCache, GroupedGradients};
+use grouped::{GroupedActivations, GroupedCache, GroupedGradients, GroupedWork};
 
-use crate::{Config, Param, TensorInfo, layer::Pass, tensors::Maker};
+use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
 /// The kinds of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +27,23 @@ pub enum Attention<T> {
 }
 
 /// What attention leaves for its backward.
-pub(crate) enum AttentionActivations<T> {
-    Grouped(GroupedActivations<T>),
+pub(crate) enum AttentionActivations<B: Backend> {
+    Grouped(GroupedActivations<B>),
+}
+
+/// What attention's forward works in, and no layer keeps.
+pub(crate) enum AttentionWork<B: Backend> {
+    Grouped(GroupedWork<B>),
 }
 
 /// The gradients that attention's backward works in.
-pub(crate) enum AttentionGradients<T> {
-    Grouped(GroupedGradients<T>),
+pub(crate) enum AttentionGradients<B: Backend> {
+    Grouped(GroupedGradients<B>),
 }
 
 /// What attention keeps of tokens seen.
-pub(crate) enum AttentionCache<T> {
-    Grouped(GroupedCache<T>),
+pub(crate) enum AttentionCache<B: Backend> {
+    Grouped(GroupedCache<B>),
 }
 
 impl<T> Attention<T> {
@@ -75,20 +80,21 @@ impl<T> Attention<T> {
 }
 
 impl<B: Backend> Attention<Param<B>> {
-    /// `x += attention(normed)`; `x` and `normed` are `[n, hidden_size]`. With a cache, the keys of the batch's tokens go
-    /// to it, and those of earlier tokens are read from it; without, they lie in the batch.
+    /// `x += attention(normed)`; `x` and `normed` are `[n, hidden_size]`. With a cache, the keys of the pass's tokens go
+    /// to it, and those of earlier tokens are read from it.
     pub(crate) fn forward(
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        normed: &B::Buf,
-        a: &mut AttentionActivations<B::Buf>,
-        cache: Option<&mut AttentionCache<B::Buf>>,
+        normed: &B::Operand,
+        a: &mut AttentionActivations<B>,
+        work: &mut AttentionWork<B>,
+        cache: Option<&mut AttentionCache<B>>,
     ) {
-        match (self, a) {
-            (Self::Grouped(attention), AttentionActivations::Grouped(a)) => {
+        match (self, a, work) {
+            (Self::Grouped(attention), AttentionActivations::Grouped(a), AttentionWork::Grouped(work)) => {
                 let cache = cache.map(|AttentionCache::Grouped(cache)| cache);
-                attention.forward(p, x, normed, a, cache);
+                attention.forward(p, x, normed, a, work, cache);
             }
         }
     }
@@ -99,10 +105,10 @@ impl<B: Backend> Attention<Param<B>> {
         &self,
         p: &Pass<B>,
         d_normed: &mut B::Buf,
-        dx: &B::Buf,
-        normed: &B::Buf,
-        a: &AttentionActivations<B::Buf>,
-        d: &mut AttentionGradients<B::Buf>,
+        dx: &B::Operand,
+        normed: &B::Operand,
+        a: &AttentionActivations<B>,
+        d: &mut AttentionGradients<B>,
         grad: &mut Attention<B::Buf>,
     ) {
         match (self, a, d, grad) {
@@ -116,37 +122,49 @@ impl<B: Backend> Attention<Param<B>> {
     }
 }
 
-impl<T> AttentionActivations<T> {
-    /// `make` gives a buffer of so many elements a row; so it does below.
-    pub(crate) fn build<E>(
+impl<B: Backend> AttentionActivations<B> {
+    pub(crate) fn build(
         kind: AttentionKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         match kind {
-            AttentionKind::Grouped => GroupedActivations::build(config, make).map(Self::Grouped),
+            AttentionKind::Grouped => GroupedActivations::build(config, purpose, make).map(Self::Grouped),
         }
     }
 }
 
-impl<T> AttentionGradients<T> {
-    pub(crate) fn build<E>(
+impl<B: Backend> AttentionWork<B> {
+    pub(crate) fn build(
         kind: AttentionKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
+        match kind {
+            AttentionKind::Grouped => GroupedWork::build(config, make).map(Self::Grouped),
+        }
+    }
+}
+
+impl<B: Backend> AttentionGradients<B> {
+    pub(crate) fn build(
+        kind: AttentionKind,
+        config: &Config,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedGradients::build(config, make).map(Self::Grouped),
         }
     }
 }
 
-impl<T> AttentionCache<T> {
-    pub(crate) fn build<E>(
+impl<B: Backend> AttentionCache<B> {
+    pub(crate) fn build(
         kind: AttentionKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedCache::build(config, make).map(Self::Grouped),
         }

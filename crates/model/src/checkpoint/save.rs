@@ -90,7 +90,7 @@ fn write_model<B: Backend>(
     let params: Vec<&Param<B>> = model.weights.tensors().collect();
     let infos: Vec<TensorInfo> = params.iter().map(|p| p.info().clone()).collect();
     write_weights(stored, dir, &infos, MAX_SHARD_BYTES, |i| {
-        let [values] = b.read([(&params[i].value, infos[i].len())]);
+        let [values] = b.read([(params[i].value(), infos[i].len())]);
         Ok::<_, CheckpointError>(values)
     })
 }

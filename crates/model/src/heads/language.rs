@@ -6,9 +6,9 @@
 //!
 //! W is a matrix of its own, or the embedding.
 
-use koan_backend::{Backend, Draw, OutOfMemory};
+use koan_backend::{Backend, Keep, Matrix, OutOfMemory};
 
-use crate::{Config, Param, Role, Scored, TensorInfo, tensors::Maker};
+use crate::{Config, Param, Role, TensorInfo, activations::RowMaker, tensors::Maker};
 
 /// The tensors of the language head.
 #[derive(Clone, Debug)]
@@ -17,12 +17,13 @@ pub struct LanguageHead<T> {
     pub lm_head: Option<T>,
 }
 
-/// What the language head works in, for up to `rows` scored tokens.
+/// What the language head works in, for up to `rows` head rows.
 pub struct Head<B: Backend> {
     rows: usize,
-    /// The normed rows that predict, gathered `[rows, hidden_size]`.
-    x: B::Buf,
+    /// The normed rows that predict `[rows, hidden_size]`.
+    x: B::Operand,
     dx: B::Buf,
+    tokens: B::Buf,
     log_probs: B::Buf,
     d_log_probs: B::Buf,
     full_log_probs: B::Buf,
@@ -55,123 +56,112 @@ impl<T> LanguageHead<T> {
 }
 
 impl<B: Backend> Head<B> {
-    /// Bytes of a head for up to `rows` tokens at once.
-    pub fn bytes(b: &B, config: &Config, rows: usize) -> usize {
-        2 * b.bytes(rows * config.hidden_size) + 5 * b.bytes(rows)
-    }
-
-    /// For up to `rows` tokens at once.
+    /// For up to `rows` head rows at once.
     ///
     /// # Errors
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
+        Self::build(config, rows, &mut RowMaker::new(b, rows))
+    }
+
+    /// Bytes of a head for up to `rows` head rows at once.
+    pub fn bytes(b: &B, config: &Config, rows: usize) -> usize {
+        RowMaker::count(b, rows, |make| Self::build(config, rows, make))[1]
+    }
+
+    fn build(config: &Config, rows: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         Ok(Self {
             rows,
-            x: b.zeros(rows * config.hidden_size)?,
-            dx: b.zeros(rows * config.hidden_size)?,
-            log_probs: b.zeros(rows)?,
-            d_log_probs: b.zeros(rows)?,
-            full_log_probs: b.zeros(rows)?,
-            entropy: b.zeros(rows)?,
-            log_sum_exp: b.zeros(rows)?,
+            x: make.operand(config.hidden_size, Keep::Operand)?,
+            dx: make.buf(config.hidden_size)?,
+            tokens: make.buf(1)?,
+            log_probs: make.buf(1)?,
+            d_log_probs: make.buf(1)?,
+            full_log_probs: make.buf(1)?,
+            entropy: make.buf(1)?,
+            log_sum_exp: make.buf(1)?,
         })
+    }
+
+    /// Takes the head rows of a pass from the trunk's `normed` rows of `features`; how many they are.
+    fn take(&mut self, b: &B, normed: &B::Operand, features: usize, layout: &B::Layout) -> usize {
+        let n = b.head_rows(layout);
+        assert!(n <= self.rows, "{n} rows in a head planned for {}", self.rows);
+        b.head_rows_forward(&mut self.x, normed, features, layout);
+        n
     }
 }
 
 impl<B: Backend> LanguageHead<Param<B>> {
-    /// From the trunk's normed rows and its `embedding`: log-probability and entropy of each scored token, at
+    /// From the trunk's normed rows and its `embedding`: log-probability and entropy of each target of `layout`, at
     /// `temperature`.
     ///
     /// # Panics
-    /// If more tokens are scored than `a` was planned for.
+    /// If there are more head rows than `a` was planned for.
     pub(crate) fn log_probs(
         &self,
         b: &B,
         embedding: &Param<B>,
-        normed: &B::Buf,
-        scored: &Scored,
+        normed: &B::Operand,
+        layout: &B::Layout,
         temperature: f32,
         a: &mut Head<B>,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let (w, n) = (self.matrix(embedding), scored.rows.len());
-        assert!(n <= a.rows, "{n} scored tokens in a head planned for {}", a.rows);
-        b.gather_rows(&mut a.x, normed, &scored.rows, in_features(w));
-        b.log_prob_forward(
-            &mut a.log_probs,
-            &mut a.entropy,
-            &mut a.log_sum_exp,
-            &a.x,
-            packed(w),
-            &scored.targets,
-            temperature,
-        );
-        let [log_probs, entropy] = b.read([(&a.log_probs, n), (&a.entropy, n)]);
-        (log_probs, entropy)
+    ) -> [Vec<f32>; 2] {
+        let w = self.matrix(embedding).matrix();
+        let n = a.take(b, normed, in_features(w), layout);
+        let (log_probs, saved) = (&mut a.log_probs, &mut a.log_sum_exp);
+        b.log_prob_forward(log_probs, &mut a.entropy, saved, &a.x, w, temperature, layout);
+        b.read([(log_probs, n), (&a.entropy, n)])
     }
 
     /// After [`log_probs`](Self::log_probs): writes `d_normed`, the gradient of the normed rows, of a loss whose derivative
-    /// by each scored log-probability is `d_log_probs`; adds that of the matrix to `grad`, or where it is the embedding to
+    /// by each log-probability is `d_log_probs`; adds that of the matrix to `grad`, or where it is the embedding to
     /// `d_embedding`.
     ///
     /// # Panics
-    /// If `d_log_probs` is not one a scored token.
+    /// If `d_log_probs` does not have one element per head row.
     pub(crate) fn backward(
         &self,
         b: &B,
         embedding: &Param<B>,
         d_normed: &mut B::Buf,
-        scored: &Scored,
+        layout: &B::Layout,
         d_log_probs: &[f32],
         temperature: f32,
         a: &mut Head<B>,
         grad: &mut LanguageHead<B::Buf>,
         d_embedding: &mut B::Buf,
     ) {
-        assert_eq!(d_log_probs.len(), scored.rows.len(), "a derivative for each scored token");
-        let w = self.matrix(embedding);
+        assert_eq!(d_log_probs.len(), b.head_rows(layout), "a derivative for each scored token");
+        let w = self.matrix(embedding).matrix();
+        let dw = grad.lm_head.as_mut().unwrap_or(d_embedding);
         b.write(&mut a.d_log_probs, d_log_probs);
-        b.log_prob_backward(
-            &mut a.dx,
-            grad.lm_head.as_mut().unwrap_or(d_embedding),
-            &a.d_log_probs,
-            &a.x,
-            &w.value,
-            packed(w),
-            &scored.targets,
-            &a.log_sum_exp,
-            temperature,
-        );
-        b.clear(d_normed);
-        b.scatter_rows(d_normed, &a.dx, &scored.rows, in_features(w));
+        b.log_prob_backward(&mut a.dx, dw, &a.d_log_probs, &a.x, w, &a.log_sum_exp, temperature, layout);
+        b.head_rows_backward(d_normed, &a.dx, in_features(w), layout);
     }
 
-    /// From the trunk's normed rows and its `embedding`: samples the token that follows each of `rows`, as `draws` say;
-    /// gives the tokens, their log-probabilities under the distributions they were sampled from, and under the whole ones.
+    /// From the trunk's normed rows and its `embedding`: samples a token for each head row, as its draw says; gives the
+    /// tokens, their log-probabilities under the distributions they were sampled from, and under the whole ones.
     ///
     /// # Panics
-    /// If there are more rows than `a` was planned for.
+    /// If there are more head rows than `a` was planned for.
     pub(crate) fn sample(
         &self,
         b: &B,
         embedding: &Param<B>,
-        normed: &B::Buf,
-        rows: &[u32],
-        draws: &[Draw],
+        normed: &B::Operand,
+        layout: &B::Layout,
         a: &mut Head<B>,
     ) -> (Vec<u32>, [Vec<f32>; 2]) {
-        let (w, n) = (self.matrix(embedding), rows.len());
-        assert!(n <= a.rows && n == draws.len(), "{n} rows in a head planned for {}", a.rows);
-        b.gather_rows(&mut a.x, normed, rows, in_features(w));
-        let mut tokens = vec![0; n];
-        b.sample(&mut tokens, &mut a.log_probs, &mut a.full_log_probs, &a.x, packed(w), draws);
-        (tokens, b.read([(&a.log_probs, n), (&a.full_log_probs, n)]))
+        let w = self.matrix(embedding).matrix();
+        let n = a.take(b, normed, in_features(w), layout);
+        let Head { tokens, log_probs, full_log_probs, x, .. } = a;
+        b.sample(tokens, log_probs, full_log_probs, x, w, layout);
+        let [tokens, log_probs, full] = b.read([(tokens, n), (log_probs, n), (full_log_probs, n)]);
+        (tokens.into_iter().map(|token| token as u32).collect(), [log_probs, full])
     }
 }
 
-fn in_features<B: Backend>(w: &Param<B>) -> usize {
-    w.info().matrix()[1]
-}
-
-fn packed<B: Backend>(w: &Param<B>) -> &B::Packed {
-    w.packed().expect("the head is packed as long as the model lives")
+fn in_features<B: Backend>(w: &Matrix<B>) -> usize {
+    w.shape()[1]
 }

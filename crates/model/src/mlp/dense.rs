@@ -6,9 +6,9 @@
 //!
 //! Each product may have a bias.
 
-use koan_backend::{Backend, Store};
+use koan_backend::{Backend, Keep, OutOfMemory, Store};
 
-use crate::{Config, Linear, Param, TensorInfo, layer::Pass, tensors::Maker};
+use crate::{Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
 /// A gated MLP.
 #[derive(Clone, Debug)]
@@ -21,16 +21,16 @@ pub struct Dense<T> {
     pub down_proj: Linear<T>,
 }
 
-/// What the forward leaves for the backward `[rows, intermediate_size]`.
-pub(crate) struct DenseActivations<T> {
-    gate: T,
-    up: T,
+/// What the forward leaves for the backward `[rows, intermediate_size]`, which turns it into its gradient.
+pub(crate) struct DenseActivations<B: Backend> {
+    gate: B::Operand,
+    up: B::Operand,
 }
 
 /// What one pass over memory gives again `[rows, intermediate_size]`: SwiGLU's output, and in the backward its gradient
 /// before.
-pub(crate) struct DenseWork<T> {
-    swiglu: T,
+pub(crate) struct DenseWork<B: Backend> {
+    swiglu: B::Operand,
 }
 
 impl<T> Dense<T> {
@@ -57,23 +57,28 @@ impl<T> Dense<T> {
     }
 }
 
-impl<T> DenseActivations<T> {
-    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
-        Ok(Self { gate: make(config.intermediate_size)?, up: make(config.intermediate_size)? })
+impl<B: Backend> DenseActivations<B> {
+    pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+        let mut half = || make.operand(config.intermediate_size, Keep::Values);
+        Ok(Self { gate: half()?, up: half()? })
     }
 }
 
-impl<T> DenseWork<T> {
-    pub(super) fn build<E>(config: &Config, make: &mut impl FnMut(usize) -> Result<T, E>) -> Result<Self, E> {
-        Ok(Self { swiglu: make(config.intermediate_size)? })
+impl<B: Backend> DenseWork<B> {
+    pub(super) fn build(
+        config: &Config,
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
+        Ok(Self { swiglu: make.operand(config.intermediate_size, purpose.keep())? })
     }
 }
 
 impl<B: Backend> Dense<Param<B>> {
     /// See [`Mlp::activate`](super::Mlp::activate).
-    pub(super) fn activate(&self, p: &Pass<B>, normed: &B::Buf, a: &mut DenseActivations<B::Buf>) {
-        self.gate_proj.forward(p, (&mut a.gate, Store::Write), normed);
-        self.up_proj.forward(p, (&mut a.up, Store::Write), normed);
+    pub(super) fn activate(&self, p: &Pass<B>, normed: &B::Operand, a: &mut DenseActivations<B>) {
+        self.gate_proj.forward(p, (p.b.values_mut(&mut a.gate), Store::Write), normed);
+        self.up_proj.forward(p, (p.b.values_mut(&mut a.up), Store::Write), normed);
     }
 
     /// See [`Mlp::add_output`](super::Mlp::add_output).
@@ -81,10 +86,10 @@ impl<B: Backend> Dense<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        a: &DenseActivations<B::Buf>,
-        work: &mut DenseWork<B::Buf>,
+        a: &DenseActivations<B>,
+        work: &mut DenseWork<B>,
     ) {
-        p.b.swiglu_forward(&mut work.swiglu, &a.gate, &a.up, elements(p));
+        p.b.swiglu_forward(&mut work.swiglu, p.b.values(&a.gate), p.b.values(&a.up), elements(p));
         self.down_proj.forward(p, (x, Store::Add), &work.swiglu);
     }
 
@@ -93,14 +98,14 @@ impl<B: Backend> Dense<Param<B>> {
         &self,
         p: &Pass<B>,
         d_normed: &mut B::Buf,
-        dx: &B::Buf,
-        normed: &B::Buf,
-        a: &mut DenseActivations<B::Buf>,
-        work: &mut DenseWork<B::Buf>,
+        dx: &B::Operand,
+        normed: &B::Operand,
+        a: &mut DenseActivations<B>,
+        work: &mut DenseWork<B>,
         grad: &mut Dense<B::Buf>,
     ) {
         let swiglu = &mut work.swiglu;
-        self.down_proj.backward_input(p, (&mut *swiglu, Store::Write), dx);
+        self.down_proj.backward_input(p, (p.b.values_mut(swiglu), Store::Write), dx);
         p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, elements(p));
         self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu);
         self.gate_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.gate_proj, &a.gate, normed);
@@ -110,5 +115,5 @@ impl<B: Backend> Dense<Param<B>> {
 
 /// Elements of a pass's rows between the two halves.
 fn elements<B: Backend>(p: &Pass<B>) -> usize {
-    p.batch.len() * p.config.intermediate_size
+    p.rows * p.config.intermediate_size
 }

@@ -3,12 +3,12 @@
 
 mod dense;
 
-use koan_backend::Backend;
+use koan_backend::{Backend, OutOfMemory};
 
 pub use dense::Dense;
 use dense::{DenseActivations, DenseWork};
 
-use crate::{Config, Param, TensorInfo, layer::Pass, tensors::Maker};
+use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
 /// The kinds of MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub enum Mlp<T> {
 }
 
 /// What the MLP leaves for its backward.
-pub(crate) enum MlpActivations<T> {
-    Dense(DenseActivations<T>),
+pub(crate) enum MlpActivations<B: Backend> {
+    Dense(DenseActivations<B>),
 }
 
 /// What the MLP works in, forward and backward, and no layer keeps.
-pub(crate) enum MlpWork<T> {
-    Dense(DenseWork<T>),
+pub(crate) enum MlpWork<B: Backend> {
+    Dense(DenseWork<B>),
 }
 
 impl<T> Mlp<T> {
@@ -67,7 +67,7 @@ impl<T> Mlp<T> {
 
 impl<B: Backend> Mlp<Param<B>> {
     /// Computes all that the backward reads, from the normed rows `[n, hidden_size]`.
-    pub(crate) fn activate(&self, p: &Pass<B>, normed: &B::Buf, a: &mut MlpActivations<B::Buf>) {
+    pub(crate) fn activate(&self, p: &Pass<B>, normed: &B::Operand, a: &mut MlpActivations<B>) {
         match (self, a) {
             (Self::Dense(mlp), MlpActivations::Dense(a)) => mlp.activate(p, normed, a),
         }
@@ -78,8 +78,8 @@ impl<B: Backend> Mlp<Param<B>> {
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
-        a: &MlpActivations<B::Buf>,
-        work: &mut MlpWork<B::Buf>,
+        a: &MlpActivations<B>,
+        work: &mut MlpWork<B>,
     ) {
         match (self, a, work) {
             (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
@@ -94,10 +94,10 @@ impl<B: Backend> Mlp<Param<B>> {
         &self,
         p: &Pass<B>,
         d_normed: &mut B::Buf,
-        dx: &B::Buf,
-        normed: &B::Buf,
-        a: &mut MlpActivations<B::Buf>,
-        work: &mut MlpWork<B::Buf>,
+        dx: &B::Operand,
+        normed: &B::Operand,
+        a: &mut MlpActivations<B>,
+        work: &mut MlpWork<B>,
         grad: &mut Mlp<B::Buf>,
     ) {
         match (self, a, work, grad) {
@@ -108,27 +108,27 @@ impl<B: Backend> Mlp<Param<B>> {
     }
 }
 
-impl<T> MlpActivations<T> {
-    /// `make` gives a buffer of so many elements a row; so it does below.
-    pub(crate) fn build<E>(
+impl<B: Backend> MlpActivations<B> {
+    pub(crate) fn build(
         kind: MlpKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         match kind {
             MlpKind::Dense => DenseActivations::build(config, make).map(Self::Dense),
         }
     }
 }
 
-impl<T> MlpWork<T> {
-    pub(crate) fn build<E>(
+impl<B: Backend> MlpWork<B> {
+    pub(crate) fn build(
         kind: MlpKind,
         config: &Config,
-        make: &mut impl FnMut(usize) -> Result<T, E>,
-    ) -> Result<Self, E> {
+        purpose: Purpose,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
         match kind {
-            MlpKind::Dense => DenseWork::build(config, make).map(Self::Dense),
+            MlpKind::Dense => DenseWork::build(config, purpose, make).map(Self::Dense),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use koan_backend::{Backend, OutOfMemory, Store};
+use koan_backend::{Backend, Forms, Keep, Matrix, OutOfMemory, Store};
 use koan_model::Config;
 use serde::Serialize;
 
@@ -58,31 +58,27 @@ pub fn products<B: Backend>(
         *shapes.entry(info.matrix()).or_default() += 1;
     }
     for ([out_features, in_features], times) in shapes {
-        let values =
-            |n: usize| b.upload(&(0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>());
-        let w = values(out_features * in_features)?;
-        let packed = b.pack(&w, out_features, in_features)?;
-        let (x, dy) = (values(rows * in_features)?, values(rows * out_features)?);
+        let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
+        let operand = |features: usize| {
+            let mut operand = b.operand(rows * features, Keep::Operand)?;
+            b.write_operand(&mut operand, &values(rows * features));
+            Ok::<_, OutOfMemory>(operand)
+        };
+        let (shape, forms) = ([out_features, in_features], Forms { values: true, packed: true });
+        let w = Matrix::new(b, &values(out_features * in_features), shape, forms)?;
+        let (x, dy) = (operand(in_features)?, operand(out_features)?);
         let (mut y, mut dx) = (b.zeros(rows * out_features)?, b.zeros(rows * in_features)?);
         let mut dw = b.zeros(out_features * in_features)?;
         for product in [Product::Forward, Product::BackwardInput, Product::BackwardWeight] {
             let mut run = || {
                 let start = Instant::now();
                 match product {
-                    Product::Forward => b.linear_forward(&mut y, &x, &packed, rows, Store::Write),
+                    Product::Forward => b.linear_forward(&mut y, &x, &w, rows, Store::Write),
                     Product::BackwardInput => {
-                        b.linear_backward_input(
-                            &mut dx,
-                            &dy,
-                            &w,
-                            rows,
-                            out_features,
-                            in_features,
-                            Store::Write,
-                        );
+                        b.linear_backward_input(&mut dx, &dy, &w, rows, Store::Write);
                     }
                     Product::BackwardWeight => {
-                        b.linear_backward_weight(&mut dw, &dy, &x, rows, out_features, in_features);
+                        b.linear_backward_weight(&mut dw, &dy, &x, rows, shape);
                     }
                 }
                 start.elapsed().as_secs_f64()

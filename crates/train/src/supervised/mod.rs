@@ -191,7 +191,7 @@ fn train<B: Backend>(
             tokens: update.tokens,
             tokens_per_s: update.tokens as f64 / step_s,
             step_s,
-            eval_loss: due.then(|| learner.loss(b, &held_out)),
+            eval_loss: due.then(|| learner.loss(b, &held_out)).transpose()?,
         };
         state = TrainerState {
             step,

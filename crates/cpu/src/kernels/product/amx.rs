@@ -1,7 +1,7 @@
 //! The bf16 product of a block on AMX's tiles, with f32 accumulation.
 //!
 //! ```text
-//! A tile    [16 rows, 32 of k]             1 KB, bf16, rounded to nearest even from A on the fly
+//! A tile    [16 rows, 32 of k]             1 KB, bf16; an A or B of f32 is rounded to nearest even on the fly
 //! B tile    [16 pairs of k, 16 columns]    1 KB, bf16, each pair of k side by side
 //! A packed  [rows / 16][k / 32] tiles      B packed  [columns / 32][k / 32][2] tiles, both padded with zeros
 //! ```
@@ -22,7 +22,7 @@ use std::arch::x86_64::*;
 
 use koan_backend::Store;
 
-use super::matrix::{Block, Format, Panels, View};
+use super::matrix::{Block, Format, Panels, Source, View};
 
 /// k of a tile.
 const DEPTH: usize = 32;
@@ -86,10 +86,88 @@ impl Drop for Tiles {
 /// # Safety
 /// The machine has AVX-512 and AVX-512 BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-pub(crate) unsafe fn pack(panel: &mut [f32], b: View<'_>) {
+pub(crate) unsafe fn pack(panel: &mut [f32], b: Source<'_>) {
     for (i, tile) in panel.as_chunks_mut().0.iter_mut().enumerate() {
         pack_tile(tile, b.transposed(), i % 2 * ROWS, i / 2 * DEPTH, Order::Pairs);
     }
+}
+
+/// Rounds `x` to bf16, to nearest even, as packing does.
+///
+/// # Safety
+/// The machine has AVX-512 and AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn round(y: &mut [u16], x: &[f32]) {
+    for (y, x) in y.chunks_mut(32).zip(x.chunks(32)) {
+        let mask = |from: usize| ((1_u64 << x.len().saturating_sub(from).min(16)) - 1) as u16;
+        let start = x.as_ptr();
+        // SAFETY: the masks keep to the elements of `x`, and to as many of `y`, which is as long.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask(0), start);
+            let high = _mm512_maskz_loadu_ps(mask(16), start.wrapping_add(16));
+            let all = ((1_u64 << y.len().min(x.len())) - 1) as u32;
+            _mm512_mask_storeu_epi16(y.as_mut_ptr().cast(), all, bf16(low, high));
+        }
+    }
+}
+
+/// What a packed matrix is made of.
+trait Element: Copy {
+    /// 16 elements from `(line, k)` `first` on along the contiguous direction, then 16 from `second` on, as bf16: all of them
+    /// in a tile `INSIDE` of the matrix, else zero beyond it.
+    ///
+    /// # Safety
+    /// The machine has AVX-512 and AVX-512 BF16; with `INSIDE`, the elements are the matrix's.
+    unsafe fn pair<const INSIDE: bool>(x: View<'_, Self>, first: [usize; 2], second: [usize; 2]) -> __m512i;
+}
+
+impl Element for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn pair<const INSIDE: bool>(x: View<'_>, first: [usize; 2], second: [usize; 2]) -> __m512i {
+        let load = |[line, k]: [usize; 2]| {
+            let start = address(x, line, k);
+            // SAFETY: inside, the elements are the matrix's, which lie in its data; the mask keeps to them elsewhere.
+            unsafe {
+                if INSIDE { _mm512_loadu_ps(start) } else { _mm512_maskz_loadu_ps(within(x, line, k), start) }
+            }
+        };
+        bf16(load(first), load(second))
+    }
+}
+
+impl Element for u16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn pair<const INSIDE: bool>(x: View<'_, u16>, first: [usize; 2], second: [usize; 2]) -> __m512i {
+        let load = |[line, k]: [usize; 2]| {
+            let start = address(x, line, k).cast();
+            // SAFETY: as for f32.
+            unsafe {
+                if INSIDE {
+                    _mm256_loadu_epi16(start)
+                } else {
+                    _mm256_maskz_loadu_epi16(within(x, line, k), start)
+                }
+            }
+        };
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(first)), load(second))
+    }
+}
+
+/// The address of element `(line, k)`, which need not be one of the matrix.
+#[inline(always)]
+fn address<T>(x: View<'_, T>, line: usize, k: usize) -> *const T {
+    x.data.as_ptr().wrapping_add(line * x.row_stride + k * x.column_stride)
+}
+
+/// Which of the 16 elements from `(line, k)` on along the contiguous direction are the matrix's.
+#[inline(always)]
+fn within<T>(x: View<'_, T>, line: usize, k: usize) -> u16 {
+    let (lines, columns) = (x.rows.saturating_sub(line), x.columns.saturating_sub(k));
+    let (along, across) = if x.column_stride == 1 { (columns, lines) } else { (lines, columns) };
+    let count = if across == 0 { 0 } else { along.min(16) };
+    ((1_u32 << count) - 1) as u16
 }
 
 /// What a tile's rows are.
@@ -104,21 +182,29 @@ enum Order {
 /// Packs 16 lines from `line` by 32 of k from `k` of the matrix `x` `[lines, k]`; zero beyond it. Lines are
 /// rows of A or columns of B.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pack_tile(tile: &mut [f32; TILE], x: View<'_>, line: usize, k: usize, order: Order) {
+fn pack_tile(tile: &mut [f32; TILE], x: Source<'_>, line: usize, k: usize, order: Order) {
     // Most tiles lie inside, where loads need no mask.
-    if line + ROWS <= x.rows && k + DEPTH <= x.columns {
-        pack_tile_at::<true>(tile, x, line, k, order);
-    } else {
-        pack_tile_at::<false>(tile, x, line, k, order);
+    let inside = line + ROWS <= x.rows() && k + DEPTH <= x.columns();
+    // SAFETY: the instructions are this function's too; `inside` says whether the tile is.
+    unsafe {
+        match (x, inside) {
+            (Source::F32(x), true) => pack_tile_at::<_, true>(tile, x, line, k, order),
+            (Source::F32(x), false) => pack_tile_at::<_, false>(tile, x, line, k, order),
+            (Source::Bf16(x), true) => pack_tile_at::<_, true>(tile, x, line, k, order),
+            (Source::Bf16(x), false) => pack_tile_at::<_, false>(tile, x, line, k, order),
+        }
     }
 }
 
 /// [`pack_tile`], of a tile that lies inside of `x` or not.
+///
+/// # Safety
+/// With `INSIDE`, the tile does.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pack_tile_at<const INSIDE: bool>(
+unsafe fn pack_tile_at<T: Element, const INSIDE: bool>(
     tile: &mut [f32; TILE],
-    x: View<'_>,
+    x: View<'_, T>,
     line: usize,
     k: usize,
     order: Order,
@@ -128,13 +214,15 @@ fn pack_tile_at<const INSIDE: bool>(
     match natural {
         Order::Lines => {
             for (i, row) in rows {
-                store(row, bf16(load::<INSIDE>(x, line + i, k), load::<INSIDE>(x, line + i, k + 16)));
+                // SAFETY: by this function's contract.
+                store(row, unsafe { T::pair::<INSIDE>(x, [line + i, k], [line + i, k + 16]) });
             }
         }
         Order::Pairs => {
             for (i, row) in rows {
                 let k = k + 2 * i;
-                store(row, interleave(bf16(load::<INSIDE>(x, line, k), load::<INSIDE>(x, line, k + 1))));
+                // SAFETY: by this function's contract.
+                store(row, interleave(unsafe { T::pair::<INSIDE>(x, [line, k], [line, k + 1]) }));
             }
         }
     }
@@ -156,23 +244,6 @@ fn pack_tile_at<const INSIDE: bool>(
 fn store(row: &mut [f32; ROWS], vector: __m512i) {
     // SAFETY: a row holds 16 elements.
     unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), vector) };
-}
-
-/// 16 elements from `(line, k)` on along the contiguous direction: all of them in a tile `INSIDE` of the matrix, else zero
-/// beyond it.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load<const INSIDE: bool>(x: View<'_>, line: usize, k: usize) -> __m512 {
-    let start = x.data.as_ptr().wrapping_add(line * x.row_stride + k * x.column_stride);
-    if INSIDE {
-        // SAFETY: the elements are the matrix's, which lie in its data.
-        return unsafe { _mm512_loadu_ps(start) };
-    }
-    let (lines, columns) = (x.rows.saturating_sub(line), x.columns.saturating_sub(k));
-    let (along, across) = if x.column_stride == 1 { (columns, lines) } else { (lines, columns) };
-    let count = if across == 0 { 0 } else { along.min(16) };
-    // SAFETY: the mask keeps to elements of the matrix, which lie in its data.
-    unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as u16, start) }
 }
 
 /// The elements of `low`, then those of `high`, rounded to nearest even.
@@ -232,8 +303,8 @@ fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
 /// # Safety
 /// The machine has AVX-512, AVX-512 BF16 and AMX, and this process may use it.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-pub(crate) unsafe fn multiply(c: Block, a: View<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) {
-    assert!(a.rows == c.rows && a.columns == b.k && b.columns == c.columns && b.panel_columns == SIDE);
+pub(crate) unsafe fn multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) {
+    assert!(a.rows() == c.rows && a.columns() == b.k && b.columns == c.columns && b.panel_columns == SIDE);
     let tiles = b.k.div_ceil(DEPTH);
     let (sums, packed) = scratch.split_at_mut(SIDE * SIDE);
     // SAFETY: by this function's contract.

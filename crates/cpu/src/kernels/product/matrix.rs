@@ -6,25 +6,25 @@ use crate::{memory::Disjoint, simd::Simd};
 pub(super) const LINE: usize = 16;
 
 /// A matrix that is read: element `(row, column)` lies at `row · row_stride + column · column_stride`, within
-/// `data`.
+/// `data`. Its elements are f32, or the bits of bf16.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(super) data: &'a [f32],
+pub(crate) struct View<'a, T = f32> {
+    pub(super) data: &'a [T],
     pub(super) row_stride: usize,
     pub(super) column_stride: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a, T: Copy> View<'a, T> {
     /// The matrix `[rows, columns]` that lies in `data` row by row.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self { data: &data[..rows * columns], row_stride: columns, column_stride: 1, rows, columns }
     }
 
     /// The matrix `[rows, columns]` whose rows lie in `data`, `stride` elements apart.
     #[inline(always)]
-    pub(crate) fn strided(data: &'a [f32], stride: usize, rows: usize, columns: usize) -> Self {
+    pub(crate) fn strided(data: &'a [T], stride: usize, rows: usize, columns: usize) -> Self {
         assert!(rows > 0 && columns <= stride && (rows - 1) * stride + columns <= data.len());
         Self { data, row_stride: stride, column_stride: 1, rows, columns }
     }
@@ -37,6 +37,21 @@ impl<'a> View<'a> {
         self.columns
     }
 
+    pub(crate) fn transposed(self) -> Self {
+        let Self { data, row_stride, column_stride, rows, columns } = self;
+        Self { data, row_stride: column_stride, column_stride: row_stride, rows: columns, columns: rows }
+    }
+
+    /// `rows` rows from `row` on, of `columns` columns from `column` on.
+    #[inline(always)]
+    pub(crate) fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
+        assert!(row + rows <= self.rows && column + columns <= self.columns, "a part beyond its matrix");
+        let start = if rows * columns == 0 { 0 } else { row * self.row_stride + column * self.column_stride };
+        Self { data: &self.data[start..], rows, columns, ..self }
+    }
+}
+
+impl<'a> View<'a> {
     /// The address of the first element, and how far it is from a row to the next.
     #[inline(always)]
     pub(crate) fn start(self) -> (*const f32, usize) {
@@ -58,18 +73,57 @@ impl<'a> View<'a> {
     pub(crate) fn row(self, i: usize) -> &'a [f32] {
         &self.data[i * self.row_stride..][..self.columns]
     }
+}
 
-    pub(crate) fn transposed(self) -> Self {
-        let Self { data, row_stride, column_stride, rows, columns } = self;
-        Self { data, row_stride: column_stride, column_stride: row_stride, rows: columns, columns: rows }
+/// A matrix that products read: weights, which are f32, or activations, in the precision of the products.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    F32(View<'a>),
+    Bf16(View<'a, u16>),
+}
+
+impl<'a> Source<'a> {
+    /// The f32 matrix `[rows, columns]` that lies in `data` row by row.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::F32(View::new(data, rows, columns))
     }
 
-    /// `rows` rows from `row` on, of `columns` columns from `column` on.
-    #[inline(always)]
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::F32(x) => x.rows,
+            Self::Bf16(x) => x.rows,
+        }
+    }
+
+    pub(crate) fn columns(self) -> usize {
+        match self {
+            Self::F32(x) => x.columns,
+            Self::Bf16(x) => x.columns,
+        }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        match self {
+            Self::F32(x) => Self::F32(x.transposed()),
+            Self::Bf16(x) => Self::Bf16(x.transposed()),
+        }
+    }
+
+    /// As [`View::part`].
     pub(crate) fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
-        assert!(row + rows <= self.rows && column + columns <= self.columns, "a part beyond its matrix");
-        let start = if rows * columns == 0 { 0 } else { row * self.row_stride + column * self.column_stride };
-        Self { data: &self.data[start..], rows, columns, ..self }
+        match self {
+            Self::F32(x) => Self::F32(x.part(row, rows, column, columns)),
+            Self::Bf16(x) => Self::Bf16(x.part(row, rows, column, columns)),
+        }
+    }
+
+    /// The matrix, where products are f32.
+    #[inline(always)]
+    pub(super) fn of_f32(self) -> View<'a> {
+        match self {
+            Self::F32(x) => x,
+            Self::Bf16(_) => unreachable!("a bf16 operand of a product of f32"),
+        }
     }
 }
 

@@ -19,4 +19,4 @@ pub(crate) mod pack;
 pub(crate) mod tile;
 pub(crate) mod vector;
 
-pub(crate) use self::matrix::{Block, Format, Panels, View};
+pub(crate) use self::matrix::{Block, Format, Panels, Source, View};

@@ -1,7 +1,7 @@
 //! Packs a panel of B for the f32 kernels: `[k][columns of a tile]`, so that a tile reads it from front to
 //! back.
 
-use super::matrix::{LINE, View};
+use super::matrix::{LINE, Source, View};
 use crate::simd::Simd;
 
 /// How many k further on what is packed is fetched: the rows that a panel or block is part of are far apart, where the
@@ -10,8 +10,8 @@ const AHEAD: usize = 16;
 
 /// Packs `b` `[k, columns]`, at most a panel wide, into `panel`.
 #[inline(always)]
-pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: View<'_>) {
-    let width = 2 * S::LANES;
+pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: Source<'_>) {
+    let (b, width) = (b.of_f32(), 2 * S::LANES);
     let columns = b.columns;
     if b.column_stride == 1 {
         for (k, packed) in panel.chunks_exact_mut(width).enumerate() {

@@ -26,7 +26,7 @@
 use koan_backend::Store;
 
 use super::{
-    matrix::{Block, LINE, Panels, View},
+    matrix::{Block, LINE, Panels, Source},
     pack,
     tile::{Walk, accumulate},
 };
@@ -67,12 +67,12 @@ macro_rules! by_rows {
 pub(crate) fn multiply<S: Simd>(
     s: S,
     c: Block,
-    a: View<'_>,
+    a: Source<'_>,
     b: Panels<'_>,
     store: Store,
     scratch: &mut [f32],
 ) {
-    let width = 2 * S::LANES;
+    let (a, width) = (a.of_f32(), 2 * S::LANES);
     assert!(a.rows == c.rows && a.columns == b.k && b.columns == c.columns && b.panel_columns == width);
     let tile_rows = c.rows.div_ceil(c.rows.div_ceil(S::TILE_ROWS)); // tiles of about the same height
     let tiles = c.rows.div_ceil(tile_rows);

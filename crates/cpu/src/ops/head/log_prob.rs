@@ -4,7 +4,7 @@ use koan_backend::{AlignedVec, Store};
 
 use super::partials::{CHUNK, Partials, TASK_ROWS, chunk_of, with_logits};
 use crate::{
-    kernels::product::{Panels, View},
+    kernels::product::{Panels, Source},
     memory::{Disjoint, grown},
     ops::product::{multiply, multiply_on_the_fly, pack_on_the_fly},
     parallel::Threads,
@@ -19,7 +19,7 @@ pub(crate) fn forward(
     kernels: &Kernels,
     threads: &Threads,
     [log_probs, entropy, log_sum_exp]: [&mut [f32]; 3],
-    x: View<'_>,
+    x: Source<'_>,
     w: Panels<'_>,
     targets: &[u32],
     temperature: f32,
@@ -42,7 +42,7 @@ pub(crate) fn forward(
 /// The weights of the output head: as they are, and packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
-    pub(crate) w: View<'a>,
+    pub(crate) w: Source<'a>,
     pub(crate) packed: Panels<'a>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn backward(
     dx: &mut [f32],
     dw: &mut [f32],
     rows: Rows<'_>,
-    x: View<'_>,
+    x: Source<'_>,
     head: Head<'_>,
     temperature: f32,
     scratch: Scratch<'_>,
@@ -81,7 +81,7 @@ pub(crate) fn backward(
         let width = BACKWARD_CHUNK.min(vocab - first);
         let dl = grown(scratch.logits, n * width);
         logit_gradients(kernels, threads, dl, rows, x, head.packed.part(first, width), first, temperature);
-        let dl = View::new(dl, n, width);
+        let dl = Source::new(dl, n, width);
         let dw = &mut dw[first * features..][..width * features];
         multiply(kernels, threads, dw, dl.transposed(), packed_x, Store::Add);
         let w = head.w.part(first, width, 0, features);
@@ -96,7 +96,7 @@ fn logit_gradients(
     threads: &Threads,
     dl: &mut [f32],
     rows: Rows<'_>,
-    x: View<'_>,
+    x: Source<'_>,
     w: Panels<'_>,
     first: usize,
     temperature: f32,

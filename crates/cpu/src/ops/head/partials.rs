@@ -5,7 +5,7 @@ use koan_backend::{AlignedVec, Store};
 use crate::{
     kernels::{
         log_prob::Partial,
-        product::{Block, Panels, View},
+        product::{Block, Panels, Source},
     },
     memory::{Disjoint, grown, with_scratch},
     parallel::Threads,
@@ -34,7 +34,7 @@ impl<'a> Partials<'a> {
         kernels: &Kernels,
         threads: &Threads,
         scratch: &'a mut AlignedVec<f32>,
-        x: View<'_>,
+        x: Source<'_>,
         w: Panels<'_>,
         targets: Option<&[u32]>,
         inverse_temperature: impl Fn(usize) -> f32 + Sync,
@@ -119,7 +119,12 @@ pub(super) fn chunk_of(w: Panels<'_>, chunk: usize) -> Panels<'_> {
 }
 
 /// Lends the products of `x` with the columns of `w`, and the number of columns.
-pub(super) fn with_logits(kernels: &Kernels, x: View<'_>, w: Panels<'_>, f: impl FnOnce(&mut [f32], usize)) {
+pub(super) fn with_logits(
+    kernels: &Kernels,
+    x: Source<'_>,
+    w: Panels<'_>,
+    f: impl FnOnce(&mut [f32], usize),
+) {
     let (rows, columns) = (x.rows(), w.columns());
     let len = rows * columns;
     with_scratch(len + (kernels.scratch_len)(rows, w.k()), |scratch| {

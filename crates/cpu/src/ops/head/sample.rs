@@ -6,7 +6,7 @@ use super::partials::{CHUNK, Partials, TASK_ROWS, Totals, chunk_of, with_logits}
 use crate::{
     kernels::{
         log_prob::Partial,
-        product::{Panels, View},
+        product::{Panels, Source},
     },
     memory::{Disjoint, grown},
     parallel::Threads,
@@ -16,7 +16,7 @@ use crate::{
 /// What [`sample`] writes: a row's token, its log-probability under the distribution it was drawn from, and under
 /// the whole one.
 pub(crate) struct Drawn<'a> {
-    pub(crate) tokens: &'a mut [u32],
+    pub(crate) tokens: &'a mut [f32],
     pub(crate) log_probs: &'a mut [f32],
     pub(crate) full_log_probs: &'a mut [f32],
 }
@@ -33,7 +33,7 @@ pub(crate) fn sample(
     kernels: &Kernels,
     threads: &Threads,
     drawn: Drawn<'_>,
-    x: View<'_>,
+    x: Source<'_>,
     w: Panels<'_>,
     draws: &[Draw],
     scratch: Scratch<'_>,
@@ -67,7 +67,7 @@ pub(crate) fn sample(
             let row = first + row;
             // SAFETY: the row is this task's alone.
             unsafe {
-                tokens.slice(row..row + 1)[0] = token as u32;
+                tokens.slice(row..row + 1)[0] = token as f32; // exact: a vocabulary has at most 2²⁴ tokens
                 log_probs.slice(row..row + 1)[0] = log_prob;
                 full_log_probs.slice(row..row + 1)[0] = full;
             }
@@ -78,7 +78,7 @@ pub(crate) fn sample(
 /// Draws a row's token from the whole distribution: the token, and its log-probability.
 fn draw_any(
     kernels: &Kernels,
-    x: View<'_>,
+    x: Source<'_>,
     w: Panels<'_>,
     partials: impl Iterator<Item = Partial>,
     totals: &Totals,
