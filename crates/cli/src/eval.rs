@@ -13,11 +13,11 @@ use anyhow::{Context as _, bail, ensure};
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_eval::{Completions, Evaluation, Journal, Judged, PromptStyle, Report};
+use koan_files::{hash_file, hash_files};
 use koan_generate::{Generator, Limits, Sampling};
 use koan_model::{Config, checkpoint};
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use koan_text::Tokenizer;
-use koan_train::run_dir::{hash_file, hash_weights};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -118,7 +118,7 @@ impl Eval {
     ) -> anyhow::Result<Map<String, Value>> {
         const FILES: [&str; 4] =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-        let mut model = BTreeMap::from([("weights".to_owned(), hash_weights(&self.model)?)]);
+        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(&self.model, "safetensors")?)]);
         for name in FILES.into_iter().filter(|name| self.model.join(name).exists()) {
             model.insert(name.to_owned(), hash_file(&self.model.join(name))?);
         }

@@ -214,13 +214,7 @@ impl Job for Generate {
             if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         progress.finish();
-        let summary = match run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run)) {
-            Ok(summary) => summary,
-            Err(e) => {
-                out.discard();
-                return Err(e);
-            }
-        };
+        let summary = run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run))?;
         let seconds = start.elapsed().as_secs_f64();
         note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
         if summary.preemptions > 0 {

@@ -5,12 +5,11 @@
 
 use std::{
     fmt,
-    fs::{self, File},
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::Context;
+use koan_files::{NewFile, jsonl};
 use koan_train::rl::RunSummary;
 use serde::Serialize;
 
@@ -84,11 +83,10 @@ pub(crate) fn conclude(summary: &RunSummary, verb: &str, file: &Path) -> anyhow:
     Ok(said?)
 }
 
-/// Where lines go. A file is written beside its place and renamed by [`Output::finish`], so that a killed run leaves no
-/// half of one behind under its name.
+/// Where lines go. A file appears under its name by [`Output::finish`]; dropped before, it is removed.
 pub(crate) enum Output {
     Stdout(BufWriter<Stdout>),
-    File { out: BufWriter<File>, part: PathBuf, path: PathBuf },
+    File(NewFile),
 }
 
 impl Output {
@@ -97,47 +95,24 @@ impl Output {
         let Some(path) = path.filter(|p| *p != Path::new("-")) else {
             return Ok(Self::Stdout(BufWriter::new(Stdout)));
         };
-        let special = fs::metadata(path).is_ok_and(|m| !m.is_file());
-        let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
-        let part = path.with_file_name(format!(".{}.part", name.to_string_lossy()));
-        let part = if special { path.to_owned() } else { part };
-        let out = File::create(&part).with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(Self::File { out: BufWriter::new(out), part, path: path.to_owned() })
+        Ok(Self::File(NewFile::create(path)?))
     }
 
     /// Says now what [`Output::open`] would say of `path` after long work.
     pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-        Self::open(Some(path)).map(Self::discard)
+        Self::open(Some(path)).map(drop)
     }
 
     /// Writes a line.
     pub(crate) fn line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;
-        Ok(self.write_all(b"\n")?)
-    }
-
-    /// Removes what was written of a file.
-    pub(crate) fn discard(self) {
-        if let Self::File { part, path, .. } = self
-            && part != path
-        {
-            let _ = fs::remove_file(part); // the error that brought us here matters more
-        }
+        Ok(jsonl::write_line(self, value)?)
     }
 
     /// Makes the file appear under its name.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Stdout(mut out) => Ok(out.flush()?),
-            Self::File { out, part, path } => {
-                let write = || format!("cannot write `{}`", path.display());
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(write)?;
-                if part != path {
-                    file.sync_all().with_context(write)?;
-                    fs::rename(&part, &path).with_context(write)?;
-                }
-                Ok(())
-            }
+            Self::File(file) => Ok(file.finish()?),
         }
     }
 }
@@ -146,14 +121,14 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stdout(out) => out.write(bytes),
-            Self::File { out, .. } => out.write(bytes),
+            Self::File(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stdout(out) => out.flush(),
-            Self::File { out, .. } => out.flush(),
+            Self::File(file) => file.flush(),
         }
     }
 }

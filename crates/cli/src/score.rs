@@ -67,10 +67,7 @@ impl Job for Score {
             if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         progress.finish();
-        if let Err(e) = wrote {
-            out.discard();
-            return Err(e);
-        }
+        wrote?;
         let seconds = start.elapsed().as_secs_f64();
         note!(
             "{} completions, {} tokens, {seconds:.1} s, {:.0} tokens/s",

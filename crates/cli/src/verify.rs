@@ -118,8 +118,7 @@ impl Verify {
         });
         let is_empty = |report: &Report| report.outcomes.total() == 0 && report.bad_lines == 0;
         let report = match (replayed, out) {
-            (Ok(report), out) if is_empty(&report) => {
-                out.into_iter().for_each(Output::discard);
+            (Ok(report), _) if is_empty(&report) => {
                 bail!("{file} has no lines; write one JSON object a line");
             }
             (Ok(report), None) => report,
@@ -127,8 +126,7 @@ impl Verify {
                 out.finish()?;
                 report
             }
-            (Err(error), out) => {
-                out.into_iter().for_each(Output::discard);
+            (Err(error), _) => {
                 ensure!(!matches!(error, RewardError::Stopped), "stopped: nothing was written");
                 return Err(error.into());
             }

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use koan_files::checksums;
 use koan_model::testkit;
-use koan_train::checksums;
 
 /// A folder with a tiny model, problems, and a config with all that has state: a reference policy that follows the policy,
 /// problems drawn again, held-out measurements, schedules.
@@ -82,7 +82,7 @@ fn checkpoints(dir: &Path) -> Vec<u64> {
         let path = entry.expect("read").path();
         let name = path.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
         if let Some(step) = name.strip_prefix("step-") {
-            checksums::check(&path).expect("whole");
+            checksums::check(&path, "trainer.json").expect("whole");
             steps.push(step.parse().expect("a step"));
         }
     }
@@ -138,7 +138,7 @@ fn killed_twenty_times_at_random_it_ends_as_if_it_never_was() {
 /// The digest of the last checkpoint: the SHA-256 of its list of checksums.
 fn checksum(dir: &Path) -> String {
     let list = dir.join("checkpoints/step-000012/SHA256SUMS");
-    koan_train::run_dir::hash_file(&list).expect("a whole run")
+    koan_files::hash_file(&list).expect("a whole run")
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_full_disk_ends_a_run_and_harms_nothing() {
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains(file) && error.contains("File too large"), "{error}");
         assert_eq!(checkpoints(&dir), [2, 4], "what was there is whole");
-        let hash = |name: &str| koan_train::run_dir::hash_file(&dir.join(name)).expect(name);
+        let hash = |name: &str| koan_files::hash_file(&dir.join(name)).expect(name);
         assert_eq!(hash("model/model.safetensors"), hash("checkpoints/step-000004/model.safetensors"));
         assert_eq!(folder.finish(&rl(run, "--resume")), want, "room again");
     }

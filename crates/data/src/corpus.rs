@@ -10,8 +10,8 @@
 use crate::error::{DataError, LineError};
 use crate::jsonl;
 use crate::problem::Message;
+use koan_files::read_bounded;
 use serde::Deserialize;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -50,11 +50,11 @@ pub fn read_corpus(path: &Path) -> Result<Vec<Document>, DataError> {
     const EXPECTED: &str = "`text`, or `token_ids`";
     let documents = match path.extension().and_then(|e| e.to_str()) {
         Some("txt") => {
-            let text = String::from_utf8(read_bounded(path)?).map_err(|e| invalid(path, e.to_string()))?;
+            let text = String::from_utf8(read_whole(path)?).map_err(|e| invalid(path, e.to_string()))?;
             vec![Document::Text(text)]
         }
         Some("bin") => {
-            vec![Document::Tokens(tokens_of_bin(&read_bounded(path)?).map_err(|e| invalid(path, e))?)]
+            vec![Document::Tokens(tokens_of_bin(&read_whole(path)?).map_err(|e| invalid(path, e))?)]
         }
         _ => {
             let mut documents = Vec::new();
@@ -106,16 +106,13 @@ pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError>
     }
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, DataError> {
-    let read = || {
-        let n_bytes = fs::metadata(path)?.len();
-        if n_bytes > MAX_CORPUS_BYTES {
-            let why = format!("over {MAX_CORPUS_BYTES} bytes; cut it into lines of a .jsonl file");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-        }
-        fs::read(path)
+fn read_whole(path: &Path) -> Result<Vec<u8>, DataError> {
+    let too_large = || {
+        let why = format!("over {MAX_CORPUS_BYTES} bytes; cut it into lines of a .jsonl file");
+        io::Error::new(io::ErrorKind::FileTooLarge, why)
     };
-    read().map_err(|source| DataError::Read { path: path.to_owned(), source })
+    let read = read_bounded(path, MAX_CORPUS_BYTES).and_then(|bytes| bytes.ok_or_else(too_large));
+    read.map_err(|source| DataError::Read { path: path.to_owned(), source })
 }
 
 fn invalid(path: &Path, why: String) -> DataError {
@@ -142,6 +139,7 @@ fn tokens_of_bin(bytes: &[u8]) -> Result<Vec<u32>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::PathBuf;
 
     fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {

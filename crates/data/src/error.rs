@@ -1,5 +1,6 @@
 //! What can go wrong with data: where it did, and what to do about it.
 
+use koan_files::jsonl::{self, MAX_LINE_BYTES};
 use std::{io, path::PathBuf};
 
 /// Why data could not be read, written or made.
@@ -15,13 +16,8 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file could not be written; what it held before is unchanged.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] koan_files::FilesError),
     /// A line of a file is not what it should be.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
@@ -85,8 +81,8 @@ pub enum DataError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
-    /// Longer than [`MAX_LINE_BYTES`](crate::problem::MAX_LINE_BYTES).
-    #[error("longer than {} bytes; is this JSON Lines, one object a line?", crate::problem::MAX_LINE_BYTES)]
+    /// Longer than [`MAX_LINE_BYTES`].
+    #[error("longer than {MAX_LINE_BYTES} bytes; is this JSON Lines, one object a line?")]
     TooLong,
     /// Not a problem in JSON.
     #[error(
@@ -134,6 +130,15 @@ pub enum LineError {
         /// The earlier line.
         first: usize,
     },
+}
+
+impl From<jsonl::LineError> for LineError {
+    fn from(error: jsonl::LineError) -> Self {
+        match error {
+            jsonl::LineError::TooLong => Self::TooLong,
+            jsonl::LineError::Json { message, column } => Self::Json { message, column },
+        }
+    }
 }
 
 impl LineError {

@@ -20,9 +20,6 @@ use std::borrow::Cow;
 use std::collections::{HashMap, hash_map::Entry};
 use std::path::Path;
 
-/// A longer line is refused, so that a file without line ends cannot fill the memory.
-pub const MAX_LINE_BYTES: usize = 16 << 20;
-
 /// A question whose answer a program can check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
@@ -124,7 +121,7 @@ pub fn write_problems<'a>(
     path: &Path,
     problems: impl IntoIterator<Item = &'a Problem>,
 ) -> Result<(), DataError> {
-    jsonl::write(path, problems)
+    Ok(koan_files::jsonl::write(path, problems)?)
 }
 
 /// A JSON string, or a JSON number as it is written.

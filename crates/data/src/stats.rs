@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_bad_and_the_next_is_read() {
-        let mut text = vec![b' '; crate::problem::MAX_LINE_BYTES + 5];
+        let mut text = vec![b' '; koan_files::jsonl::MAX_LINE_BYTES + 5];
         text.extend(b"\n{\"text\": \"t\"}\n");
         let stats = of(&text);
         assert_eq!((stats.rows, stats.bad_lines[0].0), (1, 1));

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use koan_data::problem::MAX_LINE_BYTES;
+use koan_files::jsonl::MAX_LINE_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -1,7 +1,6 @@
 //! One file, piece by piece: what is there is kept, and a broken connection is taken up where it broke.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
@@ -9,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
+use koan_files::{FilesError, hash_file};
 use ureq::{Body, http::Response};
 
 use crate::{HubError, files};
@@ -34,7 +33,7 @@ pub(crate) fn fetch(
         return Ok(());
     }
     let part = path.with_file_name(format!("{}.part", file.name));
-    let io = |what, source| HubError::Io { what, path: part.clone(), source };
+    let io = |what, source| FilesError::io(what, &part)(source);
     let mut out = OpenOptions::new().create(true).append(true).open(&part).map_err(|e| io("create", e))?;
     let mut at = out.metadata().map_err(|e| io("read", e))?.len();
     if at > file.limit() || file.bytes().is_none() {
@@ -54,7 +53,7 @@ pub(crate) fn fetch(
                 match append(response, &mut out, &mut at, file.limit(), progress) {
                     Ok(()) if file.bytes().is_none_or(|bytes| bytes <= at) => break,
                     Ok(()) => attempts = if at > before { 0 } else { attempts + 1 },
-                    Err(Failed::Disk(source)) => return Err(io("write", source)),
+                    Err(Failed::Disk(source)) => return Err(io("write", source).into()),
                     Err(Failed::Network(source)) => {
                         attempts = if at > before { 0 } else { attempts + 1 };
                         if attempts >= MAX_ATTEMPTS {
@@ -77,13 +76,12 @@ pub(crate) fn fetch(
         }
         thread::sleep(FIRST_WAIT * 2u32.pow(attempts));
     }
-    out.sync_all().map_err(|e| io("sync", e))?;
     drop(out);
     if let Err(error) = check(file, &part, at) {
         let _ = fs::remove_file(&part); // the first error matters more
         return Err(error);
     }
-    fs::rename(&part, path).map_err(|e| io("rename", e))
+    Ok(koan_files::rename(&part, path)?)
 }
 
 enum Failed {
@@ -123,19 +121,7 @@ fn check(file: &files::File, part: &Path, found: u64) -> Result<(), HubError> {
         return damaged("size", found.to_string(), file.limit().to_string());
     }
     if let Some(stated) = file.lfs.as_ref().and_then(|lfs| lfs.sha256.as_ref()) {
-        let read = |source| HubError::Io { what: "read", path: part.to_owned(), source };
-        let mut hash = Sha256::new();
-        let (mut input, mut piece) = (File::open(part).map_err(read)?, vec![0; PIECE]);
-        loop {
-            match input.read(&mut piece).map_err(read)? {
-                0 => break,
-                n => hash.update(&piece[..n]),
-            }
-        }
-        let found = hash.finalize().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // a String takes all
-            text
-        });
+        let found = hash_file(part)?;
         if !found.eq_ignore_ascii_case(stated) {
             return damaged("SHA-256", found, stated.chars().take(64).collect());
         }

@@ -1,4 +1,4 @@
-use std::{io, path::PathBuf};
+use std::io;
 
 /// Why a model could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -109,20 +109,7 @@ pub enum HubError {
         /// What was stated.
         stated: String,
     },
-    /// A directory that was to be made is there.
-    #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
-    Exists {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("cannot {what} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file could not be read or written, or the directory that was to be made is there.
+    #[error(transparent)]
+    Files(#[from] koan_files::FilesError),
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use koan_files::FilesError;
 use ureq::{Agent, Body, config::RedirectAuthHeaders, http::Response};
 
 use crate::{
@@ -109,7 +110,7 @@ impl Hub {
             return Err(HubError::Revision { revision: revision.to_owned() });
         }
         if out.exists() && !fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
-            return Err(HubError::Exists { path: out.to_owned() });
+            return Err(FilesError::Exists { path: out.to_owned() }.into());
         }
         let description = self.describe(name, revision)?;
         let files = wanted(&description.siblings);
@@ -129,16 +130,9 @@ impl Hub {
             download::fetch(file, &url, &path, |from| self.get(&url, name, from), &mut tell)?;
             before += fs::metadata(&path).map_or(0, |m| m.len());
         }
-        let io = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| HubError::Io { what, path, source }
-        };
         let marker = parts.join(COMMIT);
-        fs::remove_file(&marker).map_err(io("remove", &marker))?;
-        let sync = |path: &Path| fs::File::open(path).and_then(|dir| dir.sync_all());
-        sync(&parts).and_then(|()| fs::rename(&parts, out)).map_err(io("rename", out))?;
-        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync(parent).map_err(io("sync", parent))?;
+        fs::remove_file(&marker).map_err(FilesError::io("remove", &marker))?;
+        koan_files::rename(&parts, out)?;
         let files = files.into_iter().map(|file| file.name).collect();
         Ok(Pulled { commit: description.sha, files, bytes: before })
     }
@@ -196,15 +190,14 @@ fn starts_at(response: &Response<Body>, from: u64) -> bool {
 
 /// The directory beside `out` in which parts are gathered; emptied of those of another commit.
 fn prepare(out: &Path, commit: &str) -> Result<PathBuf, HubError> {
-    let name = out.file_name().ok_or_else(|| HubError::Exists { path: out.to_owned() })?.to_string_lossy();
+    let name = out.file_name().ok_or_else(|| FilesError::Exists { path: out.to_owned() })?.to_string_lossy();
     let parts = out.with_file_name(format!(".{name}.pull"));
-    let io = |what, source| HubError::Io { what, path: parts.clone(), source };
     let marker = parts.join(COMMIT);
     if parts.exists() && !fs::read_to_string(&marker).is_ok_and(|found| found == commit) {
-        fs::remove_dir_all(&parts).map_err(|e| io("remove", e))?;
+        fs::remove_dir_all(&parts).map_err(FilesError::io("remove", &parts))?;
     }
-    fs::create_dir_all(&parts).map_err(|e| io("create", e))?;
-    fs::write(&marker, commit).map_err(|e| io("write", e))?;
+    fs::create_dir_all(&parts).map_err(FilesError::io("create", &parts))?;
+    fs::write(&marker, commit).map_err(FilesError::io("write", &parts))?;
     Ok(parts)
 }
 

@@ -6,7 +6,6 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use sha2::{Digest, Sha256};
 
 use crate::{
     Config, Role, TensorInfo,
@@ -21,10 +20,8 @@ pub fn fresh(config: &Config, info: &TensorInfo, seed: u64) -> Vec<f32> {
         Role::Bias => return vec![0.0; info.len()],
         _ => {}
     }
-    let mut key = Sha256::new();
-    key.update(seed.to_le_bytes());
-    key.update(&info.name);
-    let mut stream = ChaCha8Rng::from_seed(key.finalize().into());
+    let key = [&seed.to_le_bytes(), info.name.as_bytes()].concat();
+    let mut stream = ChaCha8Rng::from_seed(koan_files::digest(key));
     let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 * (-53f64).exp2(); // in (0, 1]
     let mut values = Vec::with_capacity(info.len() + 1);
     while values.len() < info.len() {

@@ -11,7 +11,6 @@
 
 mod activations;
 mod attention;
-mod bounded;
 mod cache;
 pub mod checkpoint;
 mod config;

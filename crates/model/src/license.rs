@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use koan_files::read_bounded;
 use serde_json::Value;
 
-use crate::{Config, bounded::read_bounded};
+use crate::Config;
 
 /// Bytes read of a file that may name a licence.
 const MAX_FILE_BYTES: u64 = 1 << 20;

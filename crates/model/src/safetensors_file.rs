@@ -13,9 +13,9 @@ use std::{
 };
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use koan_files::Hashed;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, tensor::Metadata};
-use sha2::{Digest, Sha256};
 
 use crate::mapped::{Mapped, as_f32};
 
@@ -335,15 +335,10 @@ pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     let mut header = serde_json::Value::from_iter(header).to_string();
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
 
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
-    let mut hash = Sha256::new();
-    let mut put = |bytes: &[u8]| {
-        hash.update(bytes);
-        out.write_all(bytes)
-    };
+    let mut out = Hashed::new(BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?));
     let mut bytes = Vec::with_capacity(TASK_LEN * stored.bytes());
-    put(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-    put(header.as_bytes()).map_err(io)?;
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    out.write_all(header.as_bytes()).map_err(io)?;
     for (i, entry) in entries.iter().enumerate() {
         let values = read(i)?;
         let values = values.as_ref();
@@ -351,19 +346,11 @@ pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
         for chunk in values.chunks(TASK_LEN) {
             bytes.clear();
             stored.encode(chunk, &mut bytes);
-            put(&bytes).map_err(io)?;
+            out.write_all(&bytes).map_err(io)?;
         }
     }
+    let (out, hash) = out.finish();
     let file = out.into_inner().map_err(|e| io(e.into_error()))?;
     file.sync_all().map_err(io)?;
-    Ok(hex(&hash.finalize()))
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
+    Ok(hash)
 }

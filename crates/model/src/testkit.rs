@@ -97,10 +97,10 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
     });
     let b = koan_backend::Reference;
     let model = model(&b, config(size, true), seed);
-    checkpoint::write_directory(dir, |part| {
-        checkpoint::write_synced(&part.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
+    koan_files::write_directory(dir, |part| {
+        koan_files::write_synced(&part.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
         let config = json!({"eos_token": "<eos>"}).to_string();
-        checkpoint::write_synced(&part.join("tokenizer_config.json"), config.as_bytes())?;
+        koan_files::write_synced(&part.join("tokenizer_config.json"), config.as_bytes())?;
         checkpoint::save_into(&b, &model, part, Path::new("no such directory")).map(drop)
     })
 }

@@ -1,5 +1,6 @@
 //! What can go wrong outside model text. Model text itself never makes an error, only a verdict.
 
+use koan_files::jsonl::{self, MAX_LINE_BYTES};
 use std::io;
 
 /// Why a verifier could not be found, or a file of completions not be judged.
@@ -91,8 +92,8 @@ pub enum RewardError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
-    /// Longer than [`MAX_LINE_BYTES`](crate::replay::MAX_LINE_BYTES).
-    #[error("longer than {} bytes; split the file or shorten the completion", crate::replay::MAX_LINE_BYTES)]
+    /// Longer than [`MAX_LINE_BYTES`].
+    #[error("longer than {MAX_LINE_BYTES} bytes; split the file or shorten the completion")]
     TooLong,
     /// Not a JSON object.
     #[error("not a JSON object ({message}, column {column}); write one object a line")]
@@ -124,4 +125,13 @@ pub enum LineError {
     /// `reward` names no verifier.
     #[error("`reward`: {0}")]
     Verifier(Box<RewardError>),
+}
+
+impl From<jsonl::LineError> for LineError {
+    fn from(error: jsonl::LineError) -> Self {
+        match error {
+            jsonl::LineError::TooLong => Self::TooLong,
+            jsonl::LineError::Json { message, column } => Self::Json { message, column },
+        }
+    }
 }

@@ -2,8 +2,7 @@
 
 use std::io::{self, BufRead};
 
-/// Longest line that is read, bytes: a completion of a hundred thousand tokens with the log-probability of each is below it.
-pub(crate) const MAX_LINE_BYTES: usize = 16 << 20;
+use koan_files::jsonl::MAX_LINE_BYTES;
 
 /// Calls `on` with each whole line, without its end, and the byte it starts at. A last line without an end is still being
 /// written, and left out. Says how many lines were too long, and left out too.

@@ -1,7 +1,7 @@
 //! The page, as one document.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sha2::{Digest, Sha256};
+use koan_files::digest;
 
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -24,7 +24,7 @@ impl Page {
     pub(crate) fn new() -> Self {
         let script = SCRIPTS.concat();
         let html = HTML.replacen("{{style}}", STYLE, 1).replacen("{{script}}", &script, 1);
-        let hash = |text: &str| STANDARD.encode(Sha256::digest(text));
+        let hash = |text: &str| STANDARD.encode(digest(text));
         let policy = format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use koan_files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::ServeError;
 
@@ -295,8 +295,7 @@ fn mark_before(file: &mut File, at: u64) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let from = at.saturating_sub(MARK_BYTES);
-    let hash = Sha256::digest(read_at(file, from, at - from)?);
-    Ok(Some(format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().expect("eight bytes")))))
+    Ok(Some(sha256(read_at(file, from, at - from)?)[..16].to_owned()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A tokenizer as a model directory holds it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
+use koan_files::read_bounded;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -230,11 +230,9 @@ fn parse(bytes: &[u8], path: &Path) -> Result<tokenizers::Tokenizer, TextError> 
 
 /// The file's bytes, or `None` if there is no such file.
 fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
-    let mut bytes = Vec::new();
-    let result = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    match result {
-        Ok(n) if n as u64 > limit => Err(TextError::TooLarge { path: path.to_owned(), limit }),
-        Ok(_) => Ok(Some(bytes)),
+    match read_bounded(path, limit) {
+        Ok(None) => Err(TextError::TooLarge { path: path.to_owned(), limit }),
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TextError::Read { path: path.to_owned(), source }),
     }

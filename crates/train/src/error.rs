@@ -38,6 +38,9 @@ pub enum TrainError {
     /// A tensor file could not be read or written.
     #[error(transparent)]
     File(#[from] koan_model::safetensors_file::FileError),
+    /// A file or directory of the run could not be read or written, or a checkpoint is damaged.
+    #[error(transparent)]
+    Files(#[from] koan_files::FilesError),
     /// The tokenizer or its template was refused.
     #[error(transparent)]
     Text(#[from] koan_text::TextError),

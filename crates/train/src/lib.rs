@@ -10,8 +10,7 @@
 //! - [`next_token`]: one update by next-token prediction,
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
-//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; [`checksums`]: whether a checkpoint is whole; `status`: how far
-//!   the run is, in its own words,
+//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; `status`: how far the run is, in its own words,
 //! - [`tensorboard`]: metrics as TensorBoard event files,
 //! - [`demo`]: all of it in small, from a text to a model that reasons,
 //! - [`mod@bench`]: the speed of a step.
@@ -19,7 +18,6 @@
 
 pub mod advantage;
 pub mod bench;
-pub mod checksums;
 mod config;
 pub mod demo;
 mod error;

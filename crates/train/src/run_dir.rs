@@ -15,24 +15,27 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, Read, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use koan_backend::{Backend, MomentType};
+use koan_files::{checksums, jsonl, replace, sha256, write_directory, write_synced};
 use koan_model::{
     Config, Model, TensorInfo, checkpoint,
-    safetensors_file::{self, Entry, Reader, hex},
+    safetensors_file::{self, Entry, Reader},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{
-    TrainError, checksums,
+    TrainError,
     optimizer::{Optimizer, stored},
     status,
     tensorboard::EventFile,
 };
+
+/// The file of a checkpoint that holds its [`TrainerState`].
+const STATE: &str = "trainer.json";
 
 /// The options of a stage, as its run directory keeps and compares them.
 pub trait StageConfig: Serialize {
@@ -105,7 +108,7 @@ impl RunDir {
         let dir = path.join("checkpoints");
         fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
         let run = Self::begin(path, status::lock(path)?, config)?;
-        replace_file(&path.join("config.toml"), config.to_toml().as_bytes())?;
+        replace(&path.join("config.toml"), config.to_toml().as_bytes())?;
         Ok(run)
     }
 
@@ -132,13 +135,13 @@ impl RunDir {
         let mut whole = checkpoints(path)?;
         let newest = whole.pop();
         if let Some((_, dir)) = &newest {
-            checksums::check(dir).map_err(|damage| TrainError::DamagedCheckpoint {
+            checksums::check(dir, STATE).map_err(|damage| TrainError::DamagedCheckpoint {
                 checkpoint: dir.clone(),
                 older: whole.pop().map(|(step, _)| step),
-                source: Box::new(damage),
+                source: Box::new(damage.into()),
             })?;
         }
-        replace_file(&config_path, config.to_toml().as_bytes())?;
+        replace(&config_path, config.to_toml().as_bytes())?;
         forget_after(path, newest.as_ref().map(|(step, _)| *step))?;
         Ok((Self::begin(path, lock, config)?, newest.map(|(_, dir)| dir)))
     }
@@ -180,8 +183,7 @@ impl RunDir {
             fs::create_dir_all(&dir)?;
             let mut out = BufWriter::new(File::create(&path)?);
             for line in lines {
-                serde_json::to_writer(&mut out, &line)?;
-                out.write_all(b"\n")?;
+                jsonl::write_line(&mut out, &line)?;
             }
             out.flush()
         };
@@ -206,7 +208,7 @@ impl RunDir {
         self.metrics.sync_all().map_err(TrainError::io("sync", &self.path.join("metrics.jsonl")))?;
         let dir = self.path.join(format!("checkpoints/step-{:06}", state.step));
         let mut digest = String::new();
-        checkpoint::write_directory(&dir, |part| {
+        write_directory(&dir, |part| {
             checkpoint::save_into(b, model, part, like)?;
             if let Some(reference) = reference {
                 let part = part.join("reference");
@@ -219,8 +221,8 @@ impl RunDir {
             let path = part.join("optimizer.safetensors");
             safetensors_file::write_as(stored(optimizer.moments), &path, &entries, read)?;
             let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
-            checkpoint::write_synced(&part.join("trainer.json"), state.as_bytes())?;
-            digest = checksums::write(part)?;
+            write_synced(&part.join(STATE), state.as_bytes())?;
+            digest = checksums::write(part, STATE)?;
             Ok::<_, TrainError>(())
         })?;
         let mut all = checkpoints(&self.path)?;
@@ -250,7 +252,7 @@ impl RunDir {
         remove(&next)?;
         let weights_sha256 = checkpoint::save(b, model, &next, base_model)?;
         remove(&dir)?;
-        fs::rename(&next, &dir).map_err(TrainError::io("rename", &next))?;
+        koan_files::rename(&next, &dir)?;
         let lineage = Lineage {
             stage,
             base_model,
@@ -265,7 +267,7 @@ impl RunDir {
             seconds: self.seconds()?,
         };
         let text = serde_json::to_string_pretty(&lineage).expect("a lineage of plain values") + "\n";
-        replace_file(&self.path.join("lineage.json"), text.as_bytes())?;
+        replace(&self.path.join("lineage.json"), text.as_bytes())?;
         Ok(dir)
     }
 
@@ -314,7 +316,7 @@ struct Lineage<'a> {
 /// # Errors
 /// If it can't be read, or is damaged.
 pub fn load_state(dir: &Path) -> Result<TrainerState, TrainError> {
-    let path = dir.join("trainer.json");
+    let path = dir.join(STATE);
     let text = fs::read(&path).map_err(TrainError::io("read", &path))?;
     let other = |e| format!("{e}; it was written by another version of Koan, or changed by hand");
     serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: other(e) })
@@ -365,46 +367,9 @@ fn moment_entries(config: &Config) -> Vec<Entry> {
     [named("m"), named("v")].concat()
 }
 
-/// SHA-256 of a file.
-///
-/// # Errors
-/// If it can't be read.
-pub fn hash_file(path: &Path) -> Result<String, TrainError> {
-    let mut hash = Sha256::new();
-    let mut hash_all = || {
-        let mut file = File::open(path)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                n => hash.update(&buffer[..n]),
-            }
-        }
-    };
-    hash_all().map_err(TrainError::io("read", path))?;
-    Ok(hex(&hash.finalize()))
-}
-
-/// SHA-256 of the weights of a model directory: of its one file, or of its shards' hashes in the order of their names.
-///
-/// # Errors
-/// If they can't be read.
-pub fn hash_weights(dir: &Path) -> Result<String, TrainError> {
-    let mut shards: Vec<PathBuf> = fs::read_dir(dir)
-        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
-        .map_err(TrainError::io("read", dir))?;
-    shards.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
-    shards.sort();
-    let hashes = shards.iter().map(|p| hash_file(p)).collect::<Result<Vec<_>, _>>()?;
-    Ok(match &hashes[..] {
-        [one] => one.clone(),
-        many => hex(&Sha256::digest(many.join("\n"))),
-    })
-}
-
 /// SHA-256 of the options that shape a run's course.
 pub fn hash_config<C: StageConfig>(config: &C) -> String {
-    hex(&Sha256::digest(shaping::<C>(table(config)).to_string()))
+    sha256(shaping::<C>(table(config)).to_string())
 }
 
 fn table(config: &impl StageConfig) -> toml::Table {
@@ -461,14 +426,6 @@ fn open_events(run: &Path, config: &impl StageConfig) -> Result<Option<EventFile
     EventFile::rebuild(run).map(|events| config.tensorboard().then_some(events))
 }
 
-/// Writes a file beside its place and renames it, so that it is never half written.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.part"));
-    checkpoint::write_synced(&part, bytes)?;
-    fs::rename(&part, path).map_err(TrainError::io("rename", path))
-}
-
 /// Removes a checkpoint: renamed first, so that what a kill leaves of it is no checkpoint.
 fn remove_checkpoint(dir: &Path) -> Result<(), TrainError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
@@ -506,7 +463,7 @@ fn forget_after(run: &Path, step: Option<u64>) -> Result<(), TrainError> {
         .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| Some(line.step) <= step))
         .flat_map(|line| [line, "\n"])
         .collect();
-    replace_file(&path, kept.as_bytes())?;
+    replace(&path, kept.as_bytes())?;
     let dir = run.join("checkpoints");
     for entry in fs::read_dir(&dir).map_err(TrainError::io("read", &dir))? {
         let path = entry.map_err(TrainError::io("read", &dir))?.path();

@@ -11,11 +11,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{
-    TrainError,
-    rl::RunSummary,
-    run_dir::{RunDir, replace_file},
-};
+use crate::{TrainError, rl::RunSummary, run_dir::RunDir};
 
 /// The file's name.
 const FILE: &str = "status.json";
@@ -75,7 +71,7 @@ fn write(run: &Path, state: State, message: Option<String>) -> Result<(), TrainE
     let boot = boot.map(|id| id.trim().to_owned());
     let status = Status { state, since, pid: std::process::id(), boot, message };
     let text = serde_json::to_string(&status).expect("a status of plain values") + "\n";
-    replace_file(&run.join(FILE), text.as_bytes())
+    Ok(koan_files::replace(&run.join(FILE), text.as_bytes())?)
 }
 
 /// An error with its causes.

@@ -6,16 +6,15 @@ mod save;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
-    io,
     path::{Path, PathBuf},
 };
 
 use koan_backend::Backend;
+use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
 use crate::{
     Config, ConfigError, Model, TensorInfo,
-    bounded::read_bounded,
     safetensors_file::{Entry, FileError, Reader},
 };
 
@@ -24,7 +23,7 @@ const MAX_INDEX_BYTES: u64 = 1 << 24;
 /// Most shards of a model, each an open file.
 const MAX_SHARDS: usize = 512;
 
-pub use save::{convert, save, save_as, save_into, write_directory, write_synced};
+pub use save::{convert, save, save_as, save_into};
 pub(crate) use save::{write_fresh, write_weights};
 
 /// Why a model could not be loaded or saved.
@@ -80,22 +79,9 @@ pub enum CheckpointError {
     /// The device refused the memory for the weights.
     #[error(transparent)]
     Memory(#[from] koan_backend::OutOfMemory),
-    /// A directory that was to be made is there.
-    #[error("`{}` exists and is not an empty directory; choose another, or remove it first", path.display())]
-    Exists {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("cannot {what} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file could not be read or written, or the directory is there.
+    #[error(transparent)]
+    Files(#[from] FilesError),
 }
 
 /// The weights of a model directory, checked against its config, not yet read.
@@ -176,7 +162,7 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         return Err(CheckpointError::NoWeights { path: dir.into() });
     }
     let text = read_bounded(&path, MAX_INDEX_BYTES)
-        .map_err(|source| CheckpointError::Io { what: "read", path: path.clone(), source })?
+        .map_err(FilesError::io("read", &path))?
         .ok_or_else(|| wrong(format!("over {MAX_INDEX_BYTES} bytes")))?;
     let index: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     let map = index["weight_map"].as_object().ok_or_else(|| wrong("no weight_map".into()))?;

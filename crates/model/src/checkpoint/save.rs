@@ -1,21 +1,15 @@
 //! Writing model directories: whole or not at all, and as transformers loads them.
 
-use std::{
-    fs::{self, File},
-    io,
-    ops::Range,
-    path::Path,
-    rc::Rc,
-};
+use std::{fs, ops::Range, path::Path, rc::Rc};
 
 use koan_backend::Backend;
+use koan_files::{FilesError, sha256, write_directory, write_synced};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, Weights};
 use crate::{
     Config, Model, Param, TensorInfo,
-    safetensors_file::{self, Entry, FileError, Stored, hex},
+    safetensors_file::{self, Entry, FileError, Stored},
 };
 
 /// Files of a tokenizer.
@@ -151,7 +145,7 @@ fn write_config(stored: Stored, config: &Map<String, Value>, dir: &Path) -> Resu
     config.remove("torch_dtype");
     config.insert("dtype".into(), stored.dtype().into());
     let text = format!("{:#}\n", Value::Object(config));
-    write_synced(&dir.join("config.json"), text.as_bytes())
+    Ok(write_synced(&dir.join("config.json"), text.as_bytes())?)
 }
 
 /// Copies those of the files `names` that are there.
@@ -159,8 +153,7 @@ fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> 
     for name in names {
         let from = from.join(name);
         if from.exists() {
-            let text =
-                fs::read(&from).map_err(|source| CheckpointError::Io { what: "read", path: from, source })?;
+            let text = fs::read(&from).map_err(FilesError::io("read", &from))?;
             write_synced(&dir.join(name), &text)?;
         }
     }
@@ -169,7 +162,7 @@ fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> 
 
 /// Writes the weights: one file, or shards of up to `most` bytes with their index. `read` gives the elements of a tensor
 /// by its number, and is asked once for each, in their order; a tensor of several entries is written as such.
-pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<CheckpointError> + From<FileError>>(
+pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<FilesError> + From<FileError>>(
     stored: Stored,
     dir: &Path,
     infos: &[TensorInfo],
@@ -194,18 +187,18 @@ pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<CheckpointError> + From<Fil
     if let [_] = shards[..] {
         return safetensors_file::write_as(stored, &dir.join("model.safetensors"), &entries, read);
     }
-    let (mut map, mut hashes) = (Map::new(), Sha256::new());
+    let (mut map, mut hashes) = (Map::new(), String::new());
     for (i, shard) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
         let part = &entries[shard.clone()];
         let hash = safetensors_file::write_as(stored, &dir.join(&name), part, |j| read(shard.start + j))?;
-        hashes.update(format!("{hash}\n"));
+        hashes.extend([&hash, "\n"]);
         map.extend(part.iter().map(|entry| (entry.name.clone(), name.as_str().into())));
     }
     let total: usize = entries.iter().map(|entry| stored.bytes() * entry.len()).sum();
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
     write_synced(&dir.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())?;
-    Ok(hex(&hashes.finalize()))
+    Ok(sha256(hashes))
 }
 
 /// The part of a tensor that an entry holds; the tensor is read once for all its entries.
@@ -247,52 +240,6 @@ fn shards(entries: &[Entry], stored: Stored, most: usize) -> Vec<Range<usize>> {
     }
     shards.push(start..entries.len());
     shards
-}
-
-/// Writes a file and syncs it.
-///
-/// # Errors
-/// If the operating system refuses.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|source| CheckpointError::Io { what: "write", path: path.into(), source })
-}
-
-/// Makes directory `dir` whole or not at all: `fill` writes into a sibling, which is then synced and renamed.
-///
-/// # Errors
-/// If `dir` exists and is not empty, can't be written, or `fill` fails; the sibling is then removed.
-pub fn write_directory<E: From<CheckpointError>>(
-    dir: &Path,
-    fill: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
-    let io = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::Io { what, path, source }
-    };
-    let name = dir.file_name().ok_or_else(|| CheckpointError::Exists { path: dir.into() })?.to_string_lossy();
-    let part = dir.with_file_name(format!(".{name}.part"));
-    if dir.exists() && !fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
-        return Err(CheckpointError::Exists { path: dir.into() }.into());
-    }
-    if part.exists() {
-        fs::remove_dir_all(&part).map_err(io("remove", &part))?;
-    }
-    fs::create_dir_all(&part).map_err(io("create", &part))?;
-    let filled = fill(&part).and_then(|()| {
-        let sync = |path: &Path| File::open(path).and_then(|d| d.sync_all());
-        sync(&part).and_then(|()| fs::rename(&part, dir)).map_err(io("rename", dir))?;
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(sync(parent).map_err(io("sync", parent))?)
-    });
-    if filled.is_err() {
-        let _ = fs::remove_dir_all(&part); // the first error matters more
-    }
-    filled
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ mod reader;
 
 use std::path::{Path, PathBuf};
 
+use koan_files::read_bounded;
 use serde_json::{Map, Value};
 
 pub use family::Family;
 use reader::Reader;
 
-use crate::{RopeScaling, attention::AttentionKind, bounded::read_bounded, layer::LayerKind, mlp::MlpKind};
+use crate::{RopeScaling, attention::AttentionKind, layer::LayerKind, mlp::MlpKind};
 
 /// Numbers that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
 /// heads of 128 features.

@@ -62,14 +62,14 @@ pub fn import(
         config["eos_token_id"] = text.eos.clone();
         config["pad_token_id"] = text.pad.clone();
     }
-    checkpoint::write_directory(out, |part| {
+    koan_files::write_directory(out, |part| {
         for (name, value) in [
             ("config.json", &config),
             ("generation_config.json", &generation),
             ("tokenizer.json", &text.tokenizer),
             ("tokenizer_config.json", &text.config),
         ] {
-            checkpoint::write_synced(&part.join(name), format!("{value:#}\n").as_bytes())?;
+            koan_files::write_synced(&part.join(name), format!("{value:#}\n").as_bytes())?;
         }
         write_weights(&mut gguf, &weights, part, progress)
     })?;

@@ -50,13 +50,8 @@ pub enum GgufError {
     #[error(transparent)]
     File(#[from] crate::safetensors_file::FileError),
     /// The GGUF file could not be written.
-    #[error("cannot write `{}`", path.display())]
-    Write {
-        /// The GGUF file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Files(#[from] koan_files::FilesError),
     /// The config was refused.
     #[error(transparent)]
     Config(#[from] crate::ConfigError),

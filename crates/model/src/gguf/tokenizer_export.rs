@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
+use koan_files::read_bounded;
 use serde_json::{Value, json};
-
-use crate::bounded::read_bounded;
 
 use super::{
     GgufError,

@@ -1,10 +1,11 @@
 //! Writing the container: header, metadata, tensor table, aligned data. GGUF 3, little-endian.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
+
+use koan_files::{FilesError, NewFile};
 
 use super::{GgufError, dequant::TensorType};
 
@@ -72,32 +73,13 @@ pub(super) fn write(
     path: &Path,
     pairs: &Pairs,
     entries: &[Entry],
-    read: impl FnMut(usize) -> Result<Vec<f32>, GgufError>,
-) -> Result<(), GgufError> {
-    let io = |source| GgufError::Write { path: path.to_owned(), source };
-    if path.exists() {
-        return Err(io(io::ErrorKind::AlreadyExists.into()));
-    }
-    let name = path.file_name().ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?.to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.part"));
-    let written = fill(&part, pairs, entries, read, &io).and_then(|()| {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::rename(&part, path).and_then(|()| File::open(parent)?.sync_all()).map_err(io)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&part); // the first error matters more
-    }
-    written
-}
-
-fn fill(
-    part: &Path,
-    pairs: &Pairs,
-    entries: &[Entry],
     mut read: impl FnMut(usize) -> Result<Vec<f32>, GgufError>,
-    io: &impl Fn(io::Error) -> GgufError,
 ) -> Result<(), GgufError> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(part).map_err(io)?);
+    let io = |source| FilesError::io("write", path)(source);
+    if path.exists() {
+        return Err(io(io::ErrorKind::AlreadyExists.into()).into());
+    }
+    let mut out = NewFile::create(path)?;
     let mut header = b"GGUF\x03\0\0\0".to_vec();
     header.extend((entries.len() as u64).to_le_bytes());
     header.extend(pairs.count.to_le_bytes());
@@ -123,7 +105,7 @@ fn fill(
         out.write_all(&[0; ALIGNMENT][..bytes.len().next_multiple_of(ALIGNMENT) - bytes.len()])
             .map_err(io)?;
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all()).map_err(io)
+    Ok(out.finish()?)
 }
 
 fn is_infinite_f16(bytes: [u8; 2]) -> bool {

@@ -4,6 +4,7 @@ use super::Judged;
 use crate::error::LineError;
 use crate::verdict::shorten;
 use crate::{Judgement, Problem, Rewards, Sample};
+use koan_files::jsonl;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ const NOT_THE_PROBLEMS: [&str; 14] = [
 
 /// Judges all completions of a line.
 pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec<Judged>, LineError> {
-    let mut fields: Fields = serde_json::from_slice(line).map_err(json_error)?;
+    let mut fields: Fields = jsonl::parse(line)?;
     let problem = problem(number, &fields)?;
     rewards.find(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
     if !fields.contains_key("answer") && !matches!(rewards.check(&problem), Ok(None)) {
@@ -65,7 +66,7 @@ pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec
             answered: None,
         });
         let took = start.elapsed();
-        let json = write(&fields, sample, &completion, &judgement).map_err(json_error)?;
+        let json = write(&fields, sample, &completion, &judgement).map_err(jsonl::LineError::from)?;
         let (problem, completion) = (problem.clone(), completion.text);
         Ok(Judged { line: number, sample, problem, completion, judgement, expected, json, took })
     };
@@ -117,7 +118,7 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
     problem.meta = value(fields, "meta", "an object")?;
     for (name, raw) in fields {
         if !NOT_THE_PROBLEMS.contains(&name.as_str()) && name != "id" {
-            problem.other.insert(name.clone(), serde_json::from_str(raw.get()).map_err(json_error)?);
+            problem.other.insert(name.clone(), jsonl::parse(raw.get().as_bytes())?);
         }
     }
     Ok(problem)
@@ -190,11 +191,4 @@ fn length(fields: &Fields, field: &'static str) -> Result<Option<usize>, LineErr
 
 fn wrong_type(raw: &RawValue, field: &'static str, expected: &'static str) -> LineError {
     LineError::Type { field, found: shorten(raw.get()), expected }
-}
-
-/// The parser's words without its line number, which is always 1.
-fn json_error(error: serde_json::Error) -> LineError {
-    let message = error.to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words).to_owned();
-    LineError::Json { message, column: error.column().max(1) }
 }

@@ -20,16 +20,13 @@ mod report;
 
 pub use report::{Agreement, Report, Summary};
 
-use crate::error::LineError;
 use crate::{Judgement, Problem, RewardError, Rewards};
+use koan_files::jsonl::{Lines, MAX_LINE_BYTES, Numbered};
 use rayon::prelude::*;
 use report::Timings;
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// A longer line is refused, so that a file without line ends cannot fill the memory.
-pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Lines, and about as many bytes, that are judged together before they are reported.
 const BATCH: (usize, usize) = (1024, 8 << 20);
@@ -79,9 +76,6 @@ pub enum Event<'a> {
     Bad(&'a RewardError),
 }
 
-/// A line with its number, or why it was not read in whole.
-type Numbered = (usize, Result<Vec<u8>, LineError>);
-
 impl Replay<'_> {
     /// Judges every line of `input` and hands what it finds to `each`, whose errors are those of writing.
     ///
@@ -90,16 +84,16 @@ impl Replay<'_> {
     /// read, output that cannot be written, and [`RewardError::Stopped`].
     pub fn run(
         &self,
-        mut input: impl BufRead,
+        input: impl BufRead,
         mut each: impl FnMut(Event) -> std::io::Result<()>,
     ) -> Result<Report, RewardError> {
         let start = Instant::now();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         let pool = pool.map_err(|error| RewardError::Threads { reason: error.to_string() })?;
         let (mut report, mut timings) = (Report::new(pool.current_num_threads()), Timings::default());
-        let mut number = 0;
+        let mut lines = Lines::new(input);
         loop {
-            let batch = self.read(&mut input, &mut number)?;
+            let batch = self.read(&mut lines)?;
             if batch.is_empty() {
                 break;
             }
@@ -108,7 +102,8 @@ impl Replay<'_> {
                     return Err(RewardError::Stopped);
                 }
                 let error = |reason| RewardError::Line { file: self.file.to_owned(), line, reason };
-                read.and_then(|bytes| line::judge(line, &bytes, self.rewards)).map_err(error)
+                let bytes = read.map_err(|e| error(e.into()))?;
+                line::judge(line, &bytes, self.rewards).map_err(error)
             };
             let judged: Vec<_> = pool.install(|| batch.into_par_iter().map(judge).collect());
             for line in judged {
@@ -132,29 +127,16 @@ impl Replay<'_> {
         Ok(report)
     }
 
-    /// The next lines that are not blank, with their numbers; `number` is that of the last line read.
-    fn read(&self, input: &mut impl BufRead, number: &mut usize) -> Result<Vec<Numbered>, RewardError> {
-        let read_error = |source| RewardError::Read { file: self.file.to_owned(), source };
+    /// The next lines that are not blank, with their numbers.
+    fn read(&self, lines: &mut Lines<impl BufRead>) -> Result<Vec<Numbered>, RewardError> {
         let (mut batch, mut n_bytes) = (Vec::new(), 0);
         while batch.len() < BATCH.0 && n_bytes < BATCH.1 {
-            let mut line = Vec::new();
-            let read = input.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
-            let read = read.map_err(read_error)?;
-            if read == 0 {
-                break;
-            }
-            *number += 1;
-            n_bytes += read;
-            if line.len() > MAX_LINE_BYTES {
-                batch.push((*number, Err(LineError::TooLong)));
-                if !self.keep_going {
-                    break;
-                }
-                let skipped = if line.ends_with(b"\n") { Ok(0) } else { input.skip_until(b'\n') };
-                skipped.map_err(read_error)?;
-            } else if !line.trim_ascii().is_empty() {
-                batch.push((*number, Ok(line)));
-            }
+            let line = lines.next().transpose();
+            let line = line.map_err(|source| RewardError::Read { file: self.file.to_owned(), source })?;
+            let Some((number, read)) = line else { break };
+            // One that is too long ends the batch: what follows it may be its own endless rest.
+            n_bytes += read.as_ref().map_or(MAX_LINE_BYTES, Vec::len);
+            batch.push((number, read));
         }
         Ok(batch)
     }

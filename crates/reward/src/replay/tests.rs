@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::LineError;
 use crate::{Context, Outcome, RewardConfig};
 use serde_json::{Value, json};
 use std::io;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use koan_model::checkpoint::{CheckpointError, write_directory, write_synced};
+use koan_files::{write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
 use crate::TrainError;
@@ -27,7 +27,7 @@ pub(super) fn write(dir: &Path, scratch: &Path) -> Result<(), TrainError> {
         ] {
             write_synced(&part.join(name), value.to_string().as_bytes())?;
         }
-        Ok::<_, CheckpointError>(())
+        Ok::<_, TrainError>(())
     })?;
     koan_model::init(&parts.join("config.json"), SEED, Some(&parts), dir, &mut |_, _| {})?;
     std::fs::remove_dir_all(&parts).map_err(TrainError::io("remove", &parts))

@@ -225,12 +225,10 @@ pub fn run<B: Backend>(
         curve: lines(&config.run_dir.join("metrics.jsonl"))?,
         examples: examples.collect(),
     };
-    checkpoint::write_synced(&dir.join("report.html"), report::html(&outcome, &sample).as_bytes())?;
-    checkpoint::write_synced(&dir.join("curves.svg"), report::picture(&outcome.curve).as_bytes())?;
+    koan_files::write_synced(&dir.join("report.html"), report::html(&outcome, &sample).as_bytes())?;
+    koan_files::write_synced(&dir.join("curves.svg"), report::picture(&outcome.curve).as_bytes())?;
     let json = serde_json::to_string_pretty(&outcome).expect("an outcome of plain values") + "\n";
-    let (part, path) = (dir.join(".result.json.part"), dir.join("result.json"));
-    checkpoint::write_synced(&part, json.as_bytes())?;
-    fs::rename(&part, &path).map_err(TrainError::io("rename", &path))?;
+    koan_files::replace(&dir.join("result.json"), json.as_bytes())?;
     Ok(Some(outcome))
 }
 
@@ -249,7 +247,7 @@ fn write_world(dir: &Path, sizes: &Sizes) -> Result<Vec<String>, TrainError> {
         write_problems(&dir.join(name), &problems)?;
     }
     let text = |i| world.text(&HABITS, i);
-    koan_data::jsonl::write(&dir.join("text.jsonl"), (0..sizes.texts).map(|i| Line { text: text(i) }))?;
+    koan_files::jsonl::write(&dir.join("text.jsonl"), (0..sizes.texts).map(|i| Line { text: text(i) }))?;
     let fresh = dir.join("fresh");
     if !fresh.exists() {
         base::write(&fresh, dir)?;
@@ -262,7 +260,7 @@ fn write_recipe(dir: &Path, name: &str, recipe: &str) -> Result<PathBuf, TrainEr
     let path = dir.join(name);
     let written = dir.to_str().filter(|dir| !dir.contains(['"', '\\', '\n']));
     let written = written.ok_or_else(|| TrainError::DemoName { path: dir.into() })?;
-    checkpoint::write_synced(&path, recipe.replace(RECIPE_DIR, written).as_bytes())?;
+    koan_files::write_synced(&path, recipe.replace(RECIPE_DIR, written).as_bytes())?;
     Ok(path)
 }
 

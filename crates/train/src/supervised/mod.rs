@@ -159,8 +159,8 @@ fn train<B: Backend>(
         cursor: 0,
         seed: config.seed,
         config_sha256: run_dir::hash_config(config),
-        model_sha256: run_dir::hash_weights(&config.model)?,
-        data_sha256: run_dir::hash_file(&config.data)?,
+        model_sha256: koan_files::hash_files(&config.model, "safetensors")?,
+        data_sha256: koan_files::hash_file(&config.data)?,
     };
     let mut state = match &from {
         Some(dir) => run_dir::resumed_state(dir, &fresh)?,

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use koan_train::run_dir;
-
 use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 
 /// A reward that answers every request by what `script` does.
@@ -19,7 +17,7 @@ fn external(script: &str) -> String {
 #[test]
 fn rewards_that_are_all_the_same_teach_nothing_and_say_so() {
     let tiny = TinyRun::new();
-    let base = run_dir::hash_file(&tiny.folder.path().join("model/model.safetensors")).expect("a model");
+    let base = koan_files::hash_file(&tiny.folder.path().join("model/model.safetensors")).expect("a model");
     for (score, accuracy) in [(0, 0.0), (1, 1.0)] {
         let config =
             tiny.config(&format!("all-{score}"), &[&external(&format!("echo {score}")), "algorithm.kl=0"]);
@@ -28,7 +26,8 @@ fn rewards_that_are_all_the_same_teach_nothing_and_say_so() {
             assert_eq!((&line["accuracy"], &line["reward"]), (&accuracy.into(), &f64::from(score).into()));
             assert_eq!((&line["zero_spread_groups"], &line["grad_norm"]), (&3.into(), &0.0.into()), "{line}");
         }
-        let weights = run_dir::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model");
+        let weights =
+            koan_files::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model");
         assert_eq!(weights, base, "nothing was learned");
     }
 }
@@ -74,7 +73,7 @@ fn without_a_chat_template_a_prompt_is_its_text() {
     let weights = |name: &str, set: &[&str]| {
         let config = tiny.config(name, set);
         run(&config, 2, false).expect("runs");
-        run_dir::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model")
+        koan_files::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model")
     };
     // A system message has no place in a text, so it is not there either.
     let as_text = weights("raw", &["rollout.raw=true"]);

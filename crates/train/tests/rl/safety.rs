@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use koan_train::checksums;
+use koan_files::checksums;
 
 use crate::tiny_run::{TinyRun, run};
 
@@ -72,7 +72,7 @@ fn numbers_that_are_not_finite_end_the_run_and_leave_checkpoints_whole() {
         let names: Vec<_> = checkpoints.map(|entry| entry.expect("read").path()).collect();
         assert_eq!(names.len(), step - 1);
         for checkpoint in names {
-            checksums::check(&checkpoint).expect("whole");
+            checksums::check(&checkpoint, "trainer.json").expect("whole");
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::fs;
 
 use koan_backend::Reference;
+use koan_files::FilesError;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -51,7 +52,7 @@ fn what_is_exported_is_imported_as_it_was() {
             assert_eq!(before[key], after[key], "{kind}: {key}");
         }
         let error = export(&dir, &file, stored, &mut |_, _, _| {}).expect_err("the file exists");
-        assert!(matches!(error, GgufError::Write { .. }), "{error}");
+        assert!(matches!(error, GgufError::Files(FilesError::Io { what: "write", .. })), "{error}");
     }
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::super::architecture::ROPE_DIVISORS;
 use super::super::fixture::Fixture;
 use super::*;
-use crate::checkpoint::CheckpointError;
+use koan_files::FilesError;
 
 /// Imports `fixture` in a directory of its own, to `out` there.
 fn run(fixture: &Fixture) -> (TempDir, Result<ImportSummary, GgufError>) {
@@ -80,7 +80,7 @@ fn progress_counts_tensors() {
     import(&file, &out, &mut |_, done, of| seen.push((done, of))).expect("an imported model");
     assert_eq!(seen, (1..=11).map(|done| (done, 11)).collect::<Vec<_>>());
     let again = import(&file, &out, &mut |_, _, _| {});
-    assert!(matches!(again, Err(GgufError::Checkpoint(CheckpointError::Exists { .. }))));
+    assert!(matches!(again, Err(GgufError::Files(FilesError::Exists { .. }))));
 }
 
 #[test]

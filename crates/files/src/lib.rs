@@ -1,0 +1,23 @@
+//! Files: written whole or not at all, hashed, read with a bound, and JSON Lines.
+//!
+//! - [`NewFile`], [`replace`]: a file written beside its place, synced and renamed,
+//! - [`write_directory`], [`rename`]: the same for directories; [`write_synced`]: a file inside of one,
+//! - [`sha256`], [`hash_file`], [`hash_files`], [`Hashed`]: SHA-256 of bytes, of files, and of what is being written,
+//! - [`checksums`]: the list of the hashes of a directory's files,
+//! - [`read_bounded`]: a file read whole, if it is not too large,
+//! - [`jsonl`]: JSON Lines, read with a bound and written.
+#![forbid(unsafe_code)]
+
+mod bounded;
+pub mod checksums;
+mod directory;
+mod error;
+mod hash;
+pub mod jsonl;
+mod new_file;
+
+pub use bounded::read_bounded;
+pub use directory::{rename, write_directory, write_synced};
+pub use error::FilesError;
+pub use hash::{Hashed, digest, hash_file, hash_files, sha256};
+pub use new_file::{NewFile, replace};
