@@ -48,8 +48,9 @@ impl Demo {
 impl Job for Demo {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let stop = stop_on_ctrl_c("finishing the step, then writing a checkpoint")?;
+        let threads = running.judges;
         let mut screen = Screen { running, progress: None, steps: 0 };
-        let outcome = demo::run(b, &self.run_dir, self.quick, &stop, |event| screen.show(event))?;
+        let outcome = demo::run(b, &self.run_dir, self.quick, threads, &stop, |event| screen.show(event))?;
         match outcome {
             Some(outcome) => self.conclude(&outcome),
             None => Ok(say!("stopped; the same command goes on where it was")?),

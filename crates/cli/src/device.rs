@@ -1,6 +1,6 @@
 //! Which device computes: the only file that names one.
 
-use std::fmt;
+use std::{fmt, thread};
 
 use anyhow::bail;
 use koan_backend::{Backend, Reference};
@@ -26,11 +26,13 @@ pub(crate) struct Running {
     pub(crate) isa: &'static str,
     /// Its threads.
     pub(crate) threads: usize,
+    /// Threads that judge what it draws: as many as `--threads` says, whatever the device has.
+    pub(crate) judges: usize,
 }
 
 impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, isa, threads } = self;
+        let Self { device, isa, threads, .. } = self;
         write!(f, "{device}, {isa}, {threads} thread{}", if *threads == 1 { "" } else { "s" })
     }
 }
@@ -44,13 +46,17 @@ pub(crate) trait Job {
 impl Device {
     /// Opens the device and runs `job` on it.
     pub(crate) fn run(&self, job: impl Job) -> anyhow::Result<()> {
+        let judges = self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         match self.device.as_str() {
             "cpu" => {
                 let cpu = Cpu::best(self.threads)?;
-                let running = Running { device: "cpu", isa: cpu.isa().name(), threads: cpu.threads() };
+                let running =
+                    Running { device: "cpu", isa: cpu.isa().name(), threads: cpu.threads(), judges };
                 job.run(&cpu, running)
             }
-            "reference" => job.run(&Reference, Running { device: "reference", isa: "f64", threads: 1 }),
+            "reference" => {
+                job.run(&Reference, Running { device: "reference", isa: "f64", threads: 1, judges })
+            }
             other => bail!("there is no device `{other}`; use cpu or reference"),
         }
     }

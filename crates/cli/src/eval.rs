@@ -193,6 +193,7 @@ impl Job for Eval {
             tokenizer: &tokenizer,
             sampling: &sampling,
             rewards: &rewards,
+            threads: running.judges,
         };
         let start = Instant::now();
         let mut progress = Progress::new("completions", wanted.len() * self.n);

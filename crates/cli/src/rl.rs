@@ -11,6 +11,7 @@ use koan_backend::Backend;
 use koan_train::{
     RlConfig,
     rl::{self, Event, Metrics},
+    stage::Launch,
 };
 
 use crate::{
@@ -73,7 +74,8 @@ impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let mut progress: Option<Progress> = None;
         let (mut steps_done, mut last) = (0, String::new());
-        let summary = rl::run(b, &self.config, self.resume, &self.stop, |event| match event {
+        let launch = Launch { resume: self.resume, threads: running.judges, stop: &self.stop };
+        let summary = rl::run(b, &self.config, launch, |event| match event {
             Event::Start { step, steps, plan, formula } => {
                 let bar = Progress::new("steps", steps as usize).going_on_after(step as usize);
                 bar.print(&format!("{running}; {}", plan.breakdown()));

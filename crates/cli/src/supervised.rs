@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use koan_backend::Backend;
-use koan_train::supervised::{self, Event, Metrics, Stage, SupervisedConfig};
+use koan_train::{
+    stage::Launch,
+    supervised::{self, Event, Metrics, Stage, SupervisedConfig},
+};
 
 use crate::{
     device::{Device, Job, Running},
@@ -94,33 +97,33 @@ impl Job for Run {
         let stop = stop_on_ctrl_c("finishing the step, then writing a checkpoint")?;
         let mut progress: Option<Progress> = None;
         let mut steps = 0;
-        let summary =
-            supervised::run(b, self.stage, &self.config, self.args.resume, &stop, |event| match event {
-                Event::Start { step, steps: all, pieces, tokens, memory } => {
-                    steps = all;
-                    let bar = Progress::new("steps", all as usize);
-                    bar.print(&format!("{running}; {memory}"));
-                    bar.print(&format!("{pieces} texts, {tokens} tokens to learn in a pass over the data"));
-                    if step > 0 {
-                        bar.print(&format!("going on after step {step}"));
-                    }
-                    progress = Some(bar);
+        let launch = Launch { resume: self.args.resume, threads: running.judges, stop: &stop };
+        let summary = supervised::run(b, self.stage, &self.config, launch, |event| match event {
+            Event::Start { step, steps: all, pieces, tokens, memory } => {
+                steps = all;
+                let bar = Progress::new("steps", all as usize);
+                bar.print(&format!("{running}; {memory}"));
+                bar.print(&format!("{pieces} texts, {tokens} tokens to learn in a pass over the data"));
+                if step > 0 {
+                    bar.print(&format!("going on after step {step}"));
                 }
-                Event::Step(metrics) => {
-                    if let Some(bar) = &mut progress {
-                        // A line for each of about a hundred steps, and for each measurement.
-                        if metrics.eval_loss.is_some() || metrics.step.is_multiple_of((steps / 100).max(1)) {
-                            bar.print(&line(metrics));
-                        }
-                        bar.set(metrics.step as usize, &format!("loss {:.4}", metrics.loss));
+                progress = Some(bar);
+            }
+            Event::Step(metrics) => {
+                if let Some(bar) = &mut progress {
+                    // A line for each of about a hundred steps, and for each measurement.
+                    if metrics.eval_loss.is_some() || metrics.step.is_multiple_of((steps / 100).max(1)) {
+                        bar.print(&line(metrics));
                     }
+                    bar.set(metrics.step as usize, &format!("loss {:.4}", metrics.loss));
                 }
-                Event::Checkpoint { path, digest } => {
-                    if let Some(bar) = &progress {
-                        bar.print(&format!("checkpoint {} sha256 {digest}", path.display()));
-                    }
+            }
+            Event::Checkpoint { path, digest } => {
+                if let Some(bar) = &progress {
+                    bar.print(&format!("checkpoint {} sha256 {digest}", path.display()));
                 }
-            })?;
+            }
+        })?;
         if let Some(bar) = progress {
             bar.finish();
         }

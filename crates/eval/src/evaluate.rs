@@ -89,6 +89,8 @@ pub struct Evaluation<'a> {
     pub sampling: &'a Sampling,
     /// Who judges.
     pub rewards: &'a Rewards,
+    /// On how many threads.
+    pub threads: usize,
 }
 
 impl Evaluation<'_> {
@@ -129,10 +131,9 @@ impl Evaluation<'_> {
     ) -> Result<(), EvalError> {
         let max = generator.limits().prompt_tokens;
         let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         generator.submit_all(&prompts, self.sampling)?;
         let drawn = self.rewards.judge_each(
-            threads,
+            self.threads,
             |send| {
                 while generator.is_busy() && !stop.load(Ordering::Relaxed) {
                     for Finished { request, completion, .. } in generator.step(b, model)?.finished {

@@ -11,6 +11,7 @@
 //! - [`optimizer`]: AdamW, schedules, clipping,
 //! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; `status`: how far the run is, in its own words,
+//! - [`stage`]: what all stages share,
 //! - [`tensorboard`]: metrics as TensorBoard event files,
 //! - [`demo`]: all of it in small, from a text to a model that reasons,
 //! - [`mod@bench`]: the speed of a step.
@@ -31,6 +32,7 @@ pub mod policy_loss;
 pub mod preset;
 pub mod rl;
 pub mod run_dir;
+pub mod stage;
 mod status;
 pub mod supervised;
 pub mod tensorboard;

@@ -18,7 +18,7 @@ mod rollout;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     time::Instant,
 };
 
@@ -41,6 +41,7 @@ use crate::{
     optimizer::Optimizer,
     plan::{Plan, check_disk, disk_bytes},
     run_dir::{self, RunDir, TrainerState},
+    stage::{Launch, check_positions},
     status,
 };
 
@@ -123,6 +124,8 @@ struct Trainer<'a, B: Backend> {
     tokenizer: Tokenizer,
     style: PromptStyle,
     rewards: Rewards,
+    /// Threads that judge.
+    threads: usize,
     problems: Vec<Problem>,
     prompts: Vec<Vec<u32>>,
     /// Problems taken from the data's order so far.
@@ -133,7 +136,7 @@ struct Trainer<'a, B: Backend> {
     learner: Learner<B>,
 }
 
-/// Runs `config` to its last step, or to the end of the step in which `stop` is set. With `resume` it goes on from the
+/// Runs `config` to its last step, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on from the
 /// newest checkpoint, and ends with the bits of a run that was never interrupted.
 ///
 /// # Errors
@@ -142,19 +145,17 @@ struct Trainer<'a, B: Backend> {
 pub fn run<B: Backend>(
     b: &B,
     config: &RlConfig,
-    resume: bool,
-    stop: &AtomicBool,
+    launch: Launch,
     on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    status::told(|opened| train(b, config, resume, stop, on, opened))
+    status::told(|opened| train(b, config, launch, on, opened))
 }
 
 /// [`run`], with the run's directory in `opened` as soon as it is open.
 fn train<B: Backend>(
     b: &B,
     config: &RlConfig,
-    resume: bool,
-    stop: &AtomicBool,
+    launch: Launch,
     mut on: impl FnMut(Event),
     opened: &mut Option<RunDir>,
 ) -> Result<RunSummary, TrainError> {
@@ -173,16 +174,14 @@ fn train<B: Backend>(
     let held_out_prompts = encode(&tokenizer, &style, &held_out, max)?;
     let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
     let plan = Plan::new(b, config, &model_config, longest);
-    let (asked, max) = (longest + plan.limits.new_tokens, model_config.longest_sequence());
-    if asked > max {
-        return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
-    }
+    let asked = longest + plan.limits.new_tokens;
+    check_positions(&config.model, &model_config, asked)?;
     plan.check_memory()?;
-    checkpoint::Weights::open(&config.model, &model_config)?;
-    let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
-    let run = opened.insert(run);
     let (refreshed, moments) = (config.reference_every().is_some(), config.optim.moments);
     check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, refreshed, &model_config, moments))?;
+    checkpoint::Weights::open(&config.model, &model_config)?;
+    let (run, from) = RunDir::open(&config.run_dir, config, launch.resume)?;
+    let run = opened.insert(run);
     let mut state = TrainerState {
         step: 0,
         updates: 0,
@@ -218,6 +217,7 @@ fn train<B: Backend>(
         config,
         style,
         rewards,
+        threads: launch.threads,
         prompts,
         cursor: state.cursor,
         problems,
@@ -282,7 +282,7 @@ fn train<B: Backend>(
         run.write_rollouts(step, trainer.rollout_lines(step, &drawn)?.into_iter())?;
         run.write_metrics(&metrics)?;
         on(Event::Step(&metrics));
-        let stopping = stop.load(Ordering::Relaxed);
+        let stopping = launch.stop.load(Ordering::Relaxed);
         if step.is_multiple_of(config.checkpoint_every) || step == config.steps || stopping {
             let learner = &trainer.learner;
             learner.check_finite(b).map_err(|e| diverged(step, e))?;
@@ -377,6 +377,7 @@ impl<B: Backend> Trainer<'_, B> {
             tokenizer: &self.tokenizer,
             sampling: &sampling,
             rewards: &self.rewards,
+            threads: self.threads,
         };
         let start = Instant::now();
         let mut generator = Generator::new(self.b, self.learner.policy.config(), self.limits)?;

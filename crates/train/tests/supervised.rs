@@ -14,6 +14,7 @@ use koan_train::{
     TrainError,
     next_token::{NextToken, Text},
     rl::RunSummary,
+    stage::Launch,
     supervised::{self, Event, Stage, SupervisedConfig},
 };
 
@@ -71,7 +72,8 @@ fn run(
     resume: bool,
 ) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    supervised::run(&cpu, stage, config, resume, &AtomicBool::new(false), |_| {})
+    let launch = Launch { resume, threads, stop: &AtomicBool::new(false) };
+    supervised::run(&cpu, stage, config, launch, |_| {})
 }
 
 fn metrics(config: &SupervisedConfig) -> Vec<serde_json::Value> {
@@ -114,11 +116,17 @@ fn interrupted(set: &str, stored: &str) {
     let want = run(Stage::Pretrain, &config("whole"), 2, false).expect("runs");
     let stopped = config("stopped");
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
-    let summary = supervised::run(&cpu, Stage::Pretrain, &stopped, false, &stop, |event| {
-        if matches!(event, Event::Step(m) if m.step == 3) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
+    let summary = supervised::run(
+        &cpu,
+        Stage::Pretrain,
+        &stopped,
+        Launch { resume: false, threads: 2, stop: &stop },
+        |event| {
+            if matches!(event, Event::Step(m) if m.step == 3) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+    );
     assert!(summary.expect("stops").stopped);
     assert_eq!(status(&stopped)["state"], "stopped");
     let moments =
@@ -174,20 +182,29 @@ fn a_run_says_how_it_is_and_has_its_directory_for_itself() {
     let config = bench.config(Stage::Sft, "a");
     let (cpu, stop) = (Cpu::best(Some(1)).expect("a processor"), AtomicBool::new(false));
     let mut seen = 0;
-    let ended = supervised::run(&cpu, Stage::Sft, &config, false, &stop, |event| {
-        if let Event::Step(m) = event {
-            let status = status(&config);
-            assert_eq!((&status["state"], &status["pid"]), (&"running".into(), &std::process::id().into()));
-            seen += 1;
-            if m.step == 1 {
-                let second = run(Stage::Sft, &config, 1, true).expect_err("refused");
-                assert!(second.to_string().contains("another process is running"), "{second}");
-                // A checkpoint has no place any more.
-                let checkpoints = config.run_dir.join("checkpoints");
-                fs::remove_dir(&checkpoints).and_then(|()| fs::write(checkpoints, "")).expect("replaced");
+    let ended = supervised::run(
+        &cpu,
+        Stage::Sft,
+        &config,
+        Launch { resume: false, threads: 1, stop: &stop },
+        |event| {
+            if let Event::Step(m) = event {
+                let status = status(&config);
+                assert_eq!(
+                    (&status["state"], &status["pid"]),
+                    (&"running".into(), &std::process::id().into())
+                );
+                seen += 1;
+                if m.step == 1 {
+                    let second = run(Stage::Sft, &config, 1, true).expect_err("refused");
+                    assert!(second.to_string().contains("another process is running"), "{second}");
+                    // A checkpoint has no place any more.
+                    let checkpoints = config.run_dir.join("checkpoints");
+                    fs::remove_dir(&checkpoints).and_then(|()| fs::write(checkpoints, "")).expect("replaced");
+                }
             }
-        }
-    });
+        },
+    );
     let (error, status) = (ended.expect_err("fails"), status(&config));
     assert_eq!(status["state"], "failed");
     let message = status["message"].as_str().expect("a message");

@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     RlConfig, TrainError, rl,
+    stage::Launch,
     supervised::{self, Stage, SupervisedConfig},
 };
 
@@ -162,7 +163,7 @@ pub struct Outcome {
     pub examples: Vec<Example>,
 }
 
-/// Runs the demo in directory `dir`; what an earlier, interrupted one made there is not made again. `None`: `stop` was set,
+/// Runs the demo in directory `dir`; what an earlier, interrupted one made there is not made again. Completions are judged on `threads` threads. `None`: `stop` was set,
 /// and the same call goes on.
 ///
 /// # Errors
@@ -171,6 +172,7 @@ pub fn run<B: Backend>(
     b: &B,
     dir: &Path,
     quick: bool,
+    threads: usize,
     stop: &AtomicBool,
     mut on: impl FnMut(Event),
 ) -> Result<Option<Outcome>, TrainError> {
@@ -188,7 +190,7 @@ pub fn run<B: Backend>(
     if !base.exists() {
         let resume = config.run_dir.join("config.toml").exists();
         let told = |event: supervised::Event| on(Event::Base(event));
-        let summary = supervised::run(b, Stage::Pretrain, &config, resume, stop, told)?;
+        let summary = supervised::run(b, Stage::Pretrain, &config, Launch { resume, threads, stop }, told)?;
         if summary.stopped {
             return Ok(None);
         }
@@ -198,13 +200,13 @@ pub fn run<B: Backend>(
     let file = write_recipe(dir, "zero.toml", ZERO_RECIPE)?;
     let config = RlConfig::load(&file, &overrides(sizes.zero))?;
     let held_out = read_problems(&dir.join("held-out.jsonl"))?;
-    let (before, drawn_before) = measure(b, &base, &config, &held_out)?;
+    let (before, drawn_before) = measure(b, &base, &config, &held_out, threads)?;
     on(Event::Measured { model: "base", measure: &before });
 
     let resume = config.run_dir.join("config.toml").exists();
-    let summary = rl::run(b, &config, resume, stop, |event| on(Event::Zero(event)))?;
+    let summary = rl::run(b, &config, Launch { resume, threads, stop }, |event| on(Event::Zero(event)))?;
     let Some(model) = summary.model else { return Ok(None) };
-    let (after, drawn_after) = measure(b, &model, &config, &held_out)?;
+    let (after, drawn_after) = measure(b, &model, &config, &held_out, threads)?;
     on(Event::Measured { model: "zero", measure: &after });
 
     let answers = drawn_before.into_iter().zip(drawn_after);
@@ -274,6 +276,7 @@ fn measure<B: Backend>(
     dir: &Path,
     config: &RlConfig,
     problems: &[Problem],
+    threads: usize,
 ) -> Result<(Measure, Vec<Judged>), TrainError> {
     let model_config = Config::load(dir).map_err(checkpoint::CheckpointError::from)?;
     let tokenizer = Tokenizer::load(dir)?;
@@ -300,6 +303,7 @@ fn measure<B: Backend>(
         tokenizer: &tokenizer,
         sampling: &sampling,
         rewards: &rewards,
+        threads,
     };
     let mut drawn: Vec<((usize, usize), Judged)> = Vec::new();
     let all: Vec<usize> = (0..problems.len()).collect();

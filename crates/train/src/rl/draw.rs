@@ -102,9 +102,8 @@ impl<B: Backend> Trainer<'_, B> {
         self.sampling.stream = Stream::Rollout { step };
         let of = (before + chosen.len()) * group_size;
         let (mut done, mut failed) = (before * group_size, None);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let policy = self.learner.drawing(self.b)?;
-        let (generate_s, mut judged) = self.rewards.judge_while(threads, |send| {
+        let (generate_s, mut judged) = self.rewards.judge_while(self.threads, |send| {
             let run = generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
                 let Finished { request, completion, .. } = finished;
                 let place = request.problem as usize - before;

@@ -9,10 +9,7 @@
 mod config;
 mod pieces;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use koan_backend::Backend;
 use koan_model::{Config, checkpoint};
@@ -28,6 +25,7 @@ use crate::{
     plan::{check_disk, check_supervised, disk_bytes},
     rl::RunSummary,
     run_dir::{self, RunDir, TrainerState},
+    stage::{Launch, check_positions},
     status,
 };
 
@@ -107,7 +105,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Runs `config` to its last step, or to the end of the step in which `stop` is set. With `resume` it goes on from the
+/// Runs `config` to its last step, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on from the
 /// newest checkpoint, and ends with the bits of a run that was never interrupted.
 ///
 /// # Errors
@@ -117,11 +115,10 @@ pub fn run<B: Backend>(
     b: &B,
     stage: Stage,
     config: &SupervisedConfig,
-    resume: bool,
-    stop: &AtomicBool,
+    launch: Launch,
     on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    status::told(|opened| train(b, stage, config, resume, stop, on, opened))
+    status::told(|opened| train(b, stage, config, launch, on, opened))
 }
 
 /// [`run`], with the run's directory in `opened` as soon as it is open.
@@ -129,8 +126,7 @@ fn train<B: Backend>(
     b: &B,
     stage: Stage,
     config: &SupervisedConfig,
-    resume: bool,
-    stop: &AtomicBool,
+    launch: Launch,
     mut on: impl FnMut(Event),
     opened: &mut Option<RunDir>,
 ) -> Result<RunSummary, TrainError> {
@@ -141,17 +137,15 @@ fn train<B: Backend>(
     let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
     let held_out: Vec<Text> = held_out.iter().map(Piece::text).collect();
     let longest = pieces.iter().map(Piece::rows).max().unwrap_or(1);
-    let (asked, max) = (longest.max(rows_of(&held_out)), model_config.longest_sequence());
-    if asked > max {
-        return Err(checkpoint::CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
-    }
+    let asked = longest.max(rows_of(&held_out));
+    check_positions(&config.model, &model_config, asked)?;
     let rows = config.optim.micro_batch_tokens.max(asked);
     let memory = check_supervised(b, &model_config, rows, &config.optim)?;
-    checkpoint::Weights::open(&config.model, &model_config)?;
-    let (run, from) = RunDir::open(&config.run_dir, config, resume)?;
-    let run = opened.insert(run);
     let moments = config.optim.moments;
     check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, false, &model_config, moments))?;
+    checkpoint::Weights::open(&config.model, &model_config)?;
+    let (run, from) = RunDir::open(&config.run_dir, config, launch.resume)?;
+    let run = opened.insert(run);
     let fresh = TrainerState {
         step: 0,
         updates: 0,
@@ -201,7 +195,7 @@ fn train<B: Backend>(
         };
         run.write_metrics(&metrics)?;
         on(Event::Step(&metrics));
-        let stopping = stop.load(Ordering::Relaxed);
+        let stopping = launch.stop.load(Ordering::Relaxed);
         if step.is_multiple_of(config.checkpoint_every) || step == steps || stopping {
             let (model, optimizer) = (&learner.model, &learner.optimizer);
             let path;

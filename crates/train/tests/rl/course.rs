@@ -11,6 +11,7 @@ use koan_reward::{Context, Replay, Rewards, replay};
 use koan_train::{
     RlConfig,
     rl::{self, Event, Forecast},
+    stage::Launch,
 };
 
 #[test]
@@ -48,7 +49,7 @@ fn interrupted(set: &str) {
     // Stopped after its third step, between checkpoints.
     let stopped = tiny.config("stopped", &[set]);
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
-    let summary = rl::run(&cpu, &stopped, false, &stop, |event| {
+    let summary = rl::run(&cpu, &stopped, Launch { resume: false, threads: 2, stop: &stop }, |event| {
         if matches!(event, Event::Step(m) if m.step == 3) {
             stop.store(true, Ordering::Relaxed);
         }
@@ -117,6 +118,18 @@ fn what_is_wrong_is_said_before_any_work() {
         assert!(error.contains(expected), "{set}: {error}");
         assert!(!at("wrong").join("metrics.jsonl").exists(), "{set}: nothing was begun");
     }
+    // A window bounds what a model reads in one piece, whatever its positions.
+    let config_file = at("model").join("config.json");
+    let text = fs::read_to_string(&config_file).expect("there");
+    let mut windowed: serde_json::Value = serde_json::from_str(&text).expect("an object");
+    windowed["model_type"] = "mistral".into();
+    windowed["sliding_window"] = 8.into();
+    fs::write(&config_file, windowed.to_string()).expect("written");
+    let error = run(&tiny.config("wrong", &[]), 2, false).expect_err("too long").to_string();
+    assert!(error.contains("sliding_window"), "{error}");
+    assert!(!at("wrong").exists(), "nothing was begun");
+    fs::write(&config_file, text).expect("written");
+
     let weights = at("model").join("model.safetensors");
     let bytes = fs::read(&weights).expect("there");
     fs::write(&weights, &bytes[..bytes.len() / 2]).expect("written");
@@ -135,7 +148,8 @@ fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
     let config = tiny.config("run", &["reward=[{kind='number'}, {kind='repetition', ngram=1, weight=0.5}]"]);
     let mut left_out = Vec::new();
     let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
-    rl::run(&cpu, &config, false, &AtomicBool::new(false), |event| {
+    let launch = Launch { resume: false, threads: 2, stop: &AtomicBool::new(false) };
+    rl::run(&cpu, &config, launch, |event| {
         if let Event::BadReferences { bad, .. } = event {
             left_out.extend(bad.iter().map(|bad| bad.id.clone()));
         }

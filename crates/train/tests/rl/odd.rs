@@ -33,6 +33,24 @@ fn rewards_that_are_all_the_same_teach_nothing_and_say_so() {
 }
 
 #[test]
+fn as_many_threads_judge_as_the_caller_says() {
+    // Notes how many judge beside it, itself too.
+    let script = "touch busy.$$; sleep 0.02; ls | grep -c busy >> counts; rm busy.$$; echo 0";
+    for threads in [1, 3] {
+        let tiny = TinyRun::new();
+        let at = tiny.folder.path().join("judging");
+        fs::create_dir(&at).expect("made");
+        let command = format!("cd {}; while read -r line; do {script}; done", at.display());
+        let reward = format!("reward=[{{kind='external', workers=8, command=['sh', '-c', '{command}']}}]");
+        let config = tiny.config("run", &[&reward, "rollout.group_size=16", "steps=1", "eval.samples=4"]);
+        run(&config, threads, false).expect("runs");
+        let counts = fs::read_to_string(at.join("counts")).expect("judged");
+        let most = counts.lines().map(|n| n.parse().expect("a count")).max();
+        assert_eq!(most, Some(threads), "in rollouts and in held-out measurements");
+    }
+}
+
+#[test]
 fn rewards_that_never_judge_end_the_run_with_their_reason() {
     let tiny = TinyRun::new();
     for (name, script, reason) in [

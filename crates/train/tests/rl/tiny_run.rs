@@ -8,6 +8,7 @@ use koan_model::testkit;
 use koan_train::{
     RlConfig, TrainError,
     rl::{self, RunSummary},
+    stage::Launch,
 };
 
 /// A folder with a tiny model, problems, and a config.
@@ -53,7 +54,7 @@ impl TinyRun {
 
 pub(crate) fn run(config: &RlConfig, threads: usize, resume: bool) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    rl::run(&cpu, config, resume, &AtomicBool::new(false), |_| {})
+    rl::run(&cpu, config, Launch { resume, threads, stop: &AtomicBool::new(false) }, |_| {})
 }
 
 /// metrics.jsonl without what differs between two runs: seconds.
