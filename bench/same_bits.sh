@@ -20,11 +20,16 @@ if [ ! -e inputs/done ]; then
     mkdir inputs
     cp -r demo/fresh inputs/fresh
     head -n 1200 demo/text.jsonl > inputs/text.jsonl
-    head -n 100 demo/text.jsonl > inputs/text-short.jsonl
     head -n 64 demo/train.jsonl > inputs/train.jsonl
     head -n 8 demo/held-out.jsonl > inputs/held-out.jsonl
     sed -E 's/.*"prompt": ?"([^"]*)".*"answer": ?"([^"]*)".*/{"prompt": "\1", "completion": "\2"}/' inputs/train.jsonl \
         > inputs/replies.jsonl
+    for family in qwen2 qwen3; do # with biases, and with norms of heads; both with shared keys and a tied embedding
+        sed -e "s/\"llama\"/\"$family\"/; s/\"num_key_value_heads\": 3/\"num_key_value_heads\": 1/" \
+            -e 's/"tie_word_embeddings": false/"tie_word_embeddings": true/; /architectures/,/]/d' \
+            inputs/fresh/config.json > config-$family.json
+        "$koan" model init --config config-$family.json --tokenizer inputs/fresh --seed 5 --out inputs/$family >> demo.log
+    done
     touch inputs/done
 fi
 cat > sft.toml <<'TOML'
@@ -40,15 +45,13 @@ micro_batch_tokens = 256
 TOML
 hash_of() { sha256sum "$1" | cut -c1-64; }
 for isa in "${isas[@]}"; do
-    device=cpu; text=text.jsonl; steps=3; problems=16
+    device=cpu; steps=3; problems=16
     export KOAN_ISA=$isa
-    if [ "$isa" = reference ]; then
-        device=reference; text=text-short.jsonl; steps=1; problems=2; unset KOAN_ISA
-    fi
+    if [ "$isa" = reference ]; then device=reference; unset KOAN_ISA; fi
     say() { printf '%-10s %-28s %s\n' "$isa" "$1" "$2"; }
-    rm -rf runs; run=("$koan"); on=(--device "$device")
+    rm -rf runs; on=(--device "$device")
     if ! "$koan" pretrain "$root/recipes/zero-tiny-base.toml" "${on[@]}" --set run_dir=runs/base --set model=inputs/fresh \
-        --set data=inputs/$text > log 2>&1; then
+        --set data=inputs/text.jsonl > log 2>&1; then
         grep -q "lacks the instruction set" log && continue
         cat log >&2; exit 1
     fi
@@ -73,5 +76,9 @@ for isa in "${isas[@]}"; do
     say "generate, truncated" "$(hash_of cut.jsonl)"
     "$koan" score --model runs/base/model --input drawn.jsonl "${on[@]}" --out scored.jsonl > log 2>&1 || { cat log >&2; exit 1; }
     say score "$(hash_of scored.jsonl)"
+    for family in qwen2 qwen3; do
+        "$koan" sft sft.toml "${on[@]}" --set model=inputs/$family --set run_dir=runs/$family > log 2>&1 || { cat log >&2; exit 1; }
+        say "sft, $family" "$(hash_of runs/$family/model/model.safetensors)"
+    done
     rm -f drawn.jsonl cut.jsonl scored.jsonl
 done
