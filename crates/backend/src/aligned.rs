@@ -20,7 +20,7 @@ const ALIGNMENT: usize = 64;
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 1 << 21;
 
-/// How much of a buffer may be wasted for its last numbers to lie in a huge page too.
+/// How much of a buffer may be wasted for its last elements to lie in a huge page too.
 #[derive(Clone, Copy)]
 enum Waste {
     /// A sixteenth.
@@ -29,15 +29,15 @@ enum Waste {
     Some = 4,
 }
 
-/// A fixed number of zero-initialised numbers, aligned to 64 bytes.
+/// A fixed number of elements, zero at first, aligned to 64 bytes.
 pub struct AlignedVec<T: Plain> {
     pointer: NonNull<T>,
     len: usize,
-    /// Where the numbers lie, if not on the heap.
+    /// Where the elements lie, if not on the heap.
     mapping: Option<Mapping>,
 }
 
-/// Numbers for which all-zero bytes are a value, and which need no drop.
+/// Elements for which all-zero bytes are a value, and which need no drop.
 ///
 /// # Safety
 /// The implementing type must be valid for any bit pattern and have no drop glue.
@@ -89,8 +89,8 @@ impl<T: Plain> AlignedVec<T> {
         Ok(Self { pointer, len, mapping: None })
     }
 
-    /// Bytes of memory that [`zeros`](Self::zeros) takes for `len` numbers once all of them are written: with huge pages,
-    /// up to a sixteenth more than the numbers.
+    /// Bytes of memory that [`zeros`](Self::zeros) takes for `len` elements once all of them are written: with huge pages,
+    /// up to a sixteenth more than the elements.
     pub fn bytes_of(len: usize) -> usize {
         used(len.saturating_mul(size_of::<T>()), Waste::Little)
     }
@@ -183,7 +183,7 @@ impl<T: Plain> Drop for AlignedVec<T> {
 impl<T: Plain> Deref for AlignedVec<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` initialised numbers, or a dangling aligned pointer with `len` 0.
+        // SAFETY: `len` initialised elements, or a dangling aligned pointer with `len` 0.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
     }
 }

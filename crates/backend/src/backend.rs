@@ -41,17 +41,17 @@ pub struct AdamWStep {
     pub bias_correction1: f32,
     /// 1 − β₂ᵗ
     pub bias_correction2: f32,
-    /// Keys the random bits that moments in bf16 are rounded by; one of its own for each step and buffer.
+    /// Keys the random bits that moments in bf16 are rounded by; another one for each step and buffer.
     pub rounding_key: u32,
 }
 
 /// In what a moment of AdamW is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MomentType {
-    /// Four bytes a weight: as it was computed.
+    /// Four bytes per weight: as it was computed.
     #[default]
     F32,
-    /// Two bytes a weight, rounded stochastically (see [`AdamWStep`]).
+    /// Two bytes per weight, rounded stochastically (see [`AdamWStep`]).
     Bf16,
 }
 
@@ -91,7 +91,7 @@ impl<B: Backend> Copy for Attention<'_, B> {}
 /// A device that runs the operations of a dense transformer.
 ///
 /// # Conventions
-/// - Activations are row-major matrices `[rows, features]`: one row a token, sequences packed back to back. A buffer may
+/// - Activations are row-major matrices `[rows, features]`: one row per token, sequences packed back to back. A buffer may
 ///   be longer than an operation needs; the operation touches the first rows only, and how many is its last argument, or
 ///   the number of rows, or of head rows, of its [`Layout`].
 /// - Arguments come in the order: outputs, inputs, weights, saved by the forward, sizes.
@@ -148,11 +148,11 @@ pub trait Backend: Sync + Sized {
     /// Overwrites the first elements of `buf` with `values`.
     fn write(&self, buf: &mut Self::Buf, values: &[f32]);
     /// The first elements of each buffer, as many as are asked for, rounded to f32 if the device holds more. It waits for
-    /// all operations before it, once; no other operation waits, except those that return numbers.
+    /// all operations before it, once; no other operation waits, except those that return values.
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N];
     /// Sets every element of `buf` to zero.
     fn clear(&self, buf: &mut Self::Buf);
-    /// `y[..n] = x[..n]`, numbers.
+    /// `y[..n] = x[..n]`, elements.
     fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize);
 
     /// Packs `w` `[out_features, in_features]`.

@@ -1,6 +1,6 @@
-//! How a token is drawn.
+//! How a token is sampled.
 
-/// How a row's token is drawn from its distribution. What truncates comes in this order, that of Hugging Face transformers:
+/// How a row's token is sampled from its distribution. What truncates comes in this order, that of Hugging Face transformers:
 ///
 /// 1. logits are divided by `temperature`,
 /// 2. top-k keeps the `top_k` likeliest tokens,

@@ -1,8 +1,8 @@
 //! The suite that holds a backend to the [`Reference`]: every operation, forward and backward.
 //!
 //! [`run`] checks
-//! - each number against the reference's, within a bound derived from the sizes and the roundoff of that
-//!   number's own sums (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1):
+//! - each value against the reference's, within a bound derived from the sizes and the roundoff of that
+//!   value's own sums (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1):
 //!   `k · u · Σ |aᵢ bᵢ|`, not a magic 1e-3;
 //! - that outputs are written in full and not beyond: activations are longer than needed, NaN follows what is
 //!   read, and markers follow what is written;
@@ -83,7 +83,7 @@ trait Case: Sized {
     fn name(&self) -> String;
     /// The outputs on backend `b`.
     fn run<B: Backend>(&self, b: &B) -> Vec<Output>;
-    /// The error allowed each number of each output of [`run`](Self::run).
+    /// The error allowed each value of each output of [`run`](Self::run).
     fn allowed(&self, precision: Precision) -> Vec<Vec<f64>>;
     /// Rows in the batch.
     fn rows(&self) -> usize;
@@ -112,7 +112,7 @@ fn every_case(requirement: &impl Requirement) {
 /// Holds `backend`, whose products are of `precision`, to the reference and to the promises of [`Backend`].
 ///
 /// # Panics
-/// With the case, the number and the error allowed, where it fails.
+/// With the case, the element and the error allowed, where it fails.
 pub fn run<B: Backend>(backend: &B, precision: Precision) {
     every_case(&Specification { backend, precision });
     linear::cases().for_each(|case| check_cut(backend, precision, &case));
@@ -135,7 +135,7 @@ fn check_cut<B: Backend>(backend: &B, precision: Precision, case: &Linear) {
 /// Requires the same bits of `a` and `b`, everywhere.
 ///
 /// # Panics
-/// With the case and the number, where they differ.
+/// With the case and the element, where they differ.
 pub fn same_bits<A: Backend, B: Backend>(a: &A, b: &B) {
     every_case(&SameBits { a, b });
 }

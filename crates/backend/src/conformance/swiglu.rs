@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Backend, Keep};
 
-/// A row is one number.
+/// A row is one element.
 #[derive(Clone)]
 pub(super) struct SwiGlu {
     gate: Vec<f32>,

@@ -18,7 +18,7 @@ const STEP: AdamWStep = AdamWStep {
     rounding_key: 0x5eed,
 };
 
-/// Weights, moments and gradients. A row is one number.
+/// Weights, moments and gradients. A row is one element.
 #[derive(Clone)]
 pub(super) struct Vectors {
     w: Vec<f32>,

@@ -5,7 +5,7 @@
 
 use crate::{AdamWStep, MomentType, bf16};
 
-/// A moment: its numbers in f64, all of them numbers that bf16 holds if that is its type.
+/// A moment: its elements in f64, all of them values that bf16 holds if that is its type.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub(super) values: Vec<f64>,

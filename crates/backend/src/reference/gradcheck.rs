@@ -7,12 +7,12 @@
 use super::{Reference, dot};
 use crate::{Attention, Backend, Forms, Heads, Layout, Matrix, Sequence, Store};
 
-/// `len` numbers within ±1, different for each `seed`.
+/// `len` values within ±1, different for each `seed`.
 fn numbers(seed: u32, len: usize) -> Vec<f64> {
     (0..len).map(|i| (7.3 * f64::from(seed) + 1.7 * i as f64).sin()).collect()
 }
 
-/// `len` numbers that are not written yet.
+/// `len` values that are not written yet.
 fn unwritten(len: usize) -> Vec<f64> {
     vec![f64::NAN; len]
 }

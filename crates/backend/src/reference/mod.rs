@@ -47,13 +47,13 @@ fn with_capacity(len: usize) -> Result<Vec<f64>, OutOfMemory> {
     }
 }
 
-/// The first `n` rows of `features` numbers.
+/// The first `n` rows of `features` elements.
 fn rows(x: &[f64], n: usize, features: usize) -> &[f64] {
     assert!(x.len() >= n * features, "{n} rows of {features} features exceed a buffer of {}", x.len());
     &x[..n * features]
 }
 
-/// The first `n` rows of `features` numbers.
+/// The first `n` rows of `features` elements.
 fn rows_mut(x: &mut [f64], n: usize, features: usize) -> &mut [f64] {
     assert!(x.len() >= n * features, "{n} rows of {features} features exceed a buffer of {}", x.len());
     &mut x[..n * features]
@@ -70,7 +70,7 @@ pub(crate) fn log_sum_exp(x: &[f64]) -> f64 {
     max + x.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
 }
 
-/// Asserts that `ids` are rows of a matrix of `len` numbers.
+/// Asserts that `ids` are rows of a matrix of `len` elements.
 fn assert_ids(ids: &[u32], len: usize, features: usize) {
     let rows = len / features;
     assert!(ids.iter().all(|&id| (id as usize) < rows), "a row's number exceeds the {rows} there are");
