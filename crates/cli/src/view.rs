@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use koan_serve::{Server, Viewer};
+use koan_view::{Server, Viewer};
 
 /// Look at a run in the browser: its curves, live while it trains, and what the model wrote
 ///

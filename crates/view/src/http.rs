@@ -18,7 +18,7 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::ServeError;
+use crate::ViewError;
 
 /// Longest head of a request: its line and its headers, bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -85,8 +85,8 @@ impl Server {
     ///
     /// # Errors
     /// If that can't be had, as when the port is taken.
-    pub fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
-        let failed = |source| ServeError::Bind { host: host.into(), port, source };
+    pub fn bind(host: &str, port: u16) -> Result<Self, ViewError> {
+        let failed = |source| ViewError::Bind { host: host.into(), port, source };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let listener = TcpListener::bind((bare, port)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -107,17 +107,14 @@ impl Server {
     ///
     /// # Errors
     /// If the system accepts no more connections.
-    pub fn run(
-        self,
-        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
-    ) -> Result<(), ServeError> {
+    pub fn run(self, answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Result<(), ViewError> {
         let shared = Arc::new((answer, self.host, AtomicUsize::new(0)));
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 // The client was gone before it was greeted.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(source) => return Err(ServeError::Accept { source }),
+                Err(source) => return Err(ViewError::Accept { source }),
             };
             if shared.2.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
                 shared.2.fetch_sub(1, Ordering::Relaxed);

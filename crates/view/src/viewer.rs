@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{Request, Response, ServeError, page::Page, rollouts::Query, run::Run};
+use crate::{Request, Response, ViewError, page::Page, rollouts::Query, run::Run};
 
 /// The viewer of one run.
 pub struct Viewer {
@@ -24,7 +24,7 @@ impl Viewer {
     ///
     /// # Errors
     /// If there is no run.
-    pub fn open(path: &Path) -> Result<Self, ServeError> {
+    pub fn open(path: &Path) -> Result<Self, ViewError> {
         Ok(Self { run: Run::open(path)?, page: Page::new() })
     }
 
@@ -48,20 +48,20 @@ impl Viewer {
         };
         result.unwrap_or_else(|error| {
             let status = match error {
-                ServeError::Query { .. } => 400,
-                ServeError::NoStep { .. } => 404,
+                ViewError::Query { .. } => 400,
+                ViewError::NoStep { .. } => 404,
                 _ => 500,
             };
             Response::json(status, &json!({"error": error.to_string()}))
         })
     }
 
-    fn metrics(&self, parameters: &[(String, String)]) -> Result<Response, ServeError> {
+    fn metrics(&self, parameters: &[(String, String)]) -> Result<Response, ViewError> {
         let (mut from, mut mark) = (0, "");
         for (key, value) in parameters {
             match &key[..] {
                 "from" => {
-                    from = value.parse().map_err(|_| ServeError::Query {
+                    from = value.parse().map_err(|_| ViewError::Query {
                         key: key.clone(),
                         value: value.chars().take(60).collect(),
                         expected: "expected a whole number",
@@ -75,10 +75,10 @@ impl Viewer {
     }
 }
 
-fn none_of(parameters: &[(String, String)]) -> Result<(), ServeError> {
+fn none_of(parameters: &[(String, String)]) -> Result<(), ViewError> {
     match parameters.first() {
         None => Ok(()),
-        Some((key, value)) => Err(ServeError::Query {
+        Some((key, value)) => Err(ViewError::Query {
             key: key.chars().take(60).collect(),
             value: value.chars().take(60).collect(),
             expected: "not a parameter of this",

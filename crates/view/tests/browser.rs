@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use koan_serve::{Server, Viewer};
+use koan_view::{Server, Viewer};
 use serde_json::{Value, json};
 
 /// How long the page may take to become what a test waits for.

@@ -17,6 +17,6 @@ pub mod rollouts;
 pub mod run;
 mod viewer;
 
-pub use error::ServeError;
+pub use error::ViewError;
 pub use http::{Request, Response, Server};
 pub use viewer::Viewer;

@@ -11,7 +11,7 @@ use koan_files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ServeError;
+use crate::ViewError;
 
 /// Most of metrics.jsonl in one part, bytes.
 const MAX_PART_BYTES: u64 = 4 << 20;
@@ -112,14 +112,14 @@ impl Run {
     ///
     /// # Errors
     /// If there is nothing, or something else.
-    pub fn open(path: &Path) -> Result<Self, ServeError> {
+    pub fn open(path: &Path) -> Result<Self, ViewError> {
         if !path.exists() {
-            return Err(ServeError::NoRun { path: path.into() });
+            return Err(ViewError::NoRun { path: path.into() });
         }
         if !["config.toml", "metrics.jsonl"].iter().any(|name| path.join(name).is_file()) {
-            return Err(ServeError::NotARun { path: path.into() });
+            return Err(ViewError::NotARun { path: path.into() });
         }
-        Ok(Self { path: fs::canonicalize(path).map_err(ServeError::read(path))? })
+        Ok(Self { path: fs::canonicalize(path).map_err(ViewError::read(path))? })
     }
 
     /// What it is, and how far.
@@ -169,9 +169,9 @@ impl Run {
     ///
     /// # Errors
     /// If the file can't be read; a run that has none yet has no lines.
-    pub fn metrics(&self, from: u64, mark: &str) -> Result<MetricsPart, ServeError> {
+    pub fn metrics(&self, from: u64, mark: &str) -> Result<MetricsPart, ViewError> {
         let path = self.path.join("metrics.jsonl");
-        let failed = || ServeError::read(&path);
+        let failed = || ViewError::read(&path);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn only_run_directories_open() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(matches!(Run::open(folder.path()), Err(ServeError::NotARun { .. })));
-        assert!(matches!(Run::open(&folder.path().join("none")), Err(ServeError::NoRun { .. })));
+        assert!(matches!(Run::open(folder.path()), Err(ViewError::NotARun { .. })));
+        assert!(matches!(Run::open(&folder.path().join("none")), Err(ViewError::NoRun { .. })));
     }
 }

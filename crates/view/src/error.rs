@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Why a run can't be shown, or a request can't be answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ServeError {
+pub enum ViewError {
     /// There is nothing at the path.
     #[error("there is no run at `{}`", path.display())]
     NoRun {
@@ -60,7 +60,7 @@ pub enum ServeError {
     },
 }
 
-impl ServeError {
+impl ViewError {
     pub(crate) fn read(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Read { path: path.into(), source }
     }

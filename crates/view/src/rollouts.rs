@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ServeError, lines::each_line, run::Run};
+use crate::{ViewError, lines::each_line, run::Run};
 
 /// Most completions in one part.
 const MAX_LIMIT: usize = 100;
@@ -136,12 +136,12 @@ impl Query {
     ///
     /// # Errors
     /// What is not known, or makes no sense; no parameter is passed over.
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self, ServeError> {
+    pub fn parse(parameters: &[(String, String)]) -> Result<Self, ViewError> {
         let mut query = Self::default();
         let mut has_step = false;
         for (key, value) in parameters {
             let wrong =
-                |expected| ServeError::Query { key: key.clone(), value: shorten(value).into(), expected };
+                |expected| ViewError::Query { key: key.clone(), value: shorten(value).into(), expected };
             let number = || value.parse::<u64>().map_err(|_| wrong("expected a whole number"));
             let text = || Some(value.clone()).filter(|value| !value.is_empty());
             match &key[..] {
@@ -161,7 +161,7 @@ impl Query {
                 }
                 _ => {
                     let expected = "expected step, offset, limit, outcome, problem, text or sort";
-                    return Err(ServeError::Query {
+                    return Err(ViewError::Query {
                         key: shorten(key).into(),
                         value: shorten(value).into(),
                         expected,
@@ -170,7 +170,7 @@ impl Query {
             }
         }
         if !has_step {
-            return Err(ServeError::Query {
+            return Err(ViewError::Query {
                 key: "step".into(),
                 value: String::new(),
                 expected: "which step?",
@@ -206,13 +206,13 @@ impl Run {
     ///
     /// # Errors
     /// If the step has none, or its file can't be read.
-    pub fn rollouts(&self, query: &Query) -> Result<RolloutPart, ServeError> {
+    pub fn rollouts(&self, query: &Query) -> Result<RolloutPart, ViewError> {
         let path = self.rollout_path(query.step);
         let mut file = match File::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(ServeError::NoStep { step: query.step });
+                return Err(ViewError::NoStep { step: query.step });
             }
-            file => file.map_err(ServeError::read(&path))?,
+            file => file.map_err(ViewError::read(&path))?,
         };
         let mut part = RolloutPart {
             step: query.step,
@@ -248,7 +248,7 @@ impl Run {
                 part.problems.push(ProblemCount { id: line.id, completions: 1, correct });
             }
         });
-        part.unreadable += too_long.map_err(ServeError::read(&path))?;
+        part.unreadable += too_long.map_err(ViewError::read(&path))?;
         part.matched = found.len();
         found.sort_by(|a, b| a.key.total_cmp(&b.key));
 
@@ -259,7 +259,7 @@ impl Run {
             if bytes > MAX_PART_BYTES && !part.rollouts.is_empty() {
                 break;
             }
-            let text = read_exactly(&mut file, line).map_err(ServeError::read(&path))?;
+            let text = read_exactly(&mut file, line).map_err(ViewError::read(&path))?;
             // A line that was whole a moment ago: if it is not, the run was resumed and writes the step anew.
             part.rollouts.push(serde_json::from_slice(&text).unwrap_or(Value::Null));
         }
@@ -354,7 +354,7 @@ mod tests {
         };
         assert_eq!([part(0, 3), part(3, 3), part(9, 3)], [(3, Some(3)), (1, None), (0, None)]);
         assert_eq!(part(usize::MAX, usize::MAX), (0, None));
-        assert!(matches!(run.rollouts(&Query::default()), Err(ServeError::NoStep { step: 0 })));
+        assert!(matches!(run.rollouts(&Query::default()), Err(ViewError::NoStep { step: 0 })));
     }
 
     #[test]

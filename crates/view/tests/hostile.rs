@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use koan_serve::{ServeError, Server, Viewer};
+use koan_view::{Server, ViewError, Viewer};
 
 /// A served run of one step; the address it is at.
 struct Site {
@@ -202,5 +202,5 @@ fn a_taken_port_is_an_error_with_a_remedy() {
     let site = Site::new();
     let port = site.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let error = Server::bind("127.0.0.1", port).expect_err("taken");
-    assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains("--port 0"), "{error}");
+    assert!(matches!(error, ViewError::Bind { .. }) && error.to_string().contains("--port 0"), "{error}");
 }
