@@ -11,8 +11,7 @@
 //! | [`verifier`] | what a verifier is, and the table of their kinds |
 //! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
-//! | [`mod@code`] | the verifier `code`: a Python program is judged by tests |
-//! | [`mod@sandbox`] | programs that nobody trusts, run so that they can do nothing but compute |
+//! | [`mod@code`] | the verifier `code`: a Python program is judged by tests, in a `koan_sandbox` |
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
@@ -30,7 +29,7 @@
 //!    (TOML) of its own. The problem's own fields (`sample.problem.other`) override options where they are the
 //!    problem's matter.
 //! 3. Test what it must accept, what it must refuse, and by property test that it is total.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod background;
 pub mod code;
@@ -44,7 +43,6 @@ pub mod puzzle;
 mod rational;
 pub mod replay;
 pub mod reward;
-pub mod sandbox;
 pub mod verdict;
 pub mod verifier;
 

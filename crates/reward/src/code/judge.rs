@@ -3,9 +3,10 @@
 use super::compare::{self, Data};
 use super::problem::{Cases, FunctionCase, Streams, is_memory_limit, is_time_limit};
 use super::{MAX_MEMORY_LIMIT_MB, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Options, Tests, block};
-use crate::sandbox::{Call, End, Ended, Interpreter, Launcher, Limits, Program, Sandbox, SandboxError};
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
+use koan_sandbox::{Call, End, Ended, Interpreter, Launcher, Limits, Program, Sandbox, SandboxError};
+use rustix::process::Signal;
 use serde_json::value::RawValue;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -178,8 +179,10 @@ fn failure(
         End::Exited(_) if last_words.starts_with("MemoryError") => Some(too_much_memory(limits)),
         End::Exited(status) if last_words.is_empty() => Some(format!("exits with status {status}")),
         End::Exited(status) => Some(format!("exits with status {status}: {}", shorten(last_words))),
-        End::Killed(libc::SIGSEGV) => Some("crashes (SIGSEGV)".to_owned()),
-        End::Killed(libc::SIGABRT) if last_words.contains("MemoryError") => Some(too_much_memory(limits)),
+        End::Killed(signal) if signal == Signal::SEGV.as_raw() => Some("crashes (SIGSEGV)".to_owned()),
+        End::Killed(signal) if signal == Signal::ABORT.as_raw() && last_words.contains("MemoryError") => {
+            Some(too_much_memory(limits))
+        }
         End::Killed(signal) => Some(format!("is killed by signal {signal}")),
         End::CpuLimit => Some(format!("uses more than {} s of processor time", limits.cpu.as_secs_f64())),
         End::WallLimit => Some(format!("waits, and is still there after {} s", limits.wall.as_secs_f64())),

@@ -1,4 +1,4 @@
-//! The verifier `code`: a Python program is judged by tests, in a [sandbox](crate::sandbox).
+//! The verifier `code`: a Python program is judged by tests, in a [sandbox](koan_sandbox).
 //!
 //! The program is the completion's last fenced `python` block, after the thinking. Every test runs it from its
 //! start, in a process of its own: a test of streams gives it standard input and compares what it prints; a test
@@ -99,9 +99,9 @@ impl Judge {
     /// Refuses.
     ///
     /// # Errors
-    /// [`SandboxError::NotLinux`](crate::sandbox::SandboxError::NotLinux), always.
-    pub fn new(_options: &Options) -> Result<Self, crate::sandbox::SandboxError> {
-        Err(crate::sandbox::SandboxError::NotLinux)
+    /// [`SandboxError::NotLinux`](koan_sandbox::SandboxError::NotLinux), always.
+    pub fn new(_options: &Options) -> Result<Self, koan_sandbox::SandboxError> {
+        Err(koan_sandbox::SandboxError::NotLinux)
     }
 
     /// Never called: there is no judge.

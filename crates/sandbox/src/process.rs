@@ -1,8 +1,8 @@
 //! The host's side of a sandbox: starting it, giving it programs, and seeing how they end.
 
-use super::child::{self, Failure, Given, NOBODY, Plan};
-use super::root::Root;
-use super::{Interpreter, SandboxError, policy, selftest};
+use crate::child::{self, Failure, Given, NOBODY, Plan};
+use crate::root::Root;
+use crate::{Interpreter, SandboxError, policy, selftest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
@@ -294,7 +294,7 @@ impl Sandbox {
     }
 
     /// The process id of the contained interpreter, as this program sees it.
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 

@@ -1,8 +1,8 @@
 //! What the kernel lets contained programs do: lists of allowed system calls (seccomp) and files that may be
 //! read (Landlock). Both are built here, by safe code; the child only installs them.
 
-use super::SandboxError;
-use super::root::{Node, Root};
+use crate::SandboxError;
+use crate::root::{Node, Root};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, Scope,
@@ -143,7 +143,7 @@ const NEVER_CLONED: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_PTRACE) as u64;
 
 /// The filters that hold from the interpreter's start, in the order in which they are installed.
-pub(super) fn start_filters() -> Result<[BpfProgram; 2], SandboxError> {
+pub(crate) fn start_filters() -> Result<[BpfProgram; 2], SandboxError> {
     let mut allowed: BTreeMap<c_long, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     let one_of = |arg: u8, values: &[u64]| -> Result<Vec<SeccompRule>, SandboxError> {
@@ -173,7 +173,7 @@ pub(super) fn start_filters() -> Result<[BpfProgram; 2], SandboxError> {
 }
 
 /// The filter that a forked program gets on top: it can start threads, but no process, and no other program.
-pub(super) fn program_filter() -> Result<BpfProgram, SandboxError> {
+pub(crate) fn program_filter() -> Result<BpfProgram, SandboxError> {
     let mut denied: BTreeMap<c_long, Vec<SeccompRule>> =
         PARENT_ONLY.iter().map(|&call| (call, Vec::new())).collect();
     denied.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(THREAD), 0)?]);
@@ -181,7 +181,7 @@ pub(super) fn program_filter() -> Result<BpfProgram, SandboxError> {
 }
 
 /// A filter as C's `struct sock_filter[]`, byte by byte in hexadecimal: what `zygote.py` installs.
-pub(super) fn hex(program: &[sock_filter]) -> String {
+pub(crate) fn hex(program: &[sock_filter]) -> String {
     let mut hex = String::with_capacity(16 * program.len());
     for instruction in program {
         let ([a, b], [c, d, e, f]) = (instruction.code.to_ne_bytes(), instruction.k.to_ne_bytes());
@@ -220,7 +220,7 @@ fn compile(
 /// A Landlock ruleset under which only what `root` binds can be read, only the interpreter and its loader
 /// run, and nothing written. Kernels know more kinds of access the newer they are; the first kinds
 /// (Linux 5.13) are required, the others taken where they are known.
-pub(super) fn ruleset(root: &Root) -> Result<OwnedFd, SandboxError> {
+pub(crate) fn ruleset(root: &Root) -> Result<OwnedFd, SandboxError> {
     let landlock = |error: landlock::RulesetError| SandboxError::policy("Landlock", error);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

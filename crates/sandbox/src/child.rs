@@ -4,7 +4,7 @@
 //! made, so nothing here allocates, locks or panics: it makes system calls on what the parent prepared.
 //! Identities are set by raw system calls, because the C library's functions would look for the other threads.
 
-use super::root::{Node, Root};
+use crate::root::{Node, Root};
 use libc::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use seccompiler::{BpfProgram, sock_filter};
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::{fmt, io, ptr};
 
 /// User and group of contained programs: nobody.
-pub(super) const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 /// The descriptor by which the child talks to its parent.
 const CONTROL: RawFd = 3;
 /// Where the Landlock ruleset lies until it is in force.
@@ -26,7 +26,7 @@ const OUT_OF_THE_WAY: RawFd = 10;
 /// What the child does, in order. The first that fails is what the parent reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Wait,
     Session,
     Mounts,
@@ -87,17 +87,17 @@ impl fmt::Display for Step {
 }
 
 /// A step that failed, as the child reports it: one byte of step, four of errno.
-pub(super) struct Failure {
-    pub(super) step: Step,
-    pub(super) error: io::Error,
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) error: io::Error,
 }
 
 impl Failure {
     /// How many bytes a report has.
-    pub(super) const N_BYTES: usize = 5;
+    pub(crate) const N_BYTES: usize = 5;
 
     /// Reads a report; none where `bytes` are none.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let [step, errno @ ..] = *<&[u8; Self::N_BYTES]>::try_from(bytes).ok()?;
         let step = Step::ALL.into_iter().find(|known| *known as u8 == step)?;
         Some(Self { step, error: io::Error::from_raw_os_error(i32::from_ne_bytes(errno)) })
@@ -112,7 +112,7 @@ enum Make {
 }
 
 /// All that the child needs, made beforehand.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// A folder that is sure to exist; the new root is mounted over it in the child's own view.
     base: CString,
     tree: Vec<Make>,
@@ -121,11 +121,11 @@ pub(super) struct Plan {
     filters: Vec<BpfProgram>,
     limits: Vec<(c_uint, u64)>,
     /// Whether to leave the starter's user and group for nobody's, which takes privileges.
-    pub(super) switch_user: bool,
+    pub(crate) switch_user: bool,
 }
 
 impl Plan {
-    pub(super) fn new(
+    pub(crate) fn new(
         root: &Root,
         argv: Vec<CString>,
         env: Vec<CString>,
@@ -163,20 +163,20 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// The descriptors that the child is given.
-pub(super) struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// Its standard input: nothing.
-    pub(super) null: BorrowedFd<'a>,
+    pub(crate) null: BorrowedFd<'a>,
     /// Its standard output and error.
-    pub(super) log: BorrowedFd<'a>,
+    pub(crate) log: BorrowedFd<'a>,
     /// The child's end of the socket to the parent.
-    pub(super) control: BorrowedFd<'a>,
+    pub(crate) control: BorrowedFd<'a>,
     /// The Landlock ruleset.
-    pub(super) ruleset: BorrowedFd<'a>,
+    pub(crate) ruleset: BorrowedFd<'a>,
 }
 
 /// Makes the child in new namespaces. It waits for a byte on `control`, contains itself and becomes the
 /// interpreter; where it can't, it sends a [`Failure`] and ends.
-pub(super) fn start(plan: &Plan, given: &Given) -> io::Result<(i32, OwnedFd)> {
+pub(crate) fn start(plan: &Plan, given: &Given) -> io::Result<(i32, OwnedFd)> {
     let flags = libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNS

@@ -1,7 +1,7 @@
 //! The file tree that a contained program sees: the interpreter, its libraries, its standard library, and
 //! nothing else. Everything lies at the path that it has outside, so that loader and interpreter find it.
 
-use super::Interpreter;
+use crate::Interpreter;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
@@ -13,7 +13,7 @@ const NOT_STANDARD: [&str; 2] = ["site-packages", "dist-packages"];
 
 /// What lies at a path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// An empty folder, to hold others.
     Folder,
     /// A symbolic link.
@@ -28,13 +28,13 @@ pub(super) enum Node {
 
 /// The tree, parents before children.
 #[derive(Debug)]
-pub(super) struct Root {
-    pub(super) nodes: BTreeMap<PathBuf, Node>,
+pub(crate) struct Root {
+    pub(crate) nodes: BTreeMap<PathBuf, Node>,
 }
 
 impl Root {
     /// The tree for `interpreter`.
-    pub(super) fn of(interpreter: &Interpreter) -> io::Result<Self> {
+    pub(crate) fn of(interpreter: &Interpreter) -> io::Result<Self> {
         let mut root = Self { nodes: BTreeMap::new() };
         for folder in &interpreter.path {
             root.bind(folder)?;
@@ -64,7 +64,7 @@ impl Root {
     }
 
     /// What is bound from outside: what a contained program may read.
-    pub(super) fn bound(&self) -> impl Iterator<Item = (&Path, &Node)> {
+    pub(crate) fn bound(&self) -> impl Iterator<Item = (&Path, &Node)> {
         let bound = |node: &&Node| matches!(node, Node::BindFile | Node::BindFolder);
         self.nodes.iter().filter(move |(_, node)| bound(node)).map(|(path, node)| (path.as_path(), node))
     }

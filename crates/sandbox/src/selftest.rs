@@ -1,8 +1,8 @@
 //! The proof that a sandbox holds, made once before it is used: a program in it tries to get out, and the host
 //! looks at it from outside. It ends well only if every attempt fails.
 
-use super::SandboxError;
-use super::process::{Call, End, Limits, Program, Sandbox};
+use crate::SandboxError;
+use crate::process::{Call, End, Limits, Program, Sandbox};
 use serde_json::{json, value::to_raw_value};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Tries to get out of `sandbox`, whose programs may have `threads` threads.
-pub(super) fn run(sandbox: &mut Sandbox, threads: u32) -> Result<(), SandboxError> {
+pub(crate) fn run(sandbox: &mut Sandbox, threads: u32) -> Result<(), SandboxError> {
     let canary = Canary::new(sandbox.pid())?;
     let (tcp, udp) = (TcpListener::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     let name = format!("koan-sandbox-{}", sandbox.pid());

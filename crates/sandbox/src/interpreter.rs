@@ -1,6 +1,6 @@
 //! Which Python runs in the sandbox, and the files that it needs there.
 
-use super::SandboxError;
+use crate::SandboxError;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +16,11 @@ pub struct Interpreter {
     /// Major and minor version.
     pub version: (u32, u32),
     /// The dynamic loader, as the program names it; none where it is linked statically.
-    pub(super) loader: Option<PathBuf>,
+    pub(crate) loader: Option<PathBuf>,
     /// The folders (or archives) of the standard library.
-    pub(super) path: Vec<PathBuf>,
+    pub(crate) path: Vec<PathBuf>,
     /// The shared libraries that it and the standard library load.
-    pub(super) libraries: Vec<PathBuf>,
+    pub(crate) libraries: Vec<PathBuf>,
     has: Vec<String>,
 }
 
