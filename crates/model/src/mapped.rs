@@ -3,7 +3,7 @@
 //! A mapped file that another process cuts short is gone under the reader: touching a page beyond the new end kills the
 //! process (SIGBUS). Checkpoints are written beside their place and renamed, never changed in place, so it takes a
 //! foreign program to do that; [`Mapped::check`] compares the file's length again, which turns all but a cut in that very
-//! moment into an error. The numbers themselves may change under the reader: every bit pattern of a number is a value,
+//! moment into an error. The values themselves may change under the reader: every bit pattern is a value,
 //! so that is wrong, but not unsound in what this crate does with them.
 #![allow(unsafe_code, reason = "memory-mapping a checkpoint")]
 
@@ -33,7 +33,7 @@ impl Mapped {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let file = File::open(path)?;
-        // SAFETY: the map is only read, as bytes and numbers of which every bit pattern is a value; see the module's
+        // SAFETY: the map is only read, as bytes and elements of which every bit pattern is a value; see the module's
         // documentation for files that change.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { file, map })
@@ -61,6 +61,6 @@ impl Deref for Mapped {
 /// Little-endian f32 as they lie in memory, if they are aligned and the machine is little-endian too.
 pub(crate) fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
     // SAFETY: every bit pattern is an f32.
-    let (before, numbers, after) = unsafe { bytes.align_to::<f32>() };
-    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
+    let (before, elements, after) = unsafe { bytes.align_to::<f32>() };
+    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(elements)
 }

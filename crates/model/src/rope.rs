@@ -48,7 +48,7 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The `dim / 2` frequencies, radians a token.
+    /// The `dim / 2` frequencies, radians per token.
     pub(crate) fn frequencies(&self, theta: f64, dim: usize) -> Vec<f64> {
         let plain = |i: usize| theta.powf(-2.0 * i as f64 / dim as f64);
         let each = |f: &dyn Fn(usize, f64) -> f64| (0..dim / 2).map(|i| f(i, plain(i))).collect();

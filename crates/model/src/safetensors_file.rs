@@ -22,7 +22,7 @@ use crate::mapped::{Mapped, as_f32};
 /// Largest header accepted, bytes. The format allows 100 MB; that of 4096 layers has 6, and parsing takes some 16 times
 /// as much memory where a header means harm.
 const MAX_HEADER_BYTES: u64 = 1 << 24;
-/// Numbers that one task converts or checks.
+/// Elements that one task converts or checks.
 const TASK_LEN: usize = 1 << 16;
 
 /// Why a safetensors file could not be read or written.
@@ -77,7 +77,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// A tensor holds a number that is not finite.
+    /// A tensor holds a value that is not finite.
     #[error("tensor `{name}` in `{}` holds NaN or infinity", path.display())]
     NotFinite {
         /// The tensor.
@@ -85,7 +85,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// A tensor's numbers are of a type that is not read.
+    /// A tensor's elements are of a type that is not read.
     #[error("tensor `{name}` is stored as {found:?} in `{}`; supported: F32, BF16, F16", path.display())]
     Dtype {
         /// The tensor.
@@ -153,8 +153,8 @@ impl Reader {
         let mut free = 0;
         for name in metadata.offset_keys() {
             let Some(tensor) = metadata.info(&name) else { continue };
-            let numbers = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-            let bits = numbers.and_then(|n| n.checked_mul(tensor.dtype.bitsize()));
+            let elements = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+            let bits = elements.and_then(|n| n.checked_mul(tensor.dtype.bitsize()));
             let (start, end) = tensor.data_offsets;
             let length = end.checked_sub(start).and_then(|n| n.checked_mul(8));
             if bits.is_none() || length != bits || start != free {
@@ -197,7 +197,7 @@ impl Reader {
         }
     }
 
-    /// Reads a tensor as f32, all cores converting: numbers that are stored as f32 stay where they are. They are checked to be
+    /// Reads a tensor as f32, all cores converting: values that are stored as f32 stay where they are. They are checked to be
     /// finite.
     ///
     /// # Errors
@@ -223,18 +223,18 @@ impl Reader {
     }
 }
 
-/// Whether no number is NaN or infinite. Without an early end, so that it runs on vectors.
+/// Whether no value is NaN or infinite. Without an early end, so that it runs on vectors.
 fn finite(values: &[f32]) -> bool {
     let wrong = |x: &f32| u32::from(x.to_bits() & 0x7f80_0000 == 0x7f80_0000);
     values.iter().map(wrong).fold(0, |a, b| a | b) == 0
 }
 
-/// Numbers of `N` bytes each, as f32.
+/// Elements of `N` bytes each, as f32.
 fn convert<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
-    let (numbers, _) = bytes.as_chunks::<N>();
-    let mut values = vec![0.0; numbers.len()];
-    values.par_chunks_mut(TASK_LEN).zip(numbers.par_chunks(TASK_LEN)).for_each(|(values, numbers)| {
-        values.iter_mut().zip(numbers).for_each(|(value, number)| *value = to_f32(*number));
+    let (elements, _) = bytes.as_chunks::<N>();
+    let mut values = vec![0.0; elements.len()];
+    values.par_chunks_mut(TASK_LEN).zip(elements.par_chunks(TASK_LEN)).for_each(|(values, elements)| {
+        values.iter_mut().zip(elements).for_each(|(value, bytes)| *value = to_f32(*bytes));
     });
     values
 }
@@ -242,19 +242,19 @@ fn convert<const N: usize>(bytes: &[u8], to_f32: impl Fn([u8; N]) -> f32 + Sync)
 /// By the machine's own conversion, which wants them in runs.
 fn convert_f16(bytes: &[u8]) -> Vec<f32> {
     const RUN: usize = 256;
-    let (numbers, _) = bytes.as_chunks::<2>();
-    let mut values = vec![0.0; numbers.len()];
-    values.par_chunks_mut(TASK_LEN).zip(numbers.par_chunks(TASK_LEN)).for_each(|(values, numbers)| {
-        for (values, numbers) in values.chunks_mut(RUN).zip(numbers.chunks(RUN)) {
+    let (elements, _) = bytes.as_chunks::<2>();
+    let mut values = vec![0.0; elements.len()];
+    values.par_chunks_mut(TASK_LEN).zip(elements.par_chunks(TASK_LEN)).for_each(|(values, elements)| {
+        for (values, elements) in values.chunks_mut(RUN).zip(elements.chunks(RUN)) {
             let mut run = [f16::ZERO; RUN];
-            run.iter_mut().zip(numbers).for_each(|(x, bytes)| *x = f16::from_le_bytes(*bytes));
+            run.iter_mut().zip(elements).for_each(|(x, bytes)| *x = f16::from_le_bytes(*bytes));
             run[..values.len()].convert_to_f32_slice(values);
         }
     });
     values
 }
 
-/// In what numbers are stored.
+/// The type that values are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stored {
     /// Four bytes: all the digits there are.
@@ -267,7 +267,7 @@ pub enum Stored {
 }
 
 impl Stored {
-    /// Bytes of a number.
+    /// Bytes per element.
     pub fn bytes(self) -> usize {
         if self == Self::F32 { 4 } else { 2 }
     }
@@ -312,7 +312,7 @@ pub fn write<V: AsRef<[f32]>, E: From<FileError>>(
     write_as(Stored::F32, path, entries, read)
 }
 
-/// As [`write()`], with numbers stored as `stored`.
+/// As [`write()`], with values stored as `stored`.
 ///
 /// # Errors
 /// As [`write()`].

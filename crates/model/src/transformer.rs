@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use crate::{Config, TensorInfo, Trunk, heads::LanguageHead, tensors::Maker};
 
-/// Something of a model that exists once a tensor: a parameter, its gradient, a moment of it.
+/// Something that a model has for each of its tensors: a parameter, its gradient, a moment of it.
 #[derive(Clone, Debug)]
 pub struct Transformer<T> {
     /// The embedding, the layers and the last norm.

@@ -22,11 +22,11 @@ const TOKENIZER: [&str; 7] = [
     "vocab.json",
     "merges.txt",
 ];
-/// What else goes with weights that come of a model: they are under its terms.
+/// What else goes with weights that were made from a model's: they are under its terms.
 const ORIGIN: [&str; 4] = ["generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"];
 /// What goes with the weights of the same model.
 const CARD: [&str; 1] = ["README.md"];
-/// Weights of more bytes are cut into files of at most this, but for a tensor that is larger. It is what the hubs' tools
+/// Weights of more bytes are cut into files of at most this, except a tensor that is larger. It is what the hubs' tools
 /// have long used.
 const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
@@ -40,7 +40,7 @@ pub fn save<B: Backend>(b: &B, model: &Model<B>, dir: &Path, like: &Path) -> Res
     save_as(Stored::F32, b, model, dir, like)
 }
 
-/// As [`save`], with numbers stored as `stored`.
+/// As [`save`], with values stored as `stored`.
 ///
 /// # Errors
 /// As [`save`].
@@ -89,7 +89,7 @@ fn write_model<B: Backend>(
     })
 }
 
-/// Copies model directory `from` to `dir`, its numbers stored as `stored`, one tensor at a time in memory; `progress` is
+/// Copies model directory `from` to `dir`, its values stored as `stored`, one tensor at a time in memory; `progress` is
 /// called after each with how many are done and how many there are. Returns the hash that [`save`] does.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ pub fn convert(
     Ok(hash)
 }
 
-/// Writes a model of `config` whose numbers `fresh` gives, a tensor at a time: the tensor, how many were before it and how
+/// Writes a model of `config` whose values `fresh` gives, a tensor at a time: the tensor, how many were before it and how
 /// many there are. The tokenizer's files come from directory `tokenizer`.
 pub(crate) fn write_fresh(
     config: &Config,

@@ -13,7 +13,7 @@ use reader::Reader;
 
 use crate::{RopeScaling, attention::AttentionKind, layer::LayerKind, mlp::MlpKind};
 
-/// Numbers that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
+/// Elements that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
 /// heads of 128 features.
 const MAX_TABLE: usize = 1 << 28;
 /// Largest `config.json` read, bytes.

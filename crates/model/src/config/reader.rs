@@ -206,7 +206,7 @@ impl Reader<'_> {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(ConfigError::Missing { key, path: self.path.into() }),
             (Some(value), _) => match value.as_f64() {
-                // Most are used as f32: what that has no digits for is none of a real model.
+                // Most are used as f32: what is out of its range is in no real model.
                 Some(x) if x > 0.0 && (x as f32).is_normal() => Ok(x),
                 _ => Err(self.wrong(table, key, "a positive number")),
             },

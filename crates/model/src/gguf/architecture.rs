@@ -115,7 +115,7 @@ impl Model {
     }
 
     /// Sets `rope_scaling` from the divisors of the frequencies that llama.cpp keeps for Llama 3.1 and later.
-    /// It keeps nothing else, so the numbers that all Llama 3 models share are tried.
+    /// It keeps nothing else, so the constants that all Llama 3 models share are tried.
     fn recover_llama3_scaling<R: Read + Seek>(&mut self, gguf: &mut Gguf<R>) -> Result<(), GgufError> {
         const ORIGINAL_CONTEXT: f64 = 8192.0;
         const LOW_FREQ_FACTOR: f64 = 1.0;
@@ -151,7 +151,7 @@ impl Model {
         Ok(())
     }
 
-    /// `config.json`, but for the special tokens.
+    /// `config.json`, except the special tokens.
     pub(super) fn config(&self) -> Value {
         let mut config = json!({
             "architectures": [self.family.class()],
@@ -247,7 +247,7 @@ impl Weight {
     }
 
     /// Rows moved: halves (i, i + d / 2) of a head lie as neighbours (2 i, 2 i + 1) in the file. `places` says to and from
-    /// where, of a row's number in Hugging Face's order and in the file's.
+    /// where, of a row's index in Hugging Face's order and in the file's.
     fn reordered(&self, values: &[f32], places: impl Fn(usize, usize) -> (usize, usize)) -> Vec<f32> {
         let Some(dim) = self.rotary_dim else { return values.to_vec() };
         let row_len = self.info.len() / self.info.shape[0];
@@ -293,7 +293,7 @@ fn rope_scaling(metadata: &Metadata, key: impl Fn(&str) -> String) -> Result<Val
     }
 }
 
-/// Checks that the file's tensors are the model's: none missing, none more, none of another shape.
+/// Checks that the file's tensors are the model's: none is missing, superfluous or of another shape.
 pub(super) fn check_tensors<R>(gguf: &Gguf<R>, weights: &[Weight]) -> Result<(), GgufError> {
     let known: BTreeSet<_> = weights.iter().map(|w| w.gguf.as_str()).chain([ROPE_DIVISORS]).collect();
     if let Some(name) = gguf.tensors.keys().find(|name| !known.contains(name.as_str())) {

@@ -18,7 +18,7 @@ use super::{
 /// beside `Q4_0`, embedding and head are `Q8_0`, because four bits cost them most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportType {
-    /// Four bytes a number.
+    /// Four bytes per element.
     F32,
     /// Two, of more digits than bf16.
     F16,
@@ -146,7 +146,7 @@ fn add_sizes(pairs: &mut Pairs, config: &Config, kind: ExportType, name: &str) -
             return Err(GgufError::Unsupported {
                 what: "rope scaling",
                 found: format!("{other:?}"),
-                supported: "linear, dynamic, yarn with its paper's numbers, and llama3 of the llama family",
+                supported: "linear, dynamic, yarn with its paper's constants, and llama3 of the llama family",
             });
         }
     }

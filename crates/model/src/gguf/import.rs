@@ -35,7 +35,7 @@ pub struct ImportSummary {
 /// Makes the Hugging Face directory `out` of the GGUF file `file`: `config.json`, `generation_config.json`,
 /// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`.
 ///
-/// Weights are written as f32, four bytes a parameter: dequantised values have more digits than bf16 holds.
+/// Weights are written as f32, four bytes per parameter: dequantised values have more digits than bf16 holds.
 /// One tensor at a time is in memory. `progress` is called after each tensor with its name, how many
 /// are done, and how many there are.
 ///
@@ -92,7 +92,7 @@ pub struct GgufInfo {
     pub name: Option<String>,
     /// `general.license`.
     pub license: Option<String>,
-    /// Numbers in all tensors.
+    /// Elements of all tensors.
     pub n_parameters: u64,
     /// The types of the tensors, each with how many there are, the most frequent first.
     pub types: Vec<(String, usize)>,

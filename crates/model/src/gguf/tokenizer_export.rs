@@ -1,7 +1,7 @@
 //! From `tokenizer.json` and its like to the metadata that llama.cpp reads.
 //!
-//! llama.cpp holds the splitting of text into words in its own code, by name. A tokenizer whose splitting is none of the
-//! named is refused: it would load there, and give other tokens.
+//! llama.cpp holds the splitting of text into words in its own code, by name. A tokenizer that splits in none of the
+//! ways named there is refused: it would load there, and give other tokens.
 
 use std::path::Path;
 

@@ -98,7 +98,7 @@ pub(super) fn write(
     for (i, entry) in entries.iter().enumerate() {
         let bytes = entry.kind.quantize(&read(i)?);
         if entry.kind == TensorType::F16 && bytes.as_chunks().0.iter().any(|b| is_infinite_f16(*b)) {
-            let problem = "holds a number that f16 cannot; choose another type";
+            let problem = "holds a value that f16 cannot; choose another type";
             return Err(GgufError::Tensor { name: entry.name.clone(), problem });
         }
         out.write_all(&bytes).map_err(io)?;
