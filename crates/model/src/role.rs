@@ -55,7 +55,7 @@ mod tests {
                         "model.embed_tokens.weight" => Role::Embedding { tied },
                         "lm_head.weight" => Role::Head,
                         _ if name.contains("norm") => Role::Norm,
-                        _ if name.ends_with(".bias") => Role::Bias,
+                        _ if name.ends_with("bias") => Role::Bias,
                         _ => Role::Product,
                     };
                     assert_eq!(info.role, expected, "{name}");
