@@ -92,7 +92,7 @@ fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
 
 /// Asserts a rotation's sizes; gives the elements of `x` that it changes.
 fn rotated<'a>(
-    x: &'a mut Vec<f64>,
+    x: &'a mut [f64],
     cos: &[f64],
     sin: &[f64],
     heads: usize,
