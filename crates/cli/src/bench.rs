@@ -1,22 +1,15 @@
-//! `koan bench`
-
-use std::path::PathBuf;
-
-use anyhow::ensure;
-use koan_backend::{Backend, MomentType};
-use koan_model::{Config, checkpoint};
-use koan_train::bench::{self, RlShape, StepSeconds, median};
-use serde_json::json;
-
-use crate::device::{Device, Job, Running};
+//! `koan bench`: the speed of this machine, on work of fixed sizes.
 
 mod generate;
 mod product;
+mod rl;
 mod train;
 
-use generate::GenerateBench;
-use product::ProductBench;
-use train::TrainBench;
+use koan_backend::MomentType;
+use koan_generate::{Prompt, Stream, uniform};
+use serde::Serialize;
+
+use self::{generate::GenerateBench, product::ProductBench, rl::RlBench, train::TrainBench};
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
@@ -27,44 +20,20 @@ pub(crate) enum Bench {
     Product(ProductBench),
 }
 
-/// Seconds of a step of reinforcement learning: draw, forward, backward, AdamW
-#[derive(clap::Args)]
-#[command(after_help = "Example:
-  koan bench rl --model models/smollm2 --problems 8 --group 8 --prompt-tokens 45 --new-tokens 64")]
-pub(crate) struct RlBench {
-    /// The model, a Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// Problems a step
-    #[arg(long, default_value_t = 8)]
-    problems: usize,
-    /// Completions a problem
-    #[arg(long, default_value_t = 8)]
-    group: usize,
-    /// Tokens of each prompt
-    #[arg(long, default_value_t = 45)]
-    prompt_tokens: usize,
-    /// Tokens of each completion
-    #[arg(long, default_value_t = 64)]
-    new_tokens: usize,
-    /// Tokens of one training pass
-    #[arg(long, default_value_t = 512)]
-    micro_batch_tokens: usize,
-    /// In what AdamW's moments are kept
-    #[arg(long, value_enum, default_value_t = Moments::F32)]
-    moments: Moments,
-    /// Steps measured, after one that is not
-    #[arg(long, default_value_t = 3)]
-    steps: u64,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    device: Device,
+impl Bench {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Rl(args) => args.device.clone().run(args),
+            Self::Generate(args) => args.device.clone().run(args),
+            Self::Train(args) => args.device.clone().run(args),
+            Self::Product(args) => args.device.clone().run(args),
+        }
+    }
 }
 
 /// The names of [`MomentType`].
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 enum Moments {
     F32,
     Bf16,
@@ -79,72 +48,42 @@ impl From<Moments> for MomentType {
     }
 }
 
-impl Bench {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::Rl(args) => args.device.clone().run(args),
-            Self::Generate(args) => args.device.clone().run(args),
-            Self::Train(args) => args.device.clone().run(args),
-            Self::Product(args) => args.device.clone().run(args),
-        }
-    }
+/// Prompts of `tokens` random tokens each, for `sequences` completions of which `group` share a prompt.
+fn random_prompts(
+    step: u64,
+    vocab_size: usize,
+    tokens: usize,
+    sequences: usize,
+    group: usize,
+) -> Vec<Prompt> {
+    let prompt = |problem: usize| Prompt {
+        ids: random_tokens(step, vocab_size, problem as u64, tokens),
+        problem: problem as u64,
+        samples: group.min(sequences - problem * group),
+    };
+    (0..sequences.div_ceil(group)).map(prompt).collect()
 }
 
-impl Job for RlBench {
-    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let sizes = [self.problems, self.group, self.prompt_tokens, self.new_tokens, self.micro_batch_tokens];
-        ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
-        let shape = RlShape {
-            problems: self.problems,
-            group: self.group,
-            prompt_tokens: self.prompt_tokens,
-            new_tokens: self.new_tokens,
-            micro_batch_tokens: self.micro_batch_tokens,
-            moments: self.moments.into(),
-        };
-        let parameters = Config::load(&self.model)?.parameters();
-        if !self.json {
-            say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
-        }
-        let (mut all, mut said): (Vec<StepSeconds>, _) = (Vec::new(), Ok(()));
-        let load = |positions| checkpoint::load(b, &self.model, Some(positions));
-        bench::rl(b, load, &shape, self.steps + 1, |step| {
-            if !self.json && said.is_ok() {
-                said = say!(
-                    "{:8} draw {:6.2} s   learn {:6.2} s   step {:6.2} s   log-prob gap {:?}",
-                    if all.is_empty() { "warm-up" } else { "step" },
-                    step.generate_s,
-                    step.train_s,
-                    step.generate_s + step.train_s,
-                    step.log_prob_gap
-                );
-            }
-            all.push(step);
-        })?;
-        said?;
-        let measured = &all[1..];
-        let [generate_s, train_s, step_s] = [
-            |s: &StepSeconds| s.generate_s,
-            |s: &StepSeconds| s.train_s,
-            |s: &StepSeconds| s.generate_s + s.train_s,
-        ]
-        .map(|seconds| median(measured.iter().map(seconds).collect()));
-        let tokens = self.problems * self.group * self.new_tokens;
-        if self.json {
-            say!(
-                "{}",
-                json!({
-                    "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape, "steps": self.steps, "generate_s": generate_s,
-                    "train_s": train_s, "step_s": step_s, "tokens_per_s": tokens as f64 / step_s,
-                    "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
-                })
-            )?;
-        } else {
-            say!(
-                "median   draw {generate_s:6.2} s   learn {train_s:6.2} s   step {step_s:6.2} s   {:.0} completion tokens/s",
-                tokens as f64 / step_s
-            )?;
-        }
-        Ok(())
+/// `n` random tokens: text `text` of step `step`.
+fn random_tokens(step: u64, vocab_size: usize, text: u64, n: usize) -> Vec<u32> {
+    let token = |at| (uniform(0, Stream::Bench { step }, text, 0, at) * vocab_size as f64) as u32;
+    (0..n as u64).map(token).collect()
+}
+
+/// The most memory that this process has held, bytes; `None` where the system does not say.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The middle value, or the mean of the two middle ones; NaN of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match (values.len() / 2, values.len() % 2) {
+        (0, 0) => f64::NAN,
+        (middle, 1) => values[middle],
+        (middle, _) => f64::midpoint(values[middle - 1], values[middle]),
     }
 }

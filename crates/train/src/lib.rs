@@ -13,12 +13,11 @@
 //! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; `status`: how far the run is, in its own words,
 //! - [`stage`]: what all stages share,
 //! - [`tensorboard`]: metrics as TensorBoard event files,
-//! - [`demo`]: all of it in small, from a text to a model that reasons,
-//! - [`mod@bench`]: the speed of a step.
+//! - [`demo`]: all of it in small, from a text to a model that reasons.
 #![forbid(unsafe_code)]
 
 pub mod advantage;
-pub mod bench;
+//! - [`demo`]: all of it in small, from a text to a model that reasons.
 mod config;
 pub mod demo;
 mod error;

@@ -1,13 +1,15 @@
 //! `koan bench generate`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
 use koan_backend::Backend;
+use koan_generate::{Generator, Limits, Sampling, Stream};
 use koan_model::{Config, checkpoint};
-use koan_train::bench::{self, GenerateShape, median};
+use serde::Serialize;
 use serde_json::json;
 
+use super::{median, peak_memory_bytes, random_prompts};
 use crate::device::{Device, Job, Running};
 
 /// Speed of generation: prompts and completions of fixed lengths, all at once
@@ -19,18 +21,8 @@ pub(crate) struct GenerateBench {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Completions, all at once
-    #[arg(long, default_value_t = 64)]
-    sequences: usize,
-    /// Completions that share a prompt
-    #[arg(long, default_value_t = 1)]
-    group: usize,
-    /// Tokens of each prompt
-    #[arg(long, default_value_t = 45)]
-    prompt_tokens: usize,
-    /// Tokens of each completion
-    #[arg(long, default_value_t = 64)]
-    new_tokens: usize,
+    #[command(flatten)]
+    shape: GenerateShape,
     /// Runs measured, after one that is not
     #[arg(long, default_value_t = 3)]
     runs: u64,
@@ -41,38 +33,62 @@ pub(crate) struct GenerateBench {
     pub(super) device: Device,
 }
 
+/// What a measured run generates.
+#[derive(Clone, Copy, Debug, Serialize, clap::Args)]
+struct GenerateShape {
+    /// Completions, all at once
+    #[arg(long, default_value_t = 64)]
+    sequences: usize,
+    /// Completions that share a prompt
+    #[arg(long, default_value_t = 1)]
+    group: usize,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 45)]
+    prompt_tokens: usize,
+    /// Tokens of each completion: none ends early
+    #[arg(long, default_value_t = 64)]
+    new_tokens: usize,
+}
+
 impl Job for GenerateBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let sizes = [self.sequences, self.group, self.prompt_tokens, self.new_tokens, self.runs as usize];
+        let shape = self.shape;
+        let GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
+        let sizes = [sequences, group, prompt_tokens, new_tokens, self.runs as usize];
         ensure!(sizes.iter().all(|&n| n > 0), "sizes and --runs must be at least 1");
-        let &Self { sequences, group, prompt_tokens, new_tokens, .. } = &self;
-        let shape = GenerateShape { sequences, group, prompt_tokens, new_tokens };
         let parameters = Config::load(&self.model)?.parameters();
         let model = checkpoint::load_for_inference(b, &self.model, Some(prompt_tokens + new_tokens))?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
+        let limits = Limits { sequences, prompt_tokens, new_tokens };
+        let mut generator = Generator::new(b, model.config(), limits)?;
         let tokens = (sequences * new_tokens) as f64;
-        let (mut seconds, mut passes_per_s, mut said) = (Vec::new(), Vec::new(), Ok(()));
-        bench::generate(b, &model, &shape, self.runs + 1, |run_s, summary| {
-            if !self.json && said.is_ok() {
-                let name = if seconds.is_empty() { "warm-up" } else { "run" };
-                said = say!(
-                    "{name:8} {run_s:8.3} s   {:8.1} tokens/s   {} passes of {:.1} rows",
+        let (mut seconds, mut passes_per_s) = (Vec::new(), Vec::new());
+        for step in 1..=self.runs + 1 {
+            let prompts = random_prompts(step, model.config().vocab_size, prompt_tokens, sequences, group);
+            let stream = Stream::Rollout { step };
+            let sampling = Sampling { max_new_tokens: new_tokens, stream, ..Sampling::default() };
+            let start = Instant::now();
+            let counters = generator.run(b, &model, &prompts, &sampling, |_| {})?;
+            let run_s = start.elapsed().as_secs_f64();
+            if !self.json {
+                say!(
+                    "{:8} {run_s:8.3} s   {:8.1} tokens/s   {} passes of {:.1} rows",
+                    if step == 1 { "warm-up" } else { "run" },
                     tokens / run_s,
-                    summary.passes,
-                    summary.rows as f64 / summary.passes as f64
-                );
+                    counters.passes,
+                    counters.rows as f64 / counters.passes as f64
+                )?;
             }
             seconds.push(run_s);
-            passes_per_s.push(summary.passes as f64 / run_s);
-        })?;
-        said?;
+            passes_per_s.push(counters.passes as f64 / run_s);
+        }
         let run_s = median(seconds.split_off(1));
         let tokens_per_s = tokens / run_s;
         // What a pass reads at least: every weight, as f32; tied embeddings once.
         let weights_gb_per_s = 4e-9 * parameters as f64 * median(passes_per_s.split_off(1));
-        let peak = bench::peak_memory_bytes();
+        let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
                 "bench": "generate", "isa": running.isa, "threads": running.threads, "shape": shape,

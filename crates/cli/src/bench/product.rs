@@ -1,13 +1,14 @@
 //! `koan bench product`
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use anyhow::ensure;
-use koan_backend::Backend;
+use koan_backend::{Backend, Forms, Keep, Matrix, OutOfMemory, Store};
 use koan_model::Config;
-use koan_train::bench::{self, Product, ProductSeconds};
+use serde::Serialize;
 use serde_json::json;
 
+use super::{median, peak_memory_bytes};
 use crate::device::{Device, Job, Running};
 
 /// Speed of matrix products at a model's shapes: forward, backward to the input, backward to the weight
@@ -31,6 +32,39 @@ pub(crate) struct ProductBench {
     pub(super) device: Device,
 }
 
+/// One of the products of a linear layer.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Product {
+    /// `y = x Wᵀ`, from weights packed before.
+    Forward,
+    /// `dx = dy W`
+    BackwardInput,
+    /// `dW += dyᵀ x`
+    BackwardWeight,
+}
+
+/// A shape, and how long its product takes.
+#[derive(Serialize)]
+struct ProductSeconds {
+    product: Product,
+    /// Rows of the activations.
+    rows: usize,
+    out_features: usize,
+    in_features: usize,
+    /// How often the shape stands in the model.
+    times: usize,
+    /// Median.
+    seconds: f64,
+}
+
+impl ProductSeconds {
+    /// Multiply-adds are two operations.
+    fn gflops(&self) -> f64 {
+        2e-9 * (self.rows * self.out_features * self.in_features) as f64 / self.seconds
+    }
+}
+
 impl Job for ProductBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         ensure!(self.rows > 0 && self.repeats > 0, "--rows and --repeats must be at least 1");
@@ -39,24 +73,19 @@ impl Job for ProductBench {
             say!("{running}; {} rows", self.rows)?;
             say!("{:>6} × {:<6} {:>5}   GFLOP/s: forward   input   weight", "out", "in", "times")?;
         }
-        let (mut row, mut said) = (Vec::new(), Ok(()));
+        let mut shapes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
+        for info in config.tensors().iter().filter(|info| info.role.is_product()) {
+            *shapes.entry(info.matrix()).or_default() += 1;
+        }
         let mut measured: Vec<ProductSeconds> = Vec::new();
-        bench::products(b, &config, self.rows, self.repeats, |m| {
+        for (shape, times) in shapes {
+            let products = self.products(b, shape, times)?;
             if !self.json {
-                if m.product == Product::Forward {
-                    row = vec![format!(
-                        "{:>6} × {:<6} {:>5}            ",
-                        m.out_features, m.in_features, m.times
-                    )];
-                }
-                row.push(format!("{:8.0}", m.gflops()));
-                if m.product == Product::BackwardWeight && said.is_ok() {
-                    said = say!("{}", row.concat());
-                }
+                let speeds = products.each_ref().map(|m| format!("{:8.0}", m.gflops())).concat();
+                say!("{:>6} × {:<6} {times:>5}            {speeds}", shape[0], shape[1])?;
             }
-            measured.push(m);
-        })?;
-        said?;
+            measured.extend(products);
+        }
         let all =
             |f: fn(&ProductSeconds) -> f64| -> f64 { measured.iter().map(|m| m.times as f64 * f(m)).sum() };
         let gflops = all(|m| m.gflops() * m.seconds) / all(|m| m.seconds);
@@ -64,12 +93,48 @@ impl Job for ProductBench {
             let rows: Vec<_> = measured.iter().map(|m| json!({"shape": m, "gflops": m.gflops()})).collect();
             let result = json!({
                 "bench": "product", "isa": running.isa, "threads": running.threads, "products": rows,
-                "gflops": gflops, "peak_memory_bytes": bench::peak_memory_bytes(),
+                "gflops": gflops, "peak_memory_bytes": peak_memory_bytes(),
             });
             say!("{result}")?;
         } else {
             say!("all, as often as the model has them: {gflops:.0} GFLOP/s")?;
         }
         Ok(())
+    }
+}
+
+impl ProductBench {
+    /// Times the three products of a matrix, each `repeats` times after one that is not counted.
+    fn products<B: Backend>(
+        &self,
+        b: &B,
+        shape: [usize; 2],
+        times: usize,
+    ) -> Result<[ProductSeconds; 3], OutOfMemory> {
+        let (rows, [out_features, in_features]) = (self.rows, shape);
+        let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
+        let operand = |features: usize| {
+            let mut operand = b.operand(rows * features, Keep::Operand)?;
+            b.write_operand(&mut operand, &values(rows * features));
+            Ok::<_, OutOfMemory>(operand)
+        };
+        let w = Matrix::new(b, &values(out_features * in_features), shape, Forms { values: true, packed: true })?;
+        let (x, dy) = (operand(in_features)?, operand(out_features)?);
+        let (mut y, mut dx) = (b.zeros(rows * out_features)?, b.zeros(rows * in_features)?);
+        let mut dw = b.zeros(out_features * in_features)?;
+        let mut run = |product| {
+            let start = Instant::now();
+            match product {
+                Product::Forward => b.linear_forward(&mut y, &x, &w, rows, Store::Write),
+                Product::BackwardInput => b.linear_backward_input(&mut dx, &dy, &w, rows, Store::Write),
+                Product::BackwardWeight => b.linear_backward_weight(&mut dw, &dy, &x, rows, shape),
+            }
+            start.elapsed().as_secs_f64()
+        };
+        Ok([Product::Forward, Product::BackwardInput, Product::BackwardWeight].map(|product| {
+            run(product);
+            let seconds = median((0..self.repeats).map(|_| run(product)).collect());
+            ProductSeconds { product, rows, out_features, in_features, times, seconds }
+        }))
     }
 }

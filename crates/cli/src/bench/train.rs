@@ -1,14 +1,19 @@
 //! `koan bench train`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
-use koan_backend::Backend;
-use koan_model::Config;
-use koan_train::bench::{self, TrainShape, median};
+use koan_backend::{Backend, OutOfMemory};
+use koan_generate::{Stream, uniform};
+use koan_model::{Config, Model, TensorInfo};
+use koan_train::{
+    OptimConfig,
+    next_token::{NextToken, Text},
+};
+use serde::Serialize;
 use serde_json::json;
 
-use super::Moments;
+use super::{Moments, median, peak_memory_bytes, random_tokens};
 use crate::device::{Device, Job, Running};
 
 /// Speed of a training step: forward, backward, clip, AdamW, repack
@@ -21,10 +26,25 @@ pub(crate) struct TrainBench {
     /// The model's config.json
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    shape: TrainShape,
+    /// Steps measured, after one that is not
+    #[arg(long, default_value_t = 7)]
+    steps: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) device: Device,
+}
+
+/// What a measured step does.
+#[derive(Clone, Copy, Debug, Serialize, clap::Args)]
+struct TrainShape {
     /// Sequences of a step
     #[arg(long, default_value_t = 64)]
     sequences: usize,
-    /// Tokens of each
+    /// Tokens of each; all but the first are predicted
     #[arg(long, default_value_t = 64)]
     tokens: usize,
     /// Tokens of one pass; a step is cut into as many as it takes
@@ -36,59 +56,51 @@ pub(crate) struct TrainBench {
     /// In what AdamW's moments are kept
     #[arg(long, value_enum, default_value_t = Moments::F32)]
     moments: Moments,
-    /// Steps measured, after one that is not
-    #[arg(long, default_value_t = 7)]
-    steps: u64,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    pub(super) device: Device,
 }
 
 impl Job for TrainBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let sizes = [self.sequences, self.micro_batch_tokens, self.steps as usize];
+        let shape = self.shape;
+        let TrainShape { sequences, tokens, micro_batch_tokens, recompute, moments } = shape;
+        let sizes = [sequences, micro_batch_tokens, self.steps as usize];
         ensure!(sizes.iter().all(|&n| n > 0), "sizes and --steps must be at least 1");
-        ensure!(self.tokens > 1, "--tokens must be at least 2: a first token is not predicted");
+        ensure!(tokens > 1, "--tokens must be at least 2: a first token is not predicted");
         let config = Config::from_file(&self.config)?;
-        ensure!(
-            self.tokens <= config.longest_sequence(),
-            "--tokens {} exceeds the model's {} positions",
-            self.tokens,
-            config.longest_sequence()
-        );
-        let shape = TrainShape {
-            sequences: self.sequences,
-            tokens: self.tokens,
-            micro_batch_tokens: self.micro_batch_tokens,
-            recompute: self.recompute,
-            moments: self.moments.into(),
-        };
-        let parameters = config.parameters();
+        let longest = config.longest_sequence();
+        ensure!(tokens <= longest, "--tokens {tokens} exceeds the model's {longest} positions");
+        let (parameters, vocab_size) = (config.parameters(), config.vocab_size);
         // 6 operations a parameter of a product and token: two forward, four backward; the embedding is looked up.
-        let looked_up = if config.tie_word_embeddings { 0 } else { config.vocab_size * config.hidden_size };
-        let tokens = self.sequences * self.tokens;
-        let operations = 6.0 * (parameters - looked_up) as f64 * tokens as f64;
+        let looked_up = if config.tie_word_embeddings { 0 } else { vocab_size * config.hidden_size };
+        let operations = 6.0 * (parameters - looked_up) as f64 * (sequences * tokens) as f64;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
-        let (mut seconds, mut said) = (Vec::new(), Ok(()));
-        bench::train(b, config, &shape, self.steps + 1, |step_s, update| {
-            if !self.json && said.is_ok() {
-                said = say!(
+        let optim = OptimConfig { recompute, moments: moments.into(), ..OptimConfig::default() };
+        let rows = micro_batch_tokens.max(tokens);
+        let mut learner = NextToken::new(b, random_model(b, config, tokens)?, rows, &optim)?;
+        let mut seconds = Vec::new();
+        for step in 0..=self.steps {
+            let texts: Vec<Vec<u32>> = (0..sequences as u64)
+                .map(|sequence| random_tokens(step, vocab_size, sequence, tokens))
+                .collect();
+            let texts: Vec<Text> =
+                texts.iter().map(|ids| Text { context: &ids[..1], tokens: &ids[1..] }).collect();
+            let start = Instant::now();
+            let update = learner.update(b, &texts, &optim, optim.lr)?;
+            let step_s = start.elapsed().as_secs_f64();
+            if !self.json {
+                say!(
                     "{:8} {step_s:8.3} s   {:8.0} tokens/s   loss {:.4}",
-                    if seconds.is_empty() { "warm-up" } else { "step" },
-                    tokens as f64 / step_s,
+                    if step == 0 { "warm-up" } else { "step" },
+                    (sequences * tokens) as f64 / step_s,
                     update.loss
-                );
+                )?;
             }
             seconds.push(step_s);
-        })?;
-        said?;
+        }
         let step_s = median(seconds.split_off(1));
-        let (tokens_per_s, gflops) = (tokens as f64 / step_s, 1e-9 * operations / step_s);
-        let peak = bench::peak_memory_bytes();
+        let (tokens_per_s, gflops) = ((sequences * tokens) as f64 / step_s, 1e-9 * operations / step_s);
+        let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
                 "bench": "train", "isa": running.isa, "threads": running.threads, "shape": shape,
@@ -102,4 +114,15 @@ impl Job for TrainBench {
         }
         Ok(())
     }
+}
+
+/// A model of random weights, for texts of up to `tokens`.
+fn random_model<B: Backend>(b: &B, config: Config, tokens: usize) -> Result<Model<B>, OutOfMemory> {
+    let mut tensor = 0..;
+    Model::new(b, config, tokens, |info: &TensorInfo| {
+        let tensor = tensor.next().unwrap_or(0);
+        let matrix = |i| 0.07 * (uniform(0, Stream::Bench { step: 0 }, tensor, i, 0) - 0.5) as f32;
+        let value = |i| if info.role.is_matrix() { matrix(i) } else { 1.0 };
+        Ok((0..info.len() as u64).map(value).collect::<Vec<f32>>())
+    })
 }

@@ -1,0 +1,148 @@
+//! `koan bench rl`
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
+use koan_model::{Purpose, checkpoint};
+use koan_train::{
+    OptimConfig, Preset,
+    learner::{Learner, ScoredGroup},
+    optimizer::Optimizer,
+    policy_loss::PolicyLoss,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Moments, median, random_prompts};
+use crate::device::{Device, Job, Running};
+
+/// Seconds of a step of reinforcement learning: generate, forward, backward, AdamW
+///
+/// No reward and no reference model; every completion has an advantage, so every token is sampled and learned from.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan bench rl --model models/smollm2 --problems 8 --group 8 --prompt-tokens 45 --new-tokens 64")]
+pub(crate) struct RlBench {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    #[command(flatten)]
+    shape: RlShape,
+    /// Steps measured, after one that is not
+    #[arg(long, default_value_t = 3)]
+    steps: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) device: Device,
+}
+
+/// What a measured step does.
+#[derive(Clone, Copy, Debug, Serialize, clap::Args)]
+struct RlShape {
+    /// Problems a step
+    #[arg(long, default_value_t = 8)]
+    problems: usize,
+    /// Completions a problem
+    #[arg(long, default_value_t = 8)]
+    group: usize,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 45)]
+    prompt_tokens: usize,
+    /// Tokens of each completion: none ends early
+    #[arg(long, default_value_t = 64)]
+    new_tokens: usize,
+    /// Tokens of one training pass
+    #[arg(long, default_value_t = 512)]
+    micro_batch_tokens: usize,
+    /// In what AdamW's moments are kept
+    #[arg(long, value_enum, default_value_t = Moments::F32)]
+    moments: Moments,
+}
+
+/// Seconds of one step.
+struct StepSeconds {
+    generate_s: f64,
+    train_s: f64,
+    log_prob_gap: f32,
+}
+
+impl Job for RlBench {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        let shape = self.shape;
+        let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments } = shape;
+        let sizes = [problems, group, prompt_tokens, new_tokens, micro_batch_tokens];
+        ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
+        let policy = checkpoint::load(b, &self.model, Some(prompt_tokens + new_tokens))?;
+        let config = policy.config().clone();
+        if !self.json {
+            say!("{running}; {:.1} million parameters; {shape:?}", config.parameters() as f64 / 1e6)?;
+        }
+        let rows = micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
+        let limits = Limits { sequences: problems * group, prompt_tokens, new_tokens };
+        let optimizer = Optimizer::new(b, &config, moments.into())?;
+        let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(new_tokens) };
+        let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
+        let optim = OptimConfig::default();
+        let mut all: Vec<StepSeconds> = Vec::new();
+        for step in 1..=self.steps + 1 {
+            let prompts = random_prompts(step, config.vocab_size, prompt_tokens, problems * group, group);
+            let sampling = Sampling {
+                temperature: 1.0,
+                max_new_tokens: new_tokens,
+                stream: Stream::Rollout { step },
+                ..Sampling::default()
+            };
+            let start = Instant::now();
+            let mut rollouts: Vec<Vec<Completion>> = vec![Vec::new(); problems];
+            let mut generator = Generator::new(b, &config, limits)?;
+            generator.run(b, learner.drawing(b)?, &prompts, &sampling, |finished| {
+                rollouts[finished.request.problem as usize].push(finished.completion);
+            })?;
+            drop(generator);
+            let generate_s = start.elapsed().as_secs_f64();
+            let advantages = || [Some(1.0), Some(-1.0)].into_iter().cycle();
+            let groups: Vec<ScoredGroup> = prompts
+                .iter()
+                .zip(&rollouts)
+                .map(|(prompt, completions)| ScoredGroup {
+                    prompt: &prompt.ids,
+                    completions: completions.iter().zip(advantages()).collect(),
+                })
+                .collect();
+            let sums = learner.update(b, &groups, &optim, optim.lr)?;
+            let train_s = start.elapsed().as_secs_f64() - generate_s;
+            if !self.json {
+                say!(
+                    "{:8} draw {generate_s:6.2} s   learn {train_s:6.2} s   step {:6.2} s   log-prob gap {:?}",
+                    if step == 1 { "warm-up" } else { "step" },
+                    generate_s + train_s,
+                    sums.log_prob_gap
+                )?;
+            }
+            all.push(StepSeconds { generate_s, train_s, log_prob_gap: sums.log_prob_gap });
+        }
+        let of_step = |seconds: fn(&StepSeconds) -> f64| median(all[1..].iter().map(seconds).collect());
+        let (generate_s, train_s) = (of_step(|s| s.generate_s), of_step(|s| s.train_s));
+        let step_s = of_step(|s| s.generate_s + s.train_s);
+        let tokens_per_s = (problems * group * new_tokens) as f64 / step_s;
+        if self.json {
+            let result = json!({
+                "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "steps": self.steps, "generate_s": generate_s, "train_s": train_s, "step_s": step_s,
+                "tokens_per_s": tokens_per_s,
+                "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
+            });
+            say!("{result}")?;
+        } else {
+            say!(
+                "median   draw {generate_s:6.2} s   learn {train_s:6.2} s   step {step_s:6.2} s   \
+                 {tokens_per_s:.0} completion tokens/s"
+            )?;
+        }
+        Ok(())
+    }
+}
