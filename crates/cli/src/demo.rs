@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use koan_backend::Backend;
+use koan_recipe::demo::{self, Event, Example, Measure, Outcome};
 use koan_train::{
-    demo::{self, Event, Example, Measure, Outcome},
-    rl, supervised,
+    rl,
+    stage::{self, Launch},
+    supervised,
 };
 
 use crate::{
     device::{Device, Job, Running},
     interrupt::stop_on_ctrl_c,
     progress::Progress,
+    stage::STOPPING,
 };
 
 /// See it work, from nothing: pretrain a small base model, run R1-Zero on it, compare the two
@@ -47,10 +50,10 @@ impl Demo {
 
 impl Job for Demo {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let stop = stop_on_ctrl_c("finishing the step, then writing a checkpoint")?;
-        let threads = running.judges;
+        let stop = stop_on_ctrl_c(STOPPING)?;
+        let launch = Launch { resume: false, threads: running.judges, stop: &stop };
         let mut screen = Screen { running, progress: None, steps: 0 };
-        let outcome = demo::run(b, &self.run_dir, self.quick, threads, &stop, |event| screen.show(event))?;
+        let outcome = demo::run(b, &self.run_dir, self.quick, launch, |event| screen.show(event))?;
         match outcome {
             Some(outcome) => self.conclude(&outcome),
             None => Ok(say!("stopped; the same command goes on where it was")?),
@@ -110,56 +113,55 @@ impl Screen {
 
     fn show_base(&mut self, event: supervised::Event) {
         match event {
-            supervised::Event::Start { step, steps, tokens, .. } => {
+            stage::Event::Start { step, steps, task, .. } => {
                 self.say(&format!(
-                    "2. Pretraining: a model of 0.3 million parameters reads {:.1} million tokens of it ({})",
-                    tokens as f64 / 1e6,
+                    "2. Pretraining: a model of 0.3 million parameters learns to predict it: {task} ({})",
                     self.running
                 ));
                 self.begin("steps", step, steps);
             }
-            supervised::Event::Step(m) => {
-                let (steps, progress) = (self.steps, &mut self.progress);
-                if let Some(progress) = progress {
-                    progress.set(m.step as usize, &format!("loss {:.3}", m.loss));
-                    if m.step.is_multiple_of((steps / 8).max(1)) {
-                        progress.print(&format!(
-                            "   step {:5} of {steps}  loss {:.3}  {:.0} tokens/s",
-                            m.step, m.loss, m.tokens_per_s
-                        ));
-                    }
+            stage::Event::Step { step, metrics: m } => {
+                self.set(step, &format!("loss {:.3}", m.loss));
+                if step.is_multiple_of((self.steps / 8).max(1)) {
+                    self.say(&format!(
+                        "   step {step:5} of {}  loss {:.3}  {:.0} tokens/s",
+                        self.steps, m.loss, m.tokens_per_s
+                    ));
                 }
             }
-            supervised::Event::Checkpoint { .. } => {}
+            _ => {}
         }
     }
 
     fn show_zero(&mut self, event: rl::Event) {
         match event {
-            rl::Event::Start { step, steps, .. } => {
+            stage::Event::Start { step, steps, .. } => {
                 self.say(
-                    "\n3. R1-Zero: it answers problems, is told which answers are right, and nothing else",
+                    "\n3. R1-Zero: it answers problems, learns from which answers are right, and from nothing else",
                 );
                 self.begin("steps", step, steps);
             }
-            rl::Event::Step(m) => {
-                let steps = self.steps;
-                if let Some(progress) = &mut self.progress {
-                    progress.set(m.step as usize, &format!("accuracy {:.0}%", 100.0 * m.accuracy));
-                    if m.step == 1 || m.step.is_multiple_of((steps / 16).max(1)) {
-                        progress.print(&format!(
-                            "   step {:3} of {steps}  right {:5.1}%  tokens {:5.1}  entropy {:.2}  {:.1} s a step",
-                            m.step,
-                            100.0 * m.accuracy,
-                            m.completion_tokens,
-                            m.entropy,
-                            m.step_s
-                        ));
-                    }
+            stage::Event::Step { step, metrics: m } => {
+                self.set(step, &format!("accuracy {:.0}%", 100.0 * m.accuracy));
+                if step == 1 || step.is_multiple_of((self.steps / 16).max(1)) {
+                    self.say(&format!(
+                        "   step {step:3} of {}  right {:5.1}%  tokens {:5.1}  entropy {:.2}  {:.1} s per step",
+                        self.steps,
+                        100.0 * m.accuracy,
+                        m.completion_tokens,
+                        m.entropy,
+                        m.step_s
+                    ));
                 }
             }
-            rl::Event::Eval { .. } | rl::Event::Drawn { .. } | rl::Event::Checkpoint { .. } => {}
-            rl::Event::BadReferences { bad, .. } => self.say(&format!("{} bad references", bad.len())),
+            stage::Event::BadReferences { bad, .. } => self.say(&format!("{} bad references", bad.len())),
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, step: u64, words: &str) {
+        if let Some(progress) = &mut self.progress {
+            progress.set(step as usize, words);
         }
     }
 }

@@ -19,6 +19,7 @@ mod model;
 mod progress;
 mod rl;
 mod score;
+mod stage;
 mod supervised;
 mod verify;
 mod view;

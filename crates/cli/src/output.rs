@@ -10,7 +10,6 @@ use std::{
 };
 
 use koan_files::{NewFile, jsonl};
-use koan_train::rl::RunSummary;
 use serde::Serialize;
 
 /// Writes a line to standard output; an error of it is to be given on.
@@ -70,17 +69,6 @@ pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
     let gone =
         |error: &io::Error| error.get_ref().and_then(|inner| inner.downcast_ref::<ReaderGone>()).is_some();
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(gone))
-}
-
-/// Says how a run of `koan VERB FILE` ended: where the model is, or how to go on.
-pub(crate) fn conclude(summary: &RunSummary, verb: &str, file: &Path) -> anyhow::Result<()> {
-    let RunSummary { step, digest, .. } = summary;
-    let said = match &summary.model {
-        Some(model) if digest.is_empty() => say!("the model is in {}", model.display()),
-        Some(model) => say!("the model is in {}; checkpoint sha256 {digest}", model.display()),
-        None => say!("stopped after step {step}; go on with: koan {verb} {} --resume", file.display()),
-    };
-    Ok(said?)
 }
 
 /// Where lines go. A file appears under its name by [`Output::finish`]; dropped before, it is removed.

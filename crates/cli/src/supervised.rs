@@ -1,18 +1,12 @@
 //! `koan pretrain` and `koan sft`
 
-use std::path::PathBuf;
-
 use koan_backend::Backend;
-use koan_train::{
-    stage::Launch,
-    supervised::{self, Event, Metrics, Stage, SupervisedConfig},
-};
+use koan_train::supervised::{self, Metrics, Stage, SupervisedConfig};
 
 use crate::{
-    device::{Device, Job, Running},
+    device::{Job, Running},
     interrupt::stop_on_ctrl_c,
-    output,
-    progress::Progress,
+    stage::{STOPPING, Screen, StageArgs, Words},
 };
 
 /// Train a model to predict text: every token of it
@@ -31,7 +25,7 @@ A file of settings:
   epochs = 1")]
 pub(crate) struct Pretrain {
     #[command(flatten)]
-    args: Args,
+    args: StageArgs,
 }
 
 /// Train a model to reply as demonstrations do: the assistant's messages are learned, what comes before is read
@@ -49,86 +43,50 @@ A file of settings:
   epochs = 2")]
 pub(crate) struct Sft {
     #[command(flatten)]
-    args: Args,
-}
-
-#[derive(clap::Args)]
-struct Args {
-    /// Settings of the run (TOML)
-    config: PathBuf,
-    /// Change one setting, e.g. `--set optim.lr=3e-4`
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Go on from the newest checkpoint of the run directory
-    #[arg(long)]
-    resume: bool,
-    #[command(flatten)]
-    device: Device,
+    args: StageArgs,
 }
 
 impl Pretrain {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        self.args.run(Stage::Pretrain)
+        run(Stage::Pretrain, self.args)
     }
 }
 
 impl Sft {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        self.args.run(Stage::Sft)
+        run(Stage::Sft, self.args)
     }
 }
 
-impl Args {
-    fn run(self, stage: Stage) -> anyhow::Result<()> {
-        let config = SupervisedConfig::load(stage, &self.config, &self.set)?;
-        let device = self.device.clone();
-        device.run(Run { stage, config, args: self })
-    }
+/// Runs `stage` as `args` say.
+fn run(stage: Stage, args: StageArgs) -> anyhow::Result<()> {
+    let config = SupervisedConfig::load(stage, &args.config, &args.set)?;
+    let device = args.device.clone();
+    device.run(Run { stage, config, args })
 }
 
 struct Run {
     stage: Stage,
     config: SupervisedConfig,
-    args: Args,
+    args: StageArgs,
 }
 
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let stop = stop_on_ctrl_c("finishing the step, then writing a checkpoint")?;
-        let mut progress: Option<Progress> = None;
-        let mut steps = 0;
-        let launch = Launch { resume: self.args.resume, threads: running.judges, stop: &stop };
-        let summary = supervised::run(b, self.stage, &self.config, launch, |event| match event {
-            Event::Start { step, steps: all, pieces, tokens, memory } => {
-                steps = all;
-                let bar = Progress::new("steps", all as usize);
-                bar.print(&format!("{running}; {memory}"));
-                bar.print(&format!("{pieces} texts, {tokens} tokens to learn in a pass over the data"));
-                if step > 0 {
-                    bar.print(&format!("going on after step {step}"));
-                }
-                progress = Some(bar);
-            }
-            Event::Step(metrics) => {
-                if let Some(bar) = &mut progress {
-                    // A line for each of about a hundred steps, and for each measurement.
-                    if metrics.eval_loss.is_some() || metrics.step.is_multiple_of((steps / 100).max(1)) {
-                        bar.print(&line(metrics));
-                    }
-                    bar.set(metrics.step as usize, &format!("loss {:.4}", metrics.loss));
-                }
-            }
-            Event::Checkpoint { path, digest } => {
-                if let Some(bar) = &progress {
-                    bar.print(&format!("checkpoint {} sha256 {digest}", path.display()));
-                }
-            }
-        })?;
-        if let Some(bar) = progress {
-            bar.finish();
-        }
-        output::conclude(&summary, self.stage.name(), &self.args.config)
+        let stop = stop_on_ctrl_c(STOPPING)?;
+        let mut screen = Screen::new(running);
+        let launch = self.args.launch(running, &stop);
+        let summary =
+            supervised::run(b, self.stage, &self.config, launch, |event| screen.show(event, in_words))?;
+        screen.finish();
+        self.args.conclude(&summary, self.stage.name())
     }
+}
+
+/// A line for each of about a hundred steps, and for each measurement.
+fn in_words(m: &Metrics, steps: u64) -> Words {
+    let shown = m.eval_loss.is_some() || m.step.is_multiple_of((steps / 100).max(1));
+    Words { line: shown.then(|| line(m)), brief: format!("loss {:.4}", m.loss) }
 }
 
 fn line(m: &Metrics) -> String {

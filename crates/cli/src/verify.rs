@@ -16,7 +16,7 @@ use koan_reward::{
     Context, Outcome, Replay, Report, RewardConfig, RewardError, Rewards,
     replay::{Event, Judged},
 };
-use koan_train::RlConfig;
+use koan_train::rl::RlConfig;
 
 use crate::output::{Output, Stdout};
 

@@ -2,40 +2,18 @@
 //!
 //! - [`rl`]: reinforcement learning from verified answers, one straight loop,
 //! - [`supervised`]: learning by imitation, of texts or of replies, another,
-//! - [`RlConfig`], [`supervised::SupervisedConfig`]: what their TOML files say, every key checked,
-//! - [`advantage`], [`policy_loss`], [`preset`]: the pieces of an algorithm beside the papers' formulas, and the papers'
-//!   choices of them,
-//! - [`micro_batch`]: how the completions of an update are cut into packed passes,
-//! - [`learner`]: one update of the policy,
-//! - [`next_token`]: one update by next-token prediction,
-//! - [`optimizer`]: AdamW, schedules, clipping,
-//! - [`plan`]: memory and disk of the worst step, before the first; [`estimate`]: its seconds,
-//! - [`run_dir`]: metrics, rollouts, checkpoints, lineage; `status`: how far the run is, in its own words,
-//! - [`stage`]: what all stages share,
-//! - [`tensorboard`]: metrics as TensorBoard event files,
-//! - [`demo`]: all of it in small, from a text to a model that reasons.
+//! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of both,
+//! - [`optim`]: AdamW, schedules, clipping,
+//! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
+//! - [`config`]: TOML files and overrides, every key checked.
 #![forbid(unsafe_code)]
 
-pub mod advantage;
-//! - [`demo`]: all of it in small, from a text to a model that reasons.
-mod config;
-pub mod demo;
+pub mod config;
 mod error;
-pub mod estimate;
-pub mod learner;
-pub mod micro_batch;
-pub mod next_token;
-pub mod optimizer;
-pub mod plan;
-pub mod policy_loss;
-pub mod preset;
+pub mod gradient;
+pub mod optim;
 pub mod rl;
-pub mod run_dir;
 pub mod stage;
-mod status;
 pub mod supervised;
-pub mod tensorboard;
 
-pub use config::{AlgorithmConfig, EvalConfig, OptimConfig, RlConfig, RolloutConfig, Schedule};
 pub use error::TrainError;
-pub use preset::Preset;

@@ -4,8 +4,8 @@ use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_model::{Config, Model, testkit};
 use koan_train::{
-    OptimConfig,
-    next_token::{NextToken, Text, Update},
+    optim::{OptimConfig, Optimizer},
+    supervised::next_token::{NextToken, Text, Update},
 };
 use serde_json::Value;
 
@@ -47,7 +47,9 @@ impl Golden {
 
     /// `steps` updates on `b` in passes of up to `rows` tokens, and the weights after them.
     fn train<B: Backend>(&self, b: &B, rows: usize, steps: usize) -> (Vec<Update>, Vec<Vec<f32>>) {
-        let mut learner = NextToken::new(b, self.model(b), rows, &self.optim).expect("memory");
+        let model = self.model(b);
+        let optimizer = Optimizer::new(b, model.config(), self.optim.moments).expect("memory");
+        let mut learner = NextToken::new(b, model, optimizer, rows, &self.optim).expect("memory");
         let texts: Vec<Text> =
             self.sequences.iter().map(|ids| Text { context: &ids[..1], tokens: &ids[1..] }).collect();
         let update = |_| learner.update(b, &texts, &self.optim, self.optim.lr).expect("finite");

@@ -1,7 +1,7 @@
 //! Every recipe that comes with the project is one that loads.
 
 use koan_train::{
-    RlConfig,
+    rl::RlConfig,
     supervised::{Stage, SupervisedConfig},
 };
 use std::path::Path;

@@ -12,10 +12,12 @@ use koan_model::{checkpoint, testkit};
 use koan_text::Tokenizer;
 use koan_train::{
     TrainError,
-    next_token::{NextToken, Text},
-    rl::RunSummary,
-    stage::Launch,
-    supervised::{self, Event, Stage, SupervisedConfig},
+    optim::Optimizer,
+    stage::{Event, Launch, RunSummary},
+    supervised::{
+        self, Stage, SupervisedConfig,
+        next_token::{NextToken, Text},
+    },
 };
 
 /// A folder with a tiny model and data.
@@ -77,12 +79,12 @@ fn run(
 }
 
 fn metrics(config: &SupervisedConfig) -> Vec<serde_json::Value> {
-    let text = fs::read_to_string(config.run_dir.join("metrics.jsonl")).expect("metrics");
+    let text = fs::read_to_string(config.stage.run_dir.join("metrics.jsonl")).expect("metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
 }
 
 fn status(config: &SupervisedConfig) -> serde_json::Value {
-    let text = fs::read_to_string(config.run_dir.join("status.json")).expect("a status");
+    let text = fs::read_to_string(config.stage.run_dir.join("status.json")).expect("a status");
     serde_json::from_str(&text).expect("an object")
 }
 
@@ -97,7 +99,7 @@ fn a_run_learns_and_repeats_itself_whatever_the_threads() {
         let lines = metrics(&a);
         let loss = |i: usize| lines[i]["loss"].as_f64().expect("a loss");
         assert!(lines.len() > 2 && loss(lines.len() - 1) < 0.8 * loss(0), "{lines:?}");
-        let lineage = fs::read_to_string(a.run_dir.join("lineage.json")).expect("lineage");
+        let lineage = fs::read_to_string(a.stage.run_dir.join("lineage.json")).expect("lineage");
         assert!(lineage.contains(name), "{lineage}");
     }
 }
@@ -122,7 +124,7 @@ fn interrupted(set: &str, stored: &str) {
         &stopped,
         Launch { resume: false, threads: 2, stop: &stop },
         |event| {
-            if matches!(event, Event::Step(m) if m.step == 3) {
+            if matches!(event, Event::Step { step: 3, .. }) {
                 stop.store(true, Ordering::Relaxed);
             }
         },
@@ -130,14 +132,14 @@ fn interrupted(set: &str, stored: &str) {
     assert!(summary.expect("stops").stopped);
     assert_eq!(status(&stopped)["state"], "stopped");
     let moments =
-        fs::read(stopped.run_dir.join("checkpoints/step-000003/optimizer.safetensors")).expect("there");
+        fs::read(stopped.stage.run_dir.join("checkpoints/step-000003/optimizer.safetensors")).expect("there");
     let header = String::from_utf8_lossy(&moments);
     assert!(header.contains(&format!("\"dtype\":\"{stored}\"")), "moments are stored as they are kept");
     // It goes on whatever became of the file.
-    fs::write(stopped.run_dir.join("status.json"), "{\"sta").expect("written");
+    fs::write(stopped.stage.run_dir.join("status.json"), "{\"sta").expect("written");
     assert_eq!(run(Stage::Pretrain, &stopped, 1, true).expect("goes on").digest, want.digest);
     assert_eq!(status(&stopped)["state"], "finished");
-    assert!(!stopped.run_dir.join("rollouts").exists(), "nothing is drawn in learning by imitation");
+    assert!(!stopped.stage.run_dir.join("rollouts").exists(), "nothing is drawn in learning by imitation");
     let refused = run(Stage::Pretrain, &stopped, 1, false).expect_err("a run is there");
     assert!(refused.to_string().contains("--resume"), "{refused}");
 }
@@ -157,7 +159,9 @@ fn fine_tuning_learns_replies_alone() {
         (tokenizer.encode("1 + 1", true).expect("ids"), tokenizer.encode("2.", false).expect("ids"));
     tokens.push(tokenizer.eos().expect("an end"));
     let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
-    let mut learner = NextToken::new(&Reference, model, 64, &config.optim).expect("memory");
+    let optim = &config.stage.optim;
+    let optimizer = Optimizer::new(&Reference, model.config(), optim.moments).expect("memory");
+    let mut learner = NextToken::new(&Reference, model, optimizer, 64, optim).expect("memory");
     let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]).expect("memory");
     let loss = first["loss"].as_f64().expect("a loss");
     assert!((loss - want).abs() < 0.02, "{loss} against {want}");
@@ -188,18 +192,18 @@ fn a_run_says_how_it_is_and_has_its_directory_for_itself() {
         &config,
         Launch { resume: false, threads: 1, stop: &stop },
         |event| {
-            if let Event::Step(m) = event {
+            if let Event::Step { step, .. } = event {
                 let status = status(&config);
                 assert_eq!(
                     (&status["state"], &status["pid"]),
                     (&"running".into(), &std::process::id().into())
                 );
                 seen += 1;
-                if m.step == 1 {
+                if step == 1 {
                     let second = run(Stage::Sft, &config, 1, true).expect_err("refused");
                     assert!(second.to_string().contains("another process is running"), "{second}");
                     // A checkpoint has no place any more.
-                    let checkpoints = config.run_dir.join("checkpoints");
+                    let checkpoints = config.stage.run_dir.join("checkpoints");
                     fs::remove_dir(&checkpoints).and_then(|()| fs::write(checkpoints, "")).expect("replaced");
                 }
             }

@@ -118,7 +118,8 @@ impl ProductBench {
             b.write_operand(&mut operand, &values(rows * features));
             Ok::<_, OutOfMemory>(operand)
         };
-        let w = Matrix::new(b, &values(out_features * in_features), shape, Forms { values: true, packed: true })?;
+        let w =
+            Matrix::new(b, &values(out_features * in_features), shape, Forms { values: true, packed: true })?;
         let (x, dy) = (operand(in_features)?, operand(out_features)?);
         let (mut y, mut dx) = (b.zeros(rows * out_features)?, b.zeros(rows * in_features)?);
         let mut dw = b.zeros(out_features * in_features)?;

@@ -7,10 +7,12 @@ use koan_backend::Backend;
 use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
 use koan_model::{Purpose, checkpoint};
 use koan_train::{
-    OptimConfig, Preset,
-    learner::{Learner, ScoredGroup},
-    optimizer::Optimizer,
-    policy_loss::PolicyLoss,
+    optim::{OptimConfig, Optimizer},
+    rl::{
+        Preset,
+        learner::{Learner, ScoredGroup},
+        policy_loss::PolicyLoss,
+    },
 };
 use serde::Serialize;
 use serde_json::json;
@@ -43,10 +45,10 @@ pub(crate) struct RlBench {
 /// What a measured step does.
 #[derive(Clone, Copy, Debug, Serialize, clap::Args)]
 struct RlShape {
-    /// Problems a step
+    /// Problems per step
     #[arg(long, default_value_t = 8)]
     problems: usize,
-    /// Completions a problem
+    /// Completions per problem
     #[arg(long, default_value_t = 8)]
     group: usize,
     /// Tokens of each prompt
@@ -99,7 +101,7 @@ impl Job for RlBench {
             let start = Instant::now();
             let mut rollouts: Vec<Vec<Completion>> = vec![Vec::new(); problems];
             let mut generator = Generator::new(b, &config, limits)?;
-            generator.run(b, learner.drawing(b)?, &prompts, &sampling, |finished| {
+            generator.run(b, learner.packed(b)?, &prompts, &sampling, |finished| {
                 rollouts[finished.request.problem as usize].push(finished.completion);
             })?;
             drop(generator);
@@ -117,7 +119,7 @@ impl Job for RlBench {
             let train_s = start.elapsed().as_secs_f64() - generate_s;
             if !self.json {
                 say!(
-                    "{:8} draw {generate_s:6.2} s   learn {train_s:6.2} s   step {:6.2} s   log-prob gap {:?}",
+                    "{:8} generate {generate_s:6.2} s   train {train_s:6.2} s   step {:6.2} s   log-prob gap {:?}",
                     if step == 1 { "warm-up" } else { "step" },
                     generate_s + train_s,
                     sums.log_prob_gap
@@ -139,7 +141,7 @@ impl Job for RlBench {
             say!("{result}")?;
         } else {
             say!(
-                "median   draw {generate_s:6.2} s   learn {train_s:6.2} s   step {step_s:6.2} s   \
+                "median   generate {generate_s:6.2} s   train {train_s:6.2} s   step {step_s:6.2} s   \
                  {tokens_per_s:.0} completion tokens/s"
             )?;
         }

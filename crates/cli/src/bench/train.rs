@@ -7,8 +7,8 @@ use koan_backend::{Backend, OutOfMemory};
 use koan_generate::{Stream, uniform};
 use koan_model::{Config, Model, TensorInfo};
 use koan_train::{
-    OptimConfig,
-    next_token::{NextToken, Text},
+    optim::{OptimConfig, Optimizer},
+    supervised::next_token::{NextToken, Text},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -77,7 +77,8 @@ impl Job for TrainBench {
         }
         let optim = OptimConfig { recompute, moments: moments.into(), ..OptimConfig::default() };
         let rows = micro_batch_tokens.max(tokens);
-        let mut learner = NextToken::new(b, random_model(b, config, tokens)?, rows, &optim)?;
+        let optimizer = Optimizer::new(b, &config, optim.moments)?;
+        let mut learner = NextToken::new(b, random_model(b, config, tokens)?, optimizer, rows, &optim)?;
         let mut seconds = Vec::new();
         for step in 0..=self.steps {
             let texts: Vec<Vec<u32>> = (0..sequences as u64)

@@ -1,7 +1,7 @@
 //! `koan rl --plan`
 
 use koan_backend::Backend;
-use koan_train::{RlConfig, rl::Forecast};
+use koan_train::rl::{Forecast, RlConfig};
 
 use crate::device::{Job, Running};
 
@@ -24,18 +24,17 @@ impl Job for Planned {
             forecast.problems,
             forecast.parameters as f64 / 1e6,
         )?;
-        let free = plan.available.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
-        say!("memory  {}{free}: {}", gib(plan.bytes()), plan.breakdown())?;
+        let free = |bytes: Option<u64>| bytes.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
+        say!("memory  {}{}: {}", gib(plan.bytes()), free(plan.available), plan.breakdown())?;
         say!(
-            "disk    {} of {} free at {}: {} checkpoints, one more while it is written, and the final model; rollouts not \
-             counted",
+            "disk    {}{} at {}: {} checkpoints, one more while it is written, and the final model; rollouts not counted",
             gib(forecast.disk),
-            gib(forecast.available_disk),
-            config.run_dir.display(),
-            config.checkpoints_kept,
+            free(forecast.available_disk),
+            config.stage.run_dir.display(),
+            config.stage.checkpoints_kept,
         )?;
         say!(
-            "time    about {} a step (draw {}, learn {}), {} for {} steps{}",
+            "time    about {} per step (generate {}, train {}), {} for {} steps{}",
             duration(time.generate_s + time.train_s),
             duration(time.generate_s),
             duration(time.train_s),
@@ -49,16 +48,16 @@ impl Job for Planned {
         )?;
         say!(
             "        an estimate: operations are counted as if every completion became {new} tokens long, and divided by the \
-             speed of products of this model's shapes, measured here just now (GFLOP/s: draw {}, forward {}, backward {} \
+             speed of products of this model's shapes, measured here just now (GFLOP/s: generate {}, forward {}, backward {} \
              and {}); rewards and what is not a product are not counted",
-            gflops(speed.draw),
+            gflops(speed.sample),
             gflops(speed.forward),
             gflops(speed.backward_input),
             gflops(speed.backward_weight),
         )?;
         if config.algorithm.pieces().dynamic_sampling {
             let rounds = config.algorithm.max_rounds();
-            say!("        drawing counts as one round; dynamic sampling takes 1 to {rounds}")?;
+            say!("        generating counts as one round; dynamic sampling takes 1 to {rounds}")?;
         }
         for obstacle in forecast.obstacles() {
             say!("it does not fit here: {obstacle}")?;

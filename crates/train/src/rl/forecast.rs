@@ -1,4 +1,4 @@
-//! What a run will take, told without starting it.
+//! What a run will take, known without starting it.
 
 use std::path::Path;
 
@@ -8,11 +8,15 @@ use koan_eval::PromptStyle;
 use koan_model::Config;
 use koan_text::Tokenizer;
 
-use super::encode;
-use crate::{
-    RlConfig, TrainError,
+use super::{
+    RlConfig,
     estimate::{Estimate, Speed},
-    plan::{Plan, available_disk, disk_bytes},
+    inputs::encode,
+    plan::Plan,
+};
+use crate::{
+    TrainError,
+    stage::{GIB, available_disk, disk_bytes},
 };
 
 /// What a run will take.
@@ -24,8 +28,8 @@ pub struct Forecast {
     pub plan: Plan,
     /// Bytes of checkpoints and of the final model.
     pub disk: u64,
-    /// Bytes that are free on the disk of the run directory.
-    pub available_disk: u64,
+    /// Bytes that are free on the disk of the run directory, where it says.
+    pub available_disk: Option<u64>,
     /// Most tokens of a prompt, of a completion, and of both that the model can take.
     pub tokens: [usize; 3],
     /// Problems, held-out ones apart.
@@ -43,28 +47,29 @@ impl Forecast {
     /// # Errors
     /// Files that are wrong. What does not fit is no error.
     pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
-        let model = Config::load(&config.model).map_err(koan_model::checkpoint::CheckpointError::from)?;
-        let tokenizer = Tokenizer::load_for(&config.model, model.vocab_size)?;
+        let model =
+            Config::load(&config.stage.model).map_err(koan_model::checkpoint::CheckpointError::from)?;
+        let tokenizer = Tokenizer::load_for(&config.stage.model, model.vocab_size)?;
         let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
         let encode = |data: &Path| {
             let prompts = encode(&tokenizer, &style, &read_problems(data)?, config.rollout.max_prompt_tokens);
             Ok::<_, TrainError>(prompts?.iter().map(Vec::len).collect::<Vec<_>>())
         };
-        let prompts = encode(&config.data)?;
+        let prompts = encode(&config.stage.data)?;
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| encode(&eval.data))?;
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
         let plan = Plan::new(b, config, &model, longest);
-        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.optim.moments)?;
+        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
         Ok(Self {
             parameters: model.parameters(),
             disk: disk_bytes(
-                config.checkpoints_kept,
+                config.stage.checkpoints_kept,
                 config.reference_every().is_some(),
                 &model,
-                config.optim.moments,
+                config.stage.optim.moments,
             ),
-            available_disk: available_disk(&config.run_dir)?,
+            available_disk: available_disk(&config.stage.run_dir)?,
             tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
             problems: prompts.len(),
             estimate: Estimate::of(config, &model, &speed, mean, held_out.len()),
@@ -75,7 +80,7 @@ impl Forecast {
 
     /// What does not fit here, if anything: in words.
     pub fn obstacles(&self) -> Vec<String> {
-        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let gib = |bytes: u64| bytes as f64 / GIB;
         let mut all = Vec::new();
         let [prompt, new, max] = self.tokens;
         if prompt + new > max {
@@ -85,8 +90,8 @@ impl Forecast {
             let needed = gib(self.plan.bytes());
             all.push(format!("it needs {needed:.1} GiB of memory, and {:.1} are free", gib(available)));
         }
-        if self.available_disk < self.disk {
-            let (needed, free) = (gib(self.disk), gib(self.available_disk));
+        if let Some(available) = self.available_disk.filter(|&available| available < self.disk) {
+            let (needed, free) = (gib(self.disk), gib(available));
             all.push(format!("it needs {needed:.1} GiB of disk, and {free:.1} are free"));
         }
         all

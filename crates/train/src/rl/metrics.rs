@@ -5,8 +5,10 @@ use koan_generate::FinishReason;
 use koan_reward::Outcome;
 use serde::Serialize;
 
-use super::draw::{Drawn, Sample};
-use crate::learner::UpdateSums;
+use super::{
+    learner::UpdateSums,
+    rollout::{Rollouts, Sample},
+};
 
 /// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
 const REFLECTION_WORDS: [&str; 10] =
@@ -32,7 +34,7 @@ pub struct Metrics {
     pub completion_tokens: f64,
     /// Share of completions cut at max_new_tokens.
     pub truncated: f64,
-    /// Mean entropy of the distributions that tokens were drawn from, over the tokens that were learned from, nats.
+    /// Mean entropy of the distributions that tokens were sampled from, over the tokens that were learned from, nats.
     pub entropy: f64,
     /// Mean k3 estimate of the divergence from the reference policy, over those tokens; 0 if β is 0.
     pub kl: f64,
@@ -42,29 +44,29 @@ pub struct Metrics {
     pub grad_norm: f64,
     /// Learning rate of the step's last update.
     pub lr: f32,
-    /// Problems drawn: more than `rollout.problems` where others took the place of those without spread.
+    /// Problems sampled: more than `rollout.problems` where others took the place of those without spread.
     pub drawn_groups: usize,
     /// Of these, problems whose completions all earned the same.
     pub zero_spread_groups: usize,
-    /// Rounds of drawing: 1, but for dynamic sampling.
+    /// Rounds of sampling: 1, except with dynamic sampling.
     pub rounds: usize,
     /// Completions whose reward was not decided: masked.
     pub undecided: usize,
-    /// Words of reflection a completion.
+    /// Words of reflection per completion.
     pub reflection_words: f64,
-    /// Completion tokens drawn, this step.
+    /// Completion tokens sampled, this step.
     pub tokens: usize,
     /// Largest |sampled − recomputed| log-probability before the step's first update: 0 by construction.
     pub log_prob_gap: f32,
-    /// Seconds of drawing.
+    /// Seconds of sampling.
     pub generate_s: f64,
-    /// Seconds of waiting for verdicts when all completions are drawn: judging happens while others are drawn.
+    /// Seconds of waiting for verdicts when all completions are sampled: judging happens while others are.
     pub reward_s: f64,
     /// Seconds of learning.
     pub train_s: f64,
     /// Seconds of the step.
     pub step_s: f64,
-    /// Completion tokens a second of the step.
+    /// Completion tokens per second of the step.
     pub tokens_per_s: f64,
     /// Accuracy on held-out problems after the step, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,9 +74,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All but the step, the learning rate and the seconds: of all that was drawn, and of what was learned from it.
-    pub(super) fn of(drawn: &Drawn, updates: &[UpdateSums]) -> Self {
-        let samples: Vec<&Sample> = drawn.groups.iter().flat_map(|group| &group.samples).collect();
+    /// All but the step, the learning rate and the seconds: of all that was sampled, and of what was learned from it.
+    pub(super) fn of(rollouts: &Rollouts, updates: &[UpdateSums]) -> Self {
+        let samples: Vec<&Sample> = rollouts.groups.iter().flat_map(|group| &group.samples).collect();
         let n = samples.len() as f64;
         let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
         let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
@@ -84,11 +86,11 @@ impl Metrics {
         let tokens = samples.iter().map(|s| s.completion.token_ids.len()).sum();
         let sum = |value: &dyn Fn(&UpdateSums) -> f64| updates.iter().map(value).sum::<f64>();
         let learned = sum(&|u| u.tokens as f64).max(1.0);
-        let stds = drawn.groups.iter().map(|group| std(group.rewards()));
+        let stds = rollouts.groups.iter().map(|group| std(group.rewards()));
         Self {
             loss: sum(&|u| u.loss) / updates.len() as f64,
             reward: decided.iter().sum::<f64>() / (decided.len() as f64).max(1.0),
-            reward_std: stds.sum::<f64>() / drawn.groups.len() as f64,
+            reward_std: stds.sum::<f64>() / rollouts.groups.len() as f64,
             accuracy: mean(&|s| is_right(s.judgement.outcome())),
             format: format(samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
             completion_tokens: tokens as f64 / n,
@@ -97,9 +99,9 @@ impl Metrics {
             kl: sum(&|u| u.kl) / learned,
             clip_fraction: sum(&|u| u.clipped as f64) / learned,
             grad_norm: sum(&|u| u.grad_norm) / updates.len() as f64,
-            drawn_groups: drawn.groups.len(),
-            zero_spread_groups: drawn.groups.iter().filter(|group| !group.has_spread()).count(),
-            rounds: drawn.rounds,
+            drawn_groups: rollouts.groups.len(),
+            zero_spread_groups: rollouts.groups.iter().filter(|group| !group.has_spread()).count(),
+            rounds: rollouts.rounds,
             undecided: samples.len() - decided.len(),
             reflection_words: mean(&|s| reflection_words(&s.text) as f64),
             tokens,

@@ -1,95 +1,174 @@
-//! A line of a rollout file: a problem, what the model wrote, what it earned and why. `koan verify` replays it.
+//! The completions of a step: sampled, judged, compared within their groups.
 
-use std::borrow::Cow;
+use std::time::Instant;
 
-use koan_data::{Message, Problem};
-use koan_reward::Term;
-use koan_text::{TextError, Tokenizer};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use koan_backend::Backend;
+use koan_generate::{Completion, FinishReason, Finished, Generator, Prompt, Stream, uniform};
+use koan_reward::{Job, Judgement};
 
-use super::draw::Sample;
+use super::{Event, Trainer};
+use crate::TrainError;
 
-/// The line, in the order of its fields.
-#[derive(Serialize)]
-pub(super) struct RolloutLine<'a> {
-    step: u64,
-    id: &'a str,
-    sample: usize,
-    prompt: Cow<'a, [Message]>,
-    completion: &'a str,
-    answer: &'a str,
-    /// The problem's own `reward`; under that name stands what the completion earned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verifier: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<&'a Map<String, Value>>,
-    finish_reason: &'static str,
-    completion_tokens: usize,
-    log_prob_sum: f64,
-    rewards: &'a [Term],
-    reward: Option<f32>,
-    advantage: Option<f32>,
-    /// The text of each token, special ones too; U+FFFD where a token is a part of a character.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_texts: Option<Vec<String>>,
-    /// The log-probability of each token, under the distribution it was drawn from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<&'a [f32]>,
-    /// All other fields of the problem: its `tests`, limits, …
-    #[serde(flatten)]
-    other: Map<String, Value>,
+/// A completion with all that a step finds out about it.
+pub(super) struct Sample {
+    pub(super) completion: Completion,
+    pub(super) text: String,
+    pub(super) judgement: Judgement,
+    /// None: it takes no part in the update.
+    pub(super) advantage: Option<f32>,
 }
 
-/// Names that stand for something else in a line than in a problem.
-const NOT_THE_PROBLEMS: [&str; 12] = [
-    "step",
-    "sample",
-    "completion",
-    "verifier",
-    "finish_reason",
-    "completion_tokens",
-    "log_prob_sum",
-    "rewards",
-    "reward",
-    "advantage",
-    "token_texts",
-    "logprobs",
-];
+/// The completions of one problem.
+pub(super) struct Group {
+    /// Its problem's place in the data.
+    pub(super) problem: usize,
+    pub(super) samples: Vec<Sample>,
+}
 
-impl<'a> RolloutLine<'a> {
-    /// The line of sample number `number` of `problem`. With a `tokenizer`, every token is shown with its probability.
-    pub(super) fn new(
+impl Group {
+    /// The rewards that were decided.
+    pub(super) fn rewards(&self) -> impl Iterator<Item = f32> {
+        self.samples.iter().filter_map(|s| s.judgement.reward)
+    }
+
+    /// Whether two of its completions earned differently: else there is nothing to compare, and nothing to learn.
+    pub(super) fn has_spread(&self) -> bool {
+        let mut rewards = self.rewards();
+        let first = rewards.next();
+        rewards.any(|reward| Some(reward) != first)
+    }
+}
+
+/// What a step sampled.
+#[derive(Default)]
+pub(super) struct Rollouts {
+    /// In the order in which they were sampled.
+    pub(super) groups: Vec<Group>,
+    /// Those that are learned from, by their places in `groups`.
+    pub(super) learned: Vec<usize>,
+    pub(super) rounds: usize,
+    pub(super) generate_s: f64,
+}
+
+impl Rollouts {
+    /// Whether any completion has a reward.
+    pub(super) fn any_decided(&self) -> bool {
+        self.groups.iter().any(|group| group.rewards().next().is_some())
+    }
+
+    /// What a reward says of the first completion that it did not decide.
+    pub(super) fn why_undecided(&self) -> String {
+        let terms = self.groups[0].samples[0].judgement.terms.iter();
+        let masked = terms.filter(|term| term.score.is_none());
+        masked.map(|term| format!("`{}`: {}", term.name, term.reason)).next().unwrap_or_default()
+    }
+}
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Samples the groups of a step, and compares the completions of each. With dynamic sampling (DAPO, arXiv:2503.14476,
+    /// §3.2) those without spread are left out, and others sampled in rounds of `rollout.problems` until there are that
+    /// many with spread, or the rounds are over; what the last round samples beyond that is left out too. The paper asks
+    /// for groups neither all right nor all wrong; here, for groups that did not all earn the same.
+    pub(super) fn sample(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Rollouts, TrainError> {
+        let (wanted, algorithm) = (self.config.rollout.problems, &self.config.algorithm);
+        let pieces = algorithm.pieces();
+        let rounds = if pieces.dynamic_sampling { algorithm.max_rounds() } else { 1 };
+        let mut rollouts = Rollouts::default();
+        let mut generator = Generator::new(self.b, &self.inputs.model, self.inputs.plan.limits)?;
+        while rollouts.rounds < rounds && rollouts.learned.len() < wanted {
+            rollouts.rounds += 1;
+            self.round(step, &mut generator, &mut rollouts, on)?;
+            for place in rollouts.groups.len() - wanted..rollouts.groups.len() {
+                let group = &mut rollouts.groups[place];
+                if pieces.dynamic_sampling && (!group.has_spread() || rollouts.learned.len() == wanted) {
+                    continue;
+                }
+                let rewards: Vec<_> = group.samples.iter().map(|s| s.judgement.reward).collect();
+                for (sample, advantage) in group.samples.iter_mut().zip(pieces.advantage.of(&rewards)) {
+                    let cut = sample.completion.finish_reason == FinishReason::Length;
+                    sample.advantage = advantage.filter(|_| !(cut && pieces.mask_truncated));
+                }
+                rollouts.learned.push(place);
+            }
+        }
+        Ok(rollouts)
+    }
+
+    /// Samples and judges a group for each of the next problems.
+    fn round(
+        &mut self,
         step: u64,
-        problem: &'a Problem,
-        number: usize,
-        sample: &'a Sample,
-        tokenizer: Option<&Tokenizer>,
-    ) -> Result<Self, TextError> {
-        let completion = &sample.completion;
-        let token_texts = tokenizer.map(|tokenizer| {
-            completion.token_ids.iter().map(|&id| tokenizer.decode(&[id], false)).collect::<Result<_, _>>()
+        generator: &mut Generator<B>,
+        rollouts: &mut Rollouts,
+        on: &mut impl FnMut(Event),
+    ) -> Result<(), TrainError> {
+        let start = Instant::now();
+        let group_size = self.config.rollout.group_size;
+        let chosen = self.chosen(self.config.rollout.problems);
+        // Random numbers are keyed by the place in the step, so that a problem that comes twice is sampled twice.
+        let before = rollouts.groups.len();
+        let prompt = |(place, &i): (usize, &usize)| Prompt {
+            ids: self.inputs.prompts[i].clone(),
+            problem: (before + place) as u64,
+            samples: group_size,
+        };
+        let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
+        self.sampling.stream = Stream::Rollout { step };
+        let of = (before + chosen.len()) * group_size;
+        let (mut done, mut failed) = (before * group_size, None);
+        let policy = self.learner.packed(self.b)?;
+        let (generate_s, mut judged) = self.inputs.rewards.judge_while(self.threads, |send| {
+            let run = generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
+                let Finished { request, completion, .. } = finished;
+                let place = request.problem as usize - before;
+                done += 1;
+                on(Event::Completed { done, of });
+                match self.inputs.tokenizer.decode(&completion.token_ids, true) {
+                    Err(e) => failed = Some(e),
+                    Ok(text) => send(Job {
+                        problem: &self.inputs.problems[chosen[place]],
+                        completion: text,
+                        tokens: completion.token_ids.len(),
+                        truncated: completion.finish_reason == FinishReason::Length,
+                        key: (place, request.sample, completion),
+                    }),
+                }
+            });
+            run.map(|_| start.elapsed().as_secs_f64())
         });
-        let mut other = problem.other.clone();
-        other.retain(|name, _| !NOT_THE_PROBLEMS.contains(&name.as_str()));
-        Ok(Self {
-            step,
-            id: &problem.id,
-            sample: number,
-            prompt: problem.messages(),
-            completion: &sample.text,
-            answer: &problem.answer,
-            verifier: problem.reward.as_deref(),
-            meta: problem.meta.as_ref(),
-            finish_reason: completion.finish_reason.name(),
-            completion_tokens: completion.token_ids.len(),
-            log_prob_sum: completion.log_probs.iter().map(|&p| f64::from(p)).sum(),
-            rewards: &sample.judgement.terms,
-            reward: sample.judgement.reward,
-            advantage: sample.advantage,
-            token_texts: token_texts.transpose()?,
-            logprobs: tokenizer.map(|_| &completion.log_probs[..]),
-            other,
-        })
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        let mut samples = judged.into_iter().map(|(job, judgement)| {
+            let (_, _, completion) = job.key;
+            Sample { completion, text: job.completion, judgement, advantage: None }
+        });
+        for problem in chosen {
+            rollouts.groups.push(Group { problem, samples: samples.by_ref().take(group_size).collect() });
+        }
+        rollouts.generate_s += generate_s?;
+        Ok(())
+    }
+
+    /// The next `k` problems: the data in an order of its own each epoch.
+    fn chosen(&mut self, k: usize) -> Vec<usize> {
+        let (n, first) = (self.inputs.problems.len() as u64, self.cursor);
+        self.cursor += k as u64;
+        let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
+        (first..self.cursor)
+            .map(|i| {
+                let epoch = i / n;
+                if order.0 != epoch {
+                    let key = |p: &usize| {
+                        uniform(self.config.stage.seed, Stream::ProblemOrder, epoch, *p as u64, 0)
+                    };
+                    let mut all: Vec<usize> = (0..n as usize).collect();
+                    all.sort_by(|a, b| key(a).total_cmp(&key(b)));
+                    order = (epoch, all);
+                }
+                order.1[(i % n) as usize]
+            })
+            .collect()
     }
 }

@@ -7,26 +7,28 @@
 //! ```
 
 mod config;
+mod error;
+mod memory;
+pub mod next_token;
 mod pieces;
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_model::{Config, checkpoint};
+use koan_model::{Config, checkpoint::CheckpointError};
 use koan_text::Tokenizer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use config::{HeldOut, SupervisedConfig};
-use pieces::{Batches, Piece};
+pub use error::SupervisedError;
 
+use self::{
+    next_token::{NextToken, Text},
+    pieces::{Batches, Piece},
+};
 use crate::{
     TrainError,
-    next_token::{NextToken, Text},
-    plan::{check_disk, check_supervised, disk_bytes},
-    rl::RunSummary,
-    run_dir::{self, RunDir, TrainerState},
-    stage::{Launch, check_positions},
-    status,
+    stage::{self, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
 };
 
 /// What is imitated.
@@ -69,7 +71,7 @@ pub struct Metrics {
     pub lr: f32,
     /// Tokens predicted, this step.
     pub tokens: usize,
-    /// Tokens predicted a second.
+    /// Tokens predicted per second.
     pub tokens_per_s: f64,
     /// Seconds of the step.
     pub step_s: f64,
@@ -78,35 +80,29 @@ pub struct Metrics {
     pub eval_loss: Option<f64>,
 }
 
-/// What a run tells while it goes.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Everything was checked; the run starts after `step` steps.
-    Start {
-        /// Steps made by an earlier part of the run.
-        step: u64,
-        /// Steps in all.
-        steps: u64,
-        /// Texts or replies, and the tokens of them that are learned.
-        pieces: usize,
-        /// Tokens to learn in one pass over the data.
-        tokens: usize,
-        /// What it will hold, in words.
-        memory: &'a str,
-    },
-    /// A step is made.
-    Step(&'a Metrics),
-    /// A checkpoint is written.
-    Checkpoint {
-        /// Its directory.
-        path: &'a std::path::Path,
-        /// SHA-256 over weights, optimizer and trainer state.
-        digest: &'a str,
-    },
+/// What a run says while it goes.
+pub type Event<'a> = stage::Event<'a, Metrics>;
+
+/// What a checkpoint of these stages alone knows: nothing, the step says how far the data are read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SupervisedState {}
+
+/// What a run reads, and what it will hold.
+struct Inputs {
+    model: Config,
+    pieces: Vec<Piece>,
+    held_out: Vec<Piece>,
+    /// Tokens of the longest piece.
+    positions: usize,
+    /// Tokens of the longest pass.
+    rows: usize,
+    /// What it will hold in memory, in words.
+    memory: String,
 }
 
-/// Runs `config` to its last step, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on from the
-/// newest checkpoint, and ends with the bits of a run that was never interrupted.
+/// Runs `config` to its last step, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on
+/// from the newest checkpoint, and ends with the bits of a run that was never interrupted.
 ///
 /// # Errors
 /// All that can be known to be wrong is, before any work: files, sizes, memory, disk. Later only what the system
@@ -116,65 +112,42 @@ pub fn run<B: Backend>(
     stage: Stage,
     config: &SupervisedConfig,
     launch: Launch,
-    on: impl FnMut(Event),
+    mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    status::told(|opened| train(b, stage, config, launch, on, opened))
+    let inputs = Inputs::read(b, stage, config)?;
+    let mut batches = Batches::new(&inputs.pieces, config.stage.seed, config.batch_tokens);
+    let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
+    let held_out = config.eval.as_ref().map(|eval| &*eval.data);
+    let course = Course { stage: stage.name(), steps, inputs: Input::all(&config.stage, held_out)? };
+    let mut session = Session::open(course, config, launch, SupervisedState {})?;
+    let ended = train(b, config, &inputs, &mut batches, &mut session, &mut on);
+    session.record_outcome(ended)
 }
 
-/// [`run`], with the run's directory in `opened` as soon as it is open.
 fn train<B: Backend>(
     b: &B,
-    stage: Stage,
     config: &SupervisedConfig,
-    launch: Launch,
-    mut on: impl FnMut(Event),
-    opened: &mut Option<RunDir>,
+    inputs: &Inputs,
+    batches: &mut Batches,
+    session: &mut Session<SupervisedState>,
+    on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let model_config = Config::load(&config.model).map_err(checkpoint::CheckpointError::from)?;
-    let tokenizer = Tokenizer::load_for(&config.model, model_config.vocab_size)?;
-    let read = |path| pieces::read(stage, path, &tokenizer, config.max_tokens, model_config.vocab_size);
-    let pieces = read(&config.data)?;
-    let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
-    let held_out: Vec<Text> = held_out.iter().map(Piece::text).collect();
-    let longest = pieces.iter().map(Piece::rows).max().unwrap_or(1);
-    let asked = longest.max(rows_of(&held_out));
-    check_positions(&config.model, &model_config, asked)?;
-    let rows = config.optim.micro_batch_tokens.max(asked);
-    let memory = check_supervised(b, &model_config, rows, &config.optim)?;
-    let moments = config.optim.moments;
-    check_disk(&config.run_dir, disk_bytes(config.checkpoints_kept, false, &model_config, moments))?;
-    checkpoint::Weights::open(&config.model, &model_config)?;
-    let (run, from) = RunDir::open(&config.run_dir, config, launch.resume)?;
-    let run = opened.insert(run);
-    let fresh = TrainerState {
-        step: 0,
-        updates: 0,
-        tokens: 0,
-        cursor: 0,
-        seed: config.seed,
-        config_sha256: run_dir::hash_config(config),
-        model_sha256: koan_files::hash_files(&config.model, "safetensors")?,
-        data_sha256: koan_files::hash_file(&config.data)?,
-    };
-    let mut state = match &from {
-        Some(dir) => run_dir::resumed_state(dir, &fresh)?,
-        None => fresh,
-    };
+    let optim = &config.stage.optim;
+    let model = session.load_model(b, inputs.positions)?;
+    let optimizer = session.load_optimizer(b, &inputs.model)?;
+    let mut learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
+    let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
+    let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
+    let tokens: usize = inputs.pieces.iter().map(|piece| piece.text().tokens.len()).sum();
+    let task = format!("{} texts, {tokens} tokens to learn in a pass over the data", inputs.pieces.len());
+    on(Event::Start { step, steps, memory, task: &task });
 
-    let model = checkpoint::load(b, from.as_deref().unwrap_or(&config.model), Some(asked))?;
-    let mut learner = NextToken::new(b, model, rows, &config.optim)?;
-    if let Some(dir) = &from {
-        learner.optimizer = run_dir::load_optimizer(b, dir, &model_config, moments, state.updates)?;
-    }
-    let mut batches = Batches::new(&pieces, config.seed, config.batch_tokens);
-    let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
-    let tokens = pieces.iter().map(|piece| piece.text().tokens.len()).sum();
-    on(Event::Start { step: state.step, steps, pieces: pieces.len(), tokens, memory: &memory });
-    let mut digest = String::new();
-    for (step, texts) in (state.step + 1..=steps).zip(batches.by_ref().skip(state.step as usize)) {
+    let mut batches = batches.skip(step as usize);
+    while let Some(step) = session.next_step() {
+        let texts = batches.next().expect("epochs follow one another without end");
         let start = Instant::now();
-        let lr = config.optim.lr_at(step - 1, steps);
-        let update = learner.update(b, &texts, &config.optim, lr)?;
+        let lr = optim.lr_at(step - 1, steps);
+        let update = learner.update(b, &texts, optim, lr).map_err(|e| e.in_step(step))?;
         let step_s = start.elapsed().as_secs_f64();
         let due = config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == steps);
         let metrics = Metrics {
@@ -187,37 +160,25 @@ fn train<B: Backend>(
             step_s,
             eval_loss: due.then(|| learner.loss(b, &held_out)).transpose()?,
         };
-        state = TrainerState {
-            step,
-            updates: learner.optimizer.updates,
-            tokens: state.tokens + update.tokens as u64,
-            ..state
-        };
-        run.write_metrics(&metrics)?;
-        on(Event::Step(&metrics));
-        let stopping = launch.stop.load(Ordering::Relaxed);
-        if step.is_multiple_of(config.checkpoint_every) || step == steps || stopping {
-            let (model, optimizer) = (&learner.model, &learner.optimizer);
-            let path;
-            (path, digest) = run.save_checkpoint(
-                b,
-                model,
-                None,
-                optimizer,
-                &state,
-                &config.model,
-                config.checkpoints_kept,
-            )?;
-            on(Event::Checkpoint { path: &path, digest: &digest });
-        }
-        if stopping && step < steps {
-            return Ok(RunSummary { step, stopped: true, model: None, digest });
-        }
+        session.after_step(b, learner.trained(), update.tokens, SupervisedState {}, &metrics, on)?;
     }
-    let model = run.finish(b, &learner.model, stage.name(), [&config.model, &config.data], &state)?;
-    Ok(RunSummary { step: state.step, stopped: false, model: Some(model), digest })
+    Ok(session.finish(b, &learner.model)?)
 }
 
-fn rows_of(texts: &[Text]) -> usize {
-    texts.iter().map(|text| text.context.len() - 1 + text.tokens.len()).max().unwrap_or(1)
+impl Inputs {
+    /// Reads and checks everything that `config` names, the cheapest first.
+    fn read<B: Backend>(b: &B, stage: Stage, config: &SupervisedConfig) -> Result<Self, TrainError> {
+        let (shared, optim) = (&config.stage, &config.stage.optim);
+        let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
+        let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
+        let read = |path| pieces::read(stage, path, &tokenizer, config.max_tokens, model.vocab_size);
+        let pieces = read(&shared.data)?;
+        let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
+        let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
+        let rows = optim.micro_batch_tokens.max(positions);
+        let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
+        check_model_and_disk(shared, &model, positions, disk)?;
+        let memory = memory::check(b, &model, rows, optim)?;
+        Ok(Self { model, pieces, held_out, positions, rows, memory })
+    }
 }

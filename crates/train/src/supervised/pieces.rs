@@ -6,8 +6,8 @@ use koan_data::{Demonstration, Document, read_corpus, read_demonstrations};
 use koan_generate::{Stream, uniform};
 use koan_text::{Message, Tokenizer};
 
-use super::Stage;
-use crate::{TrainError, next_token::Text};
+use super::{Stage, error::SupervisedError, next_token::Text};
+use crate::TrainError;
 
 /// Tokens that are predicted, after tokens that are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn read(
     max_tokens: usize,
     vocab_size: usize,
 ) -> Result<Vec<Piece>, TrainError> {
-    let end = tokenizer.eos().ok_or(TrainError::NoEndOfText)?;
+    let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
     let pieces = match stage {
         Stage::Pretrain => {
             let mut pieces = Vec::new();
@@ -54,7 +54,9 @@ pub(super) fn read(
                 replies(tokenizer, end, number + 1, demonstration, &mut pieces)?;
                 if let Some(long) = pieces.last().filter(|piece| piece.rows() > max_tokens) {
                     let tokens = long.rows();
-                    return Err(TrainError::TextTooLong { number: number + 1, tokens, max: max_tokens });
+                    return Err(
+                        SupervisedError::TextTooLong { number: number + 1, tokens, max: max_tokens }.into()
+                    );
                 }
             }
             pieces
@@ -63,9 +65,9 @@ pub(super) fn read(
     let ids = pieces.iter().flat_map(|piece| piece.context.iter().chain(&piece.tokens));
     match ids.copied().max() {
         Some(id) if id as usize >= vocab_size => {
-            Err(TrainError::NoSuchToken { id, vocab_size, path: path.into() })
+            Err(SupervisedError::NoSuchToken { id, vocab_size, path: path.into() }.into())
         }
-        None => Err(TrainError::NothingToLearn { path: path.into() }),
+        None => Err(SupervisedError::NothingToLearn { path: path.into() }.into()),
         _ => Ok(pieces),
     }
 }
@@ -114,7 +116,7 @@ fn replies(
         }
         tokens.push(end);
         if context.is_empty() {
-            return Err(TrainError::PromptEmpty { id: format!("demonstration {number}") });
+            return Err(SupervisedError::PromptEmpty { number }.into());
         }
         pieces.push(Piece { context, tokens });
     }

@@ -9,9 +9,8 @@ use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 use koan_cpu::{Cpu, Isa};
 use koan_reward::{Context, Replay, Rewards, replay};
 use koan_train::{
-    RlConfig,
-    rl::{self, Event, Forecast},
-    stage::Launch,
+    rl::{self, Forecast, RlConfig},
+    stage::{Event, Launch},
 };
 
 #[test]
@@ -20,8 +19,8 @@ fn a_run_repeats_itself_whatever_the_threads() {
     let (a, b) = (tiny.config("a", &[]), tiny.config("b", &[]));
     let (one, two) = (run(&a, 1, false).expect("runs"), run(&b, 2, false).expect("runs"));
     assert_eq!(one.digest, two.digest);
-    assert_eq!(metrics(&a.run_dir), metrics(&b.run_dir));
-    let lines = metrics(&a.run_dir);
+    assert_eq!(metrics(&a.stage.run_dir), metrics(&b.stage.run_dir));
+    let lines = metrics(&a.stage.run_dir);
     assert_eq!((&lines[0]["step"], lines.len()), (&0.into(), 5), "where it starts from, and four steps");
     assert!(lines[0]["eval"]["accuracy"].is_number());
     for line in &lines[1..] {
@@ -29,7 +28,7 @@ fn a_run_repeats_itself_whatever_the_threads() {
     }
     assert!(lines[1..].iter().any(|line| line["grad_norm"] != 0.0), "something was learned from");
     for file in ["config.toml", "lineage.json", "rollouts/step-000004.jsonl", "model/model.safetensors"] {
-        assert!(a.run_dir.join(file).exists(), "{file}");
+        assert!(a.stage.run_dir.join(file).exists(), "{file}");
     }
     let other = tiny.config("c", &["seed=8"]);
     assert_ne!(run(&other, 2, false).expect("runs").digest, one.digest, "another seed, another run");
@@ -50,19 +49,19 @@ fn interrupted(set: &str) {
     let stopped = tiny.config("stopped", &[set]);
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
     let summary = rl::run(&cpu, &stopped, Launch { resume: false, threads: 2, stop: &stop }, |event| {
-        if matches!(event, Event::Step(m) if m.step == 3) {
+        if matches!(event, Event::Step { step: 3, .. }) {
             stop.store(true, Ordering::Relaxed);
         }
     });
     assert!(summary.expect("stops").stopped);
     assert_eq!(run(&stopped, 1, true).expect("goes on").digest, want.digest);
-    assert_eq!(metrics(&whole.run_dir), metrics(&stopped.run_dir));
+    assert_eq!(metrics(&whole.stage.run_dir), metrics(&stopped.stage.run_dir));
 
     // Killed in the middle of writing its second checkpoint: what a kill leaves is a hidden directory, later metrics and
     // later rollouts.
     let killed = tiny.config("killed", &[set, "steps=2"]);
     run(&killed, 2, false).expect("runs");
-    let dir = &killed.run_dir;
+    let dir = &killed.stage.run_dir;
     fs::create_dir(dir.join("checkpoints/.step-000004.part")).expect("made");
     fs::write(dir.join("checkpoints/.step-000004.part/model.safetensors"), "half").expect("written");
     fs::write(dir.join("rollouts/step-000003.jsonl"), "{\"half\"").expect("written");
@@ -72,7 +71,7 @@ fn interrupted(set: &str) {
     fs::write(&metrics_path, text).expect("written");
     let killed = tiny.config("killed", &[set]);
     assert_eq!(run(&killed, 2, true).expect("goes on").digest, want.digest);
-    assert_eq!(metrics(&whole.run_dir), metrics(&killed.run_dir));
+    assert_eq!(metrics(&whole.stage.run_dir), metrics(&killed.stage.run_dir));
 }
 
 #[test]
@@ -90,8 +89,35 @@ fn a_run_refuses_what_would_change_its_course() {
     fs::write(tiny.folder.path().join("train.jsonl"), "{\"prompt\": \"1 + 1?\", \"answer\": 2}\n")
         .expect("written");
     assert!(error(&tiny.config("run", &["steps=4"]), true).contains("the data changed"));
+    let settings = fs::read_to_string(config.stage.run_dir.join("config.toml")).expect("there");
+    assert!(settings.contains("steps = 3"), "a refused run is left as it was: {settings}");
     let nothing = tiny.config("nothing", &[]);
     assert!(error(&nothing, true).contains("nothing to resume"));
+}
+
+#[test]
+fn a_run_says_what_it_was_made_from_and_whose_run_made_that() {
+    let tiny = TinyRun::new();
+    let first = tiny.config("first", &["steps=1"]);
+    run(&first, 2, false).expect("runs");
+    let model = format!("model={}", first.stage.run_dir.join("model").display());
+    let second = tiny.config("second", &["steps=1", &model]);
+    run(&second, 2, false).expect("runs");
+    let lineage = |config: &RlConfig| -> serde_json::Value {
+        let text = fs::read_to_string(config.stage.run_dir.join("lineage.json")).expect("there");
+        serde_json::from_str(&text).expect("an object")
+    };
+    let (before, after) = (lineage(&first), lineage(&second));
+    let inputs = after["inputs"].as_array().expect("a list");
+    let roles: Vec<_> = inputs.iter().filter_map(|input| input["role"].as_str()).collect();
+    assert_eq!(roles, ["model", "tokenizer", "data", "held-out data"]);
+    assert_eq!(inputs[0]["sha256"], before["weights_sha256"]);
+    for input in &inputs[..2] {
+        assert_eq!(input["made_by"]["run"], first.stage.run_dir.display().to_string());
+        assert_eq!(input["made_by"]["weights_sha256"], before["weights_sha256"]);
+    }
+    let made = |input: &serde_json::Value| input["made_by"].is_object();
+    assert!(!inputs[2..].iter().any(made) && !before["inputs"].as_array().expect("a list").iter().any(made));
 }
 
 #[test]
@@ -156,9 +182,9 @@ fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
     })
     .expect("runs");
     assert_eq!(left_out, ["bad"]);
-    let resolved = fs::read_to_string(config.run_dir.join("config.toml")).expect("written");
+    let resolved = fs::read_to_string(config.stage.run_dir.join("config.toml")).expect("written");
     assert!(resolved.contains("ngram = 1"), "every option with its value: {resolved}");
-    let lines = rollouts(&config.run_dir);
+    let lines = rollouts(&config.stage.run_dir);
     for line in &lines {
         let kinds: Vec<_> =
             line["rewards"].as_array().expect("terms").iter().map(|term| term["kind"].as_str()).collect();
@@ -186,9 +212,9 @@ fn a_run_whose_rewards_never_decide_ends_and_says_why() {
     let config = tiny.config("failing", &[failing, "steps=9"]);
     let error = run(&config, 2, false).expect_err("nothing to learn from").to_string();
     assert!(error.contains("last 3 steps") && error.contains("exit status: 7"), "{error}");
-    let log = fs::read_to_string(config.run_dir.join("reward-sh.log")).expect("kept");
+    let log = fs::read_to_string(config.stage.run_dir.join("reward-sh.log")).expect("kept");
     assert!(log.contains("out of order"));
-    let lines = metrics(&config.run_dir);
+    let lines = metrics(&config.stage.run_dir);
     assert_eq!((lines.len(), &lines[1]["undecided"]), (3, &96.into()), "two steps, all of them masked");
 }
 
@@ -199,23 +225,24 @@ fn the_reference_becomes_a_copy_of_the_policy_and_survives_a_kill() {
     let whole = tiny.config("whole", &set);
     let want = run(&whole, 2, false).expect("runs");
     let kl = |dir| metrics(dir)[1..].iter().map(|line| line["kl"].as_f64().expect("kl")).collect::<Vec<_>>();
-    let found = kl(&whole.run_dir);
+    let found = kl(&whole.stage.run_dir);
     // Before the first update, and right after a copy, policy and reference are one.
     assert!(found[0] == 0.0 && found[1] > 0.0 && found[2] == 0.0 && found[3] > 0.0, "{found:?}");
     let never = tiny.config("never", &["algorithm.mini_batches=1"]);
     assert_ne!(run(&never, 2, false).expect("runs").digest, want.digest);
-    assert!(kl(&never.run_dir)[2] > 0.0, "the base model stays the reference");
-    assert!(!never.run_dir.join("checkpoints/step-000004/reference").exists());
+    assert!(kl(&never.stage.run_dir)[2] > 0.0, "the base model stays the reference");
+    assert!(!never.stage.run_dir.join("checkpoints/step-000004/reference").exists());
 
     for steps in 1..4 {
         let part = tiny.config("part", &[&set[..], &[&format!("steps={steps}")]].concat());
-        run(&part, 2, part.run_dir.exists()).expect("runs");
-        let reference = part.run_dir.join(format!("checkpoints/step-{steps:06}/reference/model.safetensors"));
+        run(&part, 2, part.stage.run_dir.exists()).expect("runs");
+        let reference =
+            part.stage.run_dir.join(format!("checkpoints/step-{steps:06}/reference/model.safetensors"));
         assert_eq!(reference.exists(), steps >= 2, "saved once it is not the base model any more");
     }
     let rest = run(&tiny.config("part", &set), 1, true).expect("goes on");
     assert_eq!(rest.digest, want.digest);
-    assert_eq!(kl(&whole.run_dir), kl(&tiny.config("part", &set).run_dir));
+    assert_eq!(kl(&whole.stage.run_dir), kl(&tiny.config("part", &set).stage.run_dir));
 }
 
 /// Pays, for sums whose first operand is even, the length of what was written, and nothing for the others.
@@ -229,14 +256,14 @@ fn dynamic_sampling_draws_until_there_is_enough_to_learn_from() {
     let set = [algorithm, "rollout.group_size=8", EVEN];
     let config = tiny.config("whole", &set);
     let want = run(&config, 2, false).expect("runs");
-    let lines = metrics(&config.run_dir);
+    let lines = metrics(&config.stage.run_dir);
     let count = |line: &serde_json::Value, key: &str| line[key].as_u64().expect("a count");
     assert!(lines[1..].iter().any(|line| count(line, "rounds") > 1), "{lines:?}");
     for line in &lines[1..] {
         let (drawn, same) = (count(line, "drawn_groups"), count(line, "zero_spread_groups"));
         assert!(drawn == 3 * count(line, "rounds") && drawn - same >= 3, "{line}");
     }
-    let drawn = rollouts(&config.run_dir);
+    let drawn = rollouts(&config.stage.run_dir);
     let mut learned = 0;
     for group in drawn.chunks(8) {
         let spread = group.iter().any(|line| line["reward"] != group[0]["reward"]);
@@ -251,7 +278,7 @@ fn dynamic_sampling_draws_until_there_is_enough_to_learn_from() {
         let steps = format!("steps={steps}");
         let set = [&set[..], &[&steps, "checkpoint_every=1"]].concat();
         let part = tiny.config("part", &set);
-        run(&part, 1, part.run_dir.exists()).expect("runs");
+        run(&part, 1, part.stage.run_dir.exists()).expect("runs");
     }
     let part = tiny.config("part", &set);
     assert_eq!(run(&part, 1, true).expect("goes on").digest, want.digest);
@@ -259,12 +286,12 @@ fn dynamic_sampling_draws_until_there_is_enough_to_learn_from() {
     // The rounds are bounded: then a step learns from what there is, were it nothing.
     let bounded = tiny.config("bounded", &[&set[..], &["algorithm.max_rounds=1"]].concat());
     run(&bounded, 2, false).expect("runs");
-    let lines = metrics(&bounded.run_dir);
+    let lines = metrics(&bounded.stage.run_dir);
     assert!(lines[1..].iter().all(|line| line["drawn_groups"] == 3));
     let same = "reward=[{kind='external', command=['sh', '-c', 'while read -r line; do echo 1; done']}]";
     let nothing = tiny.config("nothing", &[&set[..2], &[same, "algorithm.max_rounds=2"]].concat());
     run(&nothing, 2, false).expect("runs");
-    for line in &metrics(&nothing.run_dir)[1..] {
+    for line in &metrics(&nothing.stage.run_dir)[1..] {
         assert_eq!((&line["rounds"], &line["zero_spread_groups"]), (&2.into(), &6.into()));
         assert_eq!((&line["loss"], &line["grad_norm"]), (&0.0.into(), &0.0.into()), "nothing to learn from");
     }
@@ -282,8 +309,8 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
     let config = tiny.config("run", &[&set[..], &["rollout.log_probs=true"]].concat());
     let digests = [&plain, &config].map(|config| run(config, 2, false).expect("runs").digest);
     assert_eq!(digests[0], digests[1], "what is written changes nothing");
-    assert!(rollouts(&plain.run_dir).iter().all(|line| line["logprobs"].is_null()));
-    let lines = rollouts(&config.run_dir);
+    assert!(rollouts(&plain.stage.run_dir).iter().all(|line| line["logprobs"].is_null()));
+    let lines = rollouts(&config.stage.run_dir);
     for line in &lines {
         let list = |key: &str| line[key].as_array().expect("a list");
         assert_eq!(line["completion_tokens"], list("token_texts").len());
@@ -296,7 +323,7 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
         assert_eq!((line["tests"].is_array(), &line["step"]), (own, &1.into()));
     }
 
-    let text = fs::read_to_string(config.run_dir.join("rollouts/step-000001.jsonl")).expect("there");
+    let text = fs::read_to_string(config.stage.run_dir.join("rollouts/step-000001.jsonl")).expect("there");
     let context = Context { max_new_tokens: Some(config.rollout.max_new_tokens), log_dir: None };
     let rewards = Rewards::build(&config.reward, context).expect("builds");
     let (stop, mut replayed) = (AtomicBool::new(false), Vec::new());
@@ -323,7 +350,7 @@ fn a_plan_needs_no_weights_and_says_what_does_not_fit() {
     let forecast = Forecast::of(&cpu, &tiny.config("run", &[])).expect("a forecast");
     assert_eq!(forecast.obstacles(), [] as [String; 0]);
     let (time, speed) = (forecast.estimate, forecast.speed);
-    for positive in [time.generate_s, time.train_s, time.eval_s, speed.draw, speed.update] {
+    for positive in [time.generate_s, time.train_s, time.eval_s, speed.sample, speed.update] {
         assert!(positive > 0.0 && positive.is_finite(), "{forecast:?}");
     }
     assert!(

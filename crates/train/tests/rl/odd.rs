@@ -22,12 +22,12 @@ fn rewards_that_are_all_the_same_teach_nothing_and_say_so() {
         let config =
             tiny.config(&format!("all-{score}"), &[&external(&format!("echo {score}")), "algorithm.kl=0"]);
         run(&config, 2, false).expect("runs");
-        for line in &metrics(&config.run_dir)[1..] {
+        for line in &metrics(&config.stage.run_dir)[1..] {
             assert_eq!((&line["accuracy"], &line["reward"]), (&accuracy.into(), &f64::from(score).into()));
             assert_eq!((&line["zero_spread_groups"], &line["grad_norm"]), (&3.into(), &0.0.into()), "{line}");
         }
         let weights =
-            koan_files::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model");
+            koan_files::hash_file(&config.stage.run_dir.join("model/model.safetensors")).expect("a model");
         assert_eq!(weights, base, "nothing was learned");
     }
 }
@@ -66,8 +66,10 @@ fn rewards_that_never_judge_end_the_run_with_their_reason() {
             error.contains("no completion of the last 3 steps could be judged") && said,
             "{name}: {error}"
         );
-        let reasons: Vec<_> =
-            rollouts(&config.run_dir).iter().map(|line| line["rewards"][0]["reason"].to_string()).collect();
+        let reasons: Vec<_> = rollouts(&config.stage.run_dir)
+            .iter()
+            .map(|line| line["rewards"][0]["reason"].to_string())
+            .collect();
         assert!(reasons.iter().any(|r| r.contains(reason)), "{name}: {reasons:?}");
     }
 }
@@ -79,7 +81,7 @@ fn one_problem_is_drawn_as_often_as_a_step_asks_for() {
     fs::write(tiny.folder.path().join("train.jsonl"), problem).expect("written");
     let config = tiny.config("run", &["steps=2", "rollout.group_size=4"]);
     run(&config, 2, false).expect("runs");
-    let lines = rollouts(&config.run_dir);
+    let lines = rollouts(&config.stage.run_dir);
     assert_eq!(lines.len(), 2 * 3 * 4, "three groups a step, all of one problem");
     let group = |i: usize| lines[4 * i..][..4].iter().map(|l| l["completion"].clone()).collect::<Vec<_>>();
     assert!(group(0) != group(1) && group(1) != group(2), "each drawn with numbers of its own");
@@ -91,7 +93,7 @@ fn without_a_chat_template_a_prompt_is_its_text() {
     let weights = |name: &str, set: &[&str]| {
         let config = tiny.config(name, set);
         run(&config, 2, false).expect("runs");
-        koan_files::hash_file(&config.run_dir.join("model/model.safetensors")).expect("a model")
+        koan_files::hash_file(&config.stage.run_dir.join("model/model.safetensors")).expect("a model")
     };
     // A system message has no place in a text, so it is not there either.
     let as_text = weights("raw", &["rollout.raw=true"]);
@@ -107,7 +109,7 @@ fn an_empty_completion_is_unparsable_and_takes_part() {
     let tiny = TinyRun::new();
     let config = tiny.config("run", &["rollout.max_new_tokens=1"]);
     run(&config, 2, false).expect("runs");
-    let lines = rollouts(&config.run_dir);
+    let lines = rollouts(&config.stage.run_dir);
     let ended = |l: &&serde_json::Value| l["completion"] == "" && l["finish_reason"] == "stop";
     let empty: Vec<_> = lines.iter().filter(ended).collect();
     assert!(!empty.is_empty());

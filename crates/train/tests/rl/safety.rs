@@ -25,7 +25,7 @@ fn every_damage_to_a_checkpoint_is_named_and_an_older_one_goes_on() {
     let set = ["algorithm.reference_every=2", "checkpoint_every=2"];
     let config = tiny.config("run", &set);
     let want = run(&config, 2, false).expect("runs");
-    let newest = config.run_dir.join("checkpoints/step-000004");
+    let newest = config.stage.run_dir.join("checkpoints/step-000004");
     let names = files(&newest);
     for name in ["model.safetensors", "reference/model.safetensors", "optimizer.safetensors", "trainer.json"]
     {
@@ -55,6 +55,10 @@ fn every_damage_to_a_checkpoint_is_named_and_an_older_one_goes_on() {
     assert_eq!(run(&config, 2, true).expect("goes on from the older one").digest, want.digest);
 }
 
+/// Pays the length of what was written, so that there is something to learn from in every group.
+const LENGTH: &str =
+    "reward=[{kind='external', command=['sh', '-c', 'while read -r line; do echo ${#line}; done']}]";
+
 #[test]
 fn numbers_that_are_not_finite_end_the_run_and_leave_checkpoints_whole() {
     let tiny = TinyRun::new();
@@ -65,10 +69,11 @@ fn numbers_that_are_not_finite_end_the_run_and_leave_checkpoints_whole() {
         ("{lr=3e38, weight_decay=10}", 1, 1, "`model.embed_tokens.weight` is not finite at update 1"),
     ] {
         let set = [format!("optim={optim}"), format!("algorithm.mini_batches={mini_batches}")];
-        let config = tiny.config(&format!("wild-{optim}-{step}"), &["checkpoint_every=1", &set[0], &set[1]]);
+        let set = ["checkpoint_every=1", LENGTH, &set[0], &set[1]];
+        let config = tiny.config(&format!("wild-{optim}-{step}"), &set);
         let error = in_full(&run(&config, 2, false).expect_err("not finite"));
         assert!(error.starts_with(&format!("step {step} can't be made")) && error.contains(what), "{error}");
-        let checkpoints = fs::read_dir(config.run_dir.join("checkpoints")).expect("there");
+        let checkpoints = fs::read_dir(config.stage.run_dir.join("checkpoints")).expect("there");
         let names: Vec<_> = checkpoints.map(|entry| entry.expect("read").path()).collect();
         assert_eq!(names.len(), step - 1);
         for checkpoint in names {

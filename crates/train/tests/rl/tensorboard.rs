@@ -84,19 +84,19 @@ fn event_files_say_what_the_metrics_say_also_when_steps_are_made_again() {
     let config = tiny.config("run", &["tensorboard=true", "steps=3"]);
     let plain = tiny.config("plain", &["steps=3"]);
     assert_eq!(run(&config, 2, false).expect("runs").digest, run(&plain, 2, false).expect("runs").digest);
-    assert!(!plain.run_dir.join("tensorboard").exists());
-    let first = scalars(&config.run_dir);
-    assert_eq!(first, numbers(&config.run_dir));
+    assert!(!plain.stage.run_dir.join("tensorboard").exists());
+    let first = scalars(&config.stage.run_dir);
+    assert_eq!(first, numbers(&config.stage.run_dir));
     assert!(first.contains_key(&(0, "eval/accuracy".into())) && first.contains_key(&(3, "reward".into())));
 
     // As if killed after its third step: what comes after the checkpoint of the second is made again.
-    fs::remove_dir_all(config.run_dir.join("checkpoints/step-000003")).expect("removed");
+    fs::remove_dir_all(config.stage.run_dir.join("checkpoints/step-000003")).expect("removed");
     run(&config, 2, true).expect("goes on");
-    assert_eq!(scalars(&config.run_dir), numbers(&config.run_dir));
+    assert_eq!(scalars(&config.stage.run_dir), numbers(&config.stage.run_dir));
 
     // No longer wanted: what there is stays true, and ends.
-    fs::remove_dir_all(config.run_dir.join("checkpoints/step-000003")).expect("removed");
+    fs::remove_dir_all(config.stage.run_dir.join("checkpoints/step-000003")).expect("removed");
     run(&tiny.config("run", &["steps=3"]), 2, true).expect("goes on");
-    let last = scalars(&config.run_dir).keys().map(|(step, _)| *step).max();
+    let last = scalars(&config.stage.run_dir).keys().map(|(step, _)| *step).max();
     assert_eq!(last, Some(2));
 }

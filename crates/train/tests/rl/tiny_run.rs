@@ -6,9 +6,9 @@ use koan_cpu::{Cpu, Isa};
 use koan_data::{Arithmetic, Split, write_problems};
 use koan_model::testkit;
 use koan_train::{
-    RlConfig, TrainError,
-    rl::{self, RunSummary},
-    stage::Launch,
+    TrainError,
+    rl::{self, RlConfig},
+    stage::{Launch, RunSummary},
 };
 
 /// A folder with a tiny model, problems, and a config.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Preset, advantage::Advantage};
+use crate::rl::{Preset, advantage::Advantage};
 
 /// Two completions of one group: of two tokens and of three. The log-ratios are those of ρ = 1.5, 0.5 and 1.1, 0.9, 1.2.
 struct Example {

@@ -14,13 +14,13 @@
 //! divergence for a whole sequence, where a token's k3 is summed here, as open code does; CISPO's ε_high (4, near what
 //! other frameworks take); RLOO's β, which stands in the reward there and is set by `kl` here.
 //!
-//! `dapo` alone leaves out what has no spread and draws other problems in its place, and masks completions that were cut;
+//! `dapo` alone leaves out what has no spread and samples other problems in its place, and masks completions that were cut;
 //! `r1` makes the reference policy a copy of the policy after every 400 updates (a step of the paper is an update); the
 //! others keep the model that the run started from.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use super::{
     advantage::Advantage,
     policy_loss::{Aggregation, PolicyLoss, Ratio, Surrogate},
 };
@@ -32,7 +32,7 @@ pub enum Preset {
     /// DeepSeekMath (arXiv:2402.03300, Eq. 3).
     #[default]
     Grpo,
-    /// DeepSeek-R1 (arXiv:2501.12948, Eq. 1; the numbers are those of its Nature version).
+    /// DeepSeek-R1 (arXiv:2501.12948, Eq. 1; the constants are those of its Nature version).
     R1,
     /// DAPO (arXiv:2503.14476): clip-higher, token-level loss, dynamic sampling, truncated completions masked. Its soft
     /// overlong penalty is the reward `length`.
@@ -66,7 +66,7 @@ pub struct Pieces {
     pub kl: f32,
     /// Updates after which the reference policy becomes a copy of the policy, again and again; 0: never.
     pub reference_every: u64,
-    /// Whether groups whose completions all earned the same are left out, and others drawn in their place.
+    /// Whether groups whose completions all earned the same are left out, and others sampled in their place.
     pub dynamic_sampling: bool,
     /// Whether a completion that was cut takes no part in the loss.
     pub mask_truncated: bool,

@@ -1,8 +1,8 @@
 //! How long a step will take, before it is made.
 //!
-//! What a step computes is counted: its products (2 operations a row and weight) and attention (4 a query feature and key;
+//! What a step computes is counted: its products (2 operations per row and weight) and attention (4 per query feature and key;
 //! 10 in the backward), each completion as long as it may become. How fast this machine is, is measured: products of the
-//! model's own shapes, for a second or two. What is counted divided by what was measured is the estimate. Norms, draws,
+//! model's own shapes, for a second or two. What is counted divided by what was measured is the estimate. Norms, samples,
 //! rewards and waiting are not counted; that few completions reach their longest is not either.
 
 use std::time::Instant;
@@ -10,11 +10,11 @@ use std::time::Instant;
 use koan_backend::{AdamWStep, Backend, Forms, Keep, Matrix, MomentType, OutOfMemory, Store};
 use koan_model::{Config, Role, TensorInfo};
 
-use crate::RlConfig;
+use super::RlConfig;
 
-/// Numbers of the matrices that are multiplied, at most: more than caches hold, as in a model.
-const MAX_NUMBERS: usize = 1 << 25;
-/// Numbers of one of them, at most: of a larger one a part is taken.
+/// Elements of the matrices that are multiplied, at most: more than caches hold, as in a model.
+const MAX_ELEMENTS: usize = 1 << 25;
+/// Elements of one of them, at most: of a larger one a part is taken.
 const MAX_MATRIX: usize = 1 << 22;
 /// Rows that are multiplied, at most: beyond it the speed does not change.
 const MAX_ROWS: usize = 512;
@@ -24,20 +24,20 @@ const ENOUGH_S: f64 = 0.5;
 /// How fast a machine does what a step is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
-    /// Forward products with a row for each sequence that is drawn, operations a second.
-    pub draw: f64,
-    /// Forward products with many rows, operations a second.
+    /// Forward products with a row for each sequence that is sampled, operations per second.
+    pub sample: f64,
+    /// Forward products with many rows, operations per second.
     pub forward: f64,
-    /// Products for the gradient of the input, operations a second.
+    /// Products for the gradient of the input, operations per second.
     pub backward_input: f64,
-    /// Products for the gradient of the weight, operations a second.
+    /// Products for the gradient of the weight, operations per second.
     pub backward_weight: f64,
-    /// Parameters a second of an update: the norm, AdamW, packing.
+    /// Parameters per second of an update: the norm, AdamW, packing.
     pub update: f64,
 }
 
 impl Speed {
-    /// Measures products of `model`'s shapes: with `sequences` rows for drawing, and with `rows` for learning; and an update
+    /// Measures products of `model`'s shapes: with `sequences` rows for sampling, and with `rows` for learning; and an update
     /// with `moments`.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Speed {
         let forward = |rows: usize, y: &mut B::Buf| {
             speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))
         };
-        let [draw, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
+        let [sample, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
         let backward_input = speed(rows, &shapes, |i, _| {
             b.linear_backward_input(&mut y, &x, &weights[i], rows, Store::Write);
         });
@@ -71,25 +71,25 @@ impl Speed {
             b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape);
         });
         drop(weights);
-        Ok(Self { draw, forward, backward_input, backward_weight, update: updates(b, moments)? })
+        Ok(Self { sample, forward, backward_input, backward_weight, update: updates(b, moments)? })
     }
 }
 
 /// The shapes of the model's matrices, a large one cut, as many as are measured.
 fn shapes(model: &Config) -> Vec<[usize; 2]> {
-    let (mut shapes, mut numbers) = (Vec::new(), 0);
+    let (mut shapes, mut elements) = (Vec::new(), 0);
     for info in model.tensors().iter().rev().filter(|info| info.role.is_product()) {
         let [out, inp] = info.matrix();
         let out = out.min((MAX_MATRIX / inp).max(1));
-        if numbers + out * inp <= MAX_NUMBERS || shapes.is_empty() {
-            numbers += out * inp;
+        if elements + out * inp <= MAX_ELEMENTS || shapes.is_empty() {
+            elements += out * inp;
             shapes.push([out, inp]);
         }
     }
     shapes
 }
 
-/// Operations a second of `product`, which multiplies `rows` rows by the matrix of a number and shape. The first one is
+/// Operations per second of `product`, which multiplies `rows` rows by the matrix of a number and shape. The first one is
 /// made once before, so that its memory is there.
 fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usize; 2])) -> f64 {
     product(0, shapes[0]);
@@ -104,7 +104,7 @@ fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usi
     operations / start.elapsed().as_secs_f64()
 }
 
-/// Parameters a second of an update.
+/// Parameters per second of an update.
 fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, OutOfMemory> {
     let side = 1 << (MAX_MATRIX.ilog2() / 2);
     let n = side * side;
@@ -136,7 +136,7 @@ fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, OutOfMemory> {
 /// Seconds that a run is expected to take at most, rewards apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Estimate {
-    /// Of drawing the completions of a step, in one round.
+    /// Of sampling the completions of a step, in one round.
     pub generate_s: f64,
     /// Of learning from them.
     pub train_s: f64,
@@ -162,9 +162,9 @@ impl Estimate {
         let attention = |keys: f64| 4.0 * keys * features;
         // A prompt is computed once for its group; a token of a completion sees half of the others on average.
         let keys = prompt_tokens + new / 2.0;
-        let drawing = |problems: f64, group: f64| {
+        let sampling = |problems: f64, group: f64| {
             let prompt = prompt_tokens * (2.0 * layers + attention(prompt_tokens / 2.0)) / speed.forward;
-            let token = (2.0 * (layers + head) + attention(keys)) / speed.draw;
+            let token = (2.0 * (layers + head) + attention(keys)) / speed.sample;
             problems * (prompt + group * new * token)
         };
         let (prompts, tokens) = (problems * prompt_tokens, problems * group * new);
@@ -173,14 +173,14 @@ impl Estimate {
         let backward = (rows * 2.0 * layers + tokens * 2.0 * head)
             * (1.0 / speed.backward_input + 1.0 / speed.backward_weight)
             + tokens * (2.0 * head + 2.5 * attention(keys)) / speed.forward;
-        let again = if config.optim.recompute { rows * 2.0 * layers / speed.forward } else { 0.0 };
+        let again = if config.stage.optim.recompute { rows * 2.0 * layers / speed.forward } else { 0.0 };
         let reference = if config.loss().kl == 0.0 { 0.0 } else { forward };
-        let update = model.parameters() as f64 / speed.update * config.updates_a_step() as f64;
+        let update = model.parameters() as f64 / speed.update * config.updates_per_step() as f64;
         let train_s = algorithm.epochs() as f64 * (forward + backward + again + reference) + update;
-        let generate_s = drawing(problems, group);
+        let generate_s = sampling(problems, group);
         let (eval_s, evals) = config.eval.as_ref().map_or((0.0, 0), |eval| {
             let last = u64::from(!config.steps.is_multiple_of(eval.every));
-            (drawing(held_out as f64, eval.samples as f64), 1 + config.steps / eval.every + last)
+            (sampling(held_out as f64, eval.samples as f64), 1 + config.steps / eval.every + last)
         });
         let total_s = config.steps as f64 * (generate_s + train_s) + evals as f64 * eval_s;
         Self { generate_s, train_s, eval_s, total_s }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use koan_files::{write_directory, write_synced};
+use koan_files::{FilesError, write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
-use crate::TrainError;
+use super::DemoError;
 
 /// Words of the text; the characters of everything else are tokens of their own.
 const WORDS: [&str; 5] = ["<|end|>", "<|unknown|>", "Answer", "ok", "wait"];
@@ -14,10 +14,10 @@ const CHARACTERS: &str = "0123456789+-=:? \nabcdefghijklmnopqrstuvwxyz";
 const SEED: u64 = 1;
 
 /// Writes model directory `dir` with random weights. `scratch` is a directory for its parts.
-pub(super) fn write(dir: &Path, scratch: &Path) -> Result<(), TrainError> {
+pub(super) fn write(dir: &Path, scratch: &Path) -> Result<(), DemoError> {
     let parts = scratch.join(".parts");
     if parts.exists() {
-        std::fs::remove_dir_all(&parts).map_err(TrainError::io("remove", &parts))?;
+        std::fs::remove_dir_all(&parts).map_err(FilesError::io("remove", &parts))?;
     }
     write_directory(&parts, |part| {
         for (name, value) in [
@@ -27,10 +27,10 @@ pub(super) fn write(dir: &Path, scratch: &Path) -> Result<(), TrainError> {
         ] {
             write_synced(&part.join(name), value.to_string().as_bytes())?;
         }
-        Ok::<_, TrainError>(())
+        Ok::<_, DemoError>(())
     })?;
     koan_model::init(&parts.join("config.json"), SEED, Some(&parts), dir, &mut |_, _| {})?;
-    std::fs::remove_dir_all(&parts).map_err(TrainError::io("remove", &parts))
+    Ok(std::fs::remove_dir_all(&parts).map_err(FilesError::io("remove", &parts))?)
 }
 
 fn vocabulary() -> Map<String, Value> {

@@ -9,9 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use koan_files::FilesError;
 use serde::Serialize;
 
-use crate::{TrainError, rl::RunSummary, run_dir::RunDir};
+use super::error::StageError;
 
 /// The file's name.
 const FILE: &str = "status.json";
@@ -19,9 +20,10 @@ const FILE: &str = "status.json";
 const LOCK_TRIES: usize = 50;
 const LOCK_EVERY: Duration = Duration::from_millis(10);
 
+/// How a run is.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+pub(super) enum State {
     Running,
     /// Its last step is made, its model written.
     Finished,
@@ -43,46 +45,25 @@ struct Status {
     message: Option<String>,
 }
 
-/// Says that the run in directory `run` goes on.
-pub(crate) fn running(run: &Path) -> Result<(), TrainError> {
-    write(run, State::Running, None)
-}
-
-/// Runs a stage, which opens its directory into the slot that it is given, and writes there how it ended.
-pub(crate) fn told(
-    stage: impl FnOnce(&mut Option<RunDir>) -> Result<RunSummary, TrainError>,
-) -> Result<RunSummary, TrainError> {
-    let mut run = None;
-    let ended = stage(&mut run);
-    if let Some(run) = &run {
-        let (state, message) = match &ended {
-            Ok(summary) if summary.stopped => (State::Stopped, None),
-            Ok(_) => (State::Finished, None),
-            Err(error) => (State::Failed, Some(in_words(error))),
-        };
-        let _ = write(run.path(), state, message); // how it ended matters more
-    }
-    ended
-}
-
-fn write(run: &Path, state: State, message: Option<String>) -> Result<(), TrainError> {
+/// Says how the run in directory `run` is.
+pub(super) fn write(run: &Path, state: State, error: Option<&dyn Error>) -> Result<(), FilesError> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let boot = boot.map(|id| id.trim().to_owned());
-    let status = Status { state, since, pid: std::process::id(), boot, message };
+    let status = Status { state, since, pid: std::process::id(), boot, message: error.map(in_words) };
     let text = serde_json::to_string(&status).expect("a status of plain values") + "\n";
-    Ok(koan_files::replace(&run.join(FILE), text.as_bytes())?)
+    koan_files::replace(&run.join(FILE), text.as_bytes())
 }
 
 /// An error with its causes.
-fn in_words(error: &TrainError) -> String {
+fn in_words(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
 }
 
 /// Locks a run's directory for as long as the file is open; `None` where the file system has no locks.
-pub(crate) fn lock(run: &Path) -> Result<Option<File>, TrainError> {
-    let dir = File::open(run).map_err(TrainError::io("open", run))?;
+pub(super) fn lock(run: &Path) -> Result<Option<File>, StageError> {
+    let dir = File::open(run).map_err(FilesError::io("open", run))?;
     for _ in 0..LOCK_TRIES {
         match dir.try_lock() {
             Ok(()) => return Ok(Some(dir)),
@@ -90,5 +71,5 @@ pub(crate) fn lock(run: &Path) -> Result<Option<File>, TrainError> {
             Err(TryLockError::Error(_)) => return Ok(None),
         }
     }
-    Err(TrainError::RunInUse { path: run.into() })
+    Err(StageError::RunInUse { path: run.into() })
 }

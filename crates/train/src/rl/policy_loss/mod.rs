@@ -1,4 +1,4 @@
-//! The loss of a policy on completions drawn from an older one; all presets are its cases.
+//! The loss of a policy on completions sampled from an older one; all presets are its cases.
 //!
 //! ```text
 //! J = Σᵢ Σₜ wᵢ { s(ρᵢₜ, Aᵢ) − β KLᵢₜ }        the loss is −J
@@ -8,7 +8,7 @@
 //! |---|---|
 //! | ratio ρ | of the token, `π/π_old`; of the sequence, the product over its tokens, or their geometric mean |
 //! | surrogate s | PPO's `min(ρA, clip(ρ)A)`; or CISPO's `sg(clip(ρ)) A log π`, which drops no token |
-//! | weight w | 1/(N·\|o\|), 1/Σ\|o\|, 1/N, 1/(N·L): N completions, L the longest that is drawn |
+//! | weight w | 1/(N·\|o\|), 1/Σ\|o\|, 1/N, 1/(N·L): N completions, L the longest that is sampled |
 //! | KL | `x − ln x − 1` with `x = π_ref/π`, a token (k3); in the loss, not in the reward |
 //!
 //! A ratio of the sequence enters J once a sequence: `J = Σᵢ vᵢ s(ρᵢ, Aᵢ) − …`, with the weight `vᵢ = wᵢ|oᵢ|` where ρ is a
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// infinite; e²⁰ is far beyond every clip.
 const MAX_LOG_RATIO: f32 = 20.0;
 
-/// What probability is compared between the policy and the one that drew.
+/// What probability is compared between the policy and the one that sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ratio {
@@ -58,7 +58,7 @@ pub enum Aggregation {
     Constant,
 }
 
-/// The loss, with its numbers.
+/// The loss, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicyLoss {
     /// What is compared.
@@ -73,7 +73,7 @@ pub struct PolicyLoss {
     pub aggregation: Aggregation,
     /// β: weight of the divergence from the reference policy.
     pub kl: f32,
-    /// L: the longest completion that is drawn, tokens.
+    /// L: the longest completion that is sampled, tokens.
     pub max_tokens: usize,
 }
 
@@ -91,7 +91,7 @@ pub struct Counts {
 pub struct Tokens<'a> {
     /// Under the policy.
     pub log_probs: &'a [f32],
-    /// Under the policy that drew them.
+    /// Under the policy that sampled them.
     pub old: &'a [f32],
     /// Under the reference policy; needed if β is not 0.
     pub reference: Option<&'a [f32]>,

@@ -2,13 +2,14 @@
 
 use koan_backend::{Backend, OutOfMemory};
 use koan_generate::Completion;
-use koan_model::{Activations, Gradient, Head, Model, Purpose};
+use koan_model::{Gradient, Model, Purpose};
 
+use super::policy_loss::{Counts, PolicyLoss, Tokens};
 use crate::{
-    OptimConfig, TrainError,
-    micro_batch::{self, Group},
-    optimizer::Optimizer,
-    policy_loss::{Counts, PolicyLoss, Tokens},
+    TrainError,
+    gradient::{Group, Loss, Models, Passes, Scores},
+    optim::{NotFinite, OptimConfig, Optimizer},
+    stage::Trained,
 };
 
 /// The completions of one problem, with what they are learned by.
@@ -21,7 +22,7 @@ pub struct ScoredGroup<'a> {
 }
 
 /// The policy, and all that learning works with. What an update alone needs, its gradient and the memory of its passes,
-/// lives as long as the update: else it would lie idle beside the cache and the packed weights that drawing needs.
+/// lives as long as the update: else it would lie idle beside the cache and the packed weights that rollouts need.
 pub struct Learner<B: Backend> {
     /// The model that is learned.
     pub policy: Model<B>,
@@ -42,7 +43,7 @@ pub struct UpdateSums {
     pub loss: f64,
     /// k3 estimates of the divergence from the reference.
     pub kl: f64,
-    /// Entropies of the distributions the tokens were drawn from, nats.
+    /// Entropies of the distributions the tokens were sampled from, nats.
     pub entropy: f64,
     /// Tokens whose gradient the clip stopped.
     pub clipped: usize,
@@ -69,11 +70,11 @@ impl<B: Backend> Learner<B> {
         Self { policy, optimizer, reference, loss, temperature, rows, purpose }
     }
 
-    /// The policy, ready to draw: what its products read is packed, until the next update.
+    /// The policy, ready for rollouts: what its products read is packed, until the next update.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub fn drawing(&mut self, b: &B) -> Result<&Model<B>, OutOfMemory> {
+    pub fn packed(&mut self, b: &B) -> Result<&Model<B>, OutOfMemory> {
         self.policy.pack(b)?;
         Ok(&self.policy)
     }
@@ -97,32 +98,16 @@ impl<B: Backend> Learner<B> {
         self.policy.unpack();
         let (mut sums, gradient) = self.accumulate(b, groups)?;
         if !sums.loss.is_finite() {
-            return Err(TrainError::NotFinite {
-                what: "the loss".into(),
-                update: self.optimizer.updates + 1,
-            });
+            return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
         }
         sums.grad_norm = self.optimizer.update(b, &mut self.policy, &gradient, optim, lr)?;
         Ok(sums)
     }
 
-    /// The reference policy, if there is one.
-    pub fn reference(&self) -> Option<&Model<B>> {
-        self.reference.as_ref()
-    }
-
-    /// Checks that the policy's weights are numbers, as they must be in a checkpoint.
-    ///
-    /// # Errors
-    /// [`TrainError::NotFinite`] names the first tensor that holds NaN or infinity.
-    pub fn check_finite(&self, b: &B) -> Result<(), TrainError> {
-        let values: Vec<&B::Buf> = self.policy.weights.tensors().map(|p| p.value()).collect();
-        let squares = b.sums_of_squares(&values);
-        let wrong = squares.iter().zip(self.policy.weights.tensors()).find(|(sum, _)| !sum.is_finite());
-        wrong.map_or(Ok(()), |(_, p)| {
-            let what = format!("`{}`", p.info().name);
-            Err(TrainError::NotFinite { what, update: self.optimizer.updates })
-        })
+    /// What a checkpoint keeps; of the reference policy only one that was `refreshed`.
+    pub fn trained(&self, refreshed: bool) -> Trained<'_, B> {
+        let reference = self.reference.as_ref().filter(|_| refreshed);
+        Trained { model: &self.policy, reference, optimizer: &self.optimizer }
     }
 
     /// Makes the reference policy, if there is one, a copy of the policy.
@@ -156,52 +141,43 @@ impl<B: Backend> Learner<B> {
             })
             .collect();
 
-        let config = self.policy.config();
-        let mut activations = Activations::new(b, config, self.rows, self.purpose)?;
-        let of_reference = |_| Activations::new(b, config, self.rows, Purpose::Inference);
-        let mut of_reference = self.reference.as_ref().map(of_reference).transpose()?;
-        let (mut head, mut gradient) =
-            (Head::new(b, config, self.rows)?, Gradient::new(b, config, self.rows)?);
-        let mut sums = UpdateSums::default();
-        for pass in micro_batch::cut(&groups, self.rows) {
-            let layout = self.policy.upload(b, pass.layout)?;
-            let reference =
-                self.reference.as_ref().zip(of_reference.as_mut()).map(|(reference, activations)| {
-                    reference.forward(b, &layout, activations, None);
-                    let [log_probs, _] =
-                        reference.log_probs(b, activations, &layout, self.temperature, &mut head);
-                    log_probs
-                });
-            self.policy.forward(b, &layout, &mut activations, None);
-            let [log_probs, entropies] =
-                self.policy.log_probs(b, &activations, &layout, self.temperature, &mut head);
-            let mut d_log_probs = Vec::with_capacity(log_probs.len());
-            for &number in &pass.completions {
-                let (completion, advantage) = decided[number];
-                let old = &completion.log_probs[..];
-                let range = d_log_probs.len()..d_log_probs.len() + old.len();
-                let log_probs = &log_probs[range.clone()];
-                let tokens = Tokens { log_probs, old, reference: reference.as_ref().map(|r| &r[range]) };
-                let share = self.loss.completion(tokens, advantage, counts, &mut d_log_probs);
-                sums.loss += share.loss;
-                sums.kl += share.kl;
-                sums.clipped += share.clipped;
-                let gaps = log_probs.iter().zip(old).map(|(new, old)| (new - old).abs());
-                sums.log_prob_gap = gaps.fold(sums.log_prob_gap, f32::max);
-            }
-            sums.entropy += entropies.iter().map(|&h| f64::from(h)).sum::<f64>();
-            sums.tokens += log_probs.len();
-            self.policy.backward(
-                b,
-                &layout,
-                &mut activations,
-                &d_log_probs,
-                self.temperature,
-                &mut head,
-                &mut gradient,
-            );
+        let models = Models { trained: &self.policy, reference: self.reference.as_ref() };
+        let (config, reference) = (self.policy.config(), models.reference.is_some());
+        let mut passes = Passes::new(b, config, self.rows, self.purpose, self.temperature, reference)?;
+        let mut update = Update { loss: &self.loss, decided, counts, sums: UpdateSums::default() };
+        passes.accumulate(b, models, &groups, &mut update)?;
+        Ok((update.sums, passes.into_gradient()))
+    }
+}
+
+/// The policy loss over the completions of an update.
+struct Update<'a> {
+    loss: &'a PolicyLoss,
+    /// Completions with their advantages, by their numbers.
+    decided: Vec<(&'a Completion, f32)>,
+    counts: Counts,
+    sums: UpdateSums,
+}
+
+impl Loss for Update<'_> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+        let (sums, mut d_log_probs) = (&mut self.sums, Vec::with_capacity(scores.log_probs.len()));
+        for &number in completions {
+            let (completion, advantage) = self.decided[number];
+            let old = &completion.log_probs[..];
+            let range = d_log_probs.len()..d_log_probs.len() + old.len();
+            let log_probs = &scores.log_probs[range.clone()];
+            let tokens = Tokens { log_probs, old, reference: scores.reference.map(|r| &r[range]) };
+            let share = self.loss.completion(tokens, advantage, self.counts, &mut d_log_probs);
+            sums.loss += share.loss;
+            sums.kl += share.kl;
+            sums.clipped += share.clipped;
+            let gaps = log_probs.iter().zip(old).map(|(new, old)| (new - old).abs());
+            sums.log_prob_gap = gaps.fold(sums.log_prob_gap, f32::max);
         }
-        Ok((sums, gradient))
+        sums.entropy += scores.entropies.iter().map(|&h| f64::from(h)).sum::<f64>();
+        sums.tokens += scores.log_probs.len();
+        d_log_probs
     }
 }
 
@@ -213,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Preset;
+    use crate::rl::Preset;
 
     /// A prompt with its completions and their advantages.
     type Texts = (Vec<u32>, Vec<(Completion, Option<f32>)>);

@@ -1,12 +1,9 @@
-//! AdamW with warm-up, a schedule, and clipping by the global norm of the gradient.
+//! AdamW, with clipping by the global norm of the gradient.
 
 use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, bf16};
 use koan_model::{Config, Gradient, Model, TensorInfo, Transformer, safetensors_file::Stored};
 
-use crate::{OptimConfig, Schedule, TrainError};
-
-/// The share of the updates in which [`Schedule::Wsd`] falls.
-const WSD_DECAY: f64 = 0.2;
+use super::{NotFinite, OptimConfig};
 
 /// The moments of every parameter.
 pub struct Optimizer<B: Backend> {
@@ -42,12 +39,12 @@ impl<B: Backend> Optimizer<B> {
         gradient: &Gradient<B>,
         optim: &OptimConfig,
         lr: f32,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<f64, NotFinite> {
         let gradients: Vec<&B::Buf> = gradient.weights.tensors().collect();
         let squares = b.sums_of_squares(&gradients);
         if let Some((_, p)) = squares.iter().zip(model.weights.tensors()).find(|(sum, _)| !sum.is_finite()) {
             let what = format!("the gradient of `{}`", p.info().name);
-            return Err(TrainError::NotFinite { what, update: self.updates + 1 });
+            return Err(NotFinite { what, update: self.updates + 1 });
         }
         let norm = squares.iter().sum::<f64>().sqrt();
         let grad_scale = if norm > optim.grad_clip { (optim.grad_clip / norm) as f32 } else { 1.0 };
@@ -87,44 +84,5 @@ pub(crate) fn stored(moments: MomentType) -> Stored {
     match moments {
         MomentType::F32 => Stored::F32,
         MomentType::Bf16 => Stored::Bf16,
-    }
-}
-
-impl OptimConfig {
-    /// The learning rate of an update, counted from 0, of `updates` in all: a linear warm-up, then the schedule.
-    pub fn lr_at(&self, update: u64, updates: u64) -> f32 {
-        let (t, warmup) = (update as f64, self.warmup_steps as f64);
-        if t < warmup {
-            return self.lr * ((t + 1.0) / warmup) as f32;
-        }
-        let progress = (t - warmup) / (updates as f64 - warmup).max(1.0);
-        let share = match self.schedule {
-            Schedule::Constant => 1.0,
-            Schedule::Linear => 1.0 - progress,
-            Schedule::Cosine => 0.5 + 0.5 * (std::f64::consts::PI * progress).cos(),
-            Schedule::Wsd => ((1.0 - progress) / WSD_DECAY).min(1.0),
-        };
-        self.lr * share as f32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules_start_and_end_where_they_should() {
-        let optim = |schedule| OptimConfig { lr: 1.0, warmup_steps: 4, schedule, ..OptimConfig::default() };
-        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine, Schedule::Wsd] {
-            assert_eq!(optim(schedule).lr_at(0, 20), 0.25);
-            assert_eq!(optim(schedule).lr_at(3, 20), 1.0);
-            assert_eq!(optim(schedule).lr_at(4, 20), 1.0);
-        }
-        assert_eq!(optim(Schedule::Constant).lr_at(19, 20), 1.0);
-        assert_eq!(optim(Schedule::Linear).lr_at(12, 20), 0.5);
-        assert!((optim(Schedule::Cosine).lr_at(12, 20) - 0.5).abs() < 1e-6);
-        assert!((optim(Schedule::Wsd).lr_at(16, 20) - 1.0).abs() < 1e-6);
-        assert!((optim(Schedule::Wsd).lr_at(18, 20) - 0.625).abs() < 1e-6);
-        assert!(optim(Schedule::Linear).lr_at(19, 20) > 0.0);
     }
 }

@@ -29,9 +29,8 @@ use std::{
     time::SystemTime,
 };
 
+use koan_files::FilesError;
 use serde_json::Value;
-
-use crate::TrainError;
 
 /// What a file's name begins with; TensorBoard looks for `tfevents`.
 const PREFIX: &str = "events.out.tfevents.";
@@ -55,21 +54,21 @@ impl EventFile {
     ///
     /// # Errors
     /// If metrics.jsonl can't be read, or the file can't be written.
-    pub fn rebuild(run: &Path) -> Result<Self, TrainError> {
+    pub fn rebuild(run: &Path) -> Result<Self, FilesError> {
         let dir = run.join("tensorboard");
-        fs::create_dir_all(&dir).map_err(TrainError::io("create", &dir))?;
+        fs::create_dir_all(&dir).map_err(FilesError::io("create", &dir))?;
         let mut old: Vec<(u64, u64)> = fs::read_dir(&dir)
             .and_then(|entries| entries.map(|e| Ok(parse_name(&e?.file_name().to_string_lossy()))).collect())
             .map(|names: Vec<Option<(u64, u64)>>| names.into_iter().flatten().collect())
-            .map_err(TrainError::io("read", &dir))?;
+            .map_err(FilesError::io("read", &dir))?;
         old.sort_unstable();
         let now =
             || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (start, part) = old.last().map_or_else(|| (now(), 0), |(start, part)| (*start, part + 1));
         let path = dir.join(name(start, part));
         let metrics = run.join("metrics.jsonl");
-        let text = fs::read_to_string(&metrics).map_err(TrainError::io("read", &metrics))?;
-        let file = File::create(&path).map_err(TrainError::io("create", &path))?;
+        let text = fs::read_to_string(&metrics).map_err(FilesError::io("read", &metrics))?;
+        let file = File::create(&path).map_err(FilesError::io("create", &path))?;
         let mut events = Self { path, file, wall_time: start as f64 };
         let mut bytes = record(&version(events.wall_time));
         for line in text.lines() {
@@ -78,7 +77,7 @@ impl EventFile {
         events.write(&bytes)?;
         for (start, part) in old {
             let path = dir.join(name(start, part));
-            fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+            fs::remove_file(&path).map_err(FilesError::io("remove", &path))?;
         }
         Ok(events)
     }
@@ -87,7 +86,7 @@ impl EventFile {
     ///
     /// # Errors
     /// If they can't be written.
-    pub fn add(&mut self, line: &[u8]) -> Result<(), TrainError> {
+    pub fn add(&mut self, line: &[u8]) -> Result<(), FilesError> {
         let bytes = self.event(line);
         self.write(&bytes)
     }
@@ -100,8 +99,8 @@ impl EventFile {
         record(&scalars(self.wall_time, step, &metrics))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        self.file.write_all(bytes).map_err(TrainError::io("write", &self.path))
+    fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
+        self.file.write_all(bytes).map_err(FilesError::io("write", &self.path))
     }
 }
 

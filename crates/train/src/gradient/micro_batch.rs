@@ -24,24 +24,27 @@ pub struct MicroBatch {
     pub completions: Vec<usize>,
 }
 
-/// Cuts groups into passes of at most `rows` rows, in their order.
+/// Cuts groups into passes of at most `rows` rows, in their order. Of each group, `unit` completions, one after another, stay
+/// together.
 ///
 /// # Panics
-/// If one completion with its prompt exceeds `rows`.
-pub fn cut(groups: &[Group], rows: usize) -> Vec<MicroBatch> {
+/// If a unit of completions with its prompt exceeds `rows`.
+pub fn cut(groups: &[Group], rows: usize, unit: usize) -> Vec<MicroBatch> {
     let mut passes = vec![MicroBatch::default()];
     for group in groups {
         let mut rest = &group.completions[..];
         while !rest.is_empty() {
             let pass = passes.last_mut().expect("there is always a pass");
             let room = rows - pass.layout.len();
-            let fits = (1..=rest.len())
+            let fits = (1..=rest.len().div_ceil(unit))
+                .map(|units| rest.len().min(units * unit))
                 .take_while(|&n| {
                     Layout::group_rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
                 })
-                .count();
+                .last()
+                .unwrap_or(0);
             if fits == 0 {
-                assert!(!pass.layout.is_empty(), "a completion exceeds a pass of {rows} rows");
+                assert!(!pass.layout.is_empty(), "{unit} completions exceed a pass of {rows} rows");
                 passes.push(MicroBatch::default());
                 continue;
             }
@@ -65,7 +68,7 @@ mod tests {
         #[test]
         fn every_token_is_scored_once_in_order(
             lengths in prop::collection::vec((1usize..6, prop::collection::vec(1usize..7, 0..6)), 0..6),
-            extra in 0usize..30,
+            extra in 0usize..30, unit in 1usize..4,
         ) {
             let token = |i: usize| i as u32;
             let texts: Vec<(Vec<u32>, Vec<Vec<u32>>)> = lengths.iter().map(|(prompt, completions)| {
@@ -77,13 +80,17 @@ mod tests {
                 prompt,
                 completions: number.by_ref().zip(completions.iter().map(Vec::as_slice)).collect(),
             }).collect();
-            let rows = 5 + 6 + extra;
-            let passes = cut(&groups, rows);
+            let rows = 5 + unit * 6 + extra;
+            let passes = cut(&groups, rows, unit);
             let all: Vec<u32> = groups.iter().flat_map(|g| g.completions.iter().flat_map(|(_, c)| *c)).copied().collect();
             prop_assert!(passes.iter().all(|p| p.layout.len() <= rows && !p.layout.is_empty()));
             prop_assert_eq!(passes.iter().flat_map(|p| p.layout.targets.clone()).collect::<Vec<_>>(), all);
             let numbers: Vec<usize> = groups.iter().flat_map(|g| g.completions.iter().map(|(n, _)| *n)).collect();
             prop_assert_eq!(passes.iter().flat_map(|p| p.completions.clone()).collect::<Vec<_>>(), numbers);
+            for unit in groups.iter().flat_map(|group| group.completions.chunks(unit)) {
+                let holds = |pass: &&MicroBatch| unit.iter().any(|(number, _)| pass.completions.contains(number));
+                prop_assert_eq!(passes.iter().filter(holds).count(), 1, "a unit lies in one pass");
+            }
         }
     }
 }

@@ -13,12 +13,13 @@
 //! those of `koan eval`.
 
 mod base;
+mod error;
+mod measure;
 mod report;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
     time::Instant,
 };
 
@@ -28,18 +29,18 @@ use koan_data::{
     moves::{Habits, Moves},
     read_problems, write_problems,
 };
-use koan_eval::{Evaluation, Interval, Judged, PromptStyle};
-use koan_generate::{Generator, Limits, Sampling, Stream};
-use koan_model::{Config, checkpoint};
-use koan_reward::{Context, Rewards};
-use koan_text::Tokenizer;
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    RlConfig, TrainError, rl,
+use koan_eval::Judged;
+use koan_files::FilesError;
+use koan_train::{
+    rl::{self, RlConfig},
     stage::Launch,
     supervised::{self, Stage, SupervisedConfig},
 };
+use serde::{Deserialize, Serialize};
+
+pub use error::DemoError;
+pub use measure::Measure;
+use measure::measure;
 
 const BASE_RECIPE: &str = include_str!("../../../../recipes/zero-tiny-base.toml");
 const ZERO_RECIPE: &str = include_str!("../../../../recipes/zero-tiny.toml");
@@ -47,8 +48,6 @@ const ZERO_RECIPE: &str = include_str!("../../../../recipes/zero-tiny.toml");
 const RECIPE_DIR: &str = "runs/demo";
 /// Held-out answers that are shown side by side.
 const EXAMPLES: usize = 6;
-/// Answers to each held-out problem.
-const SAMPLES: usize = 4;
 
 /// How people of the text answer: most blurt, few check.
 const HABITS: Habits = Habits { blurt: 0.7, work: 0.18, slip: 0.07, miss: 5 };
@@ -75,7 +74,7 @@ const QUICK: Sizes = Sizes {
     zero: &["steps=40", "rollout.max_new_tokens=96"],
 };
 
-/// What a demo tells while it goes.
+/// What a demo says while it goes.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Text and problems are written.
@@ -94,22 +93,6 @@ pub enum Event<'a> {
     },
     /// The policy learns.
     Zero(rl::Event<'a>),
-}
-
-/// How a model does on held-out problems.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measure {
-    /// Share of answers that are right, with its 95% interval; at temperature 1, four answers a problem.
-    #[serde(flatten)]
-    pub interval: Interval,
-    /// Mean tokens of an answer.
-    pub completion_tokens: f64,
-    /// Share of answers that are blurted.
-    pub blurted: f64,
-    /// Share of answers that are worked out.
-    pub worked: f64,
-    /// Share of answers that are worked out and checked.
-    pub checked: f64,
 }
 
 /// A held-out problem with both models' answers to it.
@@ -134,13 +117,13 @@ pub struct Point {
     pub accuracy: f64,
     /// Mean tokens of a completion.
     pub completion_tokens: f64,
-    /// Words of reflection a completion.
+    /// Words of reflection per completion.
     pub reflection_words: f64,
     /// Mean entropy of a token, nats.
     pub entropy: f64,
 }
 
-/// What came of it: the content of `result.json`.
+/// The demo's result: the content of `result.json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// The base model.
@@ -163,8 +146,8 @@ pub struct Outcome {
     pub examples: Vec<Example>,
 }
 
-/// Runs the demo in directory `dir`; what an earlier, interrupted one made there is not made again. Completions are judged on `threads` threads. `None`: `stop` was set,
-/// and the same call goes on.
+/// Runs the demo in directory `dir`; what an earlier, interrupted one made there is not made again, whatever
+/// `launch.resume` says. `None`: `launch.stop` was set, and the same call goes on.
 ///
 /// # Errors
 /// If the directory holds a finished demo or can't be written, and what the stages may fail by.
@@ -172,13 +155,12 @@ pub fn run<B: Backend>(
     b: &B,
     dir: &Path,
     quick: bool,
-    threads: usize,
-    stop: &AtomicBool,
+    launch: Launch,
     mut on: impl FnMut(Event),
-) -> Result<Option<Outcome>, TrainError> {
+) -> Result<Option<Outcome>, DemoError> {
     let start = Instant::now();
     if dir.join("result.json").exists() {
-        return Err(TrainError::DemoExists { path: dir.into() });
+        return Err(DemoError::Exists { path: dir.into() });
     }
     let sizes = if quick { QUICK } else { FULL };
     let sample = write_world(dir, &sizes)?;
@@ -186,30 +168,30 @@ pub fn run<B: Backend>(
 
     let file = write_recipe(dir, "base.toml", BASE_RECIPE)?;
     let config = SupervisedConfig::load(Stage::Pretrain, &file, &overrides(sizes.base))?;
-    let base = config.run_dir.join("model");
+    let base = config.stage.run_dir.join("model");
     if !base.exists() {
-        let resume = config.run_dir.join("config.toml").exists();
-        let told = |event: supervised::Event| on(Event::Base(event));
-        let summary = supervised::run(b, Stage::Pretrain, &config, Launch { resume, threads, stop }, told)?;
+        let resume = config.stage.run_dir.join("config.toml").exists();
+        let launch = Launch { resume, ..launch };
+        let summary = supervised::run(b, Stage::Pretrain, &config, launch, |event| on(Event::Base(event)))?;
         if summary.stopped {
             return Ok(None);
         }
     }
-    let pretrain_seconds = seconds(&config.run_dir)?;
+    let pretrain_seconds = seconds(&config.stage.run_dir)?;
 
     let file = write_recipe(dir, "zero.toml", ZERO_RECIPE)?;
     let config = RlConfig::load(&file, &overrides(sizes.zero))?;
     let held_out = read_problems(&dir.join("held-out.jsonl"))?;
-    let (before, drawn_before) = measure(b, &base, &config, &held_out, threads)?;
+    let (before, answers_before) = measure(b, &base, &config, &held_out, launch.threads)?;
     on(Event::Measured { model: "base", measure: &before });
 
-    let resume = config.run_dir.join("config.toml").exists();
-    let summary = rl::run(b, &config, Launch { resume, threads, stop }, |event| on(Event::Zero(event)))?;
+    let resume = config.stage.run_dir.join("config.toml").exists();
+    let summary = rl::run(b, &config, Launch { resume, ..launch }, |event| on(Event::Zero(event)))?;
     let Some(model) = summary.model else { return Ok(None) };
-    let (after, drawn_after) = measure(b, &model, &config, &held_out, threads)?;
+    let (after, answers_after) = measure(b, &model, &config, &held_out, launch.threads)?;
     on(Event::Measured { model: "zero", measure: &after });
 
-    let answers = drawn_before.into_iter().zip(drawn_after);
+    let answers = answers_before.into_iter().zip(answers_after);
     let examples = held_out.iter().zip(answers).take(EXAMPLES).map(|(problem, (before, after))| Example {
         prompt: problem.prompt.clone().unwrap_or_default(),
         answer: problem.answer.clone(),
@@ -221,10 +203,10 @@ pub fn run<B: Backend>(
         after,
         seconds: start.elapsed().as_secs_f64(),
         pretrain_seconds,
-        rl_seconds: seconds(&config.run_dir)?,
+        rl_seconds: seconds(&config.stage.run_dir)?,
         quick,
         model,
-        curve: lines(&config.run_dir.join("metrics.jsonl"))?,
+        curve: lines(&config.stage.run_dir.join("metrics.jsonl"))?,
         examples: examples.collect(),
     };
     koan_files::write_synced(&dir.join("report.html"), report::html(&outcome, &sample).as_bytes())?;
@@ -235,13 +217,13 @@ pub fn run<B: Backend>(
 }
 
 /// Writes text, problems and the fresh model, where they are not there yet. Gives some of the text.
-fn write_world(dir: &Path, sizes: &Sizes) -> Result<Vec<String>, TrainError> {
+fn write_world(dir: &Path, sizes: &Sizes) -> Result<Vec<String>, DemoError> {
     #[derive(Serialize)]
     struct Line {
         text: String,
     }
     let world = Moves { n_moves: sizes.moves, seed: 1 };
-    fs::create_dir_all(dir).map_err(TrainError::io("create", dir))?;
+    fs::create_dir_all(dir).map_err(FilesError::io("create", dir))?;
     for (name, split, n) in
         [("train.jsonl", Split::Train, sizes.train), ("held-out.jsonl", Split::Test, sizes.held_out)]
     {
@@ -258,10 +240,10 @@ fn write_world(dir: &Path, sizes: &Sizes) -> Result<Vec<String>, TrainError> {
 }
 
 /// Writes a recipe for `dir`, so that its run can be made again or changed.
-fn write_recipe(dir: &Path, name: &str, recipe: &str) -> Result<PathBuf, TrainError> {
+fn write_recipe(dir: &Path, name: &str, recipe: &str) -> Result<PathBuf, DemoError> {
     let path = dir.join(name);
     let written = dir.to_str().filter(|dir| !dir.contains(['"', '\\', '\n']));
-    let written = written.ok_or_else(|| TrainError::DemoName { path: dir.into() })?;
+    let written = written.ok_or_else(|| DemoError::Name { path: dir.into() })?;
     koan_files::write_synced(&path, recipe.replace(RECIPE_DIR, written).as_bytes())?;
     Ok(path)
 }
@@ -270,90 +252,21 @@ fn overrides(settings: &[&str]) -> Vec<String> {
     settings.iter().map(|&setting| setting.to_owned()).collect()
 }
 
-/// Answers of the model in `dir` to each problem, at temperature 1: their measure, and the first of each problem.
-fn measure<B: Backend>(
-    b: &B,
-    dir: &Path,
-    config: &RlConfig,
-    problems: &[Problem],
-    threads: usize,
-) -> Result<(Measure, Vec<Judged>), TrainError> {
-    let model_config = Config::load(dir).map_err(checkpoint::CheckpointError::from)?;
-    let tokenizer = Tokenizer::load(dir)?;
-    let rewards = Rewards::build(&config.reward, Context::default())?;
-    let new_tokens = config.rollout.max_new_tokens;
-    let limits = Limits {
-        sequences: config.sequences(),
-        prompt_tokens: config.rollout.max_prompt_tokens.min(model_config.longest_sequence() - new_tokens),
-        new_tokens,
-    };
-    let model = checkpoint::load_for_inference(b, dir, Some(limits.prompt_tokens + new_tokens))?;
-    let sampling = Sampling {
-        temperature: 1.0,
-        max_new_tokens: new_tokens,
-        stop_ids: model_config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
-        seed: config.seed,
-        stream: Stream::Demo,
-        ..Sampling::default()
-    };
-    let evaluation = Evaluation {
-        problems,
-        samples: SAMPLES,
-        style: &PromptStyle { raw: config.rollout.raw, system: None },
-        tokenizer: &tokenizer,
-        sampling: &sampling,
-        rewards: &rewards,
-        threads,
-    };
-    let mut drawn: Vec<((usize, usize), Judged)> = Vec::new();
-    let all: Vec<usize> = (0..problems.len()).collect();
-    let mut generator = Generator::new(b, &model_config, limits)?;
-    evaluation.draw(
-        b,
-        &model,
-        &mut generator,
-        &all,
-        &AtomicBool::new(false),
-        |problem, sample, judged| {
-            drawn.push(((problem, sample), judged));
-        },
-    )?;
-    drawn.sort_by_key(|(key, _)| *key);
-    let drawn: Vec<Judged> = drawn.into_iter().map(|(_, judged)| judged).collect();
-    let n = drawn.len().max(1) as f64;
-    let share = |is: &dyn Fn(&Judged) -> bool| drawn.iter().filter(|judged| is(judged)).count() as f64 / n;
-    let right = |judged: &&Judged| judged.outcome == koan_reward::Outcome::Correct;
-    let shares: Vec<f64> = drawn
-        .chunks(SAMPLES)
-        .map(|answers| answers.iter().filter(right).count() as f64 / answers.len() as f64)
-        .collect();
-    let works = |judged: &Judged| judged.completion.contains('=');
-    let checks = |judged: &Judged| judged.completion.contains(" ok");
-    let measure = Measure {
-        interval: Interval::of(&shares, SAMPLES),
-        completion_tokens: drawn.iter().map(|judged| judged.completion_tokens as f64).sum::<f64>() / n,
-        blurted: share(&|judged| !works(judged)),
-        worked: share(&|judged| works(judged) && !checks(judged)),
-        checked: share(&|judged| works(judged) && checks(judged)),
-    };
-    Ok((measure, drawn.into_iter().step_by(SAMPLES).collect()))
-}
-
 /// Seconds that a finished run took, of its lineage.
-fn seconds(run: &Path) -> Result<f64, TrainError> {
+fn seconds(run: &Path) -> Result<f64, DemoError> {
     #[derive(Deserialize)]
     struct Seconds {
         seconds: f64,
     }
     let path = run.join("lineage.json");
-    let text = fs::read(&path).map_err(TrainError::io("read", &path))?;
+    let text = fs::read(&path).map_err(FilesError::io("read", &path))?;
     let lineage: Seconds =
-        serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, what: e.to_string() })?;
+        serde_json::from_slice(&text).map_err(|e| FilesError::Damaged { path, what: e.to_string() })?;
     Ok(lineage.seconds)
 }
 
 /// The lines of a metrics file that are steps.
-fn lines(path: &Path) -> Result<Vec<Point>, TrainError> {
-    let text = fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+fn lines(path: &Path) -> Result<Vec<Point>, DemoError> {
+    let text = fs::read_to_string(path).map_err(FilesError::io("read", path))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }

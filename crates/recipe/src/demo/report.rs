@@ -57,7 +57,7 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
          <title>Koan: R1-Zero in small</title><style>{STYLE}</style><main>\
          <h1>R1-Zero in small</h1>\
          <p class=lead>A model of 0.3 million parameters read a text in which questions are answered in three ways, and \
-         imitated it: {} of its answers were right. Then it was given problems and told only which of its answers were \
+         imitated it: {} of its answers were right. Then it was given problems and learned only from which of its answers were \
          right: {} are now, and it writes {:.1} times as much.</p>\
          <table><tr><th></th><th>base model</th><th>after</th></tr>{rows}</table>\
          <p class=small>{} held-out problems that neither model ever saw, {} answers to each at temperature 1. Pretraining took \
@@ -72,7 +72,7 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
         percent(after.interval.accuracy),
         after.completion_tokens / before.completion_tokens.max(f64::MIN_POSITIVE),
         if outcome.quick { super::QUICK.held_out } else { super::FULL.held_out },
-        super::SAMPLES,
+        super::measure::SAMPLES,
         outcome.pretrain_seconds,
         outcome.rl_seconds,
         curve.len(),

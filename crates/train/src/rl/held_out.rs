@@ -1,0 +1,47 @@
+//! The policy on held-out problems.
+
+use std::time::Instant;
+
+use koan_backend::Backend;
+use koan_eval::{Evaluation, Interval};
+use koan_generate::{Generator, Sampling, Stream};
+
+use super::{Event, Trainer};
+use crate::TrainError;
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Whether it is measured after step `step`: after every so many, and after the last.
+    pub(super) fn is_measured_after(&self, step: u64) -> bool {
+        self.config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == self.config.steps)
+    }
+
+    /// Measures the policy on held-out problems, if there are any.
+    pub(super) fn evaluate(
+        &mut self,
+        step: u64,
+        on: &mut impl FnMut(Event),
+    ) -> Result<Option<Interval>, TrainError> {
+        let Some(eval) = &self.config.eval else { return Ok(None) };
+        let sampling =
+            Sampling { temperature: eval.temperature, stream: Stream::HeldOut, ..self.sampling.clone() };
+        let evaluation = Evaluation {
+            problems: &self.inputs.held_out,
+            samples: eval.samples,
+            style: &self.inputs.style,
+            tokenizer: &self.inputs.tokenizer,
+            sampling: &sampling,
+            rewards: &self.inputs.rewards,
+            threads: self.threads,
+        };
+        let start = Instant::now();
+        let mut generator = Generator::new(self.b, &self.inputs.model, self.inputs.plan.limits)?;
+        let score = evaluation.score(self.b, self.learner.packed(self.b)?, &mut generator)?;
+        on(Event::HeldOut {
+            step,
+            interval: score.pass_at_1,
+            completion_tokens: score.completion_tokens,
+            seconds: start.elapsed().as_secs_f64(),
+        });
+        Ok(Some(score.pass_at_1))
+    }
+}

@@ -1,0 +1,91 @@
+//! All that a run reads, checked before its directory is made.
+
+use koan_backend::Backend;
+use koan_data::{Problem, read_problems};
+use koan_eval::PromptStyle;
+use koan_model::{Config, checkpoint::CheckpointError};
+use koan_reward::{BadReference, Context, Rewards};
+use koan_text::Tokenizer;
+
+use super::{RlConfig, error::RlError, plan::Plan};
+use crate::{
+    TrainError,
+    stage::{check_model_and_disk, disk_bytes},
+};
+
+/// What a run reads, and what it will hold.
+pub(super) struct Inputs {
+    pub(super) rewards: Rewards,
+    pub(super) model: Config,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) style: PromptStyle,
+    pub(super) problems: Vec<Problem>,
+    /// Problems that are left out.
+    pub(super) bad: Vec<BadReference>,
+    /// The tokens of each problem's prompt.
+    pub(super) prompts: Vec<Vec<u32>>,
+    pub(super) held_out: Vec<Problem>,
+    /// Held-out problems that are left out.
+    pub(super) bad_held_out: Vec<BadReference>,
+    pub(super) plan: Plan,
+    /// Tokens of the longest prompt with the longest completion.
+    pub(super) positions: usize,
+}
+
+impl Inputs {
+    /// Reads and checks everything that `config` names, the cheapest first.
+    pub(super) fn read<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
+        let (stage, rollout) = (&config.stage, &config.rollout);
+        let max_new_tokens = Some(rollout.max_new_tokens);
+        let context = Context { max_new_tokens, log_dir: Some(stage.run_dir.clone()) };
+        let rewards = Rewards::build(&config.reward, context)?;
+        let model = Config::load(&stage.model).map_err(CheckpointError::from)?;
+        let tokenizer = Tokenizer::load_for(&stage.model, model.vocab_size)?;
+        let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
+        let (problems, bad) = rewards.sift(read_problems(&stage.data)?)?;
+        let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read_problems(&eval.data))?;
+        let (held_out, bad_held_out) = rewards.sift(held_out)?;
+        let encode = |problems| encode(&tokenizer, &style, problems, rollout.max_prompt_tokens);
+        let (prompts, held_out_prompts) = (encode(&problems)?, encode(&held_out)?);
+        let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
+        let plan = Plan::new(b, config, &model, longest);
+        let positions = longest + rollout.max_new_tokens;
+        let refreshed = config.reference_every().is_some();
+        let disk = disk_bytes(stage.checkpoints_kept, refreshed, &model, stage.optim.moments);
+        check_model_and_disk(stage, &model, positions, disk)?;
+        plan.check_memory()?;
+        Ok(Self {
+            rewards,
+            model,
+            tokenizer,
+            style,
+            problems,
+            bad,
+            prompts,
+            held_out,
+            bad_held_out,
+            plan,
+            positions,
+        })
+    }
+}
+
+/// The tokens of each problem's prompt, at most `max`.
+pub(super) fn encode(
+    tokenizer: &Tokenizer,
+    style: &PromptStyle,
+    problems: &[Problem],
+    max: usize,
+) -> Result<Vec<Vec<u32>>, TrainError> {
+    let encode = |problem: &Problem| {
+        let ids = style.encode(tokenizer, &problem.messages())?;
+        match ids.len() {
+            0 => Err(RlError::PromptEmpty { id: problem.id.clone() }.into()),
+            tokens if tokens > max => {
+                Err(RlError::PromptTooLong { id: problem.id.clone(), tokens, max }.into())
+            }
+            _ => Ok(ids),
+        }
+    };
+    problems.iter().map(encode).collect()
+}

@@ -1,0 +1,239 @@
+//! Reinforcement learning from verified answers, as one loop:
+//!
+//! ```text
+//! for each step:
+//!     sample a group of completions for each problem   (rollout.rs)
+//!     judge them: rewards                              (koan-reward)
+//!     compare within each group: advantages            (advantage.rs)
+//!     one update for each mini-batch of problems       (learner.rs: forward, loss, backward, AdamW)
+//! ```
+//!
+//! The log-probabilities of generation are those of the policy to the bit, so they serve as π_old as they are: weights are
+//! never synchronised, and nothing is computed twice.
+//!
+//! - [`RlConfig`]: what its TOML file says; [`preset`]: the papers' choices,
+//! - [`advantage`], [`policy_loss`]: the pieces of an algorithm beside the papers' formulas,
+//! - [`learner`]: one update of the policy,
+//! - [`plan`]: memory of the worst step, before the first; [`estimate`]: its seconds; [`Forecast`]: both, without a run,
+//! - [`Metrics`]: what a step found out.
+
+pub mod advantage;
+mod config;
+mod error;
+pub mod estimate;
+mod explain;
+mod forecast;
+mod held_out;
+mod inputs;
+pub mod learner;
+mod metrics;
+pub mod plan;
+pub mod policy_loss;
+pub mod preset;
+mod record;
+mod rollout;
+
+use std::time::Instant;
+
+use koan_backend::Backend;
+use koan_eval::Interval;
+use koan_generate::Sampling;
+use serde::{Deserialize, Serialize};
+
+pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
+pub use error::RlError;
+pub use forecast::Forecast;
+pub use metrics::Metrics;
+pub use preset::Preset;
+
+use self::{
+    inputs::Inputs,
+    learner::{Learner, ScoredGroup},
+    record::RolloutLine,
+    rollout::Rollouts,
+};
+use crate::{
+    TrainError,
+    stage::{self, Course, Input, Launch, RunSummary, Session},
+};
+
+/// A run in which nothing was decided for so many steps learns nothing: it ends.
+const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
+
+/// What a run says while it goes.
+pub type Event<'a> = stage::Event<'a, Metrics>;
+
+/// What a checkpoint of this stage alone knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RlState {
+    /// Problems taken from the data's order.
+    cursor: u64,
+}
+
+/// The line of metrics.jsonl before the first step: where the run starts from.
+#[derive(Serialize)]
+struct Baseline {
+    step: u64,
+    eval: Interval,
+}
+
+/// Everything a step works with.
+struct Trainer<'a, B: Backend> {
+    b: &'a B,
+    config: &'a RlConfig,
+    inputs: Inputs,
+    /// Threads that judge.
+    threads: usize,
+    /// Problems taken from the data's order so far.
+    cursor: u64,
+    sampling: Sampling,
+    learner: Learner<B>,
+}
+
+/// Runs `config` to its last step, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on
+/// from the newest checkpoint, and ends with the bits of a run that was never interrupted.
+///
+/// # Errors
+/// All that can be known to be wrong is, before any work: files, sizes, memory, disk. Later only what the system
+/// refuses, rewards that judge nothing, or a gradient that is not finite.
+pub fn run<B: Backend>(
+    b: &B,
+    config: &RlConfig,
+    launch: Launch,
+    mut on: impl FnMut(Event),
+) -> Result<RunSummary, TrainError> {
+    let inputs = Inputs::read(b, config)?;
+    let held_out = config.eval.as_ref().map(|eval| &*eval.data);
+    let course = Course { stage: "rl", steps: config.steps, inputs: Input::all(&config.stage, held_out)? };
+    let mut session = Session::open(course, config, launch, RlState { cursor: 0 })?;
+    let ended = train(b, config, inputs, launch.threads, &mut session, &mut on);
+    session.record_outcome(ended)
+}
+
+fn train<B: Backend>(
+    b: &B,
+    config: &RlConfig,
+    inputs: Inputs,
+    threads: usize,
+    session: &mut Session<RlState>,
+    on: &mut impl FnMut(Event),
+) -> Result<RunSummary, TrainError> {
+    let (loss, plan) = (config.loss(), inputs.plan);
+    let refreshes = |updates: u64| config.reference_every().map_or(0, |every| updates / every);
+    let (step, refreshed) = (session.state().step, refreshes(session.state().updates) > 0);
+    let policy = session.load_model(b, inputs.positions)?;
+    let reference =
+        (loss.kl != 0.0).then(|| session.load_reference(b, inputs.positions, refreshed)).transpose()?;
+    let optimizer = session.load_optimizer(b, &inputs.model)?;
+    let (temperature, purpose) = (config.rollout.temperature, config.stage.optim.purpose());
+    let mut trainer = Trainer {
+        b,
+        config,
+        threads,
+        cursor: session.state().own.cursor,
+        sampling: Sampling {
+            temperature,
+            max_new_tokens: config.rollout.max_new_tokens,
+            stop_ids: inputs.model.eos_token_ids.iter().copied().chain(inputs.tokenizer.eos()).collect(),
+            seed: config.stage.seed,
+            ..Sampling::default()
+        },
+        inputs,
+        learner: Learner::new(policy, reference, optimizer, loss, temperature, plan.rows, purpose),
+    };
+    trainer.tell_bad_references(on);
+    let (memory, formula) = (plan.breakdown(), config.explain());
+    on(Event::Start { step, steps: config.steps, memory: &memory, task: &formula });
+
+    if step == 0
+        && let Some(eval) = trainer.evaluate(0, on)?
+    {
+        session.write_metrics(&Baseline { step: 0, eval })?;
+    }
+    let mut steps_without_a_verdict = 0;
+    while let Some(step) = session.next_step() {
+        let before = trainer.learner.optimizer.updates;
+        let (metrics, rollouts) = trainer.step(step, on).map_err(|e| e.in_step(step))?;
+        steps_without_a_verdict = if rollouts.any_decided() { 0 } else { steps_without_a_verdict + 1 };
+        if steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT {
+            let (steps, reason) = (steps_without_a_verdict, rollouts.why_undecided());
+            return Err(RlError::NothingJudged { steps, reason }.into());
+        }
+        let updates = trainer.learner.optimizer.updates;
+        if refreshes(updates) > refreshes(before) {
+            trainer.learner.refresh_reference(b);
+        }
+        let eval = if trainer.is_measured_after(step) { trainer.evaluate(step, on)? } else { None };
+        let metrics = Metrics { eval, ..metrics };
+        session.write_rollouts(step, trainer.rollout_lines(step, &rollouts)?.into_iter())?;
+        let (trained, own) =
+            (trainer.learner.trained(refreshes(updates) > 0), RlState { cursor: trainer.cursor });
+        session.after_step(b, trained, metrics.tokens, own, &metrics, on)?;
+    }
+    Ok(session.finish(b, &trainer.learner.policy)?)
+}
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Makes step `step`, from 1.
+    fn step(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Metrics, Rollouts), TrainError> {
+        let start = Instant::now();
+        let rollouts = self.sample(step, on)?;
+        let train_start = Instant::now();
+        let scored: Vec<ScoredGroup> = rollouts
+            .learned
+            .iter()
+            .map(|&i| &rollouts.groups[i])
+            .map(|group| ScoredGroup {
+                prompt: &self.inputs.prompts[group.problem],
+                completions: group.samples.iter().map(|s| (&s.completion, s.advantage)).collect(),
+            })
+            .collect();
+        let (optim, parts) = (&self.config.stage.optim, self.config.algorithm.mini_batches());
+        let per_step = self.config.updates_per_step();
+        let (mut updates, mut lr) = (Vec::new(), 0.0);
+        for i in 0..per_step {
+            let part = i as usize % parts;
+            let part = &scored[part * scored.len() / parts..(part + 1) * scored.len() / parts];
+            lr = optim.lr_at((step - 1) * per_step + i, self.config.steps * per_step);
+            updates.push(self.learner.update(self.b, part, optim, lr)?);
+        }
+        let metrics = Metrics::of(&rollouts, &updates);
+        let step_s = start.elapsed().as_secs_f64();
+        let train_s = train_start.elapsed().as_secs_f64();
+        let metrics = Metrics {
+            step,
+            lr,
+            generate_s: rollouts.generate_s,
+            reward_s: step_s - train_s - rollouts.generate_s,
+            train_s,
+            step_s,
+            tokens_per_s: metrics.tokens as f64 / step_s,
+            ..metrics
+        };
+        Ok((metrics, rollouts))
+    }
+
+    /// Says which problems are left out.
+    fn tell_bad_references(&self, on: &mut impl FnMut(Event)) {
+        let data = std::iter::once((&self.config.stage.data, &self.inputs.bad));
+        let held_out = self.config.eval.iter().map(|eval| (&eval.data, &self.inputs.bad_held_out));
+        for (data, bad) in data.chain(held_out).filter(|(_, bad)| !bad.is_empty()) {
+            on(Event::BadReferences { data, bad });
+        }
+    }
+
+    fn rollout_lines<'s>(
+        &'s self,
+        step: u64,
+        rollouts: &'s Rollouts,
+    ) -> Result<Vec<RolloutLine<'s>>, TrainError> {
+        let tokenizer = self.config.rollout.log_probs.then_some(&self.inputs.tokenizer);
+        let lines = rollouts.groups.iter().flat_map(|group| {
+            let problem = &self.inputs.problems[group.problem];
+            let line = move |(i, sample)| RolloutLine::new(step, problem, i, sample, tokenizer);
+            group.samples.iter().enumerate().map(line)
+        });
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+}

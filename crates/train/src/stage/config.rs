@@ -1,0 +1,186 @@
+//! What the TOML file of every stage says, and how it is read, compared and hashed.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use koan_files::sha256;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use toml::{Table, Value, de::DeTable};
+
+use crate::{
+    config::{ConfigError, check, override_key, with_nearest_name},
+    optim::OptimConfig,
+};
+
+/// The settings that all stages have, flattened into those of each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// Where everything the run makes goes.
+    pub run_dir: PathBuf,
+    /// The model to start from, a Hugging Face directory; `koan model init` makes a fresh one.
+    pub model: PathBuf,
+    /// What to learn from: problems, texts or demonstrations.
+    pub data: PathBuf,
+    /// Keys every random number of the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Steps between checkpoints.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: u64,
+    /// How many of the newest checkpoints are kept.
+    #[serde(default = "default_checkpoints_kept")]
+    pub checkpoints_kept: usize,
+    /// Write the metrics as TensorBoard event files too, in `tensorboard/`.
+    #[serde(default)]
+    pub tensorboard: bool,
+    /// How the weights are moved.
+    #[serde(default)]
+    pub optim: OptimConfig,
+}
+
+fn default_checkpoint_every() -> u64 {
+    100
+}
+
+fn default_checkpoints_kept() -> usize {
+    2
+}
+
+impl StageConfig {
+    const KEYS: [&'static str; 8] =
+        ["run_dir", "model", "data", "seed", "checkpoint_every", "checkpoints_kept", "tensorboard", "optim"];
+    /// As [`Settings::FREE`]; what is given by hash instead is one of them.
+    const FREE: [&'static str; 6] =
+        ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard"];
+
+    /// Refuses values that make no sense.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
+        check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
+        self.optim.check()
+    }
+}
+
+/// The settings of one stage: [`StageConfig`] and its own.
+pub trait Settings: Serialize + DeserializeOwned {
+    /// Its own keys and tables.
+    const KEYS: &'static [&'static str];
+    /// Those of its own settings, as `key` or `table.key`, that do not shape a run's course. They may differ when it is
+    /// resumed.
+    const FREE: &'static [&'static str];
+
+    /// What all stages have.
+    fn stage(&self) -> &StageConfig;
+
+    /// All settings with their values, as TOML.
+    fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a config of plain values is TOML")
+    }
+}
+
+/// Reads a config file, then applies `key=value` overrides in their order; what neither gives, `defaults` do, and then
+/// serde's.
+///
+/// # Errors
+/// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
+pub(crate) fn read<C: Settings>(
+    path: &Path,
+    overrides: &[String],
+    defaults: &[(&str, Value)],
+) -> Result<C, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let wrong = |message: String| ConfigError::Parse { path: path.into(), message };
+    let of_serde = |e: toml::de::Error| wrong(with_nearest_name(&e.to_string()));
+    let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    for set in overrides {
+        override_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
+    }
+    refuse_unknown_keys::<C>(&table, &text).map_err(wrong)?;
+    if overrides.is_empty() {
+        // The text knows lines. Flattening forgets them, so the shared settings are read by themselves first.
+        toml::from_str::<StageConfig>(&text).map_err(of_serde)?;
+        toml::from_str::<C>(&text).map_err(of_serde)?;
+    }
+    for (key, value) in defaults {
+        fill(&mut table, key, value);
+    }
+    table.try_into().map_err(of_serde)
+}
+
+/// Refuses keys at the top of a file that neither all stages nor `C` has, as serde refuses those of a table.
+fn refuse_unknown_keys<C: Settings>(table: &Table, text: &str) -> Result<(), String> {
+    let known = || StageConfig::KEYS.iter().chain(C::KEYS);
+    let Some(unknown) = table.keys().find(|key| !known().any(|known| known == key)) else { return Ok(()) };
+    let lines = DeTable::parse(text).ok();
+    let keys = lines.iter().flat_map(|table| table.get_ref().keys());
+    let place = keys.filter(|key| key.get_ref() == unknown).map(|key| {
+        let line = 1 + text[..key.span().start].matches('\n').count();
+        format!("line {line}: ")
+    });
+    let place: String = place.take(1).collect();
+    let names: Vec<String> = known().map(|key| format!("`{key}`")).collect();
+    Err(with_nearest_name(&format!("{place}unknown field `{unknown}`, expected one of {}", names.join(", "))))
+}
+
+/// Sets `key` or `table.key` where it is not given.
+fn fill(table: &mut Table, key: &str, value: &Value) {
+    match key.split_once('.') {
+        None => _ = table.entry(key).or_insert_with(|| value.clone()),
+        Some((section, key)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                fill(section, key, value);
+            }
+        }
+    }
+}
+
+/// SHA-256 of the settings that shape a run's course.
+pub fn hash_config<C: Settings>(config: &C) -> String {
+    sha256(shaping::<C>(table(config)).to_string())
+}
+
+/// The keys of the settings that shape a run's course in which `config` differs from `started`, which a run began with.
+pub(super) fn changed_keys<C: Settings>(started: Table, config: &C) -> Vec<String> {
+    let mut changed = Vec::new();
+    compare("", &shaping::<C>(started), &shaping::<C>(table(config)), &mut changed);
+    changed
+}
+
+fn table<C: Settings>(config: &C) -> Table {
+    config.to_toml().parse().expect("written by `to_toml`")
+}
+
+/// The settings that shape a run's course. A constant learning rate does not depend on how long the run is.
+fn shaping<C: Settings>(mut table: Table) -> Table {
+    for key in StageConfig::FREE.iter().chain(C::FREE) {
+        match key.split_once('.') {
+            None => table.remove(*key),
+            Some((section, key)) => {
+                table.get_mut(section).and_then(Value::as_table_mut).and_then(|t| t.remove(key))
+            }
+        };
+    }
+    let schedule = table.get("optim").and_then(|optim| optim.get("schedule")).and_then(Value::as_str);
+    if schedule == Some("constant") {
+        table.remove("steps");
+    }
+    table
+}
+
+/// Adds the keys in which two tables differ, after `prefix`.
+fn compare(prefix: &str, a: &Table, b: &Table, changed: &mut Vec<String>) {
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in keys {
+        match (a.get(key), b.get(key)) {
+            (Some(Value::Table(a)), Some(Value::Table(b))) => {
+                compare(&format!("{prefix}{key}."), a, b, changed);
+            }
+            (a, b) if a != b => changed.push(format!("{prefix}{key}")),
+            _ => {}
+        }
+    }
+}

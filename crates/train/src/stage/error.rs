@@ -1,0 +1,101 @@
+//! What can be wrong with a run's directory, and with the room that a run needs.
+
+use std::path::PathBuf;
+
+use koan_files::FilesError;
+use koan_model::{checkpoint::CheckpointError, safetensors_file::FileError};
+
+use crate::optim::Diverged;
+
+/// Why a run's directory could not be opened, written or gone on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// Another process has the run directory.
+    #[error("another process is running `{}`: wait for its end, or choose another run_dir", path.display())]
+    RunInUse {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The run directory holds a run already.
+    #[error("`{}` holds a run already: go on with it (--resume), or choose another run_dir", path.display())]
+    RunExists {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// There is no checkpoint to go on from.
+    #[error("nothing to resume: no checkpoint in `{}`", path.display())]
+    NoCheckpoint {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// A run can't go on with another config.
+    #[error("`{}` was started with another config: {keys} differ; a run goes on as it began", path.display())]
+    ConfigChanged {
+        /// The run directory.
+        path: PathBuf,
+        /// The keys that differ.
+        keys: String,
+    },
+    /// A run can't go on with other inputs.
+    #[error("`{}` was started from other inputs: the {role} changed since", path.display())]
+    InputsChanged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What changed.
+        role: String,
+    },
+    /// The newest checkpoint is damaged.
+    #[error(
+        "the newest checkpoint is damaged; remove `{}`, and --resume {}",
+        checkpoint.display(),
+        older.map_or("starts over: there is no older one".to_owned(), |step| format!("goes on from step {step}, the one before it"))
+    )]
+    DamagedCheckpoint {
+        /// Its directory.
+        checkpoint: PathBuf,
+        /// The step of the one before it, if there is one.
+        older: Option<u64>,
+        /// Which file, and how.
+        source: FilesError,
+    },
+    /// The largest step would not fit in memory.
+    #[error("{what} needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; {remedy}")]
+    Memory {
+        /// The step.
+        what: &'static str,
+        /// Planned, GiB.
+        needed_gib: f64,
+        /// Free, GiB.
+        available_gib: f64,
+        /// What takes how much.
+        breakdown: String,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// The checkpoints would not fit on the disk.
+    #[error("checkpoints need {needed_gib:.1} GiB at `{}`, {available_gib:.1} are free; lower checkpoints_kept or choose another run_dir", path.display())]
+    Disk {
+        /// Needed, GiB.
+        needed_gib: f64,
+        /// Free, GiB.
+        available_gib: f64,
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The model could not be loaded or saved.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The device refused memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] koan_backend::OutOfMemory),
+    /// The model is lost: there is nothing to save.
+    #[error(transparent)]
+    Diverged(#[from] Diverged),
+    /// A file or directory could not be read or written, or is damaged.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}

@@ -1,0 +1,61 @@
+//! What a run says while it goes, whatever its stage.
+
+use std::path::Path;
+
+use koan_eval::Interval;
+use koan_reward::BadReference;
+
+/// What a run says while it goes; `M` is the stage's metrics of a step.
+#[derive(Debug)]
+pub enum Event<'a, M> {
+    /// Problems that are left out, since their references are bad.
+    BadReferences {
+        /// Their file.
+        data: &'a Path,
+        /// Which, and why.
+        bad: &'a [BadReference],
+    },
+    /// Everything was checked; the run starts after `step` steps.
+    Start {
+        /// Steps made by an earlier part of the run.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// What it will hold in memory, in words.
+        memory: &'a str,
+        /// What it learns from or by, in words.
+        task: &'a str,
+    },
+    /// A completion of the step is finished.
+    Completed {
+        /// Finished so far, this step.
+        done: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// The policy was measured on held-out problems.
+    HeldOut {
+        /// After how many steps.
+        step: u64,
+        /// Its accuracy.
+        interval: Interval,
+        /// Mean tokens of a completion.
+        completion_tokens: f64,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// A step is made.
+    Step {
+        /// The step, from 1.
+        step: u64,
+        /// Its line of metrics.jsonl.
+        metrics: &'a M,
+    },
+    /// A checkpoint is written.
+    Checkpoint {
+        /// Its directory.
+        path: &'a Path,
+        /// SHA-256 over its files.
+        digest: &'a str,
+    },
+}

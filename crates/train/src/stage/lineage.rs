@@ -1,0 +1,137 @@
+//! What a run was made from, each input by hash, and whose run made that: `lineage.json`.
+
+use std::path::{Path, PathBuf};
+
+use koan_files::{FilesError, hash_file, hash_files};
+use serde::{Deserialize, Serialize};
+
+use super::config::StageConfig;
+
+/// The file's name.
+const FILE: &str = "lineage.json";
+
+/// Something that a run reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Input {
+    /// What it is to the run: `model`, `tokenizer`, `data`, `held-out data`, …
+    pub role: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// SHA-256 of the file, or of a model's weights.
+    pub sha256: String,
+    /// The run that made it, if it lies in the directory of one that was finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Origin>,
+    /// Whether the run's course depends on it, so that a run does not go on with another.
+    #[serde(skip)]
+    pub shapes_course: bool,
+}
+
+/// The run that made an input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Its directory.
+    pub run: PathBuf,
+    /// SHA-256 of the weights that it ended with.
+    pub weights_sha256: String,
+}
+
+impl Input {
+    /// What a stage of this config reads: its model and the model's tokenizer, its data, and `held_out` data, by which it is
+    /// only measured: a run may go on with others.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub(crate) fn all(config: &StageConfig, held_out: Option<&Path>) -> Result<Vec<Self>, FilesError> {
+        let mut all = vec![
+            Self::new("model", &config.model, hash_files(&config.model, "safetensors")?),
+            Self::file("tokenizer", &config.model.join("tokenizer.json"))?,
+            Self::file("data", &config.data)?,
+        ];
+        if let Some(path) = held_out {
+            all.push(Self { shapes_course: false, ..Self::file("held-out data", path)? });
+        }
+        Ok(all)
+    }
+
+    /// A file that shapes the run's course.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn file(role: &'static str, path: &Path) -> Result<Self, FilesError> {
+        Ok(Self::new(role, path, hash_file(path)?))
+    }
+
+    fn new(role: &'static str, path: &Path, sha256: String) -> Self {
+        Self { role, path: path.into(), sha256, made_by: Origin::of(path), shapes_course: true }
+    }
+}
+
+impl Origin {
+    /// The finished run in whose directory `path` lies.
+    fn of(path: &Path) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Made {
+            weights_sha256: String,
+        }
+        path.ancestors().skip(1).find_map(|run| {
+            let lineage = std::fs::read(run.join(FILE)).ok()?;
+            let Made { weights_sha256 } = serde_json::from_slice(&lineage).ok()?;
+            Some(Self { run: run.into(), weights_sha256 })
+        })
+    }
+}
+
+/// What a model was made from, and what it took.
+#[derive(Serialize)]
+pub(super) struct Lineage<'a> {
+    /// Which stage made it.
+    pub(super) stage: &'static str,
+    /// What it was made from.
+    pub(super) inputs: &'a [Input],
+    /// SHA-256 of the settings that shaped the run.
+    pub(super) config_sha256: &'a str,
+    /// SHA-256 of the final model.safetensors.
+    pub(super) weights_sha256: String,
+    /// Version of this program.
+    pub(super) koan_version: &'static str,
+    /// Steps made.
+    pub(super) steps: u64,
+    /// Tokens learned from, or sampled.
+    pub(super) tokens: u64,
+    /// Seconds that the steps took.
+    pub(super) seconds: f64,
+}
+
+impl Lineage<'_> {
+    /// Writes it into the run's directory.
+    pub(super) fn write(&self, run: &Path) -> Result<(), FilesError> {
+        let text = serde_json::to_string_pretty(self).expect("a lineage of plain values") + "\n";
+        koan_files::replace(&run.join(FILE), text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_input_knows_the_run_that_made_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = folder.path().join("run");
+        fs::create_dir_all(run.join("rollouts")).expect("made");
+        let file = run.join("rollouts/step-000001.jsonl");
+        fs::write(&file, "{}\n").expect("written");
+        let input = || Input::file("data", &file).expect("an input");
+        assert_eq!(input().made_by, None, "a run that has not ended has made nothing");
+        fs::write(run.join(FILE), r#"{"stage": "rl", "weights_sha256": "abc", "steps": 3}"#)
+            .expect("written");
+        assert_eq!(input().made_by, Some(Origin { run: run.clone(), weights_sha256: "abc".into() }));
+        fs::write(run.join(FILE), "{\"weights").expect("written");
+        assert_eq!(input().made_by, None);
+        let sha256 = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356";
+        assert_eq!(input().sha256, sha256, "of `{{}}` and a line's end");
+    }
+}

@@ -1,0 +1,31 @@
+//! What all stages share: a stage reads a model directory and data, and writes a run directory.
+//!
+//! - [`Session`]: open, resume, save, stop, finish, so that a stage's loop stays a straight line; [`Course`]: what the stage
+//!   gives it; [`Launch`]: what whoever starts the run decides; [`Event`]: what it says while it goes,
+//! - [`StageConfig`], [`Settings`]: what the TOML file of every stage says,
+//! - [`Input`]: what a run was made from,
+//! - [`TrainerState`], [`Trained`]: what a checkpoint holds,
+//! - `run_dir`: everything that a run makes; `status`: how far it is, in its own words; [`tensorboard`]: its metrics as
+//!   TensorBoard event files,
+//! - [`disk_bytes`], [`available_disk`]: whether there is room.
+
+mod checkpoint;
+mod config;
+mod error;
+mod event;
+mod lineage;
+mod room;
+mod run_dir;
+mod session;
+mod status;
+pub mod tensorboard;
+
+pub use checkpoint::{Trained, TrainerState};
+pub(crate) use config::read;
+pub use config::{Settings, StageConfig, hash_config};
+pub use error::StageError;
+pub use event::Event;
+pub use lineage::{Input, Origin};
+pub(crate) use room::{GIB, check_memory, check_model_and_disk};
+pub use room::{available_disk, disk_bytes};
+pub use session::{Course, Launch, RunSummary, Session};

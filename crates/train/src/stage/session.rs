@@ -1,0 +1,267 @@
+//! A run that goes on: what every stage does before, after and between its steps.
+//!
+//! ```text
+//! check everything that can be wrong
+//! let mut session = Session::open(…)              directory, lock, checkpoint to go on from
+//! while let Some(step) = session.next_step() {
+//!     the step
+//!     session.after_step(…)                       metrics, checkpoint when one is due
+//! }
+//! session.finish(…)                               model/, lineage.json
+//! ```
+
+use std::{
+    error::Error,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use koan_backend::Backend;
+use koan_files::FilesError;
+use koan_model::{Config, Model, checkpoint};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    checkpoint::{Trained, TrainerState, load_optimizer, load_state, save},
+    config::{Settings, StageConfig, hash_config},
+    error::StageError,
+    event::Event,
+    lineage::{Input, Lineage},
+    run_dir::{Begun, RunDir},
+    status::{self, State},
+};
+use crate::optim::{Diverged, Optimizer, check_weights};
+
+/// What whoever starts a run decides, apart from its config: none of it changes what the run computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Go on from the newest checkpoint of the run directory.
+    pub resume: bool,
+    /// Threads that judge completions; the backend has its own.
+    pub threads: usize,
+    /// Once it is set, the run ends after the step that it is in.
+    pub stop: &'a AtomicBool,
+}
+
+/// The course of a run.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Which stage it is, as lineage.json names it.
+    pub stage: &'static str,
+    /// Steps in all.
+    pub steps: u64,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunSummary {
+    /// Steps made in all.
+    pub step: u64,
+    /// Whether it was asked to stop before its last step.
+    pub stopped: bool,
+    /// The final model's directory, unless it was stopped.
+    pub model: Option<PathBuf>,
+    /// Digest of the last checkpoint; empty if none was written, because all steps were made before.
+    pub digest: String,
+}
+
+/// A run whose directory is open. `S` is what its stage alone counts.
+pub struct Session<'a, S> {
+    run: RunDir,
+    config: &'a StageConfig,
+    course: Course,
+    stop: &'a AtomicBool,
+    state: TrainerState<S>,
+    /// The checkpoint it goes on from.
+    from: Option<PathBuf>,
+    stopped: bool,
+    /// Of the last checkpoint written.
+    digest: String,
+}
+
+impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
+    /// Makes the run's directory, or goes on with the one that is there, if `launch` says so. `own` is what the stage counts
+    /// before its first step. Nothing is written before all that is there fits.
+    ///
+    /// # Errors
+    /// If there is a run that is not to be gone on with, or none that is, or one of another config or of other inputs, if its
+    /// newest checkpoint is damaged, or if it can't be written.
+    pub fn open<C: Settings>(
+        course: Course,
+        config: &'a C,
+        launch: Launch<'a>,
+        own: S,
+    ) -> Result<Self, StageError> {
+        let shared = config.stage();
+        let shaping = course.inputs.iter().filter(|input| input.shapes_course);
+        let mut state = TrainerState {
+            stage: course.stage.to_owned(),
+            step: 0,
+            updates: 0,
+            tokens: 0,
+            seed: shared.seed,
+            config_sha256: hash_config(config),
+            inputs_sha256: shaping.map(|input| (input.role.to_owned(), input.sha256.clone())).collect(),
+            own,
+        };
+        let mut from = None;
+        let run = if launch.resume {
+            let begun = Begun::find(&shared.run_dir, config)?;
+            if let Some(dir) = begun.checkpoint() {
+                state = load_state(dir, &state)?;
+                from = Some(dir.to_owned());
+            }
+            RunDir::go_on(&shared.run_dir, config, begun)?
+        } else {
+            RunDir::create(&shared.run_dir, config)?
+        };
+        let (stop, digest) = (launch.stop, String::new());
+        Ok(Self { run, config: shared, course, stop, state, from, stopped: false, digest })
+    }
+
+    /// What the checkpoint that the run goes on from knows, and the steps since.
+    pub fn state(&self) -> &TrainerState<S> {
+        &self.state
+    }
+
+    /// The model as the run has it: of the checkpoint that it goes on from, or the one that it starts from. Sequences may
+    /// have up to `positions` tokens.
+    ///
+    /// # Errors
+    /// If it can't be loaded.
+    pub fn load_model<B: Backend>(&self, b: &B, positions: usize) -> Result<Model<B>, StageError> {
+        let dir = self.from.as_deref().unwrap_or(&self.config.model);
+        Ok(checkpoint::load(b, dir, Some(positions))?)
+    }
+
+    /// The reference policy as the run has it: the model that it starts from, or, if it was `refreshed` since, that of the
+    /// checkpoint that the run goes on from.
+    ///
+    /// # Errors
+    /// If it can't be loaded.
+    pub fn load_reference<B: Backend>(
+        &self,
+        b: &B,
+        positions: usize,
+        refreshed: bool,
+    ) -> Result<Model<B>, StageError> {
+        let saved = self.from.as_ref().filter(|_| refreshed).map(|dir| dir.join("reference"));
+        Ok(checkpoint::load(b, saved.as_deref().unwrap_or(&self.config.model), Some(positions))?)
+    }
+
+    /// The optimizer as the run has it.
+    ///
+    /// # Errors
+    /// If it can't be loaded, or the device refuses the memory.
+    pub fn load_optimizer<B: Backend>(&self, b: &B, model: &Config) -> Result<Optimizer<B>, StageError> {
+        let moments = self.config.optim.moments;
+        match &self.from {
+            Some(dir) => load_optimizer(b, dir, model, moments, self.state.updates),
+            None => Ok(Optimizer::new(b, model, moments)?),
+        }
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> u64 {
+        self.course.steps
+    }
+
+    /// The step to make, from 1; none if all are made, or the run was asked to stop.
+    pub fn next_step(&self) -> Option<u64> {
+        (self.state.step < self.course.steps && !self.stopped).then_some(self.state.step + 1)
+    }
+
+    /// Adds a line to metrics.jsonl that is no step's.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write_metrics(&mut self, metrics: &impl Serialize) -> Result<(), FilesError> {
+        self.run.write_metrics(metrics)
+    }
+
+    /// Writes the rollouts of step `step`.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn write_rollouts<T: Serialize>(
+        &self,
+        step: u64,
+        lines: impl Iterator<Item = T>,
+    ) -> Result<(), FilesError> {
+        self.run.write_rollouts(step, lines)
+    }
+
+    /// After each step: counts it, with its `tokens` and what the stage alone counts, writes its metrics, and a checkpoint of
+    /// what is `trained` if one is due: after every so many steps, after the last, and before the run stops.
+    ///
+    /// # Errors
+    /// If they can't be written, or a checkpoint is due and the weights are not finite.
+    pub fn after_step<B: Backend, M: Serialize>(
+        &mut self,
+        b: &B,
+        trained: Trained<B>,
+        tokens: usize,
+        own: S,
+        metrics: &M,
+        on: &mut impl FnMut(Event<M>),
+    ) -> Result<(), StageError> {
+        let step = self.state.step + 1;
+        self.state.step = step;
+        self.state.updates = trained.optimizer.updates;
+        self.state.tokens += tokens as u64;
+        self.state.own = own;
+        self.run.write_metrics(metrics)?;
+        on(Event::Step { step, metrics });
+        let last = step == self.course.steps;
+        self.stopped = self.stop.load(Ordering::Relaxed) && !last;
+        if step.is_multiple_of(self.config.checkpoint_every) || last || self.stopped {
+            check_weights(b, trained.model, self.state.updates)
+                .map_err(|source| Diverged { step, source })?;
+            let dir = self.run.checkpoint_after(step)?;
+            self.digest = save(b, &dir, trained, &self.state, &self.config.model)?;
+            self.run.keep_checkpoints(self.config.checkpoints_kept)?;
+            on(Event::Checkpoint { path: &dir, digest: &self.digest });
+        }
+        Ok(())
+    }
+
+    /// After the last step: writes model/ and lineage.json, unless the run was asked to stop before.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn finish<B: Backend>(&mut self, b: &B, model: &Model<B>) -> Result<RunSummary, StageError> {
+        let (step, stopped, digest) = (self.state.step, self.stopped, self.digest.clone());
+        if stopped {
+            return Ok(RunSummary { step, stopped, model: None, digest });
+        }
+        let (dir, weights_sha256) = self.run.write_model(b, model, &self.config.model)?;
+        let lineage = Lineage {
+            stage: self.course.stage,
+            inputs: &self.course.inputs,
+            config_sha256: &self.state.config_sha256,
+            weights_sha256,
+            koan_version: env!("CARGO_PKG_VERSION"),
+            steps: step,
+            tokens: self.state.tokens,
+            seconds: self.run.seconds()?,
+        };
+        lineage.write(self.run.path())?;
+        Ok(RunSummary { step, stopped, model: Some(dir), digest })
+    }
+
+    /// Writes into status.json how the run ended, and returns it.
+    ///
+    /// # Errors
+    /// What the run ended by.
+    pub fn record_outcome<E: Error + 'static>(self, ended: Result<RunSummary, E>) -> Result<RunSummary, E> {
+        let (state, error) = match &ended {
+            Ok(summary) if summary.stopped => (State::Stopped, None),
+            Ok(_) => (State::Finished, None),
+            Err(error) => (State::Failed, Some(error as &dyn Error)),
+        };
+        let _ = status::write(self.run.path(), state, error); // how it ended matters more
+        ended
+    }
+}

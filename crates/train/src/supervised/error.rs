@@ -1,0 +1,46 @@
+//! What can be wrong with texts and demonstrations.
+
+use std::path::PathBuf;
+
+/// Why texts can't be learned from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisedError {
+    /// Nothing says where a text ends.
+    #[error(
+        "the model's tokenizer_config.json names no eos_token: nothing would say where a text ends; add it"
+    )]
+    NoEndOfText,
+    /// A demonstration's prompt is empty.
+    #[error("the prompt of demonstration {number} has no tokens: a first token has nothing to follow")]
+    PromptEmpty {
+        /// Which, from 1.
+        number: usize,
+    },
+    /// A demonstration is too long.
+    #[error("demonstration {number} has {tokens} tokens; max_tokens is {max}")]
+    TextTooLong {
+        /// Which, from 1.
+        number: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A token that the model has no embedding for.
+    #[error("`{}` gives token {id}, the model knows {vocab_size}; the tokenizer or the file is another model's", path.display())]
+    NoSuchToken {
+        /// The token.
+        id: u32,
+        /// The model's.
+        vocab_size: usize,
+        /// The data.
+        path: PathBuf,
+    },
+    /// All texts are empty.
+    #[error("`{}` has nothing to learn: its texts are empty", path.display())]
+    NothingToLearn {
+        /// The data.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,30 @@
+//! Memory of a step, before the first.
+
+use koan_backend::Backend;
+use koan_model::{Config, Residency};
+
+use crate::{
+    gradient::Passes,
+    optim::{OptimConfig, moment_bytes},
+    stage::{GIB, StageError, check_memory},
+};
+
+/// Refuses a run in passes of `rows` tokens that exceeds the memory that is free. Says what takes how much.
+pub(super) fn check<B: Backend>(
+    b: &B,
+    model: &Config,
+    rows: usize,
+    optim: &OptimConfig,
+) -> Result<String, StageError> {
+    let moments = moment_bytes(b, model, optim.moments);
+    let weights = (model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments) as u64;
+    let pass = Passes::bytes(b, model, rows, optim.purpose()) as u64;
+    let breakdown = format!(
+        "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",
+        weights as f64 / GIB,
+        pass as f64 / GIB
+    );
+    let remedy = "lower optim.micro_batch_tokens or max_tokens, or set optim.recompute";
+    check_memory("a step", weights + pass, b.free_memory(), breakdown.clone(), remedy)?;
+    Ok(breakdown)
+}
