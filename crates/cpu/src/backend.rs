@@ -59,6 +59,20 @@ fn packed<'a>(w: &'a Matrix<Cpu>, kernels: &Kernels) -> Panels<'a> {
     w.packed().expect("the output head is packed").panels(kernels)
 }
 
+/// The inputs of attention, as many rows as are read.
+fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
+    let Attention { q, k, v, layout, heads, scale } = inputs;
+    let (n, m) = (layout.len(), layout.key_rows());
+    attention::Inputs {
+        q: first(q, n * heads.query_features(), "q"),
+        k: first(k, m * heads.key_features(), "k"),
+        v: first(v, m * heads.key_features(), "v"),
+        sequences: &layout.sequences,
+        heads,
+        scale,
+    }
+}
+
 impl Cpu {
     fn rotate(
         &self,
@@ -77,19 +91,6 @@ impl Cpu {
         assert_rows(sin, positions, dim / 2, "sin");
         let x = first_mut(x, positions.len() * features, "x");
         rope::rotate(self.kernels, &self.threads, x, Table { cos, sin, sign }, positions, features, dim);
-    }
-
-    fn attention<'a>(&self, inputs: Attention<'a, Self>) -> attention::Inputs<'a> {
-        let Attention { q, k, v, layout, heads, scale } = inputs;
-        let (n, m) = (layout.len(), layout.key_rows());
-        attention::Inputs {
-            q: first(q, n * heads.query_features(), "q"),
-            k: first(k, m * heads.key_features(), "k"),
-            v: first(v, m * heads.key_features(), "v"),
-            sequences: &layout.sequences,
-            heads,
-            scale,
-        }
     }
 }
 
@@ -381,7 +382,7 @@ impl Backend for Cpu {
 
     fn attention_forward(&self, out: &mut Operand, log_sum_exp: &mut Self::Buf, inputs: Attention<'_, Self>) {
         let Attention { layout, heads, .. } = inputs;
-        let (inputs, features) = (self.attention(inputs), heads.query_features());
+        let (inputs, features) = (attended(inputs), heads.query_features());
         let log_sum_exp = first_mut(log_sum_exp, layout.len() * heads.query, "log_sum_exp");
         let n = layout.len() * features;
         // Only where products are bf16 and nobody keeps the values.
@@ -409,7 +410,7 @@ impl Backend for Cpu {
             out: first(out.values(), n, "out"),
             log_sum_exp: first(log_sum_exp, layout.len() * heads.query, "log_sum_exp"),
         };
-        attention::backward(self.kernels, &self.threads, d, self.attention(inputs), saved);
+        attention::backward(self.kernels, &self.threads, d, attended(inputs), saved);
     }
 
     fn swiglu_forward(&self, y: &mut Operand, gate: &Self::Buf, up: &Self::Buf, n: usize) {
