@@ -1,7 +1,5 @@
 //! `koan chat`
 
-mod thinking;
-
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -13,17 +11,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use koan_backend::Backend;
-use koan_data::Message;
-use koan_eval::PromptStyle;
-use koan_generate::{Generator, Limits, Request, Sampling};
-use koan_model::{Config, Model, checkpoint};
-use koan_text::{TextStream, Tokenizer};
+use koan_generate::{Limits, Sampling};
+use koan_infer::{Codec, Conversation, Engine, InferError, Piece, PromptStyle};
 use serde_json::json;
-use thinking::{Shade, Thinking};
 
 use crate::{
     device::{Device, Job, Running},
-    generate::{DrawArgs, memory_plan, stop_ids},
+    generate::DrawArgs,
     output::{Output, Stdout},
 };
 
@@ -78,21 +72,14 @@ impl Job for Chat {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         ensure!(self.context != Some(0), "--context must be at least 1");
-        let sampling = self.draw.sampling()?;
-        let tokenizer = Tokenizer::load_for(&self.model, Config::load(&self.model)?.vocab_size)?;
-        let model = checkpoint::load_for_inference(b, &self.model, self.context)?;
-        let context = self.context.unwrap_or(model.positions().min(CONTEXT)).min(model.positions());
+        let codec = Codec::open(&self.model, PromptStyle { raw: false, system: self.system })?;
+        codec.tokenizer()?;
+        let context = self.context.unwrap_or(codec.config().longest_sequence().min(CONTEXT));
         let max_new_tokens = self.max_new_tokens.min(context);
+        let sampling =
+            Sampling { max_new_tokens, stop_ids: codec.stop_ids(), seed: self.seed, ..self.draw.sampling()? };
         let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens };
-        let plan = memory_plan(b, limits, model.config(), None).context("try a shorter --context")?;
-        let mut generator = Generator::planned(b, model.config(), plan)?;
-        generator.keep_keys(true);
-        let sampling = Sampling {
-            max_new_tokens,
-            stop_ids: stop_ids(model.config(), Some(&tokenizer)),
-            seed: self.seed,
-            ..sampling
-        };
+        let engine = Engine::load(b, codec, context, limits, None).map_err(with_hint)?;
         let replying = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&replying);
         ctrlc::set_handler(move || {
@@ -105,42 +92,34 @@ impl Job for Chat {
         if terminal {
             say!("{}; /help says what else there is", self.model.display())?;
         }
-        let conversation = Conversation {
-            b,
-            model,
-            tokenizer,
-            generator,
-            style: PromptStyle { raw: false, system: self.system },
-            sampling,
-            context,
-            replying,
-            messages: Vec::new(),
-            turns: 0,
-        };
-        conversation.hold(io::stdin().lock(), terminal)
+        let conversation = Conversation::new(engine, sampling, context);
+        Chatting { conversation, replying, terminal }.hold(io::stdin().lock())
     }
 }
 
-struct Conversation<'a, B: Backend> {
-    b: &'a B,
-    model: Model<B>,
-    tokenizer: Tokenizer,
-    generator: Generator<B>,
-    style: PromptStyle,
-    sampling: Sampling,
-    context: usize,
-    /// Whether a reply is being drawn; Ctrl-C says that it is not.
-    replying: Arc<AtomicBool>,
-    messages: Vec<Message>,
-    /// Replies drawn: the number that keys each reply's random numbers.
-    turns: u64,
+/// The error, with what can be done about it here.
+fn with_hint(error: InferError) -> anyhow::Error {
+    let hint = match error {
+        InferError::NoRoom(_) | InferError::OutOfMemory(_) => "try a shorter --context",
+        InferError::ConversationLength { .. } => "/reset begins a new conversation, --context may allow more",
+        error => return error.into(),
+    };
+    anyhow::Error::new(error).context(hint)
 }
 
-impl<B: Backend> Conversation<'_, B> {
-    /// Answers line after line. Errors of a turn are told, and the conversation goes on; without a terminal they end it.
-    fn hold(mut self, mut input: impl BufRead, terminal: bool) -> anyhow::Result<()> {
+/// A conversation with whoever writes to standard input.
+struct Chatting<'b, B: Backend> {
+    conversation: Conversation<'b, B>,
+    /// Whether a reply is being drawn; Ctrl-C says that it is not.
+    replying: Arc<AtomicBool>,
+    terminal: bool,
+}
+
+impl<B: Backend> Chatting<'_, B> {
+    /// Answers line after line. A turn that fails is reported, and the conversation goes on; without a terminal it ends.
+    fn hold(mut self, mut input: impl BufRead) -> anyhow::Result<()> {
         loop {
-            if terminal {
+            if self.terminal {
                 write!(Stdout, "> ").and_then(|()| Stdout.flush())?;
             }
             let mut line = String::new();
@@ -153,17 +132,17 @@ impl<B: Backend> Conversation<'_, B> {
                 "/quit" => return Ok(()),
                 "/help" => Ok(say!("{HELP}")?),
                 "/reset" => {
-                    self.messages.clear();
+                    self.conversation.reset();
                     Ok(())
                 }
                 "/save" => self.save(Path::new(rest.trim())),
                 _ if word.starts_with('/') => {
                     Err(anyhow::anyhow!("there is no `{word}`; /help says what there is"))
                 }
-                _ => self.turn(line.trim(), terminal),
+                _ => self.turn(line.trim()),
             };
             match done {
-                Err(e) if terminal => note!("{e:#}"),
+                Err(e) if self.terminal => note!("{e:#}"),
                 done => done?,
             }
         }
@@ -172,97 +151,33 @@ impl<B: Backend> Conversation<'_, B> {
     fn save(&self, path: &Path) -> anyhow::Result<()> {
         ensure!(!path.as_os_str().is_empty(), "/save needs the name of a file");
         let mut out = Output::open(Some(path))?;
-        out.line(&json!({"messages": self.messages}))?;
+        out.line(&json!({"messages": self.conversation.messages()}))?;
         out.finish()
     }
 
-    /// Draws the reply to `said`, and shows it as it comes.
-    fn turn(&mut self, said: &str, terminal: bool) -> anyhow::Result<()> {
-        let asked = self.messages.len();
-        self.messages.push(Message::user(said));
-        match self.reply(terminal) {
-            Ok(text) => self.messages.push(Message { role: "assistant".to_owned(), ..Message::user(text) }),
-            Err(e) => {
-                self.messages.truncate(asked);
-                return Err(e);
-            }
-        }
-        Ok(())
-    }
-
-    fn reply(&mut self, terminal: bool) -> anyhow::Result<String> {
-        let ids = self.style.encode(&self.tokenizer, &self.messages)?;
-        let room = (self.context + 1).saturating_sub(ids.len());
-        ensure!(!ids.is_empty(), "the prompt has no tokens");
-        ensure!(
-            room > 0,
-            "the conversation has {} tokens, and {} is the most; /reset begins a new one, --context may allow more",
-            ids.len(),
-            self.context
-        );
-        let sampling =
-            Sampling { max_new_tokens: self.sampling.max_new_tokens.min(room), ..self.sampling.clone() };
-        // Some templates open the thinking themselves.
-        let opening = self.tokenizer.decode(&ids[ids.len().saturating_sub(16)..], false)?;
-        let mut reply = Reply {
-            stream: TextStream::new(&self.tokenizer, true),
-            thinking: Thinking::new(opening.trim_end().ends_with(thinking::OPEN)),
-            dim: terminal,
-            text: String::new(),
-        };
-        let request = Request { prompt: ids.into(), sampling, problem: self.turns, sample: 0 };
-        self.generator.submit(request)?;
-        self.turns += 1;
+    /// Draws the reply to `text`, and shows it as it comes.
+    fn turn(&mut self, text: &str) -> anyhow::Result<()> {
+        let mut reply = self.conversation.say(text).map_err(with_hint)?;
         self.replying.store(true, Ordering::Relaxed);
-        let mut shown = Ok(());
-        while self.generator.is_busy() && shown.is_ok() && self.replying.load(Ordering::Relaxed) {
-            shown = match self.generator.step(self.b, &self.model) {
-                Ok(step) => step.tokens.into_iter().try_for_each(|(_, token)| reply.push(token)),
-                Err(e) => Err(e.into()),
-            };
+        while self.replying.load(Ordering::Relaxed)
+            && let Some(pieces) = reply.step()?
+        {
+            show(&pieces, self.terminal)?;
         }
         self.replying.store(false, Ordering::Relaxed);
-        self.generator.cancel_all();
-        shown?;
-        reply.finish()
+        show(&reply.finish()?, self.terminal)?;
+        Ok(writeln!(Stdout).and_then(|()| Stdout.flush())?)
     }
 }
 
-/// A reply being shown.
-struct Reply<'a> {
-    stream: TextStream<'a>,
-    thinking: Thinking,
-    dim: bool,
-    text: String,
-}
-
-impl Reply<'_> {
-    /// Shows what is certain with this token.
-    fn push(&mut self, token: u32) -> anyhow::Result<()> {
-        let piece = self.stream.push(token)?;
-        self.text += &piece;
-        let shaded = self.thinking.push(&piece);
-        print(&shaded, self.dim)
-    }
-
-    fn finish(mut self) -> anyhow::Result<String> {
-        let rest = self.stream.finish()?;
-        self.text += &rest;
-        let mut shaded = self.thinking.push(&rest);
-        shaded.extend(self.thinking.finish());
-        shaded.push((Shade::Plain, "\n".to_owned()));
-        print(&shaded, self.dim)?;
-        Ok(self.text)
-    }
-}
-
-fn print(pieces: &[(Shade, String)], dim: bool) -> anyhow::Result<()> {
-    let mut out = Stdout;
-    for (shade, text) in pieces {
-        match shade {
-            Shade::Dim if dim => write!(out, "\x1b[2m{text}\x1b[0m")?,
-            _ => write!(out, "{text}")?,
+/// Shows pieces of a reply; on a terminal, thinking is dimmed.
+fn show(pieces: &[Piece], terminal: bool) -> anyhow::Result<()> {
+    for Piece { thinking, text } in pieces {
+        if *thinking && terminal {
+            write!(Stdout, "\x1b[2m{text}\x1b[0m")?;
+        } else {
+            write!(Stdout, "{text}")?;
         }
     }
-    Ok(out.flush()?)
+    Ok(Stdout.flush()?)
 }

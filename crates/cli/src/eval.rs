@@ -12,17 +12,16 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_eval::{Completions, Evaluation, Journal, Judged, PromptStyle, Report};
+use koan_eval::{Completions, Journal, Judged, Report};
 use koan_files::{hash_file, hash_files};
-use koan_generate::{Generator, Limits, Sampling};
-use koan_model::{Config, checkpoint};
+use koan_generate::{Limits, Sampling};
+use koan_infer::{Codec, Engine, Evaluation, PromptStyle};
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
-use koan_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use crate::{
     device::{Device, Job, Running},
-    generate::{DrawArgs, memory_plan, stop_ids},
+    generate::{DrawArgs, memory_bytes},
     interrupt::stop_on_ctrl_c,
     output::Output,
     progress::Progress,
@@ -143,24 +142,22 @@ impl Job for Eval {
             self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
             "--price-per-hour must be 0 or more"
         );
-        let (ks, sampling) = (self.ks()?, self.draw.sampling()?);
+        let (ks, sampling, memory) = (self.ks()?, self.draw.sampling()?, memory_bytes(self.memory)?);
         let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
         let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
         let (problems, bad) = rewards.sift(read_problems(&self.data)?)?;
         warn_of_bad_references(&self.data, &bad);
-        let tokenizer = Tokenizer::load_for(&self.model, Config::load(&self.model)?.vocab_size)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
+        let codec = Codec::open(&self.model, style)?;
         let mut longest = 1;
         for problem in &problems {
-            longest = longest.max(style.encode(&tokenizer, &problem.messages())?.len());
+            longest = longest.max(codec.encode(&problem.messages())?.len());
         }
         self.out.as_deref().map_or(Ok(()), Output::check)?;
-        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))
-            .context("cannot measure")?;
         let sampling = Sampling {
             max_new_tokens: self.max_new_tokens,
-            stop_ids: stop_ids(model.config(), Some(&tokenizer)),
+            stop_ids: codec.stop_ids(),
             seed: self.seed,
             ..sampling
         };
@@ -183,14 +180,14 @@ impl Job for Eval {
             prompt_tokens: longest,
             new_tokens: self.max_new_tokens,
         };
-        let plan = memory_plan(b, limits, model.config(), self.memory).context("cannot measure")?;
-        let mut generator = Generator::planned(b, model.config(), plan)?;
+        let positions = longest + self.max_new_tokens;
+        let Engine { codec, model, mut generator, .. } =
+            Engine::load(b, codec, positions, limits, memory).context("cannot measure")?;
         let stop = stop_on_ctrl_c("giving up what is not whole")?;
         let evaluation = Evaluation {
             problems: &problems,
             samples: self.n,
-            style: &style,
-            tokenizer: &tokenizer,
+            codec: &codec,
             sampling: &sampling,
             rewards: &rewards,
             threads: running.judges,

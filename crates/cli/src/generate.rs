@@ -2,21 +2,16 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use koan_backend::Backend;
-use koan_eval::{PromptStyle, Work, complete, read_prompts};
-use koan_generate::{Generator, Limits, MemoryPlan, Sampling};
-use koan_model::{Config, checkpoint};
-use koan_text::Tokenizer;
+use koan_generate::{Limits, Sampling};
+use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 
 use crate::{
     device::{Device, Job, Running},
     output::Output,
     progress::Progress,
 };
-
-/// The share of the memory that is free which generation takes unless told otherwise.
-const SHARE_OF_MEMORY: f64 = 0.8;
 
 /// Draw completions for a file of prompts, with token ids and log-probabilities
 ///
@@ -96,24 +91,10 @@ impl DrawArgs {
     }
 }
 
-/// Tokens that end a completion: what the model's config names, and the tokenizer.
-pub(crate) fn stop_ids(config: &Config, tokenizer: Option<&Tokenizer>) -> Vec<u32> {
-    config.eos_token_ids.iter().copied().chain(tokenizer.and_then(Tokenizer::eos)).collect()
-}
-
-/// The sequences of `limits`, or as many of them as fit into `gib`, or into most of what is free.
-pub(crate) fn memory_plan<B: Backend>(
-    b: &B,
-    limits: Limits,
-    config: &Config,
-    gib: Option<f64>,
-) -> anyhow::Result<MemoryPlan> {
+/// `--memory` in bytes.
+pub(crate) fn memory_bytes(gib: Option<f64>) -> anyhow::Result<Option<usize>> {
     ensure!(gib.is_none_or(|gib| gib > 0.0), "--memory must be above 0");
-    let free = || b.free_memory().map(|bytes| bytes as f64 * SHARE_OF_MEMORY);
-    let budget = gib.map(|gib| gib * f64::from(1 << 30)).or_else(free);
-    budget.map_or(Ok(MemoryPlan::whole(b, limits)), |bytes| {
-        Ok(MemoryPlan::within(b, limits, config, bytes as usize)?)
-    })
+    Ok(gib.map(|gib| (gib * f64::from(1 << 30)) as usize))
 }
 
 /// Reads `\n`, `\t`, `\r` and `\\` as a shell can't easily write them.
@@ -146,61 +127,43 @@ impl Job for Generate {
         ensure!(self.n > 0, "--n must be at least 1");
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
-        let sampling = self.draw.sampling()?;
-        let lines = read_prompts(&self.input)?;
-        let text = lines.iter().any(|line| line.prompt_ids.is_none()) || !self.stop.is_empty();
-        let has_tokenizer = self.model.join("tokenizer.json").exists();
-        let vocab = Config::load(&self.model)?.vocab_size;
-        let tokenizer =
-            (text || has_tokenizer).then(|| Tokenizer::load_for(&self.model, vocab)).transpose()?;
-        let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let ids = lines
-            .iter()
-            .map(|line| match (&line.prompt_ids, &tokenizer) {
-                (Some(ids), _) => Ok(ids.clone()),
-                (None, Some(tokenizer)) => {
-                    let prompt = || line.prompt.iter().map(koan_data::Message::user).collect();
-                    let messages = line.messages.clone().unwrap_or_else(prompt);
-                    Ok(style.encode(tokenizer, &messages)?)
-                }
-                (None, None) => bail!("a prompt of text needs a tokenizer"),
-            })
-            .collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
-        let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
-        if let Some(i) = ids.iter().position(Vec::is_empty) {
-            bail!("prompt {} of `{}` has no tokens", i + 1, self.input.display());
+        let memory = memory_bytes(self.memory)?;
+        let style = PromptStyle { raw: self.raw, system: self.system };
+        let codec = Codec::open(&self.model, style)?;
+        if !self.stop.is_empty() {
+            codec.tokenizer().context("--stop")?;
         }
-        let model = checkpoint::load_for_inference(b, &self.model, Some(longest + self.max_new_tokens))
-            .context("cannot generate")?;
-        let config = model.config();
-        if let Some(id) = ids.iter().flatten().find(|&&id| id as usize >= config.vocab_size) {
-            bail!("prompt token {id} is outside of the model's vocabulary of {}", config.vocab_size);
-        }
-        let wanted = self.sequences.min(lines.len() * self.n);
-        let limits = Limits { sequences: wanted, prompt_tokens: longest, new_tokens: self.max_new_tokens };
-        let plan = memory_plan(b, limits, config, self.memory).context("cannot generate")?;
-        note!(
-            "{} completions, {} at once, room for {} tokens in {:.2} GiB",
-            lines.len() * self.n,
-            plan.limits.sequences,
-            plan.cache_tokens(),
-            plan.bytes(b, config) as f64 / f64::from(1 << 30)
-        );
-        let mut out = Output::open(self.out.as_deref())?;
-        let mut generator = Generator::planned(b, config, plan)?;
+        let prompts = Prompts::read(&self.input, &codec)?;
         let sampling = Sampling {
             max_new_tokens: self.max_new_tokens,
-            stop_ids: stop_ids(config, tokenizer.as_ref()),
+            stop_ids: codec.stop_ids(),
             seed: self.seed,
-            ..sampling
+            ..self.draw.sampling()?
         };
-        let mut progress = Progress::new("prompts", lines.len());
+        let (lines, longest) = (prompts.len(), prompts.longest());
+        let limits = Limits {
+            sequences: self.sequences.min(lines * self.n),
+            prompt_tokens: longest,
+            new_tokens: self.max_new_tokens,
+        };
+        let positions = longest + self.max_new_tokens;
+        let mut engine = Engine::load(b, codec, positions, limits, memory).context("cannot generate")?;
+        let plan = engine.generator.plan();
+        note!(
+            "{} completions, {} at once, room for {} tokens in {:.2} GiB",
+            lines * self.n,
+            plan.limits.sequences,
+            plan.cache_tokens(),
+            engine.bytes() as f64 / f64::from(1 << 30)
+        );
+        let mut out = Output::open(self.out.as_deref())?;
+        let mut progress = Progress::new("prompts", lines);
         // Lines are written in the order of the input, as soon as those before them are there.
-        let mut finished: Vec<Option<koan_eval::Completed>> = lines.iter().map(|_| None).collect();
+        let mut finished: Vec<Option<Completed>> = (0..lines).map(|_| None).collect();
         let (mut done, mut next, mut tokens, mut wrote) = (0, 0, 0, Ok(()));
         let start = std::time::Instant::now();
-        let work = Work { lines, ids, samples: self.n, sampling: &sampling, stops: &self.stop };
-        let run = complete(b, &model, &mut generator, tokenizer.as_ref(), work, |i, line| {
+        let work = Work { prompts, samples: self.n, sampling: &sampling, stops: &self.stop };
+        let run = engine.complete(work, |i, line| {
             tokens += line.completions.iter().map(|c| c.token_ids.len()).sum::<usize>();
             finished[i] = Some(line);
             done += 1;
@@ -214,11 +177,11 @@ impl Job for Generate {
             if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         progress.finish();
-        let summary = run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run))?;
+        let counters = run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run))?;
         let seconds = start.elapsed().as_secs_f64();
         note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
-        if summary.preemptions > 0 {
-            note!("{} times a sequence waited for room; more --memory avoids that", summary.preemptions);
+        if counters.preemptions > 0 {
+            note!("{} times a sequence waited for room; more --memory avoids that", counters.preemptions);
         }
         out.finish()
     }

@@ -4,9 +4,7 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::ensure;
 use koan_backend::Backend;
-use koan_eval::{PromptStyle, read_score_lines, score};
-use koan_model::{Config, checkpoint};
-use koan_text::Tokenizer;
+use koan_infer::{Codec, PromptStyle, read_score_lines, score};
 
 use crate::{
     device::{Device, Job, Running},
@@ -50,12 +48,9 @@ impl Score {
 impl Job for Score {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
-        let has_tokenizer = self.model.join("tokenizer.json").exists();
-        let vocab = Config::load(&self.model)?.vocab_size;
-        let tokenizer = has_tokenizer.then(|| Tokenizer::load_for(&self.model, vocab)).transpose()?;
-        let model = checkpoint::load_for_inference(b, &self.model, None)?;
-        let style = PromptStyle { raw: self.raw, system: None };
-        let lines = read_score_lines(&self.input, tokenizer.as_ref(), &style, vocab, model.positions())?;
+        let codec = Codec::open(&self.model, PromptStyle { raw: self.raw, system: None })?;
+        let lines = read_score_lines(&self.input, &codec)?;
+        let model = codec.load(b, None)?;
         let mut out = Output::open(self.out.as_deref())?;
         let mut progress = Progress::new("completions", lines.len());
         let (mut done, mut wrote) = (0, Ok(()));

@@ -1,28 +1,21 @@
-//! How good a model is, honestly: accuracy with a confidence interval, pass@k, majority vote, tokens.
+//! How good a model is, honestly: accuracy with a confidence interval, pass@k, majority vote, tokens. Statistics of judged
+//! completions: what drew them is not its concern.
 //!
-//! - [`PromptStyle`]: how a problem becomes the tokens a model is asked with, the same in training and measurement,
-//! - [`Evaluation`]: draws completions for every problem and judges them,
-//! - [`Report`], [`Score`]: what they come to; [`pass_at_k()`], [`majority()`] and [`Interval`] say how,
-//! - [`Journal`]: completions kept as they come, so that a killed run goes on,
-//! - [`complete`]: completions for a file of prompts; [`score`]: log-probabilities of given completions.
+//! - [`Judged`]: a completion and its verdict,
+//! - [`Report`], [`Score`]: what completions come to; [`pass_at_k()`], [`majority()`] and [`Interval`] say how,
+//! - [`Journal`]: completions kept as they come, so that a killed run goes on.
 #![forbid(unsafe_code)]
 
-mod complete;
-mod evaluate;
 mod interval;
 mod journal;
+mod judged;
 mod majority;
 mod pass_at_k;
-mod prompt;
 mod report;
-mod score;
 
-pub use complete::{CompleteError, Completed, CompletionLine, PromptLine, Work, complete, read_prompts};
-pub use evaluate::{EvalError, Evaluation, Judged};
 pub use interval::Interval;
 pub use journal::{Completions, Journal, JournalError};
+pub use judged::Judged;
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
-pub use prompt::PromptStyle;
 pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score};
-pub use score::{ScoreError, ScoreLine, ScoreSummary, read_score_lines, score};

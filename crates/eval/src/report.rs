@@ -60,7 +60,8 @@ pub struct Score {
 
 impl Score {
     /// Sums up the completions of each problem; `votes` are the problems' [`majority`]s.
-    pub fn of(problems: &[&[Judged]], ks: &[usize], votes: Option<&[Option<f64>]>) -> Self {
+    pub fn of<J: AsRef<[Judged]>>(problems: &[J], ks: &[usize], votes: Option<&[Option<f64>]>) -> Self {
+        let problems: Vec<&[Judged]> = problems.iter().map(AsRef::as_ref).collect();
         let samples = problems.iter().map(|completions| completions.len()).max().unwrap_or(0);
         let (mut outcomes, mut tokens, mut truncated) = (Summary::default(), 0, 0);
         for judged in problems.iter().copied().flatten() {

@@ -36,6 +36,7 @@ pub struct Counters {
 
 impl Counters {
     /// What was computed since the counters stood at `before`.
+    #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
             passes: self.passes - before.passes,
@@ -70,8 +71,8 @@ impl<B: Backend> Generator<B> {
     }
 
     /// What it was planned for.
-    pub fn limits(&self) -> Limits {
-        self.plan.limits
+    pub fn plan(&self) -> MemoryPlan {
+        self.plan
     }
 
     /// What was computed so far.

@@ -246,15 +246,16 @@ impl Scheduler {
         while self.running.len() < self.sequences
             && let Some(unfinished) = self.waiting.pop_front()
         {
-            match self.start(unfinished) {
-                Ok(running) => self.running.push(running),
-                Err(unfinished) => return self.waiting.push_front(unfinished),
+            match self.lay_out(&unfinished) {
+                Some(end) => self.running.push(Running { unfinished, end }),
+                None => return self.waiting.push_front(unfinished),
             }
         }
     }
 
-    /// Lays a request's pages out; gives it back if there is no room for it beside a page for each that runs already.
-    fn start(&mut self, unfinished: Unfinished) -> Result<Running, Unfinished> {
+    /// Lays a request's pages out, and gives the one that takes its next token. `None`: there is no room for it beside a page
+    /// for each request that runs already.
+    fn lay_out(&mut self, unfinished: &Unfinished) -> Option<PageId> {
         let Request { prompt, sampling, .. } = &unfinished.request;
         let (&last, shared) = prompt.split_last().expect("a prompt has a token");
         let mut found = self.pages.find(shared);
@@ -276,7 +277,7 @@ impl Scheduler {
         if !self.running.is_empty() && self.pages.available() < needed + self.running.len() {
             let pending = &mut self.pending;
             self.pages.release(found, |gone| pending.retain(|&page| page != gone));
-            return Err(unfinished);
+            return None;
         }
         let mut end = found;
         for tokens in rest.chunks(PAGE) {
@@ -286,11 +287,8 @@ impl Scheduler {
             end = Some(self.allocate(end, tokens, false));
         }
         // A page for the next token: the last if it has room.
-        let end = match end.filter(|_| !own.len().is_multiple_of(PAGE)) {
-            Some(page) => page,
-            None => self.allocate(end, &[], false),
-        };
-        Ok(Running { unfinished, end })
+        let has_room = end.filter(|_| !own.len().is_multiple_of(PAGE));
+        Some(has_room.unwrap_or_else(|| self.allocate(end, &[], false)))
     }
 
     /// A page for which there is room; its keys are to be computed.

@@ -165,7 +165,9 @@ fn holds<B: Backend>(b: &B, kind: usize, plan: MemoryPlan, keep: bool, actions: 
     generator.keep_keys(keep);
     let (ids, requests, drawn, over) = Default::default();
     let mut watched = Watched { b, model: &model, generator, ids, requests, drawn, over };
-    actions.iter().for_each(|action| watched.apply(action));
+    for action in actions {
+        watched.apply(action);
+    }
     while watched.generator.is_busy() {
         watched.step();
     }

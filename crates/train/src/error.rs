@@ -2,9 +2,9 @@
 
 use koan_backend::OutOfMemory;
 use koan_data::DataError;
-use koan_eval::EvalError;
 use koan_files::FilesError;
 use koan_generate::RequestError;
+use koan_infer::InferError;
 use koan_model::checkpoint::CheckpointError;
 use koan_reward::RewardError;
 use koan_text::TextError;
@@ -48,8 +48,8 @@ pub enum TrainError {
     Data(#[from] DataError),
     /// A reward or its options were refused.
     Reward(#[from] RewardError),
-    /// A held-out measurement could not be made.
-    Eval(#[from] EvalError),
+    /// The model's text could not be read or written, or a held-out measurement not be made.
+    Infer(#[from] InferError),
 }
 
 impl TrainError {

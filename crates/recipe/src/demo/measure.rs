@@ -1,14 +1,13 @@
 //! How a model does on the demo's held-out problems.
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::path::Path;
 
 use koan_backend::Backend;
 use koan_data::Problem;
-use koan_eval::{Evaluation, Interval, Judged, PromptStyle};
-use koan_generate::{Generator, Limits, Sampling, Stream};
-use koan_model::{Config, checkpoint};
+use koan_eval::{Interval, Judged};
+use koan_generate::{Limits, Sampling, Stream};
+use koan_infer::{Codec, Engine, Evaluation, PromptStyle};
 use koan_reward::{Context, Outcome, Rewards};
-use koan_text::Tokenizer;
 use koan_train::{TrainError, rl::RlConfig};
 use serde::Serialize;
 
@@ -39,48 +38,30 @@ pub(super) fn measure<B: Backend>(
     problems: &[Problem],
     threads: usize,
 ) -> Result<(Measure, Vec<Judged>), TrainError> {
-    let model_config = Config::load(dir).map_err(checkpoint::CheckpointError::from)?;
-    let tokenizer = Tokenizer::load(dir)?;
     let rewards = Rewards::build(&config.reward, Context::default())?;
+    let codec = Codec::open(dir, PromptStyle { raw: config.rollout.raw, system: None })?;
     let new_tokens = config.rollout.max_new_tokens;
-    let limits = Limits {
-        sequences: config.sequences(),
-        prompt_tokens: config.rollout.max_prompt_tokens.min(model_config.longest_sequence() - new_tokens),
-        new_tokens,
-    };
-    let model = checkpoint::load_for_inference(b, dir, Some(limits.prompt_tokens + new_tokens))?;
+    let prompt_tokens = config.rollout.max_prompt_tokens.min(codec.config().longest_sequence() - new_tokens);
+    let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
     let sampling = Sampling {
         temperature: 1.0,
         max_new_tokens: new_tokens,
-        stop_ids: model_config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
+        stop_ids: codec.stop_ids(),
         seed: config.stage.seed,
         stream: Stream::Demo,
         ..Sampling::default()
     };
+    let mut engine = Engine::load(b, codec, prompt_tokens + new_tokens, limits, None)?;
     let evaluation = Evaluation {
         problems,
         samples: SAMPLES,
-        style: &PromptStyle { raw: config.rollout.raw, system: None },
-        tokenizer: &tokenizer,
+        codec: &engine.codec,
         sampling: &sampling,
         rewards: &rewards,
         threads,
     };
-    let mut answers: Vec<((usize, usize), Judged)> = Vec::new();
-    let all: Vec<usize> = (0..problems.len()).collect();
-    let mut generator = Generator::new(b, &model_config, limits)?;
-    evaluation.draw(
-        b,
-        &model,
-        &mut generator,
-        &all,
-        &AtomicBool::new(false),
-        |problem, sample, judged| {
-            answers.push(((problem, sample), judged));
-        },
-    )?;
-    answers.sort_by_key(|(key, _)| *key);
-    let answers: Vec<Judged> = answers.into_iter().map(|(_, judged)| judged).collect();
+    let answers = evaluation.draw_all(b, &engine.model, &mut engine.generator)?;
+    let answers: Vec<Judged> = answers.into_iter().flatten().collect();
     let n = answers.len().max(1) as f64;
     let share = |is: &dyn Fn(&Judged) -> bool| answers.iter().filter(|judged| is(judged)).count() as f64 / n;
     let right = |judged: &&Judged| judged.outcome == Outcome::Correct;

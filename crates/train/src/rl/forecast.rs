@@ -4,14 +4,11 @@ use std::path::Path;
 
 use koan_backend::Backend;
 use koan_data::read_problems;
-use koan_eval::PromptStyle;
-use koan_model::Config;
-use koan_text::Tokenizer;
 
 use super::{
     RlConfig,
     estimate::{Estimate, Speed},
-    inputs::encode,
+    inputs::{codec, encode},
     plan::Plan,
 };
 use crate::{
@@ -47,12 +44,10 @@ impl Forecast {
     /// # Errors
     /// Files that are wrong. What does not fit is no error.
     pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
-        let model =
-            Config::load(&config.stage.model).map_err(koan_model::checkpoint::CheckpointError::from)?;
-        let tokenizer = Tokenizer::load_for(&config.stage.model, model.vocab_size)?;
-        let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
+        let codec = codec(config)?;
+        let model = codec.config();
         let encode = |data: &Path| {
-            let prompts = encode(&tokenizer, &style, &read_problems(data)?, config.rollout.max_prompt_tokens);
+            let prompts = encode(&codec, &read_problems(data)?, config.rollout.max_prompt_tokens);
             Ok::<_, TrainError>(prompts?.iter().map(Vec::len).collect::<Vec<_>>())
         };
         let prompts = encode(&config.stage.data)?;

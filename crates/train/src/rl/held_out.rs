@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_eval::{Evaluation, Interval};
+use koan_eval::{Interval, Score};
 use koan_generate::{Generator, Sampling, Stream};
+use koan_infer::Evaluation;
 
 use super::{Event, Trainer};
 use crate::TrainError;
@@ -27,15 +28,15 @@ impl<B: Backend> Trainer<'_, B> {
         let evaluation = Evaluation {
             problems: &self.inputs.held_out,
             samples: eval.samples,
-            style: &self.inputs.style,
-            tokenizer: &self.inputs.tokenizer,
+            codec: &self.inputs.codec,
             sampling: &sampling,
             rewards: &self.inputs.rewards,
             threads: self.threads,
         };
         let start = Instant::now();
-        let mut generator = Generator::new(self.b, &self.inputs.model, self.inputs.plan.limits)?;
-        let score = evaluation.score(self.b, self.learner.packed(self.b)?, &mut generator)?;
+        let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;
+        let judged = evaluation.draw_all(self.b, self.learner.packed(self.b)?, &mut generator)?;
+        let score = Score::of(&judged, &[], None);
         on(Event::HeldOut {
             step,
             interval: score.pass_at_1,

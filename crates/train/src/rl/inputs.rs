@@ -2,10 +2,8 @@
 
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_eval::PromptStyle;
-use koan_model::{Config, checkpoint::CheckpointError};
+use koan_infer::{Codec, PromptStyle};
 use koan_reward::{BadReference, Context, Rewards};
-use koan_text::Tokenizer;
 
 use super::{RlConfig, error::RlError, plan::Plan};
 use crate::{
@@ -16,9 +14,7 @@ use crate::{
 /// What a run reads, and what it will hold.
 pub(super) struct Inputs {
     pub(super) rewards: Rewards,
-    pub(super) model: Config,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) style: PromptStyle,
+    pub(super) codec: Codec,
     pub(super) problems: Vec<Problem>,
     /// Problems that are left out.
     pub(super) bad: Vec<BadReference>,
@@ -39,46 +35,33 @@ impl Inputs {
         let max_new_tokens = Some(rollout.max_new_tokens);
         let context = Context { max_new_tokens, log_dir: Some(stage.run_dir.clone()) };
         let rewards = Rewards::build(&config.reward, context)?;
-        let model = Config::load(&stage.model).map_err(CheckpointError::from)?;
-        let tokenizer = Tokenizer::load_for(&stage.model, model.vocab_size)?;
-        let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
+        let codec = codec(config)?;
         let (problems, bad) = rewards.sift(read_problems(&stage.data)?)?;
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read_problems(&eval.data))?;
         let (held_out, bad_held_out) = rewards.sift(held_out)?;
-        let encode = |problems| encode(&tokenizer, &style, problems, rollout.max_prompt_tokens);
+        let encode = |problems| encode(&codec, problems, rollout.max_prompt_tokens);
         let (prompts, held_out_prompts) = (encode(&problems)?, encode(&held_out)?);
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
-        let plan = Plan::new(b, config, &model, longest);
+        let plan = Plan::new(b, config, codec.config(), longest);
         let positions = longest + rollout.max_new_tokens;
         let refreshed = config.reference_every().is_some();
-        let disk = disk_bytes(stage.checkpoints_kept, refreshed, &model, stage.optim.moments);
-        check_model_and_disk(stage, &model, positions, disk)?;
+        let disk = disk_bytes(stage.checkpoints_kept, refreshed, codec.config(), stage.optim.moments);
+        check_model_and_disk(stage, codec.config(), positions, disk)?;
         plan.check_memory()?;
-        Ok(Self {
-            rewards,
-            model,
-            tokenizer,
-            style,
-            problems,
-            bad,
-            prompts,
-            held_out,
-            bad_held_out,
-            plan,
-            positions,
-        })
+        Ok(Self { rewards, codec, problems, bad, prompts, held_out, bad_held_out, plan, positions })
     }
 }
 
+/// How the model reads problems and writes completions.
+pub(super) fn codec(config: &RlConfig) -> Result<Codec, TrainError> {
+    let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
+    Ok(Codec::open(&config.stage.model, style)?)
+}
+
 /// The tokens of each problem's prompt, at most `max`.
-pub(super) fn encode(
-    tokenizer: &Tokenizer,
-    style: &PromptStyle,
-    problems: &[Problem],
-    max: usize,
-) -> Result<Vec<Vec<u32>>, TrainError> {
+pub(super) fn encode(codec: &Codec, problems: &[Problem], max: usize) -> Result<Vec<Vec<u32>>, TrainError> {
     let encode = |problem: &Problem| {
-        let ids = style.encode(tokenizer, &problem.messages())?;
+        let ids = codec.encode(&problem.messages())?;
         match ids.len() {
             0 => Err(RlError::PromptEmpty { id: problem.id.clone() }.into()),
             tokens if tokens > max => {

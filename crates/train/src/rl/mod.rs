@@ -125,7 +125,7 @@ fn train<B: Backend>(
     let policy = session.load_model(b, inputs.positions)?;
     let reference =
         (loss.kl != 0.0).then(|| session.load_reference(b, inputs.positions, refreshed)).transpose()?;
-    let optimizer = session.load_optimizer(b, &inputs.model)?;
+    let optimizer = session.load_optimizer(b, inputs.codec.config())?;
     let (temperature, purpose) = (config.rollout.temperature, config.stage.optim.purpose());
     let mut trainer = Trainer {
         b,
@@ -135,7 +135,7 @@ fn train<B: Backend>(
         sampling: Sampling {
             temperature,
             max_new_tokens: config.rollout.max_new_tokens,
-            stop_ids: inputs.model.eos_token_ids.iter().copied().chain(inputs.tokenizer.eos()).collect(),
+            stop_ids: inputs.codec.stop_ids(),
             seed: config.stage.seed,
             ..Sampling::default()
         },
@@ -228,7 +228,7 @@ impl<B: Backend> Trainer<'_, B> {
         step: u64,
         rollouts: &'s Rollouts,
     ) -> Result<Vec<RolloutLine<'s>>, TrainError> {
-        let tokenizer = self.config.rollout.log_probs.then_some(&self.inputs.tokenizer);
+        let tokenizer = self.config.rollout.log_probs.then(|| self.inputs.codec.tokenizer()).transpose()?;
         let lines = rollouts.groups.iter().flat_map(|group| {
             let problem = &self.inputs.problems[group.problem];
             let line = move |(i, sample)| RolloutLine::new(step, problem, i, sample, tokenizer);

@@ -74,7 +74,7 @@ impl<B: Backend> Trainer<'_, B> {
         let pieces = algorithm.pieces();
         let rounds = if pieces.dynamic_sampling { algorithm.max_rounds() } else { 1 };
         let mut rollouts = Rollouts::default();
-        let mut generator = Generator::new(self.b, &self.inputs.model, self.inputs.plan.limits)?;
+        let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;
         while rollouts.rounds < rounds && rollouts.learned.len() < wanted {
             rollouts.rounds += 1;
             self.round(step, &mut generator, &mut rollouts, on)?;
@@ -123,7 +123,7 @@ impl<B: Backend> Trainer<'_, B> {
                 let place = request.problem as usize - before;
                 done += 1;
                 on(Event::Completed { done, of });
-                match self.inputs.tokenizer.decode(&completion.token_ids, true) {
+                match self.inputs.codec.decode(&completion.token_ids) {
                     Err(e) => failed = Some(e),
                     Ok(text) => send(Job {
                         problem: &self.inputs.problems[chosen[place]],

@@ -4,13 +4,13 @@ use std::{collections::HashMap, ops::ControlFlow, path::Path};
 
 use koan_backend::Backend;
 use koan_data::{DataError, Message, error::LineError, jsonl};
-use koan_generate::{
-    Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestError, RequestId, Sampling,
-};
+use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
-use koan_text::{Found, StopStrings, TextError, TextStream, Tokenizer, first_stop};
+use koan_text::{Found, StopStrings, TextError, TextStream, first_stop};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::{Codec, Engine, InferError};
 
 /// A line of a file of prompts: a problem, or anything else that has a prompt. All of it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +27,60 @@ pub struct PromptLine {
     /// All other fields.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// The lines of a file of prompts, with the tokens of each.
+pub struct Prompts {
+    lines: Vec<PromptLine>,
+    ids: Vec<Vec<u32>>,
+}
+
+impl Prompts {
+    /// Reads a file. Each line has exactly one of `prompt`, `messages`, `prompt_ids`.
+    ///
+    /// # Errors
+    /// A file that can't be read or is empty, a line without a prompt, a prompt without tokens or with tokens outside of the
+    /// vocabulary, or text for a model without a tokenizer.
+    pub fn read(path: &Path, codec: &Codec) -> Result<Self, InferError> {
+        let (mut numbers, mut lines) = (Vec::new(), Vec::new());
+        jsonl::read(path, |number, line: PromptLine| {
+            let has = [line.prompt.is_some(), line.messages.is_some(), line.prompt_ids.is_some()];
+            match has.iter().filter(|has| **has).count() {
+                0 => Err(LineError::NoPrompt),
+                1 => {
+                    numbers.push(number);
+                    lines.push(line);
+                    Ok(())
+                }
+                _ => Err(LineError::TwoPrompts),
+            }
+        })?;
+        if lines.is_empty() {
+            return Err(DataError::Empty { path: path.to_owned() }.into());
+        }
+        let tokens = |(line, &number): (&PromptLine, &usize)| {
+            let ids = match (&line.prompt_ids, &line.messages) {
+                (Some(ids), _) => ids.clone(),
+                (None, Some(messages)) => codec.encode(messages)?,
+                (None, None) => codec.encode(&line.prompt.iter().map(Message::user).collect::<Vec<_>>())?,
+            };
+            codec.check("prompt", &ids).map_err(|what| InferError::line(path, number, what))?;
+            Ok(ids)
+        };
+        let ids = lines.iter().zip(&numbers).map(tokens).collect::<Result<_, InferError>>()?;
+        Ok(Self { lines, ids })
+    }
+
+    /// Number of prompts; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a file without prompts is refused")]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn longest(&self) -> usize {
+        self.ids.iter().map(Vec::len).max().unwrap_or(0)
+    }
 }
 
 /// A prompt with its completions: a line of output.
@@ -54,32 +108,10 @@ pub struct CompletionLine {
     pub finish_reason: &'static str,
 }
 
-/// Reads a file of prompts. Each line has exactly one of `prompt`, `messages`, `prompt_ids`.
-///
-/// # Errors
-/// A file that can't be read or is empty, or a line without a prompt.
-pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>, DataError> {
-    let mut lines = Vec::new();
-    jsonl::read(path, |_, line: PromptLine| {
-        let has = [line.prompt.is_some(), line.messages.is_some(), line.prompt_ids.is_some()];
-        match has.iter().filter(|has| **has).count() {
-            0 => Err(LineError::NoPrompt),
-            1 => {
-                lines.push(line);
-                Ok(())
-            }
-            _ => Err(LineError::TwoPrompts),
-        }
-    })?;
-    if lines.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(lines) }
-}
-
-/// Prompts of a file, and how their completions are drawn.
+/// Prompts, and how their completions are drawn.
 pub struct Work<'a> {
-    /// The lines.
-    pub lines: Vec<PromptLine>,
-    /// Each line's tokens.
-    pub ids: Vec<Vec<u32>>,
+    /// The prompts. The place of each keys its random numbers.
+    pub prompts: Prompts,
     /// Completions of each.
     pub samples: usize,
     /// How tokens are drawn.
@@ -88,49 +120,34 @@ pub struct Work<'a> {
     pub stops: &'a [String],
 }
 
-/// Draws the completions; line `i` keys its random numbers by `i`. A line is handed to `each` when all its completions are
-/// there, with its number; after its `Break` what is not drawn is given up.
-///
-/// # Errors
-/// If a completion can't be asked for, or can't be decoded.
-pub fn complete<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    generator: &mut Generator<B>,
-    tokenizer: Option<&Tokenizer>,
-    work: Work<'_>,
-    each: impl FnMut(usize, Completed) -> ControlFlow<()>,
-) -> Result<Counters, CompleteError> {
-    let Work { lines, ids, samples, sampling, stops } = work;
-    let prompt = |(i, ids): (usize, Vec<u32>)| Prompt { ids, problem: i as u64, samples };
-    let prompts: Vec<Prompt> = ids.into_iter().enumerate().map(prompt).collect();
-    let before = generator.counters();
-    generator.submit_all(&prompts, sampling)?;
-    let open = lines.into_iter().map(|line| Some((line, vec![None; samples]))).collect();
-    let mut writer = Writer { tokenizer, stops, streams: HashMap::new(), open, each };
-    let drawn = writer.draw(b, model, generator);
-    generator.cancel_all();
-    drawn.map(|()| generator.counters().since(before))
-}
-
-/// Why completions could not be drawn.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CompleteError {
-    /// One could not be asked for.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The device refused memory.
-    #[error(transparent)]
-    OutOfMemory(#[from] koan_backend::OutOfMemory),
-    /// One could not be decoded.
-    #[error(transparent)]
-    Text(#[from] TextError),
+impl<B: Backend> Engine<'_, B> {
+    /// Draws the completions. A line is handed to `each` when all its completions are there, with its place; after a `Break`
+    /// what is not drawn is given up.
+    ///
+    /// # Errors
+    /// If a prompt does not fit, or a completion can't be decoded.
+    pub fn complete(
+        &mut self,
+        work: Work<'_>,
+        each: impl FnMut(usize, Completed) -> ControlFlow<()>,
+    ) -> Result<Counters, InferError> {
+        let Self { b, codec, model, generator } = self;
+        let Work { prompts: Prompts { lines, ids }, samples, sampling, stops } = work;
+        let prompt = |(i, ids): (usize, Vec<u32>)| Prompt { ids, problem: i as u64, samples };
+        let prompts: Vec<Prompt> = ids.into_iter().enumerate().map(prompt).collect();
+        let before = generator.counters();
+        generator.submit_all(&prompts, sampling)?;
+        let open = lines.into_iter().map(|line| Some((line, vec![None; samples]))).collect();
+        let mut writer = Writer { codec, stops, streams: HashMap::new(), open, each };
+        let drawn = writer.draw(*b, model, generator);
+        generator.cancel_all();
+        drawn.map(|()| generator.counters().since(before))
+    }
 }
 
 /// Turns completions into lines, and ends them at stop strings.
 struct Writer<'a, F> {
-    tokenizer: Option<&'a Tokenizer>,
+    codec: &'a Codec,
     stops: &'a [String],
     /// The text so far of completions that are being drawn, where there are stop strings.
     streams: HashMap<RequestId, (TextStream<'a>, StopStrings)>,
@@ -145,7 +162,7 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
         b: &B,
         model: &Model<B>,
         generator: &mut Generator<B>,
-    ) -> Result<(), CompleteError> {
+    ) -> Result<(), InferError> {
         while generator.is_busy() {
             let mut step = generator.step(b, model)?;
             for (id, token) in step.tokens {
@@ -167,11 +184,14 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
 
     /// Whether a stop string ends with `token`.
     fn stops_at(&mut self, id: RequestId, token: u32) -> Result<bool, TextError> {
-        let Some(tokenizer) = self.tokenizer.filter(|_| !self.stops.is_empty()) else { return Ok(false) };
+        if self.stops.is_empty() {
+            return Ok(false);
+        }
+        let tokenizer = self.codec.tokenizer()?;
         let new = || (TextStream::new(tokenizer, true), StopStrings::new(self.stops));
         let (stream, stops) = self.streams.entry(id).or_insert_with(new);
-        let piece = stream.push(token)?;
-        Ok(matches!(stops.push(&piece), Found::Stop(_)))
+        let text = stream.push(token)?;
+        Ok(matches!(stops.push(&text), Found::Stop(_)))
     }
 
     /// Hands a line over, if the completion was its last.
@@ -179,19 +199,20 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
         let Finished { id, request, completion } = finished;
         self.streams.remove(&id);
         let place = request.problem as usize;
-        let Some((_, drawn)) = &mut self.open[place] else { return Ok(ControlFlow::Continue(())) };
+        let (line, mut drawn) = self.open[place].take().expect("a line whose completions are not all there");
         drawn[request.sample as usize] = Some(completion);
         if drawn.iter().any(Option::is_none) {
+            self.open[place] = Some((line, drawn));
             return Ok(ControlFlow::Continue(()));
         }
-        let (line, drawn) = self.open[place].take().expect("it was there");
         let completions = drawn.into_iter().flatten().map(|c| self.line(c)).collect::<Result<_, _>>()?;
         let line = PromptLine { prompt_ids: Some(request.prompt.to_vec()), ..line };
         Ok((self.each)(place, Completed { line, completions }))
     }
 
     fn line(&self, c: Completion) -> Result<CompletionLine, TextError> {
-        let mut text = self.tokenizer.map_or(Ok(String::new()), |t| t.decode(&c.token_ids, true))?;
+        let mut text =
+            if self.codec.has_tokenizer() { self.codec.decode(&c.token_ids)? } else { String::new() };
         if let Some(at) = first_stop(&text, self.stops) {
             text.truncate(at);
         }

@@ -1,18 +1,14 @@
 //! Log-probabilities of given completions, by the forward pass of training.
 
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{ops::ControlFlow, path::Path};
 
 use koan_backend::{Backend, Layout, OutOfMemory};
 use koan_data::{DataError, jsonl};
 use koan_model::{Activations, Head, Model, Purpose};
-use koan_text::{TextError, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::PromptStyle;
+use crate::{Codec, InferError};
 
 /// A completion to score: text or tokens. A line of `koan generate`'s output holds several.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,28 +52,6 @@ pub struct ScoreSummary {
     pub log_prob_gap: f32,
 }
 
-/// Why completions could not be scored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScoreError {
-    /// The file was refused.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The tokenizer or its template refused.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A line lacks something, or has something that makes no sense.
-    #[error("{}:{line}: {what}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        what: String,
-    },
-}
-
 /// A line of `koan generate`'s output, as far as it matters here.
 #[derive(Deserialize)]
 struct Drawn {
@@ -88,17 +62,12 @@ struct Drawn {
 }
 
 /// Reads a file of completions to score; a line with `completions`, as `koan generate` writes, becomes one for each.
-/// Afterwards every line has `prompt_ids` and `completion_ids`. `tokenizer` is needed where there is text.
+/// Afterwards every line has `prompt_ids` and `completion_ids`.
 ///
 /// # Errors
-/// A file that can't be read, or a line that lacks a prompt or a completion, or names tokens outside of the vocabulary.
-pub fn read_score_lines(
-    path: &Path,
-    tokenizer: Option<&Tokenizer>,
-    style: &PromptStyle,
-    vocab_size: usize,
-    positions: usize,
-) -> Result<Vec<ScoreLine>, ScoreError> {
+/// A file that can't be read, or a line that lacks a prompt or a completion, names tokens outside of the vocabulary, is longer
+/// than the model reaches, or has text for a model without a tokenizer.
+pub fn read_score_lines(path: &Path, codec: &Codec) -> Result<Vec<ScoreLine>, InferError> {
     let mut read: Vec<(usize, ScoreLine)> = Vec::new();
     jsonl::read(path, |number, line: ScoreLine| {
         read.push((number, line));
@@ -108,55 +77,61 @@ pub fn read_score_lines(
         return Err(DataError::Empty { path: path.to_owned() }.into());
     }
     let mut lines = Vec::new();
-    for (number, mut line) in read {
-        let wrong =
-            |what: &str| ScoreError::Line { path: path.to_owned(), line: number, what: what.to_owned() };
-        let text =
-            || tokenizer.ok_or_else(|| wrong("has text, but the model has no tokenizer; give token ids"));
-        if line.prompt_ids.is_none() {
-            let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
-            let messages = line.messages.clone().or(prompt);
-            let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`"))?;
-            line.prompt_ids = Some(style.encode(text()?, &messages)?);
-        }
-        let several = if let Some(drawn) = line.other.remove("completions") {
-            let drawn: Vec<Drawn> = serde_json::from_value(drawn)
-                .map_err(|e| wrong(&format!("`completions` is not what `koan generate` writes: {e}")))?;
-            let each = |(sample, d): (usize, Drawn)| {
-                let mut one = line.clone();
-                one.completion_ids = Some(d.token_ids);
-                one.logprobs = Some(d.full_logprobs.unwrap_or(d.logprobs));
-                one.other.insert("sample".into(), sample.into());
-                one
-            };
-            drawn.into_iter().enumerate().map(each).collect()
-        } else {
-            if line.completion_ids.is_none() {
-                let completion = line.completion.as_deref();
-                let completion =
-                    completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`"))?;
-                line.completion_ids = Some(text()?.encode(completion, false)?);
-            }
-            vec![line]
-        };
-        for line in several {
-            let (prompt, completion) = ids(&line);
-            if prompt.is_empty() || completion.is_empty() {
-                return Err(wrong("has no prompt token or no completion token: nothing to score"));
-            }
-            if let Some(id) = prompt.iter().chain(completion).find(|&&id| id as usize >= vocab_size) {
-                return Err(wrong(&format!("token {id} is outside of the vocabulary of {vocab_size}")));
-            }
-            if prompt.len() + completion.len() > positions {
-                return Err(wrong(&format!("longer than the {positions} tokens that the model reaches")));
-            }
-            if line.logprobs.as_ref().is_some_and(|given| given.len() != completion.len()) {
-                return Err(wrong("`logprobs` are not one for each completion token"));
-            }
+    for (number, line) in read {
+        let wrong = |what: String| InferError::line(path, number, what);
+        for line in completions_of(line, codec, wrong)? {
+            check(&line, codec).map_err(wrong)?;
             lines.push(line);
         }
     }
     Ok(lines)
+}
+
+/// The completions of a line, each with the tokens of its prompt and its own.
+fn completions_of(
+    mut line: ScoreLine,
+    codec: &Codec,
+    wrong: impl Fn(String) -> InferError,
+) -> Result<Vec<ScoreLine>, InferError> {
+    if line.prompt_ids.is_none() {
+        let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
+        let messages = line.messages.clone().or(prompt);
+        let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`".into()))?;
+        line.prompt_ids = Some(codec.encode(&messages)?);
+    }
+    if let Some(drawn) = line.other.remove("completions") {
+        let drawn: Vec<Drawn> = serde_json::from_value(drawn)
+            .map_err(|e| wrong(format!("`completions` is not what `koan generate` writes: {e}")))?;
+        let each = |(sample, d): (usize, Drawn)| {
+            let mut one = line.clone();
+            one.completion_ids = Some(d.token_ids);
+            one.logprobs = Some(d.full_logprobs.unwrap_or(d.logprobs));
+            one.other.insert("sample".into(), sample.into());
+            one
+        };
+        return Ok(drawn.into_iter().enumerate().map(each).collect());
+    }
+    if line.completion_ids.is_none() {
+        let completion = line.completion.as_deref();
+        let completion = completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`".into()))?;
+        line.completion_ids = Some(codec.tokenizer()?.encode(completion, false)?);
+    }
+    Ok(vec![line])
+}
+
+/// Says what keeps a line from being scored.
+fn check(line: &ScoreLine, codec: &Codec) -> Result<(), String> {
+    let (prompt, completion) = ids(line);
+    codec.check("prompt", prompt)?;
+    codec.check("completion", completion)?;
+    let positions = codec.config().longest_sequence();
+    if prompt.len() + completion.len() > positions {
+        return Err(format!("longer than the {positions} tokens that the model reaches"));
+    }
+    if line.logprobs.as_ref().is_some_and(|given| given.len() != completion.len()) {
+        return Err("`logprobs` are not one for each completion token".into());
+    }
+    Ok(())
 }
 
 fn ids(line: &ScoreLine) -> (&[u32], &[u32]) {
@@ -167,7 +142,8 @@ fn ids(line: &ScoreLine) -> (&[u32], &[u32]) {
 const PASS_TOKENS: usize = 2048;
 
 /// Computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
-/// each line over with them; after a `Break` the rest is given up. Log-probabilities that a line came with are compared, then replaced.
+/// each line over with them; after a `Break` the rest is given up. Log-probabilities that a line came with are compared, then
+/// replaced.
 ///
 /// # Errors
 /// If the device refuses the memory.

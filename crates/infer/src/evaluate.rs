@@ -4,76 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use koan_backend::Backend;
 use koan_data::Problem;
-use koan_generate::{FinishReason, Finished, Generator, Prompt, RequestError, Sampling};
+use koan_eval::Judged;
+use koan_generate::{FinishReason, Finished, Generator, Prompt, Sampling};
 use koan_model::Model;
-use koan_reward::{Job, Judgement, Outcome, Rewards};
-use koan_text::{TextError, Tokenizer};
-use serde::{Deserialize, Serialize};
+use koan_reward::{Job, Rewards};
 
-use crate::{PromptStyle, Score};
-
-/// Why a measurement could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EvalError {
-    /// The tokenizer or its template refused.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A completion could not be asked for.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The device refused memory.
-    #[error(transparent)]
-    OutOfMemory(#[from] koan_backend::OutOfMemory),
-    /// A prompt does not fit.
-    #[error("the prompt of problem `{id}` has {tokens} tokens, not 1 to {max}")]
-    PromptLength {
-        /// The problem.
-        id: String,
-        /// Its prompt's tokens.
-        tokens: usize,
-        /// The longest that fits.
-        max: usize,
-    },
-}
-
-/// A completion and what became of it, as files hold it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Judged {
-    /// What the model wrote, without special tokens.
-    pub completion: String,
-    /// Whether it is right, by the first reward.
-    pub outcome: Outcome,
-    /// The answer as it was found, shortened where long.
-    pub parsed: Option<String>,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// Its length in tokens.
-    pub completion_tokens: usize,
-    /// `stop` or `length`.
-    pub finish_reason: String,
-}
-
-impl Judged {
-    /// From a text and what the rewards say of it.
-    pub fn of(completion: &str, judgement: &Judgement, tokens: usize, truncated: bool) -> Self {
-        let term = &judgement.terms[0];
-        let finish_reason = if truncated { FinishReason::Length } else { FinishReason::Stop };
-        Self {
-            completion: completion.to_owned(),
-            outcome: term.outcome,
-            parsed: term.parsed.clone(),
-            reason: term.reason.clone(),
-            completion_tokens: tokens,
-            finish_reason: finish_reason.name().to_owned(),
-        }
-    }
-
-    /// Whether it was cut at its longest length.
-    pub fn truncated(&self) -> bool {
-        self.finish_reason == FinishReason::Length.name()
-    }
-}
+use crate::{Codec, InferError};
 
 /// What is measured: problems, how they are put, how completions are drawn, and who judges them.
 pub struct Evaluation<'a> {
@@ -81,10 +17,8 @@ pub struct Evaluation<'a> {
     pub problems: &'a [Problem],
     /// Completions of each.
     pub samples: usize,
-    /// How prompts are put to the model.
-    pub style: &'a PromptStyle,
     /// Turns text into tokens and back.
-    pub tokenizer: &'a Tokenizer,
+    pub codec: &'a Codec,
     /// How tokens are drawn.
     pub sampling: &'a Sampling,
     /// Who judges.
@@ -94,24 +28,24 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Draws all completions, and sums up.
+    /// Draws all completions: those of each problem, in the order of their samples.
     ///
     /// # Errors
     /// As [`Self::draw`].
-    pub fn score<B: Backend>(
+    pub fn draw_all<B: Backend>(
         &self,
         b: &B,
         model: &Model<B>,
         generator: &mut Generator<B>,
-    ) -> Result<Score, EvalError> {
+    ) -> Result<Vec<Vec<Judged>>, InferError> {
         let all: Vec<usize> = (0..self.problems.len()).collect();
         let mut drawn = Vec::new();
         self.draw(b, model, generator, &all, &AtomicBool::new(false), |problem, sample, judged| {
             drawn.push(((problem, sample), judged));
         })?;
         drawn.sort_by_key(|(key, _)| *key);
-        let completions: Vec<Judged> = drawn.into_iter().map(|(_, judged)| judged).collect();
-        Ok(Score::of(&completions.chunks(self.samples).collect::<Vec<_>>(), &[], None))
+        let mut drawn = drawn.into_iter().map(|(_, judged)| judged);
+        Ok(all.iter().map(|_| drawn.by_ref().take(self.samples).collect()).collect())
     }
 
     /// Draws all completions of the problems `wanted`, given by their places, and hands each over with its problem and
@@ -128,8 +62,8 @@ impl Evaluation<'_> {
         wanted: &[usize],
         stop: &AtomicBool,
         mut each: impl FnMut(usize, usize, Judged) + Send,
-    ) -> Result<(), EvalError> {
-        let max = generator.limits().prompt_tokens;
+    ) -> Result<(), InferError> {
+        let max = generator.plan().limits.prompt_tokens;
         let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
         generator.submit_all(&prompts, self.sampling)?;
         let drawn = self.rewards.judge_each(
@@ -141,7 +75,7 @@ impl Evaluation<'_> {
                         send(Job {
                             key: (problem, request.sample as usize),
                             problem: &self.problems[problem],
-                            completion: self.tokenizer.decode(&completion.token_ids, true)?,
+                            completion: self.codec.decode(&completion.token_ids)?,
                             tokens: completion.token_ids.len(),
                             truncated: completion.finish_reason == FinishReason::Length,
                         });
@@ -158,11 +92,11 @@ impl Evaluation<'_> {
         drawn
     }
 
-    fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, EvalError> {
+    fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, InferError> {
         let Problem { id, .. } = &self.problems[problem];
-        let ids = self.style.encode(self.tokenizer, &self.problems[problem].messages())?;
+        let ids = self.codec.encode(&self.problems[problem].messages())?;
         if !(1..=max).contains(&ids.len()) {
-            return Err(EvalError::PromptLength { id: id.clone(), tokens: ids.len(), max });
+            return Err(InferError::PromptLength { id: id.clone(), tokens: ids.len(), max });
         }
         Ok(Prompt { ids, problem: problem as u64, samples: self.samples })
     }

@@ -1,0 +1,45 @@
+//! A completion and its verdict.
+
+use koan_reward::{Judgement, Outcome};
+use serde::{Deserialize, Serialize};
+
+/// Why a completion ended, as files say it.
+const STOP: &str = "stop";
+const LENGTH: &str = "length";
+
+/// A completion and what became of it, as files hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What the model wrote, without special tokens.
+    pub completion: String,
+    /// Whether it is right, by the first reward.
+    pub outcome: Outcome,
+    /// The answer as it was found, shortened where long.
+    pub parsed: Option<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Its length in tokens.
+    pub completion_tokens: usize,
+    /// `stop` or `length`.
+    pub finish_reason: String,
+}
+
+impl Judged {
+    /// From a text and what the rewards say of it; `truncated`: it was cut at its longest length.
+    pub fn of(completion: &str, judgement: &Judgement, tokens: usize, truncated: bool) -> Self {
+        let term = &judgement.terms[0];
+        Self {
+            completion: completion.to_owned(),
+            outcome: term.outcome,
+            parsed: term.parsed.clone(),
+            reason: term.reason.clone(),
+            completion_tokens: tokens,
+            finish_reason: if truncated { LENGTH } else { STOP }.to_owned(),
+        }
+    }
+
+    /// Whether it was cut at its longest length.
+    pub fn truncated(&self) -> bool {
+        self.finish_reason == LENGTH
+    }
+}

@@ -1,0 +1,118 @@
+//! How a model reads and writes text.
+
+use std::path::{Path, PathBuf};
+
+use koan_backend::Backend;
+use koan_data::Message;
+use koan_model::{
+    Config, Model,
+    checkpoint::{self, CheckpointError},
+};
+use koan_text::{TextError, Tokenizer};
+
+use crate::InferError;
+
+/// How prompts are put to a model: the same in training, measurement and use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromptStyle {
+    /// As they stand, without the chat template.
+    pub raw: bool,
+    /// A system message before the conversation, unless it has one.
+    pub system: Option<String>,
+}
+
+/// How the model of a directory reads and writes text: all of it except the weights.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    dir: PathBuf,
+    config: Config,
+    tokenizer: Option<Tokenizer>,
+    style: PromptStyle,
+}
+
+impl Codec {
+    /// Reads the config and, if there is one, the tokenizer of the model directory `dir`; prompts are put to it in `style`.
+    ///
+    /// # Errors
+    /// A config or a tokenizer that is refused, or a tokenizer with more tokens than the model has embeddings.
+    pub fn open(dir: &Path, style: PromptStyle) -> Result<Self, InferError> {
+        let config = Config::load(dir).map_err(CheckpointError::from)?;
+        let has_tokenizer = dir.join("tokenizer.json").exists();
+        let tokenizer = has_tokenizer.then(|| Tokenizer::load_for(dir, config.vocab_size)).transpose()?;
+        Ok(Self { dir: dir.to_owned(), config, tokenizer, style })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tokenizer, for text.
+    ///
+    /// # Errors
+    /// If the model has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, TextError> {
+        self.tokenizer.as_ref().ok_or_else(|| TextError::NoTokenizer { dir: self.dir.clone() })
+    }
+
+    /// Whether the model has a tokenizer: without one it is asked in tokens alone.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
+    /// The tokens of a conversation: through the model's chat template up to where its answer begins, or, if the model has no
+    /// template or the style is raw, its text as it stands.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or it or the template refuses.
+    pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+        let tokenizer = self.tokenizer()?;
+        match tokenizer.chat_template() {
+            Some(template) if !self.style.raw => {
+                let has_system = messages.iter().any(|m| m.role == "system");
+                let system = self.style.system.iter().filter(|_| !has_system);
+                let system = system.map(|s| koan_text::Message::new("system", s));
+                let turns = messages.iter().map(|m| koan_text::Message::new(&*m.role, &*m.content));
+                let messages: Vec<koan_text::Message> = system.chain(turns).collect();
+                tokenizer.encode(&template.render(&messages, true)?, false)
+            }
+            _ => {
+                let turns: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+                tokenizer.encode(&turns.join("\n"), true)
+            }
+        }
+    }
+
+    /// The text of tokens, without special ones.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or its decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.tokenizer()?.decode(ids, true)
+    }
+
+    /// The tokens that end a completion: those that the model's config and generation config name, and the tokenizer's.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::eos);
+        self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect()
+    }
+
+    /// Loads the model's weights for forward passes alone, for sequences of up to `positions` tokens (all that it was made
+    /// for, if `None`).
+    ///
+    /// # Errors
+    /// Weights that are refused, more positions than the model reaches, or a lack of memory.
+    pub fn load<B: Backend>(&self, b: &B, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
+        checkpoint::load_for_inference(b, &self.dir, positions)
+    }
+
+    /// Says what is wrong with tokens that are to be fed to the model: there are none, or one is outside of its vocabulary.
+    pub(crate) fn check(&self, what: &str, ids: &[u32]) -> Result<(), String> {
+        let vocab_size = self.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(id) => Err(format!("token {id} of the {what} is outside of the vocabulary of {vocab_size}")),
+            None if ids.is_empty() => Err(format!("the {what} has no tokens")),
+            None => Ok(()),
+        }
+    }
+}

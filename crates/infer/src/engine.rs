@@ -1,0 +1,51 @@
+//! A model on a device, with a generator in the memory there is.
+
+use koan_backend::Backend;
+use koan_generate::{Generator, Limits, MemoryPlan};
+use koan_model::Model;
+
+use crate::{Codec, InferError};
+
+/// The share of the memory that is free which a generator takes unless it is given a budget.
+const SHARE_OF_MEMORY: f64 = 0.8;
+
+/// A model that draws completions of text.
+pub struct Engine<'b, B: Backend> {
+    /// The device.
+    pub b: &'b B,
+    /// How the model reads and writes text.
+    pub codec: Codec,
+    /// The model, for forward passes alone.
+    pub model: Model<B>,
+    /// What draws.
+    pub generator: Generator<B>,
+}
+
+impl<'b, B: Backend> Engine<'b, B> {
+    /// Loads the model of `codec` for sequences of up to `positions` tokens. The sequences of `limits` run at once, or as many
+    /// of them as fit into `memory` bytes, or without such a budget into most of the memory that is free.
+    ///
+    /// # Errors
+    /// Weights that are refused, more positions than the model reaches, or no room for even one sequence.
+    pub fn load(
+        b: &'b B,
+        codec: Codec,
+        positions: usize,
+        limits: Limits,
+        memory: Option<usize>,
+    ) -> Result<Self, InferError> {
+        let model = codec.load(b, Some(positions))?;
+        let free = || b.free_memory().map(|bytes| (bytes as f64 * SHARE_OF_MEMORY) as usize);
+        let plan = match memory.or_else(free) {
+            Some(bytes) => MemoryPlan::within(b, limits, codec.config(), bytes)?,
+            None => MemoryPlan::whole(b, limits),
+        };
+        let generator = Generator::planned(b, codec.config(), plan)?;
+        Ok(Self { b, codec, model, generator })
+    }
+
+    /// Bytes that the generator holds.
+    pub fn bytes(&self) -> usize {
+        self.generator.plan().bytes(self.b, self.codec.config())
+    }
+}

@@ -1,0 +1,26 @@
+//! A model that speaks text, put together in one place: weights, tokenizer, chat template, stop rules, memory.
+//!
+//! - [`Codec`]: how a model reads and writes text, known before its weights are loaded; [`PromptStyle`],
+//! - [`Engine`]: the model on a device, with a generator in the memory there is,
+//! - [`Engine::complete`]: completions for a file of [`Prompts`]; [`score`]: log-probabilities of given completions,
+//! - [`Conversation`]: replies as they are drawn, thinking apart,
+//! - [`Evaluation`]: draws completions for problems and judges them; what they come to is `koan-eval`'s to say.
+#![forbid(unsafe_code)]
+
+mod chat;
+mod codec;
+mod complete;
+mod engine;
+mod error;
+mod evaluate;
+mod score;
+mod thinking;
+
+pub use chat::{Conversation, Reply};
+pub use codec::{Codec, PromptStyle};
+pub use complete::{Completed, CompletionLine, PromptLine, Prompts, Work};
+pub use engine::Engine;
+pub use error::InferError;
+pub use evaluate::Evaluation;
+pub use score::{ScoreLine, ScoreSummary, read_score_lines, score};
+pub use thinking::{Piece, Thinking};
