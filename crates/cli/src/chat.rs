@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     device::{Device, Job, Running},
-    generate::DrawArgs,
+    generate::SamplingArgs,
     output::{Output, Stdout},
 };
 
@@ -27,7 +27,7 @@ const HELP: &str = "/reset       begins a new conversation
 /quit        ends; so does the end of input
 Ctrl-C       stops a reply";
 
-/// Talk to a model: replies come as they are drawn, thinking dimmed
+/// Talk to a model: replies come token by token, thinking dimmed
 ///
 /// Reads lines from standard input. The conversation's keys and values stay in memory, so that a turn costs its own tokens.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Chat {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     #[command(flatten)]
-    draw: DrawArgs,
+    sampling: SamplingArgs,
     /// A reply is cut at this many tokens
     #[arg(long, default_value_t = 1024)]
     max_new_tokens: usize,
@@ -59,7 +59,7 @@ pub(crate) struct Chat {
     device: Device,
 }
 
-/// Tokens of a conversation unless told otherwise, at most.
+/// The longest conversation by default, in tokens.
 const CONTEXT: usize = 8192;
 
 impl Chat {
@@ -76,8 +76,12 @@ impl Job for Chat {
         codec.tokenizer()?;
         let context = self.context.unwrap_or(codec.config().longest_sequence().min(CONTEXT));
         let max_new_tokens = self.max_new_tokens.min(context);
-        let sampling =
-            Sampling { max_new_tokens, stop_ids: codec.stop_ids(), seed: self.seed, ..self.draw.sampling()? };
+        let sampling = Sampling {
+            max_new_tokens,
+            stop_ids: codec.stop_ids(),
+            seed: self.seed,
+            ..self.sampling.checked()?
+        };
         let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens };
         let engine = Engine::load(b, codec, context, limits, None).map_err(with_hint)?;
         let replying = Arc::new(AtomicBool::new(false));
@@ -110,7 +114,7 @@ fn with_hint(error: InferError) -> anyhow::Error {
 /// A conversation with whoever writes to standard input.
 struct Chatting<'b, B: Backend> {
     conversation: Conversation<'b, B>,
-    /// Whether a reply is being drawn; Ctrl-C says that it is not.
+    /// Whether a reply is being sampled; Ctrl-C says that it is not.
     replying: Arc<AtomicBool>,
     terminal: bool,
 }
@@ -155,7 +159,7 @@ impl<B: Backend> Chatting<'_, B> {
         out.finish()
     }
 
-    /// Draws the reply to `text`, and shows it as it comes.
+    /// Samples the reply to `text`, and shows it as it comes.
     fn turn(&mut self, text: &str) -> anyhow::Result<()> {
         let mut reply = self.conversation.say(text).map_err(with_hint)?;
         self.replying.store(true, Ordering::Relaxed);

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     device::{Device, Job, Running},
-    generate::{DrawArgs, memory_bytes},
+    generate::{SamplingArgs, memory_bytes},
     interrupt::stop_on_ctrl_c,
     output::Output,
     progress::Progress,
@@ -31,7 +31,7 @@ use crate::{
 ///
 /// The interval allows for completions of one problem having to do with one another. pass@k is the unbiased estimate
 /// from n completions. The majority's answer counts as right if the verifier says so; answers are the same where the
-/// verifier says so; a tie is drawn by lot. Completions that are undecided are taken out, and counted.
+/// verifier says so; a tie is decided by lot. Completions that are undecided are taken out, and counted.
 ///
 /// With `--completions`, completions are kept in FILE.part as they come; stopped or killed, the same command goes on
 /// from there, and ends with the same results.
@@ -53,14 +53,14 @@ pub(crate) struct Eval {
     /// An option of the verifier, e.g. `--set precision=6`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Completions a problem
+    /// Completions per problem
     #[arg(long, default_value_t = 1)]
     n: usize,
     /// Measure pass@K for these, at most n each; default: 1 and n
     #[arg(long, value_name = "K,…", value_delimiter = ',')]
     k: Vec<usize>,
     #[command(flatten)]
-    draw: DrawArgs,
+    sampling: SamplingArgs,
     /// A completion is cut at this many tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Eval {
     /// A system message before every problem that has none
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Sequences drawn at once, at most
+    /// Sequences at once, at most
     #[arg(long, default_value_t = 64, value_name = "N")]
     sequences: usize,
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
@@ -128,7 +128,7 @@ impl Eval {
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p,
             "raw": self.raw, "system": self.system,
         });
-        // As they read back from a file: of 32-bit numbers, the shortest decimals.
+        // As they read back from a file: 32-bit floats as the shortest decimals.
         Ok(serde_json::from_str(&settings.to_string())?)
     }
 }
@@ -142,7 +142,7 @@ impl Job for Eval {
             self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
             "--price-per-hour must be 0 or more"
         );
-        let (ks, sampling, memory) = (self.ks()?, self.draw.sampling()?, memory_bytes(self.memory)?);
+        let (ks, sampling, memory) = (self.ks()?, self.sampling.checked()?, memory_bytes(self.memory)?);
         let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
         let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
@@ -195,7 +195,7 @@ impl Job for Eval {
         let start = Instant::now();
         let mut progress = Progress::new("completions", wanted.len() * self.n);
         let (mut done, mut tokens, mut kept) = (0, 0, Ok(()));
-        evaluation.draw(b, &model, &mut generator, &wanted, &stop, |problem, sample, judged| {
+        evaluation.sample(b, &model, &mut generator, &wanted, &stop, |problem, sample, judged| {
             done += 1;
             tokens += judged.completion_tokens;
             progress.set(done, &format!("{:.0} tokens/s", tokens as f64 / start.elapsed().as_secs_f64()));

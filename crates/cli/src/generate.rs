@@ -13,11 +13,11 @@ use crate::{
     progress::Progress,
 };
 
-/// Draw completions for a file of prompts, with token ids and log-probabilities
+/// Sample completions for a file of prompts, with token ids and log-probabilities
 ///
 /// Reads JSON Lines with `prompt` (a question), `messages` (a conversation) or `prompt_ids` (tokens), and writes each line
 /// again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `full_logprobs`, `finish_reason`}].
-/// `logprobs` are under the distribution that tokens were drawn from, `full_logprobs` under the whole one, which
+/// `logprobs` are under the distribution that tokens were sampled from, `full_logprobs` under the whole one, which
 /// `koan score` computes to the same bits; they are equal where nothing is cut off.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -33,11 +33,11 @@ pub(crate) struct Generate {
     /// Where completions go, whole or not at all; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Completions a prompt
+    /// Completions per prompt
     #[arg(long, default_value_t = 1)]
     n: usize,
     #[command(flatten)]
-    draw: DrawArgs,
+    sampling: SamplingArgs,
     /// A completion is cut at this many tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Generate {
     /// A system message before every prompt that has none
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Sequences drawn at once, at most
+    /// Sequences at once, at most
     #[arg(long, default_value_t = 256, value_name = "N")]
     sequences: usize,
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
@@ -63,16 +63,16 @@ pub(crate) struct Generate {
     device: Device,
 }
 
-/// How tokens are drawn.
+/// How tokens are sampled.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct DrawArgs {
+pub(crate) struct SamplingArgs {
     /// Logits are divided by it; 0 takes the likeliest token
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
-    /// Draw from the K likeliest tokens; 0: all
+    /// Sample from the K likeliest tokens; 0: all
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: usize,
-    /// Draw from the likeliest tokens that have this share of the probability that top-k left; 1: all
+    /// Sample from the likeliest tokens that have this share of the probability that top-k left; 1: all
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     top_p: f32,
     /// Leave out tokens with less than this share of the likeliest one's probability; 0: none
@@ -80,9 +80,9 @@ pub(crate) struct DrawArgs {
     min_p: f32,
 }
 
-impl DrawArgs {
-    /// Checked, with everything else as it is by default.
-    pub(crate) fn sampling(&self) -> anyhow::Result<Sampling> {
+impl SamplingArgs {
+    /// As they say, if that makes sense, with everything else as it is by default.
+    pub(crate) fn checked(&self) -> anyhow::Result<Sampling> {
         let &Self { temperature, top_k, top_p, min_p } = self;
         ensure!(temperature >= 0.0 && temperature.is_finite(), "--temperature must be 0 or more");
         ensure!(top_p > 0.0 && top_p <= 1.0, "--top-p must be above 0 and at most 1");
@@ -138,7 +138,7 @@ impl Job for Generate {
             max_new_tokens: self.max_new_tokens,
             stop_ids: codec.stop_ids(),
             seed: self.seed,
-            ..self.draw.sampling()?
+            ..self.sampling.checked()?
         };
         let (lines, longest) = (prompts.len(), prompts.longest());
         let limits = Limits {

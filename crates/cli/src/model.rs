@@ -75,7 +75,7 @@ pub(crate) struct Import {
     out: PathBuf,
 }
 
-/// Make a GGUF file for llama.cpp of a model, or a Hugging Face directory with other numbers
+/// Make a GGUF file for llama.cpp of a model, or a Hugging Face directory in another precision
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan model export runs/r1/model --gguf r1.gguf --type q8_0
@@ -90,7 +90,7 @@ pub(crate) struct Export {
     /// The Hugging Face directory to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How numbers are stored; q8_0 and q4_0 in a GGUF file only
+    /// The type that weights are stored in; q8_0 and q4_0 in a GGUF file only
     #[arg(long = "type", default_value = "bf16", value_name = "TYPE")]
     kind: Kind,
 }
@@ -238,7 +238,7 @@ fn info(dir: &Path) -> anyhow::Result<()> {
         Tokenizer::load_for(dir, config.vocab_size)?;
     }
     let parameters = config.parameters();
-    let gib = |numbers: usize| 4.0 * numbers as f64 / (1u64 << 30) as f64;
+    let gib = |elements: usize| 4.0 * elements as f64 / (1u64 << 30) as f64;
     // A tied embedding is there twice: for the product of the head, and to look rows up.
     let head = config.vocab_size * config.hidden_size;
     let lookup = if config.tie_word_embeddings { head } else { 0 };

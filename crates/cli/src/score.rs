@@ -29,7 +29,7 @@ pub(crate) struct Score {
     /// Where scores go; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Logits are divided by it; completions drawn at temperature 0 are scored at 1
+    /// Logits are divided by it; completions sampled at temperature 0 are scored at 1
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
     /// Take prompts as they stand, without the chat template

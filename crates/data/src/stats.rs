@@ -1,7 +1,7 @@
 //! What a file of data holds: its format, fields, lengths and repetitions, read in one pass.
 //!
 //! Lines may be of any format of the project; a line that is no JSON object is counted and named, not an
-//! error. Memory is bounded but for 16 bytes a row, the hash of what it asks.
+//! error. Memory is bounded except for 16 bytes per row, the hash of what it asks.
 
 use crate::DataError;
 use crate::error::LineError;

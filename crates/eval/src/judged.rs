@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 const STOP: &str = "stop";
 const LENGTH: &str = "length";
 
-/// A completion and what became of it, as files hold it.
+/// A completion and its verdict, as files hold them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// What the model wrote, without special tokens.

@@ -38,7 +38,7 @@ pub struct PassAtK {
 pub struct Score {
     /// Problems asked.
     pub problems: usize,
-    /// Completions a problem.
+    /// Completions per problem.
     pub samples: usize,
     /// pass@1: the chance that a completion is correct, with its 95% interval.
     #[serde(flatten)]
@@ -54,7 +54,7 @@ pub struct Score {
     pub completion_tokens: f64,
     /// Share of completions that were cut.
     pub truncated: f64,
-    /// Completion tokens drawn.
+    /// Completion tokens sampled.
     pub tokens: usize,
 }
 

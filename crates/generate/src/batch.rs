@@ -35,8 +35,8 @@ impl<B: Backend> Generator<B> {
         Ok(())
     }
 
-    /// Draws every completion that `prompts` want, and hands each over as it finishes; says what was computed for it. If
-    /// other requests were submitted before, they are drawn and handed over too.
+    /// Samples every completion that `prompts` want, and hands each over as it finishes; says what was computed for it. If
+    /// other requests were submitted before, they are sampled and handed over too.
     ///
     /// # Errors
     /// If a request would be refused: see [`Generator::submit`]. Then nothing is sampled. Or if the device refuses memory.

@@ -1,4 +1,4 @@
-//! The generator: a model's passes and draws, as the scheduler lays them out.
+//! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
 use koan_model::{Activations, Config, Head, KvCache, Model, Purpose};
@@ -9,7 +9,7 @@ use crate::{
     scheduler::{Pass, Scheduler},
 };
 
-/// Draws completions; its memory is planned once and reused.
+/// Samples completions; its memory is planned once and reused.
 ///
 /// Requests are [submitted](Self::submit), [forked](Self::fork) and [cancelled](Self::cancel) at any time between
 /// [steps](Self::step); each step computes one pass. All steps from the first submission until nothing
@@ -87,7 +87,7 @@ impl<B: Backend> Generator<B> {
         self.scheduler.keep_keys(keep);
     }
 
-    /// Asks for a completion. It is drawn by the steps that follow, as soon as those submitted before leave room. Where its
+    /// Asks for a completion. It is sampled by the steps that follow, as soon as those submitted before leave room. Where its
     /// prompt begins like one whose keys are there or on their way, they are shared.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl<B: Backend> Generator<B> {
         Ok(self.scheduler.submit(request))
     }
 
-    /// Asks for a completion that goes on from the tokens that request `id` has so far, its prompt's and those drawn, with
+    /// Asks for a completion that goes on from the tokens that request `id` has so far, its prompt's and those sampled, with
     /// random numbers of its own. The fork's prompt is these tokens. It shares the keys of what was computed; of
     /// the last page, which is not full yet, they are computed again.
     ///
@@ -116,7 +116,7 @@ impl<B: Backend> Generator<B> {
         self.submit(Request { prompt, sampling, problem, sample })
     }
 
-    /// Ends request `id` with what it has drawn, as if by a stop token; its pages are free at once. `None` if it was over.
+    /// Ends request `id` with what it has sampled, as if by a stop token; its pages are free at once. `None` if it was over.
     pub fn cancel(&mut self, id: RequestId) -> Option<Finished> {
         self.scheduler.cancel(id)
     }

@@ -5,7 +5,7 @@ use koan_model::{Config, Head, KvCache, Purpose};
 
 use crate::pages::{PAGE, pages_of};
 
-/// Rows whose logits are held at once where draws are truncated.
+/// Rows whose logits are held at once where sampling is truncated.
 const LOGIT_ROWS: usize = 64;
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Pages of the longest sequence: its prompt less the last token; that, and each token drawn but the last.
+    /// Pages of the longest sequence: its prompt less the last token; that, and each token sampled but the last.
     fn pages_of_one(&self) -> usize {
         pages_of(self.prompt_tokens.saturating_sub(1)) + pages_of(self.new_tokens)
     }
@@ -67,7 +67,7 @@ impl MemoryPlan {
     }
 
     /// What fits into `budget` bytes: everything, or else as many sequences as fit when each is half as long as it may
-    /// become. If they turn out longer, some wait and go on later; what they draw stays the same.
+    /// become. If they turn out longer, some wait and go on later; what they sample stays the same.
     ///
     /// # Errors
     /// If not even one sequence fits.

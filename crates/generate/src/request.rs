@@ -6,12 +6,12 @@ use koan_backend::Draw;
 
 use crate::{Sampling, pages::PAGE, uniform};
 
-/// A completion that is wanted. What is drawn depends on nothing else: not on when it was asked for, nor on what else ran.
+/// A completion that is wanted. What is sampled depends on nothing else: not on when it was asked for, nor on what else ran.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The prompt's tokens; at least one. Requests of one prompt share its keys, and this list.
     pub prompt: Arc<[u32]>,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub sampling: Sampling,
     /// Keys the random numbers, with `sample` and the seed and stream of `sampling`: a problem's place in its data.
     pub problem: u64,
@@ -20,7 +20,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// How its token number `token` is drawn.
+    /// How its token number `token` is sampled.
     pub(crate) fn draw(&self, token: usize) -> Draw {
         let &Sampling { temperature, top_k, top_p, min_p, seed, stream, .. } = &self.sampling;
         let uniform = uniform(seed, stream, self.problem, self.sample, token as u64);
@@ -84,12 +84,12 @@ impl FinishReason {
     }
 }
 
-/// Tokens drawn for a prompt.
+/// Tokens sampled for a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     /// The tokens, with the stop token if there was one.
     pub token_ids: Vec<u32>,
-    /// Log-probability of each under the distribution it was drawn from.
+    /// Log-probability of each under the distribution it was sampled from.
     pub log_probs: Vec<f32>,
     /// Log-probability of each under the whole distribution: what the training forward computes. Equal to `log_probs` where
     /// nothing was cut off.
@@ -98,21 +98,21 @@ pub struct Completion {
     pub finish_reason: FinishReason,
 }
 
-/// A request that is over, and what was drawn for it.
+/// A request that is over, and what was sampled for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
     /// Its name.
     pub id: RequestId,
     /// What was asked.
     pub request: Request,
-    /// What was drawn.
+    /// What was sampled.
     pub completion: Completion,
 }
 
 /// What a pass brought.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// The tokens drawn, at most one a request, in the order in which requests were submitted.
+    /// The tokens sampled, at most one per request, in the order in which requests were submitted.
     pub tokens: Vec<(RequestId, u32)>,
     /// The requests that are over with these tokens, in the same order.
     pub finished: Vec<Finished>,

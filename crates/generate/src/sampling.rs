@@ -1,18 +1,18 @@
-//! How tokens are drawn.
+//! How tokens are sampled.
 
 use crate::Stream;
 
-/// How tokens are drawn, and when a completion ends. What the values mean, and in which order they truncate:
+/// How tokens are sampled, and when a completion ends. What the values mean, and in which order they truncate:
 /// [`Draw`](koan_backend::Draw).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the likeliest token.
     pub temperature: f32,
-    /// How many of the likeliest tokens may be drawn; 0: all.
+    /// How many of the likeliest tokens may be sampled; 0: all.
     pub top_k: usize,
-    /// The share of the mass from which tokens are drawn, the likeliest first; 1: all.
+    /// The share of the mass from which tokens are sampled, the likeliest first; 1: all.
     pub top_p: f32,
-    /// Tokens with less than this share of the likeliest token's probability are not drawn; 0: none.
+    /// Tokens with less than this share of the likeliest token's probability are not sampled; 0: none.
     pub min_p: f32,
     /// A completion is cut at this many tokens.
     pub max_new_tokens: usize,

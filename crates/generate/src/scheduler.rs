@@ -1,9 +1,9 @@
 //! Which rows each pass holds.
 //!
 //! All tokens of a prompt but the last are computed once and their keys stored once. A sequence starts by feeding the
-//! prompt's last token; from then on each pass feeds the token that was drawn before. Prompts and sequences share passes.
+//! prompt's last token; from then on each pass feeds the token that was sampled before. Prompts and sequences share passes.
 //! Where memory runs out, the request that was submitted last gives its pages back and waits: later its tokens are computed
-//! again, as a prompt is, and it goes on. None of this changes a bit of what is drawn, since a row's result depends on no
+//! again, as a prompt is, and it goes on. None of this changes a bit of what is sampled, since a row's result depends on no
 //! neighbour and a random number on no pass.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -15,7 +15,7 @@ use crate::{
     pages::{PAGE, PageId, Pages, pages_of},
 };
 
-/// A request that is not over, and what was drawn for it.
+/// A request that is not over, and what was sampled for it.
 struct Unfinished {
     id: RequestId,
     request: Request,
@@ -35,7 +35,7 @@ impl Unfinished {
         }
     }
 
-    /// The prompt and what was drawn.
+    /// The prompt and what was sampled.
     fn tokens(&self) -> Arc<[u32]> {
         self.request.prompt.iter().chain(&self.token_ids).copied().collect()
     }
@@ -57,7 +57,7 @@ struct Running {
     end: PageId,
 }
 
-/// A pass to compute, and what is drawn after it.
+/// A pass to compute, and what is sampled after it.
 pub(crate) struct Pass {
     /// Its rows, with a head row and a draw for each running request that is ready.
     pub(crate) layout: Layout,
@@ -142,7 +142,7 @@ impl Scheduler {
         waiting.or_else(|| finished().map(|(_, tokens)| Arc::clone(tokens)))
     }
 
-    /// Ends request `id` with what it has drawn; its pages are free.
+    /// Ends request `id` with what it has sampled; its pages are free.
     pub(crate) fn cancel(&mut self, id: RequestId) -> Option<Finished> {
         if let Ok(at) = self.running.binary_search_by_key(&id, |running| running.unfinished.id) {
             return Some(self.finish(at, FinishReason::Stop));
@@ -270,9 +270,9 @@ impl Scheduler {
         }
         self.pages.hold(found);
         let rest = &shared[self.pages.len(found)..];
-        // Its own tokens that were fed before it had to wait: all but the last it drew.
-        let drawn = &unfinished.token_ids;
-        let own: Vec<u32> = [last].iter().chain(drawn).copied().take(drawn.len()).collect();
+        // Its own tokens that were fed before it had to wait: all but the last it sampled.
+        let sampled = &unfinished.token_ids;
+        let own: Vec<u32> = [last].iter().chain(sampled).copied().take(sampled.len()).collect();
         let needed = pages_of(rest.len()) + own.len() / PAGE + 1;
         if !self.running.is_empty() && self.pages.available() < needed + self.running.len() {
             let pending = &mut self.pending;
@@ -320,7 +320,7 @@ impl Scheduler {
         }
     }
 
-    /// Adds the row of a running request, if the keys before it are there: of its last token, or of its prompt's if it drew
+    /// Adds the row of a running request, if the keys before it are there: of its last token, or of its prompt's if it sampled
     /// none yet.
     fn decode(&mut self, i: usize, pass: &mut Pass) {
         let Running { unfinished: Unfinished { request, token_ids, .. }, end } = &self.running[i];

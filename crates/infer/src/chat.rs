@@ -1,4 +1,4 @@
-//! A conversation: replies come as they are drawn, and a turn costs its own tokens.
+//! A conversation: replies come token by token, and a turn costs its own tokens.
 
 use koan_backend::Backend;
 use koan_data::Message;
@@ -20,7 +20,7 @@ pub struct Conversation<'b, B: Backend> {
 }
 
 impl<'b, B: Backend> Conversation<'b, B> {
-    /// Begins a conversation of up to `context` tokens, in which replies are drawn as `sampling` says. The number of the turn
+    /// Begins a conversation of up to `context` tokens, in which replies are sampled as `sampling` says. The number of the turn
     /// keys a reply's random numbers.
     pub fn new(mut engine: Engine<'b, B>, sampling: Sampling, context: usize) -> Self {
         engine.generator.keep_keys(true);
@@ -37,7 +37,7 @@ impl<'b, B: Backend> Conversation<'b, B> {
         self.messages.clear();
     }
 
-    /// Says `text` to the model, whose reply is then to be drawn. Neither is a part of the conversation before
+    /// Says `text` to the model, whose reply is then to be sampled. Neither is a part of the conversation before
     /// [`Reply::finish`].
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<'b, B: Backend> Conversation<'b, B> {
     }
 }
 
-/// A reply that is being drawn.
+/// A reply that is being sampled.
 pub struct Reply<'a, 'b, B: Backend> {
     b: &'b B,
     model: &'a koan_model::Model<B>,
@@ -87,7 +87,7 @@ pub struct Reply<'a, 'b, B: Backend> {
 }
 
 impl<B: Backend> Reply<'_, '_, B> {
-    /// Draws the next token; gives the text that is certain now, often none. `None`: the reply is whole.
+    /// Samples the next token; gives the text that is certain now, often none. `None`: the reply is whole.
     ///
     /// # Errors
     /// If a token can't be decoded.
@@ -104,7 +104,7 @@ impl<B: Backend> Reply<'_, '_, B> {
         Ok(Some(pieces))
     }
 
-    /// Ends the reply with what was drawn; it becomes a part of the conversation. Gives the text that was still held back.
+    /// Ends the reply with what was sampled; it becomes a part of the conversation. Gives the text that was still held back.
     ///
     /// # Errors
     /// If its last tokens can't be decoded.

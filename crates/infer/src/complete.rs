@@ -98,9 +98,9 @@ pub struct Completed {
 pub struct CompletionLine {
     /// Its text, without special tokens, up to a stop string if it ended with one.
     pub text: String,
-    /// Its tokens: all that were drawn, those of a stop string too.
+    /// Its tokens: all that were sampled, those of a stop string too.
     pub token_ids: Vec<u32>,
-    /// Log-probability of each under the distribution it was drawn from.
+    /// Log-probability of each under the distribution it was sampled from.
     pub logprobs: Vec<f32>,
     /// Log-probability of each under the whole distribution: equal where top-k, top-p and min-p cut nothing off.
     pub full_logprobs: Vec<f32>,
@@ -108,21 +108,21 @@ pub struct CompletionLine {
     pub finish_reason: &'static str,
 }
 
-/// Prompts, and how their completions are drawn.
+/// Prompts, and how their completions are sampled.
 pub struct Work<'a> {
     /// The prompts. The place of each keys its random numbers.
     pub prompts: Prompts,
     /// Completions of each.
     pub samples: usize,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub sampling: &'a Sampling,
     /// Texts that end a completion; they need a tokenizer.
     pub stops: &'a [String],
 }
 
 impl<B: Backend> Engine<'_, B> {
-    /// Draws the completions. A line is handed to `each` when all its completions are there, with its place; after a `Break`
-    /// what is not drawn is given up.
+    /// Samples the completions. A line is handed to `each` when all its completions are there, with its place; after a `Break`
+    /// what is not sampled is given up.
     ///
     /// # Errors
     /// If a prompt does not fit, or a completion can't be decoded.
@@ -139,9 +139,9 @@ impl<B: Backend> Engine<'_, B> {
         generator.submit_all(&prompts, sampling)?;
         let open = lines.into_iter().map(|line| Some((line, vec![None; samples]))).collect();
         let mut writer = Writer { codec, stops, streams: HashMap::new(), open, each };
-        let drawn = writer.draw(*b, model, generator);
+        let sampled = writer.run(*b, model, generator);
         generator.cancel_all();
-        drawn.map(|()| generator.counters().since(before))
+        sampled.map(|()| generator.counters().since(before))
     }
 }
 
@@ -149,7 +149,7 @@ impl<B: Backend> Engine<'_, B> {
 struct Writer<'a, F> {
     codec: &'a Codec,
     stops: &'a [String],
-    /// The text so far of completions that are being drawn, where there are stop strings.
+    /// The text so far of completions that are being sampled, where there are stop strings.
     streams: HashMap<RequestId, (TextStream<'a>, StopStrings)>,
     /// The lines that are not written, with their completions so far.
     open: Vec<Option<(PromptLine, Vec<Option<Completion>>)>>,
@@ -157,7 +157,7 @@ struct Writer<'a, F> {
 }
 
 impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
-    fn draw<B: Backend>(
+    fn run<B: Backend>(
         &mut self,
         b: &B,
         model: &Model<B>,
@@ -199,13 +199,14 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
         let Finished { id, request, completion } = finished;
         self.streams.remove(&id);
         let place = request.problem as usize;
-        let (line, mut drawn) = self.open[place].take().expect("a line whose completions are not all there");
-        drawn[request.sample as usize] = Some(completion);
-        if drawn.iter().any(Option::is_none) {
-            self.open[place] = Some((line, drawn));
+        let (line, mut sampled) =
+            self.open[place].take().expect("a line whose completions are not all there");
+        sampled[request.sample as usize] = Some(completion);
+        if sampled.iter().any(Option::is_none) {
+            self.open[place] = Some((line, sampled));
             return Ok(ControlFlow::Continue(()));
         }
-        let completions = drawn.into_iter().flatten().map(|c| self.line(c)).collect::<Result<_, _>>()?;
+        let completions = sampled.into_iter().flatten().map(|c| self.line(c)).collect::<Result<_, _>>()?;
         let line = PromptLine { prompt_ids: Some(request.prompt.to_vec()), ..line };
         Ok((self.each)(place, Completed { line, completions }))
     }

@@ -9,7 +9,7 @@ use crate::{Codec, InferError};
 /// The share of the memory that is free which a generator takes unless it is given a budget.
 const SHARE_OF_MEMORY: f64 = 0.8;
 
-/// A model that draws completions of text.
+/// A model that samples completions of text.
 pub struct Engine<'b, B: Backend> {
     /// The device.
     pub b: &'b B,
@@ -17,7 +17,7 @@ pub struct Engine<'b, B: Backend> {
     pub codec: Codec,
     /// The model, for forward passes alone.
     pub model: Model<B>,
-    /// What draws.
+    /// What samples its completions.
     pub generator: Generator<B>,
 }
 

@@ -1,4 +1,4 @@
-//! Draws completions for every problem, and judges them while others are drawn.
+//! Samples completions for every problem, and judges them while others are sampled.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use koan_reward::{Job, Rewards};
 
 use crate::{Codec, InferError};
 
-/// What is measured: problems, how they are put, how completions are drawn, and who judges them.
+/// What is measured: problems, how they are put, how completions are sampled, and who judges them.
 pub struct Evaluation<'a> {
     /// The problems. A problem's place among them keys its random numbers.
     pub problems: &'a [Problem],
@@ -19,7 +19,7 @@ pub struct Evaluation<'a> {
     pub samples: usize,
     /// Turns text into tokens and back.
     pub codec: &'a Codec,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub sampling: &'a Sampling,
     /// Who judges.
     pub rewards: &'a Rewards,
@@ -28,33 +28,33 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Draws all completions: those of each problem, in the order of their samples.
+    /// Samples all completions: those of each problem, in the order of their samples.
     ///
     /// # Errors
-    /// As [`Self::draw`].
-    pub fn draw_all<B: Backend>(
+    /// As [`Self::sample`].
+    pub fn sample_all<B: Backend>(
         &self,
         b: &B,
         model: &Model<B>,
         generator: &mut Generator<B>,
     ) -> Result<Vec<Vec<Judged>>, InferError> {
         let all: Vec<usize> = (0..self.problems.len()).collect();
-        let mut drawn = Vec::new();
-        self.draw(b, model, generator, &all, &AtomicBool::new(false), |problem, sample, judged| {
-            drawn.push(((problem, sample), judged));
+        let mut sampled = Vec::new();
+        self.sample(b, model, generator, &all, &AtomicBool::new(false), |problem, sample, judged| {
+            sampled.push(((problem, sample), judged));
         })?;
-        drawn.sort_by_key(|(key, _)| *key);
-        let mut drawn = drawn.into_iter().map(|(_, judged)| judged);
-        Ok(all.iter().map(|_| drawn.by_ref().take(self.samples).collect()).collect())
+        sampled.sort_by_key(|(key, _)| *key);
+        let mut sampled = sampled.into_iter().map(|(_, judged)| judged);
+        Ok(all.iter().map(|_| sampled.by_ref().take(self.samples).collect()).collect())
     }
 
-    /// Draws all completions of the problems `wanted`, given by their places, and hands each over with its problem and
-    /// sample as it is judged: in no particular order, one at a time, on whichever thread judged it. What is drawn
+    /// Samples all completions of the problems `wanted`, given by their places, and hands each over with its problem and
+    /// sample as it is judged: in no particular order, one at a time, on whichever thread judged it. What is sampled
     /// depends on no other problem. Once `stop` is set, whatever is not whole is given up.
     ///
     /// # Errors
     /// If a prompt can't be encoded, or does not fit the generator, or a completion can't be decoded.
-    pub fn draw<B: Backend>(
+    pub fn sample<B: Backend>(
         &self,
         b: &B,
         model: &Model<B>,
@@ -66,7 +66,7 @@ impl Evaluation<'_> {
         let max = generator.plan().limits.prompt_tokens;
         let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
         generator.submit_all(&prompts, self.sampling)?;
-        let drawn = self.rewards.judge_each(
+        let sampled = self.rewards.judge_each(
             self.threads,
             |send| {
                 while generator.is_busy() && !stop.load(Ordering::Relaxed) {
@@ -89,7 +89,7 @@ impl Evaluation<'_> {
             },
         );
         generator.cancel_all();
-        drawn
+        sampled
     }
 
     fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, InferError> {

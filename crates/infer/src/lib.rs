@@ -3,8 +3,8 @@
 //! - [`Codec`]: how a model reads and writes text, known before its weights are loaded; [`PromptStyle`],
 //! - [`Engine`]: the model on a device, with a generator in the memory there is,
 //! - [`Engine::complete`]: completions for a file of [`Prompts`]; [`score`]: log-probabilities of given completions,
-//! - [`Conversation`]: replies as they are drawn, thinking apart,
-//! - [`Evaluation`]: draws completions for problems and judges them; what they come to is `koan-eval`'s to say.
+//! - [`Conversation`]: replies token by token, thinking apart,
+//! - [`Evaluation`]: samples completions for problems and judges them; what they come to is `koan-eval`'s to say.
 #![forbid(unsafe_code)]
 
 mod chat;

@@ -46,7 +46,7 @@ pub struct ScoreSummary {
     pub completions: usize,
     /// Completion tokens scored.
     pub tokens: usize,
-    /// Completions that came with log-probabilities from when they were drawn.
+    /// Completions that came with log-probabilities from when they were sampled.
     pub compared: usize,
     /// Of those, the largest |given − computed|.
     pub log_prob_gap: f32,
@@ -54,7 +54,7 @@ pub struct ScoreSummary {
 
 /// A line of `koan generate`'s output, as far as it matters here.
 #[derive(Deserialize)]
-struct Drawn {
+struct Generated {
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
     /// Under the whole distribution, where the other may be under a truncated one.
@@ -99,17 +99,17 @@ fn completions_of(
         let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`".into()))?;
         line.prompt_ids = Some(codec.encode(&messages)?);
     }
-    if let Some(drawn) = line.other.remove("completions") {
-        let drawn: Vec<Drawn> = serde_json::from_value(drawn)
+    if let Some(sampled) = line.other.remove("completions") {
+        let sampled: Vec<Generated> = serde_json::from_value(sampled)
             .map_err(|e| wrong(format!("`completions` is not what `koan generate` writes: {e}")))?;
-        let each = |(sample, d): (usize, Drawn)| {
+        let each = |(sample, d): (usize, Generated)| {
             let mut one = line.clone();
             one.completion_ids = Some(d.token_ids);
             one.logprobs = Some(d.full_logprobs.unwrap_or(d.logprobs));
             one.other.insert("sample".into(), sample.into());
             one
         };
-        return Ok(drawn.into_iter().enumerate().map(each).collect());
+        return Ok(sampled.into_iter().enumerate().map(each).collect());
     }
     if line.completion_ids.is_none() {
         let completion = line.completion.as_deref();

@@ -60,7 +60,7 @@ pub(super) fn measure<B: Backend>(
         rewards: &rewards,
         threads,
     };
-    let answers = evaluation.draw_all(b, &engine.model, &mut engine.generator)?;
+    let answers = evaluation.sample_all(b, &engine.model, &mut engine.generator)?;
     let answers: Vec<Judged> = answers.into_iter().flatten().collect();
     let n = answers.len().max(1) as f64;
     let share = |is: &dyn Fn(&Judged) -> bool| answers.iter().filter(|judged| is(judged)).count() as f64 / n;

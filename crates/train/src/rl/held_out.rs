@@ -35,7 +35,7 @@ impl<B: Backend> Trainer<'_, B> {
         };
         let start = Instant::now();
         let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;
-        let judged = evaluation.draw_all(self.b, self.learner.packed(self.b)?, &mut generator)?;
+        let judged = evaluation.sample_all(self.b, self.learner.packed(self.b)?, &mut generator)?;
         let score = Score::of(&judged, &[], None);
         on(Event::HeldOut {
             step,
