@@ -119,7 +119,7 @@ impl Verify {
         let is_empty = |report: &Report| report.outcomes.total() == 0 && report.bad_lines == 0;
         let report = match (replayed, out) {
             (Ok(report), _) if is_empty(&report) => {
-                bail!("{file} has no lines; write one JSON object a line");
+                bail!("{file} has no lines; write one JSON object per line");
             }
             (Ok(report), None) => report,
             (Ok(report), Some(out)) => {

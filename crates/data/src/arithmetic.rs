@@ -30,7 +30,7 @@ use serde_json::{Map, json};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Where a phrasing takes the expression.
+/// Where the expression goes in a phrasing.
 pub const SLOT: &str = "{expression}";
 
 /// The usual phrasing: of those tried on a small instruction-tuned model, the one it answers best in few tokens.
@@ -57,9 +57,9 @@ pub static LEVELS: [Level; 12] = [
 pub struct Arithmetic {
     /// How many problems.
     pub n: usize,
-    /// What the order of the expressions is drawn from.
+    /// Keys the random order of the expressions.
     pub seed: u64,
-    /// The levels to take turns, from 1; see [`parse_levels`](crate::parse_levels).
+    /// The levels, from 1, which take turns; see [`parse_levels`](crate::parse_levels).
     pub levels: Vec<usize>,
     /// Which side of the split to draw from.
     pub split: Split,
@@ -130,7 +130,7 @@ impl Arithmetic {
 pub struct Level {
     /// What each operand may be.
     operands: &'static [RangeInclusive<u32>],
-    /// What may stand between them: one list for each gap.
+    /// The operators that may be between them: one list for each gap.
     operators: &'static [&'static [Operator]],
     /// What the value may be.
     sign: Sign,

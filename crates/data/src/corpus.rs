@@ -3,9 +3,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `*.txt` | one text |
-//! | `*.jsonl` of texts | an object a line, with `text`, or with `token_ids` where the text is tokens already |
+//! | `*.jsonl` of texts | one object per line, with `text`, or with `token_ids` if the text is tokens already |
 //! | `*.bin` | tokens as llm.c's data scripts write them: 256 little-endian i32, of which the first three are 20240520, the version 1 and the number of tokens; then that many u16 |
-//! | `*.jsonl` of demonstrations | an object a line, with `messages` that end with the assistant's, or `prompt` and `completion` |
+//! | `*.jsonl` of demonstrations | one object per line, with `messages` that end with the assistant's, or `prompt` and `completion` |
 
 use crate::error::{DataError, LineError};
 use crate::jsonl;
@@ -40,7 +40,7 @@ pub struct Demonstration {
 /// Reads the texts of `path`.
 ///
 /// # Errors
-/// A file that cannot be read, is too large or has no texts; a line that is no text.
+/// A file that cannot be read, is too large or has no texts; a line that is not a text.
 pub fn read_corpus(path: &Path) -> Result<Vec<Document>, DataError> {
     #[derive(Deserialize)]
     struct Line {
@@ -75,7 +75,7 @@ pub fn read_corpus(path: &Path) -> Result<Vec<Document>, DataError> {
 /// Reads the demonstrations of `path`.
 ///
 /// # Errors
-/// A file that cannot be read or has no demonstrations; a line that is none.
+/// A file that cannot be read or has no demonstrations; a line that is not one.
 pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError> {
     #[derive(Deserialize)]
     struct Line {

@@ -28,8 +28,8 @@ pub enum DataError {
         /// What is wrong with it.
         reason: LineError,
     },
-    /// A file without a line.
-    #[error("{} has no lines; write one JSON object a line", path.display())]
+    /// A file without lines.
+    #[error("{} has no lines; write one JSON object per line", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -82,22 +82,22 @@ pub enum DataError {
 #[non_exhaustive]
 pub enum LineError {
     /// Longer than [`MAX_LINE_BYTES`].
-    #[error("longer than {MAX_LINE_BYTES} bytes; is this JSON Lines, one object a line?")]
+    #[error("longer than {MAX_LINE_BYTES} bytes; is this JSON Lines, one object per line?")]
     TooLong,
     /// Not a problem in JSON.
     #[error(
         "not a problem: {message}, column {column}; write an object with `prompt` or `messages`, and `answer`"
     )]
     Json {
-        /// The parser's words.
+        /// The parser's message.
         message: String,
         /// The column, from 1.
         column: usize,
     },
-    /// Not what is learned from, in JSON.
+    /// Not the JSON of a text or a demonstration.
     #[error("{message}, column {column}; write an object with {expected}")]
     Object {
-        /// The parser's words.
+        /// The parser's message.
         message: String,
         /// The column, from 1.
         column: usize,
@@ -111,15 +111,15 @@ pub enum LineError {
         expected: &'static str,
     },
     /// Not a line of GSM8K's own files.
-    #[error("not of GSM8K: {what}; a line has `question`, and `answer` that ends in `#### NUMBER`")]
+    #[error("not a line of GSM8K: {what}; a line has `question`, and `answer` that ends in `#### NUMBER`")]
     NotGsm8k {
         /// What is wrong.
         what: String,
     },
-    /// Nothing to ask.
+    /// It asks nothing.
     #[error("has neither `prompt` nor `messages`; add one of them")]
     NoPrompt,
-    /// Two things to ask.
+    /// It asks two things.
     #[error("has both `prompt` and `messages`; remove one of them")]
     TwoPrompts,
     /// An identifier that an earlier line has.
@@ -142,7 +142,7 @@ impl From<jsonl::LineError> for LineError {
 }
 
 impl LineError {
-    /// The same, for a line that is no problem but an object with the fields `expected`.
+    /// The same error, for a line that is not a problem but an object with the fields `expected`.
     pub(crate) fn expecting(self, expected: &'static str) -> Self {
         match self {
             Self::Json { message, column } => Self::Object { message, column, expected },

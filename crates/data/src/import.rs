@@ -1,4 +1,4 @@
-//! Other people's files of problems, read into ours.
+//! Problem files in other formats, converted to ours.
 
 use crate::DataError;
 use crate::error::LineError;
@@ -37,7 +37,7 @@ impl FromStr for Format {
     }
 }
 
-/// Reads the problems of `path`. Their ids are the file's name and the line; `solution` is what stands before the answer.
+/// Reads the problems of `path`. Their ids are the file's name and the line; `solution` is what comes before the answer.
 ///
 /// # Errors
 /// A file that cannot be read or has no problems; a line that is not of this format.
@@ -77,7 +77,7 @@ impl Gsm8k {
     }
 }
 
-/// `text` without what stands in `<<…>>`: marks for a calculator, which repeat what stands beside them.
+/// `text` without `<<…>>`: calculator annotations, which repeat the text beside them.
 fn without_calculations(text: &str) -> String {
     let mut parts = text.split("<<");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn what_is_not_gsm8k_is_refused() {
         for (line, expected) in [
-            (r#"{"prompt": "p", "answer": "1"}"#, "mine.jsonl:1: not of GSM8K: missing field `question`"),
-            (r#"{"question": "q", "answer": "1"}"#, ":1: not of GSM8K: `answer` has no `####`"),
+            (r#"{"prompt": "p", "answer": "1"}"#, "mine.jsonl:1: not a line of GSM8K: missing field `question`"),
+            (r#"{"question": "q", "answer": "1"}"#, ":1: not a line of GSM8K: `answer` has no `####`"),
             (r#"{"question": "q", "answer": "so #### "}"#, "or nothing after it"),
             (r#"{"question": 7, "answer": "1 #### 1"}"#, "invalid type: integer `7`"),
             ("", "has no lines"),

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Calls `each` with the number (from 1) and the value of every line of `path` that is not blank.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is no such value, and what `each` returns.
+/// A file that cannot be read, a line that is not such a value, and what `each` returns.
 pub fn read<T: DeserializeOwned>(
     path: &Path,
     mut each: impl FnMut(usize, T) -> Result<(), LineError>,
@@ -18,7 +18,7 @@ pub fn read<T: DeserializeOwned>(
     read_all(path, |line, value| each(line, value?))
 }
 
-/// The same, where `each` also hears of lines that are no such value.
+/// The same, except that `each` also gets the lines that are not such values.
 ///
 /// # Errors
 /// A file that cannot be read, and what `each` returns.

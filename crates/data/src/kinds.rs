@@ -2,13 +2,13 @@
 //!
 //! A [`Kind`] draws one problem of a level from a random stream. Everything else is here:
 //!
-//! - **Pure**: candidate `k` of a level depends on (kind, seed, level, k) alone. A file takes, for each
-//!   problem, the next candidate of the level whose turn it is; so a longer file starts with the shorter one.
+//! - **Pure**: candidate `k` of a level depends on (kind, seed, level, k) alone. For each problem, a file takes
+//!   the next candidate of the level whose turn it is; so a longer file starts with the shorter one.
 //! - **Disjoint**: a fixed hash of what is asked, whatever the phrasing, puts one problem in ten into the test
 //!   split, for every seed.
 //! - **Distinct**: a file asks nothing twice. A level that gives no new problem in [`MAX_MISSES`] candidates
 //!   is exhausted, which is an error.
-//! - **Not given away**: a problem whose prompt ends in its own answer is passed over.
+//! - **Not given away**: a problem whose prompt ends in its own answer is left out.
 
 mod bases;
 mod calendar;
@@ -61,15 +61,15 @@ pub static KINDS: &[Kind] = &[
 
 /// A family of problems.
 pub struct Kind {
-    /// The name by which the program calls it.
+    /// Its name in the program.
     pub name: &'static str,
-    /// What its problems are, in a line for help.
+    /// What its problems are, in one line for help.
     pub about: &'static str,
     /// What each level holds, easiest first: level 1 is `levels[0]`.
     pub levels: &'static [&'static str],
     /// How often a guess of the right form is right: measured over 3,000 problems of a level, or all of them.
     pub chance: &'static str,
-    /// The next candidate of a level, from 1; none where the draw led to no problem.
+    /// The next candidate of a level, from 1; none if the draw led to no problem.
     draw: fn(usize, &mut Random) -> Option<Draft>,
 }
 
@@ -92,7 +92,7 @@ struct Draft {
     reward: &'static str,
     /// The worked solution, up to the line that states the answer.
     steps: Vec<String>,
-    /// What else a program may want to know of the problem.
+    /// Anything else that a program may need to know about the problem.
     meta: Vec<(&'static str, Value)>,
 }
 
@@ -111,9 +111,9 @@ pub struct Generate {
     pub kind: &'static Kind,
     /// How many problems.
     pub n: usize,
-    /// What the problems are drawn from.
+    /// Keys the random numbers of the problems.
     pub seed: u64,
-    /// The levels to take turns, from 1; see [`parse_levels`](crate::parse_levels).
+    /// The levels, from 1, which take turns; see [`parse_levels`](crate::parse_levels).
     pub levels: Vec<usize>,
     /// Which side of the split to draw from.
     pub split: Split,
@@ -121,7 +121,7 @@ pub struct Generate {
 
 impl Generate {
     /// The problems. `reward` names the verifier; `meta` has `kind`, `level` and what the kind adds; the other
-    /// field is `solution`, a worked solution of a step a line that ends in "The answer is …."
+    /// field is `solution`, a worked solution with one step per line that ends in "The answer is …."
     ///
     /// # Errors
     /// Levels that do not exist or have too few problems.

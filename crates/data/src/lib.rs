@@ -1,7 +1,7 @@
 //! Problem files and procedural problem generators.
 //!
 //! A [`Problem`] is a question whose answer a program can check. Problems are kept as JSON Lines, one object
-//! a line; this crate reads and writes such files and makes problems of its own. It knows nothing of models
+//! per line; this crate reads and writes such files and generates problems. It knows nothing of models
 //! or rewards.
 //!
 //! | module | holds |
@@ -9,18 +9,18 @@
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
-//! | [`kinds`] | all other kinds of procedural problems, drawn at random, with worked solutions |
-//! | [`mod@import`] | other people's files of problems, read into ours |
+//! | [`kinds`] | all other kinds of procedural problems, generated at random, with worked solutions |
+//! | [`mod@import`] | problem files in other formats, converted to ours |
 //! | [`moves`] | the demo's world: problems, and a text that answers them in several ways |
 //! | [`mod@stats`] | what a file of any format holds |
 //! | [`split`] | training and test problems, and lists of levels |
-//! | [`jsonl`] | files of lines: read with a bound, written whole or not at all |
+//! | [`jsonl`] | lines of JSON, with errors that name file and line |
 //! | [`error`] | what can go wrong, with file and line |
 //!
 //! # Adding a kind of problem
 //!
 //! 1. Write `src/kinds/<kind>.rs` with a `const KIND: Kind`: its name, its levels, and a function that draws a
-//!    problem of a level. The prompt says how the answer is written; the verifier is one of `koan-reward`'s.
+//!    random problem of a level. The prompt says how the answer is written; the verifier is one of `koan-reward`'s.
 //! 2. Add `mod <kind>;` and a row to [`kinds::KINDS`]. The program lists it from there.
 //! 3. Compute its answers a second way in `src/kinds/tests.rs`, and add its hash to `tests/golden.rs`. The
 //!    tests of `koan-reward` judge every kind's answers, solutions and near misses.

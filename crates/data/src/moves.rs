@@ -4,15 +4,15 @@
 //! a-2 b+9 c-4 d+8:7?      labelled moves of a counter that starts at 7: where does it end?
 //! ```
 //!
-//! | way | answer | what it costs and gains |
+//! | way | answer | cost and benefit |
 //! |---|---|---|
-//! | [`Way::Blurt`] | `Answer: 18` | short; it is a guess, and guesses are mostly a little off |
-//! | [`Way::Work`] | `a-2=5`, a line for each move, and the answer | a slip in any line spoils what follows |
-//! | [`Way::Check`] | the same, where each line is looked at again: `a-2=5 ok`, or `a-2=6 wait` and the line anew | longest; slips are mended |
+//! | [`Way::Blurt`] | `Answer: 18` | short; a guess, and mostly a little wrong |
+//! | [`Way::Work`] | `a-2=5`, a line for each move, and the answer | a slip in any line makes the following lines wrong |
+//! | [`Way::Check`] | the same, with each line checked: `a-2=5 ok`, or `a-2=6 wait` and the line again | longest; slips are corrected |
 //!
-//! The text has questions of every length up to that of the problems, and slips, as texts have; only checkers mend theirs.
-//! So of a model that has read it, careful answers are right more often than careless ones, and those more often than
-//! guesses: what pays is there to be found, and a model that imitates the text prefers what is common, not what is right.
+//! The text has questions of every length up to that of the problems. It has slips, as real texts do; only the way that checks
+//! corrects them. So after reading it a model's checked answers are right more often than worked ones, and those more often
+//! than guesses: there is something better to find. But a model that imitates the text prefers what is common, not what is right.
 
 use crate::random::Random;
 use crate::split::stable_hash;
@@ -32,20 +32,20 @@ pub enum Way {
     Blurt,
     /// A line for each move.
     Work,
-    /// A line for each move, looked at again.
+    /// A line for each move, checked.
     Check,
 }
 
 /// A world of problems with `n_moves` moves each.
 #[derive(Clone, Copy, Debug)]
 pub struct Moves {
-    /// Moves a problem, at most [`MAX_MOVES`].
+    /// Moves per problem, at most [`MAX_MOVES`].
     pub n_moves: usize,
-    /// What everything is drawn from.
+    /// Keys all random numbers.
     pub seed: u64,
 }
 
-/// How people of the text answer.
+/// How the people in the text answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
     /// Share of answers that are blurted.
@@ -54,7 +54,7 @@ pub struct Habits {
     pub work: f64,
     /// Share of lines in which the sum is wrong.
     pub slip: f64,
-    /// How far a blurted answer is off at most: it is a guess.
+    /// The largest error of a blurted answer.
     pub miss: i64,
 }
 
@@ -66,7 +66,7 @@ struct Question {
 }
 
 impl Moves {
-    /// Problem `i` of `split`. The answers lie in 0..=99, and so does every value on the way.
+    /// Problem `i` of `split`. Answers are in 0..=99, and so is every value on the way.
     pub fn problem(&self, split: Split, i: u64) -> Problem {
         let question = self.question(split, i);
         Problem {
@@ -95,7 +95,7 @@ impl Moves {
         question.prompt() + &question.answer(way, habits, &mut random)
     }
 
-    /// Question `i` of a split: the first candidate of its own stream that lies there, so that no two splits share one.
+    /// Question `i` of a split: the first candidate of its own stream that is in it, so that no two splits share one.
     fn question(&self, split: Split, i: u64) -> Question {
         let side = u64::from(split == Split::Test);
         let mut random = Random::keyed([KEY, self.seed, 2 + side, i]);
@@ -127,7 +127,7 @@ impl Question {
         Self { start, moves }
     }
 
-    /// Where the counter stands after each move.
+    /// The value of the counter after each move.
     fn values(&self) -> impl Iterator<Item = i64> {
         self.moves.iter().scan(self.start, |value, by| {
             *value += by;

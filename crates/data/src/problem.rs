@@ -1,16 +1,16 @@
 //! The format of a problem, and files of problems.
 //!
-//! A file is JSON Lines: one object a line, blank lines are skipped. Fields:
+//! A file is JSON Lines: one object per line; blank lines are skipped. Fields:
 //!
 //! | field | is |
 //! |---|---|
-//! | `id` | unique in its file, a string or a number; where absent, `line-N` |
+//! | `id` | unique in its file, a string or a number; if absent, `line-N` |
 //! | `prompt` or `messages` | the question, or the conversation up to the reply wanted |
-//! | `answer` | the reference answer, a string or a number; a number keeps its digits. Absent where `tests` judge |
+//! | `answer` | the reference answer, a string or a number; a number keeps its digits. Absent if `tests` judge |
 //! | `reward` | optional: the verifier of this problem |
-//! | `meta` | optional: an object with whatever is known of the problem |
+//! | `meta` | optional: an object with anything else about the problem |
 //!
-//! Other fields are kept and written again.
+//! Other fields are kept and written out again.
 
 use crate::error::{DataError, LineError};
 use crate::jsonl;
@@ -26,19 +26,19 @@ pub struct Problem {
     /// Unique in its file.
     #[serde(default, deserialize_with = "text_or_number")]
     pub id: String,
-    /// The question, if it is one message from the user; else `messages` is present.
+    /// The question, if it is one message from the user; otherwise `messages` is present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// The conversation up to the reply wanted, if there is no `prompt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
-    /// The reference answer; empty where the problem is judged by other fields. Verifiers that need one say so.
+    /// The reference answer; empty if other fields judge the problem. Verifiers that need one say so.
     #[serde(default, deserialize_with = "text_or_number", skip_serializing_if = "String::is_empty")]
     pub answer: String,
-    /// The name of the verifier for this problem, where the run's own does not apply.
+    /// The name of the verifier for this problem, if not the run's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<String>,
-    /// What is known of the problem: its level, its source, …
+    /// Anything else about the problem: its level, its source, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<Map<String, Value>>,
     /// All other fields.
@@ -49,7 +49,7 @@ pub struct Problem {
 /// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the chat template knows.
+    /// Who speaks: `system`, `user`, `assistant`, or another role that the chat template knows.
     pub role: String,
     /// What is said.
     pub content: String,
@@ -80,7 +80,7 @@ impl Problem {
         }
     }
 
-    /// That there is exactly one thing to ask.
+    /// Checks that there is exactly one question.
     fn check(&self) -> Result<(), LineError> {
         match (&self.prompt, self.messages.as_deref()) {
             (Some(_), Some(_)) => Err(LineError::TwoPrompts),
@@ -113,7 +113,7 @@ pub fn read_problems(path: &Path) -> Result<Vec<Problem>, DataError> {
     if problems.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(problems) }
 }
 
-/// Writes `problems` to `path`: all of them, or none and the file is as before.
+/// Writes `problems` to `path`: all of them, or none, and then the file is as before.
 ///
 /// # Errors
 /// A file that cannot be written.

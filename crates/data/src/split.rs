@@ -4,7 +4,7 @@ use crate::DataError;
 use std::fmt;
 use std::str::FromStr;
 
-/// Which problems to draw from.
+/// Which problems to generate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Split {
     /// Nine in ten, by a fixed hash of what the problem asks.
@@ -63,7 +63,7 @@ pub(crate) fn stable_hash(words: impl IntoIterator<Item = u64>) -> u64 {
 /// Reads levels such as `3`, `1-4` or `1-3,6`, of which there are `n_levels`.
 ///
 /// # Errors
-/// Levels that do not exist, or that are not written so.
+/// Levels that do not exist, or are not written like this.
 pub fn parse_levels(text: &str, n_levels: usize) -> Result<Vec<usize>, DataError> {
     let error = || DataError::Levels { levels: text.to_owned(), n_levels };
     let level = |text: &str| {
@@ -78,7 +78,7 @@ pub fn parse_levels(text: &str, n_levels: usize) -> Result<Vec<usize>, DataError
     Ok(levels)
 }
 
-/// That there are levels, that each exists, and that none is named twice.
+/// Checks that there are levels, that each exists, and that none is named twice.
 pub(crate) fn check_levels(levels: &[usize], n_levels: usize) -> Result<(), DataError> {
     let is_new = |(turn, level)| (1..=n_levels).contains(level) && !levels[..turn].contains(level);
     if !levels.is_empty() && levels.iter().enumerate().all(is_new) {

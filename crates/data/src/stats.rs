@@ -1,7 +1,7 @@
 //! What a file of data holds: its format, fields, lengths and repetitions, read in one pass.
 //!
-//! Lines may be of any format of the project; a line that is no JSON object is counted and named, not an
-//! error. Memory is bounded except for 16 bytes per row, the hash of what it asks.
+//! Lines may be of any format of the project; a line that is not a JSON object is counted and named; it is not an
+//! error. Memory is bounded, except for 16 bytes per row: the hash of what it asks.
 
 use crate::DataError;
 use crate::error::LineError;
@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-/// Different fields and values that are counted by name; the rest are counted together as [`OTHERS`].
+/// How many different fields and values are counted by name; the rest are counted together as [`OTHERS`].
 pub const MAX_NAMES: usize = 200;
 
-/// The name of what is beyond [`MAX_NAMES`].
+/// The name for everything beyond [`MAX_NAMES`].
 pub const OTHERS: &str = "(others)";
 
-/// Bad lines of which the reason is kept.
+/// Bad lines whose reason is kept.
 pub const MAX_BAD_LINES: usize = 20;
 
-/// How often each name was met.
+/// How often each name occurs.
 pub type Counts = BTreeMap<String, usize>;
 
 /// What a file holds.
@@ -43,7 +43,7 @@ pub struct Stats {
     pub repeated: usize,
     /// Rows by `reward`, by `outcome`, and by `kind` and `level` of `meta`.
     pub counts: BTreeMap<&'static str, Counts>,
-    /// Lines that are no JSON objects.
+    /// Lines that are not JSON objects.
     pub bad: usize,
     /// The first [`MAX_BAD_LINES`] of them: number and reason.
     pub bad_lines: Vec<(usize, String)>,
@@ -54,12 +54,12 @@ pub struct Stats {
 pub struct Lengths {
     /// In characters.
     pub characters: Histogram,
-    /// In tokens, where they are counted.
+    /// In tokens, if they are counted.
     #[serde(skip_serializing_if = "Histogram::is_empty")]
     pub tokens: Histogram,
 }
 
-/// Reads `path`; `count_tokens` gives the length of a text in tokens, where that is wanted.
+/// Reads `path`; `count_tokens` gives the length of a text in tokens, if that is wanted.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -189,13 +189,13 @@ fn parts(row: &Map<String, Value>) -> Vec<(&'static str, Cow<'_, str>)> {
     parts
 }
 
-/// What the messages say, a line each.
+/// What the messages say, one line each.
 fn contents(messages: &[Value]) -> String {
     let texts = messages.iter().filter_map(|message| message.get("content").and_then(Value::as_str));
     texts.collect::<Vec<_>>().join("\n")
 }
 
-/// Lengths that were met. Quantiles are exact below 128 and at most 1.6% too small above.
+/// Lengths that occurred. Quantiles are exact below 128 and at most 1.6% too small above.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     counts: BTreeMap<usize, usize>,
@@ -225,7 +225,7 @@ impl Histogram {
         self.n
     }
 
-    /// The least.
+    /// The smallest.
     pub fn min(&self) -> usize {
         self.min
     }
@@ -235,12 +235,12 @@ impl Histogram {
         self.max
     }
 
-    /// The mean; 0 where there are none.
+    /// The mean; 0 if there are none.
     pub fn mean(&self) -> f64 {
         self.sum as f64 / self.n.max(1) as f64
     }
 
-    /// The least length that at least `percent` of 100 do not exceed.
+    /// The smallest length that at least `percent` of 100 do not exceed.
     pub fn percentile(&self, percent: usize) -> usize {
         let rank = (self.n * percent).div_ceil(100);
         let mut below = 0;

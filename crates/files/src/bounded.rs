@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// The bytes of a file, or `None` if they are more than `limit`. What a file says of its length is not believed: that of a
+/// The bytes of a file, or `None` if they are more than `limit`. The length that a file reports is not trusted: that of a
 /// device is 0.
 ///
 /// # Errors

@@ -13,8 +13,8 @@ const LIST: &str = "SHA256SUMS";
 /// Longest list that is read, bytes: a checkpoint has a dozen files, or as many more as its weights have shards.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 
-/// Writes the list of all files in `dir` and its directories, and returns the list's own SHA-256. File `last` stands last
-/// in it, so that [`check`] knows a list without its end.
+/// Writes the list of all files in `dir` and its directories, and returns the list's own SHA-256. File `last` is the last
+/// in it, so that [`check`] recognises a list without its end.
 ///
 /// # Errors
 /// If a file can't be read, or the list not written.
@@ -45,7 +45,7 @@ pub fn check(dir: &Path, last: &str) -> Result<(), FilesError> {
         return Err(damaged(&path, "its end is missing"));
     }
     for line in list.lines() {
-        let (hash, name) = line.split_once("  ").ok_or_else(|| damaged(&path, "a line is no checksum"))?;
+        let (hash, name) = line.split_once("  ").ok_or_else(|| damaged(&path, "a line is not a checksum"))?;
         let file = dir.join(name);
         if !file.is_file() {
             return Err(damaged(&file, "it is missing"));
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_knows_every_damage() {
+    fn every_damage_is_found() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path();
         fs::create_dir(dir.join("inner")).expect("made");
@@ -102,7 +102,7 @@ mod tests {
         assert!(refused().ends_with("inner/file` is damaged: it is missing"));
         for (text, wanted) in [
             (list.lines().next().expect("a line"), "its end is missing"),
-            ("nonsense\nnone  last\n", "a line is no checksum"),
+            ("nonsense\nnone  last\n", "a line is not a checksum"),
         ] {
             fs::write(dir.join(LIST), text).expect("written");
             assert!(refused().ends_with(&format!("SHA256SUMS` is damaged: {wanted}")));

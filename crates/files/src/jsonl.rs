@@ -23,7 +23,7 @@ pub enum LineError {
     /// Not JSON, or JSON of something else.
     #[error("{message}, column {column}")]
     Json {
-        /// The parser's words.
+        /// The parser's message.
         message: String,
         /// The column, from 1.
         column: usize,
@@ -89,11 +89,11 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
     Ok(serde_json::from_slice(line)?)
 }
 
-/// The parser's words without its line number, which is always 1.
+/// The parser's message without its line number, which is always 1.
 impl From<serde_json::Error> for LineError {
     fn from(error: serde_json::Error) -> Self {
         let message = error.to_string();
-        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
         Self::Json { message: message.to_owned(), column: error.column().max(1) }
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_their_numbers_whatever_stands_between_them() {
+    fn lines_have_their_numbers_whatever_is_between_them() {
         let long = " ".repeat(MAX_LINE_BYTES + 5);
         let text = format!("1\n\n  \n{long}\n[2]");
         let lines: Vec<Numbered> = Lines::new(text.as_bytes()).map(|line| line.expect("read")).collect();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parsers_words_come_without_its_line() {
+    fn the_parsers_message_comes_without_its_line() {
         assert_eq!(parse::<u32>(b"7\n"), Ok(7));
         let error = parse::<u32>(b"[7]").expect_err("a list").to_string();
         assert_eq!(error, "invalid type: sequence, expected u32, column 1");

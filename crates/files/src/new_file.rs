@@ -14,7 +14,7 @@ use crate::{FilesError, directory::rename_synced};
 pub struct NewFile {
     out: BufWriter<File>,
     path: PathBuf,
-    /// Where it lies until it is finished.
+    /// Where it is until it is finished.
     part: Option<PathBuf>,
 }
 
@@ -76,7 +76,7 @@ fn create_alone(part: &Path) -> io::Result<File> {
     let file = File::options().write(true).create(true).truncate(false).open(part)?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => return Err(busy()),
-        // Locked, but by now it is the other's finished file.
+        // Locked, but meanwhile it became the other process's finished file.
         Ok(()) if !part.exists() => return Err(busy()),
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }

@@ -1,4 +1,4 @@
-//! One file, piece by piece: what is there is kept, and a broken connection is taken up where it broke.
+//! One file, piece by piece: what has arrived is kept, and a broken connection continues where it broke.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,14 +13,14 @@ use ureq::{Body, http::Response};
 
 use crate::{HubError, files};
 
-/// How often in a row a connection may break without a byte of progress.
+/// How many times in a row a connection may break without a byte of progress.
 const MAX_ATTEMPTS: u32 = 5;
 /// Wait after the first break; doubled after each more.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Bytes moved at a time.
 const PIECE: usize = 1 << 18;
 
-/// Fetches `file` to `path`. `get` asks for it from a byte on; `progress` is told of bytes that are there, as they come.
+/// Fetches `file` to `path`. `get` requests it from a byte on; `progress` is called with the bytes that have arrived.
 pub(crate) fn fetch(
     file: &files::File,
     url: &str,
@@ -37,7 +37,7 @@ pub(crate) fn fetch(
     let mut out = OpenOptions::new().create(true).append(true).open(&part).map_err(|e| io("create", e))?;
     let mut at = out.metadata().map_err(|e| io("read", e))?.len();
     if at > file.limit() || file.bytes().is_none() {
-        // Of a file of unknown size nobody knows whether the part is the whole: it is small, and fetched anew.
+        // If the size is unknown, the part may be the whole: such a file is small, and fetched again.
         (out, at) = (File::create(&part).map_err(|e| io("create", e))?, 0);
     }
     progress(at);
@@ -47,7 +47,7 @@ pub(crate) fn fetch(
         match get(at) {
             Ok(response) => {
                 if response.status() != 206 && at > 0 {
-                    // The server sends the whole: what is there is in the way.
+                    // The server sends the whole file: drop what has arrived.
                     (out, at) = (File::create(&part).map_err(|e| io("create", e))?, 0);
                 }
                 match append(response, &mut out, &mut at, file.limit(), progress) {
@@ -62,7 +62,7 @@ pub(crate) fn fetch(
                     }
                 }
             }
-            // A refusal will be one again; a failed connection may not.
+            // A refused request would be refused again; a failed connection may succeed.
             Err(HubError::Fetch { url, source }) => {
                 attempts += 1;
                 if attempts >= MAX_ATTEMPTS {
@@ -89,7 +89,7 @@ enum Failed {
     Disk(io::Error),
 }
 
-/// Appends the body, of which no more is taken than makes the file one byte larger than `limit`.
+/// Appends the body, but reads no more than would make the file one byte larger than `limit`.
 fn append(
     response: Response<Body>,
     out: &mut File,

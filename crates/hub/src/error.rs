@@ -4,7 +4,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The name is not one of a repository.
+    /// The name is not the name of a repository.
     #[error(
         "`{name}` is not the name of a model: write OWNER/NAME, as in HuggingFaceTB/SmolLM2-135M-Instruct"
     )]
@@ -18,16 +18,16 @@ pub enum HubError {
         /// What was asked for.
         revision: String,
     },
-    /// The hub's address is not one.
+    /// The hub's address is not an address.
     #[error("HF_ENDPOINT is `{endpoint}`; write an address such as https://huggingface.co")]
     Endpoint {
         /// What it is.
         endpoint: String,
     },
-    /// The token holds what can't be sent.
+    /// The token has characters that can't be sent.
     #[error("HF_TOKEN holds characters that no token has")]
     Token,
-    /// The hub wants to know who asks, or does not let them.
+    /// The hub asks for a token, or refuses the one it got.
     #[error(
         "`{name}` is private, gated or not there (HTTP {status}): {}",
         if *token { "the token in HF_TOKEN may not read it; ask for access on the model's page" }
@@ -57,7 +57,7 @@ pub enum HubError {
         /// The answer.
         status: u16,
     },
-    /// The hub could not be reached, or its answer not read.
+    /// The hub could not be reached, or its answer could not be read.
     #[error("cannot fetch {url}")]
     Fetch {
         /// What was asked.
@@ -65,29 +65,29 @@ pub enum HubError {
         /// Why.
         source: Box<ureq::Error>,
     },
-    /// The connection broke again and again.
+    /// The connection broke too often.
     #[error(
-        "{url} broke off at byte {at}, {attempts} times in a row; what is there is kept: run the same again to go on"
+        "{url} broke off at byte {at}, {attempts} times in a row; what has arrived is kept: run the same command again to continue"
     )]
     Broken {
         /// What was asked.
         url: String,
-        /// How far it came.
+        /// How far it got.
         at: u64,
         /// How often it broke at the same place.
         attempts: u32,
         /// Why, the last time.
         source: io::Error,
     },
-    /// The hub's description of the repository is not one.
-    #[error("{url} is no description of a model: {what}")]
+    /// The hub's description of the repository can't be used.
+    #[error("{url} is not a description of a model: {what}")]
     Description {
         /// What was asked.
         url: String,
         /// What is wrong.
         what: String,
     },
-    /// The repository has no weights that are read.
+    /// The repository lacks a file that every model has.
     #[error("`{name}` has no {what}: not a model that Koan reads")]
     NotAModel {
         /// The repository.
@@ -97,7 +97,7 @@ pub enum HubError {
     },
     /// A file is not what the hub says it is.
     #[error(
-        "`{file}` is not as the hub states: its {what} is {found}, not {stated}; it was removed: run the same again"
+        "`{file}` is not as the hub states: its {what} is {found}, not {stated}; it was removed: run the same command again"
     )]
     Damaged {
         /// The file.

@@ -1,13 +1,13 @@
-//! What the hub says of a repository, and which of its files are wanted.
+//! What the hub says of a repository, and which of its files a model needs.
 
 use serde::Deserialize;
 
-/// Most files of a repository that are looked at.
+/// Most files of a repository that are accepted.
 pub(crate) const MAX_FILES: usize = 10_000;
-/// Largest wanted file that is not weights, bytes.
+/// Largest file that is fetched and has no weights, bytes.
 pub(crate) const MAX_TEXT_BYTES: u64 = 256 << 20;
 
-/// Files that are wanted by name.
+/// Files that are fetched, by name.
 const NAMED: [&str; 14] = [
     "config.json",
     "generation_config.json",
@@ -61,7 +61,7 @@ impl File {
         self.name == "model.safetensors" || is_shard(&self.name)
     }
 
-    /// Bytes that it may have at most.
+    /// The most bytes that it may have.
     pub(crate) fn limit(&self) -> u64 {
         self.bytes().unwrap_or(if self.is_weights() { u64::MAX } else { MAX_TEXT_BYTES })
     }

@@ -1,4 +1,4 @@
-//! Where models come from, and as whom they are asked for.
+//! A hub: its address, the token, and how a repository is pulled.
 
 use std::{
     env, fs,
@@ -17,8 +17,8 @@ use crate::{
 /// Largest description of a repository, bytes.
 const MAX_DESCRIPTION_BYTES: u64 = 32 << 20;
 /// How long to wait for a connection, for an answer, and for more of it.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The file beside the parts of a pull that says which commit they are of.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The file beside the parts of a pull that says which commit they belong to.
 const COMMIT: &str = ".commit";
 
 /// A Hugging Face hub.
@@ -29,12 +29,12 @@ pub struct Hub {
     agent: Agent,
 }
 
-/// How far a pull is.
+/// The progress of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// The file at hand.
+    /// The file being fetched.
     pub file: &'a str,
-    /// Bytes that are there, of all files.
+    /// Bytes fetched so far, of all files.
     pub done: u64,
     /// Bytes of all files, as far as the hub states them.
     pub of: u64,
@@ -53,20 +53,19 @@ pub struct Pulled {
 }
 
 impl Hub {
-    /// The hub that `HF_ENDPOINT` names, <https://huggingface.co> if none, asked with the token in `HF_TOKEN`, if there is
-    /// one.
+    /// The hub that `HF_ENDPOINT` names, by default <https://huggingface.co>, with the token in `HF_TOKEN`, if there is one.
     ///
     /// # Errors
-    /// If either makes no sense.
+    /// If either is not valid.
     pub fn from_env() -> Result<Self, HubError> {
         let of = |name| env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         Self::new(&of("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()), of("HF_TOKEN"))
     }
 
-    /// The hub at `endpoint`, asked with `token`, which goes to no other host.
+    /// The hub at `endpoint`, with `token`, which is sent to no other host.
     ///
     /// # Errors
-    /// If either makes no sense.
+    /// If either is not valid.
     pub fn new(endpoint: &str, token: Option<String>) -> Result<Self, HubError> {
         let parsed = endpoint.parse::<ureq::http::Uri>().ok();
         if !parsed.is_some_and(|uri| {
@@ -81,9 +80,9 @@ impl Hub {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
+            .timeout_connect(Some(TIMEOUT))
+            .timeout_recv_response(Some(TIMEOUT))
+            .timeout_per_read(Some(TIMEOUT))
             .user_agent(concat!("koan/", env!("CARGO_PKG_VERSION")))
             .build();
         let agent = Agent::new_with_config(config);
@@ -91,8 +90,8 @@ impl Hub {
     }
 
     /// Fetches the files of model `name` at `revision` (a branch, tag or commit) that a model needs into directory `out`,
-    /// which must not exist and appears whole or not at all. What an interrupted pull left beside it is taken up again, if
-    /// it is of the same commit.
+    /// which must not exist and appears whole or not at all. An interrupted pull of the same commit is continued
+    /// from the files that it left beside `out`.
     ///
     /// # Errors
     /// See [`HubError`].
@@ -154,7 +153,7 @@ impl Hub {
         Ok(description)
     }
 
-    /// Asks for `url` from byte `from` on.
+    /// Requests `url` from byte `from` on.
     fn get(&self, url: &str, name: &str, from: u64) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.token {
@@ -181,14 +180,14 @@ impl Hub {
     }
 }
 
-/// Whether the answer to a range is of the range that was asked for.
+/// Whether the answer has the range that was requested.
 fn starts_at(response: &Response<Body>, from: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
     let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     start == Some(from)
 }
 
-/// The directory beside `out` in which parts are gathered; emptied of those of another commit.
+/// The directory beside `out` that collects the parts; those of another commit are removed.
 fn prepare(out: &Path, commit: &str) -> Result<PathBuf, HubError> {
     let name = out.file_name().ok_or_else(|| FilesError::Exists { path: out.to_owned() })?.to_string_lossy();
     let parts = out.with_file_name(format!(".{name}.pull"));
@@ -201,7 +200,7 @@ fn prepare(out: &Path, commit: &str) -> Result<PathBuf, HubError> {
     Ok(parts)
 }
 
-/// `OWNER/NAME`, of the characters that the hub allows.
+/// Whether this is `OWNER/NAME`, in the characters that the hub allows.
 fn is_name(name: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()

@@ -1,8 +1,8 @@
 //! Fetches model directories from a Hugging Face hub: only the files that a model needs, checked, and resumed where a
 //! connection broke.
 //!
-//! - [`Hub`]: where, and as whom; [`Hub::pull`] fetches a repository,
-//! - `files`: what the hub says of a repository, and which of its files are wanted,
+//! - [`Hub`]: its address and the token; [`Hub::pull`] fetches a repository,
+//! - `files`: what the hub says of a repository, and which of its files a model needs,
 //! - `download`: one file, piece by piece.
 #![forbid(unsafe_code)]
 

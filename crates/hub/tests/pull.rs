@@ -1,4 +1,4 @@
-//! Pulls from a server that speaks the hub's protocol, and misbehaves as told.
+//! Pulls from a server that speaks the hub's protocol, and misbehaves as each test asks.
 
 use std::{
     collections::BTreeMap,
@@ -63,7 +63,7 @@ impl Site {
         serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string()
     }
 
-    /// Answers one request. Weights lie elsewhere, as on the hub: their address is a redirect.
+    /// Answers one request. Weights are elsewhere, as on the hub: their address is a redirect.
     fn answer(&self, mut stream: TcpStream, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
         let (mut first, mut range, mut token) = (String::new(), 0, None);
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -246,7 +246,7 @@ fn refusals_say_what_to_do() {
         let (address, _) = Site { listing: Some(listing.to_owned()), ..Site::model() }.serve();
         pull(&address, None, &out).expect_err("refused").to_string()
     };
-    assert!(listing("<html>").contains("no description of a model"));
+    assert!(listing("<html>").contains("not a description of a model"));
     assert!(listing("{\"sha\": \"../x\", \"siblings\": []}").contains("its commit is not one"));
     assert!(listing("{\"sha\": \"00\", \"siblings\": []}").contains("has no config.json"));
     let bare = "{\"sha\": \"00\", \"siblings\": [{\"rfilename\": \"config.json\"}]}";

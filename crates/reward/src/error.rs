@@ -96,7 +96,7 @@ pub enum LineError {
     #[error("longer than {MAX_LINE_BYTES} bytes; split the file or shorten the completion")]
     TooLong,
     /// Not a JSON object.
-    #[error("not a JSON object ({message}, column {column}); write one object a line")]
+    #[error("not a JSON object ({message}, column {column}); write one object per line")]
     Json {
         /// The parser's words.
         message: String,

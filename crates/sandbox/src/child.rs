@@ -18,9 +18,9 @@ use std::{fmt, io, ptr};
 pub(crate) const NOBODY: u32 = 65_534;
 /// The descriptor by which the child talks to its parent.
 const CONTROL: RawFd = 3;
-/// Where the Landlock ruleset lies until it is in force.
+/// The descriptor of the Landlock ruleset until it is in force.
 const RULESET: RawFd = 4;
-/// Descriptors from here on are out of the way of those that the interpreter gets.
+/// Descriptors from here on do not collide with those that the interpreter gets.
 const OUT_OF_THE_WAY: RawFd = 10;
 
 /// What the child does, in order. The first that fails is what the parent reports.
@@ -86,7 +86,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step that failed, as the child reports it: one byte of step, four of errno.
+/// A step that failed, as the child reports it: one byte for the step, four for errno.
 pub(crate) struct Failure {
     pub(crate) step: Step,
     pub(crate) error: io::Error,
@@ -96,7 +96,7 @@ impl Failure {
     /// How many bytes a report has.
     pub(crate) const N_BYTES: usize = 5;
 
-    /// Reads a report; none where `bytes` are none.
+    /// Reads a report; none if `bytes` are not a report.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let [step, errno @ ..] = *<&[u8; Self::N_BYTES]>::try_from(bytes).ok()?;
         let step = Step::ALL.into_iter().find(|known| *known as u8 == step)?;
@@ -120,7 +120,7 @@ pub(crate) struct Plan {
     env: Vec<CString>,
     filters: Vec<BpfProgram>,
     limits: Vec<(c_uint, u64)>,
-    /// Whether to leave the starter's user and group for nobody's, which takes privileges.
+    /// Whether to change from the user and group that started it to nobody's, which takes privileges.
     pub(crate) switch_user: bool,
 }
 
@@ -325,12 +325,12 @@ fn mount(
     check(step, unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), flags, data) })
 }
 
-/// Gives up every capability, for good, and the starter's identity.
+/// Gives up every capability for good, and the identity of the user who started it.
 fn renounce(plan: &Plan) -> Result<(), Failed> {
     const LAST_OF_64: c_ulong = 63;
-    // Root is nobody special: no capabilities from the user id, not even across execve, and all of it locked.
+    // Root has no special rights: no capabilities come from the user id, not even across execve, and this is locked.
     const SECURE: c_ulong = 0b1110_1111;
-    // SAFETY: prctl with numbers.
+    // SAFETY: prctl with integers only.
     unsafe {
         for capability in 0..=LAST_OF_64 {
             if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
@@ -354,11 +354,11 @@ fn renounce(plan: &Plan) -> Result<(), Failed> {
     check_long(Step::Capabilities, unsafe {
         libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())
     })?;
-    // SAFETY: prctl with numbers.
+    // SAFETY: prctl with integers only.
     check(Step::NoNewPrivileges, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
-/// Lowers a limit to `most`, or leaves it where it is lower already.
+/// Lowers a limit to `most`, or leaves it if it is lower already.
 fn limit(resource: c_uint, most: u64) -> Result<(), Failed> {
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads and writes a struct of ours; `resource` is one of libc's constants.
@@ -380,7 +380,7 @@ fn place_descriptors(given: &Given) -> Result<(), Failed> {
         (given.ruleset.as_raw_fd(), RULESET),
     ];
     let mut copies = [0; 5];
-    // SAFETY: descriptors and numbers; what is closed belongs to this copy of the process alone.
+    // SAFETY: descriptors and integers; what is closed belongs to this copy of the process alone.
     unsafe {
         for (copy, (descriptor, _)) in copies.iter_mut().zip(wanted) {
             *copy = libc::fcntl(descriptor, libc::F_DUPFD, OUT_OF_THE_WAY);

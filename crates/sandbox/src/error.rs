@@ -1,13 +1,13 @@
-//! Why a program could not be run contained, with what helps.
+//! Why a program could not be run contained, and what to do about it.
 
 use std::{io, path::PathBuf};
 
-/// Why there is no sandbox, or no longer.
+/// Why there is no sandbox, or no longer one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
     /// Another system than Linux.
-    #[error("programs can be contained on Linux alone; judge code there")]
+    #[error("programs can be contained only on Linux; judge code there")]
     NotLinux,
     /// An option is out of range.
     #[error("`{option}` is {value}; it must be {range}")]
@@ -19,15 +19,15 @@ pub enum SandboxError {
         /// What it may be.
         range: String,
     },
-    /// No interpreter that can be used.
+    /// There is no usable interpreter.
     #[error("cannot use the interpreter `{}`: {reason}; install Python 3.9 or newer, or set `python` to the path of one", python.display())]
     Python {
-        /// The interpreter asked.
+        /// The interpreter.
         python: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The files of the interpreter could not be listed, or what the sandbox needs not be made.
+    /// The files of the interpreter could not be listed, or something that the sandbox needs could not be made.
     #[error("cannot prepare the sandbox")]
     Prepare(#[from] io::Error),
     /// Landlock or seccomp is missing, or refuses what is asked of it.
@@ -37,7 +37,7 @@ pub enum SandboxError {
     Policy {
         /// Landlock or the system call filter.
         part: &'static str,
-        /// Its words.
+        /// Its message.
         reason: String,
     },
     /// The kernel does not let this program contain others.
@@ -58,13 +58,13 @@ pub enum SandboxError {
         /// Its last words.
         words: String,
     },
-    /// The self-test got out.
+    /// The self-test could do something that is forbidden.
     #[error("the sandbox does not hold: a program in it can {}. Nothing is run in it", breaches.join("; "))]
     Breach {
         /// What the self-test could do and should not.
         breaches: Vec<String>,
     },
-    /// A running sandbox was lost. The program in it was not judged.
+    /// A running sandbox was lost; the program in it was not judged.
     #[error("the sandbox was lost: {reason}")]
     Lost {
         /// What is known of it.

@@ -2,16 +2,16 @@
 //!
 //! A [`Sandbox`] is an interpreter in namespaces of its own, with an empty network, a read-only tree that holds
 //! the standard library alone, no capabilities, and lists of the files (Landlock) and system calls (seccomp) that
-//! it may use. It is made by this program, without privileges and without helpers, and it is made whole or not at
-//! all: where the kernel can't give a part of it, there is an error that says which. `docs/sandbox.md` tells what
-//! it withstands, and what not. On other systems than Linux there is only the error.
+//! it may use. This program makes it, without privileges and without helpers, and makes it whole or not at
+//! all: if the kernel can't provide a part of it, an error says which. `docs/sandbox.md` says what
+//! it withstands, and what it does not. On other systems than Linux there is only the error.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `interpreter.rs`, `probe.py` | which Python, and the files that it needs |
 //! | `root.rs` | the tree of files that a contained program sees |
 //! | `policy.rs` | the system calls and files that it may use |
-//! | `child.rs` | the way from `clone` to the contained interpreter: the only unsafe code of this crate |
+//! | `child.rs` | from `clone` to the contained interpreter: the only unsafe code of this crate |
 //! | `zygote.py` | the contained interpreter, which forks once for every program |
 //! | `process.rs` | the host's side: start a sandbox, give it programs, see how they end |
 //! | `selftest.rs`, `selftest.py` | the proof, from inside, that containment holds |

@@ -1,4 +1,4 @@
-"""Run by the host's interpreter, outside the sandbox: says where it lies and what it needs."""
+"""Run by the host's interpreter, outside the sandbox: says where it is and what it needs."""
 import json, os, struct, sys
 
 # The modules of the standard library that bring shared libraries of their own.

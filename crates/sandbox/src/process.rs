@@ -24,26 +24,26 @@ use std::{fs, str};
 
 /// How long an interpreter may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How much longer than a program the sandbox may take to say how it ended.
+/// How much longer than the program the sandbox may take to report how it ended.
 const GRACE: Duration = Duration::from_secs(10);
 /// How much of a program's standard error is kept: its last words.
 const WORDS_BYTES: u64 = 4 << 10;
 /// How many descriptors a program may have open.
 const DESCRIPTORS: u64 = 64;
-/// The largest stack. (`zygote.py` raises that of programs to it.)
+/// The largest stack. (`zygote.py` raises the stack limit of programs to it.)
 const STACK_BYTES: u64 = 64 << 20;
 
 /// What a program may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Processor time.
+    /// CPU time.
     pub cpu: Duration,
-    /// Time on the wall, for programs that wait instead of computing: after it a program ends that has used less
-    /// than a twentieth of the time since its start. (One that has used more may be short of processors.)
+    /// Wall-clock time, for programs that wait instead of computing: after it, a program is ended if it has used less
+    /// CPU time than a twentieth of the time since its start. (One that has used more may be waiting for a processor.)
     pub wall: Duration,
     /// Address space, the interpreter's included.
     pub memory_bytes: u64,
-    /// The length of its standard output, its standard error, and the value that it returns, each.
+    /// The length of its standard output, of its standard error, and of the value that it returns.
     pub output_bytes: u64,
 }
 
@@ -74,15 +74,15 @@ pub enum End {
     Exited(i32),
     /// A signal ended it.
     Killed(i32),
-    /// It used all its processor time.
+    /// It used all its CPU time.
     CpuLimit,
-    /// It waited at its wall limit.
+    /// It was still waiting at its wall-clock limit.
     WallLimit,
     /// It wrote, or returned, too much.
     OutputLimit,
 }
 
-/// What is left of a program.
+/// What a program left when it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// How it ended.
@@ -93,11 +93,11 @@ pub struct Ended {
     pub words: String,
     /// What the call returned, as JSON. Written by the program: to be parsed with care.
     pub result: Vec<u8>,
-    /// The processor time used.
+    /// The CPU time used.
     pub cpu: Duration,
 }
 
-/// All that sandboxes have in common, prepared once.
+/// What all sandboxes have in common, prepared once.
 #[derive(Debug)]
 pub struct Launcher {
     root: Root,
@@ -189,7 +189,7 @@ impl Launcher {
     }
 }
 
-/// Whether nobody can be told apart from other users here: whether its identity is mapped in this namespace.
+/// Whether the user `nobody` is mapped in this namespace, and so differs from other users.
 fn maps_nobody() -> bool {
     let covers = |line: &str| {
         let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
@@ -201,8 +201,8 @@ fn maps_nobody() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.lines().any(covers))
 }
 
-/// Gives the child's namespace its users, and the child its rank. Started by root, it may become nobody; else it is its starter under
-/// nobody's number.
+/// Maps users into the child's namespace, and makes the child the first to be killed when memory runs out. If root started it, the
+/// child may become nobody; otherwise it is the user who started it, under nobody's number.
 fn identify(pid: i32, switch_user: bool) -> io::Result<()> {
     let map = |own: u32| {
         if switch_user { format!("0 {own} 1\n{NOBODY} {NOBODY} 1\n") } else { format!("{NOBODY} {own} 1\n") }
@@ -213,11 +213,11 @@ fn identify(pid: i32, switch_user: bool) -> io::Result<()> {
     }
     fs::write(proc.join("gid_map"), map(rustix::process::getegid().as_raw()))?;
     fs::write(proc.join("uid_map"), map(geteuid().as_raw()))?;
-    // When the machine is out of memory, a program is what it can do without.
+    // When the machine is out of memory, a program is the first to go.
     fs::write(proc.join("oom_score_adj"), "1000")
 }
 
-/// A contained interpreter that runs one program after the other. Nothing is left of one when the next begins.
+/// A contained interpreter that runs one program after another. Nothing of one is left when the next begins.
 #[derive(Debug)]
 pub struct Sandbox {
     control: OwnedFd,
@@ -235,10 +235,10 @@ struct Job<'a> {
 }
 
 impl Sandbox {
-    /// Runs `program`. However it ends, nothing of it goes on when this returns.
+    /// Runs `program`. However it ends, nothing of it is still running when this returns.
     ///
     /// # Errors
-    /// [`SandboxError::Lost`] where the sandbox itself failed; it can't be used again.
+    /// [`SandboxError::Lost`] if the sandbox itself failed; it can't be used again.
     pub fn run(&mut self, program: &Program, limits: &Limits) -> Result<Ended, SandboxError> {
         let lost = |error: io::Error| SandboxError::Lost { reason: error.to_string() };
         let (function, args) = program.call.map(|call| (call.function, call.args)).unzip();
@@ -331,7 +331,7 @@ impl Sandbox {
         }
     }
 
-    /// The interpreter's last words.
+    /// The last line that the interpreter wrote.
     fn log(&self) -> String {
         let n_bytes = fstat(&self.log).map_or(0, |stat| stat.st_size as u64);
         let words = read(&self.log, n_bytes.saturating_sub(WORDS_BYTES), WORDS_BYTES).unwrap_or_default();
@@ -376,7 +376,7 @@ impl Report {
     }
 }
 
-/// A file in memory that holds `bytes`, and that nobody can change any more.
+/// A file in memory that holds `bytes` and can no longer be changed.
 fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut n_written = 0;

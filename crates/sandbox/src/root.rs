@@ -1,17 +1,17 @@
 //! The file tree that a contained program sees: the interpreter, its libraries, its standard library, and
-//! nothing else. Everything lies at the path that it has outside, so that loader and interpreter find it.
+//! nothing else. Everything has the same path as outside, so that loader and interpreter find it.
 
 use crate::Interpreter;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-/// More symbolic links than this on the way to a file are a loop.
+/// More symbolic links than this on the way to a file are taken for a loop.
 const MAX_LINKS: usize = 40;
 /// Folders of the standard library that hold what others installed.
 const NOT_STANDARD: [&str; 2] = ["site-packages", "dist-packages"];
 
-/// What lies at a path of the tree.
+/// What is at a path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     /// An empty folder, to hold others.
@@ -80,7 +80,7 @@ impl Root {
         Ok(())
     }
 
-    /// Whether `path` is, or lies in, a bound folder.
+    /// Whether `path` is a bound folder, or inside one.
     fn covers(&self, path: &Path) -> bool {
         path.ancestors().any(|above| self.nodes.get(above) == Some(&Node::BindFolder))
     }
@@ -104,7 +104,7 @@ impl Root {
         Ok(())
     }
 
-    /// Makes `path` lead where it leads outside: every symbolic link on its way, and, where it ends in a file,
+    /// Makes `path` lead to the same place as outside: every symbolic link on its way, and, if it ends in a file,
     /// that file.
     fn follow(&mut self, path: &Path) -> io::Result<()> {
         let mut todo = path.to_owned();

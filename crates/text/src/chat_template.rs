@@ -19,12 +19,12 @@ use crate::TextError;
 
 /// Instructions that rendering may take. A message takes some 50.
 const MAX_INSTRUCTIONS: u64 = 10_000_000;
-/// Bytes that rendering may write, and that a variable may hold: a template that doubles a text again and again is
-/// stopped there. What one expression builds before it is stored or written is not bounded.
+/// Bytes that rendering may write, and that a variable may hold: this stops a template that doubles a text again and
+/// again. What one expression builds before it is stored or written is not bounded.
 const MAX_BYTES: usize = 16 << 20;
 /// Items that a variable may hold.
 const MAX_ITEMS: usize = 1 << 20;
-/// The filter that `{% set %}` is given, which holds variables to these bounds.
+/// The filter that is added to each `{% set %}`, to hold variables to these bounds.
 const BOUNDED: &str = "koan_bounded";
 /// Spaces by which `tojson` may indent.
 const MAX_INDENT: usize = 16;
@@ -50,7 +50,7 @@ impl Message {
     }
 }
 
-/// How a model wants a conversation written.
+/// How a conversation is written for a model.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
@@ -88,7 +88,7 @@ impl ChatTemplate {
         Ok(Self { environment: Arc::new(environment) })
     }
 
-    /// Writes a conversation; with `add_generation_prompt`, up to where the assistant is to speak.
+    /// Writes a conversation; with `add_generation_prompt`, it ends where the assistant begins to speak.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// Friday, 26 July 2024, 00:00, in the words of Python's `strftime`.
+/// Friday, 26 July 2024, 00:00, in the format of Python's `strftime`.
 fn strftime_now(format: &str) -> Result<String, Error> {
     let mut text = String::new();
     let mut rest = format.chars();
@@ -206,7 +206,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`; `ensure_ascii=False` may be said.
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`; `ensure_ascii=False` may be given.
 fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
     if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
@@ -273,7 +273,7 @@ fn rewrite_tags(source: &str) -> String {
     out + rest
 }
 
-/// The two sides of `set TARGET = VALUE`; none for any other tag, and for one that ends within quotes: `%}` stands in them.
+/// The two sides of `set TARGET = VALUE`; none for any other tag, and for one that ends within quotes, which contain `%}`.
 fn assignment(tag: &str) -> Option<(&str, &str)> {
     let (target, value) = tag.split_once('=').filter(|_| tag.starts_with("set"))?;
     let is_target = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.,()".contains(c);

@@ -21,7 +21,7 @@ pub enum TextError {
         /// Where it should be.
         dir: PathBuf,
     },
-    /// A model directory is without its tokenizer.
+    /// A model directory has no tokenizer.
     #[error("`{}` has no tokenizer.json, which text needs; copy it from where the model is from", dir.display())]
     NoTokenizer {
         /// The directory.
@@ -43,7 +43,7 @@ pub enum TextError {
         /// Where.
         source: std::string::FromUtf8Error,
     },
-    /// A file is not the JSON that it should be.
+    /// A file is not valid JSON of its kind.
     #[error("`{}` is not valid", path.display())]
     Json {
         /// The file.

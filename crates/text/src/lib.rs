@@ -1,8 +1,8 @@
 //! Text in and out of a model: Hugging Face tokenizers, chat templates, and text as tokens come.
 //!
 //! Knows model directories (`tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`) and nothing of
-//! models. The files may come from anywhere, so they are bounded in size and a template in the steps it may
-//! take.
+//! models. The files may come from anywhere, so their size is bounded, and so are the steps that a
+//! template may take.
 #![forbid(unsafe_code)]
 
 mod chat_template;

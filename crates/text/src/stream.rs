@@ -1,46 +1,46 @@
-//! Text as tokens come: a reply is shown while it is drawn, and ends where a stop string begins.
+//! Text as tokens come: a reply is shown while it is sampled, and ends where a stop string begins.
 
 use crate::{TextError, Tokenizer};
 
-/// Tokens that are waited for, at most, where what was decoded ends with bytes that are no character yet. A character has
-/// four bytes; more tokens are needed only by what is no text.
+/// The most tokens to wait for while the decoded text ends with an incomplete character. A character has at most four
+/// bytes, so only tokens that are not text need more.
 const MOST_PENDING: usize = 64;
 
 /// Turns tokens into text piece by piece. No piece ends within a character.
 ///
-/// The pieces joined are [`Tokenizer::decode`] of all tokens, wherever those are text. (Where a byte-fallback tokenizer's
-/// bytes are no UTF-8, `decode` replaces whole runs of them, also those that a piece has shown.)
+/// The pieces joined are [`Tokenizer::decode`] of all tokens, if these are text. (Where a byte-fallback tokenizer's
+/// bytes are not UTF-8, `decode` replaces whole runs of them, including bytes that a piece has already shown.)
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     skip_special: bool,
-    /// Tokens that were told last, which decide how the next are written, then those not told yet.
+    /// The tokens that were given out last, which decide how the next are written, then those not given out yet.
     ids: Vec<u32>,
-    /// How many of `ids` were told, and the bytes of their text.
-    told: (usize, usize),
+    /// How many of `ids` were given out, and the bytes of their text.
+    given: (usize, usize),
 }
 
 impl<'a> TextStream<'a> {
     /// A stream without tokens; special tokens are left out if `skip_special`.
     pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, ids: Vec::new(), told: (0, 0) }
+        Self { tokenizer, skip_special, ids: Vec::new(), given: (0, 0) }
     }
 
-    /// Takes a token; gives the text that is certain now, often none.
+    /// Takes a token and returns the text that is now certain, often none.
     ///
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String, TextError> {
         self.ids.push(id);
         let text = self.decode()?;
-        let (tokens, bytes) = self.told;
+        let (tokens, bytes) = self.given;
         if text.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - tokens < MOST_PENDING {
             return Ok(String::new());
         }
         let piece = text.get(bytes..).unwrap_or_default().to_owned();
         if !piece.is_empty() {
             self.ids.drain(..tokens);
-            self.told = (self.ids.len(), self.decode()?.len());
+            self.given = (self.ids.len(), self.decode()?.len());
         }
         Ok(piece)
     }
@@ -50,7 +50,7 @@ impl<'a> TextStream<'a> {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn finish(self) -> Result<String, TextError> {
-        Ok(self.decode()?.get(self.told.1..).unwrap_or_default().to_owned())
+        Ok(self.decode()?.get(self.given.1..).unwrap_or_default().to_owned())
     }
 
     fn decode(&self) -> Result<String, TextError> {
@@ -66,10 +66,10 @@ pub struct StopStrings {
     held: String,
 }
 
-/// What a piece of text brought.
+/// What a piece of text adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Text that is part of no stop string; the rest is held back until more is known.
+    /// Text that is not part of a stop string; the rest is held back until more text comes.
     Text(String),
     /// The text up to a stop string: it ends here.
     Stop(String),

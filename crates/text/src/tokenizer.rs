@@ -1,4 +1,4 @@
-//! A tokenizer as a model directory holds it.
+//! The tokenizer of a model directory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,10 +28,10 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads the tokenizer of the model directory `dir`: `tokenizer.json`, and if they are there
-    /// `tokenizer_config.json` (special tokens, chat template) and `chat_template.jinja`, which wins over the
-    /// template in the former.
+    /// `tokenizer_config.json` (special tokens, chat template) and `chat_template.jinja`, which takes
+    /// precedence over the template in the former.
     ///
-    /// Truncation and padding that `tokenizer.json` may ask for are switched off: no text is cut silently.
+    /// Truncation and padding in `tokenizer.json` are switched off: no text is cut silently.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Tokenizer {
     }
 
     /// As [`Tokenizer::load`], for a model of `vocab_size` embeddings. (Embeddings without a token are common: they round
-    /// a size up.)
+    /// the size up.)
     ///
     /// # Errors
     ///
@@ -87,11 +87,11 @@ impl Tokenizer {
 
     /// The tokens of `text`. Special tokens written in the text are recognised. With `add_special`, the
     /// tokens that the tokenizer puts around a text (often a beginning-of-sequence token, often none) are
-    /// added: not wanted for the output of a chat template, which writes them itself.
+    /// added; leave it off for the output of a chat template, which writes them itself.
     ///
     /// # Errors
     ///
-    /// When the tokenizer has no token for some part of the text and none for the unknown. Byte-level
+    /// When the tokenizer has no token for some part of the text and no token for unknown text. Byte-level
     /// tokenizers have a token for everything.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
         self.inner
@@ -117,7 +117,7 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    /// The id of the token that is written `token`, as in `<|im_end|>`.
+    /// The id of the token that is written as `token`, such as `<|im_end|>`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
@@ -137,13 +137,13 @@ impl Tokenizer {
         self.pad
     }
 
-    /// How a conversation is written for this model, if it says.
+    /// How a conversation is written for this model, if its files say.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()
     }
 }
 
-/// `tokenizer_config.json`, as far as it matters here.
+/// The parts of `tokenizer_config.json` that are used.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Config {

@@ -12,29 +12,29 @@ pub enum ViewError {
         /// The path.
         path: PathBuf,
     },
-    /// The path is something else.
-    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl; give what the run's config calls `run_dir`", path.display())]
+    /// The path is not a run.
+    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl; give the path that the run's config calls `run_dir`", path.display())]
     NotARun {
         /// The path.
         path: PathBuf,
     },
-    /// The address can't be listened at.
-    #[error("cannot listen at {host}:{port}; another --port, or --port 0 for any that is free")]
+    /// The server can't listen at the address.
+    #[error("cannot listen at {host}:{port}; use another --port, or --port 0 for any that is free")]
     Bind {
-        /// The host asked for.
+        /// The host.
         host: String,
-        /// The port asked for.
+        /// The port.
         port: u16,
         /// Why.
         source: std::io::Error,
     },
-    /// No connection can be accepted any more.
+    /// No more connections can be accepted.
     #[error("cannot accept connections")]
     Accept {
         /// Why.
         source: std::io::Error,
     },
-    /// A query makes no sense.
+    /// A query is not valid.
     #[error("`{key}` is `{value}`: {expected}")]
     Query {
         /// The parameter.

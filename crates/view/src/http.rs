@@ -1,8 +1,8 @@
-//! HTTP/1.1, as much of it as a page for one reader needs: GET, one request a connection, a thread each.
+//! HTTP/1.1, as much of it as a page for one reader needs: GET, one request per connection, one thread per connection.
 //!
 //! Everything a client may do is bounded: the size of a request's head, the time it takes to send it and to read the answer,
-//! and how many are served at once. A request must name, as its host, an address, `localhost`, or the host that was asked
-//! for: so a page of the web whose name is made to point at this machine (DNS rebinding) gets nothing.
+//! and how many are served at once. The host that a request names must be an address, `localhost`, or the host that the
+//! server was started with: so a web page whose host name points at this machine (DNS rebinding) gets nothing.
 
 use std::{
     io::{self, Read, Write},
@@ -26,16 +26,16 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// Most parameters of a query.
 const MAX_PARAMETERS: usize = 16;
-/// Connections served at once; more are closed unheard.
+/// Connections served at once; more are closed without an answer.
 const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take to send its request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to read the answer.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the rest of a refused request is read, so that its sender sees the answer.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(200);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A request that was understood.
+/// A valid request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The path, as it was sent.
@@ -49,7 +49,7 @@ pub struct Request {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Headers, beside those that every answer has.
+    /// Headers, in addition to those that every answer has.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -84,7 +84,7 @@ impl Server {
     /// Listens at `host`, an address or a name of this machine; at any free port if `port` is 0.
     ///
     /// # Errors
-    /// If that can't be had, as when the port is taken.
+    /// If that is not possible, for example because the port is taken.
     pub fn bind(host: &str, port: u16) -> Result<Self, ViewError> {
         let failed = |source| ViewError::Bind { host: host.into(), port, source };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -112,7 +112,7 @@ impl Server {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                // The client was gone before it was greeted.
+                // The client left before it was accepted.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(source) => return Err(ViewError::Accept { source }),
             };
@@ -124,14 +124,14 @@ impl Server {
             thread::spawn(move || {
                 let (answer, host, open) = &*shared;
                 let _place = Place(open);
-                // A client that went away wants no answer.
+                // The client has left.
                 let _ = serve(stream, host, answer);
             });
         }
     }
 }
 
-/// A connection's place among those served at once, given back however its thread ends.
+/// One of the connections that are served at once; dropped when its thread ends, in whatever way.
 struct Place<'a>(&'a AtomicUsize);
 
 impl Drop for Place<'_> {
@@ -153,13 +153,16 @@ fn serve(mut stream: TcpStream, host: &str, answer: &impl Fn(&Request) -> Respon
     Ok(())
 }
 
-/// Reads the head of a request; the refusal to answer with, if there is something wrong with it.
+/// Reads the head of a request.
+///
+/// # Errors
+/// The refusal to answer with, if something is wrong with it.
 fn read_request(stream: &mut TcpStream, host: &str) -> io::Result<Result<Request, Response>> {
     let start = Instant::now();
     let mut head = Vec::new();
     let mut part = [0; 2048];
     loop {
-        let left = HEAD_PATIENCE.saturating_sub(start.elapsed());
+        let left = HEAD_TIMEOUT.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Ok(Err(Response::text(408, "the request took too long")));
         }
@@ -180,7 +183,7 @@ fn read_request(stream: &mut TcpStream, host: &str) -> io::Result<Result<Request
     }
 }
 
-/// The request in `head`, or its refusal; none while there is more to come.
+/// The request in `head`, or its refusal; none while `head` is incomplete.
 fn parse(head: &[u8], host: &str) -> Option<Result<Request, Response>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -228,7 +231,8 @@ fn parse_target(target: &str) -> Result<Request, Response> {
     }
 }
 
-/// Whether a `Host` header names this server: by address, which no DNS answer can forge, as localhost, or as it was bound.
+/// Whether a `Host` header names this server: by address, which no DNS answer can forge, as localhost, or by the host that it
+/// listens at.
 fn is_own_host(named: &str, own: &str) -> bool {
     let name = match named.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(ip, _)| ip),
@@ -255,7 +259,7 @@ fn write_response(stream: &mut TcpStream, response: &Response) -> io::Result<()>
     let start = Instant::now();
     for bytes in [head.as_bytes(), &response.body] {
         for part in bytes.chunks(64 << 10) {
-            let left = BODY_PATIENCE.saturating_sub(start.elapsed());
+            let left = BODY_TIMEOUT.saturating_sub(start.elapsed());
             stream.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
             stream.write_all(part)?;
         }
@@ -276,12 +280,12 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Reads what is left for a moment: a connection closed with bytes unread would be reset, and the answer lost.
+/// Reads the rest of a request for a moment: a connection closed with unread bytes would be reset, and the answer lost.
 fn drain(stream: &mut TcpStream) -> io::Result<()> {
     let start = Instant::now();
     let mut part = [0; 8192];
-    while start.elapsed() < DRAIN_PATIENCE {
-        stream.set_read_timeout(Some(DRAIN_PATIENCE))?;
+    while start.elapsed() < DRAIN_TIMEOUT {
+        stream.set_read_timeout(Some(DRAIN_TIMEOUT))?;
         if stream.read(&mut part)? == 0 {
             break;
         }

@@ -1,9 +1,9 @@
-//! What Koan shows over HTTP. Today the run viewer: one page with the curves and the rollouts of a run, live while it trains.
+//! The run viewer: a local page with the curves and the rollouts of a run, live during training.
 //!
 //! - [`Server`]: HTTP/1.1, GET only, bounded in every direction,
 //! - [`Viewer`]: what it answers: the page, and the run's data as JSON,
-//! - [`run`]: what is in a run directory: its state, its metrics from where a reader left off,
-//! - [`rollouts`]: the completions of a step, filtered, sorted, a part at a time,
+//! - [`run`]: what is in a run directory: its state, its metrics from where a reader stopped,
+//! - [`rollouts`]: the completions of a step, filtered, sorted, one part at a time,
 //! - `page/`: the page itself: HTML, style and script, put together as one document.
 //!
 //! It knows nothing of models or training: it reads the files that a run writes, and writes none.

@@ -1,11 +1,11 @@
-//! The lines of a file that may be hostile, or still being written.
+//! The lines of a file that is not trusted, and may still be being written.
 
 use std::io::{self, BufRead};
 
 use koan_files::jsonl::MAX_LINE_BYTES;
 
 /// Calls `on` with each whole line, without its end, and the byte it starts at. A last line without an end is still being
-/// written, and left out. Says how many lines were too long, and left out too.
+/// written, and is skipped. Returns how many lines were too long; they are skipped too.
 pub(crate) fn each_line(mut from: impl BufRead, mut on: impl FnMut(u64, &[u8])) -> io::Result<usize> {
     let (mut line, mut too_long, mut skipped) = (Vec::new(), false, 0);
     let (mut start, mut at) = (0, 0);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_lines_of_bearable_length_are_read() {
+    fn whole_lines_that_are_not_too_long_are_read() {
         let mut text = b"one\n\ntwo\n".to_vec();
         text.resize(text.len() + MAX_LINE_BYTES + 1, b'x');
         text.extend_from_slice(b"\nthree\nhalf");

@@ -12,11 +12,11 @@ const SCRIPTS: [&str; 4] = [
     include_str!("page/page.js"),
 ];
 
-/// The document, and the policy it is sent with.
+/// The document, and the security policy that is sent with it.
 pub(crate) struct Page {
     pub(crate) html: String,
-    /// Content-Security-Policy: the browser runs this one script, by its hash, and nothing that a completion may contain;
-    /// it asks nobody but this server; and the script can't turn text into HTML even by mistake.
+    /// Content-Security-Policy: the browser runs this one script, recognised by its hash, and nothing that a completion may
+    /// contain; it sends requests only to this server; and the script can't turn text into HTML even by mistake.
     pub(crate) policy: String,
 }
 

@@ -1,4 +1,4 @@
-//! The completions of a step: those asked for, in the order asked for, a part at a time.
+//! The completions of a step: filtered, sorted, one part at a time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,9 +13,9 @@ use crate::{ViewError, lines::each_line, run::Run};
 
 /// Most completions in one part.
 const MAX_LIMIT: usize = 100;
-/// Completions in a part if nothing else is asked for.
+/// Completions in a part by default.
 const DEFAULT_LIMIT: usize = 20;
-/// Most bytes of completions in one part, unless it is a single one.
+/// Most bytes of completions in one part, except that one completion is always given.
 const MAX_PART_BYTES: usize = 16 << 20;
 /// Most problems that are listed.
 const MAX_PROBLEMS: usize = 2000;
@@ -25,12 +25,12 @@ const MAX_TEXT_CHARS: usize = 200;
 /// How completions are ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Problem by problem, as they were drawn.
+    /// Problem by problem, in the order of sampling.
     #[default]
-    Drawn,
-    /// The best paid first.
+    Sampled,
+    /// The highest reward first.
     RewardHigh,
-    /// The worst paid first.
+    /// The lowest reward first.
     RewardLow,
     /// The longest first.
     Longest,
@@ -40,7 +40,7 @@ pub enum Order {
 
 impl Order {
     const NAMES: [(&'static str, Self); 5] = [
-        ("drawn", Self::Drawn),
+        ("sampled", Self::Sampled),
         ("reward_high", Self::RewardHigh),
         ("reward_low", Self::RewardLow),
         ("longest", Self::Longest),
@@ -48,22 +48,22 @@ impl Order {
     ];
 }
 
-/// Which completions are asked for.
+/// Which completions are requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// The step they were drawn in.
+    /// The step in which they were sampled.
     pub step: u64,
     /// Only those of this outcome.
     pub outcome: Option<String>,
     /// Only those of this problem.
     pub problem: Option<String>,
-    /// Only those with this in their prompt or completion, whatever the case of letters.
+    /// Only those with this text in their prompt or completion; upper and lower case are equal.
     pub text: Option<String>,
     /// In which order.
     pub order: Order,
-    /// How many of them to pass over.
+    /// How many of them to skip.
     pub offset: usize,
-    /// How many to give; 0: the usual number.
+    /// How many to return; 0: the default.
     pub limit: usize,
 }
 
@@ -74,7 +74,7 @@ pub struct ProblemCount {
     pub id: String,
     /// Its completions.
     pub completions: usize,
-    /// The correct ones.
+    /// How many of them are correct.
     pub correct: usize,
 }
 
@@ -85,17 +85,17 @@ pub struct RolloutPart {
     pub step: u64,
     /// All its completions.
     pub total: usize,
-    /// Those asked for.
+    /// How many match the query.
     pub matched: usize,
     /// Where the next part begins, if there is one.
     pub next: Option<usize>,
-    /// How many there are of each outcome, in all of the step.
+    /// How many completions of the step have each outcome.
     pub outcomes: BTreeMap<String, usize>,
     /// The problems of the step, in their order.
     pub problems: Vec<ProblemCount>,
     /// Lines that could not be read.
     pub unreadable: usize,
-    /// The completions: lines of the file as they stand.
+    /// The completions: lines of the file, unchanged.
     pub rollouts: Vec<Value>,
 }
 
@@ -124,7 +124,7 @@ struct Term {
     outcome: String,
 }
 
-/// Where a line that was asked for lies, and what it is ordered by.
+/// Where a matching line is, and what it is ordered by.
 struct Found {
     at: u64,
     len: usize,
@@ -135,7 +135,7 @@ impl Query {
     /// Reads the parameters of a request.
     ///
     /// # Errors
-    /// What is not known, or makes no sense; no parameter is passed over.
+    /// A parameter that is unknown, or whose value is not valid; none is ignored.
     pub fn parse(parameters: &[(String, String)]) -> Result<Self, ViewError> {
         let mut query = Self::default();
         let mut has_step = false;
@@ -156,7 +156,7 @@ impl Query {
                 "text" => return Err(wrong("expected at most 200 characters")),
                 "sort" => {
                     let known = Order::NAMES.iter().find(|(name, _)| name == value);
-                    let expected = "expected drawn, reward_high, reward_low, longest or shortest";
+                    let expected = "expected sampled, reward_high, reward_low, longest or shortest";
                     query.order = known.ok_or_else(|| wrong(expected))?.1;
                 }
                 _ => {
@@ -202,7 +202,7 @@ impl Query {
 }
 
 impl Run {
-    /// The completions that `query` asks for. Memory is that of the part, and of a few words a completion.
+    /// The completions that `query` asks for. Memory is that of the part, and of a few words per completion.
     ///
     /// # Errors
     /// If the step has none, or its file can't be read.
@@ -260,7 +260,7 @@ impl Run {
                 break;
             }
             let text = read_exactly(&mut file, line).map_err(ViewError::read(&path))?;
-            // A line that was whole a moment ago: if it is not, the run was resumed and writes the step anew.
+            // The line was whole a moment ago: if it no longer is, the run was resumed and writes the step again.
             part.rollouts.push(serde_json::from_slice(&text).unwrap_or(Value::Null));
         }
         let end = query.offset.saturating_add(part.rollouts.len());

@@ -13,19 +13,20 @@ use serde_json::Value;
 
 use crate::ViewError;
 
-/// Most of metrics.jsonl in one part, bytes.
+/// Most bytes of metrics.jsonl in one part.
 const MAX_PART_BYTES: u64 = 4 << 20;
-/// Bytes before a place in metrics.jsonl by which a reader who comes back knows whether the file is still the one it read.
+/// Bytes before a position in metrics.jsonl whose hash tells a returning reader whether the file is still the one it read.
 const MARK_BYTES: u64 = 1 << 10;
-/// Bytes at the end of metrics.jsonl from which the length of a step is known.
+/// Bytes at the end of metrics.jsonl from which the duration of a step is estimated.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Longest config.toml, lineage.json and status.json that are read, bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
-/// Silence after which a run that doesn't say how it is counts as silent: so many of its longest step of late, at least this long.
-const PATIENCE_STEPS: f64 = 5.0;
-const MIN_PATIENCE_S: f64 = 60.0;
+/// A run without a usable status counts as silent after this many times its longest recent step without output, and at least
+/// so many seconds.
+const SILENT_STEPS: f64 = 5.0;
+const MIN_SILENT_S: f64 = 60.0;
 /// The same before the first step, while a model is loaded and measured.
-const START_PATIENCE_S: f64 = 1800.0;
+const START_SILENT_S: f64 = 1800.0;
 
 /// A run's directory.
 #[derive(Clone, Debug)]
@@ -33,57 +34,57 @@ pub struct Run {
     path: PathBuf,
 }
 
-/// How far a run is.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It goes on.
+    /// It is running.
     Training,
-    /// Its last step is made, its model written.
+    /// It has made its last step and written its model.
     Finished,
     /// It was asked to stop.
     Stopped,
     /// It ended with an error.
     Failed,
-    /// Its process ended without a word.
+    /// Its process ended without writing why.
     Killed,
-    /// It doesn't say, and nothing was written for longer than a step takes.
+    /// It has no usable status, and nothing was written for longer than a step takes.
     Silent,
 }
 
-/// What a run says of itself in status.json.
+/// What a run recorded of itself in status.json.
 #[derive(Deserialize)]
 struct Status {
-    state: Said,
+    state: RecordedState,
     boot: Option<String>,
     message: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Said {
+enum RecordedState {
     Running,
     Finished,
     Stopped,
     Failed,
 }
 
-/// What a run is, and how far.
+/// What a run is, and how far it is.
 #[derive(Debug, Serialize)]
 pub struct Overview {
     /// The directory's name.
     pub name: String,
-    /// Where it lies.
+    /// Its path.
     pub path: String,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// What a failed run failed by.
+    /// The error of a failed run.
     pub message: Option<String>,
-    /// Seconds since it last wrote.
+    /// Seconds since it last wrote anything.
     pub quiet_s: f64,
-    /// Steps it is to make, if its config says.
+    /// The number of steps in its config.
     pub steps: Option<u64>,
-    /// Its config.toml, as it stands.
+    /// Its config.toml, unchanged.
     pub config: Option<String>,
     /// Its lineage.json.
     pub lineage: Option<Value>,
@@ -91,19 +92,19 @@ pub struct Overview {
     pub rollouts: Vec<(u64, u64)>,
 }
 
-/// Lines of metrics.jsonl, from where a reader left off.
+/// Lines of metrics.jsonl, from where a reader stopped.
 #[derive(Debug, Serialize)]
 pub struct MetricsPart {
     /// The lines: objects with a `step`.
     pub rows: Vec<Value>,
-    /// Where to go on from.
+    /// Where to continue from.
     pub next: u64,
-    /// What lies before that place, to be given back with it.
+    /// A hash of what is before that place; the next request sends both.
     pub mark: String,
     /// Whether this part is from the file's start because what was read before is no longer there: a run that was resumed
     /// forgets the steps after its checkpoint.
     pub restarted: bool,
-    /// Whether there is more to be had at once.
+    /// Whether there is more to read.
     pub more: bool,
 }
 
@@ -111,7 +112,7 @@ impl Run {
     /// The run at `path`.
     ///
     /// # Errors
-    /// If there is nothing, or something else.
+    /// If there is nothing at `path`, or no run.
     pub fn open(path: &Path) -> Result<Self, ViewError> {
         if !path.exists() {
             return Err(ViewError::NoRun { path: path.into() });
@@ -122,7 +123,7 @@ impl Run {
         Ok(Self { path: fs::canonicalize(path).map_err(ViewError::read(path))? })
     }
 
-    /// What it is, and how far.
+    /// What it is, and how far it is.
     pub fn overview(&self) -> Overview {
         let config = self.text("config.toml");
         let steps = config.as_deref().and_then(|text| text.parse::<toml::Table>().ok());
@@ -131,21 +132,21 @@ impl Run {
         let tail = self.tail();
         let last = tail.iter().filter_map(|row| row["step"].as_u64()).max();
         let quiet_s = self.quiet().as_secs_f64();
-        // A run that goes on for longer still has the lineage of its shorter self.
+        // A run that was resumed with more steps still has the lineage of its first, shorter end.
         let of_all =
             |lineage: &Value| lineage["steps"].as_u64().is_none_or(|made| Some(made) >= steps.max(last));
         let finished = lineage.as_ref().is_some_and(of_all);
         let inferred = || match () {
             () if finished => State::Finished,
-            () if quiet_s <= patience_s(&tail) => State::Training,
+            () if quiet_s <= silent_after_s(&tail) => State::Training,
             () => State::Silent,
         };
         let status = self.text("status.json").and_then(|text| serde_json::from_str::<Status>(&text).ok());
         let state = match &status {
-            Some(Status { state: Said::Finished, .. }) => State::Finished,
-            Some(Status { state: Said::Stopped, .. }) => State::Stopped,
-            Some(Status { state: Said::Failed, .. }) => State::Failed,
-            Some(Status { state: Said::Running, boot, .. }) => match self.is_locked() {
+            Some(Status { state: RecordedState::Finished, .. }) => State::Finished,
+            Some(Status { state: RecordedState::Stopped, .. }) => State::Stopped,
+            Some(Status { state: RecordedState::Failed, .. }) => State::Failed,
+            Some(Status { state: RecordedState::Running, boot, .. }) => match self.is_locked() {
                 Some(true) => State::Training,
                 Some(false) if boot.is_some() && *boot == this_boot() => State::Killed,
                 _ => inferred(),
@@ -165,7 +166,7 @@ impl Run {
         }
     }
 
-    /// The lines of metrics.jsonl from byte `from` on, if what lies before it is still what `mark` says; else all of them.
+    /// The lines of metrics.jsonl from byte `from` on, if what is before it still has the hash `mark`; otherwise all of them.
     ///
     /// # Errors
     /// If the file can't be read; a run that has none yet has no lines.
@@ -192,7 +193,7 @@ impl Run {
         let full = bytes.len() as u64 == MAX_PART_BYTES;
         let whole = match bytes.iter().rposition(|&byte| byte == b'\n') {
             Some(end) => end + 1,
-            // No line is that long: what is there is passed over.
+            // No line is that long: skip it.
             None if full => bytes.len(),
             None => 0,
         };
@@ -209,7 +210,7 @@ impl Run {
         })
     }
 
-    /// The file of a step's rollouts. The number is all that a reader chooses of it.
+    /// The file of a step's rollouts. A reader chooses nothing of its name but the number.
     pub(crate) fn rollout_path(&self, step: u64) -> PathBuf {
         self.path.join(format!("rollouts/step-{step:06}.jsonl"))
     }
@@ -234,7 +235,7 @@ impl Run {
         stretches
     }
 
-    /// Whether a process runs it: that one has a lock on the directory. `None` where there are no locks.
+    /// Whether a process is running it, and so holds a lock on the directory. `None` where the file system has no locks.
     fn is_locked(&self) -> Option<bool> {
         match File::open(&self.path).ok()?.try_lock_shared() {
             Ok(()) => Some(false),
@@ -270,15 +271,15 @@ impl Run {
     }
 }
 
-/// This machine, since it was started.
+/// The id of this boot of the machine.
 fn this_boot() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
-/// Seconds of silence that still say nothing, after steps like these.
-fn patience_s(rows: &[Value]) -> f64 {
+/// Seconds without output after which a run with these last steps counts as silent.
+fn silent_after_s(rows: &[Value]) -> f64 {
     let longest = rows.iter().filter_map(|row| row["step_s"].as_f64()).reduce(f64::max);
-    longest.map_or(START_PATIENCE_S, |longest| (PATIENCE_STEPS * longest).max(MIN_PATIENCE_S))
+    longest.map_or(START_SILENT_S, |longest| (SILENT_STEPS * longest).max(MIN_SILENT_S))
 }
 
 /// At most `max` bytes from `from` on.
@@ -368,7 +369,7 @@ mod tests {
             File::open(folder.path().join(name)).and_then(|file| file.set_modified(long_ago)).expect("set");
         }
         assert_eq!(run.overview().state, State::Silent);
-        // A damaged status is none.
+        // A damaged status is ignored.
         fs::write(folder.path().join("status.json"), "{\"state\": \"runn").expect("written");
         assert_eq!(run.overview().state, State::Silent);
         fs::write(folder.path().join("lineage.json"), "{\"steps\": 10}").expect("written");

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page |
-//! | `/api/run` | what the run is, and how far ([`crate::run::Overview`]) |
+//! | `/api/run` | what the run is, and how far it is ([`crate::run::Overview`]) |
 //! | `/api/metrics?from=BYTE&mark=HASH` | lines of metrics.jsonl from there on ([`crate::run::MetricsPart`]) |
 //! | `/api/rollouts?step=N&…` | completions of a step ([`crate::rollouts::RolloutPart`]) |
 
@@ -81,7 +81,7 @@ fn none_of(parameters: &[(String, String)]) -> Result<(), ViewError> {
         Some((key, value)) => Err(ViewError::Query {
             key: key.chars().take(60).collect(),
             value: value.chars().take(60).collect(),
-            expected: "not a parameter of this",
+            expected: "no such parameter here",
         }),
     }
 }

@@ -13,7 +13,7 @@ use koan_view::{Server, Viewer};
 use serde_json::{Value, json};
 
 /// How long the page may take to become what a test waits for.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A page of a headless browser. Messages are JSON, each ended by a zero byte (the DevTools protocol over a pipe).
 struct Browser {
@@ -96,7 +96,7 @@ impl Browser {
             if value == *expected {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "{script}: {value}, not {expected}");
+            assert!(start.elapsed() < TIMEOUT, "{script}: {value}, not {expected}");
             thread::sleep(Duration::from_millis(50));
         }
     }

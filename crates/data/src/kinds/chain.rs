@@ -1,7 +1,7 @@
 //! Long chains of small steps: `((3 + 4) * 5 - (2 * 6)) * 2`.
 //!
-//! Every step takes one operator, its operands have one digit but for what was computed before, and every
-//! value on the way lies in 0..=99. So the one thing that grows with the level is the number of steps; the
+//! Every step takes one operator, its operands have one digit, except for results of earlier steps, and every
+//! value on the way is in 0..=99. So only the number of steps grows with the level; the
 //! worked solution has a line for each.
 
 use super::term::{Operator, Term, step};

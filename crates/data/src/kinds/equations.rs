@@ -131,7 +131,7 @@ fn system(n: usize, random: &mut Random) -> Option<Draft> {
     Some(Draft { key: key.join(";"), question, answer, reward: "assignment", steps, ..Draft::default() })
 }
 
-/// The elimination of one unknown after the other, then what each is; none where the solution is not unique.
+/// The elimination of one unknown after the other, then what each is; none if the solution is not unique.
 fn eliminate(mut rows: Vec<Row>, values: &[i64]) -> Option<Vec<String>> {
     let n = rows.len();
     let mut steps = Vec::new();

@@ -63,7 +63,7 @@ fn draw(level: usize, random: &mut Random) -> Option<Draft> {
     })
 }
 
-/// The greatest common divisor, a division a line.
+/// The greatest common divisor, one division per line.
 fn euclid(a: i64, b: i64, steps: &mut Vec<String>) -> i64 {
     let (mut large, mut small) = (a.max(b), a.min(b));
     while small != 0 {

@@ -22,7 +22,7 @@ pub(super) const KIND: Kind = Kind {
     draw,
 };
 
-/// Sets of statements tried for one problem.
+/// How many sets of statements are tried for one problem.
 const MAX_TRIES: usize = 100;
 
 /// What a person says of people, who are numbers.
@@ -133,8 +133,8 @@ fn draw(level: usize, random: &mut Random) -> Option<Draft> {
     })
 }
 
-/// Supposes each role of `person` in turn, those before being as `knights` says, until everything fits: a line
-/// each, set in by a space a person.
+/// Supposes each role of `person` in turn, those before being as `knights` says, until everything fits: one line
+/// each, indented by one space per person.
 fn suppose(claims: &[Claim], names: &[&str], person: usize, knights: u32, steps: &mut Vec<String>) -> bool {
     if person == names.len() {
         return true;

@@ -1,5 +1,5 @@
 //! Zebra puzzles: who lives in which house, and has what? The clues of a puzzle suffice for [`Grid::apply`],
-//! which only ever excludes what cannot be; so the solution is unique, and its steps are those of a person.
+//! which only ever excludes what is impossible; so the solution is unique, and its steps are those of a person.
 //! No clue can be left out.
 
 use super::text::list;
@@ -98,7 +98,7 @@ fn clue_text(values: &Values, clue: Clue) -> String {
     text[..1].to_uppercase() + &text[1..]
 }
 
-/// For each attribute and value the houses where it can be, a bit each.
+/// For each attribute and value, the houses where it can be, one bit each.
 #[derive(Clone)]
 struct Grid {
     houses: Vec<Vec<u32>>,
@@ -124,7 +124,7 @@ impl Grid {
         new != old
     }
 
-    /// Excludes what `clues` rule out, until that is all; `log` hears of the clue (none: no two values share
+    /// Excludes what `clues` rule out, until that is all; `log` gets the clue (none: no two values share
     /// a house), the item, and the houses left to it.
     fn apply(&mut self, clues: &[Clue], mut log: impl FnMut(Option<usize>, Item, u32)) {
         let n = self.houses[0].len();

@@ -63,7 +63,7 @@ proptest! {
         }
     }
 
-    /// Any tokens at all, as a model may draw them.
+    /// Any tokens at all, as a model may sample them.
     #[test]
     fn any_bytes_are_what_decode_makes_of_them(ids in prop::collection::vec(0u32..310, 0..40)) {
         let tokenizer = tiny();

@@ -1,8 +1,8 @@
-// The page: asks for what is new, and hands it to the charts and the rollouts.
+// The page: requests what is new, and gives it to the charts and the rollouts.
 
 const POLL_MS = 1500;
 const POLL_FINISHED_MS = 15000;
-const STEPS_FOR_PACE = 20; // the last steps, from which the time left is known
+const STEPS_FOR_PACE = 20; // the last steps, from which the time left is estimated
 
 const byId = (id) => document.getElementById(id);
 const columns = new Map(); // key → [step, value] of each line that has it, in the order of steps
@@ -28,7 +28,7 @@ const shared = {
   },
 };
 
-/** A length of time for people. */
+/** A duration in words. */
 function duration(seconds) {
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
@@ -43,7 +43,7 @@ async function ask(path) {
   return reply.json();
 }
 
-/** Reads the lines that were added; all of them, if the run was resumed and makes some steps again. */
+/** Reads the lines that were added; all of them, if the run was resumed and repeats some steps. */
 async function readMetrics() {
   let changed = false;
   for (;;) {
@@ -84,9 +84,9 @@ function drawHeader() {
     words.push(`about ${duration(Math.max(0, steps - step) * pace)} left`);
   }
   if (state === "silent") words.push(`nothing was written for ${duration(quiet_s)}`);
-  if (state === "killed") words.push("its process ended without a word");
+  if (state === "killed") words.push("its process was killed");
   if (state === "failed" && message) words.push(message);
-  if (["stopped", "failed", "killed"].includes(state)) words.push("--resume goes on");
+  if (["stopped", "failed", "killed"].includes(state)) words.push("--resume continues it");
   byId("name").textContent = name;
   document.title = `${steps ? `${step}/${steps}` : step} · ${name} · Koan`;
   const pill = byId("state");
@@ -117,13 +117,13 @@ async function poll() {
     if (changed) drawCharts();
     drawHeader();
     drawSettings();
-    // A step's rollouts are whole when its line of metrics is there.
+    // A step's rollouts are complete when its line of metrics exists.
     const made = columns.get("step")?.at(-1)?.[0] ?? 0;
     rollouts.update(overview.rollouts.filter(([first]) => first <= made).map(([first, last]) => [first, Math.min(last, made)]));
     byId("trouble").hidden = true;
   } catch (error) {
     byId("trouble").textContent = error instanceof TypeError
-      ? "The program that serves this page does not answer: was it ended? What is shown stays as it is." : String(error.message);
+      ? "The program that serves this page does not answer; it may have ended. The page shows the last data it got." : String(error.message);
     byId("trouble").hidden = false;
   }
   setTimeout(poll, overview?.state === "finished" ? POLL_FINISHED_MS : POLL_MS);

@@ -2,12 +2,12 @@
 
 const LONG_THINKING = 6000; // characters: longer thinking is folded at first
 const SHADES = 8; // classes of token shading, half a nat each
-// Fields of a line that are shown in places of their own.
+// Fields of a line that have their own place on the page.
 const SHOWN = new Set(["step", "id", "sample", "prompt", "completion", "answer", "finish_reason", "completion_tokens", "log_prob_sum",
   "rewards", "reward", "advantage", "token_texts", "logprobs"]);
 const UNITS_OF_PART = 2; // UTF-16 units that a token of a part of a character stands for, at most
 
-/** Splits a completion: what is thought, and what is answered. A prompt may have opened the thinking already. */
+/** Splits a completion into thinking and answer. The prompt may have opened the thinking already. */
 function split(text) {
   const open = /^\s*<think>/.exec(text);
   const start = open ? open[0].length : 0;
@@ -26,7 +26,7 @@ class Rollouts {
         "more", "legend"].map((id) => [id, document.getElementById(id)]));
     this.stretches = [];
     this.shown = null; // the step whose completions are listed
-    this.asked = 0; // counts requests, so that a late answer to an old one is dropped
+    this.asked = 0; // counts requests, so that a late answer to an old request is dropped
     const n = this.nodes;
     n.filter.addEventListener("submit", (event) => event.preventDefault());
     n.step.addEventListener("change", () => this.show(Number(n.step.value)));
@@ -48,7 +48,7 @@ class Rollouts {
     this.restore();
   }
 
-  /** Takes note of the steps that have rollouts; follows the newest if that is wanted and nobody is reading. */
+  /** Notes which steps have rollouts; follows the newest if that is selected and no completion is open. */
   update(stretches) {
     this.stretches = stretches;
     this.nodes.rollouts.hidden = !stretches.length;
@@ -80,7 +80,7 @@ class Rollouts {
     return (way > 0 ? edges.find((edge) => edge > step) : edges.reverse().find((edge) => edge < step)) ?? this.shown;
   }
 
-  /** Shows the step nearest to `step`, and stays there. */
+  /** Shows the step nearest to `step`, and stays on it. */
   show(step) {
     const clamp = ([first, last]) => Math.min(Math.max(step, first), last);
     const near = this.stretches.map(clamp).reduce((a, b) => (Math.abs(b - step) < Math.abs(a - step) ? b : a));
@@ -108,7 +108,7 @@ class Rollouts {
     if (offset === 0) n.list.replaceChildren();
     this.choices(part);
     const lines = part.rollouts;
-    const grouped = n.sort.value === "drawn";
+    const grouped = n.sort.value === "sampled";
     for (const line of lines) {
       if (grouped && line.id !== this.group) n.list.append(this.heading(line, part));
       this.group = line.id;
@@ -152,7 +152,7 @@ class Rollouts {
         count ? ` · ${count.correct} of ${count.completions} correct` : ""));
   }
 
-  /** A completion: one line, which opens to all there is to know. */
+  /** A completion: one line, which opens to show everything about it. */
   item(line) {
     const outcome = line.rewards?.[0]?.outcome ?? "none";
     const { answer } = split(line.completion);
@@ -187,9 +187,9 @@ class Rollouts {
     body.append(part("Rewards", "rewards", rewards(line)));
     const mean = line.completion_tokens ? line.log_prob_sum / line.completion_tokens : 0;
     body.append(el("p", { className: "quiet facts" }, [
-      `problem ${line.id}`, `sample ${line.sample}`, `${line.completion_tokens} tokens`, `ended by ${line.finish_reason}`,
+      `problem ${line.id}`, `sample ${line.sample}`, `${line.completion_tokens} tokens`, `finish reason ${line.finish_reason}`,
       line.advantage === null ? "masked: no part in learning" : `advantage ${signed(line.advantage)}`,
-      `log-probability ${short(line.log_prob_sum)}, a token ${short(mean)}`,
+      `log-probability ${short(line.log_prob_sum)}, per token ${short(mean)}`,
     ].join(" · ")));
     const more = Object.fromEntries(Object.entries(line).filter(([key]) => !SHOWN.has(key)));
     if (Object.keys(more).length) {
@@ -204,7 +204,7 @@ class Rollouts {
     const state = new URLSearchParams();
     if (!n.newest.checked) state.set("step", this.shown);
     for (const key of ["problem", "outcome", "text"]) if (n[key].value) state.set(key, n[key].value);
-    if (n.sort.value !== "drawn") state.set("sort", n.sort.value);
+    if (n.sort.value !== "sampled") state.set("sort", n.sort.value);
     history.replaceState(null, "", `#${state}`);
   }
 
@@ -216,7 +216,7 @@ class Rollouts {
     n.newest.checked = this.wanted === null;
     n.text.value = state.get("text") ?? "";
     if (state.has("sort")) n.sort.value = state.get("sort");
-    n.sort.value ||= "drawn";
+    n.sort.value ||= "sampled";
     for (const key of ["problem", "outcome"]) {
       const value = state.get(key);
       if (value) n[key].append(el("option", { value }, value));
@@ -234,12 +234,12 @@ function advantage(line) {
   const value = line.advantage;
   if (value === null || value === undefined) return el("span", { className: "number", title: "advantage" }, "–");
   const side = value > 0 ? "up" : value < 0 ? "down" : "";
-  return el("span", { className: `number ${side}`, title: "advantage: above 0 is made likelier" }, signed(value));
+  return el("span", { className: `number ${side}`, title: "advantage: above 0, learning makes it more likely" }, signed(value));
 }
 
 function rewards(line) {
   const cell = (tag, text) => el(tag, {}, text);
-  const head = el("tr", {}, ...["reward", "outcome", "score", "weight", "read", "why"].map((name) => cell("th", name)));
+  const head = el("tr", {}, ...["reward", "outcome", "score", "weight", "answer read", "reason"].map((name) => cell("th", name)));
   const rows = (line.rewards ?? []).map((term) => el("tr", {},
     cell("td", term.kind), el("td", {}, el("span", { className: `outcome ${term.outcome}` }, String(term.outcome).replace("_", " "))),
     cell("td", term.score === null ? "masked" : short(term.score)), cell("td", `× ${short(term.weight)}`),
@@ -250,10 +250,10 @@ function rewards(line) {
 }
 
 /**
- * A completion as its tokens, each with its text and log-probability; as one piece without, where those were not kept.
+ * A completion as its tokens, each with its text and log-probability; as one piece if these were not kept.
  *
- * A token's text alone is not always its part of the completion: of a character that several tokens make, each says U+FFFD;
- * a first space may be missing; and a special token says its name, which the completion leaves out.
+ * A token's text alone is not always its part of the completion: if several tokens make one character, each has the text U+FFFD;
+ * a first space may be missing; and a special token has its name as text, which the completion leaves out.
  */
 function piecesOf(line) {
   const { completion, token_texts: texts, logprobs } = line;
