@@ -146,7 +146,7 @@ impl Job for Eval {
         let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
         let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
-        let (problems, bad) = rewards.sift(read_problems(&self.data)?)?;
+        let (problems, bad) = rewards.split_bad_references(read_problems(&self.data)?)?;
         warn_of_bad_references(&self.data, &bad);
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let codec = Codec::open(&self.model, style)?;

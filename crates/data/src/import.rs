@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn what_is_not_gsm8k_is_refused() {
         for (line, expected) in [
-            (r#"{"prompt": "p", "answer": "1"}"#, "mine.jsonl:1: not a line of GSM8K: missing field `question`"),
+            (
+                r#"{"prompt": "p", "answer": "1"}"#,
+                "mine.jsonl:1: not a line of GSM8K: missing field `question`",
+            ),
             (r#"{"question": "q", "answer": "1"}"#, ":1: not a line of GSM8K: `answer` has no `####`"),
             (r#"{"question": "q", "answer": "so #### "}"#, "or nothing after it"),
             (r#"{"question": 7, "answer": "1 #### 1"}"#, "invalid type: integer `7`"),

@@ -1,13 +1,13 @@
-//! Completions judged while others are still drawn.
+//! Completions judged while others are still being sampled.
 
 use crate::{Judgement, Problem, Rewards, Sample};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-/// A completion to judge, with a key to know it by.
+/// A completion to judge, with its key.
 #[derive(Clone, Debug)]
 pub struct Job<'p, K> {
-    /// Whatever tells it from the others.
+    /// Identifies it among the others.
     pub key: K,
     /// The problem.
     pub problem: &'p Problem,
@@ -15,12 +15,12 @@ pub struct Job<'p, K> {
     pub completion: String,
     /// Its length in tokens.
     pub tokens: usize,
-    /// Whether it was cut at its longest length.
+    /// Whether it was cut at the maximum length.
     pub truncated: bool,
 }
 
 impl Rewards {
-    /// Does `work`, and meanwhile judges what it hands over, on `threads` threads of their own. Returns what `work`
+    /// Does `work`, and meanwhile judges what it hands over, on `threads` other threads. Returns what `work`
     /// returns, and every job with its judgement, in no particular order.
     pub fn judge_while<'p, K: Send, T>(
         &self,
@@ -32,7 +32,7 @@ impl Rewards {
         (done, judged)
     }
 
-    /// The same, handing every job over as it is judged, one at a time, on whichever thread judged it.
+    /// The same, but calls back with every job when it is judged: one at a time, on the thread that judged it.
     pub fn judge_each<'p, K: Send, T>(
         &self,
         threads: usize,

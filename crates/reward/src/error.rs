@@ -3,7 +3,7 @@
 use koan_files::jsonl::{self, MAX_LINE_BYTES};
 use std::io;
 
-/// Why a verifier could not be found, or a file of completions not be judged.
+/// Why a verifier could not be found, or a file of completions could not be judged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewardError {
@@ -12,10 +12,10 @@ pub enum RewardError {
     UnknownVerifier {
         /// The name asked for.
         name: String,
-        /// The names there are, the nearest first.
+        /// The known names, the nearest first.
         known: Vec<&'static str>,
     },
-    /// An option of a verifier is not one, or can't have its value.
+    /// An option does not exist, or can't have its value.
     #[error("reward `{kind}`: {reason}")]
     Options {
         /// The verifier.
@@ -23,7 +23,7 @@ pub enum RewardError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Two rewards of one name.
+    /// Two rewards have the same name.
     #[error("two rewards are called `{name}`; give one of them a `name` of its own")]
     SameName {
         /// The name.
@@ -32,7 +32,7 @@ pub enum RewardError {
     /// No reward at all.
     #[error("there is no reward; write at least one [[reward]]")]
     NoRewards,
-    /// A problem names a reward that there is not.
+    /// A problem names a reward that does not exist.
     #[error("`reward` of problem `{id}`: {source}")]
     Problem {
         /// The problem.
@@ -98,7 +98,7 @@ pub enum LineError {
     /// Not a JSON object.
     #[error("not a JSON object ({message}, column {column}); write one object per line")]
     Json {
-        /// The parser's words.
+        /// The parser's message.
         message: String,
         /// The column, from 1.
         column: usize,

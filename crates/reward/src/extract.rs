@@ -1,4 +1,4 @@
-//! Where in a completion the final answer stands. Every search is one pass over the text.
+//! Finds the final answer in a completion. Every search is one pass over the text.
 
 use crate::rational::{CURRENCY, NotRational, Rational};
 use crate::verdict::shorten;
@@ -14,9 +14,9 @@ pub(crate) fn final_answer(completion: &str) -> Result<&str, String> {
     stated(text).or_else(|| hashed(text)).map_or_else(|| last_number(text), Ok)
 }
 
-/// The final answer as text, or why there is none: what the last box or else the last tag holds; else what
-/// follows the last "answer is" or "answer:" in its line, or the lines after it up to a blank one where that
-/// line ends there; else the last line that is not blank.
+/// The final answer as text, or why there is none: the content of the last box, or otherwise of the last tag; otherwise what
+/// follows the last "answer is" or "answer:" in its line, or, if that line ends there, the lines after it up to a blank
+/// one; otherwise the last line that is not blank.
 pub(crate) fn answer_text(completion: &str) -> Result<&str, String> {
     let text = after_thinking(completion);
     if let Some(content) = committed(text) {
@@ -35,7 +35,7 @@ pub(crate) fn answer_text(completion: &str) -> Result<&str, String> {
     answer.filter(|answer| !is_blank(answer)).ok_or_else(|| "the completion has no answer".to_owned())
 }
 
-/// What the last box, or else the last tag of an answer holds; an error if that is never closed.
+/// The content of the last box, or otherwise of the last answer tag; an error if that is never closed.
 fn committed(text: &str) -> Option<Result<&str, String>> {
     if let Some((_, content)) = text.rsplit_once("\\boxed{") {
         return Some(closed(content).ok_or_else(|| "the last `\\boxed{` is never closed".to_owned()));
@@ -112,7 +112,7 @@ fn last_number(text: &str) -> Result<&str, String> {
     }
 }
 
-/// The number at the start of `text`, white space and markup aside.
+/// The number at the start of `text`, after white space and markup.
 fn leading_number(text: &str) -> Option<&str> {
     let number = with_sign_and_percent(text, runs(text).next()?);
     let leads = text[..number.start].chars().all(|c| c.is_whitespace() || c == ':' || is_markup(c));
@@ -165,7 +165,7 @@ fn with_sign_and_percent(text: &str, run: Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Whether what surrounds `number` in its line leaves it a number: it is no part of a word (`x2`, `5x`), a
+/// Whether `number` is a number by itself in its line: not part of a word (`x2`, `5x`), of a
 /// formula (`\frac{1}{2}`, `3\sqrt2`, `f(2)`), an operation (`23 + 45`) or a row of numbers (`1 2`).
 fn stands_alone(text: &str, number: &Range<usize>) -> bool {
     const OPERATORS: [char; 11] = ['+', '-', '\u{2212}', '*', '/', '×', '÷', '·', '^', '√', '±'];

@@ -11,12 +11,12 @@
 //! | [`verifier`] | what a verifier is, and the table of their kinds |
 //! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
-//! | [`mod@code`] | the verifier `code`: a Python program is judged by tests, in a `koan_sandbox` |
+//! | [`mod@code`] | the verifier `code`: a Python program is judged by tests, in a sandbox |
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`math`] | the verifier `math`: the final answer is mathematics, compared by its meaning |
-//! | `background` | completions judged while others are still drawn |
+//! | `background` | completions judged while others are still being sampled |
 //! | [`mod@replay`] | verdicts over a JSON Lines file of completions |
 //! | [`error`] | what can go wrong outside model text: names and files |
 //!
@@ -26,8 +26,8 @@
 //!    it or within a named budget.
 //! 2. Add `pub mod <name>;` here and a row to [`KINDS`]: `Kind::plain` for a function of the sample that looks at
 //!    the reference first, or `Kind::configured` for a type that implements [`Verifier`] and is built from options
-//!    (TOML) of its own. The problem's own fields (`sample.problem.other`) override options where they are the
-//!    problem's matter.
+//!    (TOML) of its own. The problem's own fields (`sample.problem.other`) override options that can differ
+//!    between problems.
 //! 3. Test what it must accept, what it must refuse, and by property test that it is total.
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! The verifier `number`: the final answer is one number, compared exactly with the reference.
 //!
 //! **Where the answer is looked for**, in this order, in what follows the last `</think>` (the whole text
-//! without one; nothing after a `<think>` that is not closed again):
+//! if there is none; nothing after a `<think>` that is not closed again):
 //!
 //! 1. the last `\boxed{…}`;
 //! 2. the last `<answer>…</answer>`;
@@ -11,11 +11,11 @@
 //!    `\frac{1}{2}` or the operand of `23 + 45` are not an answer, and no earlier number is taken in their
 //!    place.
 //!
-//! A box or a tag commits: if the last one is not closed or holds no number (or equation that ends in one,
+//! A box or a tag is final: if the last one is not closed or holds no number (or equation that ends in one,
 //! `x = 5`), the completion is unparsable, whatever else it says.
 //!
 //! **What is a number**: integers, decimals, `1,234,567`, a sign (also U+2212), fractions `a/b`, `1.5e-3`,
-//! percent, signs of currency (which mean nothing), markup and a final period around it. 50% equals 0.5 and
+//! percent, signs of currency (which are ignored), markup and a final period around it. 50% equals 0.5 and
 //! differs from 50. Numbers are compared as rationals, without rounding: 0.333 is not 1/3. Beyond 1,000
 //! significant digits or a power of ten beyond 1,000,000 the outcome is undecided. LaTeX within a number
 //! (`\frac`), words and units are not read.
@@ -25,7 +25,7 @@ use crate::rational::{MAX_DIGITS, MAX_EXPONENT, NotRational, Rational};
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 
-/// Judges the final number of `completion` by the number `answer`.
+/// Judges the final number of `completion` by comparison with the number `answer`.
 pub fn judge(completion: &str, answer: &str) -> Verdict {
     let answer = clean(answer);
     let expected = match Rational::parse(answer) {

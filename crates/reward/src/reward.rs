@@ -1,4 +1,4 @@
-//! What a run rewards: a weighted sum of verifiers, as `[[reward]]` tables say it.
+//! What a run rewards: the weighted sum of verifiers that its `[[reward]]` tables ask for.
 
 use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
 use crate::{Outcome, RewardError, Scores, verdict};
@@ -15,13 +15,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct RewardConfig {
     /// The kind of verifier.
     pub kind: String,
-    /// What rollouts and problems call it; none: its kind.
+    /// Its name in rollouts and problems; none: its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its weight in the sum.
     #[serde(default = "one")]
     pub weight: f32,
-    /// What each outcome is worth, before the weight.
+    /// The score of each outcome, before the weight.
     #[serde(default)]
     pub scores: Scores,
     /// The options of its kind.
@@ -34,17 +34,17 @@ fn one() -> f32 {
 }
 
 impl RewardConfig {
-    /// The verifier of `kind`, with weight 1 and defaults for all else.
+    /// The verifier of `kind`, with weight 1 and defaults for the rest.
     pub fn new(kind: &str) -> Self {
         let (scores, options) = (Scores::default(), Options::new());
         Self { kind: kind.to_owned(), name: None, weight: 1.0, scores, options }
     }
 
-    /// The verifier of `kind`, with options and all else as `KEY=VALUE` sets it: `weight=0.5`, `scores.wrong=-1`. A value
-    /// is JSON, or else a string.
+    /// The verifier of `kind`, with its options and other keys set by `KEY=VALUE`: `weight=0.5`, `scores.wrong=-1`. A value
+    /// is JSON, or otherwise a string.
     ///
     /// # Errors
-    /// What is not of this form, or not of its type. Names of options are checked by [`Self::resolved`].
+    /// A setting that is not of this form, or of the wrong type. [`Self::resolved`] checks the names of options.
     pub fn parse(kind: &str, sets: &[String]) -> Result<Self, RewardError> {
         let mut table = Options::from_iter([("kind".to_owned(), Value::from(kind))]);
         let wrong = |reason: String| RewardError::Options { kind: kind.to_owned(), reason };
@@ -68,7 +68,7 @@ impl RewardConfig {
     /// The same, every option with its value.
     ///
     /// # Errors
-    /// A kind or option that there is not, with the nearest there is; a value that can't be.
+    /// A kind or option that does not exist, with the nearest that does; a value that is not allowed.
     pub fn resolved(&self) -> Result<Self, RewardError> {
         let wrong = |reason: String| RewardError::Options { kind: self.kind.clone(), reason };
         let options = Kind::by_name(&self.kind)?.resolve(&self.options).map_err(wrong)?;
@@ -91,7 +91,7 @@ impl RewardConfig {
     }
 }
 
-/// A verifier with what its verdicts are worth.
+/// A verifier with the scores of its verdicts.
 pub(crate) struct Reward {
     name: String,
     kind: &'static Kind,
@@ -120,9 +120,9 @@ pub struct Term {
     /// The reward's name.
     #[serde(rename = "kind")]
     pub name: String,
-    /// What became of the completion.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What that is worth, before the weight; none: masked.
+    /// Its score, before the weight; none: masked.
     pub score: Option<f32>,
     /// The reward's weight in the sum.
     pub weight: f32,
@@ -159,11 +159,11 @@ impl Judgement {
 
 /// All rewards of a run.
 ///
-/// A problem that names its `reward` is judged by the reward of that name in place of all those that judge
-/// answers; where the run has none of that name, by the kind of that name with its default options, and the
-/// weight and scores of the run's first. Rewards of form (`format`, …) always apply.
+/// A problem that names its `reward` is judged by the reward of that name instead of all those that judge
+/// answers; if the run has none of that name, by the kind of that name with its default options, and the
+/// weight and scores of the run's first reward. Rewards of form (`format`, …) always apply.
 pub struct Rewards {
-    /// Those that judge answers stand first. Never empty.
+    /// Those that judge answers come first. Never empty.
     all: Vec<Arc<Reward>>,
     /// Those that problems named and the run does not have.
     named: RwLock<HashMap<String, Arc<Reward>>>,
@@ -174,7 +174,7 @@ impl Rewards {
     /// Builds the rewards of `configs`.
     ///
     /// # Errors
-    /// No config at all, two of one name, unknown kinds or options, and what a verifier needs and does not find.
+    /// No config at all, two of one name, unknown kinds or options, and anything that a verifier needs and does not find.
     pub fn build(configs: &[RewardConfig], context: Context) -> Result<Self, RewardError> {
         let build = |config: &RewardConfig| config.build(&context).map(Arc::new);
         let mut all: Vec<_> = configs.iter().map(build).collect::<Result<_, _>>()?;
@@ -198,21 +198,24 @@ impl Rewards {
         Self::build(&[RewardConfig::new(kind)], Context::default())
     }
 
-    /// Whether the problem can be judged: the verifiers it names are there, and its reference is one they can
-    /// compare with. `Ok(Some(reason))` is a bad reference.
+    /// Whether the problem can be judged: the verifiers that it names exist, and can compare with its
+    /// reference. `Ok(Some(reason))` is a bad reference.
     ///
     /// # Errors
-    /// The problem names a reward that there is not.
+    /// The problem names a reward that does not exist.
     pub fn check(&self, problem: &Problem) -> Result<Option<String>, RewardError> {
         let rewards = self.find(problem)?;
         Ok(rewards.iter().find_map(|reward| reward.verifier.check(problem).err()))
     }
 
-    /// Checks all problems before any work, and takes out those whose reference is bad: they could only be masked.
+    /// Checks all problems before any work, and splits off those whose reference is bad: they could only be masked.
     ///
     /// # Errors
-    /// A problem names a reward that there is not; or all references are bad.
-    pub fn sift(&self, problems: Vec<Problem>) -> Result<(Vec<Problem>, Vec<BadReference>), RewardError> {
+    /// A problem names a reward that does not exist; or all references are bad.
+    pub fn split_bad_references(
+        &self,
+        problems: Vec<Problem>,
+    ) -> Result<(Vec<Problem>, Vec<BadReference>), RewardError> {
         let check = |problem: &Problem| {
             let id = || problem.id.clone();
             self.check(problem).map_err(|error| RewardError::Problem { id: id(), source: Box::new(error) })
@@ -233,8 +236,8 @@ impl Rewards {
         }
     }
 
-    /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses is
-    /// a bad reference here.
+    /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses counts
+    /// as a bad reference here.
     pub fn judge(&self, sample: &Sample) -> Judgement {
         let terms: Vec<Term> = match self.find(sample.problem) {
             Ok(rewards) => {
@@ -259,7 +262,7 @@ impl Rewards {
         Judgement { terms, reward }
     }
 
-    /// Sorts answers to `problem`, as verdicts show them, into classes of what its verifier takes for the same answer:
+    /// Sorts answers to `problem`, as verdicts show them, into classes of answers that its verifier considers equal:
     /// the number of the class of each, in the order in which classes appear. An answer joins the first class whose first
     /// member it equals; one that is not shown whole equals none.
     pub fn classes(&self, problem: &Problem, answers: &[&str]) -> Vec<usize> {
@@ -287,7 +290,7 @@ impl Rewards {
         answers.iter().map(|&answer| class(answer)).collect()
     }
 
-    /// The rewards that apply to `problem`, or why there are none of the name it gives.
+    /// The rewards that apply to `problem`, or why there is none with the name that it gives.
     pub(crate) fn find(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
         let Some(name) = &problem.reward else { return Ok(self.all.clone()) };
         let named = match self.all.iter().find(|reward| reward.name == *name) {
@@ -395,17 +398,19 @@ mod tests {
     fn problems_with_bad_references_are_taken_out() {
         let rewards = Rewards::of_kind("number").expect("in the table");
         let problem = |(id, answer): (&str, &str)| Problem { id: id.to_owned(), ..problem(answer, None) };
-        let sift = |problems: &[(&str, &str)]| rewards.sift(problems.iter().copied().map(problem).collect());
-        let (good, bad) = sift(&[("a", "7"), ("b", "seven"), ("c", "8"), ("d", "")]).expect("some are good");
+        let split = |problems: &[(&str, &str)]| {
+            rewards.split_bad_references(problems.iter().copied().map(problem).collect())
+        };
+        let (good, bad) = split(&[("a", "7"), ("b", "seven"), ("c", "8"), ("d", "")]).expect("some are good");
         assert_eq!(good.iter().map(|problem| &*problem.id).collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(bad.iter().map(|bad| &*bad.id).collect::<Vec<_>>(), ["b", "d"]);
         assert_eq!(bad[0].reason, "the reference `seven` is not a number");
-        let error = sift(&[("b", "seven")]).expect_err("all are bad").to_string();
+        let error = split(&[("b", "seven")]).expect_err("all are bad").to_string();
         assert!(error.contains("all 1 problems") && error.contains("`seven`"), "{error}");
         let unknown = Problem { reward: Some("numbr".to_owned()), ..problem(("e", "7")) };
-        let error = rewards.sift(vec![unknown]).expect_err("unknown").to_string();
+        let error = rewards.split_bad_references(vec![unknown]).expect_err("unknown").to_string();
         assert!(error.starts_with("`reward` of problem `e`: there is no verifier `numbr`"), "{error}");
-        assert!(sift(&[]).expect("nothing to check").0.is_empty());
+        assert!(split(&[]).expect("nothing to check").0.is_empty());
     }
 
     #[test]

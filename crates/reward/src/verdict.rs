@@ -1,8 +1,8 @@
-//! What a verifier says of a completion, and what that is worth.
+//! What a verifier says of a completion, and its score.
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a completion. Never just right or wrong: only an answer that was read can be either.
+/// The outcome of judging a completion: not only right or wrong, since only an answer that was read can be either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -67,7 +67,7 @@ impl Verdict {
 }
 
 /// The score of each outcome. Undecided completions and bad references have none unless one is set: a caller
-/// masks what has no score, so that nobody is punished for what was not decided.
+/// masks what has no score, so that what was not decided is not punished.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scores {
@@ -80,7 +80,7 @@ pub struct Scores {
     /// The score of a completion that was not decided; none: masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undecided: Option<f32>,
-    /// The score where the reference is bad; none: masked.
+    /// The score if the reference is bad; none: masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_reference: Option<f32>,
 }
@@ -104,7 +104,7 @@ impl Scores {
         }
     }
 
-    /// The first score that is no finite number, by its name.
+    /// The name of the first score that is not a finite number.
     pub(crate) fn not_finite(&self) -> Option<&'static str> {
         let scores =
             [Some(self.correct), Some(self.wrong), Some(self.unparsable), self.undecided, self.bad_reference];

@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{fmt, path::PathBuf};
 
-/// A completion to judge, with the problem it answers and all that rewards may look at.
+/// A completion to judge, with the problem that it answers and everything that rewards may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// The problem: its reference answer, and every other field (`meta`, and `tests`, `precision`, … in `other`).
     pub problem: &'a Problem,
     /// What the model wrote, without special tokens.
     pub completion: &'a str,
-    /// Its length in tokens, where it is known.
+    /// Its length in tokens, if known.
     pub tokens: Option<usize>,
-    /// Whether it was cut at its longest length, where that is known.
+    /// Whether it was cut at the maximum length, if known.
     pub truncated: Option<bool>,
     /// What the run's first reward says of it; none for that reward itself.
     pub answered: Option<Outcome>,
@@ -33,7 +33,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// A way to tell what a completion earned. Built once from its options, and used by many threads.
+/// Judges what a completion earned. Built once from its options, and used by many threads.
 pub trait Verifier: Send + Sync {
     /// Judges a completion. Total: it returns for every text, within a bound of time that its module names.
     fn judge(&self, sample: &Sample) -> Verdict;
@@ -41,7 +41,7 @@ pub trait Verifier: Send + Sync {
     /// Whether the problem's reference is one that this verifier can compare with; if not, why.
     ///
     /// # Errors
-    /// A sentence for the person who keeps the data.
+    /// A sentence for the author of the data.
     fn check(&self, problem: &Problem) -> Result<(), String>;
 
     /// Whether `a` and `b`, answers to `problem` as verdicts show them, are the same answer, whatever the reference. By
@@ -52,16 +52,16 @@ pub trait Verifier: Send + Sync {
     }
 }
 
-/// What a verifier is built in.
+/// The surroundings for which a verifier is built.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// Where programs' messages are kept; none: they are passed on to standard error.
     pub log_dir: Option<PathBuf>,
-    /// The length, in tokens, at which completions are cut, where it is known.
+    /// The length, in tokens, at which completions are cut, if known.
     pub max_new_tokens: Option<usize>,
 }
 
-/// The options of a verifier, as a config gives them.
+/// The options of a verifier in a config.
 pub type Options = Map<String, Value>;
 
 /// Every kind of verifier, in the order in which help lists them.
@@ -98,9 +98,9 @@ pub enum Judges {
 
 /// A kind of verifier: a row of [`KINDS`].
 pub struct Kind {
-    /// The name by which files and options call it.
+    /// Its name in files and options.
     pub name: &'static str,
-    /// What it checks, in a line for help.
+    /// What it checks, in one line for help.
     pub about: &'static str,
     /// What it looks at.
     pub judges: Judges,
@@ -144,7 +144,7 @@ impl Kind {
     /// The kind called `name`.
     ///
     /// # Errors
-    /// [`RewardError::UnknownVerifier`] where there is none; it lists those there are, the nearest first.
+    /// [`RewardError::UnknownVerifier`] if there is none; it lists the known ones, the nearest first.
     pub fn by_name(name: &str) -> Result<&'static Self, RewardError> {
         KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
             let mut known: Vec<&'static str> = KINDS.iter().map(|kind| kind.name).collect();
@@ -153,10 +153,10 @@ impl Kind {
         })
     }
 
-    /// `options` with every option that they leave out.
+    /// `options`, completed with the defaults of those left out.
     ///
     /// # Errors
-    /// An option that there is not, or a value that it can't have: a sentence that says what to do.
+    /// An option that does not exist, or a value that it can't have: a sentence that says what to do.
     pub fn resolve(&self, options: &Options) -> Result<Options, String> {
         match self.make {
             Make::Plain(_) => resolve::<NoOptions>(options),
@@ -167,7 +167,7 @@ impl Kind {
     /// Builds a verifier of this kind.
     ///
     /// # Errors
-    /// As [`Self::resolve`], or what the verifier needs and does not find: a sentence that says what to do.
+    /// As [`Self::resolve`], or anything that the verifier needs and does not find: a sentence that says what to do.
     pub fn build(&self, options: &Options, context: &Context) -> Result<Box<dyn Verifier>, String> {
         let options = self.resolve(options)?;
         match self.make {
@@ -197,7 +197,7 @@ impl Verifier for Plain {
         }
     }
 
-    /// Whether `a` is right where `b` is the reference.
+    /// Whether `a` is right if `b` is the reference.
     fn same(&self, problem: &Problem, a: &str, b: &str) -> bool {
         let problem = Problem { answer: b.to_owned(), other: problem.other.clone(), ..Problem::default() };
         a == b || self.judge(&Sample::new(&problem, a)).outcome == Outcome::Correct
@@ -207,7 +207,7 @@ impl Verifier for Plain {
 #[derive(Default, Serialize, Deserialize)]
 struct NoOptions {}
 
-/// Options as their type has them: defaults filled in, names and values checked.
+/// Options with defaults filled in, names and values checked.
 fn resolve<O: Default + Serialize + DeserializeOwned>(options: &Options) -> Result<Options, String> {
     let known = fields(&O::default())?;
     if let Some(name) = options.keys().find(|name| !known.contains_key(*name)) {
@@ -234,7 +234,7 @@ fn fields(options: &impl Serialize) -> Result<Options, String> {
     }
 }
 
-/// What every `[[reward]]` may have beside the options of its kind.
+/// What every `[[reward]]` may have in addition to the options of its kind.
 const COMMON: [&str; 4] = ["kind", "name", "weight", "scores"];
 
 fn unknown_option<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

@@ -192,7 +192,7 @@ impl Query {
     /// What orders a line: the least comes first. Those without a reward come last.
     fn key(&self, line: &Line) -> f64 {
         match self.order {
-            Order::Drawn => 0.0,
+            Order::Sampled => 0.0,
             Order::RewardHigh => line.reward.map_or(f64::INFINITY, |reward| -reward),
             Order::RewardLow => line.reward.unwrap_or(f64::INFINITY),
             Order::Longest => -(line.completion_tokens as f64),

@@ -1,4 +1,4 @@
-//! Where in a completion the program stands.
+//! Finds the program in a completion.
 
 use crate::extract::after_thinking;
 
@@ -38,7 +38,7 @@ pub(super) fn program(completion: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// How many backticks a fence has, and what follows them; none where `line` is no fence.
+/// How many backticks a fence has, and what follows them; none if `line` is not a fence.
 fn fence(line: &str) -> Option<(usize, &str)> {
     let unindented = line.trim_start_matches(' ');
     let info = unindented.trim_start_matches('`');

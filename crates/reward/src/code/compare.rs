@@ -63,7 +63,7 @@ fn same_words(found: &str, expected: &str, tolerance: Option<f64>) -> bool {
     }
 }
 
-/// A value as JSON has it, with every digit of its numbers.
+/// A JSON value, with every digit of its numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Data {
     Null,
@@ -105,7 +105,7 @@ impl Data {
         })
     }
 
-    /// Whether a program that returned this returned what `expected` says.
+    /// Whether a program that returned this returned what is expected.
     pub(super) fn is(&self, expected: &Self, tolerance: Option<f64>) -> bool {
         match (self, expected) {
             (Self::Number(found), Self::Number(expected)) => {
@@ -145,7 +145,7 @@ struct Decimal {
 }
 
 impl Number {
-    /// Reads `[+-] digits [. digits] [e [+-] digits]`; none where `text` is anything else, or beyond doubles.
+    /// Reads `[+-] digits [. digits] [e [+-] digits]`; none if `text` is anything else, or beyond the range of doubles.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
         let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {

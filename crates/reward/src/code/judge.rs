@@ -38,7 +38,7 @@ impl Judge {
     ///
     /// # Errors
     /// An option out of range; no interpreter; a kernel that does not let programs be contained. Then nothing can
-    /// be judged: there is no lesser way.
+    /// be judged: there is no way with less protection.
     pub fn new(options: &Options) -> Result<Self, SandboxError> {
         check(options)?;
         let interpreter = Interpreter::find(options.python.as_deref())?;
@@ -55,7 +55,7 @@ impl Judge {
     }
 
     /// Judges the program in `completion`. Total: any text gets a verdict, within twenty times the sum of its
-    /// tests' time limits, besides waiting for a sandbox.
+    /// tests' time limits, not counting the time that it waits for a sandbox.
     pub fn judge(&self, completion: &str, tests: &Tests) -> Verdict {
         let source = match block::program(completion) {
             Ok(source) => source,
@@ -124,7 +124,7 @@ fn check(options: &Options) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// A place in the pool, and the sandbox in it once it is started. Goes back when dropped.
+/// A place in the pool, and its sandbox once that is started; returned to the pool when dropped.
 struct Place<'a> {
     judge: &'a Judge,
     sandbox: Option<Sandbox>,
@@ -162,7 +162,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// How a program failed test `i`; none where it passed.
+/// How a program failed test `i`; none if it passed.
 fn failure(
     ended: &Ended,
     cases: &Cases,

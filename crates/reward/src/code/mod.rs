@@ -2,8 +2,8 @@
 //!
 //! The program is the completion's last fenced `python` block, after the thinking. Every test runs it from its
 //! start, in a process of its own: a test of streams gives it standard input and compares what it prints; a test
-//! of calls calls one of its functions and compares what that returns. The comparison is made here, outside:
-//! what is expected never enters the sandbox, so a program can only be right by computing it. Tests stop at the
+//! of calls calls one of its functions and compares what that returns. The comparison is made here, outside the sandbox:
+//! what is expected never enters it, so a program can only be right by computing it. Tests stop at the
 //! first that fails.
 //!
 //! | outcome | when |
@@ -11,9 +11,9 @@
 //! | correct | it passes all tests, and ends each with status 0 |
 //! | wrong | a test fails: other output, an exception, another status, too much time, memory or output |
 //! | unparsable | there is no program |
-//! | undecided | the sandbox was lost twice in one test: nobody is punished for that |
+//! | undecided | the sandbox was lost twice in one test: this is not punished |
 //!
-//! [`Tests::parse`] finds bad references before a program is run. Limits are of processor time first, so that a
+//! [`Tests::parse`] finds bad references before a program is run. Limits are first of all on CPU time, so that a
 //! verdict does not depend on how busy the machine is; hashes and the random module start from fixed seeds.
 
 #[cfg(target_os = "linux")]
@@ -39,10 +39,10 @@ use std::{error::Error, path::PathBuf};
 pub struct Options {
     /// The interpreter; none: `python3` on the `PATH`.
     pub python: Option<PathBuf>,
-    /// Processor time for each test, where the problem does not say. A program that waits instead of computing
-    /// has three times this and two seconds more on the wall.
+    /// CPU time for each test, if the problem does not say. A program that waits instead of computing
+    /// has three times this and two seconds more of wall-clock time.
     pub time_limit_s: f64,
-    /// Memory for each test, the interpreter's included, where the problem does not say.
+    /// Memory for each test, including the interpreter's, if the problem does not say.
     pub memory_limit_mb: u64,
     /// The most bytes that a program may print, or return, in one test.
     pub output_limit_bytes: u64,

@@ -7,14 +7,14 @@ use serde_json::{Map, Value, value::RawValue};
 
 /// The most tests that a problem may have.
 pub const MAX_TESTS: usize = 1_000;
-/// The longest time limit, in seconds of processor time.
+/// The longest time limit, in seconds of CPU time.
 pub const MAX_TIME_LIMIT_S: f64 = 60.0;
 /// The smallest memory limit: the interpreter itself needs some.
 pub const MIN_MEMORY_LIMIT_MB: u64 = 64;
 /// The largest memory limit.
 pub const MAX_MEMORY_LIMIT_MB: u64 = 8_192;
 
-/// What a problem's programs are judged by.
+/// How a problem's programs are judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tests {
     pub(super) cases: Cases,
@@ -22,7 +22,7 @@ pub struct Tests {
     pub(super) time_limit_s: Option<f64>,
     /// Overrides [`Options::memory_limit_mb`](super::Options::memory_limit_mb).
     pub(super) memory_limit_mb: Option<u64>,
-    /// How far numbers with a point may be off.
+    /// The tolerance for numbers with a decimal point.
     pub(super) tolerance: Option<f64>,
 }
 
@@ -70,14 +70,14 @@ struct RawCase {
 }
 
 impl Tests {
-    /// Reads the fields `tests`, `time_limit_s`, `memory_limit_mb` and `tolerance` of a problem; others are not
-    /// looked at.
+    /// Reads the fields `tests`, `time_limit_s`, `memory_limit_mb` and `tolerance` of a problem; others are
+    /// ignored.
     ///
     /// `tests` is an array of `{stdin, stdout}`, or `{function, cases: [{args, returns}]}`, or a string that holds
     /// either as JSON.
     ///
     /// # Errors
-    /// What is wrong with the tests, in a sentence for whoever made the data: they are a bad reference.
+    /// What is wrong with the tests, in a sentence for the author of the data: they are a bad reference.
     pub fn parse(problem: &Map<String, Value>) -> Result<Self, String> {
         let tests = problem.get("tests").ok_or("the problem has no `tests`")?;
         let cases = match tests {
@@ -120,12 +120,12 @@ impl Tests {
     }
 }
 
-/// Whether a time limit is one that can be kept.
+/// Whether a time limit is in range.
 pub(super) fn is_time_limit(seconds: f64) -> bool {
     seconds > 0.0 && seconds <= MAX_TIME_LIMIT_S
 }
 
-/// Whether a memory limit is one that can be kept.
+/// Whether a memory limit is in range.
 pub(super) fn is_memory_limit(mb: u64) -> bool {
     (MIN_MEMORY_LIMIT_MB..=MAX_MEMORY_LIMIT_MB).contains(&mb)
 }

@@ -1,8 +1,8 @@
 //! A server that judges, over HTTP: the request is posted as JSON, and the body of the response is the answer. Plain
-//! HTTP alone: a server elsewhere is reached through a tunnel or a proxy that speaks TLS.
+//! HTTP only: to reach a server elsewhere, use a tunnel or a proxy that speaks TLS.
 //!
 //! A response that is not 200 to 299, takes longer than `timeout_s`, or exceeds [`MAX_ANSWER_BYTES`] makes the
-//! verdict undecided. Redirects are not followed. The next completion is asked about as if nothing had been:
+//! verdict undecided. Redirects are not followed. The next request is sent as usual, so that
 //! a server that comes back is used again.
 
 use super::{MAX_ANSWER_BYTES, Worker};
@@ -14,10 +14,10 @@ struct Client {
     url: String,
 }
 
-/// As many clients as `workers`. Nothing is sent yet.
+/// As many clients as `workers`. Sends nothing yet.
 ///
 /// # Errors
-/// A URL that is not one of plain HTTP.
+/// A URL that is not plain HTTP.
 pub(super) fn connect(url: &str, workers: usize, timeout: Duration) -> Result<Vec<Box<dyn Worker>>, String> {
     let parsed = url.parse::<ureq::http::Uri>().ok();
     if parsed.is_none_or(|uri| uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty)) {

@@ -1,21 +1,21 @@
 //! The verifier `external`: a program or a server of any kind says what a completion earned.
 //!
-//! **Asked** is with one JSON object, the problem's fields and the completion's:
+//! **A request** is one JSON object, with the problem's fields and the completion's:
 //!
 //! ```json
 //! {"id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
 //! ```
 //!
-//! **Answered** with a number, the score; with `null`, not decided; or with an object that has `score`, `outcome`
+//! **An answer** is a number, the score; `null`, not decided; or an object that has `score`, `outcome`
 //! (one of the five names) or both, and may have `reason`. A score without an outcome is correct from 1 up and
-//! wrong below; an outcome without a score is worth what `scores` says.
+//! wrong below; an outcome without a score earns what `scores` says.
 //!
 //! - `command = ["python3", "judge.py"]`: a program is started once for each of `workers`, and reads a line from its
 //!   standard input and writes a line to its standard output for each completion. See [`process`].
 //! - `url = "http://localhost:8000/judge"`: the object is posted, and the response's body is the answer. See
 //!   [`http`].
 //!
-//! Whatever goes wrong (no answer within `timeout_s`, a program that ends, an answer that is no score, NaN) makes the
+//! Whatever goes wrong (no answer within `timeout_s`, a program that ends, an answer that is not a score, NaN) makes the
 //! verdict undecided, with the reason: the completion is masked, not punished.
 
 pub mod http;
@@ -41,11 +41,11 @@ pub struct Options {
     pub command: Vec<String>,
     /// The server; this or `command`.
     pub url: Option<String>,
-    /// How many completions are judged at once: programs started, or requests under way.
+    /// How many completions are judged at once: programs started, or requests in progress.
     pub workers: usize,
     /// How long an answer may take, seconds.
     pub timeout_s: f64,
-    /// A program that fails so many times in a row is given up.
+    /// How many failures in a row it takes until a program is no longer used.
     pub max_failures: usize,
 }
 
@@ -55,13 +55,13 @@ impl Default for Options {
     }
 }
 
-/// One line of communication with a program or server.
+/// A connection to a program or server.
 trait Worker: Send {
     /// The answer to `request`, which is one line of JSON; or why there is none.
     fn ask(&mut self, request: &str) -> Result<String, String>;
 }
 
-/// Asks a program or a server.
+/// Judges by asking a program or a server.
 pub struct External {
     idle: Mutex<Vec<Box<dyn Worker>>>,
     returned: Condvar,
@@ -109,7 +109,7 @@ impl Verifier for External {
 }
 
 impl External {
-    /// A worker that nobody uses, as soon as there is one.
+    /// A free worker, as soon as there is one.
     fn take(&self) -> Box<dyn Worker> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -168,7 +168,7 @@ fn read(answer: &str) -> Result<Verdict, String> {
     }
 }
 
-/// Longest reason that is kept, bytes.
+/// The longest reason that is kept, bytes.
 const MAX_REASON_BYTES: usize = 4096;
 
 /// `text`, cut where it is longer than `max` bytes.

@@ -1,20 +1,20 @@
 //! A program that judges: a line of JSON on its standard input for each completion, a line of JSON on its standard
 //! output for each verdict, in that order.
 //!
-//! It is started before the run, once for each worker, in a process group of its own; what it writes to standard
-//! error is kept in `reward-NAME.log` of the run directory, or passed on where there is none, up to [`MAX_LOG_BYTES`]. At the end its
-//! standard input is closed, and it has [`GRACE`] to end.
+//! It is started before the run, once for each worker, in its own process group. What it writes to standard
+//! error is kept in `reward-NAME.log` of the run directory, or passed on if there is none, up to [`MAX_LOG_BYTES`]. At the end its
+//! standard input is closed, and it has the time [`GRACE`] to end.
 //!
 //! | what happens | verdict | then |
 //! |---|---|---|
-//! | it answers with JSON that is no score: NaN, an unknown field | undecided | it is kept |
-//! | it answers with no JSON, or beyond [`MAX_ANSWER_BYTES`] | undecided | it is started again |
-//! | no answer within `timeout_s` | undecided | its group is killed, and it is started again |
-//! | it ends | undecided | it is started again |
-//! | it ended, or wrote a line, without being asked | as if nothing had been | it is started again first |
-//! | any of these `max_failures` times in a row | undecided, this and all later ones | it is given up |
+//! | it answers with JSON that is not a score: NaN, an unknown field | undecided | it is kept |
+//! | its answer is not JSON, or longer than [`MAX_ANSWER_BYTES`] | undecided | it is restarted |
+//! | no answer within `timeout_s` | undecided | its group is killed, and it is restarted |
+//! | it ends | undecided | it is restarted |
+//! | it ended, or wrote a line, without being asked | as if this had not happened | it is restarted first |
+//! | any of these `max_failures` times in a row | undecided, this and all later ones | it is no longer used |
 //!
-//! Starting it again when its lines do not match what was asked keeps an answer from being taken for another's.
+//! A restart whenever its lines do not match the requests ensures that no answer is mistaken for another's.
 
 use super::{MAX_ANSWER_BYTES, Options, Worker};
 use crate::verdict::shorten;
@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So much of what programs write to standard error is passed on or kept; the rest is dropped.
+/// How many bytes of what programs write to standard error are passed on or kept; the rest is dropped.
 pub const MAX_LOG_BYTES: usize = 1 << 20;
 
 /// How long a program may take to end when there is nothing more to judge.
@@ -63,7 +63,7 @@ struct Program {
     timeout: Duration,
     max_failures: usize,
     log: Arc<Log>,
-    /// Failures since the last answer, and what the last of them was.
+    /// Failures since the last answer, and the reason of the last.
     failures: usize,
     last: String,
     running: Option<Running>,
@@ -121,7 +121,7 @@ fn is_json(line: &str) -> bool {
     serde_json::from_str::<Value>(line).is_ok() || serde_json::from_str::<Value>(&finite()).is_ok()
 }
 
-/// A program that runs, with the threads that speak to it.
+/// A running program, with the threads that talk to it.
 struct Running {
     child: Child,
     requests: Sender<String>,
@@ -168,12 +168,12 @@ impl Running {
         Ok(Self { child, requests, answers, stderr_read, is_reaped: false })
     }
 
-    /// Whether it runs and has written nothing that was not asked for.
+    /// Whether it is running and has written nothing without being asked.
     fn is_waiting(&self) -> bool {
         matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
     }
 
-    /// How a program whose standard output is closed came to its end.
+    /// How a program ended whose standard output is closed.
     fn how_it_ended(&mut self) -> String {
         if !self.has_ended(GRACE) {
             return "closed its standard output".to_owned();
@@ -185,7 +185,7 @@ impl Running {
         status.map_or_else(|error| format!("is gone: {error}"), |status| format!("ended ({status})"))
     }
 
-    /// Whether the program ends in time. Its status is left to be read, so that its process group keeps its number.
+    /// Whether the program ends in time. Its status is not read yet, so that its process group keeps its id.
     fn has_ended(&self, at_most: Duration) -> bool {
         const PEEK: WaitIdOptions =
             WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
@@ -199,7 +199,7 @@ impl Running {
         }
     }
 
-    /// Kills the program and its children, unless it was waited for: its number may then be another's.
+    /// Kills the program and its children, unless its status was read: its id may then belong to another.
     fn kill_group(&self) {
         if !self.is_reaped {
             _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL); // gone already: nothing to kill
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_program_that_dies_is_started_again_and_at_last_given_up() {
-        // Answers once, then dies of the next question.
+        // Answers once, then dies at the next request.
         let once = external("read -r a; echo 1; read -r b; echo oh no >&2; exit 3", |_| {});
         assert_eq!(ask(&once, "a").1, Some(1.0));
         let (outcome, score, reason) = ask(&once, "b");
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_never_taken_for_anothers() {
-        // Two lines for each question: the second is not the answer to the next one.
+        // Two lines for each request: the second is not the answer to the next one.
         let twice = external("while read -r line; do echo 1; echo 0; done", |_| {});
         assert_eq!(ask(&twice, "a").1, Some(1.0));
         thread::sleep(Duration::from_millis(200));

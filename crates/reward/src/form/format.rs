@@ -1,16 +1,16 @@
-//! The term `format`: the reasoning and the answer stand where the prompt asks for them.
+//! The term `format`: the reasoning and the answer are where the prompt asks for them.
 //!
 //! Two shapes. `think-answer`, the default, is R1-Zero's (arXiv:2501.12948, §2.2.2): `<think>…</think>`, then
-//! `<answer>…</answer>`; nothing but white space stands before, between or after the blocks. `think` is R1's:
-//! `<think>…</think>`, then an answer in free text, which must not be empty. In both, each tag stands exactly once
-//! and in order; what the blocks hold is not looked at, and neither is the reference answer.
+//! `<answer>…</answer>`; nothing but white space is allowed before, between or after the blocks. `think` is R1's:
+//! `<think>…</think>`, then an answer in free text, which must not be empty. In both, each tag occurs exactly once
+//! and in order; the content of the blocks does not matter, and neither does the reference answer.
 //!
-//! A completion in the shape scores 1 (as `scores.correct` says), any other 0 (`scores.wrong`). With `partial = p`
-//! above 0, any other scores `p · (tags that stand exactly once) / (tags of the shape)`: of the four tags of
-//! `think-answer`, a quarter of p each, as Open-R1's tag count.
+//! A completion of this shape scores 1 (`scores.correct`), any other 0 (`scores.wrong`). With `partial = p`
+//! above 0, any other scores `p · (tags that occur exactly once) / (tags of the shape)`: each of the four tags of
+//! `think-answer` is worth a quarter of p, as in Open-R1's tag count.
 //!
 //! Where the prompt itself ends in `<think>`, as some chat templates have it, set `opened = true`: the completion
-//! is then read as if that tag stood before it.
+//! is then read as if that tag came before it.
 
 use crate::verifier::{Configured, Context, Sample, Verifier};
 use crate::{Outcome, Verdict};
@@ -18,7 +18,7 @@ use koan_data::Problem;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// What a completion is to look like.
+/// The shape that a completion should have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
@@ -30,7 +30,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The tags, in the order in which they stand.
+    /// The tags, in their order.
     fn tags(self) -> &'static [&'static str] {
         const TAGS: &[&str] = &["<think>", "</think>", "<answer>", "</answer>"];
         match self {
@@ -44,9 +44,9 @@ impl Shape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// What a completion is to look like.
+    /// The shape that a completion should have.
     pub shape: Shape,
-    /// What the tags alone are worth, 0 to 1.
+    /// The score for the tags alone, 0 to 1.
     pub partial: f64,
     /// Whether the prompt ends in `<think>`.
     pub opened: bool,
@@ -77,7 +77,7 @@ impl Verifier for Format {
     }
 }
 
-/// Judges the format of `completion`. `parsed` is what the answer block holds.
+/// Judges the format of `completion`. `parsed` is the content of the answer block.
 pub fn judge(completion: &str, options: &Options) -> Verdict {
     let text =
         if options.opened { Cow::Owned(format!("<think>{completion}")) } else { Cow::Borrowed(completion) };

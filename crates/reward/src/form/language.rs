@@ -5,15 +5,15 @@
 //! words in the target language / words       of the reasoning, 0 to 1
 //! ```
 //!
-//! The reasoning is what stands before `</think>`, or the whole completion where there is no such tag. Not words are
-//! code (between backticks), formulas (between dollar signs, `\(…\)`, `\[…\]`, and TeX commands), tags, what has a
-//! digit in it, and single letters of alphabets: variables. Reasoning without words has nothing in another language
+//! The reasoning is the text before `</think>`, or the whole completion if there is no such tag. These are not words:
+//! code (between backticks), formulas (between dollar signs, `\(…\)`, `\[…\]`, and TeX commands), tags, anything with a
+//! digit in it, and single letters of alphabets, which are variables. Reasoning without words has nothing in another language
 //! and scores 1.
 //!
-//! **Which language a word is of.** Scripts decide where they can: Hangul is Korean, kana is Japanese, Cyrillic is
+//! **The language of a word.** Its script decides where it can: Hangul is Korean, kana is Japanese, Cyrillic is
 //! Russian, and so on for Arabic, Devanagari, Greek, Hebrew and Thai (Ukrainian counts as Russian here, Persian as
 //! Arabic). Han is Chinese, but Japanese in a sentence that has kana, and each character is a word. Words in Latin
-//! letters are taken by sentences, short ones joined to at least [`MIN_PASSAGE_WORDS`] words, and the language of
+//! letters are judged sentence by sentence, with short sentences joined to at least [`MIN_PASSAGE_WORDS`] words, and the language of
 //! each such passage is found by `whichlang`, among German, English, Spanish, French, Italian, Dutch, Portuguese,
 //! Swedish, Turkish and Vietnamese.
 
@@ -24,10 +24,10 @@ use koan_data::Problem;
 use serde::{Deserialize, Serialize};
 use whichlang::Lang;
 
-/// Latin words are judged in passages of at least this many: fewer do not tell a language.
+/// Latin words are judged in passages of at least this many: fewer do not determine a language.
 pub const MIN_PASSAGE_WORDS: usize = 8;
 
-/// The languages that can be told apart, by their codes (ISO 639-1).
+/// The languages that can be distinguished, by their codes (ISO 639-1).
 const LANGUAGES: [&str; 19] = [
     "ar", "de", "el", "en", "es", "fr", "he", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "tr",
     "vi", "zh",
@@ -37,7 +37,7 @@ const LANGUAGES: [&str; 19] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The target language, as `en`.
+    /// The target language, such as `en`.
     pub language: String,
 }
 
@@ -156,7 +156,7 @@ fn latin_language(text: &str) -> &'static str {
     }
 }
 
-/// The language of a character's script, `latin` where letters are shared, none where it is no letter. `han` is the
+/// The language of a character's script; `latin` where languages share letters; none if it is not a letter. `han` is the
 /// language of Han.
 fn script(c: char, han: &'static str) -> Option<&'static str> {
     Some(match c {
@@ -174,7 +174,7 @@ fn script(c: char, han: &'static str) -> Option<&'static str> {
     })
 }
 
-/// The words of `text`: runs of letters, and each Han or kana character by itself. Runs with a digit are no words,
+/// The words of `text`: runs of letters, and each Han or kana character by itself. Runs with a digit are not words,
 /// nor are single letters.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let runs = text.split(|c: char| !(c.is_alphanumeric() || is_mark(c) || c == '_'));
@@ -193,22 +193,22 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Marks that stand within words of Devanagari, Thai, Hebrew and Arabic.
+/// Marks that occur within words of Devanagari, Thai, Hebrew and Arabic.
 fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{64b}'..='\u{65f}' | '\u{900}'..='\u{94f}'
         | '\u{e31}'..='\u{e3a}' | '\u{e47}'..='\u{e4e}')
 }
 
-/// What opens and closes text that is no language.
+/// What opens and closes text that is not language.
 const QUOTED: [(&str, &str); 6] =
     [("```", "```"), ("`", "`"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")];
 
-/// `text` without code, formulas, TeX commands and tags. What is opened and not closed counts as text, but for a
-/// block of code, which goes on to the end.
+/// `text` without code, formulas, TeX commands and tags. What is opened and not closed counts as text, except a
+/// block of code, which extends to the end.
 fn without_code_and_formulas(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
-    // Where a closing mark was looked for and not found, it stands nowhere later either: every search is made once.
+    // If a closing mark was not found once, it is not found later either: each search is made once.
     let mut closed = [true; QUOTED.len()];
     while let Some(at) = rest.find(['`', '$', '\\', '<']) {
         kept.push_str(&rest[..at]);
@@ -233,7 +233,7 @@ fn quoted<'a>(text: &'a str, closed: &mut [bool]) -> Option<&'a str> {
         return None;
     }
     let inside = &text[open.len()..];
-    // A formula between single dollar signs does not go over lines: those are prices.
+    // A formula between single dollar signs does not span lines: those are prices.
     let end = inside.find(close).filter(|end| *open != "$" || !inside[..*end].contains('\n'));
     match end {
         Some(end) => Some(&inside[end + close.len()..]),
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_score_is_the_share_of_words_in_the_target_language() {
-        // 14 English words, then eleven German ones; a sentence of Chinese is as many words as characters.
+        // 14 English words, then eleven German ones; a Chinese sentence has as many words as characters.
         assert_eq!(reason("en", ENGLISH), "14 of 14 words are in `en`");
         assert_eq!(reason("de", GERMAN), "11 of 11 words are in `de`");
         let mixed = format!("<think>{ENGLISH} {GERMAN}</think>{GERMAN}");

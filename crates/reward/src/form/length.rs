@@ -1,4 +1,4 @@
-//! The term `length`: what a completion's length in tokens, L, is worth.
+//! The term `length`: a score for the length of a completion in tokens, L.
 //!
 //! `shape = "overlong"`, the default, is DAPO's soft overlong punishment (arXiv:2503.14476, Eq. 13), with the
 //! longest length L_max (`max_tokens`; by default the run's `max_new_tokens`) and the width of the ramp before it,
@@ -10,15 +10,15 @@
 //! −1                              where L > L_max
 //! ```
 //!
-//! `shape = "cosine"` is the cosine reward of arXiv:2502.03373 (§4.2). Of a correct answer it falls from
-//! `correct_short` at L = 0 to `correct_long` at L_max; of any other it goes from `wrong_short` to `wrong_long`; a
-//! completion that reaches L_max without having ended has `exceeded`:
+//! `shape = "cosine"` is the cosine reward of arXiv:2502.03373 (§4.2). For a correct answer it falls from
+//! `correct_short` at L = 0 to `correct_long` at L_max; for any other it goes from `wrong_short` to `wrong_long`; a
+//! completion that reaches L_max without having ended gets `exceeded`:
 //!
 //! ```text
 //! r(L) = r_long + ½ (r_short − r_long) (1 + cos(π L / L_max))
 //! ```
 //!
-//! It follows the outcome of the run's first reward. Where the length is not known, or that outcome not decided,
+//! It uses the outcome of the run's first reward. If the length is not known, or that outcome not decided,
 //! the term is undecided.
 
 use crate::verifier::{Configured, Context, Sample, Verifier};
@@ -31,10 +31,10 @@ use std::f64::consts::PI;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// DAPO's penalty of what is too long.
+    /// DAPO's penalty for completions that are too long.
     #[default]
     Overlong,
-    /// Short is better where right, long where wrong.
+    /// Short is better for right answers, long for wrong ones.
     Cosine,
 }
 
@@ -46,13 +46,13 @@ pub struct Options {
     pub shape: Shape,
     /// L_max, tokens; none: the length at which the run cuts completions.
     pub max_tokens: Option<usize>,
-    /// L_cache, tokens; none: a fifth of L_max. Of `overlong` alone.
+    /// L_cache, tokens; none: a fifth of L_max. Only for `overlong`.
     pub cache_tokens: Option<usize>,
-    /// The cosine reward of a correct answer of no length.
+    /// The cosine reward of a correct answer of length 0.
     pub correct_short: f64,
     /// The cosine reward of a correct answer of length L_max.
     pub correct_long: f64,
-    /// The cosine reward of a wrong answer of no length.
+    /// The cosine reward of a wrong answer of length 0.
     pub wrong_short: f64,
     /// The cosine reward of a wrong answer of length L_max.
     pub wrong_long: f64,
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_overlong_penalty_is_dapos() {
-        // L_max = 20, L_cache = 5: free up to 15, then −1/5 a token.
+        // L_max = 20, L_cache = 5: free up to 15, then −1/5 per token.
         let length = length(Options { max_tokens: Some(20), cache_tokens: Some(5), ..Options::default() });
         for (tokens, score) in
             [(0, 0.0), (15, 0.0), (16, -0.2), (18, -0.6), (20, -1.0), (21, -1.0), (usize::MAX, -1.0)]

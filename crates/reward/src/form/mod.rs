@@ -2,10 +2,10 @@
 //!
 //! | term | score | source |
 //! |---|---|---|
-//! | [`mod@format`] | the think and answer blocks are as asked for: 1, else 0 or a part | DeepSeek-R1, arXiv:2501.12948 |
+//! | [`mod@format`] | 1 if the think and answer blocks are as asked for, otherwise 0 or a part | DeepSeek-R1, arXiv:2501.12948 |
 //! | [`language`] | share of the reasoning's words in the target language, 0 to 1 | DeepSeek-R1 |
 //! | [`length`] | overlong penalty, −1 to 0; or the cosine reward | DAPO, arXiv:2503.14476; arXiv:2502.03373 |
-//! | [`repetition`] | n-grams that were written before, −1 to 0 | arXiv:2502.03373 |
+//! | [`repetition`] | repeated n-grams, −1 to 0 | arXiv:2502.03373 |
 //!
 //! All are linear in the text, and none reads the reference answer.
 
@@ -14,21 +14,21 @@ pub mod language;
 pub mod length;
 pub mod repetition;
 
-/// The reasoning of a completion: what stands before the last `</think>`, without the tag that opens it; all of it
-/// where there is no such tag.
+/// The reasoning of a completion: the text before the last `</think>`, without the tag that opens it; the whole
+/// completion if there is no such tag.
 pub(crate) fn reasoning(completion: &str) -> &str {
     let thinking = completion.rsplit_once("</think>").map_or(completion, |(before, _)| before);
     let thinking = thinking.trim_start();
     thinking.strip_prefix("<think>").unwrap_or(thinking)
 }
 
-/// Whether a character is written without spaces between words, so that it counts as a word of its own, as
-/// Unicode's word boundaries (UAX #29) have it: Han and kana.
+/// Whether a character is written without spaces between words, so that it counts as a word, as in
+/// Unicode's word boundaries (UAX #29): Han and kana.
 pub(crate) fn is_word_alone(c: char) -> bool {
     is_han(c) || is_kana(c)
 }
 
-/// Han: the unified ideographs with their extensions and compatibility forms, and the marks that stand for one.
+/// Han: the unified ideographs with their extensions and compatibility forms, and the marks that represent one.
 pub(crate) fn is_han(c: char) -> bool {
     matches!(c, '\u{3005}'..='\u{3007}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
         | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')

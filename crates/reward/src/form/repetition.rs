@@ -5,8 +5,8 @@
 //! −(1 − different n-grams / n-grams)
 //! ```
 //!
-//! from 0, where every n-gram (`ngram`, 3 by default) stands once, down to −1. Its weight says how much the worst
-//! costs. Words are what stands between white space, in lower case; Han and kana are words of one character. A text
+//! from 0, where every n-gram (`ngram`, 3 by default) occurs once, down to −1. Its weight is the largest
+//! penalty. Words are separated by white space and taken in lower case; each Han or kana character is a word. A text
 //! of fewer than n words repeats nothing.
 
 use super::is_word_alone;
@@ -20,7 +20,7 @@ use std::collections::HashSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Words of an n-gram.
+    /// How many words an n-gram has.
     pub ngram: usize,
 }
 
@@ -30,11 +30,11 @@ impl Default for Options {
     }
 }
 
-/// Judges how much of a completion was written before.
+/// Judges how much a completion repeats itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Repetition(Options);
 
-/// Words of the longest n-gram: longer ones hardly ever repeat, and cost time.
+/// The most words of an n-gram: longer ones hardly ever repeat, and take time.
 pub const MAX_NGRAM: usize = 100;
 
 impl Configured for Repetition {
@@ -58,7 +58,7 @@ impl Verifier for Repetition {
     }
 }
 
-/// Judges how much of `completion` was written before.
+/// Judges how much `completion` repeats itself.
 pub fn judge(completion: &str, options: &Options) -> Verdict {
     let text = completion.to_lowercase();
     let words: Vec<&str> = words(&text).collect();

@@ -412,7 +412,7 @@ impl Comparer<'_> {
         if moduli.is_equal() { self.in_order(&left, &right) } else { moduli }
     }
 
-    /// A relation and what is none. `first`: the relation is the reference.
+    /// A relation and a value that is not one. `first`: the relation is the reference.
     fn relation_and_other(&self, relation: &Expr, other: &Expr, first: bool) -> Decision {
         let Expr::Relation(sides, signs) = relation else {
             return differ("there is no relation");
@@ -558,7 +558,7 @@ fn choices(comparer: &Comparer, a: &Expr, b: &Expr) -> Option<Decision> {
     }
 }
 
-/// Words: alike but for case, spaces and marks; "no solution" is the empty set.
+/// Words: alike except for case, spaces and marks; "no solution" is the empty set.
 fn texts(a: &Expr, b: &Expr) -> Option<Decision> {
     let nothing = |expr: &Expr| match expr {
         Expr::Text(text) => NOTHING.contains(&text.trim().to_lowercase().as_str()),
@@ -636,7 +636,7 @@ fn oriented(sides: &[Expr], sign: char) -> (Option<Expr>, char) {
     }
 }
 
-/// Whether it is a set of numbers that is no finite list.
+/// Whether it is a set of numbers that is not a finite list.
 fn is_region(expr: &Expr) -> bool {
     match expr {
         Expr::Operation(..) | Expr::Numbers(_) | Expr::Builder(..) => true,

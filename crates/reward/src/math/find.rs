@@ -1,4 +1,4 @@
-//! Where in a text the final answer stands. The module [`super`] documents the order.
+//! Finds the final answer in a text. The module [`super`] documents the order.
 
 use super::Options;
 use super::commands;
@@ -9,9 +9,9 @@ use crate::extract::{after_thinking, closed};
 /// A place that may hold the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Candidate {
-    /// What stands there, delimiters of formulas aside.
+    /// What is there, without delimiters of formulas.
     pub(crate) text: String,
-    /// Whether nothing is looked for elsewhere when this cannot be read: a box or a tag commits.
+    /// Whether nothing else is tried when this cannot be read: a box or a tag is final.
     pub(crate) commits: bool,
 }
 
@@ -27,7 +27,7 @@ const MAX_GAP: usize = 70;
 /// Formulas are looked for in so much of the end of a text.
 const TAIL: usize = 16 << 10;
 
-/// The places of an answer in `completion`, the first to be tried first; or why a place that commits cannot
+/// The places of an answer in `completion`, in the order in which they are tried; or why a place that is final cannot
 /// be read at all.
 pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Candidate>, String> {
     let text = region(completion);

@@ -2,7 +2,7 @@
 //!
 //! Every variable, π and e, and every function value that is not expanded, is an *atom*: a residue that is a
 //! hash of its name or of the residues of its arguments. A rational function of degree d that is not zero
-//! vanishes at such a point with a probability of at most d / 2^61 a prime (Schwartz, JACM 1980), so equal
+//! vanishes at such a point with a probability of at most d / 2^61 per prime (Schwartz, JACM 1980), so equal
 //! residues mean equal functions. Unequal residues prove a difference where all atoms are independent, which
 //! function values need not be.
 //!
@@ -351,7 +351,7 @@ impl Fingerprint {
     fn power(self, exponent: &BigInt, budget: &Budget) -> Result<Self, Trouble> {
         budget.spend(20 + exponent.bits() / 16)?;
         let base = if exponent.is_negative() { self.inverse()? } else { self };
-        // Fermat: an exponent counts modulo p - 1, but for a base of zero.
+        // Fermat: an exponent counts modulo p - 1, except for a base of zero.
         let exponents = PRIMES.map(|prime| {
             let exponent = exponent.abs();
             exponent

@@ -24,10 +24,10 @@
 //! | 5 | the last formula between `$`, `$$`, `\(…\)` or `\[…\]` | [`Options::last_formula`] |
 //! | 6 | the last number or formula in plain text | [`Options::last_number`] |
 //!
-//! Of the places marked 1 the last in the text counts first. A box and a tag commit: if one cannot be
-//! read, the completion is unparsable, whatever else it says. So it is if one is not closed, save that a last box
-//! counts in which the text ends and whose content is complete but for the brace. Elsewhere the first place that can be
-//! read counts. A number after the last formula goes before it where words like "is" lead to it: "the volume
+//! Of the places marked 1 the last in the text counts first. A box and a tag are final: if one cannot be
+//! read, the completion is unparsable, whatever else it says. The same holds if one is not closed, except that a last box
+//! counts if the text ends in it and its content is complete except for the brace. Of the other places, the first that can
+//! be read counts. A number after the last formula takes precedence over it if words like "is" lead to it: "the volume
 //! of $ABCD$ is 120".
 //!
 //! # How two answers are compared
@@ -40,16 +40,16 @@
 //! | 4 | constants | interval arithmetic at 64, 192 and 512 bits |
 //! | 5 | functions | their values at 8 seeded points, by interval arithmetic |
 //!
-//! Around values stand tuples (in order), sets and lists (in any order), matrices, intervals and their unions (as
+//! Values occur in tuples (in order), sets and lists (in any order), matrices, intervals and their unions (as
 //! subsets of the real line), equations and inequalities (one a constant multiple of the other), ratios, units
 //! (converted; ignored where only one side has one), letters of multiple choice, and words.
 //!
-//! A decimal may be rounded: it equals what rounds to it at [`Options::precision`] places, and to three
-//! significant digits at least; but whole numbers are exact, and so is everything not written as a decimal.
+//! A decimal may be rounded: it equals any value that rounds to it at [`Options::precision`] places, and to at least
+//! three significant digits. Whole numbers are exact, and so is everything not written as a decimal.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `find`, `prose` | places of the answer; words told from formulas |
+//! | `find`, `prose` | places of the answer; words distinguished from formulas |
 //! | `token`, `commands`, `numeral`, `units` | LaTeX and plain text to tokens |
 //! | `clock` | times of day |
 //! | `parse`, `expr` | tokens to a typed expression |

@@ -25,7 +25,7 @@ const POINTS: usize = 8;
 /// Points that are tried.
 const MAX_POINTS: u64 = 40;
 
-/// What came of a comparison, and how.
+/// The result of a comparison, and how it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
     Equal(&'static str),

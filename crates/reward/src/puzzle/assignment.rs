@@ -3,18 +3,18 @@
 //! The reference is `NAME: VALUES` or `NAME = VALUES`, separated by semicolons or lines, or else by commas:
 //! `Ann: knight, Bo: knave`, `x = 1, y = -2`, `Ann: house 1, red; Bo: house 2, blue`. A name is one word.
 //!
-//! The answer is read as words; each name of the reference begins an entry, whatever stands between the
-//! entries: "Ann is a knight and Bo is a knave." The case of names and values does not matter (but that of
-//! names of one letter does), nor the order of the values of a name, nor the words *a, an, and, are, has,
-//! house, in, is, the*. Every name must be there once, with just its values: "Ann is not a knight" is wrong,
-//! and so is a name said twice.
+//! The answer is read as words; each name of the reference begins an entry, whatever is between the
+//! entries: "Ann is a knight and Bo is a knave." The case of names and values does not matter (except in
+//! names of one letter), nor the order of the values of a name, nor the words *a, an, and, are, has,
+//! house, in, is, the*. Every name must occur once, with exactly its values: "Ann is not a knight" is wrong,
+//! and so is a name that occurs twice.
 
 use super::tokens;
 use crate::extract::answer_text;
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 
-/// Words that say nothing.
+/// Words that are ignored.
 const FILLERS: [&str; 9] = ["a", "an", "and", "are", "has", "house", "in", "is", "the"];
 
 /// A name with its values, in lower case and sorted.

@@ -9,9 +9,9 @@
 //!
 //! The answer is an expression of whole numbers with `+ - * /` and parentheses, also written `×`, `·`, `÷`,
 //! `−`, `\times`, `\cdot`, `\div` or `\frac{…}{…}`; `= TARGET` may follow. It is parsed and computed exactly,
-//! as a rational. There are no signs, powers, decimals or products without a sign: numbers can't be glued or
-//! split. What is counted are the numbers as they stand. More than [`MAX_TOKENS`] symbols are wrong: no
-//! puzzle has as many numbers. Values beyond 128 bits and parentheses more than [`MAX_DEPTH`] deep are
+//! as a rational. There are no signs, powers, decimals or products without a sign: numbers can't be joined or
+//! split. Numbers are counted as they are written. More than [`MAX_TOKENS`] symbols are wrong: no
+//! puzzle has that many numbers. Values beyond 128 bits and parentheses more than [`MAX_DEPTH`] deep are
 //! undecided.
 
 use super::sentence;
@@ -19,13 +19,13 @@ use crate::extract::answer_text;
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 
-/// Symbols in an expression.
+/// The most symbols in an expression.
 pub const MAX_TOKENS: usize = 500;
 
-/// Parentheses within parentheses.
+/// The deepest nesting of parentheses.
 pub const MAX_DEPTH: usize = 50;
 
-/// Judges the expression that `completion` ends in by the puzzle `answer`.
+/// Judges the expression at the end of `completion` by the puzzle `answer`.
 pub fn judge(completion: &str, answer: &str) -> Verdict {
     let puzzle = match Puzzle::parse(answer) {
         Ok(puzzle) => puzzle,
@@ -118,7 +118,7 @@ impl Puzzle {
         Ok(Self { target, numbers, uses_all: some.is_none() })
     }
 
-    /// That the numbers used are those given.
+    /// Checks that the numbers used are those given.
     fn allows(&self, used: &[u64]) -> Result<(), String> {
         let mut left = self.numbers.clone();
         for number in used {
@@ -140,7 +140,7 @@ struct Fraction {
 }
 
 impl Fraction {
-    /// None where the denominator is 0 or a number too large.
+    /// None if the denominator is 0 or a number is too large.
     fn new(numerator: i128, denominator: i128) -> Option<Self> {
         let (mut a, mut b) = (numerator.checked_abs()?, denominator.checked_abs()?);
         while b != 0 {
@@ -158,7 +158,7 @@ impl Fraction {
     }
 }
 
-/// What an expression is worth.
+/// The value of an expression.
 #[derive(Clone, Copy, Debug)]
 enum Value {
     Number(Fraction),
@@ -190,13 +190,13 @@ impl Value {
     }
 }
 
-/// An expression that was parsed: its value and its numbers as they stand.
+/// A parsed expression: its value, and its numbers as they are written.
 struct Expression {
     value: Value,
     numbers: Vec<u64>,
 }
 
-/// Why a text is no expression that can be judged.
+/// Why a text is not an expression that can be judged.
 #[derive(Debug)]
 enum NoExpression {
     Syntax(String),
@@ -317,7 +317,7 @@ impl Parser {
         }
     }
 
-    /// What an opening symbol, already read, groups.
+    /// The content of a group whose opening symbol was read.
     fn group(&mut self, close: char, depth: usize) -> Result<Value, NoExpression> {
         let value = self.sum(depth + 1)?;
         self.symbol(close)?;

@@ -1,4 +1,4 @@
-//! Verifiers of puzzles, whose answers are no numbers.
+//! Verifiers of puzzles, whose answers are not numbers.
 //!
 //! | module | verifier | the answer is |
 //! |---|---|---|
@@ -7,7 +7,7 @@
 //! | [`words`] | `words` | words in order: `apple, pear`, or one: `Monday` |
 //!
 //! **Where the answer is looked for**, in this order, in what follows the last `</think>` (the whole text
-//! without one; nothing after a `<think>` that is not closed again):
+//! if there is none; nothing after a `<think>` that is not closed again):
 //!
 //! 1. the last `\boxed{…}`;
 //! 2. the last `<answer>…</answer>`;
@@ -26,9 +26,9 @@ fn sentence(text: &str) -> &str {
     text.split_once(". ").map_or(text, |(sentence, _)| sentence)
 }
 
-/// The words of `text`: what stands between white space, commas, brackets, quotes, products and arrows, and
-/// the characters in `also`; without punctuation and Markdown around it. TeX commands (`\text`, `\times`) are
-/// left out. What else touches joins: `1.5`, `2^3` and `a-b` are one word each.
+/// The words of `text`: separated by white space, commas, brackets, quotes, signs of products, arrows, and
+/// the characters in `also`; without punctuation and Markdown around them. TeX commands (`\text`, `\times`) are
+/// left out. Anything else joins: `1.5`, `2^3` and `a-b` are one word each.
 fn tokens<'a>(text: &'a str, also: &'a [char]) -> impl Iterator<Item = String> + 'a {
     const SEPARATORS: &[char] =
         &[',', ';', '"', '`', '*', '×', '·', '(', ')', '[', ']', '{', '}', '<', '>', '|', '→', '“', '”'];

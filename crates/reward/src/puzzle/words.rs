@@ -2,7 +2,7 @@
 //!
 //! Words are separated by white space, commas, semicolons, brackets, quotes, `*`, `×`, `|` or arrows; the case
 //! of ASCII letters, Markdown, punctuation around a word and an "and" in the list do not matter. Everything
-//! else does: `apple-pear` is one word, `2^3` and `1.5` are no two numbers, and another word, one too many or
+//! else does: `apple-pear` is one word, `2^3` and `1.5` are not two numbers, and another word, one too many or
 //! one too few is wrong. After "answer is" a list ends with its sentence.
 
 use super::{sentence, tokens};
@@ -10,7 +10,7 @@ use crate::extract::answer_text;
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 
-/// Judges the words that `completion` ends in by those of `answer`.
+/// Judges the words at the end of `completion` by those of `answer`.
 pub fn judge(completion: &str, answer: &str) -> Verdict {
     let expected: Vec<String> = tokens(answer, &[]).collect();
     if expected.is_empty() {

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 type Fields = BTreeMap<String, Box<RawValue>>;
 
-/// Fields that are no matter of a problem, and may be long.
-const NOT_THE_PROBLEMS: [&str; 14] = [
+/// Fields of a line that are not fields of its problem, and may be long.
+const RESERVED_FIELDS: [&str; 14] = [
     "answer",
     "completion",
     "completions",
@@ -73,7 +73,7 @@ pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec
     completions.into_iter().enumerate().map(judge).collect()
 }
 
-/// A completion as lines have it.
+/// A completion of a line.
 #[derive(Deserialize)]
 struct Attempt {
     text: String,
@@ -101,13 +101,13 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
         Some(raw) => text_or_number(raw, "answer")?,
     };
     let id = present(fields, "id").map_or(Ok(format!("line-{number}")), |raw| text_or_number(raw, "id"))?;
-    // Rollouts have the sum of rewards under `reward`, and the problem's own under `verifier`.
+    // In rollouts, `reward` is the sum of rewards, and `verifier` the problem's own reward.
     let reward = match present(fields, "reward").filter(|raw| !is_number(raw)) {
         Some(raw) => Some(text(raw, "reward", "a string")?),
         None => string(fields, "verifier")?,
     };
     let mut problem = Problem { id, answer, reward, ..Problem::default() };
-    // A prompt of several messages may stand under either name.
+    // A prompt of several messages may have either name.
     for name in ["prompt", "messages"] {
         let Some(raw) = present(fields, name) else { continue };
         match serde_json::from_str(raw.get()) {
@@ -117,7 +117,7 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
     }
     problem.meta = value(fields, "meta", "an object")?;
     for (name, raw) in fields {
-        if !NOT_THE_PROBLEMS.contains(&name.as_str()) && name != "id" {
+        if !RESERVED_FIELDS.contains(&name.as_str()) && name != "id" {
             problem.other.insert(name.clone(), jsonl::parse(raw.get().as_bytes())?);
         }
     }
@@ -153,7 +153,7 @@ fn write(
     serde_json::to_vec(&line)
 }
 
-/// The value of `field`, where that is neither absent nor null.
+/// The value of `field`, if it is neither absent nor null.
 fn present<'a>(fields: &'a Fields, field: &str) -> Option<&'a RawValue> {
     fields.get(field).map(|raw| &**raw).filter(|raw| raw.get() != "null")
 }

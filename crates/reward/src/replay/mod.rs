@@ -7,13 +7,13 @@
 //!   for each. Lines of a run's rollouts are read as they are.
 //! - optionally `reward`, the name of the verifier of that line;
 //! - optionally `completion_tokens` (or `token_ids`) and `finish_reason` (`length`: it was cut), for rewards that
-//!   look at them;
+//!   use them;
 //! - optionally `expected`, true or false: whether it is known to be correct. The verdicts are then compared with it.
 //!
-//! A line of output has all fields of its line as they stand, digit for digit, and `score` (the weighted sum; null
-//! where masked), `outcome`, `parsed` and `reason` of the first reward, and `rewards` with what each said if there
-//! are several; fields of these names are replaced. Of a line with `completions` there is a line of output for each,
-//! with `sample`, its number. Blank lines are skipped.
+//! A line of output has all fields of its line unchanged, digit for digit, and `score` (the weighted sum; null
+//! where masked), `outcome`, `parsed` and `reason` of the first reward, and, if there are several, `rewards` with the result
+//! of each; fields of these names are replaced. A line with `completions` gives one line of output for each,
+//! with its number in `sample`. Blank lines are skipped.
 
 mod line;
 mod report;
@@ -28,7 +28,7 @@ use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Lines, and about as many bytes, that are judged together before they are reported.
+/// The most lines, and about the most bytes, that are judged together before they are reported.
 const BATCH: (usize, usize) = (1024, 8 << 20);
 
 /// A replay of rewards over a file.
@@ -40,7 +40,7 @@ pub struct Replay<'a> {
     pub rewards: &'a Rewards,
     /// Threads that judge; 0: as many as the machine runs at once.
     pub threads: usize,
-    /// Go on after a line that is no completion to judge, and count it.
+    /// Continue after a line that is not a completion to judge, and count it.
     pub keep_going: bool,
     /// Ends the replay when it is set.
     pub stop: &'a AtomicBool,
@@ -49,11 +49,11 @@ pub struct Replay<'a> {
 /// A completion with its verdict.
 #[derive(Debug)]
 pub struct Judged {
-    /// The line it stands in, from 1.
+    /// Its line, from 1.
     pub line: usize,
-    /// Which of the line's completions, where it has a list of them.
+    /// Which of the line's completions, if it has a list of them.
     pub sample: Option<usize>,
-    /// The problem; its `id` is `line-N` where it has none.
+    /// The problem; its `id` is `line-N` if it has none.
     pub problem: Problem,
     /// What the model wrote.
     pub completion: String,
@@ -72,15 +72,15 @@ pub struct Judged {
 pub enum Event<'a> {
     /// A completion was judged.
     Judged(&'a Judged),
-    /// A line can't be judged, and the replay goes on.
+    /// A line can't be judged, and the replay continues.
     Bad(&'a RewardError),
 }
 
 impl Replay<'_> {
-    /// Judges every line of `input` and hands what it finds to `each`, whose errors are those of writing.
+    /// Judges every line of `input` and passes the results to `each`, whose errors are errors of writing.
     ///
     /// # Errors
-    /// A line that is no completion to judge, with its number, unless the replay keeps going; input that cannot be
+    /// A line that is not a completion to judge, with its number, unless the replay keeps going; input that cannot be
     /// read, output that cannot be written, and [`RewardError::Stopped`].
     pub fn run(
         &self,

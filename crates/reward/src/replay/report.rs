@@ -1,4 +1,4 @@
-//! What a replay found, in sums.
+//! Totals of a replay.
 
 use super::Judged;
 use crate::Outcome;
@@ -6,17 +6,17 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::fmt;
 use std::time::Duration;
 
-/// So many ids or reasons are kept of each kind of surprise; all are counted.
+/// How many ids or reasons are kept of each kind; all are counted.
 const KEPT: usize = 100;
 
-/// What a replay found.
+/// The totals of a replay.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// How many completions had each outcome.
     pub outcomes: Summary,
     /// Mean score of those that have one; none: all are masked.
     pub score: Option<f64>,
-    /// Lines that were no completions to judge.
+    /// Lines that were not completions to judge.
     pub bad_lines: usize,
     /// The first bad references: the problem's id, and what is wrong with it.
     pub bad_references: Vec<(String, String)>,

@@ -36,9 +36,9 @@ impl Inputs {
         let context = Context { max_new_tokens, log_dir: Some(stage.run_dir.clone()) };
         let rewards = Rewards::build(&config.reward, context)?;
         let codec = codec(config)?;
-        let (problems, bad) = rewards.sift(read_problems(&stage.data)?)?;
+        let (problems, bad) = rewards.split_bad_references(read_problems(&stage.data)?)?;
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read_problems(&eval.data))?;
-        let (held_out, bad_held_out) = rewards.sift(held_out)?;
+        let (held_out, bad_held_out) = rewards.split_bad_references(held_out)?;
         let encode = |problems| encode(&codec, problems, rollout.max_prompt_tokens);
         let (prompts, held_out_prompts) = (encode(&problems)?, encode(&held_out)?);
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
