@@ -54,20 +54,20 @@ impl Forecast {
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| encode(&eval.data))?;
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
-        let plan = Plan::new(b, config, &model, longest);
-        let speed = Speed::measure(b, &model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
+        let plan = Plan::new(b, config, model, longest);
+        let speed = Speed::measure(b, model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
         Ok(Self {
             parameters: model.parameters(),
             disk: disk_bytes(
                 config.stage.checkpoints_kept,
                 config.reference_every().is_some(),
-                &model,
+                model,
                 config.stage.optim.moments,
             ),
             available_disk: available_disk(&config.stage.run_dir)?,
             tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
             problems: prompts.len(),
-            estimate: Estimate::of(config, &model, &speed, mean, held_out.len()),
+            estimate: Estimate::of(config, model, &speed, mean, held_out.len()),
             speed,
             plan,
         })
