@@ -5,7 +5,7 @@
 //! verdict undecided. Redirects are not followed. The next request is sent as usual, so that
 //! a server that comes back is used again.
 
-use super::{MAX_ANSWER_BYTES, Worker};
+use super::{MAX_ANSWER_BYTES, Request, Worker};
 use std::time::Duration;
 use ureq::Agent;
 
@@ -36,10 +36,10 @@ pub(super) fn connect(url: &str, workers: usize, timeout: Duration) -> Result<Ve
 }
 
 impl Worker for Client {
-    fn ask(&mut self, request: &str) -> Result<String, String> {
+    fn ask(&self, request: &Request) -> Result<String, String> {
         let failed = |error: ureq::Error| format!("the server `{}`: {error}", self.url);
         let post = self.agent.post(&self.url).header("content-type", "application/json");
-        let mut response = post.send(request).map_err(failed)?;
+        let mut response = post.send(request.line.as_str()).map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
             return Err(format!("the server `{}` answered {status}", self.url));

@@ -3,12 +3,14 @@
 //! **A request** is one JSON object, with the problem's fields and the completion's:
 //!
 //! ```json
-//! {"id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
+//! {"id": "7#1", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
 //! ```
 //!
+//! where `id` is of this request alone.
+//!
 //! **An answer** is a number, the score; `null`, not decided; or an object that has `score`, `outcome`
-//! (one of the five names) or both, and may have `reason`. A score without an outcome is correct from 1 up and
-//! wrong below; an outcome without a score earns what `scores` says.
+//! (one of the five names) or both, and may have `reason`, and the request's `id`. A score without an outcome is
+//! correct from 1 up and wrong below; an outcome without a score earns what `scores` says.
 //!
 //! - `command = ["python3", "judge.py"]`: a program is started once for each of `workers`, and reads a line from its
 //!   standard input and writes a line to its standard output for each completion. See [`process`].
@@ -27,6 +29,7 @@ use crate::{Outcome, Verdict};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,16 +58,32 @@ impl Default for Options {
     }
 }
 
-/// A connection to a program or server.
-trait Worker: Send {
-    /// The answer to `request`, which is one line of JSON; or why there is none.
-    fn ask(&mut self, request: &str) -> Result<String, String>;
+/// A completion to judge, as it is sent.
+struct Request {
+    /// No other request has it.
+    id: String,
+    /// A JSON object on one line.
+    line: String,
+}
+
+/// A program or a server, asked by several threads.
+trait Worker: Send + Sync {
+    /// The answer to `request`, or why there is none.
+    fn ask(&self, request: &Request) -> Result<String, String>;
+
+    /// How many requests it may be asked at once.
+    fn max_open(&self) -> usize {
+        1
+    }
 }
 
 /// Judges by asking a program or a server.
 pub struct External {
-    idle: Mutex<Vec<Box<dyn Worker>>>,
+    workers: Vec<Box<dyn Worker>>,
+    /// How many requests each of them is asked now.
+    n_open: Mutex<Vec<usize>>,
     returned: Condvar,
+    n_requests: AtomicU64,
 }
 
 impl Configured for External {
@@ -80,24 +99,29 @@ impl Configured for External {
         let timeout = Duration::try_from_secs_f64(options.timeout_s).ok().filter(|t| !t.is_zero());
         let timeout =
             timeout.ok_or("`timeout_s` is the seconds an answer may take; write a number above 0")?;
-        let idle = match (options.command.as_slice(), &options.url) {
+        let workers = match (options.command.as_slice(), &options.url) {
             ([_, ..], None) => process::start(&options, timeout, context)?,
             ([], Some(url)) => http::connect(url, options.workers, timeout)?,
             _ => {
                 return Err("write `command`, a program and its arguments, or `url`, and not both".to_owned());
             }
         };
-        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new() })
+        let n_open = Mutex::new(vec![0; workers.len()]);
+        Ok(Self { workers, n_open, returned: Condvar::new(), n_requests: AtomicU64::new(0) })
     }
 }
 
 impl Verifier for External {
     fn judge(&self, sample: &Sample) -> Verdict {
-        let mut worker = self.take();
-        let answer = request(sample).and_then(|request| worker.ask(&request));
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-        self.returned.notify_one();
-        match answer.and_then(|answer| read(&answer)) {
+        let number = self.n_requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let worker = self.take();
+        let answer = request(sample, number).and_then(|request| {
+            let answer = self.workers[worker].ask(&request)?;
+            read(&answer, &request.id)
+        });
+        self.n_open.lock().unwrap_or_else(PoisonError::into_inner)[worker] -= 1;
+        self.returned.notify_all(); // a worker may have learned to take several at once
+        match answer {
             Ok(verdict) => verdict,
             Err(reason) => Verdict::without_answer(Outcome::Undecided, reason),
         }
@@ -109,45 +133,53 @@ impl Verifier for External {
 }
 
 impl External {
-    /// A free worker, as soon as there is one.
-    fn take(&self) -> Box<dyn Worker> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The worker that is asked least, as soon as there is one that can be asked.
+    fn take(&self) -> usize {
+        let mut n_open = self.n_open.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match idle.pop() {
-                Some(worker) => return worker,
-                None => idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+            let free = (0..n_open.len()).filter(|&i| n_open[i] < self.workers[i].max_open());
+            match free.min_by_key(|&i| n_open[i]) {
+                Some(worker) => {
+                    n_open[worker] += 1;
+                    return worker;
+                }
+                None => n_open = self.returned.wait(n_open).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
 }
 
-/// The object that asks about `sample`, on one line.
-fn request(sample: &Sample) -> Result<String, String> {
+/// The object that asks about `sample`, on one line: request `number`.
+fn request(sample: &Sample, number: u64) -> Result<Request, String> {
     let mut fields = match serde_json::to_value(sample.problem) {
         Ok(Value::Object(fields)) => fields,
         Ok(_) => Map::new(),
         Err(error) => return Err(format!("the problem can't be written: {error}")),
     };
+    let id = format!("{}#{number}", sample.problem.id);
+    fields.insert("problem_id".to_owned(), sample.problem.id.as_str().into());
+    fields.insert("id".to_owned(), id.as_str().into());
     fields.insert("completion".to_owned(), sample.completion.into());
     fields.insert("completion_tokens".to_owned(), sample.tokens.into());
     fields.insert("truncated".to_owned(), sample.truncated.into());
-    Ok(Value::Object(fields).to_string())
+    Ok(Request { id, line: Value::Object(fields).to_string() })
 }
 
-/// The verdict that an answer gives, or what is wrong with it.
-fn read(answer: &str) -> Result<Verdict, String> {
+/// The verdict that an answer to the request `id` gives, or what is wrong with it.
+fn read(answer: &str, id: &str) -> Result<Verdict, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Answer {
         score: Option<f64>,
         outcome: Option<Outcome>,
         reason: Option<String>,
+        id: Option<Value>,
     }
     let shown = shorten(answer.trim());
     let wrong = |what: &str| format!("the answer `{shown}` is {what}");
     let answer = match serde_json::from_str::<Value>(answer) {
         Ok(Value::Null) => return Err("not decided, says the answer".to_owned()),
-        Ok(Value::Number(score)) => Answer { score: score.as_f64(), outcome: None, reason: None },
+        Ok(Value::Number(score)) => Answer { score: score.as_f64(), outcome: None, reason: None, id: None },
         Ok(object @ Value::Object(_)) => {
             serde_json::from_value(object).map_err(|error| wrong(&error.to_string()))?
         }
@@ -155,6 +187,9 @@ fn read(answer: &str) -> Result<Verdict, String> {
             return Err(wrong("neither a finite number nor an object with `score` or `outcome`"));
         }
     };
+    if answer.id.is_some_and(|answered| answered != id) {
+        return Err(wrong("for another request"));
+    }
     let score = answer.score.map(|score| score as f32);
     if score.is_some_and(|score| !score.is_finite()) {
         return Err(wrong("not a finite number"));
@@ -199,6 +234,7 @@ mod tests {
                 Outcome::Correct,
                 "half",
             ),
+            (r#"{"score": 1, "id": "7#1", "reason": "mine"}"#, Some(1.0), Outcome::Correct, "mine"),
             (
                 r#"{"outcome": "bad_reference"}"#,
                 None,
@@ -206,14 +242,14 @@ mod tests {
                 r#"answered {"outcome": "bad_reference"}"#,
             ),
         ] {
-            let verdict = read(answer).expect(answer);
+            let verdict = read(answer, "7#1").expect(answer);
             assert_eq!(
                 (verdict.score, verdict.outcome, &*verdict.reason),
                 (score, outcome, reason),
                 "{answer}"
             );
         }
-        let long = read(&format!(r#"{{"score": 1, "reason": "{}"}}"#, "é".repeat(5000))).expect("cut");
+        let long = read(&format!(r#"{{"score": 1, "reason": "{}"}}"#, "é".repeat(5000)), "7#1").expect("cut");
         assert_eq!(long.reason.len(), MAX_REASON_BYTES + '…'.len_utf8());
     }
 
@@ -231,9 +267,10 @@ mod tests {
             ("{}", "is without `score` and `outcome`"),
             (r#"{"score": NaN}"#, "is neither"),
             (r#"{"scroe": 1}"#, "unknown field `scroe`"),
+            (r#"{"score": 1, "id": "7#2"}"#, "is for another request"),
             (r#"{"outcome": "right"}"#, "unknown variant `right`"),
         ] {
-            let error = read(answer).expect_err(answer);
+            let error = read(answer, "7#1").expect_err(answer);
             assert!(error.contains(reason), "{answer}: {error}");
         }
     }
@@ -243,9 +280,10 @@ mod tests {
         let problem = r#"{"id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1}, "tests": []}"#;
         let problem: Problem = serde_json::from_str(problem).expect("a problem");
         let sample = Sample { tokens: Some(5), truncated: Some(false), ..Sample::new(&problem, "It is\n7.") };
-        let line = request(&sample).expect("written");
+        let Request { id, line } = request(&sample, 3).expect("written");
+        assert_eq!(id, "7#3");
         assert!(!line.contains('\n'));
-        let expected = serde_json::json!({"id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1},
+        let expected = serde_json::json!({"id": "7#3", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1},
             "tests": [], "completion": "It is\n7.", "completion_tokens": 5, "truncated": false});
         assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON"), expected);
     }
@@ -272,7 +310,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_an_answer_is_total(answer in "(?s).{0,40}|[{}\":,a-z0-9.e-]{0,40}|\\{\"score\": ?[0-9.eE-]{1,9}\\}") {
-            if let Ok(verdict) = read(&answer) {
+            if let Ok(verdict) = read(&answer, "7#1") {
                 prop_assert!(verdict.score.is_none_or(f32::is_finite));
             }
         }

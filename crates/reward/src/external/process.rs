@@ -1,61 +1,79 @@
 //! A program that judges: a line of JSON on its standard input for each completion, a line of JSON on its standard
-//! output for each verdict, in that order.
+//! output for each verdict.
 //!
-//! It is started before the run, once for each worker, in its own process group. What it writes to standard
-//! error is kept in `reward-NAME.log` of the run directory, or passed on if there is none, up to [`MAX_LOG_BYTES`]. At the end its
-//! standard input is closed, and it has the time [`GRACE`] to end.
+//! It is started before the run, once for each worker, in a process group of its own; what it writes to standard
+//! error is kept in `reward-NAME.log` of the run directory, or passed on where there is none, up to [`MAX_LOG_BYTES`]. At
+//! the end its standard input is closed, and it has a second to end.
+//!
+//! **Which answer is whose.** A request has an `id` of its own. An answer that repeats it belongs to that request: a
+//! program that answers so is sent further requests while others are open, and may answer in any order. One that does
+//! not is asked one at a time, and its answer counts once it waits for the next request with nothing more to say.
 //!
 //! | what happens | verdict | then |
 //! |---|---|---|
 //! | it answers with JSON that is not a score: NaN, an unknown field | undecided | it is kept |
-//! | its answer is not JSON, or longer than [`MAX_ANSWER_BYTES`] | undecided | it is restarted |
+//! | its answer is not JSON, or longer than [`MAX_ANSWER_BYTES`](super::MAX_ANSWER_BYTES) | undecided | it is restarted |
 //! | no answer within `timeout_s` | undecided | its group is killed, and it is restarted |
 //! | it ends | undecided | it is restarted |
-//! | it ended, or wrote a line, without being asked | as if this had not happened | it is restarted first |
-//! | any of these `max_failures` times in a row | undecided, this and all later ones | it is no longer used |
+//! | it writes more lines than were asked for | all open requests are void; each is sent once more, alone, and is undecided if this happens again | it is restarted |
+//! | it ended, or wrote a line, between requests | as if this had not happened | it is restarted first |
+//! | any that leaves a completion undecided, `max_failures` times in a row | undecided, this and all later ones | it is no longer used |
 //!
-//! A restart whenever its lines do not match the requests ensures that no answer is mistaken for another's.
+//! A program that ends or writes before anything was asked is an error when it is first started.
 
-use super::{MAX_ANSWER_BYTES, Options, Worker};
-use crate::verdict::shorten;
+mod log;
+mod running;
+
+use super::{Options, Request, Worker};
 use crate::verifier::Context;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use serde_json::Value;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use log::Log;
+use running::{Answer, Failure, Running};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// How many bytes of what programs write to standard error are passed on or kept; the rest is dropped.
 pub const MAX_LOG_BYTES: usize = 1 << 20;
 
-/// How long a program may take to end when there is nothing more to judge.
-pub const GRACE: Duration = Duration::from_secs(1);
+/// How many requests a program may have open at once, if it says which it answers.
+const MAX_OPEN: usize = 64;
 
-/// Starts the program of `options`, as many times as it has workers.
+/// Starts the program of `options`, as many times as it has workers, and sees them wait for requests.
 ///
 /// # Errors
-/// A program that can't be started.
+/// A program that can't be started, ends at once, or writes before it is asked.
 pub(super) fn start(
     options: &Options,
     timeout: Duration,
     context: &Context,
 ) -> Result<Vec<Box<dyn Worker>>, String> {
     let log = Arc::new(Log::new(&options.command[0], context.log_dir.as_deref()));
-    let worker = |_| {
-        let (command, log) = (options.command.clone(), Arc::clone(&log));
-        let running = Some(Running::start(&command, &log)?);
-        let max_failures = options.max_failures;
-        let program =
-            Program { command, timeout, max_failures, log, failures: 0, last: String::new(), running };
+    let started = Instant::now();
+    let start = |_| Running::start(&options.command, &log);
+    let running: Vec<Running> = (0..options.workers).map(start).collect::<Result<_, _>>()?;
+    let worker = |running: Running| {
+        running.await_start(started, timeout).map_err(|reason| said(&options.command[0], &reason, &log))?;
+        let program = Program {
+            command: options.command.clone(),
+            timeout,
+            max_failures: options.max_failures,
+            log: Arc::clone(&log),
+            is_plain_reader: running.is_plain_reader(),
+            has_ids: AtomicBool::new(false),
+            turn: RwLock::new(()),
+            state: Mutex::new(State { failures: 0, last: String::new(), running: Some(Arc::new(running)) }),
+        };
         Ok(Box::new(program) as Box<dyn Worker>)
     };
-    (0..options.workers).map(worker).collect()
+    running.into_iter().map(worker).collect()
+}
+
+/// What the program did, and its last words.
+fn said(program: &str, reason: &str, log: &Log) -> String {
+    match log.last_line().as_str() {
+        "" => format!("`{program}` {reason}"),
+        words => format!("`{program}` {reason}; it said: {words}"),
+    }
 }
 
 struct Program {
@@ -63,235 +81,98 @@ struct Program {
     timeout: Duration,
     max_failures: usize,
     log: Arc<Log>,
-    /// Failures since the last answer, and the reason of the last.
+    /// Whether it can be seen to wait for its standard input.
+    is_plain_reader: bool,
+    /// Whether its last answer said which request it belongs to.
+    has_ids: AtomicBool,
+    /// Held by all who ask while answers have ids, else by one alone.
+    turn: RwLock<()>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Failures since the last answer, and what the last of them was.
     failures: usize,
     last: String,
-    running: Option<Running>,
+    running: Option<Arc<Running>>,
 }
 
 impl Worker for Program {
-    fn ask(&mut self, request: &str) -> Result<String, String> {
-        if self.failures >= self.max_failures {
-            return Err(format!(
-                "given up after {} failures in a row, the last: {}",
-                self.failures, self.last
-            ));
-        }
-        match self.try_to_ask(request) {
-            Ok(answer) => {
-                self.failures = 0;
-                Ok(answer)
+    fn ask(&self, request: &Request) -> Result<String, String> {
+        let first = if self.has_ids.load(Ordering::Relaxed) {
+            let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+            self.try_to_ask(request)
+        } else {
+            let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+            self.try_to_ask(request)
+        };
+        match first {
+            Err(Failure { may_be_anothers: true, .. }) => {
+                let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+                self.try_to_ask(request).map_err(|failure| failure.reason)
             }
-            Err(reason) => {
-                self.running.take().inspect(Running::kill_group);
-                self.failures += 1;
-                let said = self.log.last_line();
-                let said = if said.is_empty() { said } else { format!("; it said: {said}") };
-                self.last = format!("`{}` {reason}{said}", self.command[0]);
-                Err(self.last.clone())
-            }
+            other => other.map_err(|failure| failure.reason),
         }
+    }
+
+    fn max_open(&self) -> usize {
+        if self.has_ids.load(Ordering::Relaxed) { MAX_OPEN } else { 1 }
     }
 }
 
 impl Program {
-    fn try_to_ask(&mut self, request: &str) -> Result<String, String> {
-        let waiting = self.running.take().filter(Running::is_waiting);
-        let running = match waiting {
-            Some(running) => running,
-            None => Running::start(&self.command, &self.log)?,
-        };
-        let running = self.running.insert(running);
-        _ = running.requests.send(request.to_owned()); // what ends a program shows in its answers
-        match running.answers.recv_timeout(self.timeout) {
-            Ok(Ok(line)) if is_json(&line) => Ok(line),
-            Ok(Ok(line)) => Err(format!("wrote `{}`, which is no JSON", shorten(line.trim()))),
-            Ok(Err(reason)) => Err(reason),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(format!("gave no answer within {} s", self.timeout.as_secs_f64()))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(running.how_it_ended()),
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Whether `line` is JSON, or would be if it had a number where it has `NaN` or `Infinity`, as Python writes them.
-fn is_json(line: &str) -> bool {
-    let finite = || line.replace("NaN", "0").replace("Infinity", "0");
-    serde_json::from_str::<Value>(line).is_ok() || serde_json::from_str::<Value>(&finite()).is_ok()
-}
-
-/// A running program, with the threads that talk to it.
-struct Running {
-    child: Child,
-    requests: Sender<String>,
-    answers: Receiver<Result<String, String>>,
-    /// Closed when all of standard error was read.
-    stderr_read: Receiver<()>,
-    /// Whether its status was read.
-    is_reaped: bool,
-}
-
-impl Running {
-    fn start(command: &[String], log: &Arc<Log>) -> Result<Self, String> {
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("can't start `{}`: {error}", command[0]))?;
-        let (requests, to_write) = mpsc::channel::<String>();
-        let (read, answers) = mpsc::channel();
-        let (stderr_open, stderr_read) = mpsc::channel();
-        if let Some(mut stdin) = child.stdin.take() {
-            thread::spawn(move || {
-                for mut line in to_write {
-                    line.push('\n');
-                    if stdin.write_all(line.as_bytes()).is_err() {
-                        break;
-                    }
+    fn try_to_ask(&self, request: &Request) -> Result<String, Failure> {
+        let final_failure = |reason| Failure { reason, may_be_anothers: false };
+        let running = self.running().map_err(final_failure)?;
+        match running.ask(request, self.timeout) {
+            Ok(Answer { line, has_id }) => {
+                self.has_ids.store(has_id, Ordering::Relaxed);
+                self.lock().failures = 0;
+                Ok(line)
+            }
+            Err(Failure { reason, may_be_anothers }) => {
+                running.kill();
+                self.has_ids.store(false, Ordering::Relaxed);
+                let reason = said(&self.command[0], &reason, &self.log);
+                let mut state = self.lock();
+                state.running.take_if(|current| Arc::ptr_eq(current, &running));
+                if !may_be_anothers {
+                    state.failures += 1;
+                    state.last.clone_from(&reason);
                 }
-            });
-        }
-        if let Some(stdout) = child.stdout.take() {
-            thread::spawn(move || read_lines(stdout, &read));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            let log = Arc::clone(log);
-            thread::spawn(move || {
-                log.copy(stderr);
-                drop(stderr_open);
-            });
-        }
-        Ok(Self { child, requests, answers, stderr_read, is_reaped: false })
-    }
-
-    /// Whether it is running and has written nothing without being asked.
-    fn is_waiting(&self) -> bool {
-        matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
-    }
-
-    /// How a program ended whose standard output is closed.
-    fn how_it_ended(&mut self) -> String {
-        if !self.has_ended(GRACE) {
-            return "closed its standard output".to_owned();
-        }
-        self.kill_group();
-        let status = self.child.wait();
-        self.is_reaped = true;
-        _ = self.stderr_read.recv_timeout(GRACE); // what it said last
-        status.map_or_else(|error| format!("is gone: {error}"), |status| format!("ended ({status})"))
-    }
-
-    /// Whether the program ends in time. Its status is not read yet, so that its process group keeps its id.
-    fn has_ended(&self, at_most: Duration) -> bool {
-        const PEEK: WaitIdOptions =
-            WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
-        let start = Instant::now();
-        loop {
-            match waitid(WaitId::Pid(Pid::from_child(&self.child)), PEEK) {
-                Ok(None) if start.elapsed() < at_most => thread::sleep(Duration::from_millis(2)),
-                Ok(status) => return status.is_some(),
-                Err(_) => return true,
+                Err(Failure { reason, may_be_anothers })
             }
         }
     }
 
-    /// Kills the program and its children, unless its status was read: its id may then belong to another.
-    fn kill_group(&self) {
-        if !self.is_reaped {
-            _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL); // gone already: nothing to kill
+    /// The program, started anew where it is of no further use.
+    fn running(&self) -> Result<Arc<Running>, String> {
+        let mut state = self.lock();
+        let State { failures, last, .. } = &*state;
+        if *failures >= self.max_failures {
+            return Err(format!("given up after {failures} failures in a row, the last: {last}"));
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let (closed, _) = mpsc::channel();
-        self.requests = closed; // the writing thread ends, and with it standard input
-        if self.is_waiting() {
-            self.has_ended(GRACE);
+        if let Some(running) = state.running.take_if(|running| running.can_be_asked()) {
+            return Ok(Arc::clone(state.running.insert(running)));
         }
-        self.kill_group();
-        _ = self.child.wait();
-    }
-}
-
-/// Sends each line of `stdout`, until it ends or has a line that is too long.
-fn read_lines(stdout: impl Read, lines: &Sender<Result<String, String>>) {
-    let mut stdout = BufReader::new(stdout);
-    loop {
-        let mut line = Vec::new();
-        let read = (&mut stdout).take(MAX_ANSWER_BYTES as u64 + 1).read_until(b'\n', &mut line);
-        let too_long = line.len() > MAX_ANSWER_BYTES;
-        let sent = match read {
-            Ok(0) | Err(_) => return,
-            Ok(_) if too_long => {
-                lines.send(Err(format!("wrote a line of more than {MAX_ANSWER_BYTES} bytes")))
+        state.running = None;
+        let started = Instant::now();
+        let mut start = || {
+            let running = Running::start(&self.command, &self.log)?;
+            if self.is_plain_reader {
+                running.await_start(started, self.timeout)?;
             }
-            Ok(_) => lines.send(Ok(String::from_utf8_lossy(&line).into_owned())),
+            Ok(Arc::clone(state.running.insert(Arc::new(running))))
         };
-        if sent.is_err() || too_long {
-            return;
-        }
-    }
-}
-
-/// What programs write to standard error.
-struct Log(Mutex<LogState>);
-
-struct LogState {
-    /// Where it is kept; none: passed on. Opened when there is something to write: the run's directory is made after
-    /// its rewards.
-    path: Option<PathBuf>,
-    file: Option<File>,
-    left: usize,
-    last_line: String,
-}
-
-impl Log {
-    /// The log of `program`, in `dir` if there is one.
-    fn new(program: &str, dir: Option<&Path>) -> Self {
-        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
-        let path = dir.map(|dir| dir.join(format!("reward-{name}.log")));
-        Self(Mutex::new(LogState { path, file: None, left: MAX_LOG_BYTES, last_line: String::new() }))
-    }
-
-    /// Copies what is read line by line, to its end.
-    fn copy(&self, stderr: impl Read) {
-        let mut stderr = BufReader::new(stderr);
-        loop {
-            let mut line = Vec::new();
-            match (&mut stderr).take(1 << 16).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => self.0.lock().unwrap_or_else(PoisonError::into_inner).add(&line),
-            }
-        }
-    }
-
-    fn last_line(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_line.clone()
-    }
-}
-
-impl LogState {
-    fn add(&mut self, line: &[u8]) {
-        if !line.trim_ascii().is_empty() {
-            self.last_line = shorten(String::from_utf8_lossy(line).trim());
-        }
-        if self.left == 0 {
-            return;
-        }
-        self.left = self.left.saturating_sub(line.len());
-        let end: &[u8] = if self.left == 0 { b"\n(further messages are dropped)\n" } else { b"" };
-        if let (None, Some(path)) = (&self.file, &self.path) {
-            self.file = OpenOptions::new().create(true).append(true).open(path).ok();
-        }
-        let mut stderr = io::stderr();
-        let to: &mut dyn Write = self.file.as_mut().map_or(&mut stderr, |file| file);
-        _ = to.write_all(line).and_then(|()| to.write_all(end)); // nobody is there to be told
+        start().inspect_err(|reason: &String| {
+            let reason = said(&self.command[0], reason, &self.log);
+            state.failures += 1;
+            state.last = reason;
+        })
     }
 }
 
@@ -301,6 +182,7 @@ mod tests {
     use super::*;
     use crate::verifier::{Configured, Sample, Verifier};
     use crate::{Outcome, Problem};
+    use std::thread;
 
     /// A verifier that asks the shell script `script`.
     fn external(script: &str, set: impl FnOnce(&mut Options)) -> External {
@@ -354,7 +236,7 @@ mod tests {
         assert!(reason.contains("ended (exit status: 3)") && reason.contains("oh no"), "{reason}");
         assert_eq!(ask(&once, "c").1, Some(1.0), "started again");
 
-        let never = external("exit 1", |_| {});
+        let never = external("read -r a; exit 1", |_| {});
         for _ in 0..3 {
             assert!(ask(&never, "a").2.contains("ended (exit status: 1)"));
         }
@@ -411,13 +293,126 @@ mod tests {
         assert!(ask(&endless, "a").2.contains("more than 1048576 bytes"));
     }
 
+    /// A program in Python, with what it does for each request; `n` is the completion's number.
+    fn python(body: &str, set: impl FnOnce(&mut Options)) -> External {
+        let script = format!(
+            "import json, sys, time\nfor line in sys.stdin:\n  sample = json.loads(line)\n  n = int(sample['completion'])\n{body}"
+        );
+        let command = ["python3", "-E", "-c", &script].map(str::to_owned).to_vec();
+        let mut options = Options { command, max_failures: 1000, timeout_s: 30.0, ..Options::default() };
+        set(&mut options);
+        External::build(options, &Context::default()).expect("builds")
+    }
+
+    /// The scores of `n` completions, asked by `threads` threads.
+    fn scores(external: &External, threads: usize, n: usize) -> Vec<Option<f32>> {
+        let all = Mutex::new(vec![None; n]);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= n {
+                            return;
+                        }
+                        let score = ask(external, &i.to_string()).1;
+                        all.lock().expect("no panic")[i] = score;
+                    }
+                });
+            }
+        });
+        all.into_inner().expect("no panic")
+    }
+
     #[test]
     fn an_answer_is_never_taken_for_anothers() {
-        // Two lines for each request: the second is not the answer to the next one.
-        let twice = external("while read -r line; do echo 1; echo 0; done", |_| {});
-        assert_eq!(ask(&twice, "a").1, Some(1.0));
-        thread::sleep(Duration::from_millis(200));
-        assert_eq!(ask(&twice, "b").1, Some(1.0), "started again, and asked anew");
+        for (name, body) in [
+            ("a line after", "  print(n, flush=True)\n  print(1000 + n, flush=True)\n"),
+            (
+                "a line after, late",
+                "  print(n, flush=True)\n  time.sleep(0.02)\n  print(1000 + n, flush=True)\n",
+            ),
+            ("a line after, not flushed", "  print(n, flush=True)\n  print(1000 + n)\n"),
+            ("a line before", "  print(1000 + n, flush=True)\n  print(n, flush=True)\n"),
+            ("a line long before", "  print(1000, flush=True)\n  time.sleep(0.03)\n  print(n, flush=True)\n"),
+            ("a line before, not flushed", "  print(7000)\n  print(n, flush=True)\n"),
+            ("the start of a line after", "  print(n, flush=True)\n  print(9, end='', flush=True)\n"),
+            ("an answer twice", "  for _ in 'ab': print(json.dumps({'score': n + 0.5}), flush=True)\n"),
+            ("now and then", "  print(n, flush=True)\n  if n % 3 == 0: print(2000 + n, flush=True)\n"),
+            ("words after", "  print(n, flush=True)\n  print('debug', flush=True)\n"),
+            (
+                "ids twice",
+                "  for i in range(2): print(json.dumps({'id': sample['id'], 'score': n + 1000 * i}), flush=True)\n",
+            ),
+            (
+                "ids and numbers",
+                "  print(json.dumps({'id': sample['id'], 'score': n}), flush=True)\n  print(1000 + n, flush=True)\n",
+            ),
+            ("an old id", "  print(json.dumps({'id': '#1', 'score': n}), flush=True)\n"),
+            ("a whole number for an id", "  print(json.dumps({'id': n, 'score': n}), flush=True)\n"),
+        ] {
+            for threads in [1, 3] {
+                let found = scores(&python(body, |_| {}), threads, 7);
+                for (i, score) in found.iter().enumerate() {
+                    let own = score.is_none() || *score == Some(i as f32);
+                    assert!(own || name == "an old id", "{name}, {threads} threads: {found:?}");
+                }
+                if name == "a line after, not flushed" && threads == 1 {
+                    assert!(found.iter().all(Option::is_some), "each is asked anew: {found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_writes_too_much_is_given_up_and_says_why() {
+        let twice =
+            python("  print(n, flush=True)\n  print(7, flush=True)\n", |options| options.max_failures = 2);
+        for _ in 0..2 {
+            let (outcome, _, reason) = ask(&twice, "1");
+            assert_eq!(outcome, Outcome::Undecided);
+            assert!(reason.contains("wrote `7`, which answers nothing that was asked"), "{reason}");
+        }
+        assert!(ask(&twice, "1").2.contains("given up after 2 failures in a row"));
+    }
+
+    #[test]
+    fn answers_with_ids_come_in_any_order() {
+        // Answers three at a time, the last first, and then what is left.
+        let script = "import json, sys, threading, queue\nasked, kept = queue.Queue(), []\ndef read():\n  for line in sys.stdin: asked.put(json.loads(line))\nthreading.Thread(target=read, daemon=True).start()\nwhile True:\n  try: kept.append(asked.get(timeout=0.2 if kept else None))\n  except queue.Empty: pass\n  else:\n    if len(kept) < 3: continue\n  for sample in reversed(kept):\n    print(json.dumps({'id': sample['id'], 'score': int(sample['completion'])}), flush=True)\n  kept = []\n";
+        let command = ["python3", "-E", "-c", script].map(str::to_owned).to_vec();
+        let options = Options { command, ..Options::default() };
+        let external = External::build(options, &Context::default()).expect("builds");
+        let found = scores(&external, 6, 40);
+        assert_eq!(found, (0..40).map(|i| Some(i as f32)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_completion_that_ends_the_program_takes_no_other_with_it() {
+        let body = "  if n == 5: sys.exit(1)\n  time.sleep(0.01)\n  print(json.dumps({'id': sample['id'], 'score': n}), flush=True)\n";
+        let found = scores(&python(body, |_| {}), 6, 20);
+        for (i, score) in found.iter().enumerate() {
+            assert_eq!(*score, (i != 5).then_some(i as f32), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_will_not_do_is_an_error_before_any_work() {
+        for (script, expected) in [
+            ("exit 3", "`sh` ended (exit status: 3) before anything was asked"),
+            ("echo no such module >&2; exit 1", "it said: no such module"),
+            ("exec no-such-program", "before anything was asked"),
+            ("exit 0", "ended (exit status: 0) before anything was asked"),
+            ("kill -9 $$", "(signal: 9 (SIGKILL)) before anything was asked"),
+            ("echo 7; cat", "wrote `7`, which answers nothing that was asked"),
+            ("echo ready; cat", "wrote `ready`, which answers nothing that was asked"),
+        ] {
+            let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+            let options = Options { command, workers: 2, ..Options::default() };
+            let error = External::build(options, &Context::default()).err().expect("refused");
+            assert!(error.contains(expected), "{script}: {error}");
+        }
     }
 
     #[test]
