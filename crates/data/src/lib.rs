@@ -43,6 +43,6 @@ pub use corpus::{Demonstration, Document, read_corpus, read_demonstrations};
 pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
-pub use problem::{Message, Problem, read_problems, write_problems};
+pub use problem::{Message, Problem, exact, read_problems, write_problems};
 pub use split::{Split, parse_levels};
 pub use stats::{Stats, stats};

@@ -10,7 +10,8 @@
 //! | `reward` | optional: the verifier of this problem |
 //! | `meta` | optional: an object with anything else about the problem |
 //!
-//! Other fields are kept and written out again.
+//! Other fields are kept and written out again. Of these, `tests` that have an integer beyond 64 bits are kept as a string that
+//! holds their JSON, so that no digit is lost.
 
 use crate::error::{DataError, LineError};
 use crate::jsonl;
@@ -22,28 +23,94 @@ use std::path::Path;
 
 /// A question whose answer a program can check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Row")]
 pub struct Problem {
     /// Unique in its file.
-    #[serde(default, deserialize_with = "text_or_number")]
     pub id: String,
     /// The question, if it is one message from the user; otherwise `messages` is present.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// The conversation up to the reply wanted, if there is no `prompt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
     /// The reference answer; empty if other fields judge the problem. Verifiers that need one say so.
-    #[serde(default, deserialize_with = "text_or_number", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub answer: String,
     /// The name of the verifier for this problem, if not the run's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<String>,
     /// Anything else about the problem: its level, its source, …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<Map<String, Value>>,
     /// All other fields.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A problem as it stands in a file.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default, deserialize_with = "text_or_number")]
+    id: String,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    answer: String,
+    reward: Option<String>,
+    meta: Option<Map<String, Value>>,
+    tests: Option<Box<RawValue>>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl From<Row> for Problem {
+    fn from(row: Row) -> Self {
+        let Row { id, prompt, messages, answer, reward, meta, tests, mut other } = row;
+        if let Some(tests) = tests {
+            other.insert("tests".to_owned(), exact(&tests));
+        }
+        Self { id, prompt, messages, answer, reward, meta, other }
+    }
+}
+
+/// `raw` as a value; where it has numbers that a value would round, a string that holds it.
+#[must_use]
+pub fn exact(raw: &RawValue) -> Value {
+    match serde_json::from_str(raw.get()) {
+        Ok(value) if !has_long_integer(raw.get()) => value,
+        _ => Value::String(raw.get().to_owned()),
+    }
+}
+
+/// Whether `json` has an integer that 64 bits do not hold.
+fn has_long_integer(json: &str) -> bool {
+    let is_long = |number: &str| number.parse::<i64>().is_err() && number.parse::<u64>().is_err();
+    let (mut rest, mut is_text) = (json, false);
+    while let Some(at) =
+        rest.find(|c: char| c == '"' || !is_text && (c == '-' || c.is_ascii_digit()) || is_text && c == '\\')
+    {
+        match rest.as_bytes()[at] {
+            b'"' => {
+                is_text = !is_text;
+                rest = &rest[at + 1..];
+            }
+            b'\\' => {
+                let mut after = rest[at + 1..].chars();
+                after.next();
+                rest = after.as_str();
+            }
+            _ => {
+                let number = &rest[at..];
+                let end = number.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
+                let (number, after) = number.split_at(end.unwrap_or(number.len()));
+                if !number.contains(['.', 'e', 'E']) && is_long(number) {
+                    return true;
+                }
+                rest = after;
+            }
+        }
+    }
+    false
 }
 
 /// A message of a conversation.
@@ -161,6 +228,27 @@ mod tests {
         assert_eq!(problems[0].messages().as_ref(), [Message::user("1 + 1?")]);
         assert_eq!((problems[1].id.as_str(), problems[1].messages().len()), ("line-3", 2));
         assert_eq!(problems[1].messages()[1].other["name"], "n");
+    }
+
+    #[test]
+    fn tests_keep_every_digit() {
+        let long = r#"{"function": "f", "cases": [{"args": ["1", -123456789012345678901], "returns": 1}]}"#;
+        let kept = [
+            r#"[{"stdin": "123456789012345678901234567890 \"9", "stdout": "1"}]"#,
+            r#"{"function": "f", "cases": [{"args": [18446744073709551615, -9223372036854775808], "returns": 1.5e300}]}"#,
+            "null",
+        ];
+        for tests in kept {
+            let problem = &read(&format!(r#"{{"prompt": "p", "tests": {tests}}}"#)).expect("good")[0];
+            let value = problem.other.get("tests").cloned().unwrap_or_default();
+            assert_eq!(value, serde_json::from_str::<Value>(tests).expect("JSON"));
+        }
+        for long in [long, "[18446744073709551616]", "[1e999]"] {
+            let problem = read(&format!(r#"{{"prompt": "p", "tests": {long}}}"#)).expect("good").remove(0);
+            assert_eq!(problem.other["tests"], Value::from(long));
+            let again = serde_json::to_string(&problem).expect("written");
+            assert_eq!(serde_json::from_str::<Problem>(&again).expect("read"), problem);
+        }
     }
 
     #[test]

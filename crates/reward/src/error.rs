@@ -109,6 +109,9 @@ pub enum LineError {
         /// The field's name.
         field: &'static str,
     },
+    /// No completion can be judged by what the line has for a reference.
+    #[error("can't be judged: {0}")]
+    Reference(String),
     /// One completion and a list of them.
     #[error("has both `completion` and `completions`; remove one of them")]
     TwoCompletions,

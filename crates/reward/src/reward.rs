@@ -101,6 +101,11 @@ pub(crate) struct Reward {
 }
 
 impl Reward {
+    /// Whether it judges by a problem's `tests`, and not by its `answer`.
+    pub(crate) fn reads_tests(&self) -> bool {
+        self.kind.name == "code"
+    }
+
     fn judge(&self, sample: &Sample) -> Term {
         let verdict = self.verifier.judge(sample);
         Term {

@@ -12,6 +12,7 @@
 //! | `root.rs` | the tree of files that a contained program sees |
 //! | `policy.rs` | the system calls and files that it may use |
 //! | `child.rs` | from `clone` to the contained interpreter: the only unsafe code of this crate |
+//! | `values.py` | how values pass between a program and asserts that are run apart from it |
 //! | `zygote.py` | the contained interpreter, which forks once for every program |
 //! | `process.rs` | the host's side: start a sandbox, give it programs, see how they end |
 //! | `selftest.rs`, `selftest.py` | the proof, from inside, that containment holds |
@@ -37,4 +38,4 @@ pub use error::SandboxError;
 #[cfg(target_os = "linux")]
 pub use interpreter::Interpreter;
 #[cfg(target_os = "linux")]
-pub use process::{Call, End, Ended, Launcher, Limits, Program, Sandbox};
+pub use process::{Call, End, Ended, Entry, Launcher, Limits, Program, Sandbox, VALUES};

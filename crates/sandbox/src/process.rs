@@ -33,6 +33,10 @@ const DESCRIPTORS: u64 = 64;
 /// The largest stack. (`zygote.py` raises the stack limit of programs to it.)
 const STACK_BYTES: u64 = 64 << 20;
 
+/// How values pass between a program and what judges it: Python source, for whoever runs asserts apart from it.
+pub const VALUES: &str = include_str!("values.py");
+const ZYGOTE: &str = concat!(include_str!("values.py"), "\n", include_str!("zygote.py"));
+
 /// What a program may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -54,8 +58,20 @@ pub struct Program<'a> {
     pub source: &'a str,
     /// What its standard input holds.
     pub stdin: &'a [u8],
-    /// The function to call when it has run, if any; without one it runs as `__main__`.
-    pub call: Option<Call<'a>>,
+    /// What is run of it.
+    pub entry: Entry<'a>,
+}
+
+/// What is run of a program.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// All of it, as `__main__`.
+    Main,
+    /// All of it as a module, then a call: the result is the value returned.
+    Call(Call<'a>),
+    /// All of it as a module, then what an assert asks for: a JSON array of steps, as `zygote.py` reads them. The result
+    /// has what each gave.
+    Script(&'a RawValue),
 }
 
 /// A call of one of the program's functions.
@@ -117,13 +133,13 @@ impl Launcher {
         let root = Root::of(interpreter)?;
         let filter = policy::hex(&policy::program_filter()?);
         let executable = interpreter.executable.as_os_str().as_bytes();
-        let flags = ["-s", "-S", "-B", "-X", "utf8", "-c", include_str!("zygote.py"), &filter];
+        let flags = ["-s", "-S", "-B", "-X", "utf8", "-c", ZYGOTE, &filter];
         let argv = std::iter::once(executable).chain(flags.iter().map(|flag| flag.as_bytes()));
         let argv = argv.map(CString::new).collect::<Result<_, _>>().map_err(io::Error::from)?;
         let tasks = 2 + u64::from(threads); // the forking parent, the program
         let limits = vec![
             (libc::RLIMIT_NPROC, tasks),
-            (libc::RLIMIT_FSIZE, output_bytes + 1),
+            (libc::RLIMIT_FSIZE, output_bytes.max(selftest::LIMITS.output_bytes) + 1),
             (libc::RLIMIT_NOFILE, DESCRIPTORS),
             (libc::RLIMIT_STACK, STACK_BYTES),
             (libc::RLIMIT_CORE, 0),
@@ -232,6 +248,7 @@ struct Job<'a> {
     source: &'a str,
     function: Option<&'a str>,
     args: Option<&'a RawValue>,
+    script: Option<&'a RawValue>,
 }
 
 impl Sandbox {
@@ -241,8 +258,12 @@ impl Sandbox {
     /// [`SandboxError::Lost`] if the sandbox itself failed; it can't be used again.
     pub fn run(&mut self, program: &Program, limits: &Limits) -> Result<Ended, SandboxError> {
         let lost = |error: io::Error| SandboxError::Lost { reason: error.to_string() };
-        let (function, args) = program.call.map(|call| (call.function, call.args)).unzip();
-        let job = serde_json::to_vec(&Job { source: program.source, function, args });
+        let (function, args, script) = match program.entry {
+            Entry::Main => (None, None, None),
+            Entry::Call(call) => (Some(call.function), Some(call.args), None),
+            Entry::Script(script) => (None, None, Some(script)),
+        };
+        let job = serde_json::to_vec(&Job { source: program.source, function, args, script });
         let job = sealed(c"job", &job.map_err(|error| lost(error.into()))?).map_err(lost)?;
         let stdin = sealed(c"stdin", program.stdin).map_err(lost)?;
         let empty = |name| memfd_create(name, MemfdFlags::CLOEXEC).map_err(|error| lost(error.into()));

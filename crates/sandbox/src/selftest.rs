@@ -2,7 +2,7 @@
 //! looks at it from outside. It ends well only if every attempt fails.
 
 use crate::SandboxError;
-use crate::process::{Call, End, Limits, Program, Sandbox};
+use crate::process::{Call, End, Entry, Limits, Program, Sandbox};
 use serde_json::{json, value::to_raw_value};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, io};
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     cpu: Duration::from_secs(10),
     wall: Duration::from_secs(60),
     memory_bytes: 4 << 30,
@@ -35,7 +35,7 @@ pub(crate) fn run(sandbox: &mut Sandbox, threads: u32) -> Result<(), SandboxErro
     }]);
     let args = to_raw_value(&host).map_err(io::Error::from)?;
     let call = Call { function: "escape", args: &args };
-    let program = Program { source: include_str!("selftest.py"), stdin: b"", call: Some(call) };
+    let program = Program { source: include_str!("selftest.py"), stdin: b"", entry: Entry::Call(call) };
     let ended = sandbox.run(&program, &LIMITS)?;
     let unfinished =
         || SandboxError::Start { words: format!("the self-test ends by {:?}: {}", ended.end, ended.words) };
@@ -48,7 +48,7 @@ pub(crate) fn run(sandbox: &mut Sandbox, threads: u32) -> Result<(), SandboxErro
     // A thread that waits for ever must not outlive the program, nor hold up its end.
     let lingering = "import threading, time\nthreading.Thread(target=time.sleep, args=(9e3,)).start()";
     let limits = Limits { wall: Duration::from_millis(50), ..LIMITS };
-    let ended = sandbox.run(&Program { source: lingering, stdin: b"", call: None }, &limits)?;
+    let ended = sandbox.run(&Program { source: lingering, stdin: b"", entry: Entry::Main }, &limits)?;
     if ended.end != End::WallLimit {
         breaches.push(format!("outlive its time ({:?}: {})", ended.end, ended.words));
     }

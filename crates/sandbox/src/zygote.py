@@ -9,7 +9,27 @@ import atexit, ctypes, gc, json, os, resource, signal, socket, struct, sys, time
 
 # What programs import most often, so that they find it imported. A fork costs more the more there is: what few
 # use they import themselves.
-import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, typing
+import array, bisect, builtins, collections, copy, functools, heapq, io, itertools, math, operator, random, re, string
+import typing, _sitebuiltins
+
+# What `site` would add: this interpreter runs without it.
+for name, end in (("exit", "Ctrl-D (i.e. EOF)"), ("quit", "Ctrl-D (i.e. EOF)")):
+    setattr(builtins, name, _sitebuiltins.Quitter(name, end))
+builtins.help = _sitebuiltins._Helper()
+if hasattr(sys, "set_int_max_str_digits"):
+    sys.set_int_max_str_digits(0)  # long integers cost processor time, which is limited
+
+# What a program finds defined, unless it defines it itself: annotations always; where its functions are called, as
+# LeetCode calls them, also what is defined there. Modules go last: `copy` is the module, `heapq` too.
+ANNOTATIONS = {name: getattr(typing, name) for name in typing.__all__}
+PRELUDE = {}
+for module in (string, math, itertools, functools, collections, heapq, bisect, typing):
+    names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    PRELUDE.update({name: getattr(module, name) for name in names if not hasattr(builtins, name)})
+for module in (bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys, typing):
+    PRELUDE[module.__name__] = module
+PRELUDE["bisect"] = bisect.bisect
+PRELUDE["deepcopy"] = copy.deepcopy
 
 CONTROL = 3
 LIMITS = struct.Struct("=ddQQ")  # wall seconds, processor seconds, bytes of memory, bytes of any file
@@ -36,6 +56,9 @@ def serve(filter):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     sys.path[:] = [entry for entry in sys.path if entry]
+    sys.argv = ["program.py"]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable, *sys.argv]
     gc.collect()
     gc.freeze()
     control.send(b"ready")
@@ -126,22 +149,66 @@ def become_program(descriptors, starts, limits, set_filter):
 def outcome(job):
     """Runs the program: its exit status, and the words for a status that is not 0."""
     try:
-        module = types.ModuleType("program" if job["function"] else "__main__")
+        module = types.ModuleType("program" if job["function"] or job["script"] else "__main__")
         sys.modules[module.__name__] = module
+        module.__dict__.update(ANNOTATIONS if module.__name__ == "__main__" else PRELUDE, __file__="program.py")
         exec(compile(job["source"], "program.py", "exec", dont_inherit=True), module.__dict__)
         if job["function"]:
-            result = json.dumps(plain(called(module, job["function"])(*job["args"])))
-            with open(3, "w") as file:
-                file.write(result)
+            give(plain(called(module, job["function"])(*job["args"])))
+        elif job["script"]:
+            give(scripted(module, job["script"]))
         return 0, ""
     except SystemExit as exit:
-        if exit.code is None or type(exit.code) is int:
+        if exit.code is None or isinstance(exit.code, int):
             return (exit.code or 0) & 0xFF, f"SystemExit: {exit.code}"
         return 1, str(exit.code)
     except MemoryError:
         return 1, "MemoryError"
     except BaseException as error:
         return 1, words_of(error)
+
+
+def give(result):
+    result = json.dumps(result)
+    with open(3, "w") as file:
+        file.write(result)
+
+
+def scripted(module, script):
+    """Takes the steps of `script`, which an assert needs: what each gave, by its `id`."""
+    objects, results = {}, {}
+    for step in script:
+        try:
+            of, do = step["of"], step["do"]
+            of = named(module, of["name"]) if "name" in of else objects[of["object"]]
+            args = [unpack(item, objects.__getitem__) for item in step["args"]]
+            keywords = {key: unpack(item, objects.__getitem__) for key, item in step["keywords"].items()}
+            value = of(*args, **keywords) if do == "call" else STEPS[do](of, *args)
+            try:
+                given = pack(value)
+            except Unpackable:
+                objects[step["id"]], given = value, {"object": step["id"]}
+            # What was changed in place.
+            after = [packed_or_none(item) for item in args]
+            changed = {i: new for i, (new, old) in enumerate(zip(after, step["args"])) if new is not None and new != old}
+            results[step["id"]] = {"value": given, "changed": changed}
+        except Exception as error:
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            results[step["id"]] = {"raised": kinds, "words": words_of(error)}
+    return results
+
+
+STEPS = {"get": getattr, "set": setattr, "item": operator.getitem, "list": list, "next": next, "len": len, "str": str}
+
+
+def named(module, name):
+    """What the program calls `name`; `candidate` is the last of its functions, where it does not call one so."""
+    if name == "candidate" and name not in module.__dict__:
+        functions = [value for value in vars(module).values()
+                     if type(value) is types.FunctionType and value.__module__ == module.__name__]
+        if functions:
+            return functions[-1]
+    return called(module, name)
 
 
 def words_of(error):
@@ -159,32 +226,44 @@ def words_of(error):
 
 
 def called(module, name):
-    """The function `name`, or the method `name` of a new object where it is `Class.method`."""
+    """The function `name`, or the method `name` of a new object where it is `Class.method`. A method of `Solution` may
+    be called by its name alone, and a function as if it were one."""
     first, _, rest = name.partition(".")
-    if not hasattr(module, first):
+    has_solution = hasattr(module, "Solution")
+    if first not in module.__dict__ or PRELUDE.get(first) is module.__dict__[first]:
+        if not rest and has_solution and hasattr(module.Solution, first):
+            return getattr(module.Solution(), first)
+        if first == "Solution" and hasattr(module, rest):
+            return getattr(module, rest)
         raise NameError(f"the program defines no `{first}`")
     value = getattr(module, first)
     return getattr(value(), rest) if rest else value
 
 
+LISTS = (list, tuple, collections.deque, range, array.array, *(type(view) for view in ({}.keys(), {}.values(), {}.items())))
+
+
 def plain(value, depth=0):
-    """`value` as JSON has it. Types are exact, so that nothing of the program's decides how it reads."""
+    """`value` as JSON has it. What is of a type of the program's own reads as the built-in type that it extends, by that
+    type's methods, so that nothing of the program's decides how it reads."""
     if depth > MAX_DEPTH:
         raise ValueError(f"the value returned is nested more than {MAX_DEPTH} deep")
     kind = type(value)
-    if value is None or kind is bool or kind is str:
+    if value is None or kind is bool:
         return value
-    if kind is int:
-        if hasattr(sys, "set_int_max_str_digits"):
-            sys.set_int_max_str_digits(0)
-        return value
-    if kind is float and math.isfinite(value):
-        return value
-    if kind is list or kind is tuple or kind is collections.deque:
-        return [plain(item, depth + 1) for item in value]
-    if kind in (dict, collections.defaultdict, collections.Counter, collections.OrderedDict):
-        if all(type(key) is str or type(key) is int for key in value):
-            return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    if issubclass(kind, str):
+        return str.__str__(value) if kind is not str else value
+    if issubclass(kind, int):
+        return int.__int__(value)
+    if issubclass(kind, float) and math.isfinite(value):
+        return float.__float__(value)
+    for base in LISTS:
+        if issubclass(kind, base):
+            return [plain(item, depth + 1) for item in base.__iter__(value)]
+    if issubclass(kind, dict):
+        items = list(dict.items(value))
+        if all(type(key) is str or type(key) is int for key, _ in items):
+            return {str(key): plain(item, depth + 1) for key, item in items}
         raise TypeError("the dict returned has keys that are neither strings nor integers")
     raise TypeError(f"the value returned holds {value!r}" if kind is float else
                     f"the value returned holds a {kind.__name__}, which no test can state")
@@ -195,8 +274,13 @@ def finish(status, words):
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    main = sys.modules.get("__main__") or sys.modules.get("program")
+    files = [file for file in vars(main).values() if type(file) in (io.TextIOWrapper, io.BufferedWriter)]
+    # Text first: what it holds goes through the bytes below it.
+    files.sort(key=lambda file: type(file) is io.BufferedWriter)
+    for file in (sys.stdout, sys.stderr, *files, sys.__stdout__, sys.__stderr__):
+        if file is not None and not getattr(file, "closed", False) and hasattr(file, "flush"):
+            file.flush()
     if words:
         os.write(2, f"\n{words}\n".encode(errors="backslashreplace"))
     os._exit(status)

@@ -105,6 +105,27 @@ impl Data {
         })
     }
 
+    /// How many bytes the contained interpreter writes for a value such as this.
+    pub(super) fn n_bytes(&self) -> usize {
+        let list = |items: usize, n: usize| 2 + items + 2 * n.saturating_sub(1);
+        match self {
+            Self::Null => 4,
+            Self::Bool(value) => {
+                if *value {
+                    4
+                } else {
+                    5
+                }
+            }
+            Self::Number(number) => number.n_bytes,
+            Self::Text(text) => text_bytes(text),
+            Self::List(items) => list(items.iter().map(Self::n_bytes).sum(), items.len()),
+            Self::Object(items) => {
+                list(items.iter().map(|(key, item)| text_bytes(key) + 2 + item.n_bytes()).sum(), items.len())
+            }
+        }
+    }
+
     /// Whether a program that returned this returned what is expected.
     pub(super) fn is(&self, expected: &Self, tolerance: Option<f64>) -> bool {
         match (self, expected) {
@@ -127,6 +148,16 @@ impl Data {
     }
 }
 
+/// How long a text is in JSON that is written in ASCII.
+fn text_bytes(text: &str) -> usize {
+    let n_bytes = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        ' '..='~' => 1,
+        _ => 6 * c.len_utf16(),
+    };
+    2 + text.chars().map(n_bytes).sum::<usize>()
+}
+
 /// A number as it is written: sign, digits, a point, an exponent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Number {
@@ -134,6 +165,8 @@ pub(super) struct Number {
     double: f64,
     /// Whether it is written with a point or an exponent.
     is_float: bool,
+    /// How long it is as it is written; of one with a point or an exponent, at least.
+    n_bytes: usize,
 }
 
 /// ±digits · 10^exponent, without zeros at either end of the digits; zero has none.
@@ -174,7 +207,8 @@ impl Number {
                 _ => i64::from(exponent) - fraction.len() as i64 + n_zeros as i64,
             },
         };
-        Some(Self { value, double, is_float })
+        let n_bytes = if is_float { 3.min(text.len()) } else { text.len() };
+        Some(Self { value, double, is_float, n_bytes })
     }
 
     fn is_near(&self, expected: &Self, tolerance: Option<f64>) -> bool {

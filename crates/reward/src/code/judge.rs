@@ -5,7 +5,7 @@ use super::problem::{Cases, FunctionCase, Streams, is_memory_limit, is_time_limi
 use super::{MAX_MEMORY_LIMIT_MB, MAX_TIME_LIMIT_S, MIN_MEMORY_LIMIT_MB, Options, Tests, block};
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
-use koan_sandbox::{Call, End, Ended, Interpreter, Launcher, Limits, Program, Sandbox, SandboxError};
+use koan_sandbox::{Call, End, Ended, Entry, Interpreter, Launcher, Limits, Program, Sandbox, SandboxError};
 use rustix::process::Signal;
 use serde_json::value::RawValue;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -57,47 +57,80 @@ impl Judge {
     /// Judges the program in `completion`. Total: any text gets a verdict, within twenty times the sum of its
     /// tests' time limits, not counting the time that it waits for a sandbox.
     pub fn judge(&self, completion: &str, tests: &Tests) -> Verdict {
+        if let Err(reason) = tests.too_long(self.options.output_limit_bytes) {
+            return Verdict::without_answer(Outcome::BadReference, reason);
+        }
         let source = match block::program(completion) {
             Ok(source) => source,
             Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
         };
-        let cpu = Duration::from_secs_f64(tests.time_limit_s.unwrap_or(self.options.time_limit_s));
-        let limits = Limits {
-            cpu,
-            wall: cpu * 3 + Duration::from_secs(2),
-            memory_bytes: tests.memory_limit_mb.unwrap_or(self.options.memory_limit_mb) << 20,
-            output_bytes: self.options.output_limit_bytes,
-        };
+        let source = &*source;
+        let limits = self.limits(tests);
+        if let Cases::Asserts(asserts) = &tests.cases {
+            return self.judge_by_asserts(source, asserts, &limits);
+        }
         let mut place = self.take();
         for i in 0..tests.n_tests() {
-            let failure = match place.run(source, &tests.cases, i, &limits) {
+            let failure = match place.run_test(source, &tests.cases, i, &limits) {
                 Ok(ended) => failure(&ended, &tests.cases, i, tests.tolerance, &limits),
                 Err(error) => return Verdict::new(Outcome::Undecided, source, error.to_string()),
             };
             if let Some(how) = failure {
-                let reason = match (i, tests.n_tests()) {
-                    (0, 1) => format!("fails the test: {how}"),
-                    (0, n) => format!("fails the first of {n} tests: {how}"),
-                    (i, n) => format!("passes {i} of {n} tests, and fails test {}: {how}", i + 1),
-                };
-                return Verdict::new(Outcome::Wrong, source, reason);
+                return fails(source, i, tests.n_tests(), &how);
             }
         }
-        let reason = match tests.n_tests() {
-            1 => "passes the test".to_owned(),
-            n => format!("passes all {n} tests"),
-        };
-        Verdict::new(Outcome::Correct, source, reason)
+        passes(source, tests.n_tests())
+    }
+
+    /// Whether `tests` can be used: they expect no more than a program may write, and asserts hold by what a program does.
+    ///
+    /// # Errors
+    /// What is wrong with them: they are a bad reference.
+    pub fn check_tests(&self, tests: &Tests) -> Result<(), String> {
+        tests.too_long(self.options.output_limit_bytes)?;
+        match &tests.cases {
+            Cases::Asserts(asserts) => self.check_asserts(asserts, &self.limits(tests)),
+            _ => Ok(()),
+        }
+    }
+
+    fn limits(&self, tests: &Tests) -> Limits {
+        let cpu = Duration::from_secs_f64(tests.time_limit_s.unwrap_or(self.options.time_limit_s));
+        Limits {
+            cpu,
+            wall: cpu * 3 + Duration::from_secs(2),
+            memory_bytes: tests.memory_limit_mb.unwrap_or(self.options.memory_limit_mb) << 20,
+            output_bytes: self.options.output_limit_bytes,
+        }
     }
 
     /// Waits for a place in the pool.
-    fn take(&self) -> Place<'_> {
+    pub(super) fn take(&self) -> Place<'_> {
         let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |pool: &mut Pool| pool.n_taken >= self.most;
         let mut pool = self.returned.wait_while(pool, is_full).unwrap_or_else(PoisonError::into_inner);
         pool.n_taken += 1;
         Place { judge: self, sandbox: pool.idle.pop() }
     }
+}
+
+/// The verdict on a program that fails test `i` of `n`, from 0.
+pub(super) fn fails(source: &str, i: usize, n: usize, how: &str) -> Verdict {
+    let reason = match (i, n) {
+        (0, 1) => format!("fails the test: {how}"),
+        (0, n) => format!("fails the first of {n} tests: {how}"),
+        (i, n) => format!("passes {i} of {n} tests, and fails test {}: {how}", i + 1),
+    };
+    Verdict::new(Outcome::Wrong, source, reason)
+}
+
+/// The verdict on a program that passes all `n` tests.
+pub(super) fn passes(source: &str, n: usize) -> Verdict {
+    let reason = match n {
+        1 => "passes the test".to_owned(),
+        n => format!("passes all {n} tests"),
+    };
+    Verdict::new(Outcome::Correct, source, reason)
 }
 
 fn check(options: &Options) -> Result<(), SandboxError> {
@@ -125,21 +158,33 @@ fn check(options: &Options) -> Result<(), SandboxError> {
 }
 
 /// A place in the pool, and its sandbox once that is started; returned to the pool when dropped.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     judge: &'a Judge,
     sandbox: Option<Sandbox>,
 }
 
 impl Place<'_> {
-    /// Runs test `i`. A sandbox that is lost is replaced once.
-    fn run(&mut self, source: &str, cases: &Cases, i: usize, limits: &Limits) -> Result<Ended, SandboxError> {
-        let program = match cases {
-            Cases::Streams(cases) => Program { source, stdin: cases[i].stdin.as_bytes(), call: None },
+    /// Runs test `i`, which is no assert.
+    fn run_test(
+        &mut self,
+        source: &str,
+        cases: &Cases,
+        i: usize,
+        limits: &Limits,
+    ) -> Result<Ended, SandboxError> {
+        let (stdin, entry) = match cases {
+            Cases::Streams(cases) => (cases[i].stdin.as_bytes(), Entry::Main),
             Cases::Calls { function, cases } => {
-                Program { source, stdin: b"", call: Some(Call { function, args: &cases[i].args }) }
+                (&b""[..], Entry::Call(Call { function, args: &cases[i].args }))
             }
+            Cases::Asserts(_) => (&b""[..], Entry::Main),
         };
-        self.try_run(&program, limits).or_else(|_| self.try_run(&program, limits))
+        self.run(&Program { source, stdin, entry }, limits)
+    }
+
+    /// Runs a program. A sandbox that is lost is replaced once.
+    pub(super) fn run(&mut self, program: &Program, limits: &Limits) -> Result<Ended, SandboxError> {
+        self.try_run(program, limits).or_else(|_| self.try_run(program, limits))
     }
 
     fn try_run(&mut self, program: &Program, limits: &Limits) -> Result<Ended, SandboxError> {
@@ -170,24 +215,30 @@ fn failure(
     tolerance: Option<f64>,
     limits: &Limits,
 ) -> Option<String> {
+    bad_end(ended, limits).or_else(|| match cases {
+        Cases::Streams(cases) => printed(&ended.stdout, &cases[i], tolerance),
+        Cases::Calls { cases, .. } => returned(&ended.result, &cases[i], tolerance),
+        Cases::Asserts(_) => None,
+    })
+}
+
+/// How a program ended that did not end well.
+pub(super) fn bad_end(ended: &Ended, limits: &Limits) -> Option<String> {
     let last_words = ended.words.trim_end().lines().last().unwrap_or_default();
-    match ended.end {
-        End::Exited(0) => match cases {
-            Cases::Streams(cases) => printed(&ended.stdout, &cases[i], tolerance),
-            Cases::Calls { cases, .. } => returned(&ended.result, &cases[i], tolerance),
-        },
-        End::Exited(_) if last_words.starts_with("MemoryError") => Some(too_much_memory(limits)),
-        End::Exited(status) if last_words.is_empty() => Some(format!("exits with status {status}")),
-        End::Exited(status) => Some(format!("exits with status {status}: {}", shorten(last_words))),
-        End::Killed(signal) if signal == Signal::SEGV.as_raw() => Some("crashes (SIGSEGV)".to_owned()),
+    Some(match ended.end {
+        End::Exited(0) => return None,
+        End::Exited(_) if last_words.starts_with("MemoryError") => too_much_memory(limits),
+        End::Exited(status) if last_words.is_empty() => format!("exits with status {status}"),
+        End::Exited(status) => format!("exits with status {status}: {}", shorten(last_words)),
+        End::Killed(signal) if signal == Signal::SEGV.as_raw() => "crashes (SIGSEGV)".to_owned(),
         End::Killed(signal) if signal == Signal::ABORT.as_raw() && last_words.contains("MemoryError") => {
-            Some(too_much_memory(limits))
+            too_much_memory(limits)
         }
-        End::Killed(signal) => Some(format!("is killed by signal {signal}")),
-        End::CpuLimit => Some(format!("uses more than {} s of processor time", limits.cpu.as_secs_f64())),
-        End::WallLimit => Some(format!("waits, and is still there after {} s", limits.wall.as_secs_f64())),
-        End::OutputLimit => Some(format!("writes or returns more than {} bytes", limits.output_bytes)),
-    }
+        End::Killed(signal) => format!("is killed by signal {signal}"),
+        End::CpuLimit => format!("uses more than {} s of processor time", limits.cpu.as_secs_f64()),
+        End::WallLimit => format!("waits, and is still there after {} s", limits.wall.as_secs_f64()),
+        End::OutputLimit => format!("writes or returns more than {} bytes", limits.output_bytes),
+    })
 }
 
 fn too_much_memory(limits: &Limits) -> String {

@@ -2,7 +2,7 @@
 
 use super::compare::Data;
 use crate::verdict::shorten;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 
 /// The most tests that a problem may have.
@@ -32,6 +32,20 @@ pub(super) enum Cases {
     Streams(Vec<Streams>),
     /// Calls of one function.
     Calls { function: String, cases: Vec<FunctionCase> },
+    /// Statements of Python that use what the program defines.
+    Asserts(Asserts),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asserts {
+    pub(super) asserts: Vec<String>,
+    /// What is run before each of them.
+    #[serde(default)]
+    pub(super) setup: String,
+    /// The function that they call `candidate`.
+    #[serde(default)]
+    pub(super) function: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -73,8 +87,8 @@ impl Tests {
     /// Reads the fields `tests`, `time_limit_s`, `memory_limit_mb` and `tolerance` of a problem; others are
     /// ignored.
     ///
-    /// `tests` is an array of `{stdin, stdout}`, or `{function, cases: [{args, returns}]}`, or a string that holds
-    /// either as JSON.
+    /// `tests` is an array of `{stdin, stdout}`, or `{function, cases: [{args, returns}]}`, or `{asserts: [...], setup}`,
+    /// or a string that holds one of these as JSON.
     ///
     /// # Errors
     /// What is wrong with the tests, in a sentence for the author of the data: they are a bad reference.
@@ -98,7 +112,7 @@ impl Tests {
         };
         let seconds = format!("above 0 and at most {MAX_TIME_LIMIT_S}");
         let megabytes = format!("an integer from {MIN_MEMORY_LIMIT_MB} to {MAX_MEMORY_LIMIT_MB}");
-        Ok(Self {
+        let tests = Self {
             cases: cases.map_err(|reason| format!("`tests`: {reason}"))?,
             time_limit_s: number("time_limit_s", &seconds, is_time_limit)?,
             memory_limit_mb: number("memory_limit_mb", &megabytes, |mb| {
@@ -108,7 +122,30 @@ impl Tests {
             tolerance: number("tolerance", "above 0 and below 1", |tolerance| {
                 tolerance > 0.0 && tolerance < 1.0
             })?,
-        })
+        };
+        match &tests.cases {
+            Cases::Streams(cases) if cases.iter().all(|case| case.stdout.trim().is_empty()) => {
+                Err("`tests`: every `stdout` is empty, so an empty program would pass".to_owned())
+            }
+            _ => Ok(tests),
+        }
+    }
+
+    /// What is wrong where a test expects more than `max` bytes, the most that a program may print or return.
+    pub(super) fn too_long(&self, max: u64) -> Result<(), String> {
+        let n_bytes: Vec<usize> = match &self.cases {
+            Cases::Streams(cases) => cases.iter().map(|case| printed_bytes(&case.stdout)).collect(),
+            Cases::Calls { cases, .. } => cases.iter().map(|case| case.returns.n_bytes()).collect(),
+            Cases::Asserts(_) => Vec::new(),
+        };
+        match n_bytes.iter().position(|&n_bytes| n_bytes as u64 > max) {
+            None => Ok(()),
+            Some(i) => Err(format!(
+                "`tests`: test {} expects {} bytes, and a program may write at most {max}; raise `output_limit_bytes` of the reward",
+                i + 1,
+                n_bytes[i]
+            )),
+        }
     }
 
     /// How many tests there are.
@@ -116,8 +153,14 @@ impl Tests {
         match &self.cases {
             Cases::Streams(cases) => cases.len(),
             Cases::Calls { cases, .. } => cases.len(),
+            Cases::Asserts(asserts) => asserts.asserts.len(),
         }
     }
+}
+
+/// The length of the shortest text that is printed where `expected` is: without white space at the ends of lines.
+fn printed_bytes(expected: &str) -> usize {
+    expected.trim_end().split('\n').map(|line| line.trim_end().len() + 1).sum::<usize>() - 1
 }
 
 /// Whether a time limit is in range.
@@ -135,6 +178,21 @@ impl Cases {
         let words = |error: serde_json::Error| error.to_string();
         let cases = match json.trim_start().as_bytes().first() {
             Some(b'[') => Self::Streams(serde_json::from_str(json).map_err(words)?),
+            Some(b'{') if has_asserts(json) => {
+                let asserts: Asserts = serde_json::from_str(json).map_err(words)?;
+                if let Some(function) =
+                    asserts.function.as_ref().filter(|function| !is_function_name(function))
+                {
+                    return Err(format!(
+                        "`function` is `{}`; write a name, or `Class.method`",
+                        shorten(function)
+                    ));
+                }
+                if let Some(i) = asserts.asserts.iter().position(|assert| assert.trim().is_empty()) {
+                    return Err(format!("assert {} is empty", i + 1));
+                }
+                Self::Asserts(asserts)
+            }
             Some(b'{') => {
                 let RawCalls { function, cases } = serde_json::from_str(json).map_err(words)?;
                 if !is_function_name(&function) {
@@ -146,13 +204,15 @@ impl Cases {
             }
             _ => {
                 return Err(
-                    "write an array of {stdin, stdout}, or {function, cases: [{args, returns}]}".to_owned()
+                    "write an array of {stdin, stdout}, or {function, cases: [{args, returns}]}, or {asserts: [...], setup}"
+                        .to_owned()
                 );
             }
         };
         let n_cases = match &cases {
             Self::Streams(cases) => cases.len(),
             Self::Calls { cases, .. } => cases.len(),
+            Self::Asserts(asserts) => asserts.asserts.len(),
         };
         match n_cases {
             0 => Err("there is no test".to_owned()),
@@ -160,6 +220,15 @@ impl Cases {
             _ => Err(format!("there are {n_cases} tests; the most is {MAX_TESTS}")),
         }
     }
+}
+
+/// Whether `json`, an object, is of the third form.
+fn has_asserts(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Form {
+        asserts: Option<IgnoredAny>,
+    }
+    serde_json::from_str::<Form>(json).is_ok_and(|form| form.asserts.is_some())
 }
 
 impl RawCase {
@@ -199,6 +268,7 @@ fn rounded(value: &Value, depth: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Problem;
     use serde_json::json;
 
     fn parse(problem: Value) -> Result<Tests, String> {
@@ -229,9 +299,36 @@ mod tests {
         assert!(raw("123456789012345678901234567890").is(&cases[0].returns, None));
         assert!(!raw("123456789012345678901234567891").is(&cases[0].returns, None));
 
+        // A problem is read with every digit; what was read in another way may have lost some.
+        let problem: Problem =
+            serde_json::from_str(&format!("{{\"prompt\": \"p\", \"tests\": {json}}}")).expect("a problem");
+        assert_eq!(Tests::parse(&problem.other).expect("good").cases, tests.cases);
         let parsed: Value = serde_json::from_str(&format!("{{\"tests\": {json}}}")).expect("JSON");
         let error = parse(parsed).expect_err("rounded");
         assert!(error.contains("too long to be kept exactly"), "{error}");
+    }
+
+    #[test]
+    fn what_is_longer_than_a_program_may_write_is_found() {
+        let too_long = |tests: Value, max| parse(json!({ "tests": tests })).expect("good").too_long(max);
+        let streams = json!([{"stdout": "1"}, {"stdout": "12  \n34\n\n"}]);
+        assert_eq!(too_long(streams.clone(), 5), Ok(()));
+        let error = too_long(streams, 4).expect_err("too long");
+        assert!(
+            error.starts_with("`tests`: test 2 expects 5 bytes, and a program may write at most 4"),
+            "{error}"
+        );
+        let calls = |returns: Value| json!({"function": "f", "cases": [{"args": [], "returns": returns}]});
+        for (returns, written) in [
+            (json!([1, 2.5, [], {}]), "[1, 2.5, [], {}]"),
+            (json!({"a": null, "b": "x\n"}), r#"{"a": null, "b": "x\n"}"#),
+            (json!("é𝄞"), r#""\u00e9\ud834\udd1e""#),
+            (json!(true), "true"),
+        ] {
+            let tests = calls(returns);
+            assert_eq!(too_long(tests.clone(), written.len() as u64), Ok(()), "{written}");
+            assert!(too_long(tests, written.len() as u64 - 1).is_err(), "{written}");
+        }
     }
 
     #[test]
@@ -269,6 +366,18 @@ mod tests {
                 "`memory_limit_mb` is 1000000000.0; it",
             ),
             (json!({"tests": [{"stdout": ""}], "tolerance": 2}), "`tolerance` is 2; it must be above 0"),
+            (
+                json!({"tests": [{"stdout": ""}, {"stdin": "1", "stdout": " \n"}]}),
+                "`tests`: every `stdout` is empty",
+            ),
+            (json!({"tests": {"asserts": []}}), "`tests`: there is no test"),
+            (json!({"tests": {"asserts": ["assert f(1)", " "]}}), "`tests`: assert 2 is empty"),
+            (json!({"tests": {"asserts": "assert f(1)"}}), "`tests`: invalid type: string"),
+            (json!({"tests": {"asserts": ["assert f(1)"], "code": ""}}), "`tests`: unknown field `code`"),
+            (
+                json!({"tests": {"asserts": ["assert f(1)"], "function": "f()"}}),
+                "`tests`: `function` is `f()`; write a name",
+            ),
         ] {
             let error = parse(problem.clone()).expect_err("bad");
             assert!(error.starts_with(expected), "{problem}: {error}");

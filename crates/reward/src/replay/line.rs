@@ -4,6 +4,7 @@ use super::Judged;
 use crate::error::LineError;
 use crate::verdict::shorten;
 use crate::{Judgement, Problem, Rewards, Sample};
+use koan_data::exact;
 use koan_files::jsonl;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -34,9 +35,17 @@ const RESERVED_FIELDS: [&str; 14] = [
 pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec<Judged>, LineError> {
     let mut fields: Fields = jsonl::parse(line)?;
     let problem = problem(number, &fields)?;
-    rewards.find(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
-    if !fields.contains_key("answer") && !matches!(rewards.check(&problem), Ok(None)) {
-        return Err(LineError::Missing { field: "answer" });
+    let found = rewards.find(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
+    if !fields.contains_key("answer")
+        && let Ok(Some(reason)) = rewards.check(&problem)
+    {
+        let needs_answer =
+            found.first().is_none_or(|reward| !reward.reads_tests()) && !fields.contains_key("tests");
+        return Err(if needs_answer {
+            LineError::Missing { field: "answer" }
+        } else {
+            LineError::Reference(reason)
+        });
     }
     let completions = match (present(&fields, "completion"), present(&fields, "completions")) {
         (Some(raw), None) => vec![Attempt {
@@ -118,7 +127,8 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
     problem.meta = value(fields, "meta", "an object")?;
     for (name, raw) in fields {
         if !RESERVED_FIELDS.contains(&name.as_str()) && name != "id" {
-            problem.other.insert(name.clone(), jsonl::parse(raw.get().as_bytes())?);
+            let value = if name == "tests" { exact(raw) } else { jsonl::parse(raw.get().as_bytes())? };
+            problem.other.insert(name.clone(), value);
         }
     }
     Ok(problem)

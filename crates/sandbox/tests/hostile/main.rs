@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, process, thread};
 
 mod programs;
-use programs::{DENIED, ENDS, FORGED, HONEST, MODULES};
+use programs::{DENIED, ENDS, FORGED, FORGED_STEPS, HONEST, MODULES};
 
 /// How many programs are judged at once: most of the time is spent on programs that wait.
 const AT_ONCE: usize = 8;
@@ -142,12 +142,18 @@ print('escaped: ' + str(got) if got else 'held')
     let forged = |(name, program): &(&str, &str)| {
         expect(name, &judge.judge(&fenced(program), &square), Outcome::Wrong, "")
     };
+    let asserted = tests(json!({"asserts": ["assert f(3) == 738_125"]}));
+    let forged_assert = |(name, program): &(&str, &str)| {
+        expect(name, &judge.judge(&fenced(program), &asserted), Outcome::Wrong, "")
+    };
     let honest = |(name, program): &(&str, &str)| {
         expect(name, &judge.judge(&fenced(program), &prints("held")), Outcome::Correct, "")
     };
     let mut bad = complaints(ENDS, ends);
     bad.extend(complaints(DENIED, denied));
     bad.extend(complaints(FORGED, forged));
+    bad.extend(complaints(FORGED, forged_assert));
+    bad.extend(complaints(FORGED_STEPS, forged_assert));
     bad.extend(complaints(HONEST, honest));
     assert!(bad.is_empty(), "{} programs:\n{}", bad.len(), bad.join("\n"));
 

@@ -335,6 +335,44 @@ pub(crate) const FORGED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Programs that try to pass `assert f(3) == 738125` by how they answer its steps.
+pub(crate) const FORGED_STEPS: &[(&str, &str)] = &[
+    ("no step", "import os\nos.write(3, b'{}')\nos._exit(0)"),
+    ("no object of steps", "import os\nos.write(3, b'[]')\nos._exit(0)"),
+    (
+        "a step of another name",
+        "import os\nos.write(3, b'{\"x\": {\"value\": 738125, \"changed\": {}}}')\nos._exit(0)",
+    ),
+    (
+        "steps without parts",
+        "import os, sys, json\ndef f(x):\n  s = sys._getframe(1).f_locals['script']\n  os.write(3, json.dumps({s[0]['id']: {}}).encode())\n  os._exit(0)",
+    ),
+    (
+        "a step of a kind that there is not",
+        "import os, sys, json\ndef f(x):\n  s = sys._getframe(1).f_locals['script']\n  os.write(3, json.dumps({s[0]['id']: {'value': {'all': 1}, 'changed': {}}}).encode())\n  os._exit(0)",
+    ),
+    (
+        "an object that is all",
+        "import os, sys, json\ndef f(x):\n  s = sys._getframe(1).f_locals['script']\n  os.write(3, json.dumps({s[0]['id']: {'value': {'object': 'x'}, 'changed': {}}}).encode())\n  os._exit(0)",
+    ),
+    (
+        "an exception that ends the test",
+        "import os, sys, json\ndef f(x):\n  s = sys._getframe(1).f_locals['script']\n  os.write(3, json.dumps({s[0]['id']: {'raised': ['SystemExit'], 'words': ''}}).encode())\n  os._exit(0)",
+    ),
+    (
+        "a change of what was given",
+        "import os, sys, json\ndef f(x):\n  s = sys._getframe(1).f_locals['script']\n  os.write(3, json.dumps({s[0]['id']: {'value': 1, 'changed': {'0': 738125}}}).encode())\n  os._exit(0)",
+    ),
+    ("an exception of its own", "class E(BaseException): pass\ndef f(x): raise E"),
+    ("an exception that says all is well", "def f(x): raise SystemExit(0)"),
+    ("an assertion of its own", "def f(x): assert False"),
+    ("what is passed, kept", "def f(x): return x"),
+    (
+        "what the asserts know",
+        "import gc, sys\ndef f(x):\n  for o in gc.get_objects():\n    if isinstance(o, str) and 'assert f' in o: return 738125\n  return repr(sys._getframe(1).f_locals)",
+    ),
+];
+
 /// Programs of good will, on input `3\n4\n`, that print `held`.
 pub(crate) const HONEST: &[(&str, &str)] = &[
     ("print", "print('held')"),
@@ -389,4 +427,48 @@ pub(crate) const HONEST: &[(&str, &str)] = &[
     ("write in letters of the world", "print('held' if 'ß'.upper() == 'SS' else 'ß')"),
     ("catch a lack of memory", "try: bytearray(1 << 40)\nexcept MemoryError: print('held')"),
     ("be refused a file", "try: open('/etc/passwd')\nexcept OSError: print('held')"),
+    // What interpreters have that are started in the usual way.
+    ("exit", "print('held')\nexit()"),
+    ("exit with zero", "print('held')\nexit(0)"),
+    ("quit", "print('held')\nquit()"),
+    ("exit from a function", "def main():\n  print('held')\n  if True: quit(0)\n  print('lost')\nmain()"),
+    ("exit by sys", "import sys\nprint('held')\nsys.exit()"),
+    ("exit with no failure", "import sys\nprint('held')\nsys.exit(False)"),
+    ("exit with what main returns", "import sys\ndef main(): print('held')\nsys.exit(main())"),
+    ("print a long integer", "print('held' if len(str(10 ** 5000)) == 5001 else 'lost')"),
+    ("read a long integer", "print('held' if int('9' * 6000) % 10 == 9 else 'lost')"),
+    (
+        "look at its arguments",
+        "import sys\nprint('held' if len(sys.argv) == 1 and sys.argv[1:] == [] else sys.argv)",
+    ),
+    (
+        "name itself",
+        "import os\nprint('held' if os.path.basename(__file__).endswith('.py') and __name__ == '__main__' else 'lost')",
+    ),
+    ("close its output", "import sys\nprint('held')\nsys.stdout.close()"),
+    (
+        "close all it has",
+        "import sys\nprint('held')\nsys.stdout.close()\nsys.stderr.close()\nsys.stdin.close()",
+    ),
+    ("have no output any more", "import sys\nprint('held')\nsys.stdout.flush()\nsys.stdout = None"),
+    ("write to a file that is not closed", "out = open(1, 'w')\nout.write('held')"),
+    (
+        "write by bytes that are not flushed",
+        "import io, sys\nsys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, 'w')))\nprint('held')",
+    ),
+    (
+        "gather output and write it at exit",
+        "import atexit, io, os, sys\nsys.stdout = out = io.StringIO()\natexit.register(lambda: os.write(1, out.getvalue().encode()))\nprint('held')",
+    ),
+    (
+        "write before another output takes over",
+        "import io, sys\nprint('held')\nsys.stdout = io.StringIO()\nprint('lost')",
+    ),
+    (
+        "annotate without imports",
+        "def f(x: List[int], y: Optional[str] = None) -> Dict[str, int]: return {}\nprint('held')",
+    ),
+    ("use the future", "from __future__ import annotations\ndef f(x: Whatever): pass\nprint('held')"),
+    ("define what is defined already", "List = 3\ndef exit(): print('held')\nexit()"),
+    ("ask for help", "help\nprint('held')"),
 ];
