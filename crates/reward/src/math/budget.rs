@@ -17,6 +17,11 @@ impl Budget {
         Self(Cell::new(STEPS))
     }
 
+    /// An eighth of a full budget, to look into what a full one did not decide.
+    pub(crate) fn small() -> Self {
+        Self(Cell::new(STEPS / 8))
+    }
+
     /// Takes `steps`; once they do not suffice, nothing is left for anything.
     pub(crate) fn spend(&self, steps: u64) -> Result<(), Trouble> {
         let left = self.0.get().checked_sub(steps);

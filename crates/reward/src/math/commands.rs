@@ -54,7 +54,10 @@ pub(crate) fn lookup(name: &str) -> Option<Known> {
         "left" | "right" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl"
         | "biggr" | "middle" | "displaystyle" | "textstyle" | "scriptstyle" | "limits" | "nolimits"
         | "mathbf" | "mathit" | "mathcal" | "mathfrak" | "mathscr" | "boldsymbol" | "bm" | "pmb" | "rm"
-        | "bf" | "it" | "boxed" | "fbox" | "underline" | "cancel" | "therefore" | "displaylimits" => Drop,
+        | "bf" | "it" | "boxed" | "fbox" | "underline" | "therefore" | "displaylimits" | "large"
+        | "Large" | "LARGE" | "huge" | "Huge" | "normalsize" | "small" | "footnotesize" | "scriptsize"
+        | "tiny" | "mathnormal" | "mathtt" | "ensuremath" | "nonumber" | "strut" | "scriptscriptstyle"
+        | "sf" | "tt" | "sc" | "em" | "unboldmath" | "boldmath" => Drop,
         "hspace" | "vspace" | "phantom" | "label" | "tag" | "color" | "textcolor" | "hphantom" => {
             DropWithArgument
         }
@@ -96,7 +99,8 @@ pub(crate) fn lookup(name: &str) -> Option<Known> {
         "rbrack" => Sign(']'),
         "lparen" => Sign('('),
         "rparen" => Sign(')'),
-        "land" | "wedge" | "lor" | "vee" => Sign(','),
+        "land" | "wedge" => Sign('∧'),
+        "lor" | "vee" => Sign('∨'),
         "euro" => Sign('€'),
         "pounds" => Sign('£'),
         "yen" => Sign('¥'),
@@ -111,8 +115,12 @@ pub(crate) fn lookup(name: &str) -> Option<Known> {
         "choose" => Command("choose"),
         "exp" => Command("exp"),
         "mathbb" | "Bbb" => Command("numbers"),
-        "bar" | "overline" | "widehat" | "hat" | "vec" | "tilde" | "dot" | "ddot" | "overrightarrow"
-        | "widetilde" | "overset" => Command("accent"),
+        "bar" | "overline" => Command("bar"),
+        "hat" | "widehat" => Command("hat"),
+        "tilde" | "widetilde" => Command("tilde"),
+        "dot" => Command("dot"),
+        "ddot" => Command("ddot"),
+        "vec" | "overrightarrow" => Command("vec"),
         "bmod" | "mod" => Command("mod"),
         "pmod" => Command("pmod"),
         "sum" => Command("sum"),

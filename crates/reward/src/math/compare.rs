@@ -1,15 +1,17 @@
 //! Whether two answers, each of whatever type, say the same.
 
+mod chains;
 mod names;
+mod relations;
 
 use super::Options;
 use super::budget::Budget;
-use super::expr::{Expr, Function, Number};
+use super::expr::{Expr, Number};
 use super::parse::kind;
 use super::region::Region;
 use super::units::Unit;
 use super::values::{self, Decision};
-use names::{Assignment, distinct_names, family, renamed, settle};
+use names::{distinct_names, family, in_order_of_names, members, renamed, settle};
 use num_rational::BigRational;
 
 /// Texts that say that there is nothing.
@@ -37,6 +39,9 @@ pub(crate) struct Comparer<'a> {
 impl Comparer<'_> {
     /// Whether `found` says what `reference` says.
     pub(crate) fn answers(&self, reference: &Expr, found: &Expr) -> Decision {
+        if let Some(reason) = self.false_chain(found) {
+            return Decision::Differ(reason);
+        }
         let (reference, found) = (settle(reference), settle(found));
         let decision = self.settled(&reference, &found);
         if self.options.strict || decision.is_equal() {
@@ -73,10 +78,17 @@ impl Comparer<'_> {
             (Expr::Based { digits, value }, other) | (other, Expr::Based { digits, value }) => {
                 based(digits, value, other)
             }
+            (Expr::Logic(..), _) | (_, Expr::Logic(..)) => self.statements(a, b),
             (Expr::Relation(..), Expr::Relation(..)) => self.relations(a, b),
             (Expr::List(items), other) if family(items).is_some() => self.families(items, other),
             (other, Expr::List(items)) if family(items).is_some() => self.families(items, other),
             (Expr::List(left), Expr::List(right)) => self.lists(left, right, a, b),
+            (Expr::List(items), Expr::Relation(..)) if let Some(others) = members(b) => {
+                self.in_any_order(items, &others, false)
+            }
+            (Expr::Relation(..), Expr::List(others)) if let Some(items) = members(a) => {
+                self.in_any_order(&items, others, false)
+            }
             (Expr::Relation(..), _) => self.relation_and_other(a, b, true),
             (_, Expr::Relation(..)) => self.relation_and_other(b, a, false),
             (
@@ -89,13 +101,22 @@ impl Comparer<'_> {
                     other => other,
                 };
                 let alike = class(*open) == class(*other_open) && class(*close) == class(*other_close);
-                if !alike && items.len() == 2 {
+                if !alike && (items.len() == 2 || is_half_open(a) || is_half_open(b)) {
                     return differ("one interval holds an end that the other does not");
                 }
                 self.in_order(items, others)
             }
-            (Expr::Tuple { items, .. }, Expr::List(others))
-            | (Expr::List(items), Expr::Tuple { items: others, .. }) => self.in_order(items, others),
+            (Expr::Tuple { .. }, Expr::List(_)) | (Expr::List(_), Expr::Tuple { .. })
+                if is_region(a) || is_region(b) || is_half_open(a) || is_half_open(b) =>
+            {
+                differ("an interval is not a list")
+            }
+            (Expr::Tuple { items, .. }, Expr::List(others)) => {
+                self.in_order(items, &in_order_of_names(others))
+            }
+            (Expr::List(items), Expr::Tuple { items: others, .. }) => {
+                self.in_order(&in_order_of_names(items), others)
+            }
             (Expr::Matrix(rows), Expr::Matrix(others)) => self.matrices(rows, others),
             (Expr::Matrix(rows), Expr::Tuple { items, .. } | Expr::List(items))
             | (Expr::Tuple { items, .. } | Expr::List(items), Expr::Matrix(rows)) => {
@@ -213,13 +234,13 @@ impl Comparer<'_> {
         };
         if has_inequality(left)
             && has_inequality(right)
-            && let (Ok(a), Ok(b)) = (Region::of(a, self.budget), Region::of(b, self.budget))
+            && let Some((a, b)) = as_regions(a, b, self.budget)
         {
             return region_decision(a.equals(&b, self.budget));
         }
         let (names, others) = (distinct_names(left), distinct_names(right));
         if names != others && (names || others) {
-            return self.in_order(left, right);
+            return self.in_order(&in_order_of_names(left), &in_order_of_names(right));
         }
         self.in_any_order(left, right, false)
     }
@@ -296,6 +317,19 @@ impl Comparer<'_> {
             (Unit::Known { dimensions, .. }, Unit::Degree) if is_radian(dimensions) => {
                 self.settled(value, &radians(other))
             }
+            // A word that is no ASCII is more often a unit that is not known than a noun.
+            (Unit::Other(words), Unit::Other(others))
+                if !words.starts_with(others.as_str())
+                    && !others.starts_with(words.as_str())
+                    && !format!("{words}{others}").is_ascii() =>
+            {
+                differ("the units differ")
+            }
+            (Unit::Other(words), Unit::Known { .. }) | (Unit::Known { .. }, Unit::Other(words))
+                if !words.is_ascii() =>
+            {
+                differ("the units differ")
+            }
             (Unit::Other(_), _) => self.quantity_and_number(other, other_unit, value, false),
             (_, Unit::Other(_)) => self.quantity_and_number(value, unit, other, true),
             _ => differ("the units measure different things"),
@@ -327,143 +361,6 @@ impl Comparer<'_> {
         }
     }
 
-    /// Two relations: equal values under one name, multiples of one another, or the same set of numbers.
-    fn relations(&self, a: &Expr, b: &Expr) -> Decision {
-        if let (Some(left), Some(right)) = (Assignment::of(a), Assignment::of(b))
-            && left.has_name_of(&right)
-        {
-            let decision = self.any_value(&left.values, &right.values);
-            if decision.is_equal() {
-                return decision;
-            }
-        }
-        let (Expr::Relation(sides, signs), Expr::Relation(others, other_signs)) = (a, b) else {
-            return differ("they are not both relations");
-        };
-        if signs.contains(&'≡') || other_signs.contains(&'≡') {
-            return self.congruences(sides, signs, others, other_signs);
-        }
-        if signs == other_signs && matches!(signs[..], ['∈' | '∉']) {
-            return self.settled(&sides[1], &others[1]);
-        }
-        if signs.len() == 1 && other_signs.len() == 1 {
-            let decision = self.single_relations(sides, signs[0], others, other_signs[0]);
-            if !matches!(decision, Decision::Undecided(_)) {
-                return decision;
-            }
-        }
-        if let (Ok(a), Ok(b)) = (Region::of(a, self.budget), Region::of(b, self.budget)) {
-            return region_decision(a.equals(&b, self.budget));
-        }
-        self.chains(sides, signs, others, other_signs)
-    }
-
-    fn single_relations(&self, sides: &[Expr], sign: char, others: &[Expr], other_sign: char) -> Decision {
-        let (left, sign) = oriented(sides, sign);
-        let (right, other_sign) = oriented(others, other_sign);
-        let (Some(left), Some(right)) = (left, right) else {
-            return self.in_order(sides, others);
-        };
-        if sign != other_sign {
-            return differ("they are different kinds of relation");
-        }
-        match values::constant_ratio(&left, &right, self.budget) {
-            Ok(Some(1)) => Decision::Equal("one is a multiple of the other"),
-            Ok(Some(_)) if "=≠".contains(sign) => Decision::Equal("one is a multiple of the other"),
-            Ok(Some(0)) => Decision::Undecided("the sign of the factor between them is not known".into()),
-            Ok(Some(_)) => differ("they point in opposite directions"),
-            Ok(None) => differ("neither is a multiple of the other"),
-            Err(trouble) => Decision::from_trouble(trouble),
-        }
-    }
-
-    /// `a < b < c`, link by link, in either direction.
-    fn chains(&self, sides: &[Expr], signs: &[char], others: &[Expr], other_signs: &[char]) -> Decision {
-        if signs.len() != other_signs.len() {
-            return Decision::Undecided("the chains of relations are of different lengths".into());
-        }
-        let links = |sides: &[Expr], signs: &[char]| {
-            sides
-                .windows(2)
-                .zip(signs)
-                .map(|(pair, sign)| Expr::Relation(pair.to_vec(), vec![*sign]))
-                .collect::<Vec<_>>()
-        };
-        if signs.len() == 1 {
-            return Decision::Undecided("there is no rule to compare these relations".into());
-        }
-        self.in_any_order(&links(sides, signs), &links(others, other_signs), false)
-    }
-
-    /// `a ≡ b (mod m)`.
-    fn congruences(&self, sides: &[Expr], signs: &[char], others: &[Expr], other_signs: &[char]) -> Decision {
-        let parts = |sides: &[Expr], signs: &[char]| match (sides, signs) {
-            ([left, Expr::Call(Function::Mod, right)], ['≡']) => {
-                Some(([left.clone(), Expr::Call(Function::Mod, right.clone())], right[1].clone()))
-            }
-            _ => None,
-        };
-        let (Some((left, modulus)), Some((right, other_modulus))) =
-            (parts(sides, signs), parts(others, other_signs))
-        else {
-            return Decision::Undecided("there is no rule to compare these relations".into());
-        };
-        let moduli = self.settled(&modulus, &other_modulus);
-        if moduli.is_equal() { self.in_order(&left, &right) } else { moduli }
-    }
-
-    /// A relation and a value that is not one. `first`: the relation is the reference.
-    fn relation_and_other(&self, relation: &Expr, other: &Expr, first: bool) -> Decision {
-        let Expr::Relation(sides, signs) = relation else {
-            return differ("there is no relation");
-        };
-        if let [.., '∈'] = signs[..] {
-            let set = settle(&sides[sides.len() - 1]);
-            return if first { self.settled(&set, other) } else { self.settled(other, &set) };
-        }
-        if let Some(assignment) = Assignment::of(relation) {
-            let other = [other.clone()];
-            return if first {
-                self.any_value(&assignment.values, &other)
-            } else {
-                self.any_value(&other, &assignment.values)
-            };
-        }
-        if matches!(other, Expr::List(_))
-            && let (Ok(a), Ok(b)) = (Region::of(relation, self.budget), Region::of(other, self.budget))
-        {
-            return region_decision(a.equals(&b, self.budget));
-        }
-        if is_region(other)
-            || matches!(other, Expr::Set(_))
-            || matches!(other, Expr::Tuple { items, .. } if items.len() == 2)
-        {
-            let is_inequality = signs.iter().any(|sign| "<>≤≥≠".contains(*sign));
-            if is_inequality && !first && !self.options.allow_set_relation_comp {
-                return differ(
-                    "the answer is an inequality where the reference is a set (allow_set_relation_comp accepts it)",
-                );
-            }
-            if let (Ok(a), Ok(b)) = (Region::of(relation, self.budget), Region::of(other, self.budget)) {
-                return region_decision(a.equals(&b, self.budget));
-            }
-        }
-        // An equation all of whose sides are the other value states that value.
-        if signs.iter().all(|sign| *sign == '=') && !is_collection(other) {
-            let mut worst = Decision::Equal("every side of the equation");
-            for side in sides {
-                match self.settled(&settle(side), other) {
-                    Decision::Equal(_) => {}
-                    Decision::Differ(_) => return differ("an equation is not a value"),
-                    undecided @ Decision::Undecided(_) => worst = undecided,
-                }
-            }
-            return worst;
-        }
-        let (a, b) = if first { (relation, other) } else { (other, relation) };
-        differ(format!("the reference is {}, the answer {}", kind(a), kind(b)))
-    }
-
     fn any_value(&self, values: &[Expr], others: &[Expr]) -> Decision {
         let mut first = None;
         for value in values {
@@ -481,10 +378,13 @@ impl Comparer<'_> {
     /// Values that depend on a whole number: equal where one parameter can be renamed, negated or shifted into
     /// the other; otherwise undecided.
     fn families(&self, items: &[Expr], other: &Expr) -> Decision {
-        let Some((values, parameter)) = family(items) else { return differ("there is no family") };
+        let Some((values, parameter, domain)) = family(items) else { return differ("there is no family") };
         let (others, other_parameter) = match other {
             Expr::List(items) => match family(items) {
-                Some((others, parameter)) => (others, Some(parameter)),
+                Some((.., other)) if other != domain => {
+                    return differ("their parameters stand for different numbers");
+                }
+                Some((others, parameter, _)) => (others, Some(parameter)),
                 None => (items.clone(), None),
             },
             single => (vec![single.clone()], None),
@@ -501,7 +401,10 @@ impl Comparer<'_> {
         let Some(name) = name else {
             return differ("a family of values is not a single value");
         };
-        for (factor, shift) in [(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)] {
+        // Only ℤ is the same when it is mirrored or shifted.
+        let moves = [(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)];
+        let moves = if domain == 'Z' { &moves[..] } else { &moves[..1] };
+        for &(factor, shift) in moves {
             let index = Expr::Sum(vec![
                 Expr::Product(vec![Expr::integer(factor), Expr::Symbol(parameter.clone())]),
                 Expr::integer(shift),
@@ -525,6 +428,13 @@ impl Comparer<'_> {
 
 /// Multiple-choice letters.
 fn choices(comparer: &Comparer, a: &Expr, b: &Expr) -> Option<Decision> {
+    let is_letter = |expr: &Expr| {
+        matches!(expr, Expr::Choice(..))
+            || matches!(expr, Expr::Symbol(name) if matches!(name.as_str(), "A" | "B" | "C" | "D" | "E"))
+    };
+    if is_letter(a) && matches!(b, Expr::Relation(sides, _) if sides.len() > 1 && is_letter(&sides[0])) {
+        return Some(differ("it names two letters"));
+    }
     let letter = |expr: &Expr| match expr {
         Expr::Choice(letter, _) => Some(*letter),
         Expr::Symbol(name) if name.len() == 1 => name.chars().next(),
@@ -645,12 +555,35 @@ fn is_region(expr: &Expr) -> bool {
     }
 }
 
+/// Whether it holds one of its two ends: `[1, 2)`.
+fn is_half_open(expr: &Expr) -> bool {
+    matches!(expr, Expr::Tuple { open, close, .. } if (*open == '[') != (*close == ']'))
+}
+
+/// Whether it has neither variables nor unknown functions.
+fn is_constant(expr: &Expr) -> bool {
+    !expr.any(&|part| matches!(part, Expr::Symbol(_) | Expr::Apply(..) | Expr::Text(_)))
+}
+
+/// Both as sets of numbers, where they are and speak of one variable.
+fn as_regions(a: &Expr, b: &Expr, budget: &Budget) -> Option<(Region, Region)> {
+    let names = a.symbols();
+    let other = b.symbols();
+    let is_one =
+        names.len() <= 1 && other.len() <= 1 && (names == other || names.is_empty() || other.is_empty());
+    if !is_one {
+        return None;
+    }
+    Some((Region::of(a, budget).ok()?, Region::of(b, budget).ok()?))
+}
+
 fn is_collection(expr: &Expr) -> bool {
     is_region(expr)
         || matches!(expr, Expr::Product(factors) if factors.iter().any(is_collection))
         || matches!(
             expr,
             Expr::List(_)
+                | Expr::Logic(..)
                 | Expr::Tuple { .. }
                 | Expr::Set(_)
                 | Expr::Matrix(_)

@@ -48,6 +48,8 @@ pub(crate) enum Expr {
     },
     /// Several answers whose order means nothing: `1, 2`, `x = 1 or x = 2`.
     List(Vec<Expr>),
+    /// Statements of which all (`∧`) or some (`∨`) hold, where that makes a difference: `x < 0 or x > 1`, `p ∨ q`.
+    Logic(char, Vec<Expr>),
     /// Items between brackets: a tuple, an interval or a vector.
     Tuple {
         /// The items; two or more.
@@ -248,10 +250,15 @@ impl Expr {
     /// The parts of which it consists directly.
     pub(crate) fn children(&self) -> Vec<&Self> {
         match self {
-            Self::Sum(of) | Self::Product(of) | Self::List(of) | Self::Set(of) | Self::Ratio(of) => {
-                of.iter().collect()
-            }
-            Self::Call(_, of) | Self::Apply(_, of) | Self::Relation(of, _) => of.iter().collect(),
+            Self::Sum(of)
+            | Self::Product(of)
+            | Self::List(of)
+            | Self::Logic(_, of)
+            | Self::Set(of)
+            | Self::Ratio(of)
+            | Self::Call(_, of)
+            | Self::Apply(_, of)
+            | Self::Relation(of, _) => of.iter().collect(),
             Self::Tuple { items, .. } => items.iter().collect(),
             Self::Matrix(rows) => rows.iter().flatten().collect(),
             Self::Power(a, b) | Self::Operation(_, a, b) | Self::Builder(a, b) => vec![a, b],
@@ -267,6 +274,7 @@ impl Expr {
             Self::Sum(of) => Self::Sum(each(of)),
             Self::Product(of) => Self::Product(each(of)),
             Self::List(of) => Self::List(each(of)),
+            Self::Logic(joiner, of) => Self::Logic(*joiner, each(of)),
             Self::Set(of) => Self::Set(each(of)),
             Self::Ratio(of) => Self::Ratio(each(of)),
             Self::Call(function, of) => Self::Call(*function, each(of)),

@@ -37,6 +37,9 @@ pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Cand
         && let Some((at, content)) = boxes(text, options.join_boxes)
     {
         let content = content.or_else(|reason| open_box(text).ok_or(reason));
+        let negated = prose::is_negated(&text[..at]);
+        let content =
+            content.map(|content| if negated { format!("\\text{{not }}{content}") } else { content });
         anchored.push((at, content.map(|text| vec![Candidate { text, commits: true }])));
     }
     if options.answer_tag
@@ -84,10 +87,13 @@ pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Cand
     if options.whole_text && whole.len() <= MAX_LENGTH && !is_prose(whole) && !has_broken(whole) {
         found.push(Candidate::loose(whole));
     }
-    let formula = last_formula(text);
+    let denied = |at: usize, content: String| {
+        if prose::is_hedged(&text[..at]) { format!("\\text{{not }}{content}") } else { content }
+    };
+    let formula = last_formula(text).map(|(start, end, content)| (start, end, denied(start, content)));
     let tail_at = tail(text);
     let number = prose::last_run(&text[tail_at..]).filter(|_| options.last_number);
-    let number = number.map(|(at, run)| (tail_at + at, run));
+    let number = number.map(|(at, run)| (tail_at + at, denied(tail_at + at, run)));
     match (formula.filter(|_| options.last_formula), number) {
         (Some((_, end, content)), Some((start, run))) => {
             // "$x = 3$ in 2 ways", but "the volume of $ABCD$ is 120".
@@ -129,7 +135,7 @@ pub(crate) fn in_reference(answer: &str) -> Result<Vec<Candidate>, String> {
 }
 
 /// What follows the last `</think>`, up to a token of a chat template.
-fn region(completion: &str) -> &str {
+pub(crate) fn region(completion: &str) -> &str {
     let mut text = after_thinking(completion);
     while let Some(at) = text.find("<|") {
         let Some(length) = text[at..].find("|>") else { break };
@@ -149,21 +155,25 @@ fn boxes(text: &str, join: bool) -> Option<(usize, Result<String, String>)> {
     };
     let start = first;
     let end = content.as_ptr() as usize - text.as_ptr() as usize + content.len() + 1;
-    let mut contents = vec![content];
+    let (mut contents, mut joiner) = (vec![content], ", ");
     while let Some((before, content)) = last_box(&text[..first]) {
         let Some(content) = closed(&text[content..first]) else { break };
         let content_end = content.as_ptr() as usize - text.as_ptr() as usize + content.len() + 1;
         if contents[contents.len() - 1] != content {
-            if !join || !joins(&text[content_end..first]) {
+            let gap = &text[content_end..first];
+            if !join || !joins(gap) {
                 break;
+            }
+            if prose::says_or(gap) {
+                joiner = " or ";
             }
             contents.push(content);
         }
         first = before;
     }
     contents.reverse();
-    let mut joined = contents.join(", ");
-    joined.push_str(prose::suffix(&text[end..]));
+    let mut joined = contents.join(joiner);
+    joined.push_str(&prose::suffix(&text[end..]));
     Some((start, Ok(joined)))
 }
 
@@ -268,6 +278,9 @@ fn stated(rest: &str) -> Vec<Candidate> {
     if !is_prose(sentence) {
         found.push(Candidate::loose(sentence));
     }
+    if prose::is_denial(sentence) {
+        return Vec::new();
+    }
     if let Some(at) = prose::last_statement(sentence) {
         found.extend(stated_value(&sentence[at..]));
     }
@@ -309,7 +322,7 @@ fn joined_from(text: &str, end: usize) -> (String, usize) {
         if !is_joiner(&text[end..start]) || content.len() > MAX_LENGTH {
             break;
         }
-        content.push_str(", ");
+        content.push_str(if prose::says_or(&text[end..start]) { " or " } else { ", " });
         content.push_str(next);
         end = next_end;
     }
@@ -324,7 +337,7 @@ fn last_formula(text: &str) -> Option<(usize, usize, String)> {
         at = end;
         match &mut last {
             Some((_, last_end, joined)) if is_joiner(&text[*last_end..start]) && joined.len() < 2000 => {
-                joined.push_str(", ");
+                joined.push_str(if prose::says_or(&text[*last_end..start]) { " or " } else { ", " });
                 joined.push_str(content);
                 *last_end = end;
             }
@@ -332,7 +345,7 @@ fn last_formula(text: &str) -> Option<(usize, usize, String)> {
         }
     }
     let (start, end, mut content) = last?;
-    content.push_str(prose::suffix(&text[end..]));
+    content.push_str(&prose::suffix(&text[end..]));
     Some((start, end, content))
 }
 
@@ -341,6 +354,22 @@ fn formula_here(text: &str) -> Option<(usize, &str)> {
     let begins = text.starts_with(['$', '\\']);
     let (start, end, content) = formula_at(beginning(text), 0).filter(|_| begins)?;
     (start == 0).then_some((end, content))
+}
+
+/// The formulas of `text`: those that are marked, and the runs of plain text that hold a digit or a letter and a sign.
+pub(crate) fn formulas(text: &str) -> Vec<String> {
+    let mut formulas = Vec::new();
+    let mut plain = String::new();
+    let mut at = 0;
+    while let Some((start, end, content)) = formula_at(text, at) {
+        formulas.push(content.trim().trim_end_matches(['.', ',', '?', '=', ' ']).to_owned());
+        plain.push_str(&text[at..start]);
+        plain.push_str(" the ");
+        at = end;
+    }
+    plain.push_str(&text[at..]);
+    formulas.extend(prose::runs(&plain));
+    formulas
 }
 
 /// The first bytes of `text`, more than a formula may have.

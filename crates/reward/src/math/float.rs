@@ -22,8 +22,11 @@ const MAX_ARGUMENT_LOG2: f64 = 40.0;
 /// Exponents further apart than this are not brought together.
 const MAX_GAP: i64 = 20_000;
 
-/// π and ln 2 are kept to this many bits, enough for 512 bits of any argument.
-const MAX_CONSTANT_BITS: u32 = 704;
+/// π and ln 2 are kept to this many bits, enough for [`MAX_BITS`] of any argument.
+const MAX_CONSTANT_BITS: u32 = MAX_BITS + 192;
+
+/// The highest precision, in bits.
+pub(crate) const MAX_BITS: u32 = 4096;
 
 impl Float {
     pub(crate) fn zero() -> Self {

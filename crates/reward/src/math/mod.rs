@@ -44,6 +44,14 @@
 //! subsets of the real line), equations and inequalities (one a constant multiple of the other), ratios, units
 //! (converted; ignored where only one side has one), letters of multiple choice, and words.
 //!
+//! # What is no answer
+//!
+//! An operation on rational numbers whose result is one, `19 + 74`, is no value (`plain`); an expression that the question
+//! asks about is no answer where the reference is written in another way (`echo`); [`Options::unevaluated`] accepts both.
+//! An answer that names two values is wrong, whatever joins them: of a chain of equalities the last counts, and the chain
+//! must be true. What is denied or bounded, "not 3", "at most 3", is not stated. An answer that cannot be decided by its own
+//! oddity (it is undefined, unevaluated or too large, and the reference is not) is wrong, not undecided.
+//!
 //! A decimal may be rounded: it equals any value that rounds to it at [`Options::precision`] places, and to at least
 //! three significant digits. Whole numbers are exact, and so is everything not written as a decimal.
 //!
@@ -54,6 +62,7 @@
 //! | `clock` | times of day |
 //! | `parse`, `expr` | tokens to a typed expression |
 //! | `compare`, `region` | two answers of any type; subsets of the real line |
+//! | `plain`, `echo` | whether an answer is a value, and not the question |
 //! | `values`, `exact`, `identity` | two values: the ladder above |
 //! | `evaluate`, `ball`, `float` | interval arithmetic |
 //! | `verifier` | its place among the verifiers, and the options that a problem sets |
@@ -64,6 +73,7 @@ mod budget;
 mod clock;
 mod commands;
 mod compare;
+mod echo;
 mod evaluate;
 mod exact;
 mod expr;
@@ -72,6 +82,7 @@ mod float;
 mod identity;
 mod numeral;
 mod parse;
+mod plain;
 mod prose;
 mod region;
 mod token;
@@ -85,6 +96,7 @@ use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 use budget::Budget;
 use compare::Comparer;
+use echo::Asked;
 use expr::Expr;
 use find::Candidate;
 use serde::{Deserialize, Serialize};
@@ -105,6 +117,9 @@ pub struct Options {
     pub allow_set_relation_comp: bool,
     /// Whether a percentage equals its bare number too: 28% is 28 as well as 0.28. Default true.
     pub bare_percent: bool,
+    /// Whether an operation on numbers answers where the reference is a value, as 19 + 74 does 93, and an expression or
+    /// equation that the question asks about. Default false: a reward must not pay for the question.
+    pub unevaluated: bool,
     /// Look into `\boxed{…}`. Default true.
     pub boxed: bool,
     /// Take boxes joined by "and", "or", commas or nothing as one list; otherwise the last counts. Default true.
@@ -132,6 +147,7 @@ impl Default for Options {
             strict: true,
             allow_set_relation_comp: false,
             bare_percent: true,
+            unevaluated: false,
             boxed: true,
             join_boxes: true,
             answer_tag: true,
@@ -148,6 +164,12 @@ impl Default for Options {
 /// Judges the final answer of `completion` by `answer`. Total: returns for every pair of strings, within a
 /// budget of steps.
 pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
+    judge_asked(completion, answer, None, options)
+}
+
+/// Judges the final answer of `completion` to the question `prompt` by `answer`: an expression that the question asks
+/// about is no answer, unless the reference is written like it.
+pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options: &Options) -> Verdict {
     let references = match reference(answer) {
         Ok(references) => references,
         Err(reason) => return Verdict::without_answer(Outcome::BadReference, reason),
@@ -156,6 +178,7 @@ pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
         Ok(found) => found,
         Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
     };
+    let asked = prompt.filter(|_| !options.unevaluated).map(|prompt| Asked::new(prompt, completion));
     let budget = Budget::new();
     let comparer = Comparer { options, budget: &budget };
     let mut undecided = None;
@@ -163,10 +186,21 @@ pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
     for reference in &references {
         for reading in &readings {
             match comparer.answers(reference, reading) {
+                Decision::Equal(_) if !options.unevaluated && is_left(reference, reading, &budget) => {
+                    wrong.get_or_insert("it is left to be computed".to_owned());
+                }
+                Decision::Equal(_)
+                    if asked.as_ref().is_some_and(|asked| asked.is_echo(reference, reading)) =>
+                {
+                    wrong.get_or_insert("it repeats the question".to_owned());
+                }
                 Decision::Equal(method) => {
                     return Verdict::new(Outcome::Correct, &found, format!("equals the reference: {method}"));
                 }
                 Decision::Differ(why) => {
+                    wrong.get_or_insert(why);
+                }
+                Decision::Undecided(why) if is_odd(reference, reading) => {
                     wrong.get_or_insert(why);
                 }
                 Decision::Undecided(why) => {
@@ -183,6 +217,18 @@ pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
             Verdict::new(Outcome::Wrong, &found, reason)
         }
     }
+}
+
+/// Whether an answer leaves a computation to the reader that the reference does not.
+fn is_left(reference: &Expr, found: &Expr, budget: &Budget) -> bool {
+    plain::is_unevaluated(found, budget) && !plain::is_unevaluated(reference, budget)
+}
+
+/// Whether what was not decided is so by the answer's own oddity: it is unevaluated, undefined or too large where the
+/// reference is not.
+fn is_odd(reference: &Expr, found: &Expr) -> bool {
+    let budget = Budget::small();
+    !plain::is_sound(found, &budget) && plain::is_sound(reference, &Budget::small())
 }
 
 /// Whether `answer` can be read as a reference.
@@ -245,7 +291,7 @@ fn readings(text: &str) -> Result<Vec<Expr>, String> {
     {
         return Ok(vec![time.clone()]);
     }
-    if prose::is_sentence(text) {
+    if prose::is_sentence(text) || prose::is_denial(text) {
         return Ok(vec![Expr::Text(text.trim().to_owned())]);
     }
     let parsed = parse::parse(text);

@@ -220,3 +220,53 @@ pub(crate) fn decimal_comma(text: &str) -> Option<String> {
     let prefix = &before[..before.len() - whole.len()];
     Some(format!("{prefix}{digits}.{after}"))
 }
+
+/// What a word of magnitude multiplies by: `million`, `dozen`, `tenths`; as a power of ten where it is one.
+pub(crate) fn magnitude(word: &str) -> Option<(BigRational, Option<i64>)> {
+    let power_of_ten = |exponent: i64| Some((power(exponent), Some(exponent)));
+    let fraction = |numerator: i64, denominator: i64| {
+        Some((BigRational::new(numerator.into(), denominator.into()), None))
+    };
+    match word.to_lowercase().trim_end_matches(['.', ',', ';', '!', '?']) {
+        "dozen" | "dozens" => fraction(12, 1),
+        "gross" => fraction(144, 1),
+        "half" | "halves" => fraction(1, 2),
+        "third" | "thirds" => fraction(1, 3),
+        "tenth" | "tenths" => power_of_ten(-1),
+        "hundredth" | "hundredths" => power_of_ten(-2),
+        "thousandth" | "thousandths" => power_of_ten(-3),
+        "millionth" | "millionths" => power_of_ten(-6),
+        "hundred" | "hundreds" | "百" => power_of_ten(2),
+        "thousand" | "thousands" | "mille" | "mil" | "tausend" | "千" | "тысяч" | "тысячи" => {
+            power_of_ten(3)
+        }
+        "万" => power_of_ten(4),
+        "lakh" | "lakhs" => power_of_ten(5),
+        "million" | "millions" | "millón" | "millones" | "millionen" | "百万" | "миллион" | "миллиона"
+        | "миллионов" => power_of_ten(6),
+        "crore" | "crores" | "千万" => power_of_ten(7),
+        "亿" => power_of_ten(8),
+        "billion" | "billions" | "bn" | "milliarde" | "milliarden" | "milliard" | "milliards" | "十亿" => {
+            power_of_ten(9)
+        }
+        "trillion" | "trillions" | "万亿" => power_of_ten(12),
+        "quadrillion" | "quadrillions" => power_of_ten(15),
+        _ => None,
+    }
+}
+
+/// The word of magnitude with which `text`, what follows a number, begins, and what is behind it. A unit may be written
+/// on to one that is no ASCII: `万元`.
+pub(crate) fn leading_magnitude(text: &str) -> Option<(BigRational, Option<i64>, &str)> {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len());
+    let word = &text[..end];
+    if let Some((scale, exponent)) = magnitude(word) {
+        return Some((scale, exponent, &text[end..]));
+    }
+    let first = word.chars().next().filter(|c| !c.is_ascii())?;
+    let two = word.char_indices().nth(2).map_or(word.len(), |(at, _)| at);
+    [two, first.len_utf8()]
+        .into_iter()
+        .find_map(|end| magnitude(&word[..end]).map(|(scale, exponent)| (scale, exponent, &text[end..])))
+}

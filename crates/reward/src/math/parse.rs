@@ -16,6 +16,8 @@ mod primary;
 mod series;
 
 use super::expr::{Expr, Function, Number};
+use super::numeral;
+use super::prose;
 use super::token::{Lexeme, Token, tokens};
 use super::units::Unit;
 use num_bigint::BigInt;
@@ -40,7 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, String> {
         in_set: false,
         outward: false,
     };
-    while matches!(parser.peek(), Some(Token::Sign(',' | ';' | '⏎' | ':' | '⇒'))) {
+    while matches!(parser.peek(), Some(Token::Sign(',' | ';' | '⏎' | ':' | '⇒' | '∧' | '∨'))) {
         parser.at += 1;
     }
     if parser.peek().is_none() {
@@ -111,17 +113,28 @@ impl<'a> Parser<'a> {
 
     /// Items between separators; one alone is itself.
     fn list(&mut self) -> Parsed {
-        let mut items = vec![self.relation()?];
-        while let Some(',' | ';' | '⏎') = self.sign() {
-            while let Some(',' | ';' | '⏎') = self.sign() {
+        // Alternatives behind each `∨`, of items behind `,` or `∧`.
+        let mut alternatives = vec![vec![self.relation()?]];
+        let (mut has_and, mut has_comma) = (false, false);
+        while let Some(',' | ';' | '⏎' | '∧' | '∨') = self.sign() {
+            let mut joiner = ',';
+            while let Some(sign @ (',' | ';' | '⏎' | '∧' | '∨')) = self.sign() {
+                if "∧∨".contains(sign) {
+                    joiner = sign;
+                }
                 self.at += 1;
             }
             if matches!(self.peek(), None | Some(Token::End | Token::Sign(')' | ']' | '}' | '⦄'))) {
                 break;
             }
-            items.push(self.relation()?);
+            let item = self.relation()?;
+            (has_and, has_comma) = (has_and || joiner == '∧', has_comma || joiner == ',');
+            match alternatives.last_mut() {
+                Some(items) if joiner != '∨' => items.push(item),
+                _ => alternatives.push(vec![item]),
+            }
         }
-        Ok(one_or(items, Expr::List))
+        Ok(joined(alternatives, has_and, has_comma))
     }
 
     fn relation(&mut self) -> Parsed {
@@ -280,7 +293,9 @@ impl<'a> Parser<'a> {
                 }
                 Some(Token::Text(_)) => return self.quantity(factors),
                 Some(Token::Word(word))
-                    if Unit::is_name(word) && ends_in_number(&factors) || word.len() > MAX_LETTERS =>
+                    if Unit::is_name(word) && ends_in_number(&factors)
+                        || numeral::magnitude(word).is_some()
+                        || word.len() > MAX_LETTERS =>
                 {
                     return self.quantity(factors);
                 }
@@ -432,8 +447,17 @@ impl<'a> Parser<'a> {
                 _ => break,
             }
         }
-        let value = literal(factors);
-        Ok(match Unit::parse(&text) {
+        let mut value = literal(factors);
+        let mut text = text.as_str();
+        while let Some((scale, exponent, rest)) = numeral::leading_magnitude(text) {
+            value = magnified(value, scale, exponent);
+            text = rest.trim_start().strip_prefix("of ").unwrap_or(rest);
+        }
+        // `7 (or 8)` names two values, and `7 at most` none.
+        if text.contains(|c: char| c.is_ascii_digit() && !text.contains('^')) || prose::hedges(text) {
+            return Err(format!("`{}` is no unit", text.trim()));
+        }
+        Ok(match Unit::parse(text) {
             Some(unit) => Expr::Quantity(Box::new(value), unit),
             None => value,
         })
@@ -512,10 +536,7 @@ impl<'a> Parser<'a> {
                 }
                 Some('\'') => {
                     self.at += 1;
-                    base = match base {
-                        Expr::Symbol(name) => Expr::Symbol(name + "'"),
-                        other => other,
-                    };
+                    base = primed(base)?;
                 }
                 Some('$' | '€' | '£' | '¥' | '₹') if matches!(base, Expr::Number(_)) => {
                     let unit = Unit::parse(&self.sign().unwrap_or_default().to_string());
@@ -545,9 +566,15 @@ impl<'a> Parser<'a> {
         }
         if let (Some(Token::Sign('{')), Some(Token::Sign('\''))) = (self.peek(), self.peek_at(1)) {
             self.at += 2;
-            self.accept('\'');
+            let mut base = primed(base)?;
+            while self.accept('\'') {
+                base = primed(base)?;
+            }
             self.expect('}')?;
             return Ok(base);
+        }
+        if self.accept('\'') {
+            return primed(base);
         }
         let exponent = if self.sign() == Some('{') { self.group()? } else { self.signed()? };
         Ok(Expr::Power(Box::new(base), Box::new(exponent)))
@@ -652,6 +679,51 @@ fn one_or(mut items: Vec<Expr>, many: impl Fn(Vec<Expr>) -> Expr) -> Expr {
     if items.len() == 1 { items.swap_remove(0) } else { many(items) }
 }
 
+/// Items joined by commas, "and" and "or", as a list where it is all one what joins them.
+fn joined(alternatives: Vec<Vec<Expr>>, has_and: bool, has_comma: bool) -> Expr {
+    let has_or = alternatives.len() > 1;
+    // "x = 1, x = 2, or x = 3": the comma says what the last joiner says.
+    if !has_or || has_comma && !has_and {
+        let items: Vec<Expr> = alternatives.into_iter().flatten().collect();
+        let joiner = if has_or { '∨' } else { '∧' };
+        let matters = (has_or || has_and) && joiner_matters(&items, joiner);
+        return one_or(items, |items| if matters { Expr::Logic(joiner, items) } else { Expr::List(items) });
+    }
+    let items: Vec<Expr> =
+        alternatives.into_iter().map(|items| joined(vec![items], has_and, has_comma)).collect();
+    if joiner_matters(&items, '∨') { Expr::Logic('∨', items) } else { Expr::List(items) }
+}
+
+/// Whether it matters that `joiner` stands between `items`: it does not between values, or values of one name.
+fn joiner_matters(items: &[Expr], joiner: char) -> bool {
+    let is_inequality = |item: &Expr| match item {
+        Expr::Logic(..) => true,
+        Expr::Relation(_, signs) => signs.iter().any(|sign| "<>≤≥≠".contains(*sign)),
+        _ => false,
+    };
+    if joiner == '∧' {
+        return items.iter().any(is_inequality);
+    }
+    let name = |item: &Expr| match item {
+        Expr::Relation(sides, signs) if signs.iter().all(|sign| "=≈".contains(*sign)) => {
+            match sides.first() {
+                Some(Expr::Symbol(name)) => Ok(Some(name.split('_').next().unwrap_or_default().to_owned())),
+                _ => Ok(None),
+            }
+        }
+        Expr::Logic(..)
+        | Expr::Text(_)
+        | Expr::Symbol(_)
+        | Expr::Choice(..)
+        | Expr::List(_)
+        | Expr::Relation(..) => Err(()),
+        _ => Ok(None),
+    };
+    let Ok(names) = items.iter().map(name).collect::<Result<Vec<_>, _>>() else { return true };
+    let mut known = names.into_iter().flatten();
+    known.next().is_some_and(|first| known.any(|name| name != first))
+}
+
 /// A product; where it is a number times a power of ten, the number, which keeps its digits.
 fn literal(mut factors: Vec<Expr>) -> Expr {
     if let [Expr::Number(number), Expr::Power(base, exponent)] = factors.as_slice()
@@ -661,11 +733,33 @@ fn literal(mut factors: Vec<Expr>) -> Expr {
         && let Some(power) = power.value.to_i64().filter(|power| power.abs() <= 1000)
     {
         return Expr::Number(Number {
-            value: &number.value * super::numeral::power(power),
+            value: &number.value * numeral::power(power),
             decimals: number.decimals.map(|decimals| decimals - power),
         });
     }
     if factors.len() == 1 { factors.swap_remove(0) } else { Expr::Product(factors) }
+}
+
+/// `value` times a word of magnitude; a decimal keeps its digits.
+fn magnified(value: Expr, scale: BigRational, exponent: Option<i64>) -> Expr {
+    match value {
+        Expr::Number(number) => Expr::Number(Number {
+            value: number.value * scale,
+            decimals: number.decimals.and_then(|decimals| exponent.map(|exponent| decimals - exponent)),
+        }),
+        Expr::Quantity(value, unit) => Expr::Quantity(Box::new(magnified(*value, scale, exponent)), unit),
+        other => Expr::Product(vec![other, Expr::Number(Number { value: scale, decimals: None })]),
+    }
+}
+
+/// A name with a prime, which makes it another.
+fn primed(base: Expr) -> Parsed {
+    match base {
+        Expr::Symbol(name) => Ok(Expr::Symbol(name + "'")),
+        Expr::Number(_) | Expr::Quantity(..) => Err("a prime stands after a number".into()),
+        Expr::E | Expr::I | Expr::Pi => Err("a prime stands after a constant".into()),
+        other => Ok(Expr::Apply("'".to_owned(), vec![other])),
+    }
 }
 
 /// What one letter, or one Greek name, stands for.
@@ -720,7 +814,7 @@ fn describe(token: &Token) -> String {
 /// What `expr` is, in words.
 pub(crate) fn kind(expr: &Expr) -> &'static str {
     match expr {
-        Expr::List(_) => "a list",
+        Expr::List(_) | Expr::Logic(..) => "a list",
         Expr::Tuple { open: '(', close: ')', .. } | Expr::Tuple { open: '⟨', .. } => "a tuple",
         Expr::Tuple { .. } => "an interval or vector",
         Expr::Set(_) | Expr::Builder(..) | Expr::Operation(..) | Expr::Numbers(_) => "a set",

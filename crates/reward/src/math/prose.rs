@@ -2,6 +2,7 @@
 
 use super::commands;
 use super::expr::Function;
+use super::numeral;
 use super::token::MAX_LENGTH;
 use super::units::Unit;
 
@@ -34,6 +35,22 @@ pub(crate) fn is_joiner(gap: &str) -> bool {
         joins = true;
     }
     joins
+}
+
+/// Whether what joins two parts of an answer says "or".
+pub(crate) fn says_or(gap: &str) -> bool {
+    without_delimiters(gap).split_whitespace().any(|word| word.trim_matches(',').eq_ignore_ascii_case("or"))
+}
+
+/// Whether `before`, which leads to a box, denies it.
+pub(crate) fn is_negated(before: &str) -> bool {
+    let plain = before.trim_end_matches(|c: char| c.is_whitespace() || "$*_({[".contains(c));
+    let plain = plain.trim_end_matches("\\text").trim_end();
+    let lower = plain.get(plain.len().saturating_sub(16)..).unwrap_or_default().to_lowercase();
+    ["\\ne", "\\neq", "≠", "!="].iter().any(|sign| lower.ends_with(sign))
+        || [" not", "isn't", "not be", "not equal to", "不是", "不等于"]
+            .iter()
+            .any(|word| lower.ends_with(word))
 }
 
 /// Whether `text` holds words that are neither names of functions, letters or units, nor joiners. What is too
@@ -106,6 +123,7 @@ fn is_word(run: &str) -> bool {
         || Function::named(run).is_some()
         || commands::greek_name(run).is_some()
         || Unit::is_name(run)
+        || numeral::magnitude(run).is_some()
         || matches!(
             run,
             "and"
@@ -176,8 +194,19 @@ pub(crate) fn is_short(text: &str) -> bool {
     text.split_whitespace().count() <= 6
 }
 
-/// What belongs to an answer right behind it: a percent or degree sign, or the word for it.
-pub(crate) fn suffix(rest: &str) -> &'static str {
+/// What belongs to an answer right behind it: a percent or degree sign, or the word for it, or a word of magnitude.
+pub(crate) fn suffix(rest: &str) -> String {
+    let after = rest.trim_start_matches(['$', ' ', '}']);
+    let after = after.strip_prefix("\\)").unwrap_or(after).trim_start_matches(' ');
+    match numeral::leading_magnitude(after) {
+        Some((.., left)) if !after.starts_with("half") => {
+            format!("\\text{{ {}}}", &after[..after.len() - left.len()])
+        }
+        _ => sign(rest).to_owned(),
+    }
+}
+
+fn sign(rest: &str) -> &'static str {
     let rest = rest.trim_start_matches(['$', ' ', '}', '\n']);
     let rest = rest.strip_prefix("\\)").unwrap_or(rest).trim_start();
     let lower: String = rest.chars().take(8).flat_map(char::to_lowercase).collect();
@@ -192,6 +221,94 @@ pub(crate) fn suffix(rest: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Words that deny or bound what follows them, so that it is not stated as the answer.
+const HEDGES: [&str; 40] = [
+    "not",
+    "isn't",
+    "isn’t",
+    "aren't",
+    "cannot be",
+    "can't be",
+    "never",
+    "neither",
+    "nor",
+    "other than",
+    "except",
+    "at most",
+    "at least",
+    "less than",
+    "more than",
+    "greater than",
+    "fewer than",
+    "smaller than",
+    "larger than",
+    "bigger than",
+    "up to",
+    "no more than",
+    "no less than",
+    "unequal to",
+    "different from",
+    "instead of",
+    "rather than",
+    "not equal to",
+    "不是",
+    "不等于",
+    "至少",
+    "至多",
+    "最多",
+    "最少",
+    "不超过",
+    "小于",
+    "大于",
+    "no es",
+    "nicht",
+    "n'est pas",
+];
+
+/// Whether `before`, which leads to a value, denies or bounds it: "is not", "at most".
+pub(crate) fn is_hedged(before: &str) -> bool {
+    let start = before.len().saturating_sub(48);
+    let start = (start..=before.len()).find(|at| before.is_char_boundary(*at)).unwrap_or(0);
+    let tail = before[start..].rsplit(['\n', ';']).next().unwrap_or_default();
+    let plain = tail.to_lowercase().replace(['$', '*', '_', '`', '(', '{', '~', '\\'], " ");
+    let plain = plain.trim_end().trim_end_matches("text").trim_end();
+    let plain = ["exactly", "equal to", "be", "a", "the", "just", "simply"]
+        .iter()
+        .fold(plain, |plain, filler| without_last_word(plain, filler));
+    HEDGES.iter().any(|hedge| {
+        plain.strip_suffix(hedge).is_some_and(|left| {
+            left.is_empty() || !hedge.is_ascii() || left.ends_with(|c: char| !c.is_alphanumeric())
+        })
+    })
+}
+
+fn without_last_word<'a>(plain: &'a str, word: &str) -> &'a str {
+    match plain.strip_suffix(word) {
+        Some(left) if left.ends_with(' ') => left.trim_end(),
+        _ => plain,
+    }
+}
+
+/// Whether words behind a value take it back or offer another.
+pub(crate) fn hedges(words: &str) -> bool {
+    let lower = words.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| matches!(word, "or" | "not" | "maybe" | "perhaps"))
+        || ["at most", "at least", "or more", "or less", "or fewer"]
+            .iter()
+            .any(|phrase| lower.contains(phrase))
+}
+
+/// Whether an answer, its markup aside, begins by denying or bounding what it holds: `\text{at most } 3`.
+pub(crate) fn is_denial(text: &str) -> bool {
+    if text.len() > MAX_LENGTH {
+        return false;
+    }
+    let Some(digit) = text.find(|c: char| c.is_ascii_digit()) else { return false };
+    let before = text[..digit].replace(['}', ','], " ");
+    is_hedged(&before)
 }
 
 /// `rest` without the marks and the verb that lead to what is stated.
@@ -324,6 +441,30 @@ pub(crate) fn leading_run(text: &str) -> Option<String> {
     run.contains(|c: char| c.is_ascii_digit()).then_some(run)
 }
 
+/// All runs of formula words in `text` that hold a digit and a sign of operation or a unit.
+pub(crate) fn runs(text: &str) -> Vec<String> {
+    let words = all_words(text);
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while at < words.len() {
+        if !is_formula_word(words[at].1) {
+            at += 1;
+            continue;
+        }
+        let mut end = at;
+        while end + 1 < words.len() && is_formula_word(words[end + 1].1) && !ends_clause(words[end].1) {
+            end += 1;
+        }
+        let run = run_between(text, &words, at, end);
+        let run = run.trim_end_matches(['=', ' ', '?']);
+        if run.len() > 2 && run.contains(|c: char| c.is_ascii_digit()) {
+            runs.push(run.to_owned());
+        }
+        at = end + 1;
+    }
+    runs
+}
+
 fn run_around(text: &str, words: &[(usize, &str)], last: usize) -> (usize, String) {
     let is_number =
         |at: usize| is_formula_word(words[at].1) && words[at].1.contains(|c: char| c.is_ascii_digit());
@@ -352,6 +493,15 @@ fn run_around(text: &str, words: &[(usize, &str)], last: usize) -> (usize, Strin
 fn run_between(text: &str, words: &[(usize, &str)], start: usize, end: usize) -> String {
     let stop = words[end].0 + words[end].1.len();
     let mut run = text[words[start].0..stop].to_owned();
+    let mut end = end;
+    while !ends_clause(words[end].1)
+        && let Some((_, next)) = words.get(end + 1)
+        && numeral::magnitude(next).is_some()
+    {
+        run.push(' ');
+        run.push_str(next);
+        end += 1;
+    }
     if !ends_clause(words[end].1)
         && let Some((_, next)) = words.get(end + 1)
     {

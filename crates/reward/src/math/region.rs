@@ -55,6 +55,18 @@ impl Region {
                 if is_variable { Self::of(condition, budget) } else { Err(Trouble::NoValue) }
             }
             Expr::Relation(sides, signs) => Self::of_relation(sides, signs, budget),
+            Expr::Logic(joiner, items) => {
+                let either = *joiner == '∨';
+                let mut all = Self { breakpoints: Vec::new(), cells: vec![!either] };
+                for item in items {
+                    if matches!(item, Expr::Set(_) | Expr::Tuple { .. }) {
+                        return Err(Trouble::NoValue);
+                    }
+                    let item = Self::of(item, budget)?;
+                    all = all.merge(&item, |a, b| if either { a || b } else { a && b }, budget)?;
+                }
+                if all.cells.contains(&true) { Ok(all) } else { Err(Trouble::NoValue) }
+            }
             Expr::List(items) => {
                 // "and" and "or" are both read as a comma. What cannot hold at once is meant as a union.
                 let mut both = Self { breakpoints: Vec::new(), cells: vec![true] };

@@ -137,7 +137,7 @@ impl<'a> Lexer<'a> {
             '⩽' | '≦' => Token::Sign('≤'),
             '⩾' | '≧' => Token::Sign('≥'),
             '≅' | '≃' | '∼' => Token::Sign('≈'),
-            '，' | '、' | '∧' | '∨' => Token::Sign(','),
+            '，' | '、' => Token::Sign(','),
             '；' => Token::Sign(';'),
             '：' | '∶' => Token::Sign(':'),
             '（' => Token::Sign('('),
@@ -161,8 +161,8 @@ impl<'a> Lexer<'a> {
             '√' => Token::Command("sqrt"),
             '+' | '-' | '*' | '/' | '^' | '_' | '!' | ',' | ';' | ':' | '(' | ')' | '[' | ']' | '{' | '}'
             | '|' | '<' | '>' | '&' | '%' | '°' | '±' | '∓' | '∪' | '∩' | '∖' | '∈' | '∉' | '≤' | '≥'
-            | '≠' | '≈' | '≡' | '⇒' | '∞' | '∅' | '⌊' | '⌋' | '⌈' | '⌉' | '⟨' | '⟩' | '€' | '£' | '¥'
-            | '₹' | '…' | '∠' => Token::Sign(c),
+            | '≠' | '≈' | '≡' | '⇒' | '∧' | '∨' | '∞' | '∅' | '⌊' | '⌋' | '⌈' | '⌉' | '⟨' | '⟩' | '€'
+            | '£' | '¥' | '₹' | '…' | '∠' => Token::Sign(c),
             c => {
                 if let Some((base, digit)) = numeral::raised(c) {
                     return self.raised(base, digit);
@@ -174,7 +174,11 @@ impl<'a> Lexer<'a> {
                 } else if c.is_alphabetic() {
                     let mut word = c.to_string();
                     word.push_str(self.take_while(|c| c.is_alphabetic() && !c.is_ascii()));
-                    Token::Text(word)
+                    match word.as_str() {
+                        "且" | "和" | "与" | "и" => Token::Sign('∧'),
+                        "或" | "或者" | "или" => Token::Sign('∨'),
+                        _ => Token::Text(word),
+                    }
                 } else {
                     return Err(format!("it holds `{}`, which is not read", c.escape_default()));
                 }
@@ -210,7 +214,8 @@ impl<'a> Lexer<'a> {
 
     fn letters(&mut self, run: &str) {
         let token = match run {
-            "and" | "or" | "And" | "Or" | "AND" | "OR" => Token::Sign(','),
+            "and" | "And" | "AND" => Token::Sign('∧'),
+            "or" | "Or" | "OR" => Token::Sign('∨'),
             "infinity" | "infty" | "Infinity" | "inf" | "oo" => Token::Sign('∞'),
             "percent" | "pct" => Token::Sign('%'),
             "sqrt" => Token::Command("sqrt"),
@@ -384,8 +389,14 @@ impl<'a> Lexer<'a> {
             self.spaced = true;
             return Ok(());
         }
-        if matches!(lower.trim_matches(','), "and" | "or" | "" | " and" | " or") {
-            self.push(Token::Sign(','));
+        let joiner = match lower.trim_matches([',', ';', '.', ' ']) {
+            "and" | "und" | "et" | "且" | "和" | "与" | "и" => Some('∧'),
+            "or" | "oder" | "ou" | "或" | "或者" | "или" => Some('∨'),
+            "" => Some(','),
+            _ => None,
+        };
+        if let Some(joiner) = joiner {
+            self.push(Token::Sign(joiner));
             return Ok(());
         }
         if matches!(lower.as_str(), "percent" | "%" | "\\%" | "pct") {

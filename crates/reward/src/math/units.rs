@@ -27,38 +27,66 @@ pub(crate) enum Unit {
 
 /// Names (singular, lower case unless the case matters), dimension, and size as a fraction of base units.
 const UNITS: &[(&[&str], &str, i64, i64)] = &[
-    (&["m", "meter", "metre"], "length", 1, 1),
-    (&["km", "kilometer", "kilometre"], "length", 1000, 1),
-    (&["dm", "decimeter", "decimetre"], "length", 1, 10),
-    (&["cm", "centimeter", "centimetre"], "length", 1, 100),
-    (&["mm", "millimeter", "millimetre"], "length", 1, 1000),
-    (&["nm", "nanometer", "nanometre"], "length", 1, 1_000_000_000),
+    (&["m", "meter", "metre", "米", "metro", "mètre", "metern", "метр", "м"], "length", 1, 1),
+    (&["km", "kilometer", "kilometre", "千米", "公里", "kilómetro", "kilomètre", "км"], "length", 1000, 1),
+    (&["dm", "decimeter", "decimetre", "分米"], "length", 1, 10),
+    (&["cm", "centimeter", "centimetre", "厘米", "公分", "centímetro", "centimètre", "см"], "length", 1, 100),
+    (&["mm", "millimeter", "millimetre", "毫米", "milímetro", "millimètre", "мм"], "length", 1, 1000),
+    (&["nm", "nanometer", "nanometre", "纳米"], "length", 1, 1_000_000_000),
     (&["in", "inch", "inche"], "length", 254, 10_000),
     (&["ft", "foot", "feet"], "length", 3048, 10_000),
     (&["yd", "yard"], "length", 9144, 10_000),
-    (&["mi", "mile"], "length", 1_609_344, 1000),
-    (&["kg", "kilogram"], "mass", 1000, 1),
-    (&["g", "gram", "gm"], "mass", 1, 1),
-    (&["mg", "milligram"], "mass", 1, 1000),
-    (&["ton", "tonne"], "mass", 1_000_000, 1),
+    (&["mi", "mile", "英里"], "length", 1_609_344, 1000),
+    (&["里"], "length", 500, 1),
+    (&["kg", "kilogram", "千克", "公斤", "kilogramo", "kilogramme", "кг"], "mass", 1000, 1),
+    (&["g", "gram", "gm", "克", "gramo", "gramme", "г"], "mass", 1, 1),
+    (&["斤"], "mass", 500, 1),
+    (&["mg", "milligram", "毫克"], "mass", 1, 1000),
+    (&["ton", "tonne", "吨", "tonelada"], "mass", 1_000_000, 1),
     (&["lb", "pound"], "mass", 45_359_237, 100_000),
     (&["oz", "ounce"], "mass", 45_359_237, 1_600_000),
-    (&["s", "sec", "second"], "time", 1, 1),
+    (
+        &["s", "sec", "second", "秒", "秒钟", "segundo", "seconde", "sekunde", "sekunden", "секунд", "с"],
+        "time",
+        1,
+        1,
+    ),
     (&["ms", "millisecond"], "time", 1, 1000),
-    (&["min", "minute"], "time", 60, 1),
-    (&["h", "hr", "hour"], "time", 3600, 1),
-    (&["day"], "time", 86_400, 1),
-    (&["week"], "time", 604_800, 1),
-    (&["month"], "month", 1, 1),
-    (&["yr", "year"], "month", 12, 1),
-    (&["l", "liter", "litre"], "litre", 1, 1),
-    (&["ml", "milliliter", "millilitre"], "litre", 1, 1000),
+    (&["min", "minute", "分钟", "minuto", "minuten", "минут", "мин"], "time", 60, 1),
+    (
+        &[
+            "h",
+            "hr",
+            "hour",
+            "小时",
+            "时",
+            "钟头",
+            "hora",
+            "heure",
+            "stunde",
+            "stunden",
+            "часов",
+            "часа",
+            "час",
+            "ч",
+        ],
+        "time",
+        3600,
+        1,
+    ),
+    (&["day", "天", "日", "día", "dia", "jour", "tag", "tage", "дней", "дня", "день"], "time", 86_400, 1),
+    (&["week", "周", "星期", "semana", "semaine", "woche", "wochen"], "time", 604_800, 1),
+    (&["month", "月", "个月", "mese"], "month", 1, 1),
+    (&["yr", "year", "年", "岁", "año", "jahre", "лет"], "month", 12, 1),
+    (&["l", "liter", "litre", "升", "litro"], "litre", 1, 1),
+    (&["ml", "milliliter", "millilitre", "毫升", "mililitro"], "litre", 1, 1000),
     (&["gallon", "gal"], "gallon", 1, 1),
     (&["quart"], "gallon", 1, 4),
     (&["pint"], "gallon", 1, 8),
     (&["cup"], "gallon", 1, 16),
     (&["acre"], "acre", 1, 1),
-    (&["hectare", "ha"], "hectare", 1, 1),
+    (&["hectare", "ha", "公顷"], "hectare", 1, 1),
+    (&["亩"], "mu", 1, 1),
     (&["hz", "hertz"], "frequency", 1, 1),
     (&["n", "newton"], "force", 1, 1),
     (&["j", "joule"], "energy", 1, 1),
@@ -70,18 +98,19 @@ const UNITS: &[(&[&str], &str, i64, i64)] = &[
     (&["ohm"], "resistance", 1, 1),
     (&["mol", "mole"], "amount", 1, 1),
     (&["k", "kelvin"], "kelvin", 1, 1),
-    (&["mph"], "mph", 1, 1),
     (&["°c", "celsius"], "celsius", 1, 1),
     (&["°f", "fahrenheit"], "fahrenheit", 1, 1),
     (&["rad", "radian"], "radian", 1, 1),
-    (&["$", "usd", "dollar", "buck"], "dollar", 1, 1),
+    (&["$", "usd", "dollar", "buck", "美元", "dólar"], "dollar", 1, 1),
     (&["¢", "cent", "penny", "pennie"], "dollar", 1, 100),
-    (&["€", "eur", "euro"], "euro", 1, 1),
-    (&["£", "gbp"], "sterling", 1, 1),
-    (&["¥", "yen"], "yen", 1, 1),
+    (&["€", "eur", "euro", "欧元"], "euro", 1, 1),
+    (&["£", "gbp", "英镑"], "sterling", 1, 1),
+    (&["¥", "yen", "日元"], "yen", 1, 1),
     (&["₹", "rupee", "rs"], "rupee", 1, 1),
-    (&["yuan", "rmb"], "yuan", 1, 1),
-    (&["degree", "deg"], "degree", 1, 1),
+    (&["yuan", "rmb", "元", "块", "人民币"], "yuan", 1, 1),
+    (&["角", "毛", "jiao"], "yuan", 1, 10),
+    (&["分", "fen"], "yuan", 1, 100),
+    (&["degree", "deg", "度"], "degree", 1, 1),
     (&["percent", "pct", "percentage"], "percent", 1, 1),
 ];
 
@@ -97,7 +126,7 @@ impl Unit {
         if matches!(words[0], "percent" | "pct" | "percentage") || lower == "per cent" {
             return Some(Self::Percent);
         }
-        if matches!(words[0], "degree" | "degrees" | "deg") {
+        if matches!(words[0], "degree" | "degrees" | "deg" | "度") {
             return match words.get(1).and_then(|word| find(word)) {
                 Some(("celsius" | "fahrenheit", scale)) => Some(Self::known(words[1], scale)?),
                 _ => Some(Self::Degree),
@@ -113,7 +142,9 @@ impl Unit {
 
     /// Whether `word` can be nothing but a unit: it is in the table and longer than a letter.
     pub(crate) fn is_name(word: &str) -> bool {
-        word.chars().count() > 1 && find(&word.to_lowercase()).is_some() && word != "in"
+        word.chars().count() > 1
+            && (find(&word.to_lowercase()).is_some() || matches!(word, "mph" | "kph" | "kmph"))
+            && word != "in"
     }
 
     /// Whether `text` is written as a unit in whole, as in `\\text{m}` and `\\text{m/s}`.
@@ -140,6 +171,7 @@ impl Unit {
 
 /// The dimension and size of the unit called `word`, in the singular or plural.
 fn find(word: &str) -> Option<(&'static str, BigRational)> {
+    let word = if word == "mi." { "mi" } else { word };
     let named = |word: &str| UNITS.iter().find(|(names, ..)| names.contains(&word));
     let singular = || word.strip_suffix('s').filter(|word| word.len() > 1).and_then(named);
     let (_, dimension, numerator, denominator) = named(word).or_else(singular)?;
@@ -155,12 +187,39 @@ fn product(words: &[&str]) -> Option<Unit> {
     for piece in pieces {
         let name = piece.trim_end_matches(['/', '*', '·', '.', ',']);
         match name {
+            "mph" | "kph" | "kmph" | "mps" | "rpm" => {
+                let (above, below): (&str, &str) = match name {
+                    "mph" => ("mile", "hour"),
+                    "mps" => ("meter", "second"),
+                    "rpm" => return None,
+                    _ => ("km", "hour"),
+                };
+                for (name, power) in [(above, sign * next), (below, -sign * next)] {
+                    let (dimension, size) = find(name)?;
+                    scale *= Pow::pow(size, power);
+                    match dimensions.iter_mut().find(|(known, _)| *known == dimension) {
+                        Some((_, exponent)) => *exponent += power,
+                        None => dimensions.push((dimension, power)),
+                    }
+                }
+            }
             "square" | "sq" | "squared" => next = 2,
             "cubic" | "cu" => next = 3,
-            "per" => sign = -1,
+            "per" | "an" | "each" | "每" | "por" | "par" | "pro" => sign = -1,
             "" => {}
             _ => {
                 let (name, power) = split_power(name)?;
+                // 平方米, 立方厘米, 每小时: what English writes as a word of its own.
+                let name = name.strip_prefix('每').map_or(name, |name| {
+                    sign = -1;
+                    name
+                });
+                let (name, raised) = match (name.strip_prefix("平方"), name.strip_prefix("立方")) {
+                    (Some(name), _) => (name, 2),
+                    (_, Some(name)) => (name, 3),
+                    _ => (name, 1),
+                };
+                let power = power * raised;
                 let (dimension, size) = find(name)?;
                 let power = sign * next * power;
                 if matches!(dimension, "percent" | "degree") || !(-9..=9).contains(&power) {

@@ -5,7 +5,7 @@ use super::budget::{Budget, Trouble};
 use super::evaluate::Point;
 use super::exact;
 use super::expr::{Expr, Function, Number};
-use super::float::Float;
+use super::float::{Float, MAX_BITS};
 use super::identity::{Identity, mix};
 use super::numeral;
 use super::units::Unit;
@@ -212,12 +212,12 @@ fn rounded(decimal: &Number, exact: &Expr, precision: u32, budget: &Budget) -> R
 }
 
 /// Two constants, by interval arithmetic of growing precision.
-fn constants(a: &Expr, b: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
+fn constants(a_expr: &Expr, b_expr: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
     let mut trouble = Trouble::Imprecise;
     for bits in PRECISIONS {
         let p = Precision { bits, budget };
         let point = Point { values: Vec::new(), precision: p };
-        let values = point.value(a).and_then(|a| Ok((point.value(b)?, a)));
+        let values = point.value(a_expr).and_then(|a| Ok((point.value(b_expr)?, a)));
         match values {
             Ok((b, a)) => {
                 let difference = a.minus(&b, p)?;
@@ -228,7 +228,18 @@ fn constants(a: &Expr, b: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
                 }
                 let size = a.log2_bound().max(b.log2_bound());
                 if difference.log2_bound() < size - EQUAL_BITS {
-                    return Ok(Decision::Equal("interval arithmetic to 120 digits"));
+                    let agreed = agree(
+                        a_expr,
+                        b_expr,
+                        |p| Point { values: Vec::new(), precision: p },
+                        EQUAL_BITS,
+                        budget,
+                    )?;
+                    return if agreed {
+                        Ok(Decision::Equal("interval arithmetic to 120 digits and more"))
+                    } else {
+                        Ok(Decision::Differ("they differ by interval arithmetic".to_owned()))
+                    };
                 }
             }
             Err(Trouble::Imprecise) => {}
@@ -242,9 +253,56 @@ fn constants(a: &Expr, b: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
     Err(trouble)
 }
 
+/// A bound of how large `expr` is, where its variables are as large as at [`Sampler`]'s points.
+fn magnitude(expr: &Expr) -> f64 {
+    match expr {
+        Expr::Number(number) => number.value.to_f64().map_or(f64::INFINITY, f64::abs),
+        Expr::Sum(terms) => terms.iter().map(magnitude).sum(),
+        Expr::Product(factors) => factors.iter().map(magnitude).product(),
+        Expr::Power(base, exponent) => match (&**base, exponent.as_number().and_then(|n| n.value.to_f64())) {
+            (Expr::Number(_) | Expr::Pi | Expr::E, Some(exponent)) => magnitude(base).powf(exponent),
+            (_, Some(exponent)) if exponent > 0.0 => magnitude(base).max(1.0).powf(exponent),
+            _ => size(expr).min(1000.0).exp2(),
+        },
+        Expr::I | Expr::Call(Function::Sin | Function::Cos, _) => 1.0,
+        Expr::Call(Function::Ln | Function::Log, of) => of.iter().map(size).sum(),
+        Expr::Call(Function::Root, of) => of.first().map_or(1.0, |of| magnitude(of).max(1.0)),
+        Expr::Pi | Expr::E | Expr::Symbol(_) => 4.0,
+        other => size(other).min(1000.0).exp2(),
+    }
+}
+
+/// Whether `a` and `b`, which agree to `bits` at a point, do so to as many as their [`size`] asks for: `1 + 10^{-200}`
+/// is not 1. An error where that is more than is computed.
+fn agree<'a>(
+    a: &'a Expr,
+    b: &'a Expr,
+    point: impl Fn(Precision<'a>) -> Point<'a>,
+    bits: f64,
+    budget: &'a Budget,
+) -> Result<bool, Trouble> {
+    let need = 64.0 + size(a) + size(b);
+    if need <= bits {
+        return Ok(true);
+    }
+    if need + 64.0 > f64::from(MAX_BITS) {
+        return Err(Trouble::Imprecise);
+    }
+    let p = Precision { bits: need as u32 + 64, budget };
+    let point = point(p);
+    let (a, b) = (point.value(a)?, point.value(b)?);
+    let difference = a.minus(&b, p)?;
+    let size = a.log2_bound().max(b.log2_bound()).max(-64.0);
+    if difference.excludes_zero() {
+        return Ok(false);
+    }
+    if difference.log2_bound() < size - need { Ok(true) } else { Err(Trouble::Imprecise) }
+}
+
 /// The order of two real constants, where it can be told.
-pub(crate) fn order(a: &Expr, b: &Expr, budget: &Budget) -> Result<std::cmp::Ordering, Trouble> {
+pub(crate) fn order(a_expr: &Expr, b_expr: &Expr, budget: &Budget) -> Result<std::cmp::Ordering, Trouble> {
     use std::cmp::Ordering;
+    let (a, b) = (a_expr, b_expr);
     match (infinite_sign(a), infinite_sign(b)) {
         (0, 0) => {}
         (a, b) => return Ok(a.cmp(&b)),
@@ -265,13 +323,57 @@ pub(crate) fn order(a: &Expr, b: &Expr, budget: &Budget) -> Result<std::cmp::Ord
         let difference = a.minus(&b, p)?;
         match difference.sign() {
             Some(sign) => return Ok(sign.cmp(&0)),
-            None if difference.log2_bound() < a.log2_bound().max(b.log2_bound()) - EQUAL_BITS => {
+            None if difference.log2_bound() < a.log2_bound().max(b.log2_bound()) - EQUAL_BITS
+                && agree(
+                    a_expr,
+                    b_expr,
+                    |p| Point { values: Vec::new(), precision: p },
+                    EQUAL_BITS,
+                    budget,
+                )? =>
+            {
                 return Ok(Ordering::Equal);
             }
             None => {}
         }
     }
     Err(Trouble::Imprecise)
+}
+
+/// A bound of the logarithm of how large or how small any part of `expr` is, and of how far two such values that are not
+/// equal lie from one another.
+pub(crate) fn size(expr: &Expr) -> f64 {
+    let sum = |parts: &[Expr]| parts.iter().map(size).sum::<f64>();
+    // What a value is exponentiated by counts in full.
+    let exponential = |of: &Expr| 2.0 * magnitude(of);
+    match expr {
+        Expr::Number(number) => (number.value.numer().bits() + number.value.denom().bits()) as f64,
+        Expr::Sum(terms) => sum(terms) + terms.len() as f64,
+        Expr::Product(factors) => sum(factors),
+        Expr::Power(base, exponent) => {
+            let factor = match exponent.as_number().and_then(|number| number.value.to_f64()) {
+                Some(exponent) if exponent.abs() >= 1.0 => exponent.abs(),
+                Some(_) => 4.0,
+                None => exponential(exponent),
+            };
+            size(base) * factor
+        }
+        Expr::Call(
+            Function::Sinh
+            | Function::Cosh
+            | Function::Tanh
+            | Function::Coth
+            | Function::Sech
+            | Function::Csch,
+            of,
+        ) => 2.0 * of.iter().map(exponential).sum::<f64>(),
+        Expr::Call(Function::Factorial | Function::DoubleFactorial | Function::Binomial, of) => {
+            of.iter().map(|of| if of.symbols().is_empty() { exponential(of) * size(of) } else { 64.0 }).sum()
+        }
+        Expr::Call(Function::Root, of) => 1.5 * of.first().map_or(0.0, size),
+        Expr::Call(_, of) => 2.0 * sum(of) + 4.0,
+        other => 3.0 + other.children().into_iter().map(size).sum::<f64>(),
+    }
 }
 
 /// 1 for ∞, -1 for -∞, 0 for what is finite.
@@ -346,7 +448,7 @@ fn counted<'a>(expr: &'a Expr, names: &mut Vec<&'a str>) {
 /// Two functions, at points where both are real; where there are none, at points where both have a value.
 fn sampled(a: &Expr, b: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
     let sampler = Sampler::new([a, b]);
-    let (mut real, mut complex, mut complex_difference) = (0, 0, false);
+    let (mut real, mut complex, mut complex_difference, mut verified) = (0, 0, false, false);
     for n in 0..MAX_POINTS {
         let mut agreed = None;
         for bits in [96, 320] {
@@ -373,6 +475,12 @@ fn sampled(a: &Expr, b: &Expr, budget: &Budget) -> Result<Decision, Trouble> {
             if difference.log2_bound() < size - 48.0 {
                 agreed = Some(both_real || sampler.complex);
                 break;
+            }
+        }
+        if agreed.is_some() && !verified {
+            verified = agree(a, b, |p| sampler.point(n, p), 48.0, budget)?;
+            if !verified {
+                return Ok(Decision::Differ("they differ at a sampled point".to_owned()));
             }
         }
         match agreed {

@@ -1,6 +1,6 @@
 //! The verifier `math` among the others: its options, and those of a problem.
 
-use super::{Options, check_reference, judge, same};
+use super::{Options, check_reference, judge_asked, same};
 use crate::verifier::{Configured, Context, Sample, Verifier};
 use crate::{Outcome, Verdict};
 use koan_data::Problem;
@@ -22,7 +22,10 @@ impl Configured for Math {
 impl Verifier for Math {
     fn judge(&self, sample: &Sample) -> Verdict {
         match self.options_for(sample.problem) {
-            Ok(options) => judge(sample.completion, &sample.problem.answer, &options),
+            Ok(options) => {
+                let (answer, prompt) = (&sample.problem.answer, question(sample.problem));
+                judge_asked(sample.completion, answer, prompt, &options)
+            }
             Err(reason) => Verdict::without_answer(Outcome::BadReference, reason),
         }
     }
@@ -37,13 +40,25 @@ impl Verifier for Math {
 }
 
 impl Math {
-    /// The options, with `precision`, `strict` and `allow_set_relation_comp` as the problem has them.
+    /// The options, with `precision`, `strict`, `allow_set_relation_comp` and `unevaluated` as the problem has them.
     fn options_for(&self, problem: &Problem) -> Result<Options, String> {
         let mut options = self.options.clone();
         set(&mut options.precision, problem, "precision")?;
         set(&mut options.strict, problem, "strict")?;
         set(&mut options.allow_set_relation_comp, problem, "allow_set_relation_comp")?;
+        set(&mut options.unevaluated, problem, "unevaluated")?;
         Ok(options)
+    }
+}
+
+/// What is asked: the prompt, or the last message of the user.
+fn question(problem: &Problem) -> Option<&str> {
+    let asked =
+        |messages: &'_ Vec<koan_data::Message>| messages.iter().rposition(|message| message.role == "user");
+    match (&problem.prompt, &problem.messages) {
+        (Some(prompt), _) => Some(prompt),
+        (None, Some(messages)) => asked(messages).map(|at| messages[at].content.as_str()),
+        (None, None) => None,
     }
 }
 

@@ -9,24 +9,32 @@ pub(super) struct Assignment {
     pub(super) values: Vec<Expr>,
 }
 
+fn is_constant(side: &Expr) -> bool {
+    !side.any(&|part| matches!(part, Expr::Symbol(_) | Expr::Apply(..)))
+}
+
 impl Assignment {
     pub(super) fn of(expr: &Expr) -> Option<Self> {
         let Expr::Relation(sides, signs) = expr else { return None };
         if !signs.iter().all(|sign| "=≈".contains(*sign)) {
             return None;
         }
-        let is_constant = |side: &Expr| !side.any(&|part| matches!(part, Expr::Symbol(_) | Expr::Apply(..)));
+        // `5 = x`.
+        if let ([value, name @ Expr::Symbol(_)], ['=']) = (&sides[..], &signs[..])
+            && is_constant(value)
+        {
+            return Some(Self { name: name.clone(), values: vec![value.clone()] });
+        }
         let name = &sides[0];
         if !is_name(name) && !sides.iter().all(is_constant) {
             return None;
         }
+        // The last exact side, and the last of all; of two numerals the last alone.
         let exact = signs.iter().rposition(|sign| *sign == '=').map_or(0, |at| at + 1);
-        let mut values = vec![sides[exact.max(1)].clone()];
-        if exact == 0 && !is_name(name) {
-            values.insert(0, name.clone());
-        }
-        if exact.max(1) + 1 < sides.len() {
-            values.push(sides[sides.len() - 1].clone());
+        let exact = if exact == 0 && is_name(name) { 1 } else { exact };
+        let mut values = vec![sides[sides.len() - 1].clone()];
+        if exact + 1 < sides.len() && !is_numeral(&sides[exact]) {
+            values.insert(0, sides[exact].clone());
         }
         Some(Self { name: name.clone(), values })
     }
@@ -46,8 +54,17 @@ impl Assignment {
     }
 }
 
+/// Whether it is a number in digits, with a unit or without.
+fn is_numeral(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) => true,
+        Expr::Quantity(value, _) => is_numeral(value),
+        _ => false,
+    }
+}
+
 /// Whether `expr` can only be the name of a value: `x`, `f(x)`, `AB`, `NO/BO`, `A : B`, `|AB|`, `(x, y)`.
-fn is_name(expr: &Expr) -> bool {
+pub(super) fn is_name(expr: &Expr) -> bool {
     let is_upper = |expr: &Expr| match expr {
         Expr::Symbol(name) => name.starts_with(|c: char| c.is_uppercase() || c == '∠'),
         _ => false,
@@ -95,20 +112,25 @@ fn is_differential(expr: &Expr) -> bool {
 }
 
 /// The values of a family and its parameter: `kπ, k ∈ ℤ`.
-pub(super) fn family(items: &[Expr]) -> Option<(Vec<Expr>, String)> {
+pub(super) fn family(items: &[Expr]) -> Option<(Vec<Expr>, String, char)> {
     let mut parameter = None;
     let mut values = Vec::new();
     for item in items {
         match item {
             Expr::Relation(sides, signs) if signs == &['∈'] && is_integers(&sides[1]) => {
                 let Expr::Symbol(name) = &sides[0] else { return None };
-                parameter = Some(name.clone());
+                let domain = match &sides[1] {
+                    Expr::Numbers(letter) => *letter,
+                    Expr::Symbol(letter) => letter.chars().next()?,
+                    _ => return None,
+                };
+                parameter = Some((name.clone(), domain));
             }
             other => values.push(settle(other)),
         }
     }
-    let parameter = parameter?;
-    (!values.is_empty()).then_some((values, parameter))
+    let (parameter, domain) = parameter?;
+    (!values.is_empty()).then_some((values, parameter, domain))
 }
 
 /// ℤ or ℕ, also written as a plain letter.
@@ -138,12 +160,29 @@ pub(super) fn settle(expr: &Expr) -> Expr {
                     other => flat.push(other),
                 }
             }
+            if let Some(solutions) = solutions(&flat) {
+                return Expr::List(solutions);
+            }
             if flat.len() == 1 { flat.swap_remove(0) } else { Expr::List(flat) }
         }
         Expr::Set(items) if items.iter().any(has_plus_minus) => match settle(&Expr::List(items.clone())) {
             Expr::List(items) => Expr::Set(items),
             single => Expr::Set(vec![single]),
         },
+        Expr::Logic(joiner, items) => {
+            let items: Vec<Expr> = items.iter().map(settle).collect();
+            let is_list = |item: &Expr| matches!(item, Expr::List(_));
+            let flat = match Expr::List(items.clone()) {
+                list if items.iter().any(is_list) => settle(&list),
+                list => list,
+            };
+            match flat {
+                Expr::List(flat) if *joiner == '∨' && solutions(&flat).is_some() => {
+                    Expr::List(solutions(&flat).unwrap_or_default())
+                }
+                _ => Expr::Logic(*joiner, items),
+            }
+        }
         other if has_plus_minus(other) => {
             let with = |plus: bool| {
                 other.map(&mut |part| match part {
@@ -185,4 +224,62 @@ pub(super) fn distinct_names(items: &[Expr]) -> bool {
         names.push(name.split('_').next().unwrap_or_default().to_owned());
     }
     names.len() > 1 && !names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
+}
+
+/// The name that an item assigns to, its index aside, where that is a variable.
+fn base_name(item: &Expr) -> Option<String> {
+    let Expr::Symbol(name) = Assignment::of(item)?.name else { return None };
+    Some(name.split('_').next().unwrap_or_default().to_owned())
+}
+
+/// Several solutions of several variables, written out: `p = 5, q = 2; p = 7, q = 2` as tuples of assignments, each in
+/// the order of its names.
+fn solutions(items: &[Expr]) -> Option<Vec<Expr>> {
+    let names: Vec<String> = items.iter().map(base_name).collect::<Option<_>>()?;
+    let period = names.iter().skip(1).position(|name| *name == names[0])? + 1;
+    let is_solution = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        names.len() == period
+    };
+    let mut all = names[..period].to_vec();
+    all.sort_unstable();
+    let same = names.chunks(period).all(|chunk| {
+        let mut chunk = chunk.to_vec();
+        chunk.sort_unstable();
+        chunk == all
+    });
+    if period < 2 || !same || !is_solution(&names[..period]) {
+        return None;
+    }
+    let tuple = |chunk: &[Expr]| Expr::Tuple { items: in_order_of_names(chunk), open: '(', close: ')' };
+    Some(items.chunks(period).map(tuple).collect())
+}
+
+/// Assignments to distinct variables of one letter in the order of the alphabet, as the parts of a tuple are; other items
+/// as they stand.
+pub(super) fn in_order_of_names(items: &[Expr]) -> Vec<Expr> {
+    let mut sorted = items.to_vec();
+    let names: Option<Vec<String>> = items.iter().map(base_name).collect();
+    if names.is_some_and(|names| names.iter().all(|name| name.len() == 1)) {
+        sorted.sort_by_key(base_name);
+    }
+    sorted
+}
+
+/// The parts of `(x, y) = (1, 2)`, an assignment each.
+pub(super) fn members(expr: &Expr) -> Option<Vec<Expr>> {
+    let Expr::Relation(sides, signs) = expr else { return None };
+    let ([Expr::Tuple { items: names, .. }, Expr::Tuple { items: values, .. }], ['=']) =
+        (&sides[..], &signs[..])
+    else {
+        return None;
+    };
+    let is_variable = |name: &Expr| matches!(name, Expr::Symbol(_));
+    if names.len() != values.len() || !names.iter().all(is_variable) {
+        return None;
+    }
+    let pairs = names.iter().zip(values);
+    Some(pairs.map(|(name, value)| Expr::Relation(vec![name.clone(), value.clone()], vec!['='])).collect())
 }

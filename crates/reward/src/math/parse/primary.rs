@@ -124,6 +124,10 @@ impl Parser<'_> {
             return Expr::Choice(letter, None);
         }
         match self.relation() {
+            // `(B) (C)` chooses twice.
+            Ok(Expr::Symbol(other)) if is_choice(&other) && other != name && self.peek().is_none() => {
+                Expr::List(vec![Expr::Symbol(name.to_owned()), Expr::Symbol(other)])
+            }
             Ok(rest) if self.peek().is_none() => Expr::Choice(letter, Some(Box::new(rest))),
             _ => {
                 self.at = start;
@@ -300,9 +304,9 @@ impl Parser<'_> {
                 }
                 other => Ok(other),
             },
-            "accent" => match self.overlined_digits() {
+            "bar" | "hat" | "tilde" | "dot" | "ddot" | "vec" => match self.overlined_digits() {
                 Some(name) => Ok(Expr::Symbol(name)),
-                None => self.accented(),
+                None => self.accented(name),
             },
             "sum" | "prod" => Ok(match self.series(name) {
                 Some(series) => series,
@@ -349,14 +353,21 @@ impl Parser<'_> {
         Some(format!("overline {name}"))
     }
 
-    /// What stands under an accent: a complex number's conjugate, or a name with its bar or arrow left off.
-    fn accented(&mut self) -> Parsed {
-        match self.argument()? {
-            Expr::Symbol(name) if matches!(name.as_str(), "z" | "w") => {
-                Ok(Expr::Call(Function::Conj, vec![Expr::Symbol(name)]))
-            }
-            other => Ok(other),
-        }
+    /// What stands under an accent: a complex number's conjugate, a vector or segment with its arrow or bar left off, or
+    /// another thing than without it.
+    fn accented(&mut self, accent: &str) -> Parsed {
+        let of = self.argument()?;
+        let is_upper =
+            |part: &Expr| matches!(part, Expr::Symbol(name) if name.starts_with(char::is_uppercase));
+        let is_segment = matches!(&of, Expr::Product(points) if points.iter().all(is_upper));
+        let is_complex = of.any(&|part| matches!(part, Expr::I))
+            || matches!(of.symbols()[..], [name] if name.starts_with(['z', 'w']));
+        Ok(match accent {
+            "vec" => of,
+            "bar" if is_complex => Expr::Call(Function::Conj, vec![of]),
+            "bar" | "hat" if is_segment => of,
+            accent => Expr::Apply(accent.to_owned(), vec![of]),
+        })
     }
 
     fn environment(&mut self, name: &str) -> Parsed {
