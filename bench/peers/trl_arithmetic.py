@@ -3,7 +3,7 @@
 Usage: python trl_arithmetic.py MODEL_DIR TRAIN.jsonl OUT_DIR [--steps 20] [--save-every 10] [--threads 2]
 
 The same problems, chat template, group size, temperature, length, AdamW, clipping and schedule as the recipe, the
-same formula (loss_type "grpo", beta 0), the same number of samples a step, f32. The order of the problems and the
+same formula (loss_type "grpo", beta 0), the same number of samples per step, f32. The order of the problems and the
 random numbers are TRL's. The reward is 1 where the last number of the completion is the answer, as Koan's `number`
 verifier has it.
 

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use koan_backend::Reference;
 use koan_fuzz::{ones, run, scratch};
-use koan_model::{Config, Head, Held, KvCache, Purpose, TensorInfo};
+use koan_model::{Config, Head, Purpose, Residency, TensorInfo};
 use libfuzzer_sys::fuzz_target;
 
 /// Models of more numbers are planned, not made.
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let sizes: Vec<u128> = config.tensors().iter().map(numbers).collect();
     assert!(sizes.iter().all(|&n| n > 0));
     assert_eq!(config.parameters() as u128, sizes.iter().sum::<u128>());
-    assert!(config.model_bytes(&Reference, Held::ForDrawing) as u128 >= 4 * sizes.iter().sum::<u128>());
+    assert!(config.model_bytes(&Reference, Residency::Rollout) as u128 >= 4 * sizes.iter().sum::<u128>());
     assert!(config.gradient_bytes(&Reference) as u128 >= 4 * sizes.iter().sum::<u128>());
 
     let longest = config.longest_sequence();

@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use koan_backend::Reference;
 use koan_fuzz::{CONFIG, run, scratch};
-use koan_model::{TensorInfo, checkpoint, safetensors_file::Reader};
+use koan_model::{
+    checkpoint,
+    safetensors_file::{Entry, Reader},
+};
 use libfuzzer_sys::fuzz_target;
 
 static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -25,9 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(reader) = Reader::open(&file) else { return };
     for name in reader.names() {
         for shape in [vec![], vec![0], vec![1], vec![2, 2], vec![bytes.len() / 4]] {
-            let info = TensorInfo { name: name.clone(), shape };
-            if let Ok(values) = reader.read(&info) {
-                assert_eq!(values.len(), info.len());
+            let entry = Entry { name: name.clone(), shape };
+            if let Ok(values) = reader.read(&entry) {
+                assert_eq!(values.len(), entry.len());
                 assert!(values.iter().all(|x| x.is_finite()));
             }
         }

@@ -9,9 +9,9 @@ use std::{
 
 use koan_fuzz::{CONFIG, scratch};
 use koan_model::{
-    Config, TensorInfo,
+    Config,
     checkpoint::Weights,
-    safetensors_file::{self, FileError},
+    safetensors_file::{self, Entry, FileError},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -27,16 +27,16 @@ fn prepare() -> Result<(Config, [PathBuf; 2]), Box<dyn std::error::Error>> {
         fs::write(dir.join("config.json"), CONFIG)?;
     }
     let config = Config::load(&dirs[0])?;
-    let infos = config.tensors();
-    let (first, second) = infos.split_at(infos.len() / 2);
+    let entries: Vec<Entry> = config.tensors().into_iter().flat_map(|info| info.entries).collect();
+    let (first, second) = entries.split_at(entries.len() / 2);
     shard(&dirs[1].join("a"), first)?;
     shard(&dirs[1].join("b"), second)?;
-    shard(&dir.join("whole"), &infos)?;
+    shard(&dir.join("whole"), &entries)?;
     Ok((config, dirs))
 }
 
-fn shard(path: &Path, infos: &[TensorInfo]) -> Result<String, FileError> {
-    safetensors_file::write(path, infos, |i| Ok(vec![1.0; infos[i].len()]))
+fn shard(path: &Path, entries: &[Entry]) -> Result<String, FileError> {
+    safetensors_file::write(path, entries, |i| Ok(vec![1.0; entries[i].len()]))
 }
 
 fuzz_target!(|bytes: &[u8]| {

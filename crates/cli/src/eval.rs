@@ -103,7 +103,7 @@ impl Eval {
         ks.sort_unstable();
         ks.dedup();
         if let Some(k) = ks.iter().find(|k| !(1..=self.n).contains(*k)) {
-            bail!("--k {k} needs between 1 and n completions a problem; --n is {}", self.n);
+            bail!("--k {k} needs between 1 and n completions per problem; --n is {}", self.n);
         }
         Ok(ks)
     }

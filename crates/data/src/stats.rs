@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_told_by_its_fields() {
+    fn every_format_is_recognised_by_its_fields() {
         for (row, expected) in [
             (json!({"prompt": "p", "answer": 1}), "problem"),
             (json!({"messages": [], "answer": "a", "meta": {}}), "problem"),

@@ -148,7 +148,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sums up `completions[i]`, those of `problems[i]`; with votes where there is more than one a problem.
+    /// Sums up `completions[i]`, those of `problems[i]`; with votes where there is more than one per problem.
     pub fn of(problems: &[Problem], completions: &[Vec<Judged>], ks: &[usize], rewards: &Rewards) -> Self {
         let both = || problems.par_iter().zip(completions);
         let votes: Option<Vec<Option<f64>>> = completions

@@ -223,7 +223,7 @@ fn a_later_request_shares_what_its_prompt_begins_with() {
     for _ in 0..5 {
         generator.step(&cpu, &model).expect("memory");
     }
-    // 42 rows of the prompt less its last token, and one a token drawn.
+    // 42 rows of the prompt less its last token, and one per token sampled.
     assert_eq!(generator.counters().rows, 42 + 5);
     generator.submit(request(prompt(40, 10, 2), 30)).expect("it fits");
     generator.step(&cpu, &model).expect("memory");

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn thinking_is_told_from_the_answer_however_the_text_is_cut() {
+    fn thinking_is_kept_apart_from_the_answer_however_the_text_is_cut() {
         for size in 1..30 {
             let whole = shown("", "a <think>b < c</think>d </think> <th", size);
             assert_eq!(whole, ("a d </think> <th".to_owned(), "<think>b < c</think>".to_owned()));

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_with_rollouts_are_told_in_stretches() {
+    fn steps_with_rollouts_are_reported_in_stretches() {
         let name = |step: &str| (format!("rollouts/step-{step}.jsonl"), "");
         let files = ["000001", "000002", "000004", "1000000", "12", "x", "-00001"].map(name);
         let mut files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&name[..], *text)).collect();

@@ -30,7 +30,7 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
     .concat();
     let charts = [
         chart("Accuracy", "share of completions that are right", curve, Some(1.0), |p| p.accuracy),
-        chart("Length", "tokens a completion", curve, None, |p| p.completion_tokens),
+        chart("Length", "tokens per completion", curve, None, |p| p.completion_tokens),
         chart("Second thoughts", "words such as “wait”, a completion", curve, None, |p| {
             p.reflection_words
         }),

@@ -7,7 +7,7 @@ use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 /// A reward that answers every request by what `script` does.
 fn external(script: &str) -> String {
     let command = format!("while read -r line; do {script}; done");
-    // Time enough for a busy machine, but for what never answers.
+    // Time enough for a busy machine, except for what never answers.
     let timeout_s = if script.contains("sleep") { 0.1 } else { 30.0 };
     format!(
         "reward=[{{kind='external', timeout_s={timeout_s:?}, max_failures=2, command=['sh', '-c', '{command}']}}]"
