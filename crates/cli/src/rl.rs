@@ -64,6 +64,12 @@ impl Job for Run {
 }
 
 fn in_words(m: &Metrics, _: u64) -> Words {
+    if m.nothing_judged.is_some() {
+        return Words {
+            line: Some(line(m)),
+            brief: format!("nothing judged, {:.0} tokens/s", m.tokens_per_s),
+        };
+    }
     let brief = format!(
         "reward {:.3}, {:.1}% right, {:.0} tokens long, {:.0} tokens/s",
         m.reward,
@@ -75,6 +81,12 @@ fn in_words(m: &Metrics, _: u64) -> Words {
 }
 
 fn line(m: &Metrics) -> String {
+    if let Some(reason) = &m.nothing_judged {
+        return format!(
+            "step {:4}  nothing was judged, so nothing was learned: {reason}  ({} completions, {:.1} s)",
+            m.step, m.undecided, m.step_s
+        );
+    }
     format!(
         "step {:4}  reward {:.3}  accuracy {:5.1}%  tokens {:5.1}  cut {:4.1}%  entropy {:.3}  kl {:.4}  grad {:.3}  same {}/{}  gap {:?}  {:.1} s (generate {:.1}, train {:.1})  {:.0} tokens/s",
         m.step,

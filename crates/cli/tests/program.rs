@@ -389,3 +389,123 @@ fn a_reader_who_goes_away_is_no_failure() {
     assert!(run.wait().expect("ended").success());
     assert!(folder.at("run/model/model.safetensors").exists(), "the run went on to its end");
 }
+
+#[test]
+fn a_judge_that_does_not_work_is_not_a_healthy_run() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    let config = fs::read_to_string(folder.at("run.toml")).expect("a config");
+    let config = config.replace("problems = 8", "problems = 2").replace("group_size = 32", "group_size = 4");
+    let judged_by = |judge: &str| {
+        folder.write(
+            "judge.py",
+            &format!("import json, sys\nfor line in sys.stdin:\n  s = json.loads(line)\n  {judge}\n"),
+        );
+        let reward = "[[reward]]\nkind = 'external'\ncommand = ['python3', '-E', 'judge.py']\n";
+        folder.write("run.toml", &format!("{config}{reward}"));
+    };
+    for command in
+        ["['false']", "['python3', 'missing.py']", "['no-such-program']", "['sh', '-c', 'sleep 0.3; exit 3']"]
+    {
+        folder.write("run.toml", &format!("{config}[[reward]]\nkind = 'external'\ncommand = {command}\n"));
+        let error = folder.refused("rl run.toml");
+        assert!(
+            error.contains("before anything was asked") || error.contains("can't start"),
+            "{command}: {error}"
+        );
+        assert!(!folder.at("run").exists(), "nothing was begun");
+    }
+    // It starts, and judges nothing.
+    for (steps, of) in [(40, 3), (2, 2)] {
+        judged_by("print('null', flush=True)");
+        let said = folder.refused(&format!("rl run.toml --set steps={steps} --set run_dir=vain-{steps}"));
+        let lines =
+            said.lines().filter(|line| line.contains("nothing was judged, so nothing was learned")).count();
+        assert_eq!(lines, of - 1, "a line for each step but the one that ends the run: {said}");
+        assert!(said.contains(&format!("no completion of the last {of} steps could be judged")), "{said}");
+        assert!(!said.contains("accuracy") && !folder.at(&format!("vain-{steps}/model")).exists(), "{said}");
+    }
+    judged_by("raise KeyError('solution')");
+    let error = folder.refused("rl run.toml --set run_dir=dies");
+    assert!(error.contains("ended (exit status: 1)") && error.contains("KeyError: 'solution'"), "{error}");
+}
+
+#[test]
+fn a_stray_line_of_a_judge_shifts_no_reward() {
+    let folder = Folder::new();
+    folder.prepare_run();
+    let config = fs::read_to_string(folder.at("run.toml")).expect("a config");
+    let config = config.replace("problems = 8", "problems = 2").replace("group_size = 32", "group_size = 4");
+    let reward =
+        "[[reward]]\nkind = 'external'\ncommand = ['python3', '-E', 'judge.py']\nmax_failures = 1000\n";
+    folder.write("run.toml", &format!("{config}{reward}"));
+    let value = "sum(map(ord, s['completion'])) / 1000";
+    for (name, judge) in [
+        ("late", format!("print({value}, flush=True)\n  print(7)")),
+        ("ids", format!("print(json.dumps({{'id': s['id'], 'score': {value}}}), flush=True)")),
+        (
+            "both",
+            format!(
+                "print(json.dumps({{'id': s['id'], 'score': {value}}}), flush=True)\n  if s['truncated']: print(7, flush=True)"
+            ),
+        ),
+    ] {
+        folder.write(
+            "judge.py",
+            &format!("import json, sys\nfor line in sys.stdin:\n  s = json.loads(line)\n  {judge}\n"),
+        );
+        folder.ok(&format!("rl run.toml --set steps=2 --set run_dir={name} --threads 2"));
+        let mut n_judged = 0;
+        for step in 1..=2 {
+            for line in folder.lines(&format!("{name}/rollouts/step-{step:06}.jsonl")) {
+                let text = line["completion"].as_str().expect("text");
+                let own = f64::from(text.chars().map(u32::from).sum::<u32>()) / 1000.0;
+                if let Some(reward) = line["reward"].as_f64() {
+                    assert!((reward - own).abs() < 1e-5, "{name}: {line}");
+                    n_judged += 1;
+                }
+            }
+        }
+        assert!(n_judged >= 8, "{name}: {n_judged} judged");
+    }
+}
+
+#[test]
+fn tests_that_are_at_fault_are_named() {
+    let folder = Folder::new();
+    for (row, expected) in [
+        (r#"{"prompt": "p", "tests": [{"stdin": "1"}], "completion": "x"}"#, "missing field `stdout`"),
+        (r#"{"prompt": "p", "completion": "x"}"#, "the problem has no `tests`"),
+        (
+            r#"{"prompt": "p", "tests": [{"stdout": ""}], "completion": "x"}"#,
+            "every `stdout` is empty, so an empty program would pass",
+        ),
+        (
+            r#"{"prompt": "p", "tests": {"function": "f", "cases": [{"args": {"a": 1}, "returns": 123456789012345678901}]}, "completion": "x"}"#,
+            "case 1: `args` is {\"a\": 1}; write an array",
+        ),
+    ] {
+        folder.write("rows.jsonl", &format!("{row}\n"));
+        let error = folder.refused("verify --input rows.jsonl --reward code");
+        if error.contains("Nothing is run without it") {
+            return; // programs can't be contained here
+        }
+        assert!(error.contains(expected) && !error.contains("has no `answer`"), "{row}: {error}");
+    }
+    folder.write("rows.jsonl", "{\"prompt\": \"p\", \"completion\": \"7\"}\n");
+    assert!(folder.refused("verify --input rows.jsonl --reward number").contains("has no `answer`"));
+    // Every digit counts.
+    folder.write(
+        "rows.jsonl",
+        concat!(
+            r#"{"prompt": "p", "tests": {"function": "f", "cases": [{"args": [123456789012345678901], "returns": 123456789012345678902}]},"#,
+            r#" "completion": "```python\ndef f(x): return x + 1\n```", "expected": true}"#,
+            "\n",
+            r#"{"prompt": "p", "tests": {"function": "f", "cases": [{"args": [123456789012345678901], "returns": 123456789012345678902}]},"#,
+            r#" "completion": "```python\ndef f(x): return x\n```", "expected": false}"#,
+            "\n"
+        ),
+    );
+    let report = folder.ok("verify --input rows.jsonl --reward code");
+    assert!(report.contains("as expected: 2 of 2"), "{report}");
+}

@@ -217,9 +217,27 @@ fn asserts_are_judged_apart_from_the_program() {
             one("assert f(0) == float('inf') and f(1) != f(1)"),
             Ok(()),
         ),
+        (
+            "from fractions import Fraction\nfrom decimal import Decimal\ndef f(x): return [Fraction(x, 6), Decimal('1.50'), 1j, b'a']",
+            one(
+                "from decimal import Decimal\nfrom fractions import Fraction\nassert f(3) == [Fraction(1, 2), Decimal('1.5'), 1j, b'a']",
+            ),
+            Ok(()),
+        ),
+        (
+            "import math\ndef near(x): return math.pi * x",
+            json!({"asserts": ["assert math.isclose(near(1), 3.14, rel_tol=0.01)"], "setup": ["from typing import List", "def g(x: Optional[int]) -> List[int]: return [x]"]}),
+            Ok(()),
+        ),
+        (
+            "def f(s): s.sort()",
+            one("x = [3, 1]\nassert f(x) is None\nassert x == [1, 3]\nassert x[0] == 1"),
+            Ok(()),
+        ),
         // As HumanEval has them.
         (close, json!({"asserts": ["check(near)"], "setup": check}), Ok(())),
         (close, json!({"asserts": [check], "function": "near"}), Ok(())),
+        (close, json!({"asserts": [check], "entry_point": "near", "setup": null}), Ok(())),
         (
             close,
             json!({"asserts": ["assert candidate([1, 2], 0.5) == False", "assert candidate([1, 1.2], 0.5)"]}),

@@ -2,7 +2,7 @@
 `zygote.py`, beside the program, and in `asserts.py`, apart from it. A value of a type of the program's own passes as the
 built-in type that it extends; anything else stays where it is, and is referred to.
 """
-import collections, decimal, fractions, math
+import collections, math, sys
 
 
 class Unpackable(Exception):
@@ -39,9 +39,10 @@ def pack(value, refer=None, depth=0):
         return {"bytes": value.hex()}
     if kind is complex:
         return {"complex": [repr(value.real), repr(value.imag)]}
-    if kind is decimal.Decimal:
+    # Few programs import these: nobody else pays for it.
+    if kind is getattr(sys.modules.get("decimal"), "Decimal", None):
         return {"decimal": str(value)}
-    if kind is fractions.Fraction:
+    if kind is getattr(sys.modules.get("fractions"), "Fraction", None):
         return {"fraction": [value.numerator, value.denominator]}
     reference = refer(value) if refer else None
     if reference is None:
@@ -77,9 +78,9 @@ def unpack(data, refer):
     if name == "complex":
         return complex(*map(float, inner))
     if name == "decimal":
-        return decimal.Decimal(inner)
+        return __import__("decimal").Decimal(inner)
     if name == "fraction":
-        return fractions.Fraction(*inner)
+        return __import__("fractions").Fraction(*inner)
     if name == "object":
         return refer(inner)
     raise ValueError(f"no value is a {name}")

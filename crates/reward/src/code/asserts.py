@@ -1,6 +1,6 @@
 # The asserts of a problem, run apart from the program that they judge: what they call is asked for here, called in the
 # program's process, and given back as a value. So what they expect never enters that process.
-import ast, builtins, hashlib, json, sys, types
+import ast, builtins, hashlib, json, sys, types, typing
 
 
 class Need(BaseException):
@@ -83,8 +83,13 @@ class Object:
         raise TypeError("the program returns an object that no test can state")
 
 
+# Modules that tests use without importing them, because the program of their data set does.
+MODULES = ("collections", "copy", "datetime", "functools", "itertools", "json", "math", "operator", "os", "random", "re",
+           "string", "sys", "time")
+
+
 class Named:
-    """Something of the program's, by its name."""
+    """Something of the program's, by its name; or a module, or a type of an annotation, as its use shows."""
 
     def __init__(self, run, name):
         self._run, self._name = run, name
@@ -95,7 +100,14 @@ class Named:
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
+        if self._name in MODULES:
+            return getattr(__import__(self._name), name)
         return self._run.ask("get", {"name": self._name}, (name,))
+
+    def __getitem__(self, key):
+        if self._name in typing.__all__:
+            return typing.Any
+        return self._run.ask("item", {"name": self._name}, (key,))
 
 
 class Names(dict):
@@ -179,7 +191,7 @@ def tested(source, setup):
 
 def outcome_of(source, setup, function, known):
     """What comes of one assert: it passes, fails, needs steps, or is itself at fault."""
-    run = Run(known)
+    run, verdict = Run(known), None
     try:
         names = Names(run, function, {function} if function else tested(source, setup))
         module, pytest = Solution("solution"), types.ModuleType("pytest")
@@ -199,17 +211,17 @@ def outcome_of(source, setup, function, known):
     except Need:
         pass
     except Unpackable as error:
-        return {"bad": f"gives the program {error}, which can't be passed to it"}
+        verdict = {"bad": f"gives the program {error}, which can't be passed to it"}
     except AssertionError as error:
-        if not run.n_used:
-            return {"bad": "fails whatever the program does"}
-        return {"fails": str(error) or "its assert does not hold"}
+        words = str(error) or "its assert does not hold"
+        verdict = {"fails": words} if run.n_used else {"bad": "fails whatever the program does"}
     except BaseException as error:
         words = f"{type(error).__name__}: {error}"
-        return {"fails": words} if run.n_used else {"bad": words}
-    if run.needs:
-        return {"needs": run.steps}
-    return "passes" if run.n_used else {"bad": "asks nothing of the program"}
+        verdict = {"fails": words} if run.n_used else {"bad": words}
+    else:
+        verdict = "passes" if run.n_used else {"bad": "asks nothing of the program"}
+    # What follows a step that was not yet taken is not yet true or false.
+    return {"needs": run.steps} if run.needs else verdict
 
 
 def judge(asserts, setup, function):

@@ -52,7 +52,7 @@ enum Failure {
 impl Judge {
     /// Judges `source` by `asserts`.
     pub(super) fn judge_by_asserts(&self, source: &str, asserts: &Asserts, limits: &Limits) -> Verdict {
-        let n = asserts.asserts.len();
+        let n = asserts.statements.len();
         let lost = |error: SandboxError| Verdict::new(Outcome::Undecided, source, error.to_string());
         let mut place = self.take();
         let mut known = vec![Known::new(); n];
@@ -68,11 +68,10 @@ impl Judge {
             let mut is_done = true;
             for (i, found) in found.into_iter().enumerate() {
                 match found {
-                    Found::Passes => {}
                     Found::Bad(reason) => return bad(&named(i, &reason)),
-                    // Those before it may still fail: the first that does is named.
                     Found::Fails(how) if is_done => return fails(source, i, n, &how),
-                    Found::Fails(_) => {}
+                    // Those before it may still fail: the first that does is named.
+                    Found::Fails(_) | Found::Passes => {}
                     Found::Needs(steps) => {
                         is_done = false;
                         let program = Program { source, stdin: b"", entry: Entry::Script(&steps) };
@@ -101,7 +100,7 @@ impl Judge {
     /// Whether every assert can be run, and asks something of the program.
     pub(super) fn check_asserts(&self, asserts: &Asserts, limits: &Limits) -> Result<(), String> {
         let mut place = self.take();
-        match run(&mut place, asserts, &vec![Known::new(); asserts.asserts.len()], limits) {
+        match run(&mut place, asserts, &vec![Known::new(); asserts.statements.len()], limits) {
             Err(Failure::Ended(how)) => Err(format!("`tests`: the asserts can't be run: {how}")),
             Err(Failure::Lost(_)) => Ok(()), // not theirs
             Ok(found) => match found.into_iter().enumerate().find_map(|(i, found)| match found {
@@ -130,7 +129,7 @@ fn run(
     known: &[Known],
     limits: &Limits,
 ) -> Result<Vec<Found>, Failure> {
-    let args = to_raw_value(&(&asserts.asserts, &asserts.setup, &asserts.function));
+    let args = to_raw_value(&(&asserts.statements, &asserts.setup, &asserts.function));
     let args = args.map_err(|error| Failure::Ended(error.to_string()))?;
     let line = |known: &Known| {
         let json = serde_json::to_string(known).map_err(|error| Failure::Ended(error.to_string()))?;

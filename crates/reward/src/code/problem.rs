@@ -39,13 +39,30 @@ pub(super) enum Cases {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asserts {
-    pub(super) asserts: Vec<String>,
+    #[serde(rename = "asserts")]
+    pub(super) statements: Vec<String>,
     /// What is run before each of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lines")]
     pub(super) setup: String,
     /// The function that they call `candidate`.
-    #[serde(default)]
+    #[serde(default, alias = "entry_point")]
     pub(super) function: Option<String>,
+}
+
+/// A text, or the list of its lines; null is none.
+fn lines<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "`setup` is a string of Python, or a list of such strings")]
+    enum Lines {
+        Text(String),
+        List(Vec<String>),
+        Null,
+    }
+    Ok(match Lines::deserialize(deserializer)? {
+        Lines::Text(text) => text,
+        Lines::List(lines) => lines.join("\n"),
+        Lines::Null => String::new(),
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -153,7 +170,7 @@ impl Tests {
         match &self.cases {
             Cases::Streams(cases) => cases.len(),
             Cases::Calls { cases, .. } => cases.len(),
-            Cases::Asserts(asserts) => asserts.asserts.len(),
+            Cases::Asserts(asserts) => asserts.statements.len(),
         }
     }
 }
@@ -188,7 +205,7 @@ impl Cases {
                         shorten(function)
                     ));
                 }
-                if let Some(i) = asserts.asserts.iter().position(|assert| assert.trim().is_empty()) {
+                if let Some(i) = asserts.statements.iter().position(|assert| assert.trim().is_empty()) {
                     return Err(format!("assert {} is empty", i + 1));
                 }
                 Self::Asserts(asserts)
@@ -212,7 +229,7 @@ impl Cases {
         let n_cases = match &cases {
             Self::Streams(cases) => cases.len(),
             Self::Calls { cases, .. } => cases.len(),
-            Self::Asserts(asserts) => asserts.asserts.len(),
+            Self::Asserts(asserts) => asserts.statements.len(),
         };
         match n_cases {
             0 => Err("there is no test".to_owned()),
@@ -374,6 +391,10 @@ mod tests {
             (json!({"tests": {"asserts": ["assert f(1)", " "]}}), "`tests`: assert 2 is empty"),
             (json!({"tests": {"asserts": "assert f(1)"}}), "`tests`: invalid type: string"),
             (json!({"tests": {"asserts": ["assert f(1)"], "code": ""}}), "`tests`: unknown field `code`"),
+            (
+                json!({"tests": {"asserts": ["assert f(1)"], "setup": 1}}),
+                "`tests`: `setup` is a string of Python",
+            ),
             (
                 json!({"tests": {"asserts": ["assert f(1)"], "function": "f()"}}),
                 "`tests`: `function` is `f()`; write a name",

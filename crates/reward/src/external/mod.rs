@@ -157,7 +157,7 @@ fn request(sample: &Sample, number: u64) -> Result<Request, String> {
         Err(error) => return Err(format!("the problem can't be written: {error}")),
     };
     let id = format!("{}#{number}", sample.problem.id);
-    fields.insert("problem_id".to_owned(), sample.problem.id.as_str().into());
+    fields.entry("problem_id").or_insert_with(|| sample.problem.id.as_str().into());
     fields.insert("id".to_owned(), id.as_str().into());
     fields.insert("completion".to_owned(), sample.completion.into());
     fields.insert("completion_tokens".to_owned(), sample.tokens.into());

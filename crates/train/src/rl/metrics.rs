@@ -68,6 +68,9 @@ pub struct Metrics {
     pub step_s: f64,
     /// Completion tokens per second of the step.
     pub tokens_per_s: f64,
+    /// Why nothing was judged, where every completion is undecided: then reward and accuracy say nothing.
+    #[serde(skip)]
+    pub nothing_judged: Option<String>,
     /// Accuracy on held-out problems after the step, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<Interval>,
@@ -89,7 +92,7 @@ impl Metrics {
         let stds = rollouts.groups.iter().map(|group| std(group.rewards()));
         Self {
             loss: sum(&|u| u.loss) / updates.len() as f64,
-            reward: decided.iter().sum::<f64>() / (decided.len() as f64).max(1.0),
+            reward: (0.0 + decided.iter().sum::<f64>()) / (decided.len() as f64).max(1.0),
             reward_std: stds.sum::<f64>() / rollouts.groups.len() as f64,
             accuracy: mean(&|s| is_right(s.judgement.outcome())),
             format: format(samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
@@ -106,6 +109,7 @@ impl Metrics {
             reflection_words: mean(&|s| reflection_words(&s.text) as f64),
             tokens,
             log_prob_gap: updates[0].log_prob_gap,
+            nothing_judged: decided.is_empty().then(|| rollouts.why_undecided()),
             ..Self::default()
         }
     }

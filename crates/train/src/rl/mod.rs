@@ -151,13 +151,21 @@ fn train<B: Backend>(
     {
         session.write_metrics(&Baseline { step: 0, eval })?;
     }
-    let mut steps_without_a_verdict = 0;
+    let (mut n_steps, mut steps_without_a_verdict) = (0, 0);
     while let Some(step) = session.next_step() {
         let before = trainer.learner.optimizer.updates;
         let (metrics, rollouts) = trainer.step(step, on).map_err(|e| e.in_step(step))?;
-        steps_without_a_verdict = if rollouts.any_decided() { 0 } else { steps_without_a_verdict + 1 };
-        if steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT {
-            let (steps, reason) = (steps_without_a_verdict, rollouts.why_undecided());
+        n_steps += 1;
+        steps_without_a_verdict = match metrics.nothing_judged {
+            Some(_) => steps_without_a_verdict + 1,
+            None => 0,
+        };
+        // A shorter run that has judged nothing must not end as if it had learned.
+        let is_vain = step == config.steps && steps_without_a_verdict == n_steps;
+        if let Some(reason) = &metrics.nothing_judged
+            && (is_vain || steps_without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT)
+        {
+            let (steps, reason) = (steps_without_a_verdict, reason.clone());
             return Err(RlError::NothingJudged { steps, reason }.into());
         }
         let updates = trainer.learner.optimizer.updates;

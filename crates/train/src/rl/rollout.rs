@@ -51,11 +51,6 @@ pub(super) struct Rollouts {
 }
 
 impl Rollouts {
-    /// Whether any completion has a reward.
-    pub(super) fn any_decided(&self) -> bool {
-        self.groups.iter().any(|group| group.rewards().next().is_some())
-    }
-
     /// What a reward says of the first completion that it did not decide.
     pub(super) fn why_undecided(&self) -> String {
         let terms = self.groups[0].samples[0].judgement.terms.iter();
