@@ -6,8 +6,8 @@
 //! the end its standard input is closed, and it has a second to end.
 //!
 //! **Which answer is whose.** A request has an `id` of its own. An answer that repeats it belongs to that request: a
-//! program that answers so is sent further requests while others are open, and may answer in any order. One that does
-//! not is asked one at a time, and its answer counts once it waits for the next request with nothing more to say.
+//! program that answers so is sent further requests while others are open, may answer in any order, and what else it
+//! writes is ignored. One that does not is asked one at a time, and its answer counts once it waits for the next request with nothing more to say.
 //!
 //! | what happens | verdict | then |
 //! |---|---|---|
@@ -346,6 +346,14 @@ mod tests {
                 "  for i in range(2): print(json.dumps({'id': sample['id'], 'score': n + 1000 * i}), flush=True)\n",
             ),
             (
+                "ids and numbers before",
+                "  print(1000 + n, flush=True)\n  print(json.dumps({'id': sample['id'], 'score': n}), flush=True)\n",
+            ),
+            (
+                "ids and words",
+                "  print(json.dumps({'id': sample['id'], 'score': n}), flush=True)\n  print('debug', flush=True)\n",
+            ),
+            (
                 "ids and numbers",
                 "  print(json.dumps({'id': sample['id'], 'score': n}), flush=True)\n  print(1000 + n, flush=True)\n",
             ),
@@ -358,8 +366,8 @@ mod tests {
                     let own = score.is_none() || *score == Some(i as f32);
                     assert!(own || name == "an old id", "{name}, {threads} threads: {found:?}");
                 }
-                if name == "a line after, not flushed" && threads == 1 {
-                    assert!(found.iter().all(Option::is_some), "each is asked anew: {found:?}");
+                if name.starts_with("ids and") || name == "a line after, not flushed" && threads == 1 {
+                    assert!(found.iter().all(Option::is_some), "{name}: {found:?}");
                 }
             }
         }

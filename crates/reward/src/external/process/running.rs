@@ -1,7 +1,8 @@
 //! A program that runs, and which of its lines answers which request.
 //!
-//! A line with an `id` answers the request of that `id`, whatever the order. A line without one answers the request
-//! that is open, if exactly one is, and only once nothing else has followed it. Any other line is **surplus**: it can't
+//! A line with an `id` answers the request of that `id`, whatever the order; once a program has written one, its lines
+//! without are ignored. Of other programs, a line without `id` answers the request that is open, if exactly one is, and
+//! only once nothing else has followed it. Any other line is **surplus**: it can't
 //! be known what it answers, so it voids all that is still open, and the program is of no further use.
 
 use super::Log;
@@ -71,6 +72,8 @@ struct State {
     /// Lines that answer a request and were not yet taken, by its `id`; and whether they said so.
     answers: HashMap<String, (String, bool)>,
     n_answers: usize,
+    /// Whether an answer said to which request it belongs.
+    has_ids: bool,
     /// Why nothing more can be asked.
     over: Option<Over>,
 }
@@ -192,16 +195,20 @@ impl Running {
         _ = requests.as_ref().map(|requests| requests.send(request.line.clone()));
         drop(requests);
         loop {
-            if let Some((line, has_id)) = state.answers.remove(&request.id) {
-                if has_id {
-                    return Ok(Answer { line, has_id });
+            if let Some(&(_, has_id)) = state.answers.get(&request.id) {
+                let mut over = None;
+                if !has_id {
+                    (state, over) = self.settle(state, deadline);
                 }
-                return match self.settle(state, deadline) {
-                    None | Some(Over::Closed) => Ok(Answer { line, has_id }),
-                    Some(Over::Surplus(reason) | Over::Failed(reason)) => {
-                        Err(Failure { reason, may_be_anothers: !is_fresh })
-                    }
-                };
+                // A line with its `id` may have come since.
+                if let Some((line, has_id)) = state.answers.remove(&request.id) {
+                    return match over {
+                        Some(Over::Surplus(reason) | Over::Failed(reason)) if !has_id => {
+                            Err(Failure { reason, may_be_anothers: !is_fresh })
+                        }
+                        _ => Ok(Answer { line, has_id }),
+                    };
+                }
             }
             let now = Instant::now();
             if state.over.is_none() && now >= deadline {
@@ -224,18 +231,23 @@ impl Running {
 
     /// Waits for what may follow an answer without `id`: until the program waits for the next request, where that can be
     /// seen, or else for [`SETTLE`]. Says whether it is of further use.
-    fn settle(&self, mut state: MutexGuard<State>, deadline: Instant) -> Option<Over> {
+    fn settle<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        deadline: Instant,
+    ) -> (MutexGuard<'a, State>, Option<Over>) {
         let start = Instant::now();
         loop {
             let now = Instant::now();
             let is_settled = self.is_quiet(&mut state)
                 || now >= deadline
                 || now - start >= SETTLE && !self.is_plain_reader();
-            if is_settled && state.over.is_none() && !state.partial.is_empty() {
+            if is_settled && state.over.is_none() && !state.has_ids && !state.partial.is_empty() {
                 state.over = Some(Over::Surplus(surplus(&state.partial)));
             }
-            if is_settled || state.over.is_some() {
-                return state.over.clone();
+            if is_settled || state.over.is_some() || state.has_ids {
+                let over = state.over.clone();
+                return (state, over);
             }
             state = self.inbox.wait(state, LOOK);
         }
@@ -396,15 +408,27 @@ impl State {
             return;
         }
         let text = String::from_utf8_lossy(line).into_owned();
-        let Some(value) = json(&text) else {
+        let value = json(&text);
+        let named = value.as_ref().and_then(|value| value.get("id"));
+        let named = named.map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+        if named.is_none() && self.has_ids {
+            return;
+        }
+        if value.is_none() {
             self.over = Some(if self.open.is_empty() {
                 Over::Surplus(surplus(line))
             } else {
                 Over::Failed(format!("wrote `{}`, which is no JSON", shorten(text.trim())))
             });
             return;
-        };
-        let named = value.get("id").map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+        }
+        if let Some(answer) =
+            named.as_ref().and_then(|id| self.answers.get_mut(id)).filter(|answer| !answer.1)
+        {
+            // The line before it was no answer.
+            (*answer, self.has_ids) = ((text, true), true);
+            return;
+        }
         let answered = match &named {
             Some(id) => self.open.take(id),
             None if self.open.len() == 1 => self.open.drain().next(),
@@ -412,6 +436,7 @@ impl State {
         };
         match answered {
             Some(id) => {
+                self.has_ids |= named.is_some();
                 self.answers.insert(id, (text, named.is_some()));
                 self.n_answers += 1;
             }
