@@ -194,7 +194,11 @@ fn stands_alone(text: &str, number: &Range<usize>) -> bool {
     let near = touching.trim_start();
     let is_command = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_operand = |rest: &str| rest.trim_start().starts_with(is_ascii_digit);
-    !(near.starts_with(['+', '/', '×', '÷', '·', '^', '√', '±'])
+    let word = near[..near.find(|c: char| !c.is_alphabetic()).unwrap_or(near.len())].to_ascii_lowercase();
+    let is_magnitude =
+        ["hundred", "thousand", "million", "billion", "trillion", "dozen"].contains(&word.as_str());
+    !(is_magnitude
+        || near.starts_with(['+', '/', '×', '÷', '·', '^', '√', '±'])
         || near.starts_with(is_ascii_digit)
         || near.strip_prefix('\\').is_some_and(is_command)
         || near.strip_prefix(['-', '\u{2212}', '*']).is_some_and(is_operand))

@@ -1,6 +1,7 @@
 //! Whether two answers, each of whatever type, say the same.
 
 mod chains;
+mod matrix;
 mod names;
 mod relations;
 
@@ -14,17 +15,30 @@ use super::values::{self, Decision};
 use names::{distinct_names, family, in_order_of_names, members, renamed, settle};
 use num_rational::BigRational;
 
-/// Texts that say that there is nothing.
-const NOTHING: [&str; 9] = [
+/// Texts that say that there is nothing, behind words like "there is".
+const NOTHING: [&str; 22] = [
     "no solution",
     "no solutions",
     "no real solution",
     "no real solutions",
+    "no solution exists",
+    "no solutions exist",
+    "no real roots",
+    "no such numbers",
+    "no such number",
+    "no such values",
+    "no such value",
+    "no possible values",
     "none",
     "empty set",
     "the empty set",
+    "empty",
+    "null set",
     "no such",
     "no answer",
+    "无解",
+    "sin solución",
+    "keine lösung",
 ];
 
 /// Longer lists are not matched.
@@ -118,6 +132,12 @@ impl Comparer<'_> {
                 self.in_order(&in_order_of_names(items), others)
             }
             (Expr::Matrix(rows), Expr::Matrix(others)) => self.matrices(rows, others),
+            _ if matrix::is_composed(a) || matrix::is_composed(b) => {
+                match (matrix::value(a), matrix::value(b)) {
+                    (Some(a), Some(b)) => self.settled(&a, &b),
+                    _ => differ("the matrices are not of shapes that can be added or multiplied"),
+                }
+            }
             (Expr::Matrix(rows), Expr::Tuple { items, .. } | Expr::List(items))
             | (Expr::Tuple { items, .. } | Expr::List(items), Expr::Matrix(rows)) => {
                 let is_vector = rows.len() == 1 || rows[0].len() == 1;
@@ -242,7 +262,10 @@ impl Comparer<'_> {
         if names != others && (names || others) {
             return self.in_order(&in_order_of_names(left), &in_order_of_names(right));
         }
-        self.in_any_order(left, right, false)
+        // Solutions are a set; other items count as often as they stand there.
+        let is_solution = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::Tuple { .. });
+        let are_solutions = left.iter().all(is_solution) || right.iter().all(is_solution);
+        self.in_any_order(left, right, are_solutions)
     }
 
     fn matrices(&self, rows: &[Vec<Expr>], others: &[Vec<Expr>]) -> Decision {
@@ -471,7 +494,7 @@ fn choices(comparer: &Comparer, a: &Expr, b: &Expr) -> Option<Decision> {
 /// Words: alike except for case, spaces and marks; "no solution" is the empty set.
 fn texts(a: &Expr, b: &Expr) -> Option<Decision> {
     let nothing = |expr: &Expr| match expr {
-        Expr::Text(text) => NOTHING.contains(&text.trim().to_lowercase().as_str()),
+        Expr::Text(text) => says_nothing(text),
         Expr::Set(items) => items.is_empty(),
         other => letters(other).is_some_and(|letters| letters == "none"),
     };
@@ -487,6 +510,25 @@ fn texts(a: &Expr, b: &Expr) -> Option<Decision> {
         (Some(_), Some(_)) => Some(differ("the words differ")),
         _ => Some(differ(format!("the reference is {}, the answer {}", kind(a), kind(b)))),
     }
+}
+
+/// Whether words say that there is no solution.
+fn says_nothing(text: &str) -> bool {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || ".,!$*".contains(c)).to_lowercase();
+    let leads = [
+        "there is ",
+        "there are ",
+        "there exists ",
+        "there exist ",
+        "it has ",
+        "the equation has ",
+        "the system has ",
+    ];
+    let text = leads.iter().fold(text.as_str(), |text, lead| text.strip_prefix(lead).unwrap_or(text));
+    let text = ["to the equation", "to the system", "to this equation", "in the real numbers"]
+        .iter()
+        .fold(text, |text, end| text.strip_suffix(end).unwrap_or(text).trim_end());
+    NOTHING.contains(&text)
 }
 
 /// The letters and digits of a text or of a product of variables, in lower case.

@@ -45,13 +45,13 @@ impl<'a> Asked<'a> {
         if self.is_copy {
             return true;
         }
-        let found = ordered(value(found));
-        if is_atom(&found, self.converts()) || found == ordered(value(reference)) {
+        let found = value(found).ordered();
+        if is_atom(&found, self.converts()) || found == value(reference).ordered() {
             return false;
         }
         let formulas = find::formulas(self.prompt);
         formulas.iter().take(MAX_FORMULAS).filter_map(|text| parse::parse(text).ok()).any(|asked| {
-            let same = |asked: &Expr| ordered(asked) == found;
+            let same = |asked: &Expr| asked.ordered() == found;
             same(&asked)
                 || match &asked {
                     Expr::Relation(sides, _) => sides.iter().any(same),
@@ -117,21 +117,6 @@ fn is_atom(expr: &Expr, converts: bool) -> bool {
         Expr::Tuple { items, .. } | Expr::List(items) => items.iter().all(|item| is_atom(item, false)),
         _ => false,
     }
-}
-
-/// The tree with the parts of its sums and products in an order of their own.
-fn ordered(expr: &Expr) -> Expr {
-    expr.map(&mut |part| {
-        let sorted = |mut parts: Vec<Expr>| {
-            parts.sort_by_cached_key(|part| format!("{part:?}"));
-            parts
-        };
-        match part {
-            Expr::Sum(parts) => Expr::Sum(sorted(parts)),
-            Expr::Product(parts) => Expr::Product(sorted(parts)),
-            other => other,
-        }
-    })
 }
 
 /// The letters and digits of `text`, words apart.

@@ -298,6 +298,19 @@ impl Expr {
         rewrite(mapped)
     }
 
+    /// It, with the parts of its sums and products in an order that does not depend on how they were written.
+    pub(crate) fn ordered(&self) -> Self {
+        let sorted = |mut parts: Vec<Self>| {
+            parts.sort_by_cached_key(|part| format!("{part:?}"));
+            parts
+        };
+        self.map(&mut |part| match part {
+            Self::Sum(parts) => Self::Sum(sorted(parts)),
+            Self::Product(parts) => Self::Product(sorted(parts)),
+            other => other,
+        })
+    }
+
     /// Whether `test` holds for it or any part of it.
     pub(crate) fn any(&self, test: &impl Fn(&Self) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|part| part.any(test))

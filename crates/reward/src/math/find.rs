@@ -84,7 +84,15 @@ pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Cand
         found.push(Candidate::loose(line));
     }
     let whole = text.trim();
-    if options.whole_text && whole.len() <= MAX_LENGTH && !is_prose(whole) && !has_broken(whole) {
+    if options.whole_text && !whole.contains('\n') && prose::choice_with_text(whole).is_some() {
+        found.push(Candidate::loose(whole));
+    }
+    if options.whole_text
+        && whole.len() <= MAX_LENGTH
+        && !is_prose(whole)
+        && !prose::is_sentence_of_signs(whole)
+        && !has_broken(whole)
+    {
         found.push(Candidate::loose(whole));
     }
     let denied = |at: usize, content: String| {
@@ -112,6 +120,29 @@ pub(crate) fn candidates(completion: &str, options: &Options) -> Result<Vec<Cand
         found.push(Candidate::loose(whole));
     }
     Ok(found)
+}
+
+/// The boxes at the end of `completion` that name a value each, `y_1 = \boxed{1}` and `y_2 = \boxed{2}`, as one list of
+/// assignments; none where there are not several.
+pub(crate) fn named_boxes(completion: &str) -> Option<String> {
+    let text = region(completion);
+    let mut end = text.len();
+    let mut assignments: Vec<String> = Vec::new();
+    while let Some((at, content)) = last_box(&text[..end]) {
+        let content = closed(&text[content..end])?;
+        let after = content.as_ptr() as usize - text.as_ptr() as usize + content.len() + 1;
+        if !assignments.is_empty()
+            && !prose::is_joiner(&text[after..end])
+            && !text[after..end].trim_matches([' ', '$', '\n']).is_empty()
+        {
+            break;
+        }
+        let Some((start, name)) = prose::name_before(&text[..at]) else { break };
+        assignments.push(format!("{name} = {content}"));
+        end = start;
+    }
+    assignments.reverse();
+    (assignments.len() > 1).then(|| assignments.join(", "))
 }
 
 /// The places of a reference answer: a box, all of it, or what a completion would be searched for.
@@ -239,7 +270,21 @@ fn joins(gap: &str) -> bool {
 
 /// Behind the last "answer is", "answer:" or the like.
 fn phrase(lower: &str) -> Option<usize> {
-    const PHRASES: [&str; 11] = [
+    const PHRASES: [&str; 25] = [
+        "答案是",
+        "答案为",
+        "答案：",
+        "答案:",
+        "答えは",
+        "la respuesta es",
+        "respuesta:",
+        "la réponse est",
+        "réponse :",
+        "die antwort ist",
+        "die antwort lautet",
+        "antwort:",
+        "ответ:",
+        "a resposta é",
         "option is",
         "choice is",
         "answer is",
@@ -274,6 +319,9 @@ fn stated(rest: &str) -> Vec<Candidate> {
     let sentence = prose::sentence(rest);
     if sentence.trim().is_empty() {
         return found;
+    }
+    if let Some(letter) = prose::leading_choice(sentence) {
+        found.push(Candidate::loose(letter));
     }
     if !is_prose(sentence) {
         found.push(Candidate::loose(sentence));

@@ -100,6 +100,7 @@ use echo::Asked;
 use expr::Expr;
 use find::Candidate;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use values::Decision;
 
 /// What the verifier reads and accepts.
@@ -170,11 +171,18 @@ pub fn judge(completion: &str, answer: &str, options: &Options) -> Verdict {
 /// Judges the final answer of `completion` to the question `prompt` by `answer`: an expression that the question asks
 /// about is no answer, unless the reference is written like it.
 pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options: &Options) -> Verdict {
+    let (completion, answer) = (ascii_digits(completion), ascii_digits(answer));
+    let (completion, answer) = (completion.as_ref(), answer.as_ref());
     let references = match reference(answer) {
         Ok(references) => references,
         Err(reason) => return Verdict::without_answer(Outcome::BadReference, reason),
     };
-    let (found, readings) = match answer_of(completion, options) {
+    // Several values asked for may stand in a box each, behind their names.
+    let is_list = |reference: &Expr| matches!(reference, Expr::List(items) if items.len() > 1);
+    let named =
+        if options.boxed && references.iter().any(is_list) { find::named_boxes(completion) } else { None };
+    let named = named.and_then(|text| readings(&text).ok().map(|readings| (text, readings)));
+    let (found, readings) = match named.map_or_else(|| answer_of(completion, options), Ok) {
         Ok(found) => found,
         Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
     };
@@ -217,6 +225,20 @@ pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options
             Verdict::new(Outcome::Wrong, &found, reason)
         }
     }
+}
+
+/// `text` with full-width digits as ASCII ones.
+fn ascii_digits(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || !text.contains(|c| ('０'..='９').contains(&c)) {
+        return Cow::Borrowed(text);
+    }
+    let digit = |c: char| match c {
+        '０'..='９' => char::from_u32(c as u32 - '０' as u32 + '0' as u32).unwrap_or(c),
+        '．' => '.',
+        '，' => ',',
+        other => other,
+    };
+    Cow::Owned(text.chars().map(digit).collect())
 }
 
 /// Whether an answer leaves a computation to the reader that the reference does not.
@@ -290,6 +312,9 @@ fn readings(text: &str) -> Result<Vec<Expr>, String> {
         && text.contains(':')
     {
         return Ok(vec![time.clone()]);
+    }
+    if let Some((letter, rest)) = prose::choice_with_text(text) {
+        return Ok(vec![Expr::Choice(letter, Some(Box::new(Expr::Text(rest.to_owned()))))]);
     }
     if prose::is_sentence(text) || prose::is_denial(text) {
         return Ok(vec![Expr::Text(text.trim().to_owned())]);

@@ -30,7 +30,17 @@ pub(crate) fn read(text: &str, in_brackets: bool) -> (Number, usize) {
             decimals = Some(length as i64);
             at += 1 + length;
         }
-        if let Some((period, length)) = period(&text[at..]) {
+        if let Some((length, dots)) =
+            recurring(&digits[digits.len() - decimals.unwrap_or(0) as usize..], &text[at..])
+        {
+            // 0.8333…: the last digits go on.
+            repeating.push_str(&digits[digits.len() - length..]);
+            at += dots;
+        } else if let Some(dots) = dots(&text[at..]).filter(|_| decimals.is_some_and(|decimals| decimals > 2))
+        {
+            // 3.14159…: cut off.
+            at += dots;
+        } else if let Some((period, length)) = period(&text[at..]) {
             if decimals.is_none() {
                 at += 1;
             }
@@ -135,8 +145,14 @@ fn count_digits(text: &str) -> usize {
 
 /// The length of a separator of thousands and the three digits after it.
 fn group(text: &str, in_brackets: bool) -> Option<usize> {
-    const SEPARATORS: [&str; 9] = [",\\!", "{,}", ",", "\\,", "\\!", "\\ ", "~", " ", "\u{202f}"];
-    let separator = SEPARATORS.into_iter().find(|separator| text.starts_with(separator))?;
+    const SEPARATORS: [&str; 18] = [
+        ",\\! ", ",\\!", ",\\,", ",\\ ", "{,}\\!", "{,}", "{\\,}", "{ }", ",", "\\,", "\\!", "\\;", "\\:",
+        "\\ ", "~", " ", "\u{202f}", "\u{a0}",
+    ];
+    let separator = SEPARATORS
+        .into_iter()
+        .chain(["\u{2009}", "\u{2007}", "\u{2008}", "'", "’"])
+        .find(|separator| text.starts_with(separator))?;
     if in_brackets && matches!(separator, "," | " " | "\\ " | "~") {
         return None;
     }
@@ -146,12 +162,47 @@ fn group(text: &str, in_brackets: bool) -> Option<usize> {
 /// The period of `\overline{36}` or `\bar{3}`, and the length of all of it. A point may stand before it.
 fn period(text: &str) -> Option<(&str, usize)> {
     let rest = text.strip_prefix('.').unwrap_or(text);
-    let command =
-        ["\\overline{", "\\bar{", "\\dot{"].into_iter().find(|command| rest.starts_with(command))?;
-    let digits = &rest[command.len()..];
-    let length = count_digits(digits);
-    let closed = length > 0 && digits[length..].starts_with('}');
-    closed.then(|| (&digits[..length], command.len() + length + 1))
+    if let Some(digits) = rest.strip_prefix('(')
+        && let length = count_digits(digits)
+        && length > 0
+        && digits[length..].starts_with(')')
+    {
+        return Some((&digits[..length], length + 2));
+    }
+    let command = ["\\overline", "\\bar", "\\dot"].into_iter().find(|command| rest.starts_with(command))?;
+    let argument = &rest[command.len()..];
+    let inner = argument.trim_start_matches(' ');
+    let skipped = command.len() + argument.len() - inner.len();
+    if let Some(digits) = inner.strip_prefix('{') {
+        let length = count_digits(digits);
+        let closed = length > 0 && digits[length..].starts_with('}');
+        return closed.then(|| (&digits[..length], skipped + length + 2));
+    }
+    (count_digits(inner) > 0).then(|| (&inner[..1], skipped + 1))
+}
+
+/// How many of the last of `decimals` recur, where dots follow that say so, and the length of the dots: one digit that
+/// stands there three times, or alone and twice, or several that stand there twice.
+fn recurring(decimals: &str, text: &str) -> Option<(usize, usize)> {
+    let dots = dots(text)?;
+    let bytes = decimals.as_bytes();
+    let recurs = |length: usize, times: usize| {
+        bytes.len() >= length * times
+            && bytes[bytes.len() - length * times..]
+                .chunks(length)
+                .all(|chunk| chunk == &bytes[bytes.len() - length..])
+    };
+    let length = (1..=bytes.len().min(60) / 2)
+        .find(|length| recurs(*length, if *length == 1 && bytes.len() > 2 { 3 } else { 2 }))?;
+    Some((length, dots))
+}
+
+/// The length of the dots with which `text` begins.
+fn dots(text: &str) -> Option<usize> {
+    let trimmed = text.trim_start_matches(' ');
+    let dots =
+        ["...", "…", "\\ldots", "\\dots", "\\cdots"].into_iter().find(|dots| trimmed.starts_with(dots))?;
+    Some(text.len() - trimmed.len() + dots.len())
 }
 
 /// The power in `e3`, `E-3`, and its length.

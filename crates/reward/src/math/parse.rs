@@ -304,7 +304,7 @@ impl<'a> Parser<'a> {
                 }
                 Some(Token::Number(_)) => {
                     if let Some(mixed) = self.mixed_number(&factors) {
-                        factors = vec![mixed];
+                        factors = vec![self.marked(mixed)?];
                     } else if matches!(factors.last(), Some(Expr::Number(_))) {
                         return Err("two numbers stand side by side".into());
                     } else {
@@ -313,14 +313,25 @@ impl<'a> Parser<'a> {
                     }
                 }
                 Some(Token::Command("frac")) if matches!(factors.as_slice(), [Expr::Number(_)]) => {
-                    let fraction = self.power()?;
+                    let fraction = self.deeper(Self::primary)?;
                     match (factors[0].as_count(), proper_fraction(&fraction)) {
-                        (Some(whole), Some(part)) => {
+                        // `33\frac13\%`: what follows marks the mixed number.
+                        (Some(whole), Some(part)) if self.sign() != Some('^') => {
                             let value = BigRational::from_integer(whole.clone()) + part;
-                            factors = vec![Expr::Number(Number { value, decimals: None })];
+                            factors = vec![self.marked(Expr::Number(Number { value, decimals: None }))?];
                         }
-                        _ => factors.push(fraction),
+                        _ => {
+                            let fraction = self.marked(fraction)?;
+                            factors.push(fraction);
+                        }
                     }
+                }
+                // `3rd`, and `1.5 x 10^3`.
+                Some(Token::Word(word)) if self.is_ordinal(word, &factors) => self.at += 1,
+                Some(Token::Symbol(name)) if self.is_times(name, &factors) => {
+                    self.at += 1;
+                    let factor = self.signed()?;
+                    factors.push(factor);
                 }
                 Some(Token::Sign('(')) if self.peek_at(1) == Some(&Token::Command("mod")) => break,
                 Some(token) if self.begins_factor(token) => {
@@ -331,6 +342,22 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(literal(factors))
+    }
+
+    /// Whether `word`, right behind a whole number, makes an ordinal of it.
+    fn is_ordinal(&self, word: &str, factors: &[Expr]) -> bool {
+        matches!(word, "st" | "nd" | "rd" | "th")
+            && !self.lexemes[self.at].spaced
+            && matches!(factors, [number] if number.as_count().is_some())
+    }
+
+    /// Whether `name` is a sign of multiplication: a letter between a number and a power of ten.
+    fn is_times(&self, name: &str, factors: &[Expr]) -> bool {
+        let is_ten = |token: Option<&Token>| matches!(token, Some(Token::Number(number)) if Expr::Number(number.clone()).is_integer(10));
+        matches!(name, "x" | "X")
+            && matches!(factors, [Expr::Number(_)])
+            && is_ten(self.peek_at(1))
+            && self.peek_at(2) == Some(&Token::Sign('^'))
     }
 
     /// Whether `token` can follow a factor without a sign between them.
@@ -575,6 +602,21 @@ impl<'a> Parser<'a> {
         }
         if self.accept('\'') {
             return primed(base);
+        }
+        // `12^{th}`
+        let is_ordinal = |token: Option<&Token>| matches!(token, Some(Token::Word(word) | Token::Text(word)) if matches!(word.as_str(), "st" | "nd" | "rd" | "th"));
+        if base.as_count().is_some() {
+            if is_ordinal(self.peek()) {
+                self.at += 1;
+                return Ok(base);
+            }
+            if self.sign() == Some('{')
+                && is_ordinal(self.peek_at(1))
+                && self.peek_at(2) == Some(&Token::Sign('}'))
+            {
+                self.at += 3;
+                return Ok(base);
+            }
         }
         let exponent = if self.sign() == Some('{') { self.group()? } else { self.signed()? };
         Ok(Expr::Power(Box::new(base), Box::new(exponent)))

@@ -51,9 +51,18 @@ pub(crate) fn is_unevaluated(expr: &Expr, budget: &Budget) -> bool {
                     sides.any(|side| is_unevaluated(side, budget))
                 }
         }
+        // A number times a matrix is a form of one; a sum or product of matrices is not.
+        Expr::Sum(parts) | Expr::Product(parts) if parts.iter().any(holds_matrix) => {
+            matches!(expr, Expr::Sum(_)) || parts.iter().filter(|part| holds_matrix(part)).count() > 1
+        }
+        Expr::Power(base, _) if holds_matrix(base) => true,
         Expr::Sum(_) | Expr::Product(_) | Expr::Power(..) | Expr::Call(..) => is_operation(expr, budget),
         _ => false,
     }
+}
+
+fn holds_matrix(expr: &Expr) -> bool {
+    expr.any(&|part| matches!(part, Expr::Matrix(_)))
 }
 
 fn is_operation(expr: &Expr, budget: &Budget) -> bool {

@@ -53,6 +53,18 @@ pub(crate) fn is_negated(before: &str) -> bool {
             .any(|word| lower.ends_with(word))
 }
 
+/// The short name before `=` at the end of `before`, and where it begins: `y_1 = `.
+pub(crate) fn name_before(before: &str) -> Option<(usize, &str)> {
+    let before = before.trim_end_matches([' ', '$', '&']);
+    let before = before.strip_suffix('=')?.trim_end_matches([' ', '&', '$']);
+    let is_part = |c: char| c.is_alphanumeric() || "_{}\\'()".contains(c);
+    let start = before
+        .rfind(|c: char| !is_part(c))
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    let name = &before[start..];
+    (!name.is_empty() && name.len() <= 16).then_some((start, name))
+}
+
 /// Whether `text` holds words that are neither names of functions, letters or units, nor joiners. What is too
 /// long to be read is prose too.
 pub(crate) fn is_prose(text: &str) -> bool {
@@ -189,6 +201,12 @@ pub(crate) fn is_sentence(text: &str) -> bool {
             || words(text).any(|word| word.len() > super::parse::MAX_LETTERS))
 }
 
+/// Whether `text` leads up to a number in a script without spaces: `所以一共有12个`.
+pub(crate) fn is_sentence_of_signs(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c >= '\u{2e80}' && c.is_alphabetic());
+    begins && text.contains(|c: char| c.is_ascii_digit())
+}
+
 /// Whether `text` is at most a few words.
 pub(crate) fn is_short(text: &str) -> bool {
     text.split_whitespace().count() <= 6
@@ -221,6 +239,37 @@ fn sign(rest: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// The letter of a choice with which a sentence begins, and that is no word of it: `B because …`, `A. …`.
+pub(crate) fn leading_choice(sentence: &str) -> Option<String> {
+    let sentence = sentence.trim_start_matches(['(', '*', ' ']);
+    let letter = sentence.chars().next().filter(|c| ('A'..='H').contains(c))?;
+    let rest = &sentence[1..];
+    let marked = rest.starts_with([')', '.', ':', ','])
+        && rest[1..].trim_start_matches(['*', ')']).starts_with([' ', '$']);
+    let next = rest.trim_start_matches(['*', ')']).split_whitespace().next().unwrap_or_default();
+    let explained = rest.starts_with([' ', ')', '*'])
+        && matches!(next, "because" | "since" | "as" | "for" | "which" | "given" | "due" | "where");
+    (marked || explained).then(|| letter.to_string())
+}
+
+/// The letter of a choice and the words behind it: `E: the red one`.
+pub(crate) fn choice_with_text(text: &str) -> Option<(char, &str)> {
+    if text.len() > 200 {
+        return None;
+    }
+    let text = text.trim();
+    let inner = text.strip_prefix('(').unwrap_or(text);
+    let letter = inner.chars().next().filter(|c| ('A'..='H').contains(c))?;
+    let mark = if inner.len() < text.len() {
+        ")"
+    } else {
+        ":).".get(..).filter(|_| inner[1..].starts_with([':', ')', '.']))?
+    };
+    let rest = if mark == ")" { inner[1..].strip_prefix(')')? } else { &inner[2..] };
+    let is_text = rest.starts_with(' ') && is_prose(rest) && !rest.contains(['$', '\\', '=']);
+    is_text.then(|| (letter, rest.trim()))
 }
 
 /// Words that deny or bound what follows them, so that it is not stated as the answer.
@@ -341,6 +390,7 @@ pub(crate) fn sentence(text: &str) -> &str {
     while let Some((at, c)) = chars.next() {
         let before_space = chars.peek().is_none_or(|(_, next)| next.is_whitespace());
         if c == '\n'
+            || c == '。'
             || ".?".contains(c) && before_space && previous != '\\'
             || c == '!' && before_space && previous.is_alphabetic()
         {
@@ -511,9 +561,12 @@ fn run_between(text: &str, words: &[(usize, &str)], start: usize, end: usize) ->
             run.push_str(name);
         }
     }
-    run.trim_matches(|c: char| c.is_whitespace() || "*_`\"'".contains(c))
-        .trim_end_matches(['.', ',', ';', ':', '?', '*'])
-        .to_owned()
+    let run = run
+        .trim_matches(|c: char| c.is_whitespace() || "*_`\"'".contains(c))
+        .trim_end_matches(['.', ',', ';', ':', '?', '*', '。', '！', '，']);
+    let number = run.trim_start_matches(|c: char| c >= '\u{2e80}' && !c.is_numeric());
+    let is_denied = number.len() < run.len() && is_hedged(&run[..run.len() - number.len()]);
+    if is_denied { format!("\\text{{not }}{number}") } else { number.to_owned() }
 }
 
 /// The words of the last few lines of `text` that hold one with a digit.
@@ -536,7 +589,7 @@ fn ends_clause(word: &str) -> bool {
 
 /// Whether a word can be a part of a formula: letters stand alone or are names of functions.
 fn is_formula_word(word: &str) -> bool {
-    let inner = word.trim_matches(|c: char| "*_`\"'$.,;:?!".contains(c));
+    let inner = word.trim_matches(|c: char| "*_`\"'$.,;:?!。，！？".contains(c));
     if inner.is_empty() {
         return word.chars().all(|c| "+-*/=<>".contains(c));
     }

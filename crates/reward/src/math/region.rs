@@ -1,7 +1,7 @@
 //! Subsets of the real line: breakpoints in order, and which of the cells between and on them belong.
 
 use super::budget::{Budget, Trouble};
-use super::expr::Expr;
+use super::expr::{Expr, Function};
 use super::values::{self, infinite_sign};
 use std::cmp::Ordering;
 
@@ -123,6 +123,16 @@ impl Region {
 
     /// `a < x ≤ b`, `2x + 1 > 0`, `x ∈ (0, 1)`.
     fn of_relation(sides: &[Expr], signs: &[char], budget: &Budget) -> Result<Self, Trouble> {
+        // `0 < f(x) < 1`: a function's value is a variable like another.
+        let sides: Vec<Expr> = sides
+            .iter()
+            .map(|side| {
+                side.map(&mut |part| match part {
+                    Expr::Apply(name, _) => Expr::Symbol(format!("{name}(…)")),
+                    other => other,
+                })
+            })
+            .collect();
         let mut region = Self { breakpoints: Vec::new(), cells: vec![true] };
         for (pair, sign) in sides.windows(2).zip(signs) {
             let next = match sign {
@@ -136,6 +146,9 @@ impl Region {
 
     /// Where `left sign right` holds, which is linear in one variable.
     fn half_line(left: &Expr, sign: char, right: &Expr, budget: &Budget) -> Result<Self, Trouble> {
+        if let Some(region) = Self::distance(left, sign, right, budget)? {
+            return Ok(region);
+        }
         let difference = left.minus(right);
         let [variable] = difference.symbols()[..] else { return Err(Trouble::NoValue) };
         let at = |value: i64| {
@@ -166,6 +179,31 @@ impl Region {
         };
         let cells = if rising > 0 { vec![below, on, above] } else { vec![above, on, below] };
         Ok(Self { breakpoints: vec![root], cells })
+    }
+
+    /// `|x - a| < c` and its like: between two bounds or beyond them; none where there is no absolute value.
+    fn distance(left: &Expr, sign: char, right: &Expr, budget: &Budget) -> Result<Option<Self>, Trouble> {
+        let mirrored = |sign: char| match sign {
+            '<' => '>',
+            '>' => '<',
+            '≤' => '≥',
+            '≥' => '≤',
+            other => other,
+        };
+        let (of, sign, bound) = match (left, right) {
+            (Expr::Call(Function::Abs, of), bound) if bound.symbols().is_empty() => (&of[0], sign, bound),
+            (bound, Expr::Call(Function::Abs, of)) if bound.symbols().is_empty() => {
+                (&of[0], mirrored(sign), bound)
+            }
+            _ => return Ok(None),
+        };
+        if values::sign(bound, budget)? < 0 {
+            return Err(Trouble::NoValue);
+        }
+        let above = Self::half_line(of, sign, bound, budget)?;
+        let below = Self::half_line(of, mirrored(sign), &bound.clone().negated(), budget)?;
+        let either = matches!(sign, '>' | '≥' | '=');
+        above.merge(&below, |a, b| if either { a || b } else { a && b }, budget).map(Some)
     }
 
     /// The set of which a number is a member as `member` says from its membership in the two.

@@ -65,7 +65,7 @@ impl<'a> Lexer<'a> {
                 self.command()?;
             } else if c.is_ascii_digit() || c == '.' && numeral::is_fraction(&self.rest[1..]) {
                 let (number, length) = numeral::read(self.rest, self.brackets > 0);
-                self.rest = &self.rest[length..];
+                self.rest = &self.rest[length.max(1)..];
                 self.push(Token::Number(number));
             } else if c.is_ascii_alphabetic() {
                 let run = self.take_while(|c| c.is_ascii_alphabetic());
@@ -113,7 +113,7 @@ impl<'a> Lexer<'a> {
                 self.rest = &self.rest[2..];
                 Token::Sign('…')
             }
-            '.' => return Ok(()),
+            '.' | '。' | '．' => return Ok(()),
             '<' | '>' | '!' | '=' if c == '=' || self.rest.starts_with('=') => {
                 let next = self.rest.chars().next();
                 let (sign, extra) = match (c, next) {
@@ -132,7 +132,7 @@ impl<'a> Lexer<'a> {
                 Token::Sign('⇒')
             }
             '\u{2212}' | '–' | '—' | '－' => Token::Sign('-'),
-            '×' | '·' | '⋅' | '∙' | '•' | '∗' => Token::Sign('*'),
+            '×' | '·' | '⋅' | '∙' | '•' | '∗' | '✕' | '✖' | '⨯' | '＊' => Token::Sign('*'),
             '÷' | '∕' | '⁄' => Token::Sign('/'),
             '⩽' | '≦' => Token::Sign('≤'),
             '⩾' | '≧' => Token::Sign('≥'),
@@ -140,6 +140,13 @@ impl<'a> Lexer<'a> {
             '，' | '、' => Token::Sign(','),
             '；' => Token::Sign(';'),
             '：' | '∶' => Token::Sign(':'),
+            '％' => Token::Sign('%'),
+            '＋' => Token::Sign('+'),
+            '＝' => Token::Sign('='),
+            '＜' => Token::Sign('<'),
+            '＞' => Token::Sign('>'),
+            '［' => Token::Sign('['),
+            '］' => Token::Sign(']'),
             '（' => Token::Sign('('),
             '）' => Token::Sign(')'),
             '′' | '’' | '\'' => Token::Sign('\''),
@@ -276,6 +283,10 @@ impl<'a> Lexer<'a> {
         };
         self.rest = &after[c.len_utf8()..];
         match c {
+            '\\' if let Some(rest) = without_row_gap(self.rest) => {
+                self.rest = rest;
+                self.push(Token::Sign('⏎'));
+            }
             '\\' => {
                 // `\\le` is `\le` whose backslash was escaped twice; in a matrix `\\` ends a row.
                 let end = self.rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(self.rest.len());
@@ -399,6 +410,15 @@ impl<'a> Lexer<'a> {
             self.push(Token::Sign(joiner));
             return Ok(());
         }
+        if matches!(lower.as_str(), "infinity" | "positive infinity" | "infinite infinity" | "∞") {
+            self.push(Token::Sign('∞'));
+            return Ok(());
+        }
+        if lower == "negative infinity" {
+            self.push(Token::Sign('-'));
+            self.push(Token::Sign('∞'));
+            return Ok(());
+        }
         if matches!(lower.as_str(), "percent" | "%" | "\\%" | "pct") {
             self.push(Token::Sign('%'));
             return Ok(());
@@ -420,6 +440,17 @@ impl<'a> Lexer<'a> {
         self.rest = after;
         result
     }
+}
+
+/// What follows the height of a gap behind the end of a row: `[4pt]`.
+fn without_row_gap(rest: &str) -> Option<&str> {
+    let (gap, behind) =
+        rest.strip_prefix('*').unwrap_or(rest).trim_start().strip_prefix('[')?.split_once(']')?;
+    let unit = gap.trim().trim_start_matches(|c: char| c.is_ascii_digit() || "+-. ".contains(c));
+    let is_length = gap.len() > unit.len() || unit.starts_with('\\');
+    let known = matches!(unit, "pt" | "em" | "ex" | "mm" | "cm" | "in" | "mu" | "bp" | "pc" | "sp")
+        || matches!(unit, "\\baselineskip" | "\\jot" | "\\medskipamount" | "\\smallskipamount");
+    (is_length && known).then_some(behind)
 }
 
 /// Removes each `&` at a sign of relation: it lines up equations and separates nothing.

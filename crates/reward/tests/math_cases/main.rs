@@ -1,5 +1,6 @@
 //! Reference, completion, and whether the verifier `math` must accept: by kind of answer.
 
+mod notations;
 mod other_words;
 mod users;
 

@@ -253,16 +253,26 @@ fn solutions(items: &[Expr]) -> Option<Vec<Expr>> {
     if period < 2 || !same || !is_solution(&names[..period]) {
         return None;
     }
-    let tuple = |chunk: &[Expr]| Expr::Tuple { items: in_order_of_names(chunk), open: '(', close: ')' };
+    let tuple = |chunk: &[Expr]| {
+        let mut items = chunk.to_vec();
+        items.sort_by_key(base_name);
+        Expr::Tuple { items, open: '(', close: ')' }
+    };
     Some(items.chunks(period).map(tuple).collect())
 }
 
-/// Assignments to distinct variables of one letter in the order of the alphabet, as the parts of a tuple are; other items
+/// Assignments to distinct variables, letters that follow one another, in the order of the alphabet, as the parts of a tuple are; other items
 /// as they stand.
 pub(super) fn in_order_of_names(items: &[Expr]) -> Vec<Expr> {
     let mut sorted = items.to_vec();
     let names: Option<Vec<String>> = items.iter().map(base_name).collect();
-    if names.is_some_and(|names| names.iter().all(|name| name.len() == 1)) {
+    // x and y, or a, b and c: letters that follow one another.
+    let follow = |names: Vec<String>| {
+        let mut letters: Vec<u8> = names.iter().filter_map(|name| name.bytes().next()).collect();
+        letters.sort_unstable();
+        names.iter().all(|name| name.len() == 1) && letters.windows(2).all(|pair| pair[0] + 1 == pair[1])
+    };
+    if names.is_some_and(follow) {
         sorted.sort_by_key(base_name);
     }
     sorted

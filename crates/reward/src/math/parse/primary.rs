@@ -310,7 +310,10 @@ impl Parser<'_> {
             },
             "sum" | "prod" => Ok(match self.series(name) {
                 Some(series) => series,
-                None => self.opaque(),
+                None => match self.unevaluated_series(name) {
+                    Some(series) => series,
+                    None => self.opaque(),
+                },
             }),
             "int" | "iint" | "oint" | "lim" | "partial" | "nabla" => Ok(self.opaque()),
             name => Err(format!("`\\{name}` is not expected where it stands")),

@@ -21,6 +21,46 @@ impl Parser<'_> {
         written_out
     }
 
+    /// A sum or product that is not written out and fills the rest of the answer, as text that is the same for another
+    /// name of its index and another order of factors; none, and nothing read, where it is not of this form.
+    pub(super) fn unevaluated_series(&mut self, name: &str) -> Option<Expr> {
+        let start = self.at;
+        let read = self.header_and_body(name);
+        if read.is_none() || self.peek().is_some() {
+            self.at = start;
+            return None;
+        }
+        read
+    }
+
+    fn header_and_body(&mut self, name: &str) -> Option<Expr> {
+        let (
+            Some(Token::Sign('_')),
+            Some(Token::Sign('{')),
+            Some(Token::Symbol(index)),
+            Some(Token::Sign('=')),
+        ) = (self.peek(), self.peek_at(1), self.peek_at(2), self.peek_at(3))
+        else {
+            return None;
+        };
+        self.at += 4;
+        let from = self.deeper(Self::sum).ok()?;
+        if !(self.accept('}') && self.accept('^')) {
+            return None;
+        }
+        let to = self.argument().ok()?;
+        let body = self.deeper(Self::product).ok()?;
+        let body = body.map(&mut |part| match part {
+            Expr::Symbol(name) if name == *index => Expr::Symbol("#".to_owned()),
+            Expr::Symbol(name) => Expr::Symbol(match name.split_once('_') {
+                Some((base, lower)) if lower == index => format!("{base}_#"),
+                _ => name,
+            }),
+            other => other,
+        });
+        Some(Expr::Opaque(format!("{name} {from:?} {to:?} {:?}", body.ordered())))
+    }
+
     fn written_out(&mut self, is_sum: bool) -> Result<Option<Expr>, String> {
         let (
             Some(Token::Sign('_')),
