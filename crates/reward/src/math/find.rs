@@ -270,7 +270,20 @@ fn joins(gap: &str) -> bool {
 
 /// Behind the last "answer is", "answer:" or the like.
 fn phrase(lower: &str) -> Option<usize> {
-    const PHRASES: [&str; 25] = [
+    const PHRASES: [&str; 11] = [
+        "option is",
+        "choice is",
+        "answer is",
+        "answer:",
+        "answers are",
+        "answer**:",
+        "answer:**",
+        "answer would be",
+        "answer =",
+        "solution is",
+        "solutions are",
+    ];
+    const FOREIGN: [&str; 14] = [
         "答案是",
         "答案为",
         "答案：",
@@ -285,19 +298,12 @@ fn phrase(lower: &str) -> Option<usize> {
         "antwort:",
         "ответ:",
         "a resposta é",
-        "option is",
-        "choice is",
-        "answer is",
-        "answer:",
-        "answers are",
-        "answer**:",
-        "answer:**",
-        "answer would be",
-        "answer =",
-        "solution is",
-        "solutions are",
     ];
-    PHRASES.into_iter().filter_map(|phrase| lower.rfind(phrase).map(|at| at + phrase.len())).max()
+    let ascii = PHRASES.into_iter();
+    // Each of the others holds one of these.
+    let is_foreign = !lower.is_ascii() || lower.contains("respuesta") || lower.contains("antwort");
+    let foreign = FOREIGN.into_iter().filter(|_| is_foreign);
+    ascii.chain(foreign).filter_map(|phrase| lower.rfind(phrase).map(|at| at + phrase.len())).max()
 }
 
 /// What is stated right behind a phrase, up to the end of the sentence.

@@ -274,6 +274,10 @@ pub(crate) fn decimal_comma(text: &str) -> Option<String> {
 
 /// What a word of magnitude multiplies by: `million`, `dozen`, `tenths`; as a power of ten where it is one.
 pub(crate) fn magnitude(word: &str) -> Option<(BigRational, Option<i64>)> {
+    let first = word.bytes().next()?.to_ascii_lowercase();
+    if word.len() > 40 || word.len() < 2 || first.is_ascii() && !b"bcdghlmqt".contains(&first) {
+        return None;
+    }
     let power_of_ten = |exponent: i64| Some((power(exponent), Some(exponent)));
     let fraction = |numerator: i64, denominator: i64| {
         Some((BigRational::new(numerator.into(), denominator.into()), None))
