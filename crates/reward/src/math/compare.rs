@@ -264,7 +264,8 @@ impl Comparer<'_> {
         }
         // Solutions are a set; other items count as often as they stand there.
         let is_solution = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::Tuple { .. });
-        let are_solutions = left.iter().all(is_solution) || right.iter().all(is_solution);
+        let are_solutions =
+            left.len() != right.len() && (left.iter().all(is_solution) || right.iter().all(is_solution));
         self.in_any_order(left, right, are_solutions)
     }
 
