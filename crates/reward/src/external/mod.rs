@@ -3,7 +3,7 @@
 //! **A request** is one JSON object, with the problem's fields and the completion's:
 //!
 //! ```json
-//! {"id": "7#1", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
+//! {"id": "7#0000000001", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "completion": "It is 7.", "completion_tokens": 5, "truncated": false}
 //! ```
 //!
 //! where `id` is of this request alone.
@@ -156,7 +156,8 @@ fn request(sample: &Sample, number: u64) -> Result<Request, String> {
         Ok(_) => Map::new(),
         Err(error) => return Err(format!("the problem can't be written: {error}")),
     };
-    let id = format!("{}#{number}", sample.problem.id);
+    // Of one length for all requests of a problem: a run that is resumed, or has other threads, sends lines of the same length.
+    let id = format!("{}#{number:010}", sample.problem.id);
     fields.entry("problem_id").or_insert_with(|| sample.problem.id.as_str().into());
     fields.insert("id".to_owned(), id.as_str().into());
     fields.insert("completion".to_owned(), sample.completion.into());
@@ -281,9 +282,9 @@ mod tests {
         let problem: Problem = serde_json::from_str(problem).expect("a problem");
         let sample = Sample { tokens: Some(5), truncated: Some(false), ..Sample::new(&problem, "It is\n7.") };
         let Request { id, line } = request(&sample, 3).expect("written");
-        assert_eq!(id, "7#3");
+        assert_eq!(id, "7#0000000003");
         assert!(!line.contains('\n'));
-        let expected = serde_json::json!({"id": "7#3", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1},
+        let expected = serde_json::json!({"id": "7#0000000003", "problem_id": "7", "prompt": "3 + 4?", "answer": "7", "meta": {"level": 1},
             "tests": [], "completion": "It is\n7.", "completion_tokens": 5, "truncated": false});
         assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON"), expected);
     }

@@ -208,7 +208,8 @@ fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
 #[test]
 fn a_run_whose_rewards_never_decide_ends_and_says_why() {
     let tiny = TinyRun::new();
-    let failing = "reward=[{kind='external', command=['sh', '-c', 'echo out of order >&2; exit 7']}]";
+    let failing =
+        "reward=[{kind='external', command=['sh', '-c', 'read -r line; echo out of order >&2; exit 7']}]";
     let config = tiny.config("failing", &[failing, "steps=9"]);
     let error = run(&config, 2, false).expect_err("nothing to learn from").to_string();
     assert!(error.contains("last 3 steps") && error.contains("exit status: 7"), "{error}");
