@@ -171,7 +171,7 @@ impl Demo {
         let curve =
             |value: &dyn Fn(&demo::Point) -> f64| outcome.curve.iter().map(value).collect::<Vec<f64>>();
         say!("\n{}", chart("right answers, %", &curve(&|p| 100.0 * p.accuracy)))?;
-        say!("{}", chart("tokens an answer", &curve(&|p| p.completion_tokens)))?;
+        say!("{}", chart("tokens per answer", &curve(&|p| p.completion_tokens)))?;
         let shown = outcome.examples.iter().find(|e| e.before.outcome != e.after.outcome);
         if let Some(Example { prompt, answer, before, after }) = shown.or(outcome.examples.first()) {
             say!("A held-out problem: {}   (right: {answer})\n", prompt.trim())?;
@@ -195,7 +195,7 @@ impl Demo {
 fn in_words(m: &Measure) -> String {
     let percent = |x: f64| 100.0 * x;
     format!(
-        "{:.1}% right (95% interval {:.1} to {:.1}), {:.1} tokens an answer; {:.0}% blurted, {:.0}% worked out, {:.0}% checked",
+        "{:.1}% right (95% interval {:.1} to {:.1}), {:.1} tokens per answer; {:.0}% blurted, {:.0}% worked out, {:.0}% checked",
         percent(m.interval.accuracy),
         percent(m.interval.low),
         percent(m.interval.high),

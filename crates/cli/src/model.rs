@@ -260,12 +260,12 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     }
     say!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"))?;
     say!(
-        "  to generate: {:.2} GiB, and {:.3} MiB a token of running sequences",
+        "  to generate: {:.2} GiB, and {:.3} MiB per token of running sequences",
         gib(parameters + lookup),
         1024.0 * gib(config.cache_elements_per_row())
     )?;
     say!(
-        "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB a token of a pass",
+        "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB per token of a pass",
         gib(4 * parameters + head),
         1024.0 * gib(Purpose::Training.elements_per_row(&config))
     )?;

@@ -22,7 +22,7 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
     let rows = [
         row("right answers", &|m| percent(m.interval.accuracy)),
         row("95% interval", &|m| format!("{} to {}", percent(m.interval.low), percent(m.interval.high))),
-        row("tokens an answer", &|m| format!("{:.1}", m.completion_tokens)),
+        row("tokens per answer", &|m| format!("{:.1}", m.completion_tokens)),
         row("blurted", &|m| percent(m.blurted)),
         row("worked out", &|m| percent(m.worked)),
         row("worked out and checked", &|m| percent(m.checked)),
@@ -99,7 +99,7 @@ pub(super) fn picture(curve: &[Point]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" \
          font-size=\"11\" fill=\"#6b7280\"><style>line {{ stroke: #8886 }} polyline {{ fill: none; stroke: #2563eb; stroke-width: 2 }} \
          .t {{ font-size: 14px; font-weight: 600 }}</style><text class=\"t\" x=\"{LEFT}\" y=\"15\">right answers, share</text>\
-         <text class=\"t\" x=\"{}\" y=\"15\">tokens an answer</text><g transform=\"translate(0 24)\">{accuracy}</g>\
+         <text class=\"t\" x=\"{}\" y=\"15\">tokens per answer</text><g transform=\"translate(0 24)\">{accuracy}</g>\
          <g transform=\"translate({} 24)\">{length}</g></svg>\n",
         WIDTH + gap + LEFT,
         WIDTH + gap
