@@ -31,10 +31,10 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
     let charts = [
         chart("Accuracy", "share of completions that are right", curve, Some(1.0), |p| p.accuracy),
         chart("Length", "tokens per completion", curve, None, |p| p.completion_tokens),
-        chart("Second thoughts", "words such as “wait”, a completion", curve, None, |p| {
+        chart("Second thoughts", "words such as “wait”, per completion", curve, None, |p| {
             p.reflection_words
         }),
-        chart("Entropy", "nats a token: how undecided it is", curve, None, |p| p.entropy),
+        chart("Entropy", "nats per token: how undecided it is", curve, None, |p| p.entropy),
     ]
     .concat();
     let examples: Vec<String> = outcome
