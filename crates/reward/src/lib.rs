@@ -12,6 +12,7 @@
 //! | [`reward`] | the weighted sum of verifiers |
 //! | [`mod@number`] | the verifier `number`: the final answer is a number, compared exactly |
 //! | [`mod@code`] | the verifier `code`: a Python program is judged by tests, in a sandbox |
+//! | [`ifeval`] | the verifier `ifeval`: a reply keeps a constraint that its prompt states |
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
@@ -37,6 +38,7 @@ pub mod error;
 pub mod external;
 mod extract;
 pub mod form;
+pub mod ifeval;
 pub mod math;
 pub mod number;
 pub mod puzzle;

@@ -3,6 +3,7 @@
 use crate::code::Judge;
 use crate::external::External;
 use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
+use crate::ifeval::IfEval;
 use crate::math::Math;
 use crate::puzzle::{assignment, countdown, words};
 use crate::{Outcome, RewardError, Verdict, number};
@@ -79,6 +80,7 @@ pub static KINDS: &[Kind] = &[
     Kind::plain("words", "a list of words in the right order, or one word", |s| {
         words::judge(s.completion, &s.problem.answer)
     }),
+    Kind::configured::<IfEval>("ifeval", "the reply keeps a constraint that its prompt states, as in IFEval"),
     Kind::configured::<Judge>("code", "a program passes the problem's tests, run in a sandbox"),
     Kind::configured::<External>("external", "a program or a server of your own says"),
     Kind::configured::<Format>("format", "the thinking and the answer stand in their tags").of_form(),

@@ -28,7 +28,7 @@ use whichlang::Lang;
 pub const MIN_PASSAGE_WORDS: usize = 8;
 
 /// The languages that can be distinguished, by their codes (ISO 639-1).
-const LANGUAGES: [&str; 19] = [
+pub(crate) const LANGUAGES: [&str; 19] = [
     "ar", "de", "el", "en", "es", "fr", "he", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "tr",
     "vi", "zh",
 ];
@@ -65,9 +65,7 @@ impl Configured for Language {
 
 impl Verifier for Language {
     fn judge(&self, sample: &Sample) -> Verdict {
-        let text = without_code_and_formulas(reasoning(sample.completion));
-        let counts = Counts::of(&text);
-        let (target, all) = (counts.of_language(self.target), counts.all());
+        let (target, all) = count_words(reasoning(sample.completion), self.target);
         let score = if all == 0 { 1.0 } else { target as f32 / all as f32 };
         Verdict::graded(score, 1.0, format!("{target} of {all} words are in `{}`", self.target))
     }
@@ -75,6 +73,12 @@ impl Verifier for Language {
     fn check(&self, _: &Problem) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// The words of `text` in `language`, and all of its words.
+pub(crate) fn count_words(text: &str, language: &str) -> (usize, usize) {
+    let counts = Counts::of(&without_code_and_formulas(text));
+    (counts.of_language(language), counts.all())
 }
 
 /// Words by language.
