@@ -2,19 +2,40 @@
 
 use std::{fmt, thread};
 
-use anyhow::bail;
 use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
+
+use crate::elsewhere::NO_GPU;
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Device {
-    /// Where to compute: `cpu`, or `reference` (f64 and plain loops: slow, for checking)
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    device: String,
+    /// Where to compute: `cpu`, or `reference` (f64 and plain loops: slow, for checking). GPUs: not yet
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = kind)]
+    device: Kind,
     /// Threads to compute with; default: all cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Cpu,
+    Reference,
+}
+
+/// Reads `--device`.
+fn kind(word: &str) -> Result<Kind, String> {
+    const GPUS: [&str; 12] =
+        ["cuda", "gpu", "mps", "metal", "rocm", "hip", "xpu", "tpu", "npu", "nvidia", "vulkan", "amd"];
+    let lower = word.to_ascii_lowercase();
+    match lower.as_str() {
+        "cpu" | "auto" => Ok(Kind::Cpu),
+        "reference" => Ok(Kind::Reference),
+        _ if GPUS.iter().any(|gpu| lower.starts_with(gpu)) => Err(NO_GPU.to_owned()),
+        _ => Err("there is no such device; use cpu or reference".to_owned()),
+    }
 }
 
 /// What computes, for people and for records.
@@ -47,17 +68,16 @@ impl Device {
     /// Opens the device and runs `job` on it.
     pub(crate) fn run(&self, job: impl Job) -> anyhow::Result<()> {
         let judges = self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-        match self.device.as_str() {
-            "cpu" => {
+        match self.device {
+            Kind::Cpu => {
                 let cpu = Cpu::best(self.threads)?;
                 let running =
                     Running { device: "cpu", isa: cpu.isa().name(), threads: cpu.threads(), judges };
                 job.run(&cpu, running)
             }
-            "reference" => {
+            Kind::Reference => {
                 job.run(&Reference, Running { device: "reference", isa: "f64", threads: 1, judges })
             }
-            other => bail!("there is no device `{other}`; use cpu or reference"),
         }
     }
 }

@@ -9,9 +9,11 @@ mod output;
 
 mod bench;
 mod chat;
+mod completions;
 mod data;
 mod demo;
 mod device;
+mod elsewhere;
 mod eval;
 mod generate;
 mod interrupt;
@@ -30,7 +32,16 @@ use clap::{Parser, Subcommand};
 
 /// Reasoning models by reinforcement learning from answers that a program can check
 #[derive(Parser)]
-#[command(name = "koan", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "koan", version = env!("KOAN_VERSION"), arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "To begin with:
+  koan demo                                        see the whole path in minutes: nothing else is needed
+  koan model pull OWNER/NAME --out models/NAME     fetch a model (or: koan model import FILE.gguf)
+  koan generate --model models/NAME --prompt 'What is 7 times 8?'
+  koan rl recipes/smollm2-arithmetic.toml --plan   what a run takes; without --plan it runs
+  koan view runs/NAME                              look at a run in the browser
+
+Every command has --help with an example, `koan COMMAND --help`. Koan computes on the CPU; GPUs are planned.
+The README and docs/guide/ explain the rest.")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -54,10 +65,13 @@ enum Verb {
     Data(data::Data),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let cli = Cli::try_parse().unwrap_or_else(|error| elsewhere::with_tip(error, &words).exit());
+    let result = match cli.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Pretrain(verb) => verb.run(),
         Verb::Sft(verb) => verb.run(),
@@ -71,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Model(verb) => verb.run(),
         Verb::Data(verb) => verb.run(),
         Verb::Bench(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -106,8 +106,11 @@ enum Kind {
     Q4_0,
 }
 
-/// Show what a model is, and what it takes
+/// Show what a model is (family, sizes, licence), and the memory it takes to generate and to train
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan model info models/smollm2
+  koan model info SmolLM2-135M-Instruct.Q4_1.gguf")]
 pub(crate) struct Info {
     /// The model: a Hugging Face directory, or a GGUF file
     model: PathBuf,
