@@ -67,7 +67,7 @@ impl Codec {
     /// If there is no tokenizer, or it or the template refuses.
     pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         let tokenizer = self.tokenizer()?;
-        match tokenizer.chat_template() {
+        match tokenizer.chat_template(false)? {
             Some(template) if !self.style.raw => {
                 let has_system = messages.iter().any(|m| m.role == "system");
                 let system = self.style.system.iter().filter(|_| !has_system);

@@ -79,6 +79,34 @@ pub enum TextError {
         /// The model's.
         vocab_size: usize,
     },
+    /// The rules of a tokenizer make a text many times longer.
+    #[error("`{}` has rules (`Replace`, `Prepend`) in its {part} that can make a text {factor} times longer; {limit} is the most that is accepted", path.display())]
+    TokenizerGrowth {
+        /// `tokenizer.json`.
+        path: PathBuf,
+        /// `normalizer` or another part of the file.
+        part: &'static str,
+        /// How much longer.
+        factor: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A text is too long to be encoded in one piece.
+    #[error("a text of {n_bytes} bytes is too long: {limit} is the most that is tokenized in one piece")]
+    TextTooLong {
+        /// Its length.
+        n_bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// There are several chat templates, and none is for the conversation.
+    #[error("the model of `{}` has several chat templates ({names}) and none called `default`: save the one to use as chat_template.jinja in that directory", dir.display())]
+    NoDefaultTemplate {
+        /// The model's directory.
+        dir: PathBuf,
+        /// Their names.
+        names: String,
+    },
     /// The tokenizer failed on a text.
     #[error("cannot encode a text of {n_bytes} bytes")]
     Encode {
@@ -108,5 +136,15 @@ pub enum TextError {
         n_messages: usize,
         /// Where and why.
         source: minijinja::Error,
+    },
+    /// The chat template does more work than any real one.
+    #[error(
+        "the chat template does not end on {n_messages} messages: its loops and the text they make are more than {limit} steps, the most that is allowed"
+    )]
+    TemplateWork {
+        /// The number of messages.
+        n_messages: usize,
+        /// The limit.
+        limit: u64,
     },
 }

@@ -7,10 +7,12 @@
 
 mod chat_template;
 mod error;
+mod growth;
 mod stream;
+mod templates;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message, TemplateValue};
 pub use error::TextError;
 pub use stream::{Found, StopStrings, TextStream, first_stop};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{MAX_TEXT_BYTES, Tokenizer};

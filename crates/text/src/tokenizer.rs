@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use koan_files::read_bounded;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokenizers::{AddedToken, ModelWrapper};
 
+use crate::growth;
+use crate::templates::{Configured, Templates};
 use crate::{ChatTemplate, TextError};
 
 /// Bytes of `tokenizer.json`. The largest (vocabularies of 256 Ki tokens) have 35 MB.
@@ -15,59 +18,36 @@ const MAX_TOKENIZER_BYTES: u64 = 1 << 26;
 /// Bytes of the other files. With every added token listed they stay under 1 MB.
 const MAX_CONFIG_BYTES: u64 = 1 << 24;
 
+/// Bytes of a text that is encoded in one piece: a prompt, a reply. They are some two million tokens; the work takes up to a
+/// hundred times as much memory.
+pub const MAX_TEXT_BYTES: usize = 8 << 20;
+
 /// Text to token ids and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
+    dir: PathBuf,
     inner: tokenizers::Tokenizer,
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
     pad: Option<u32>,
-    chat_template: Option<ChatTemplate>,
+    templates: Templates,
 }
 
 impl Tokenizer {
     /// Loads the tokenizer of the model directory `dir`: `tokenizer.json`, and if they are there
-    /// `tokenizer_config.json` (special tokens, chat template) and `chat_template.jinja`, which takes
-    /// precedence over the template in the former.
+    /// `tokenizer_config.json` (special tokens, chat templates), `chat_template.jinja` and `additional_chat_templates/`,
+    /// which take precedence over the templates in the former.
     ///
-    /// Truncation and padding in `tokenizer.json` are switched off: no text is cut silently.
+    /// Truncation and padding in `tokenizer.json` are switched off, since no text is cut silently, and so are dropout and
+    /// sampling: a text has one encoding.
     ///
     /// # Errors
     ///
-    /// When `tokenizer.json` is absent, or any of the files is unreadable, too large or invalid.
+    /// When `tokenizer.json` is absent, or any of the files is unreadable, too large or invalid, or its rules make texts
+    /// many times longer.
     pub fn load(dir: &Path) -> Result<Self, TextError> {
-        let path = dir.join("tokenizer.json");
-        let absent = || {
-            let (there, dir) = (dir.exists(), dir.to_owned());
-            if there { TextError::NoTokenizer { dir } } else { TextError::NoModel { dir } }
-        };
-        let bytes = read(&path, MAX_TOKENIZER_BYTES)?.ok_or_else(absent)?;
-        let mut inner = parse(&bytes, &path)?;
-        inner.with_truncation(None).expect("no truncation fits every tokenizer").with_padding(None);
-
-        let config_path = dir.join("tokenizer_config.json");
-        let json = |source| TextError::Json { path: config_path.clone(), source };
-        let config: Config = match read(&config_path, MAX_CONFIG_BYTES)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(json)?,
-            None => Config::default(),
-        };
-        let id = |role, token: &Option<SpecialToken>| {
-            let Some(token) = token else { return Ok(None) };
-            let (path, token) = (config_path.clone(), token.text());
-            match inner.token_to_id(token) {
-                None => Err(TextError::UnknownToken { path, role, token: token.to_owned() }),
-                id => Ok(id),
-            }
-        };
-        Ok(Self {
-            vocab_size: inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1),
-            bos: id("bos_token", &config.bos_token)?,
-            eos: id("eos_token", &config.eos_token)?,
-            pad: id("pad_token", &config.pad_token)?,
-            chat_template: config.chat_template(dir)?,
-            inner,
-        })
+        Self::load_within(dir, usize::MAX)
     }
 
     /// As [`Tokenizer::load`], for a model of `vocab_size` embeddings. (Embeddings without a token are common: they round
@@ -77,12 +57,52 @@ impl Tokenizer {
     ///
     /// As [`Tokenizer::load`], and when some token has no embedding.
     pub fn load_for(dir: &Path, vocab_size: usize) -> Result<Self, TextError> {
-        let tokenizer = Self::load(dir)?;
+        let tokenizer = Self::load_within(dir, vocab_size)?;
         if tokenizer.vocab_size > vocab_size {
             let (path, tokens) = (dir.to_owned(), tokenizer.vocab_size);
             return Err(TextError::TooManyTokens { path, tokens, vocab_size });
         }
         Ok(tokenizer)
+    }
+
+    /// The tokenizer of `dir`. Of the tokens that `tokenizer_config.json` alone knows, those below `vocab_size` are added.
+    fn load_within(dir: &Path, vocab_size: usize) -> Result<Self, TextError> {
+        let path = dir.join("tokenizer.json");
+        let absent = || {
+            let (there, dir) = (dir.exists(), dir.to_owned());
+            if there { TextError::NoTokenizer { dir } } else { TextError::NoModel { dir } }
+        };
+        let bytes = read(&path, MAX_TOKENIZER_BYTES)?.ok_or_else(absent)?;
+        let mut inner = parse(&bytes, &path)?;
+        growth::check(&bytes, &path)?;
+        inner.with_truncation(None).expect("no truncation fits every tokenizer").with_padding(None);
+        without_chance(&mut inner);
+
+        let config_path = dir.join("tokenizer_config.json");
+        let json = |source| TextError::Json { path: config_path.clone(), source };
+        let config: Config = match read(&config_path, MAX_CONFIG_BYTES)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(json)?,
+            None => Config::default(),
+        };
+        config.add_tokens(&mut inner, vocab_size);
+        let id = |role, token: &Option<SpecialToken>| {
+            let Some(token) = token else { return Ok(None) };
+            let (path, token) = (config_path.clone(), token.text());
+            match inner.token_to_id(token) {
+                None if role == "pad_token" && config.knows(token) => Ok(None), // it has no embedding, and none is needed
+                None => Err(TextError::UnknownToken { path, role, token: token.to_owned() }),
+                id => Ok(id),
+            }
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            vocab_size: inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1),
+            bos: id("bos_token", &config.bos_token)?,
+            eos: id("eos_token", &config.eos_token)?,
+            pad: id("pad_token", &config.pad_token)?,
+            templates: Templates::read(dir, config.chat_template.as_ref(), &config.special_tokens())?,
+            inner,
+        })
     }
 
     /// The tokens of `text`. Special tokens written in the text are recognised. With `add_special`, the
@@ -91,12 +111,25 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// When the tokenizer has no token for some part of the text and no token for unknown text. Byte-level
-    /// tokenizers have a token for everything.
+    /// When the text is longer than [`MAX_TEXT_BYTES`], or the tokenizer has no token for some part of it and no token for
+    /// unknown text. Byte-level tokenizers have a token for everything.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
-        self.inner
-            .encode_fast(text, add_special)
-            .map(|encoding| encoding.get_ids().to_vec())
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(TextError::TextTooLong { n_bytes: text.len(), limit: MAX_TEXT_BYTES });
+        }
+        self.encode_corpus(text, add_special)
+    }
+
+    /// As [`encode`](Self::encode), for a text of any length.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer has no token for some part of the text and no token for unknown text.
+    pub fn encode_corpus(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
+        // The library panics on what its regular expressions give up on.
+        let encode = || self.inner.encode_fast(text, add_special).map(|encoding| encoding.get_ids().to_vec());
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
+            .unwrap_or_else(|_| Err("its rules can't cope with this text".into()))
             .map_err(|source| TextError::Encode { n_bytes: text.len(), source })
     }
 
@@ -137,9 +170,20 @@ impl Tokenizer {
         self.pad
     }
 
-    /// How a conversation is written for this model, if its files say.
-    pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.chat_template.as_ref()
+    /// Whether the token has a role of its own, such as ending a turn, and is no part of a text.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        self.inner.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+    }
+
+    /// How a conversation is written for this model, if its files say: with tools by the template `tool_use` if there is
+    /// one, otherwise by the only one or the one called `default`.
+    ///
+    /// # Errors
+    ///
+    /// When there are several templates with names, none of which is for this.
+    pub fn chat_template(&self, with_tools: bool) -> Result<Option<&ChatTemplate>, TextError> {
+        self.templates.choose(&self.dir, with_tools)
     }
 }
 
@@ -151,18 +195,30 @@ struct Config {
     eos_token: Option<SpecialToken>,
     pad_token: Option<SpecialToken>,
     unk_token: Option<SpecialToken>,
-    chat_template: Option<Templates>,
+    chat_template: Option<Configured>,
+    /// Tokens by their ids. Some tokenizers' `tokenizer.json` lacks some of them.
+    added_tokens_decoder: BTreeMap<u32, AddedToken>,
 }
 
 impl Config {
-    /// The template of `chat_template.jinja`, or else this file's.
-    fn chat_template(&self, dir: &Path) -> Result<Option<ChatTemplate>, TextError> {
-        let path = dir.join("chat_template.jinja");
-        let source = match read(&path, MAX_CONFIG_BYTES)? {
-            Some(bytes) => Some(String::from_utf8(bytes).map_err(|source| TextError::Utf8 { path, source })?),
-            None => self.chat_template.as_ref().and_then(Templates::main).map(str::to_owned),
-        };
-        source.map(|source| ChatTemplate::new(&source, &self.special_tokens())).transpose()
+    /// Adds to `tokenizer` the tokens that only this file knows, where they come next to those there are.
+    fn add_tokens(&self, tokenizer: &mut tokenizers::Tokenizer, vocab_size: usize) {
+        for (&id, token) in &self.added_tokens_decoder {
+            let is_next = tokenizer.get_vocab_size(true) == id as usize && (id as usize) < vocab_size;
+            if !is_next || tokenizer.token_to_id(&token.content).is_some() {
+                continue;
+            }
+            // It fails on none but a normalizer's failure on the token's own text; then the token stays unknown.
+            _ = if token.special {
+                tokenizer.add_special_tokens([token.clone()])
+            } else {
+                tokenizer.add_tokens([token.clone()])
+            };
+        }
+    }
+
+    fn knows(&self, token: &str) -> bool {
+        self.added_tokens_decoder.values().any(|added| added.content == token)
     }
 
     /// The special tokens under the names by which templates know them.
@@ -195,28 +251,28 @@ impl SpecialToken {
     }
 }
 
-/// One chat template, or several with names.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Templates {
-    One(String),
-    Named(Vec<NamedTemplate>),
-}
-
-#[derive(Deserialize)]
-struct NamedTemplate {
-    name: String,
-    template: String,
-}
-
-impl Templates {
-    /// The one template, or the one called `default`.
-    fn main(&self) -> Option<&str> {
-        match self {
-            Self::One(template) => Some(template),
-            Self::Named(all) => all.iter().find(|t| t.name == "default").map(|t| t.template.as_str()),
+/// Switches off what tokenizes a text otherwise each time: BPE's dropout, and a unigram model's sampling.
+fn without_chance(tokenizer: &mut tokenizers::Tokenizer) {
+    match tokenizer.get_model() {
+        ModelWrapper::BPE(bpe) if bpe.dropout.is_some() => {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            tokenizer.with_model(bpe);
         }
+        ModelWrapper::Unigram(unigram) if unigram.alpha.is_some() || unigram.nbest_size.is_some() => {
+            let mut unigram = unigram.clone();
+            (unigram.alpha, unigram.nbest_size) = (None, None);
+            tokenizer.with_model(unigram);
+        }
+        _ => {}
     }
+}
+
+/// The text of a file, or `None` if there is no such file.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, TextError> {
+    let text =
+        |bytes| String::from_utf8(bytes).map_err(|source| TextError::Utf8 { path: path.to_owned(), source });
+    read(path, MAX_CONFIG_BYTES)?.map(text).transpose()
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<tokenizers::Tokenizer, TextError> {

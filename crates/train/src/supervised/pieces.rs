@@ -41,7 +41,7 @@ pub(super) fn read(
             let mut pieces = Vec::new();
             for document in read_corpus(path)? {
                 let ids = match document {
-                    Document::Text(text) => tokenizer.encode(&text, false)?,
+                    Document::Text(text) => tokenizer.encode_corpus(&text, false)?,
                     Document::Tokens(ids) => ids,
                 };
                 cut(&ids, tokenizer.bos().unwrap_or(end), end, max_tokens, &mut pieces);
@@ -100,7 +100,7 @@ fn replies(
         demonstration.messages.iter().map(|m| Message::new(&*m.role, &*m.content)).collect();
     for (i, reply) in messages.iter().enumerate().filter(|(i, m)| *i > 0 && m.role == "assistant") {
         let (before, with_reply) = (&messages[..i], &messages[..=i]);
-        let (context, mut tokens) = if let Some(template) = tokenizer.chat_template() {
+        let (context, mut tokens) = if let Some(template) = tokenizer.chat_template(false)? {
             let context = template.render(before, true)?;
             let whole = template.render(with_reply, false)?;
             // Where a template writes a finished reply otherwise than it opens one (some drop the thinking), the reply is
