@@ -1,7 +1,9 @@
 //! `koan chat`
 
+mod messages;
+
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,6 +17,7 @@ use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Conversation, Engine, InferError, Piece, PromptStyle};
 use serde_json::json;
 
+use self::messages::Messages;
 use crate::{
     device::{Device, Job, Running},
     generate::SamplingArgs,
@@ -24,19 +27,22 @@ use crate::{
 const HELP: &str = "/reset       begins a new conversation
 /save FILE   writes the conversation as a line of JSON, which koan generate reads
 /help        says this
-/quit        ends; so does the end of input
-Ctrl-C       stops a reply";
+/quit        ends; so does Ctrl-D, or the end of input
+Ctrl-C       stops a reply; what there is of it stays in the conversation
+Up, Ctrl-R   recall and search what was typed before; a paste of several lines is one message";
 
 /// Talk to a model: replies come token by token, thinking dimmed
 ///
-/// Reads lines from standard input. The conversation's keys and values stay in memory, so that a turn costs its own tokens.
+/// On a terminal, messages are edited and recalled as in a shell, and a paste of several lines is one message; what was typed is kept
+/// in ~/.local/state/koan/chat_history. From a pipe, each line is a message. The conversation's keys and values stay in memory,
+/// so that a turn costs its own tokens.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan chat --model models/smollm2 --temperature 0.6 --top-p 0.95
   echo 'What is 7 times 8?' | koan chat --model models/smollm2 --temperature 0
 
 In a conversation:
-  /reset, /save FILE, /help, /quit; Ctrl-C stops a reply")]
+  /reset, /save FILE, /help, /quit; Ctrl-C stops a reply, Ctrl-D ends")]
 pub(crate) struct Chat {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
@@ -88,7 +94,7 @@ impl Job for Chat {
         let handler = Arc::clone(&replying);
         ctrlc::set_handler(move || {
             if !handler.swap(false, Ordering::Relaxed) {
-                let _ = write!(io::stderr(), "\n(/quit or Ctrl-D ends)\n> ");
+                note!("\n(/quit or Ctrl-D ends)");
             }
         })
         .context("cannot listen for Ctrl-C")?;
@@ -96,8 +102,9 @@ impl Job for Chat {
         if terminal {
             say!("{}; /help says what else there is", self.model.display())?;
         }
+        let messages = Messages::open(terminal)?;
         let conversation = Conversation::new(engine, sampling, context);
-        Chatting { conversation, replying, terminal }.hold(io::stdin().lock())
+        Chatting { conversation, replying, terminal, max_new_tokens }.hold(messages)
     }
 }
 
@@ -117,20 +124,17 @@ struct Chatting<'b, B: Backend> {
     /// Whether a reply is being sampled; Ctrl-C says that it is not.
     replying: Arc<AtomicBool>,
     terminal: bool,
+    /// Tokens at which a reply is cut.
+    max_new_tokens: usize,
 }
 
 impl<B: Backend> Chatting<'_, B> {
-    /// Answers line after line. A turn that fails is reported, and the conversation goes on; without a terminal it ends.
-    fn hold(mut self, mut input: impl BufRead) -> anyhow::Result<()> {
-        loop {
-            if self.terminal {
-                write!(Stdout, "> ").and_then(|()| Stdout.flush())?;
-            }
-            let mut line = String::new();
-            if input.read_line(&mut line).context("cannot read standard input")? == 0 {
-                return Ok(());
-            }
-            let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    /// Answers message after message. A turn that fails is reported, and the conversation goes on; without a terminal it ends.
+    fn hold(mut self, mut messages: Messages) -> anyhow::Result<()> {
+        while let Some(message) = messages.next()? {
+            let message = message.trim();
+            let is_command = message.starts_with('/') && !message.contains('\n');
+            let (word, rest) = message.split_once(' ').unwrap_or((message, ""));
             let done = match word {
                 "" => Ok(()),
                 "/quit" => return Ok(()),
@@ -140,16 +144,15 @@ impl<B: Backend> Chatting<'_, B> {
                     Ok(())
                 }
                 "/save" => self.save(Path::new(rest.trim())),
-                _ if word.starts_with('/') => {
-                    Err(anyhow::anyhow!("there is no `{word}`; /help says what there is"))
-                }
-                _ => self.turn(line.trim()),
+                _ if is_command => Err(anyhow::anyhow!("there is no `{word}`; /help says what there is")),
+                _ => self.turn(message),
             };
             match done {
                 Err(e) if self.terminal => note!("{e:#}"),
                 done => done?,
             }
         }
+        Ok(())
     }
 
     fn save(&self, path: &Path) -> anyhow::Result<()> {
@@ -168,9 +171,28 @@ impl<B: Backend> Chatting<'_, B> {
         {
             show(&pieces, self.terminal)?;
         }
-        self.replying.store(false, Ordering::Relaxed);
+        let stopped = !self.replying.swap(false, Ordering::Relaxed);
+        let is_cut = reply.is_cut();
+        let tokens = reply.tokens();
         show(&reply.finish()?, self.terminal)?;
-        Ok(writeln!(Stdout).and_then(|()| Stdout.flush())?)
+        writeln!(Stdout).and_then(|()| Stdout.flush())?;
+        if stopped {
+            self.mark("[stopped]");
+        } else if is_cut && tokens < self.max_new_tokens {
+            self.mark("[cut: the conversation is as long as --context allows; /reset begins a new one]");
+        } else if is_cut {
+            self.mark(&format!("[cut at {tokens} tokens; --max-new-tokens allows more]"));
+        }
+        Ok(())
+    }
+
+    /// Says what is no part of a reply, on standard error.
+    fn mark(&self, words: &str) {
+        if self.terminal {
+            note!("\x1b[2m{words}\x1b[0m");
+        } else {
+            note!("{words}");
+        }
     }
 }
 

@@ -1,9 +1,15 @@
 //! `koan generate`
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    ops::ControlFlow,
+    path::PathBuf,
+};
 
 use anyhow::{Context, ensure};
 use koan_backend::Backend;
+use koan_files::jsonl::Lines;
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 
@@ -13,23 +19,31 @@ use crate::{
     progress::Progress,
 };
 
-/// Sample completions for a file of prompts, with token ids and log-probabilities
+/// Sample completions of prompts, with token ids and log-probabilities
 ///
-/// Reads JSON Lines with `prompt` (a question), `messages` (a conversation) or `prompt_ids` (tokens), and writes each line
-/// again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `full_logprobs`, `finish_reason`}].
+/// Prompts are given by `--prompt`, or come from JSON Lines with `prompt` (a question), `messages` (a conversation) or
+/// `prompt_ids` (tokens). Writes each line again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `full_logprobs`, `finish_reason`}].
 /// `logprobs` are under the distribution that tokens were sampled from, `full_logprobs` under the whole one, which
 /// `koan score` computes to the same bits; they are equal where nothing is cut off.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
+  koan generate --model models/smollm2 --prompt 'What is the capital of Japan?' --temperature 0
   koan generate --model models/smollm2 --input questions.jsonl --out answers.jsonl --temperature 0
+  cat questions.txt | koan generate --model models/smollm2 --input - --lines
   koan generate --model models/smollm2 --input questions.jsonl --n 16 --temperature 0.6 --top-p 0.95 --stop '\\n\\n'")]
 pub(crate) struct Generate {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// The prompts, JSON Lines
+    /// A prompt. Repeatable
+    #[arg(long, value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
+    prompt: Vec<String>,
+    /// The prompts, JSON Lines; `-`: standard input
     #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    input: Option<PathBuf>,
+    /// The input is plain text: each line that is not blank is a prompt
+    #[arg(long, requires = "input", conflicts_with = "prompt")]
+    lines: bool,
     /// Where completions go, whole or not at all; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -120,6 +134,34 @@ impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.device.clone().run(self)
     }
+
+    fn prompts(&self, codec: &Codec) -> anyhow::Result<Prompts> {
+        const STDIN: &str = "standard input";
+        let Some(path) = &self.input else {
+            return Ok(Prompts::of_texts(self.prompt.iter().cloned(), "--prompt", codec)?);
+        };
+        let is_stdin = path.as_os_str() == "-";
+        if !self.lines {
+            return Ok(match is_stdin {
+                true => Prompts::read_from(io::stdin().lock(), STDIN, codec)?,
+                false => Prompts::read(path, codec)?,
+            });
+        }
+        let name = if is_stdin { STDIN.to_owned() } else { path.display().to_string() };
+        let cannot = || format!("cannot read {name}");
+        let input: Box<dyn BufRead> = match is_stdin {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(BufReader::new(File::open(path).with_context(cannot)?)),
+        };
+        let mut texts = Vec::new();
+        for line in Lines::new(input) {
+            let (number, line) = line.with_context(cannot)?;
+            let line = String::from_utf8(line.with_context(|| format!("{name}:{number}"))?);
+            texts.push(line.with_context(|| format!("{name}:{number}: not UTF-8"))?.trim().to_owned());
+        }
+        ensure!(!texts.is_empty(), "{name} has no lines");
+        Ok(Prompts::of_texts(texts, &name, codec)?)
+    }
 }
 
 impl Job for Generate {
@@ -128,12 +170,12 @@ impl Job for Generate {
         ensure!(self.sequences > 0, "--sequences must be at least 1");
         ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         let memory = memory_bytes(self.memory)?;
-        let style = PromptStyle { raw: self.raw, system: self.system };
+        let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let codec = Codec::open(&self.model, style)?;
         if !self.stop.is_empty() {
             codec.tokenizer().context("--stop")?;
         }
-        let prompts = Prompts::read(&self.input, &codec)?;
+        let prompts = self.prompts(&codec)?;
         let sampling = Sampling {
             max_new_tokens: self.max_new_tokens,
             stop_ids: codec.stop_ids(),

@@ -2,7 +2,7 @@
 
 use koan_backend::Backend;
 use koan_data::Message;
-use koan_generate::{Request, Sampling};
+use koan_generate::{FinishReason, Request, Sampling};
 use koan_text::TextStream;
 
 use crate::{Engine, InferError, Piece, Thinking};
@@ -68,6 +68,8 @@ impl<'b, B: Backend> Conversation<'b, B> {
             stream,
             thinking: Thinking::after(&opening),
             text: String::new(),
+            tokens: 0,
+            is_cut: false,
             question,
             messages,
         })
@@ -82,6 +84,8 @@ pub struct Reply<'a, 'b, B: Backend> {
     stream: TextStream<'a>,
     thinking: Thinking,
     text: String,
+    tokens: usize,
+    is_cut: bool,
     question: Vec<Message>,
     messages: &'a mut Vec<Message>,
 }
@@ -96,12 +100,25 @@ impl<B: Backend> Reply<'_, '_, B> {
             return Ok(None);
         }
         let mut pieces = Vec::new();
-        for (_, token) in self.generator.step(self.b, self.model)?.tokens {
+        let step = self.generator.step(self.b, self.model)?;
+        self.is_cut |= step.finished.iter().any(|f| f.completion.finish_reason == FinishReason::Length);
+        self.tokens += step.tokens.len();
+        for (_, token) in step.tokens {
             let text = self.stream.push(token)?;
             self.text += &text;
             pieces.extend(self.thinking.push(&text));
         }
         Ok(Some(pieces))
+    }
+
+    /// Tokens sampled so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Whether the reply is whole because it reached its largest number of tokens, not because the model ended it.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Ends the reply with what was sampled; it becomes a part of the conversation. Gives the text that was still held back.

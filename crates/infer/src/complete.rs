@@ -1,9 +1,10 @@
 //! Completions for a file of prompts, with token ids and log-probabilities.
 
-use std::{collections::HashMap, ops::ControlFlow, path::Path};
+use std::{collections::HashMap, io::BufRead, ops::ControlFlow, path::Path};
 
 use koan_backend::Backend;
 use koan_data::{DataError, Message, error::LineError, jsonl};
+use koan_files::jsonl::{Lines, parse};
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
 use koan_text::{Found, StopStrings, TextError, TextStream, first_stop};
@@ -29,6 +30,18 @@ pub struct PromptLine {
     pub other: Map<String, Value>,
 }
 
+impl PromptLine {
+    /// Refuses a line that has not exactly one prompt.
+    fn check(&self) -> Result<(), LineError> {
+        let has = [self.prompt.is_some(), self.messages.is_some(), self.prompt_ids.is_some()];
+        match has.iter().filter(|has| **has).count() {
+            0 => Err(LineError::NoPrompt),
+            1 => Ok(()),
+            _ => Err(LineError::TwoPrompts),
+        }
+    }
+}
+
 /// The lines of a file of prompts, with the tokens of each.
 pub struct Prompts {
     lines: Vec<PromptLine>,
@@ -42,33 +55,66 @@ impl Prompts {
     /// A file that can't be read or is empty, a line without a prompt, a prompt without tokens or with tokens outside of the
     /// vocabulary, or text for a model without a tokenizer.
     pub fn read(path: &Path, codec: &Codec) -> Result<Self, InferError> {
-        let (mut numbers, mut lines) = (Vec::new(), Vec::new());
+        let mut lines = Vec::new();
         jsonl::read(path, |number, line: PromptLine| {
-            let has = [line.prompt.is_some(), line.messages.is_some(), line.prompt_ids.is_some()];
-            match has.iter().filter(|has| **has).count() {
-                0 => Err(LineError::NoPrompt),
-                1 => {
-                    numbers.push(number);
-                    lines.push(line);
-                    Ok(())
-                }
-                _ => Err(LineError::TwoPrompts),
-            }
+            line.check()?;
+            lines.push((number, line));
+            Ok(())
         })?;
+        Self::of_lines(path, lines, codec)
+    }
+
+    /// Reads JSON Lines as [`Prompts::read`] does, from `input`, which errors call `name`.
+    ///
+    /// # Errors
+    /// As [`Prompts::read`].
+    pub fn read_from(input: impl BufRead, name: &str, codec: &Codec) -> Result<Self, InferError> {
+        let path = Path::new(name);
+        let mut lines = Vec::new();
+        for line in Lines::new(input) {
+            let (number, bytes) = line.map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+            let wrong = |reason: LineError| InferError::line(path, number, reason.to_string());
+            let line: PromptLine = bytes.and_then(|bytes| parse(&bytes)).map_err(|e| wrong(e.into()))?;
+            line.check().map_err(wrong)?;
+            lines.push((number, line));
+        }
+        Self::of_lines(path, lines, codec)
+    }
+
+    /// Questions as texts, which errors call lines of `name`.
+    ///
+    /// # Errors
+    /// No texts, one without tokens, or a model without a tokenizer.
+    pub fn of_texts(
+        texts: impl IntoIterator<Item = String>,
+        name: &str,
+        codec: &Codec,
+    ) -> Result<Self, InferError> {
+        let lines = texts.into_iter().map(|text| PromptLine {
+            prompt: Some(text),
+            messages: None,
+            prompt_ids: None,
+            other: Map::new(),
+        });
+        Self::of_lines(Path::new(name), (1..).zip(lines).collect(), codec)
+    }
+
+    /// `lines` with their numbers in `path`.
+    fn of_lines(path: &Path, lines: Vec<(usize, PromptLine)>, codec: &Codec) -> Result<Self, InferError> {
         if lines.is_empty() {
             return Err(DataError::Empty { path: path.to_owned() }.into());
         }
-        let tokens = |(line, &number): (&PromptLine, &usize)| {
+        let tokens = |(number, line): &(usize, PromptLine)| {
             let ids = match (&line.prompt_ids, &line.messages) {
                 (Some(ids), _) => ids.clone(),
                 (None, Some(messages)) => codec.encode(messages)?,
                 (None, None) => codec.encode(&line.prompt.iter().map(Message::user).collect::<Vec<_>>())?,
             };
-            codec.check("prompt", &ids).map_err(|what| InferError::line(path, number, what))?;
+            codec.check("prompt", &ids).map_err(|what| InferError::line(path, *number, what))?;
             Ok(ids)
         };
-        let ids = lines.iter().zip(&numbers).map(tokens).collect::<Result<_, InferError>>()?;
-        Ok(Self { lines, ids })
+        let ids = lines.iter().map(tokens).collect::<Result<_, InferError>>()?;
+        Ok(Self { lines: lines.into_iter().map(|(_, line)| line).collect(), ids })
     }
 
     /// Number of prompts; at least one.
