@@ -2,6 +2,8 @@
 
 mod table;
 
+pub(crate) use table::pass_at_1;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -31,7 +33,8 @@ use crate::{
 ///
 /// The interval allows for completions of one problem having to do with one another. pass@k is the unbiased estimate
 /// from n completions. The majority's answer counts as right if the verifier says so; answers are the same where the
-/// verifier says so; a tie is decided by lot. Completions that are undecided are taken out, and counted.
+/// verifier says so; a tie is decided by lot. A completion that is undecided
+/// counts as not correct; how many there are, and pass@1 without them, is said too.
 ///
 /// With `--completions`, completions are kept in FILE.part as they come; stopped or killed, the same command goes on
 /// from there, and ends with the same results.
@@ -267,7 +270,7 @@ impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} tokens in {:.1} s, {:.0} tokens/s", self.tokens, self.seconds, self.tokens_per_s())?;
         match (self.price(), self.price_per_hour) {
-            (Some(price), Some(per_hour)) => write!(f, "; cost {price:.4} at {per_hour} an hour"),
+            (Some(price), Some(per_hour)) => write!(f, "; cost {price:.4} at {per_hour:.2} per hour"),
             _ => Ok(()),
         }
     }

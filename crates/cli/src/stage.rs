@@ -6,7 +6,7 @@ use koan_train::stage::{Event, Launch, RunSummary};
 
 use crate::{
     device::{Device, Running},
-    eval::warn_of_bad_references,
+    eval::{pass_at_1, warn_of_bad_references},
     progress::Progress,
 };
 
@@ -86,12 +86,10 @@ impl Screen {
                 let separator = if self.brief.is_empty() { "" } else { "; " };
                 self.set(&format!("{}{separator}completions {done}/{of}", self.brief));
             }
-            Event::HeldOut { step, interval, completion_tokens, seconds } => self.print(&format!(
-                "held out after step {step}: accuracy {:.1}% (95% interval {:.1} to {:.1}), {completion_tokens:.1} tokens, \
-                 {seconds:.0} s",
-                100.0 * interval.accuracy,
-                100.0 * interval.low,
-                100.0 * interval.high
+            Event::HeldOut { step, score, seconds } => self.print(&format!(
+                "held out after step {step}: {}, {:.1} tokens, {seconds:.0} s",
+                pass_at_1(score),
+                score.completion_tokens
             )),
             Event::Step { step, metrics } => {
                 let Words { line, brief } = words(metrics, self.steps);

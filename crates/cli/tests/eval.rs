@@ -98,9 +98,16 @@ fn the_report_says_how_often_and_how_sure() {
     let eval = EVAL.replace("--max-new-tokens 40", "--max-new-tokens 1"); // a digit, often
     let said = koan(folder, &format!("{eval} --k 1,4,12 --price-per-hour 3.6 --out report.json"));
     let table = text(&said.stdout);
-    for part in
-        ["30 problems", "360 judged", "pass@12", "maj@12", "level 0", "level 1", "cost 0.", "at 3.6 an hour"]
-    {
+    for part in [
+        "30 problems",
+        "360 judged",
+        "pass@12",
+        "maj@12",
+        "level 0",
+        "level 1",
+        "cost 0.",
+        "at 3.60 per hour",
+    ] {
         assert!(table.contains(part), "{part} in\n{table}");
     }
     assert!(!table.contains("kind"), "all problems are of one kind\n{table}");
@@ -116,4 +123,36 @@ fn the_report_says_how_often_and_how_sure() {
     assert_eq!(report["settings"]["data_sha256"].as_str().map(str::len), Some(64));
     let error = text(&koan(folder, &format!("{EVAL} --k 13")).stderr);
     assert!(error.contains("--k 13") && error.contains("--n is 12"), "{error}");
+}
+
+#[test]
+fn undecided_completions_are_not_correct_and_are_counted() {
+    let folder = prepare();
+    let folder = folder.path();
+    // A judge that decides nothing of every other problem, and calls the rest right.
+    let judge = "import json, sys\nfor line in sys.stdin:\n    sample = json.loads(line)\n    \
+                 odd = int(sample['problem_id']) % 2\n    answer = {'id': sample['id'], 'outcome': 'undecided' if odd else 'correct'}\n    \
+                 print(json.dumps(answer), flush=True)\n";
+    fs::write(folder.join("judge.py"), judge).expect("written");
+    let mut eval = command(
+        folder,
+        "eval --model model --data problems.jsonl --n 4 --max-new-tokens 2 --reward external --out report.json \
+         --completions completions.jsonl",
+    );
+    let said = eval.args(["--set", r#"command=["python3", "judge.py"]"#]).output().expect("started");
+    let table = text(&said.stdout);
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    assert!(table.starts_with("accuracy 50.0% (95% interval "), "{table}");
+    assert!(
+        table.contains(", 60 undecided (50.0%) as not correct; 100.0% of the decided on 30 problems"),
+        "{table}"
+    );
+    let report = &report(folder, "report.json")["report"];
+    assert_eq!(report["pass_at_1"]["accuracy"], 0.5);
+    assert_eq!(
+        (&report["pass_at_1_decided"]["accuracy"], &report["pass_at_1_decided"]["problems"]),
+        (&json!(1.0), &json!(15))
+    );
+    assert_eq!(report["undecided"], json!({"count": 60, "share": 0.5}));
+    assert_eq!(report["majority"]["problems"], 30);
 }

@@ -18,4 +18,4 @@ pub use journal::{Completions, Journal, JournalError};
 pub use judged::Judged;
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
-pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score};
+pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score, Undecided};

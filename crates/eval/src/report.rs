@@ -1,7 +1,8 @@
 //! What completions come to: pass@1, pass@k, majority vote, lengths; for all problems, for groups, for each.
 //!
-//! **Undecided** completions, and those judged by a bad reference, are neither right nor wrong: they are taken out, and
-//! counted. A problem takes part in pass@k with the completions that are left, if they are k or more.
+//! **Undecided** completions count as not correct, in pass@k and in votes: to be undecided is no way to a better score. They
+//! are counted, and pass@1 of the decided ones alone is reported beside it. Completions judged by a bad reference say
+//! nothing of the model: they are left out.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::{Interval, Judged, majority, pass_at_k};
 /// An estimate and how many problems it is a mean over.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Problems that take part: those with enough completions that were decided.
+    /// Problems that take part: those with enough completions.
     pub problems: usize,
     /// The mean, with its 95% interval.
     #[serde(flatten)]
@@ -33,6 +34,15 @@ pub struct PassAtK {
     pub estimate: Estimate,
 }
 
+/// Completions that were not decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Undecided {
+    /// How many.
+    pub count: usize,
+    /// Of all completions, 0 to 1.
+    pub share: f64,
+}
+
 /// What completions of several problems come to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
@@ -40,9 +50,15 @@ pub struct Score {
     pub problems: usize,
     /// Completions per problem.
     pub samples: usize,
-    /// pass@1: the chance that a completion is correct, with its 95% interval.
+    /// `accuracy`, `low` and `high` of `pass_at_1`.
     #[serde(flatten)]
+    headline: Interval,
+    /// pass@1: the chance that a completion is correct, with its 95% interval. Undecided ones are not correct.
     pub pass_at_1: Interval,
+    /// The chance that a completion that was decided is correct.
+    pub pass_at_1_decided: Estimate,
+    /// Completions that were not decided.
+    pub undecided: Undecided,
     /// How many completions had each outcome.
     pub outcomes: Summary,
     /// pass@k for every k asked for.
@@ -60,7 +76,7 @@ pub struct Score {
 
 impl Score {
     /// Sums up the completions of each problem; `votes` are the problems' [`majority`]s.
-    pub fn of<J: AsRef<[Judged]>>(problems: &[J], ks: &[usize], votes: Option<&[Option<f64>]>) -> Self {
+    pub fn of<J: AsRef<[Judged]>>(problems: &[J], ks: &[usize], votes: Option<&[f64]>) -> Self {
         let problems: Vec<&[Judged]> = problems.iter().map(AsRef::as_ref).collect();
         let samples = problems.iter().map(|completions| completions.len()).max().unwrap_or(0);
         let (mut outcomes, mut tokens, mut truncated) = (Summary::default(), 0, 0);
@@ -69,24 +85,25 @@ impl Score {
             tokens += judged.completion_tokens;
             truncated += usize::from(judged.truncated());
         }
-        let counts: Vec<(usize, usize)> = problems.iter().map(|completions| decided(completions)).collect();
-        let pass = |k: usize| {
-            let decided = counts.iter().filter(|(n, _)| *n >= k);
-            let shares: Vec<f64> = decided.map(|&(n, c)| pass_at_k(n, c, k)).collect();
-            let estimate = Estimate { problems: shares.len(), interval: Interval::of(&shares, samples / k) };
-            PassAtK { k, estimate }
+        let counts: Vec<Counts> = problems.iter().map(|completions| Counts::of(completions)).collect();
+        let pass = |k: usize, n: &dyn Fn(&Counts) -> usize| {
+            let enough = counts.iter().filter(|counts| n(counts) >= k);
+            let shares: Vec<f64> = enough.map(|counts| pass_at_k(n(counts), counts.correct, k)).collect();
+            Estimate { problems: shares.len(), interval: Interval::of(&shares, samples / k) }
         };
-        let vote = |votes: &[Option<f64>]| {
-            let shares: Vec<f64> = votes.iter().copied().flatten().collect();
-            Estimate { problems: shares.len(), interval: Interval::of(&shares, 1) }
-        };
+        let vote = |votes: &[f64]| Estimate { problems: votes.len(), interval: Interval::of(votes, 1) };
         let n = outcomes.total().max(1) as f64;
+        let pass_at_1 = pass(1, &Counts::judged).interval;
+        let undecided = outcomes.of(Outcome::Undecided);
         Self {
             problems: problems.len(),
             samples,
-            pass_at_1: pass(1).estimate.interval,
+            headline: pass_at_1,
+            pass_at_1,
+            pass_at_1_decided: pass(1, &|counts| counts.decided),
+            undecided: Undecided { count: undecided, share: undecided as f64 / n },
             outcomes,
-            pass_at_k: ks.iter().map(|&k| pass(k)).collect(),
+            pass_at_k: ks.iter().map(|&k| PassAtK { k, estimate: pass(k, &Counts::judged) }).collect(),
             majority: votes.map(vote),
             completion_tokens: tokens as f64 / n,
             truncated: truncated as f64 / n,
@@ -95,11 +112,25 @@ impl Score {
     }
 }
 
-/// How many completions were decided, and how many of them are correct.
-fn decided(completions: &[Judged]) -> (usize, usize) {
-    let of = |outcome| completions.iter().filter(|c| c.outcome == outcome).count();
-    let correct = of(Outcome::Correct);
-    (correct + of(Outcome::Wrong) + of(Outcome::Unparsable), correct)
+/// Completions of a problem.
+struct Counts {
+    correct: usize,
+    decided: usize,
+    undecided: usize,
+}
+
+impl Counts {
+    fn of(completions: &[Judged]) -> Self {
+        let of = |outcome| completions.iter().filter(|c| c.outcome == outcome).count();
+        let correct = of(Outcome::Correct);
+        let decided = correct + of(Outcome::Wrong) + of(Outcome::Unparsable);
+        Self { correct, decided, undecided: of(Outcome::Undecided) }
+    }
+
+    /// All but those with a bad reference.
+    fn judged(&self) -> usize {
+        self.decided + self.undecided
+    }
 }
 
 /// What the problems of one value of a field of `meta` come to.
@@ -123,7 +154,7 @@ pub struct ProblemScore {
     pub decided: usize,
     /// Of those, the correct ones.
     pub correct: usize,
-    /// The chance that the majority's answer is correct; none: undecided, or not asked for.
+    /// The chance that the majority's answer is correct; none: it was not asked for.
     pub majority: Option<f64>,
     /// Mean tokens of a completion.
     pub completion_tokens: f64,
@@ -151,7 +182,7 @@ impl Report {
     /// Sums up `completions[i]`, those of `problems[i]`; with votes where there is more than one per problem.
     pub fn of(problems: &[Problem], completions: &[Vec<Judged>], ks: &[usize], rewards: &Rewards) -> Self {
         let both = || problems.par_iter().zip(completions);
-        let votes: Option<Vec<Option<f64>>> = completions
+        let votes: Option<Vec<f64>> = completions
             .iter()
             .any(|completions| completions.len() > 1)
             .then(|| both().map(|(problem, completions)| majority(rewards, problem, completions)).collect());
@@ -166,13 +197,13 @@ impl Report {
             shown.into_iter().map(move |((_, value), places)| (by, value, places))
         });
         let per_problem = (0..problems.len()).map(|i| {
-            let (decided, correct) = decided(&completions[i]);
+            let Counts { decided, correct, .. } = Counts::of(&completions[i]);
             let tokens: usize = completions[i].iter().map(|c| c.completion_tokens).sum();
             ProblemScore {
                 id: problems[i].id.clone(),
                 decided,
                 correct,
-                majority: votes.as_ref().and_then(|votes| votes[i]),
+                majority: votes.as_ref().map(|votes| votes[i]),
                 completion_tokens: tokens as f64 / completions[i].len().max(1) as f64,
             }
         });
@@ -211,7 +242,7 @@ mod tests {
         Judged { completion, outcome, parsed, reason, completion_tokens: 3, finish_reason }
     }
 
-    use Outcome::{Correct as C, Undecided as U, Unparsable as P, Wrong as W};
+    use Outcome::{BadReference as B, Correct as C, Undecided as U, Unparsable as P, Wrong as W};
 
     fn report(rows: &[[Outcome; 4]], ks: &[usize]) -> Report {
         let problem = |i: usize| Problem {
@@ -226,22 +257,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_undecided_is_neither_right_nor_wrong() {
+    fn what_is_undecided_is_not_correct_and_is_counted() {
         let report = report(&[[C, C, W, P], [C, U, U, U], [U, U, U, U]], &[1, 2, 4]);
         let all = &report.all;
-        assert!((all.pass_at_1.accuracy - 0.75).abs() < 1e-12, "(1/2 + 1)/2; the third is not decided");
+        assert!((all.pass_at_1.accuracy - 0.25).abs() < 1e-12, "(2/4 + 1/4 + 0/4)/3");
+        let decided = all.pass_at_1_decided;
+        assert!((decided.interval.accuracy - 0.75).abs() < 1e-12, "(1/2 + 1)/2; the third is not decided");
+        assert_eq!(decided.problems, 2);
+        assert_eq!(all.undecided, Undecided { count: 7, share: 7.0 / 12.0 });
         let of = |i: usize| (all.pass_at_k[i].estimate.problems, all.pass_at_k[i].estimate.interval.accuracy);
-        assert_eq!((of(0).0, of(1).0, of(2)), (2, 1, (1, 1.0)));
-        assert!((of(1).1 - 5.0 / 6.0).abs() < 1e-12);
+        assert_eq!((of(0).0, of(1).0, of(2)), (3, 3, (3, 2.0 / 3.0)));
+        assert!((of(1).1 - (5.0 / 6.0 + 0.5) / 3.0).abs() < 1e-12);
         assert_eq!((all.outcomes.of(U), all.tokens, all.truncated), (7, 36, 1.0 / 12.0));
-        assert_eq!(all.majority.expect("asked for").problems, 1);
+        // Of the first, two wins of four; of the others, what is undecided is voted for, and wins nothing.
+        assert_eq!(all.majority.expect("asked for").problems, 3);
+        assert_eq!(
+            report.per_problem.iter().map(|p| p.majority).collect::<Vec<_>>(),
+            [Some(1.0), Some(0.0), Some(0.0)]
+        );
         assert_eq!((report.per_problem[1].decided, report.per_problem[1].correct), (1, 1));
+        let json = serde_json::to_value(all).expect("JSON");
+        assert_eq!(json["accuracy"], json["pass_at_1"]["accuracy"]);
+        assert_eq!(json["undecided"], json!({"count": 7, "share": 7.0 / 12.0}));
     }
 
     #[test]
-    fn nothing_decided_is_nothing_known() {
+    fn a_bad_reference_says_nothing_of_the_model() {
+        let all = report(&[[C, B, B, W], [B, B, B, B]], &[1]).all;
+        assert_eq!(
+            (all.pass_at_1.accuracy, all.pass_at_1_decided.problems, all.undecided.count),
+            (0.5, 1, 0)
+        );
+    }
+
+    #[test]
+    fn nothing_decided_is_nothing_correct() {
         let all = report(&[[U; 4]], &[1]).all;
-        assert_eq!((all.pass_at_1.low, all.pass_at_1.high), (0.0, 1.0));
+        assert_eq!(all.pass_at_1.accuracy, 0.0);
+        let nothing = all.pass_at_1_decided;
+        assert_eq!(
+            (nothing.problems, nothing.interval.low, nothing.interval.high),
+            (0, 0.0, 1.0),
+            "nothing is known"
+        );
     }
 
     #[test]

@@ -14,19 +14,11 @@ pub(super) struct Table<'a> {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { all, groups, .. } = self.report;
-        writeln!(
-            f,
-            "accuracy {:.1}% (95% interval {:.1} to {:.1}) on {} problems, {} completions each",
-            100.0 * all.pass_at_1.accuracy,
-            100.0 * all.pass_at_1.low,
-            100.0 * all.pass_at_1.high,
-            all.problems,
-            all.samples
-        )?;
+        writeln!(f, "{} on {} problems, {} completions each", pass_at_1(all), all.problems, all.samples)?;
         writeln!(f, "{}", all.outcomes)?;
-        let masked = all.outcomes.of(Outcome::Undecided) + all.outcomes.of(Outcome::BadReference);
-        if masked > 0 {
-            writeln!(f, "{masked} completions are neither right nor wrong, and are taken out")?;
+        let bad = all.outcomes.of(Outcome::BadReference);
+        if bad > 0 {
+            writeln!(f, "{bad} completions have a bad reference, and are left out")?;
         }
         writeln!(f)?;
         let rows = groups.iter().map(|group| (format!("{} {}", group.by, group.value), &group.score));
@@ -47,6 +39,23 @@ impl fmt::Display for Table<'_> {
         }
         Ok(())
     }
+}
+
+/// pass@1 in words; where completions are undecided, how many, and pass@1 of the others.
+pub(crate) fn pass_at_1(score: &Score) -> String {
+    let Score { pass_at_1: all, pass_at_1_decided: decided, undecided, .. } = score;
+    let percent = |share: f64| 100.0 * share;
+    let [accuracy, low, high] = [all.accuracy, all.low, all.high].map(percent);
+    let all = format!("accuracy {accuracy:.1}% (95% interval {low:.1} to {high:.1})");
+    if undecided.count == 0 {
+        return all;
+    }
+    let (count, share) = (undecided.count, percent(undecided.share));
+    let of_decided = match decided.problems {
+        0 => String::new(),
+        _ => format!("; {:.1}% of the decided", percent(decided.interval.accuracy)),
+    };
+    format!("{all}, {count} undecided ({share:.1}%) as not correct{of_decided}")
 }
 
 /// The columns of estimates.

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_eval::{Interval, Score};
+use koan_eval::Score;
 use koan_generate::{Generator, Sampling, Stream};
 use koan_infer::Evaluation;
 
+use super::metrics::HeldOutScore;
 use super::{Event, Trainer};
 use crate::TrainError;
 
@@ -21,7 +22,7 @@ impl<B: Backend> Trainer<'_, B> {
         &mut self,
         step: u64,
         on: &mut impl FnMut(Event),
-    ) -> Result<Option<Interval>, TrainError> {
+    ) -> Result<Option<HeldOutScore>, TrainError> {
         let Some(eval) = &self.config.eval else { return Ok(None) };
         let sampling =
             Sampling { temperature: eval.temperature, stream: Stream::HeldOut, ..self.sampling.clone() };
@@ -37,12 +38,7 @@ impl<B: Backend> Trainer<'_, B> {
         let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;
         let judged = evaluation.sample_all(self.b, self.learner.packed(self.b)?, &mut generator)?;
         let score = Score::of(&judged, &[], None);
-        on(Event::HeldOut {
-            step,
-            interval: score.pass_at_1,
-            completion_tokens: score.completion_tokens,
-            seconds: start.elapsed().as_secs_f64(),
-        });
-        Ok(Some(score.pass_at_1))
+        on(Event::HeldOut { step, score: &score, seconds: start.elapsed().as_secs_f64() });
+        Ok(Some(HeldOutScore::from(&score)))
     }
 }

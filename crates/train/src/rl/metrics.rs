@@ -1,6 +1,6 @@
 //! What a step found out: a line of metrics.jsonl.
 
-use koan_eval::Interval;
+use koan_eval::{Interval, Score};
 use koan_generate::FinishReason;
 use koan_reward::Outcome;
 use serde::Serialize;
@@ -71,9 +71,31 @@ pub struct Metrics {
     /// Why nothing was judged, where every completion is undecided: then reward and accuracy say nothing.
     #[serde(skip)]
     pub nothing_judged: Option<String>,
-    /// Accuracy on held-out problems after the step, if it was measured.
+    /// How the policy does on held-out problems after the step, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval: Option<Interval>,
+    pub eval: Option<HeldOutScore>,
+}
+
+/// How a policy does on held-out problems.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct HeldOutScore {
+    /// pass@1, with undecided completions as not correct: `accuracy`, `low` and `high`.
+    #[serde(flatten)]
+    pub pass_at_1: Interval,
+    /// The accuracy of the completions that were decided; 0 if none was.
+    pub pass_at_1_decided: f64,
+    /// Share of completions that were not decided, 0 to 1.
+    pub undecided: f64,
+}
+
+impl From<&Score> for HeldOutScore {
+    fn from(score: &Score) -> Self {
+        Self {
+            pass_at_1: score.pass_at_1,
+            pass_at_1_decided: score.pass_at_1_decided.interval.accuracy,
+            undecided: score.undecided.share,
+        }
+    }
 }
 
 impl Metrics {

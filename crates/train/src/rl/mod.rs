@@ -36,14 +36,13 @@ mod rollout;
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_eval::Interval;
 use koan_generate::Sampling;
 use serde::{Deserialize, Serialize};
 
 pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
 pub use error::RlError;
 pub use forecast::Forecast;
-pub use metrics::Metrics;
+pub use metrics::{HeldOutScore, Metrics};
 pub use preset::Preset;
 
 use self::{
@@ -75,7 +74,7 @@ struct RlState {
 #[derive(Serialize)]
 struct Baseline {
     step: u64,
-    eval: Interval,
+    eval: HeldOutScore,
 }
 
 /// Everything a step works with.

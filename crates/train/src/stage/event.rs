@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use koan_eval::Interval;
+use koan_eval::Score;
 use koan_reward::BadReference;
 
 /// What a run says while it goes; `M` is the stage's metrics of a step.
@@ -37,10 +37,8 @@ pub enum Event<'a, M> {
     HeldOut {
         /// After how many steps.
         step: u64,
-        /// Its accuracy.
-        interval: Interval,
-        /// Mean tokens of a completion.
-        completion_tokens: f64,
+        /// How it does.
+        score: &'a Score,
         /// Seconds it took.
         seconds: f64,
     },
