@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use koan_backend::Backend;
-use koan_recipe::demo::{self, Event, Example, Measure, Outcome};
+use koan_recipe::demo::{
+    self, Event, Example, Measure, Outcome,
+    notation::{MEANING, QUESTION, TERMS, WAYS},
+};
 use koan_train::{
     rl,
     stage::{self, Launch},
@@ -93,7 +96,8 @@ impl Screen {
     fn show(&mut self, event: Event) {
         match event {
             Event::Written { sample } => {
-                self.say("\n1. A text, in which questions about a counter are answered in three ways:\n");
+                self.explain();
+                self.say("\n1. A text of such questions and answers is written. It begins:\n");
                 for text in sample.iter().take(4) {
                     self.say(&indented(text));
                 }
@@ -111,6 +115,16 @@ impl Screen {
         }
     }
 
+    /// Says how a question and its answers are written.
+    fn explain(&self) {
+        self.say(&format!(
+            "How to read it:\n\n      {QUESTION}\n\n   {MEANING}\n   There are three ways to answer:\n"
+        ));
+        for (name, answer, what) in WAYS {
+            self.say(&format!("   {name}: {what}\n\n{}", indented(answer)));
+        }
+    }
+
     fn show_base(&mut self, event: supervised::Event) {
         match event {
             stage::Event::Start { step, steps, task, .. } => {
@@ -118,6 +132,7 @@ impl Screen {
                     "2. Pretraining: a model of 0.3 million parameters learns to predict it: {task} ({})",
                     self.running
                 ));
+                self.say("   (loss: how surprised the model is by the next token of the text, in nats; 0 is never)");
                 self.begin("steps", step, steps);
             }
             stage::Event::Step { step, metrics: m } => {
@@ -139,6 +154,9 @@ impl Screen {
                 self.say(
                     "\n3. R1-Zero: it answers problems, learns from which answers are right, and from nothing else",
                 );
+                for (name, what) in TERMS {
+                    self.say(&format!("   ({name}: {what})"));
+                }
                 self.begin("steps", step, steps);
             }
             stage::Event::Step { step, metrics: m } => {

@@ -4,18 +4,24 @@ use std::path::PathBuf;
 
 use koan_view::{Server, Viewer};
 
-/// Look at a run in the browser: its curves, live while it trains, and what the model wrote
+/// Look at runs in the browser: their curves, live while they train, and what the model wrote
 ///
 /// Serves one page at an address of this machine until Ctrl-C. The page shows rewards, accuracy, lengths and the rest of
-/// metrics.jsonl, and the completions of every step with what each reward said of them. It changes nothing.
+/// metrics.jsonl, several runs side by side with the settings in which they differ, and the completions of every step with
+/// what each reward said of them. It changes nothing.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan view runs/first
-  koan view runs/first --port 0    # any port that is free
-  ssh -L 8383:127.0.0.1:8383 BOX koan view runs/first    # a run on another machine")]
+  koan view runs/first runs/second    # side by side
+  koan view runs                      # all runs in a folder, the newest first
+  koan view runs/first --port 0       # any port that is free
+  ssh -L 8383:127.0.0.1:8383 BOX koan view runs/first    # a run on another machine; the same port on both
+
+http://127.0.0.1:8383/metrics.csv?run=first is the metrics of a run as a table.")]
 pub(crate) struct View {
-    /// The run's directory: what its config calls run_dir
-    run: PathBuf,
+    /// Runs' directories (what their configs call run_dir), and folders of them
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
     /// Where to listen; all but this machine's own address shows the run to whoever reaches it, by an address or by the
     /// name given here
     #[arg(long, default_value = "127.0.0.1")]
@@ -27,9 +33,14 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let viewer = Viewer::open(&self.run)?;
+        let viewer = Viewer::open(&self.runs)?;
         let server = Server::bind(&self.host, self.port)?;
-        say!("{} shows {}; Ctrl-C ends it", server.url(), self.run.display())?;
-        Ok(server.run(move |request| viewer.answer(request))?)
+        let shown = match (&self.runs[..], viewer.len()) {
+            ([one], 1) => one.display().to_string(),
+            (_, n) => format!("{n} runs"),
+        };
+        say!("{} shows {shown}; Ctrl-C ends it", server.url())?;
+        server.run(viewer.routes());
+        Ok(())
     }
 }

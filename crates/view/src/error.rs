@@ -13,7 +13,7 @@ pub enum ViewError {
         path: PathBuf,
     },
     /// The path is not a run.
-    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl; give the path that the run's config calls `run_dir`", path.display())]
+    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl, and no folder in it has; give the path that the run's config calls `run_dir`, or a folder of runs", path.display())]
     NotARun {
         /// The path.
         path: PathBuf,
@@ -28,11 +28,11 @@ pub enum ViewError {
         /// Why.
         source: std::io::Error,
     },
-    /// No more connections can be accepted.
-    #[error("cannot accept connections")]
-    Accept {
-        /// Why.
-        source: std::io::Error,
+    /// What reads files for an answer ended in a panic.
+    #[error("this answer failed; that is a defect of Koan: {source}")]
+    Work {
+        /// How it ended.
+        source: tokio::task::JoinError,
     },
     /// A query is not valid.
     #[error("`{key}` is `{value}`: {expected}")]
@@ -43,6 +43,20 @@ pub enum ViewError {
         value: String,
         /// What it should be.
         expected: &'static str,
+    },
+    /// There is no run of this name.
+    #[error("no run is called `{name}`; /api/runs lists them")]
+    NoSuchRun {
+        /// The name.
+        name: String,
+    },
+    /// Metrics have too many names for a table.
+    #[error("the metrics of `{run}` have more than {most} names; ask for some, with `key`")]
+    TooManyColumns {
+        /// The run.
+        run: String,
+        /// The most columns of a table.
+        most: usize,
     },
     /// A step has no rollouts.
     #[error("there are no rollouts of step {step}")]

@@ -1,22 +1,28 @@
-//! The run viewer: a local page with the curves and the rollouts of a run, live during training.
+//! The run viewer: a local page with the curves and the rollouts of runs, live during training.
 //!
-//! - [`Server`]: HTTP/1.1, GET only, bounded in every direction,
-//! - [`Viewer`]: what it answers: the page, and the run's data as JSON,
-//! - [`run`]: what is in a run directory: its state, its metrics from where a reader stopped,
+//! - [`Server`]: HTTP/1.1, bounded in every direction, for this machine's own pages alone,
+//! - [`Viewer`]: the pages that it serves: the viewer, the runs' data as JSON, their metrics as CSV,
+//! - [`runs`]: which runs are shown, [`run`]: how a run is, [`differences`]: in which settings runs differ,
+//! - [`metrics`]: the numbers of a run from where a reader stopped,
 //! - [`rollouts`]: the completions of a step, filtered, sorted, one part at a time,
 //! - `page/`: the page itself: HTML, style and script, put together as one document.
 //!
-//! It knows nothing of models or training: it reads the files that a run writes, and writes none.
+//! It knows nothing of models or training: it reads the files that a run writes, and writes none. Another page is another
+//! module with routes of its own, served by the same [`Server`].
 #![forbid(unsafe_code)]
 
+mod csv;
+pub mod differences;
 mod error;
-mod http;
 mod lines;
+pub mod metrics;
 mod page;
 pub mod rollouts;
 pub mod run;
+pub mod runs;
+mod server;
 mod viewer;
 
 pub use error::ViewError;
-pub use http::{Request, Response, Server};
+pub use server::{MAX_CONNECTIONS, Server};
 pub use viewer::Viewer;

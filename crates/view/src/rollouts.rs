@@ -9,14 +9,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ViewError, lines::each_line, run::Run};
+use crate::{
+    ViewError,
+    lines::each_line,
+    run::{Run, open_file},
+    server::wrong,
+};
 
 /// Most completions in one part.
 const MAX_LIMIT: usize = 100;
 /// Completions in a part by default.
 const DEFAULT_LIMIT: usize = 20;
 /// Most bytes of completions in one part, except that one completion is always given.
-const MAX_PART_BYTES: usize = 16 << 20;
+const MAX_PART_BYTES: usize = 2 << 20;
 /// Most problems that are listed.
 const MAX_PROBLEMS: usize = 2000;
 /// Longest text that is searched for, characters.
@@ -140,8 +145,7 @@ impl Query {
         let mut query = Self::default();
         let mut has_step = false;
         for (key, value) in parameters {
-            let wrong =
-                |expected| ViewError::Query { key: key.clone(), value: shorten(value).into(), expected };
+            let wrong = |expected| wrong(key, value, expected);
             let number = || value.parse::<u64>().map_err(|_| wrong("expected a whole number"));
             let text = || Some(value.clone()).filter(|value| !value.is_empty());
             match &key[..] {
@@ -161,20 +165,12 @@ impl Query {
                 }
                 _ => {
                     let expected = "expected step, offset, limit, outcome, problem, text or sort";
-                    return Err(ViewError::Query {
-                        key: shorten(key).into(),
-                        value: shorten(value).into(),
-                        expected,
-                    });
+                    return Err(wrong(expected));
                 }
             }
         }
         if !has_step {
-            return Err(ViewError::Query {
-                key: "step".into(),
-                value: String::new(),
-                expected: "which step?",
-            });
+            return Err(wrong("step", "", "which step?"));
         }
         Ok(query)
     }
@@ -208,12 +204,8 @@ impl Run {
     /// If the step has none, or its file can't be read.
     pub fn rollouts(&self, query: &Query) -> Result<RolloutPart, ViewError> {
         let path = self.rollout_path(query.step);
-        let mut file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(ViewError::NoStep { step: query.step });
-            }
-            file => file.map_err(ViewError::read(&path))?,
-        };
+        let file = open_file(&path).map_err(ViewError::read(&path))?;
+        let mut file = file.ok_or(ViewError::NoStep { step: query.step })?;
         let mut part = RolloutPart {
             step: query.step,
             total: 0,
@@ -275,10 +267,6 @@ fn read_exactly(file: &mut File, line: &Found) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(line.at))?;
     file.take(line.len as u64).read_to_end(&mut text)?;
     Ok(text)
-}
-
-fn shorten(text: &str) -> &str {
-    text.char_indices().nth(60).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]

@@ -7,18 +7,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use koan_files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ViewError;
 
-/// Most bytes of metrics.jsonl in one part.
-const MAX_PART_BYTES: u64 = 4 << 20;
-/// Bytes before a position in metrics.jsonl whose hash tells a returning reader whether the file is still the one it read.
-const MARK_BYTES: u64 = 1 << 10;
 /// Bytes at the end of metrics.jsonl from which the duration of a step is estimated.
 const TAIL_BYTES: u64 = 64 << 10;
+/// The last steps, from which the pace of a run is estimated.
+const PACE_STEPS: usize = 20;
 /// Longest config.toml, lineage.json and status.json that are read, bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// A run without a usable status counts as silent after this many times its longest recent step without output, and at least
@@ -50,6 +47,8 @@ pub enum State {
     Killed,
     /// It has no usable status, and nothing was written for longer than a step takes.
     Silent,
+    /// Its files can't be read.
+    Unreadable,
 }
 
 /// What a run recorded of itself in status.json.
@@ -78,34 +77,30 @@ pub struct Overview {
     pub path: String,
     /// Its state.
     pub state: State,
-    /// The error of a failed run.
+    /// The error of a run that failed, or can't be read.
     pub message: Option<String>,
     /// Seconds since it last wrote anything.
     pub quiet_s: f64,
     /// The number of steps in its config.
     pub steps: Option<u64>,
+    /// The last step in its metrics.
+    pub step: Option<u64>,
+    /// Seconds of its last steps, on average.
+    pub step_s: Option<f64>,
+    /// What it is, besides how far.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+/// What a run is: of its one overview, not of a list.
+#[derive(Debug, Serialize)]
+pub struct Details {
     /// Its config.toml, unchanged.
     pub config: Option<String>,
     /// Its lineage.json.
     pub lineage: Option<Value>,
     /// The steps that have rollouts: first and last of each stretch without a gap.
     pub rollouts: Vec<(u64, u64)>,
-}
-
-/// Lines of metrics.jsonl, from where a reader stopped.
-#[derive(Debug, Serialize)]
-pub struct MetricsPart {
-    /// The lines: objects with a `step`.
-    pub rows: Vec<Value>,
-    /// Where to continue from.
-    pub next: u64,
-    /// A hash of what is before that place; the next request sends both.
-    pub mark: String,
-    /// Whether this part is from the file's start because what was read before is no longer there: a run that was resumed
-    /// forgets the steps after its checkpoint.
-    pub restarted: bool,
-    /// Whether there is more to read.
-    pub more: bool,
 }
 
 impl Run {
@@ -123,13 +118,38 @@ impl Run {
         Ok(Self { path: fs::canonicalize(path).map_err(ViewError::read(path))? })
     }
 
-    /// What it is, and how far it is.
+    /// Its directory's name.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into())
+    }
+
+    /// Where it is, without symbolic links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When it was started: its config is written then.
+    pub(crate) fn started(&self) -> SystemTime {
+        let written = |name: &str| fs::metadata(self.path.join(name)).and_then(|m| m.modified()).ok();
+        written("config.toml").or_else(|| written("metrics.jsonl")).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// How far it is.
     pub fn overview(&self) -> Overview {
-        let config = self.text("config.toml");
+        self.read_overview(false).unwrap_or_else(|error| self.unreadable(&error))
+    }
+
+    /// How far it is, and what it is.
+    pub fn overview_with_details(&self) -> Overview {
+        self.read_overview(true).unwrap_or_else(|error| self.unreadable(&error))
+    }
+
+    fn read_overview(&self, with_details: bool) -> Result<Overview, ViewError> {
+        let config = self.text("config.toml")?;
         let steps = config.as_deref().and_then(|text| text.parse::<toml::Table>().ok());
         let steps = steps.and_then(|table| table.get("steps")?.as_integer()?.try_into().ok());
-        let lineage = self.text("lineage.json").and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let tail = self.tail();
+        let lineage = self.text("lineage.json")?.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let tail = self.tail()?;
         let last = tail.iter().filter_map(|row| row["step"].as_u64()).max();
         let quiet_s = self.quiet().as_secs_f64();
         // A run that was resumed with more steps still has the lineage of its first, shorter end.
@@ -141,7 +161,7 @@ impl Run {
             () if quiet_s <= silent_after_s(&tail) => State::Training,
             () => State::Silent,
         };
-        let status = self.text("status.json").and_then(|text| serde_json::from_str::<Status>(&text).ok());
+        let status = self.text("status.json")?.and_then(|text| serde_json::from_str::<Status>(&text).ok());
         let state = match &status {
             Some(Status { state: RecordedState::Finished, .. }) => State::Finished,
             Some(Status { state: RecordedState::Stopped, .. }) => State::Stopped,
@@ -153,61 +173,38 @@ impl Run {
             },
             None => inferred(),
         };
-        Overview {
-            name: self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
+        let seconds: Vec<f64> =
+            tail.iter().rev().filter_map(|row| row["step_s"].as_f64()).take(PACE_STEPS).collect();
+        Ok(Overview {
+            name: self.name(),
             path: self.path.display().to_string(),
             state,
             message: status.and_then(|status| status.message),
             quiet_s,
             steps,
-            config,
-            lineage,
-            rollouts: self.rollout_steps(),
+            step: last,
+            step_s: (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64),
+            details: with_details.then(|| Details { config, lineage, rollouts: self.rollout_steps() }),
+        })
+    }
+
+    fn unreadable(&self, error: &ViewError) -> Overview {
+        Overview {
+            name: self.name(),
+            path: self.path.display().to_string(),
+            state: State::Unreadable,
+            message: Some(error.to_string()),
+            quiet_s: 0.0,
+            steps: None,
+            step: None,
+            step_s: None,
+            details: None,
         }
     }
 
-    /// The lines of metrics.jsonl from byte `from` on, if what is before it still has the hash `mark`; otherwise all of them.
-    ///
-    /// # Errors
-    /// If the file can't be read; a run that has none yet has no lines.
-    pub fn metrics(&self, from: u64, mark: &str) -> Result<MetricsPart, ViewError> {
-        let path = self.path.join("metrics.jsonl");
-        let failed = || ViewError::read(&path);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let restarted = from > 0;
-                return Ok(MetricsPart {
-                    rows: Vec::new(),
-                    next: 0,
-                    mark: String::new(),
-                    restarted,
-                    more: false,
-                });
-            }
-            Err(e) => return Err(failed()(e)),
-        };
-        let restarted = from > 0 && mark_before(&mut file, from).map_err(failed())?.as_deref() != Some(mark);
-        let from = if restarted { 0 } else { from };
-        let bytes = read_at(&mut file, from, MAX_PART_BYTES).map_err(failed())?;
-        let full = bytes.len() as u64 == MAX_PART_BYTES;
-        let whole = match bytes.iter().rposition(|&byte| byte == b'\n') {
-            Some(end) => end + 1,
-            // No line is that long: skip it.
-            None if full => bytes.len(),
-            None => 0,
-        };
-        let row = |line: &[u8]| -> Option<Value> {
-            serde_json::from_slice(line).ok().filter(|row: &Value| row["step"].is_u64())
-        };
-        let next = from + whole as u64;
-        Ok(MetricsPart {
-            rows: bytes[..whole].split(|&byte| byte == b'\n').filter_map(row).collect(),
-            next,
-            mark: mark_before(&mut file, next).map_err(failed())?.unwrap_or_default(),
-            restarted,
-            more: full,
-        })
+    /// Its config, as tables; empty if it has none that is valid.
+    pub(crate) fn config(&self) -> Result<toml::Table, ViewError> {
+        Ok(self.text("config.toml")?.and_then(|text| text.parse().ok()).unwrap_or_default())
     }
 
     /// The file of a step's rollouts. A reader chooses nothing of its name but the number.
@@ -254,20 +251,37 @@ impl Run {
     }
 
     /// The last lines of metrics.jsonl.
-    fn tail(&self) -> Vec<Value> {
-        let read = || {
-            let mut file = File::open(self.path.join("metrics.jsonl")).ok()?;
-            let len = file.metadata().ok()?.len();
-            read_at(&mut file, len.saturating_sub(TAIL_BYTES), TAIL_BYTES).ok()
+    fn tail(&self) -> Result<Vec<Value>, ViewError> {
+        let path = self.path.join("metrics.jsonl");
+        let read = || -> io::Result<Vec<u8>> {
+            let Some(mut file) = open_file(&path)? else { return Ok(Vec::new()) };
+            let len = file.metadata()?.len();
+            read_at(&mut file, len.saturating_sub(TAIL_BYTES), TAIL_BYTES)
         };
-        let bytes = read().unwrap_or_default();
-        bytes.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        let bytes = read().map_err(ViewError::read(&path))?;
+        Ok(bytes.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
-    fn text(&self, name: &str) -> Option<String> {
-        let mut file = File::open(self.path.join(name)).ok()?;
-        let bytes = read_at(&mut file, 0, MAX_TEXT_BYTES).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+    fn text(&self, name: &str) -> Result<Option<String>, ViewError> {
+        let path = self.path.join(name);
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            open_file(&path)?.map(|mut file| read_at(&mut file, 0, MAX_TEXT_BYTES)).transpose()
+        };
+        let bytes = read().map_err(ViewError::read(&path))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// A file for reading, if there is one.
+///
+/// # Errors
+/// If the system refuses, or it is no file: a pipe or a device would be waited for without end.
+pub(crate) fn open_file(path: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => File::open(path).map(Some),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -283,20 +297,11 @@ fn silent_after_s(rows: &[Value]) -> f64 {
 }
 
 /// At most `max` bytes from `from` on.
-fn read_at(file: &mut File, from: u64, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at(file: &mut File, from: u64, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
     file.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// A hash of what lies before byte `at`; none if the file is shorter.
-fn mark_before(file: &mut File, at: u64) -> io::Result<Option<String>> {
-    if file.metadata()?.len() < at {
-        return Ok(None);
-    }
-    let from = at.saturating_sub(MARK_BYTES);
-    Ok(Some(sha256(read_at(file, from, at - from)?)[..16].to_owned()))
 }
 
 #[cfg(test)]
@@ -311,51 +316,6 @@ mod tests {
         }
         let run = Run::open(folder.path()).expect("a run");
         (folder, run)
-    }
-
-    fn steps(part: &MetricsPart) -> Vec<u64> {
-        part.rows.iter().filter_map(|row| row["step"].as_u64()).collect()
-    }
-
-    #[test]
-    fn metrics_go_on_where_a_reader_left_off() {
-        let (folder, run) =
-            run_with(&[("metrics.jsonl", "{\"step\":1}\nnonsense\n[3]\n{\"step\":2}\n{\"st")]);
-        let first = run.metrics(0, "").expect("read");
-        assert_eq!((steps(&first), first.restarted, first.more), (vec![1, 2], false, false));
-        let again = run.metrics(first.next, &first.mark).expect("read");
-        assert_eq!((steps(&again), again.next, again.restarted), (vec![], first.next, false));
-        let path = folder.path().join("metrics.jsonl");
-        let text = fs::read_to_string(&path).expect("read");
-        fs::write(&path, text + "ep\":3}\n").expect("written");
-        let more = run.metrics(first.next, &first.mark).expect("read");
-        assert_eq!((steps(&more), more.restarted), (vec![3], false));
-
-        // Resumed after step 1: shorter, then as long as before, but other steps.
-        for text in ["{\"step\":1}\n", "{\"step\":1}\n{\"step\":2, \"remade\": true, \"longer\": \"than\"}\n"]
-        {
-            fs::write(&path, text).expect("written");
-            let part = run.metrics(more.next, &more.mark).expect("read");
-            assert!(part.restarted && part.rows[0]["step"] == 1, "{part:?}");
-        }
-        fs::remove_file(&path).expect("removed");
-        let gone = Run { path: folder.path().into() }.metrics(more.next, &more.mark).expect("none");
-        assert!(gone.restarted && gone.next == 0 && gone.rows.is_empty());
-    }
-
-    #[test]
-    fn long_metrics_come_in_parts() {
-        let line = |i: usize| format!("{{\"step\":{i},\"x\":\"{}\"}}\n", "y".repeat(1000));
-        let text: String = (1..=5000).map(line).collect();
-        let (_folder, run) = run_with(&[("metrics.jsonl", &text)]);
-        let (mut all, mut part) = (Vec::new(), run.metrics(0, "").expect("read"));
-        while part.more {
-            all.extend(steps(&part));
-            part = run.metrics(part.next, &part.mark).expect("read");
-            assert!(!part.restarted);
-        }
-        all.extend(steps(&part));
-        assert_eq!(all, (1..=5000).collect::<Vec<_>>());
     }
 
     #[test]
@@ -415,7 +375,18 @@ mod tests {
         let files = ["000001", "000002", "000004", "1000000", "12", "x", "-00001"].map(name);
         let mut files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&name[..], *text)).collect();
         files.push(("config.toml", ""));
-        assert_eq!(run_with(&files).1.overview().rollouts, [(1, 2), (4, 4), (1_000_000, 1_000_000)]);
+        let details = run_with(&files).1.overview_with_details().details.expect("read");
+        assert_eq!(details.rollouts, [(1, 2), (4, 4), (1_000_000, 1_000_000)]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let (folder, run) = run_with(&[("metrics.jsonl", "{\"step\":1}\n")]);
+        fs::create_dir(folder.path().join("status.json")).expect("a folder");
+        let overview = run.overview();
+        assert_eq!(overview.state, State::Unreadable);
+        let message = overview.message.expect("why");
+        assert!(message.contains("status.json") && message.contains("no file"), "{message}");
     }
 
     #[test]

@@ -1,87 +1,223 @@
-//! What the run viewer answers.
+//! The pages of the run viewer.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page |
-//! | `/api/run` | what the run is, and how far it is ([`crate::run::Overview`]) |
-//! | `/api/metrics?from=BYTE&mark=HASH` | lines of metrics.jsonl from there on ([`crate::run::MetricsPart`]) |
-//! | `/api/rollouts?step=N&…` | completions of a step ([`crate::rollouts::RolloutPart`]) |
+//! | `/api/runs` | the runs that are shown, and how far each is ([`Overview`]) |
+//! | `/api/run?run=NAME` | the same of one, with its config, lineage and steps with rollouts |
+//! | `/api/differences?run=NAME&run=…` | the settings in which they differ ([`Difference`](crate::differences::Difference)) |
+//! | `/api/metrics?run=NAME&from=BYTE&mark=HASH` | lines of metrics.jsonl from there on ([`crate::metrics::MetricsPart`]) |
+//! | `/api/rollouts?run=NAME&step=N&…` | completions of a step ([`crate::rollouts::RolloutPart`]) |
+//! | `/metrics.csv?run=NAME&run=…&key=KEY&key=…` | metrics as a table; without `key` all of them |
+//!
+//! Where one run is shown, `run` may be left out.
 
-use std::path::Path;
+use std::{path::PathBuf, sync::Arc};
 
-use serde_json::json;
+use axum::{Router, body::Body, extract::State, http::header, response::IntoResponse, routing::get};
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Request, Response, ViewError, page::Page, rollouts::Query, run::Run};
+use crate::{
+    ViewError,
+    csv::{Csv, CsvBody},
+    differences::differences,
+    page::Page,
+    rollouts::Query,
+    run::Overview,
+    runs::{NamedRun, Runs},
+    server::{Answer, Parameters, blocking, blocking_json, wrong},
+};
 
-/// The viewer of one run.
+/// Long files that are read at once, for all readers together; answers that read short ones need not wait.
+const LONG_READS: usize = 2;
+const HTML: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPTS: [&str; 7] = [
+    include_str!("page/series.js"),
+    include_str!("page/points.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/charts.js"),
+    include_str!("page/runs.js"),
+    include_str!("page/rollouts.js"),
+    include_str!("page/page.js"),
+];
+
+/// The viewer of some runs.
+#[derive(Debug)]
 pub struct Viewer {
-    run: Run,
-    page: Page,
+    runs: Runs,
+    long_reads: Semaphore,
+}
+
+/// A run in the list of runs.
+#[derive(Serialize)]
+struct Listed {
+    /// The name by which the page asks for it.
+    run: String,
+    #[serde(flatten)]
+    overview: Overview,
 }
 
 impl Viewer {
-    /// The viewer of the run at `path`.
+    /// The viewer of the runs at `paths`: each a run's directory, or a folder with runs in it.
     ///
     /// # Errors
-    /// If there is no run.
-    pub fn open(path: &Path) -> Result<Self, ViewError> {
-        Ok(Self { run: Run::open(path)?, page: Page::new() })
+    /// If there is no run at a path.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, ViewError> {
+        Ok(Self { runs: Runs::open(paths)?, long_reads: Semaphore::new(LONG_READS) })
     }
 
-    /// Answers a request.
-    pub fn answer(&self, request: &Request) -> Response {
-        let result = match &request.path[..] {
-            "/" => {
-                let mut page = Response::text(200, &self.page.html[..]);
-                page.headers = vec![
-                    ("content-type", "text/html; charset=utf-8".into()),
-                    ("content-security-policy", self.page.policy.clone()),
-                ];
-                return page;
-            }
-            "/api/run" => none_of(&request.query).map(|()| Response::json(200, &self.run.overview())),
-            "/api/metrics" => self.metrics(&request.query),
-            "/api/rollouts" => Query::parse(&request.query)
-                .and_then(|query| self.run.rollouts(&query))
-                .map(|part| Response::json(200, &part)),
-            _ => return Response::json(404, &json!({"error": "there is nothing here"})),
-        };
-        result.unwrap_or_else(|error| {
-            let status = match error {
-                ViewError::Query { .. } => 400,
-                ViewError::NoStep { .. } => 404,
-                _ => 500,
-            };
-            Response::json(status, &json!({"error": error.to_string()}))
-        })
+    /// How many runs there are now.
+    pub fn len(&self) -> usize {
+        self.runs.list().len()
     }
 
-    fn metrics(&self, parameters: &[(String, String)]) -> Result<Response, ViewError> {
-        let (mut from, mut mark) = (0, "");
-        for (key, value) in parameters {
-            match &key[..] {
-                "from" => {
-                    from = value.parse().map_err(|_| ViewError::Query {
-                        key: key.clone(),
-                        value: value.chars().take(60).collect(),
-                        expected: "expected a whole number",
-                    })?;
-                }
-                "mark" => mark = value,
-                _ => none_of(std::slice::from_ref(&(key.clone(), value.clone())))?,
-            }
-        }
-        Ok(Response::json(200, &self.run.metrics(from, mark)?))
+    /// Whether there is none any more.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its pages.
+    pub fn routes(self) -> Router {
+        let page = Page::new(HTML, STYLE, &SCRIPTS);
+        Router::new()
+            .route("/", get(async || page))
+            .route("/api/runs", get(runs))
+            .route("/api/run", get(run))
+            .route("/api/differences", get(different))
+            .route("/api/metrics", get(metrics))
+            .route("/api/rollouts", get(rollouts))
+            .route("/metrics.csv", get(csv))
+            .with_state(Arc::new(self))
+    }
+
+    /// Waits for this answer's turn to read a long file, which lasts until the result is dropped.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.long_reads.acquire().await.ok()
+    }
+
+    fn named(&self, name: String) -> Result<NamedRun, ViewError> {
+        let run = self.runs.find(Some(&name))?;
+        Ok(NamedRun { name, run })
     }
 }
 
-fn none_of(parameters: &[(String, String)]) -> Result<(), ViewError> {
-    match parameters.first() {
-        None => Ok(()),
-        Some((key, value)) => Err(ViewError::Query {
-            key: key.chars().take(60).collect(),
-            value: value.chars().take(60).collect(),
-            expected: "no such parameter here",
-        }),
+type Shown = State<Arc<Viewer>>;
+
+async fn runs(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    blocking_json(move || {
+        let [] = taken([], parameters)?;
+        let listed = |NamedRun { name, run }| Listed { run: name, overview: run.overview() };
+        Ok(viewer.runs.list().into_iter().map(listed).collect::<Vec<_>>())
+    })
+    .await
+}
+
+async fn run(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    blocking_json(move || {
+        let [run] = taken(["run"], parameters)?;
+        Ok(viewer.runs.find(run.as_deref())?.overview_with_details())
+    })
+    .await
+}
+
+async fn different(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    blocking_json(move || {
+        let [names] = lists(["run"], parameters)?;
+        let runs = names.into_iter().map(|name| viewer.named(name)).collect::<Result<Vec<_>, _>>()?;
+        differences(&runs)
+    })
+    .await
+}
+
+async fn metrics(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    let _turn = viewer.turn().await;
+    let viewer = Arc::clone(&viewer);
+    blocking_json(move || {
+        let [run, from, mark] = taken(["run", "from", "mark"], parameters)?;
+        let from = match from {
+            Some(from) => from.parse().map_err(|_| wrong("from", &from, "expected a whole number"))?,
+            None => 0,
+        };
+        viewer.runs.find(run.as_deref())?.metrics(from, mark.as_deref().unwrap_or_default())
+    })
+    .await
+}
+
+async fn rollouts(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    let _turn = viewer.turn().await;
+    let viewer = Arc::clone(&viewer);
+    blocking_json(move || {
+        let (names, rest) = parameters.into_iter().partition(|(key, _)| key == "run");
+        let [run] = taken(["run"], names)?;
+        let query = Query::parse(&rest)?;
+        viewer.runs.find(run.as_deref())?.rollouts(&query)
+    })
+    .await
+}
+
+async fn csv(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    let _turn = viewer.turn().await;
+    let viewer = Arc::clone(&viewer);
+    let (name, table) = blocking(move || {
+        let [names, keys] = lists(["run", "key"], parameters)?;
+        let runs = if names.is_empty() {
+            let run = viewer.runs.find(None)?;
+            vec![NamedRun { name: run.name(), run }]
+        } else {
+            names.into_iter().map(|name| viewer.named(name)).collect::<Result<Vec<_>, _>>()?
+        };
+        let name = if let [one] = &runs[..] { one.name.clone() } else { "runs".into() };
+        Ok((name, Csv::open(runs, &keys)?))
+    })
+    .await?;
+    // A file's name, of characters that no browser or system takes for anything else.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(plain).take(100).collect();
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.csv\"")),
+    ];
+    Ok((headers, Body::new(CsvBody::new(table))).into_response())
+}
+
+/// The values of parameters, each given once at most; another parameter is refused.
+fn taken<const N: usize>(
+    keys: [&str; N],
+    parameters: Vec<(String, String)>,
+) -> Result<[Option<String>; N], ViewError> {
+    let mut values = [const { None }; N];
+    for (list, (place, key)) in lists(keys, parameters)?.into_iter().zip(values.iter_mut().zip(keys)) {
+        if let [_, again, ..] = &list[..] {
+            return Err(wrong(key, again, "it is given twice"));
+        }
+        *place = list.into_iter().next();
+    }
+    Ok(values)
+}
+
+/// The values of parameters, each given as often as its reader likes; another parameter is refused.
+fn lists<const N: usize>(
+    keys: [&str; N],
+    parameters: Vec<(String, String)>,
+) -> Result<[Vec<String>; N], ViewError> {
+    let mut values = [const { Vec::new() }; N];
+    for (key, value) in parameters {
+        match keys.iter().position(|known| *known == key) {
+            Some(place) => values[place].push(value),
+            None => return Err(wrong(&key, &value, "no such parameter here")),
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_whole_and_asks_for_nothing_else() {
+        crate::page::tests::check(&Page::new(HTML, STYLE, &SCRIPTS), &SCRIPTS);
     }
 }

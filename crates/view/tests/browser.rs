@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -120,12 +120,32 @@ impl Drop for Browser {
 }
 
 /// A run as it looks after `steps` steps.
-struct Run(tempfile::TempDir);
+struct Run {
+    path: PathBuf,
+    /// Its folder, if it is its own.
+    _folder: Option<tempfile::TempDir>,
+}
 
 impl Run {
+    fn bare() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { path: folder.path().to_owned(), _folder: Some(folder) }
+    }
+
+    /// One in a folder of runs.
+    fn inside(folder: &Path, name: &str) -> Self {
+        let path = folder.join(name);
+        fs::create_dir(&path).expect("a folder");
+        Self { path, _folder: None }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn new(steps: u64) -> Self {
-        let run = Self(tempfile::tempdir().expect("a folder"));
-        fs::create_dir(run.0.path().join("rollouts")).expect("a folder");
+        let run = Self::bare();
+        fs::create_dir(run.path().join("rollouts")).expect("a folder");
         run.write("config.toml", "run_dir = \"r\"\nsteps = 9\n# <b>bold</b>\n");
         run.append("{\"step\":0,\"eval\":{\"accuracy\":0.1,\"low\":0.05,\"high\":0.2}}");
         for step in 1..=steps {
@@ -135,11 +155,11 @@ impl Run {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).expect("written");
+        fs::write(self.path().join(name), text).expect("written");
     }
 
     fn append(&self, line: &str) {
-        let path = self.0.path().join("metrics.jsonl");
+        let path = self.path().join("metrics.jsonl");
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("opened");
         writeln!(file, "{line}").expect("written");
     }
@@ -186,14 +206,17 @@ fn rollout(step: u64, i: usize) -> Value {
     line
 }
 
-/// Serves a run, and opens it in `browser`.
-fn open(browser: &mut Browser, run: &Run) {
-    let viewer = Viewer::open(run.0.path()).expect("a run");
+/// Serves a run, or a folder of runs, and opens the page in `browser`.
+fn open(browser: &mut Browser, path: &Path) {
+    let viewer = Viewer::open(&[path.into()]).expect("a run");
     let server = Server::bind("127.0.0.1", 0).expect("a port");
     let url = server.url();
-    thread::spawn(move || server.run(move |request| viewer.answer(request)));
+    thread::spawn(move || server.run(viewer.routes()));
     browser.call("Page.navigate", json!({"url": url}));
 }
+
+/// How far the page is wider than its window, pixels.
+const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
 const TITLES: &str = "[...document.querySelectorAll('.chart .name')].map(n => n.textContent).join('|')";
 const SHOWN: &str = "document.querySelectorAll('.rollout').length";
@@ -203,15 +226,24 @@ fn curves_and_rollouts_are_drawn_live_and_hostile_text_stays_text() {
     let Some(mut browser) = Browser::start() else { return };
     let run = Run::new(3);
     browser.size(1280, 1000);
-    open(&mut browser, &run);
+    open(&mut browser, run.path());
 
     // Curves: those that the run has, in good order, then what the page does not know.
-    let titles = "Reward|Accuracy|Completion length|Reflection words|Entropy|KL divergence|Time of a step|Loss|\
-                  Gradient norm|Learning rate|something_new";
+    let titles = "Reward|Accuracy|Completion length|Entropy|Reflection words|Loss|Gradient norm|Learning rate|\
+                  KL divergence|Time of a step|something_new";
     browser.wait(TITLES, &json!(titles));
-    let drawn = "[...document.querySelectorAll('.chart')].every(c => c.querySelector('path.line, path.area') && \
-                 c.querySelectorAll('.axes text').length > 4)";
-    browser.wait(drawn, &json!(true));
+    let drawn = |charts: &str| {
+        format!(
+            "[...document.querySelectorAll('{charts}')].map(c => Boolean(c.querySelector('path.line, path.area') && \
+                 c.querySelectorAll('.axes text').length > 4)).join()"
+        )
+    };
+    browser.wait(&drawn("#charts .chart"), &json!("true,true,true,true"));
+    let groups = "[...document.querySelectorAll('.group summary b')].map(n => n.textContent).join('|')";
+    browser.wait(groups, &json!("Writing|Update|Time|Others"));
+    browser.picture("folded");
+    browser.eval("document.querySelectorAll('.group').forEach(group => { group.open = true; })");
+    browser.wait(&drawn("#groups .chart"), &json!(["true"; 7].join(",")));
     let says = |i: usize| format!("document.querySelectorAll('.chart .legend')[{i}].textContent");
     browser.wait(&says(0), &json!("0.3"));
     browser.wait(&says(1), &json!("training samples 30 %held out 10 %"));
@@ -222,7 +254,7 @@ fn curves_and_rollouts_are_drawn_live_and_hostile_text_stays_text() {
     for (kind, key) in [("keyDown", "ArrowLeft"), ("keyUp", "ArrowLeft")] {
         browser.call("Input.dispatchKeyEvent", json!({"type": kind, "key": key, "code": key}));
     }
-    browser.wait(&says(4), &json!("1"));
+    browser.wait(&says(3), &json!("1"));
     browser.wait("document.querySelector('.chart svg').ariaValueText", &json!("step 2: 0.2"));
     browser.picture("wide");
 
@@ -294,7 +326,7 @@ fn curves_and_rollouts_are_drawn_live_and_hostile_text_stays_text() {
 #[test]
 fn a_run_of_losses_has_curves_and_no_rollouts() {
     let Some(mut browser) = Browser::start() else { return };
-    let run = Run(tempfile::tempdir().expect("a folder"));
+    let run = Run::bare();
     run.write("config.toml", "steps = 300\n");
     for step in 1..=300 {
         let eval = if step % 100 == 0 { ",\"eval_loss\":2.5" } else { "" };
@@ -306,9 +338,238 @@ fn a_run_of_losses_has_curves_and_no_rollouts() {
     }
     run.write("lineage.json", "{\"stage\":\"pretrain\",\"steps\":300}");
     browser.size(1280, 900);
-    open(&mut browser, &run);
-    browser.wait(TITLES, &json!("Loss|Gradient norm|Learning rate|Time of a step|Speed|Tokens of a step"));
+    open(&mut browser, run.path());
+    browser.wait(TITLES, &json!("Loss|Gradient norm|Learning rate|Speed|Time of a step|Tokens of a step"));
     browser.wait("document.querySelector('#state').textContent", &json!("finished"));
     browser.wait("getComputedStyle(document.querySelector('#rollouts')).display", &json!("none"));
     browser.wait("document.querySelector('.legend').textContent", &json!("training 2.01held out 2.5"));
+
+    // Smoothing keeps what is measured now and then where it is, and the legend says what is drawn.
+    browser.eval("smoothing.value = 0.9; smoothing.dispatchEvent(new Event('input'))");
+    let last = "charts.charts[0].lines.map(l => [l.name, l.shown === l.raw, l.shown.y.at(-1).toFixed(3)].join()).join('|')";
+    browser.wait(last, &json!("training,false,2.014|held out,true,2.500"));
+    browser.wait("document.querySelector('.legend').textContent", &json!("training 2.01held out 2.5"));
+}
+
+#[test]
+fn points_are_smoothed_by_their_steps_and_thinned_to_their_extremes() {
+    let Some(mut browser) = Browser::start() else { return };
+    let run = Run::new(1);
+    open(&mut browser, run.path());
+    browser.wait("typeof drawn", &json!("function"));
+
+    // 86 % drawn where the legend says 93.3 %: held-out points every 20 steps, and a strong smoothing.
+    browser.eval(
+        "var steps = Array.from({ length: 101 }, (_, i) => i); \
+         var held = { x: [0, 20, 40, 60, 80, 100], y: [0.2, 0.5, 0.7, 0.8, 0.9, 0.933] }; \
+         var dense = { x: steps, y: steps.map(i => i % 2) };",
+    );
+    assert_eq!(browser.eval("drawn(held, 0.9, steps, false).y.at(-1)"), json!(0.933));
+    assert_eq!(browser.eval("drawn(held, 0.9, steps, false) === held"), json!(true));
+    assert_eq!(browser.eval("drawn(dense, 0, steps, false) === dense"), json!(true));
+    let mean = browser.eval("drawn(dense, 0.96, steps, false).y.at(-1)").as_f64().expect("a mean");
+    assert!((mean - 0.5).abs() < 0.03, "{mean}");
+    // A run that logs every tenth step is smoothed as one that logs every step.
+    let same =
+        "[1, 10].map(gap => smooth({ x: [0, gap, 2 * gap], y: [1, 2, 4] }, 0.5, gap).y.join()).join('|')";
+    assert_eq!(browser.eval(same), json!("1,1.6666666666666667,3|1,1.6666666666666667,3"));
+    // A gap of two steps counts as two, and what is not a number counts for nothing.
+    let gap = "smooth({ x: [0, 2, 3], y: [1, 4, NaN] }, 0.5, 1).y.map(String).join()";
+    assert_eq!(browser.eval(gap), json!("1,3.4,NaN"));
+
+    browser.eval(
+        "var many = { x: [], y: [] }; for (let i = 0; i < 100000; i++) { many.x.push(i); many.y.push(Math.sin(i / 500)); } \
+         many.y[31415] = 50; many.y[27182] = -50; many.y[777] = NaN; var few = thin(many, 500);",
+    );
+    assert_eq!(browser.eval("few.x.length <= 2100 && few.x.length > 900"), json!(true));
+    let kept = "[few.x[0], few.x.at(-1), few.y.includes(50), few.y.includes(-50), few.x.every((x, i) => !i || x > few.x[i - 1])].join()";
+    assert_eq!(browser.eval(kept), json!("0,99999,true,true,true"));
+    assert_eq!(browser.eval("thin(dense, 500).x.length"), json!(101));
+    assert_eq!(browser.eval("nearest([0, 20, 40], 29.9) + ',' + nearest([0], 7)"), json!("1,0"));
+}
+
+#[test]
+fn runs_are_compared_side_by_side() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = std::time::SystemTime::now();
+    let _runs: Vec<Run> = [("a, \"b\"", 1e-5, 1), ("warm-up", 1e-6, 2), ("<b>third", 1e-6, 3)]
+        .into_iter()
+        .map(|(name, lr, age)| {
+            let run = Run::inside(folder.path(), name);
+            fs::create_dir(run.path().join("rollouts")).expect("a folder");
+            run.write("config.toml", &format!("run_dir = \"{age}\"\nsteps = 4\n[optim]\nlr = {lr:?}\n"));
+            let then = now - Duration::from_secs(60 * age);
+            let config = OpenOptions::new().write(true).open(run.path().join("config.toml"));
+            config.and_then(|file| file.set_modified(then)).expect("set");
+            run.append("{\"step\":0,\"eval\":{\"accuracy\":0.1,\"low\":0.05,\"high\":0.2}}");
+            (1..=2 + age).for_each(|step| run.step(step));
+            if age > 1 {
+                run.write("lineage.json", "{}");
+            }
+            run
+        })
+        .collect();
+    browser.size(1280, 1000);
+    open(&mut browser, folder.path());
+    browser.wait("document.querySelector('h1')?.textContent", &json!("3 runs"));
+    let names = "[...document.querySelectorAll('#runs b')].map(n => n.textContent).join('|')";
+    browser.wait(names, &json!("a, \"b\"|warm-up|<b>third"));
+    let states = "[...document.querySelectorAll('#runs .pill')].map(n => n.textContent).join('|')";
+    browser.wait(states, &json!("training|finished|finished"));
+    let legend = |i: usize| format!("document.querySelectorAll('.chart .legend')[{i}].textContent");
+    browser.wait(&legend(0), &json!("a, \"b\" 0.3warm-up 0.4<b>third 0.5"));
+    browser.wait(
+        &legend(1),
+        &json!("training samplesheld outa, \"b\" 30 % · 10 %warm-up 40 % · 10 %<b>third 50 % · 10 %"),
+    );
+    let colors = "new Set([...document.querySelectorAll('#charts .chart:first-child path.line')].map(p => getComputedStyle(p).stroke)).size";
+    browser.wait(colors, &json!(3));
+
+    // What differs, and nothing else.
+    let table = "[...document.querySelectorAll('#differences tr')].map(r => [...r.children].map(c => c.textContent).join(';')).join('|')";
+    browser.wait(table, &json!(";a, \"b\";warm-up;<b>third|optim.lr;1e-5;1e-6;1e-6"));
+    browser.picture("runs-wide");
+
+    // The values of a chart as a table, of the runs that are shown.
+    browser.eval("document.querySelectorAll('#runs input')[2].click()");
+    browser.wait(&legend(0), &json!("a, \"b\" 0.3warm-up 0.4"));
+    browser.wait(
+        "document.querySelector('#differences summary').textContent",
+        &json!("Settings that differ (1)"),
+    );
+    let csv = browser.eval("fetch(document.querySelector('.chart .csv').href).then(reply => reply.text())");
+    let rows: Vec<&str> = csv.as_str().expect("text").split("\r\n").collect();
+    assert_eq!(rows[..2], ["run,step,reward", "\"a, \"\"b\"\"\",1,0.1"]);
+    assert_eq!((rows.len(), rows[4]), (9, "warm-up,1,0.1"));
+    browser.eval("document.querySelectorAll('#runs input').forEach(box => box.checked && box.click())");
+    browser.wait("document.querySelector('#no-steps').textContent", &json!("No run is chosen."));
+    browser.eval("document.querySelectorAll('#runs input').forEach(box => box.click())");
+    browser.wait(&legend(0), &json!("a, \"b\" 0.3warm-up 0.4<b>third 0.5"));
+
+    // Rollouts and settings of one of them.
+    browser.wait("document.querySelector('#found').textContent", &json!("Step 3: 30 of 30 completions."));
+    browser.eval("run.value = '<b>third'; run.dispatchEvent(new Event('change'))");
+    browser.wait("document.querySelector('#found').textContent", &json!("Step 5: 30 of 30 completions."));
+    browser.wait("location.hash", &json!("#run=%3Cb%3Ethird"));
+
+    // A run that begins while the page is open.
+    let run = Run::inside(folder.path(), "new");
+    run.write("config.toml", "steps = 4\n");
+    browser.wait(states, &json!("waiting|training|finished|finished"));
+    browser.wait(
+        "[...document.querySelectorAll('#runs .words')][0].textContent.includes('no step yet')",
+        &json!(true),
+    );
+
+    for (name, width) in [("narrow", 390), ("wide", 1280)] {
+        browser.size(width, 900);
+        browser.wait(OVERFLOW, &json!(0));
+        browser.picture(&format!("runs-{name}"));
+    }
+}
+
+#[test]
+fn a_run_says_in_words_how_it_is() {
+    let Some(mut browser) = Browser::start() else { return };
+    let run = Run::bare();
+    let words = "document.querySelector('#words')?.textContent";
+    let pill = "document.querySelector('#state')?.textContent";
+    run.write("config.toml", "steps = 9\n");
+    open(&mut browser, run.path());
+    browser.wait(pill, &json!("waiting"));
+    browser.wait(&format!("{words}?.includes('no step yet')"), &json!(true));
+    browser.wait("document.querySelector('#no-steps').textContent", &json!("No step yet."));
+    run.write("status.json", "{\"state\": \"failed\", \"message\": \"the disk is full\"}");
+    browser.wait(words, &json!("It ended with an error: the disk is full. It made no step."));
+
+    // One row, whose loss is not a number, and a line that is none.
+    run.append("{\"step\":1,\"loss\":null,\"reward\":0.5}\nnonsense");
+    let nan = "It ended with an error: the disk is full. --resume goes on from its last checkpoint. \
+               loss is not a number at step 1. 1 line of metrics.jsonl can't be read.";
+    browser.wait(words, &json!(nan));
+    browser.wait("document.querySelector('.legend').textContent", &json!("0.5"));
+    browser.wait("document.querySelectorAll('.legend')[1].textContent", &json!("training not a number"));
+    browser.wait("document.querySelectorAll('path.nan').length", &json!(1));
+    run.append("{\"step\":2,\"loss\":0.25,\"reward\":NaN}\n{\"step\":3,\"loss\":0.5,\"reward\":0.75}");
+    browser.wait("document.querySelectorAll('.legend')[1].textContent", &json!("training 0.5"));
+    browser.wait(
+        "document.querySelector('path.line:not(.nan)').getAttribute('d').match(/M/g).length",
+        &json!(2),
+    );
+    run.write("status.json", "{\"state\": \"stopped\"}");
+    browser.wait(pill, &json!("stopped"));
+    browser.wait(&format!("{words}.startsWith('It was asked to stop')"), &json!(true));
+    run.write("status.json", "{\"state\": \"finished\"}");
+    browser.wait(&format!("{words}.startsWith('Its training is done')"), &json!(true));
+    browser.picture("not-a-number");
+}
+
+#[test]
+fn a_long_run_is_drawn_with_its_extremes() {
+    let Some(mut browser) = Browser::start() else { return };
+    let run = Run::bare();
+    run.write("config.toml", "steps = 100000\n");
+    let line = |step: u32| {
+        let wave = 0.5 + 0.4 * (f64::from(step) / 3000.0).sin();
+        let norm = if step == 54_321 { 77.0 } else { 1.0 + wave };
+        format!(
+            "{{\"step\":{step},\"loss\":0.01,\"reward\":{wave},\"accuracy\":{wave},\"completion_tokens\":{},\"entropy\":{},\
+             \"kl\":0.0,\"grad_norm\":{norm},\"lr\":1e-5,\"generate_s\":0.1,\"reward_s\":0.1,\"train_s\":0.1,\"step_s\":0.35}}\n",
+            100.0 * wave,
+            1.0 - wave
+        )
+    };
+    run.write("metrics.jsonl", &(1..=100_000).map(line).collect::<String>());
+    run.write("status.json", "{\"state\": \"finished\"}");
+    browser.size(1280, 1000);
+    let start = Instant::now();
+    open(&mut browser, run.path());
+    browser.wait(
+        "document.querySelector('#progress')?.textContent.startsWith('Step 100000 of 100000')",
+        &json!(true),
+    );
+    eprintln!("100,000 steps are shown after {:.1} s", start.elapsed().as_secs_f64());
+    browser.eval("document.querySelectorAll('.group').forEach(group => { group.open = true; })");
+    let norm = "charts.charts.find(chart => chart.spec.title === 'Gradient norm')";
+    browser.wait(&format!("{norm}.curves.querySelectorAll('path.line').length"), &json!(1));
+    assert_eq!(
+        browser.eval(&format!("{norm}.path({norm}.lines[0].shown).includes(' ' + {norm}.py(77).toFixed(1))")),
+        json!(true)
+    );
+    let most =
+        "Math.max(...[...document.querySelectorAll('path')].map(path => path.getAttribute('d').length))";
+    assert!(browser.eval(most).as_u64().expect("a length") < 100_000);
+    // Drawing all charts anew, smoothed, and moving the cursor are fast enough to follow a hand.
+    let drawing = "(() => { const start = performance.now(); shared.smoothing = 0.9; charts.redraw(); return performance.now() - start; })()";
+    let moving = "(() => { const start = performance.now(); for (let i = 1; i <= 20; i++) shared.onCursor(4000 * i); \
+                  return (performance.now() - start) / 20; })()";
+    let (drawing, moving) = (browser.eval(drawing).as_f64(), browser.eval(moving).as_f64());
+    eprintln!("all charts are drawn in {drawing:?} ms, the cursor in {moving:?} ms");
+    assert!(drawing.is_some_and(|ms| ms < 2000.0) && moving.is_some_and(|ms| ms < 100.0));
+    browser.picture("long");
+}
+
+#[test]
+fn a_phone_shows_rewards_whole_in_the_light_and_in_the_dark() {
+    let Some(mut browser) = Browser::start() else { return };
+    let run = Run::new(3);
+    browser.size(390, 844);
+    open(&mut browser, run.path());
+    browser.wait(SHOWN, &json!(20));
+    browser.eval("document.querySelector('.rollout > summary').click()");
+    browser.wait("document.querySelectorAll('.terms tr').length", &json!(3));
+    for theme in ["light", "dark"] {
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+        browser.call("Emulation.setEmulatedMedia", media);
+        browser.wait(OVERFLOW, &json!(0));
+        let whole = "[...document.querySelectorAll('.terms, .terms td')].every(cell => { \
+                     const box = cell.getBoundingClientRect(); \
+                     return box.right <= innerWidth && box.left >= 0 && cell.scrollWidth <= cell.clientWidth; })";
+        browser.wait(whole, &json!(true));
+        let seen = "[...document.querySelectorAll('.terms tbody tr:first-child td')].map(cell => \
+                    getComputedStyle(cell, '::before').content).join()";
+        browser.wait(seen, &json!("\"reward\",\"outcome\",\"score\",\"weight\",\"answer read\",\"reason\""));
+        browser.picture(&format!("phone-{theme}"));
+    }
 }

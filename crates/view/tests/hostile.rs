@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use koan_view::{Server, ViewError, Viewer};
+use koan_view::{MAX_CONNECTIONS, Server, ViewError, Viewer};
 
 /// A served run of one step; the address it is at.
 struct Site {
@@ -27,10 +27,10 @@ impl Site {
         fs::write(run.join("metrics.jsonl"), "{\"step\":1,\"reward\":0.5}\n").expect("written");
         let line = "{\"id\":\"a\",\"completion\":\"</script><script>alert(1)</script>\",\"rewards\":[{\"outcome\":\"wrong\"}]}\n";
         fs::write(run.join("rollouts/step-000001.jsonl"), line).expect("written");
-        let viewer = Viewer::open(&run).expect("a run");
+        let viewer = Viewer::open(&[run]).expect("a run");
         let server = Server::bind("127.0.0.1", 0).expect("a port");
         let address = server.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
-        thread::spawn(move || server.run(move |request| viewer.answer(request)));
+        thread::spawn(move || server.run(viewer.routes()));
         Self { folder, address }
     }
 
@@ -68,7 +68,14 @@ fn the_run_is_served() {
         assert!(head.contains(part), "{head}");
     }
     assert!(site.get("/api/run").1.contains("\"rollouts\":[[1,1]]"));
-    assert!(site.get("/api/metrics?from=0&mark=").1.contains("{\"reward\":0.5,\"step\":1}"));
+    assert!(site.get("/api/metrics?from=0&mark=").1.contains("[\"step\",\"reward\"],\"rows\":[[1,0.5]]"));
+    let (_, csv) = site.get("/metrics.csv?run=run");
+    assert!(
+        csv.contains("filename=\"run.csv\"")
+            && csv.contains("\r\nstep,reward\r\n")
+            && csv.contains("\r\n1,0.5\r\n"),
+        "{csv}"
+    );
     assert!(site.get("/api/rollouts?step=1&outcome=wrong").1.contains("alert(1)"));
     assert!(site.get("/api/rollouts?step=1&outcome=correct").1.contains("\"matched\":0"));
 }
@@ -90,6 +97,11 @@ fn no_path_leads_to_a_file() {
         "/api/rollouts/1",
         "/\\secret",
         "/api/run%00",
+        "/api/run?run=../run",
+        "/api/run?run=..%2Fsecret",
+        "/metrics.csv?run=%2Fetc",
+        "/api/metrics?run=run/../secret",
+        "/api/differences?run=secret",
     ] {
         let (status, answer) = site.get(path);
         assert!(status == 404 || status == 400, "{path}: {status}");
@@ -132,6 +144,17 @@ fn only_get_and_only_for_this_host() {
         ("GET", format!("[::1]:{port}"), 200),
         ("GET", format!("attacker.example:{port}"), 403),
         ("GET", format!("127.0.0.1.attacker.example:{port}"), 403),
+        ("GET", format!("localhost.attacker.example:{port}"), 403),
+        ("GET", format!("localhost.:{port}"), 403),
+        ("GET", format!("127.0.0.1.:{port}"), 403),
+        ("GET", format!("[::2]:{port}"), 403),
+        ("GET", format!("[::ffff:127.0.0.1]:{port}"), 403),
+        ("GET", format!("::1:{port}"), 403),
+        ("GET", "localhost".into(), 403),
+        ("GET", "127.0.0.1".into(), 403),
+        ("GET", "localhost:1".into(), 403),
+        ("GET", format!("127.0.0.1:0{port}"), 403),
+        ("GET", format!("127.0.0.1:{port}@attacker.example"), 403),
         ("POST", site.address.clone(), 405),
         ("HEAD", site.address.clone(), 405),
         ("DELETE", site.address.clone(), 405),
@@ -142,8 +165,38 @@ fn only_get_and_only_for_this_host() {
         assert_eq!(answer.contains("\"state\""), status == 200, "{answer}");
     }
     assert_eq!(site.raw(b"GET / HTTP/1.1\r\n\r\n").0, 400);
+    let twice = format!("GET / HTTP/1.1\r\nHost: {0}\r\nHost: {0}\r\n\r\n", site.address);
+    assert_eq!(site.raw(twice.as_bytes()).0, 400);
     assert_eq!(site.raw(b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: localhost\r\n\r\n").0, 400);
     assert_eq!(site.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").0, 400);
+}
+
+#[test]
+fn only_pages_of_this_origin() {
+    let site = Site::new();
+    let port = site.address.rsplit(':').next().expect("a port");
+    let own = format!("http://{}", site.address);
+    for (origin, status) in [
+        (own.clone(), 200),
+        ("null".into(), 403),
+        ("http://attacker.example".into(), 403),
+        (format!("http://127.0.0.1.attacker.example:{port}"), 403),
+        (format!("http://localhost.attacker.example:{port}"), 403),
+        (format!("http://localhost:{port}"), 403),
+        (format!("http://127.0.0.1.:{port}"), 403),
+        (format!("http://[::1]:{port}"), 403),
+        ("http://127.0.0.1".into(), 403),
+        ("http://127.0.0.1:1".into(), 403),
+        (format!("https://{}", site.address), 403),
+        (format!("{own}/"), 403),
+        (format!("{own}\r\nOrigin: {own}"), 403),
+    ] {
+        let request = format!("GET /api/run HTTP/1.1\r\nHost: {}\r\nOrigin: {origin}\r\n\r\n", site.address);
+        let (answered, answer) = site.raw(request.as_bytes());
+        assert_eq!(answered, status, "{origin}");
+        assert_eq!(answer.contains("\"state\""), status == 200, "{answer}");
+        assert!(!answer.to_lowercase().contains("access-control"), "{answer}");
+    }
 }
 
 #[test]
@@ -177,17 +230,18 @@ fn heads_are_bounded_in_size_and_time() {
 #[test]
 fn more_clients_than_there_are_places_are_turned_away_and_later_served() {
     let site = Site::new();
-    let crowd: Vec<TcpStream> = (0..40).map(|_| site.connect()).collect();
+    let crowd: Vec<TcpStream> = (0..MAX_CONNECTIONS + 8).map(|_| site.connect()).collect();
     let mut turned_away = site.connect();
     let mut answer = Vec::new();
-    let _ = turned_away.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let _ = turned_away.write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", site.address).as_bytes());
     let _ = turned_away.read_to_end(&mut answer);
     assert!(answer.is_empty());
     drop(crowd);
     let start = Instant::now();
     loop {
         let mut stream = site.connect();
-        let _ = stream.write_all(b"GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let _ =
+            stream.write_all(format!("GET /api/run HTTP/1.1\r\nHost: {}\r\n\r\n", site.address).as_bytes());
         let mut answer = Vec::new();
         if stream.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200") {
             break;

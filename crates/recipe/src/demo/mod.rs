@@ -15,6 +15,7 @@
 mod base;
 mod error;
 mod measure;
+pub mod notation;
 mod report;
 
 use std::{

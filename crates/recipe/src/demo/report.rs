@@ -3,7 +3,10 @@
 use koan_eval::Judged;
 use koan_reward::Outcome as Verdict;
 
-use super::{Measure, Outcome, Point};
+use super::{
+    Measure, Outcome, Point,
+    notation::{MEANING, QUESTION, TERMS, WAYS},
+};
 
 const STYLE: &str = include_str!("report.css");
 /// Size of a chart, pixels, and the room for its labels.
@@ -25,9 +28,14 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
         row("tokens per answer", &|m| format!("{:.1}", m.completion_tokens)),
         row("blurted", &|m| percent(m.blurted)),
         row("worked out", &|m| percent(m.worked)),
-        row("worked out and checked", &|m| percent(m.checked)),
+        row("checked", &|m| percent(m.checked)),
     ]
     .concat();
+    let ways = WAYS.map(|(name, answer, what)| {
+        format!("<div><h3>{name}</h3><pre>{}</pre><p class=small>{what}.</p></div>", escape(answer))
+    });
+    let ways = ways.concat();
+    let [(_, right), (_, tokens), (_, entropy)] = TERMS;
     let charts = [
         chart("Accuracy", "share of completions that are right", curve, Some(1.0), |p| p.accuracy),
         chart("Length", "tokens per completion", curve, None, |p| p.completion_tokens),
@@ -59,14 +67,18 @@ pub(super) fn html(outcome: &Outcome, text: &[String]) -> String {
          <p class=lead>A model of 0.3 million parameters read a text in which questions are answered in three ways, and \
          imitated it: {} of its answers were right. Then it was given problems and learned only from which of its answers were \
          right: {} are now, and it writes {:.1} times as much.</p>\
+         <h2>How to read it</h2><p><code>{QUESTION}</code> {MEANING} People of the text answer in one of three ways:</p>\
+         <section class=ways>{ways}</section>\
+         <p class=small>Right answers: {right}. Tokens: {tokens}. Entropy: {entropy}. R1-Zero is DeepSeek’s name for \
+         reinforcement learning from a base model without worked examples.</p>\
+         <h2>Before and after</h2>\
          <table><tr><th></th><th>base model</th><th>after</th></tr>{rows}</table>\
          <p class=small>{} held-out problems that neither model ever saw, {} answers to each at temperature 1. Pretraining took \
          {:.0} s, reinforcement learning {:.0} s ({} steps), everything {:.0} s. No answer, curve or sample is scripted.</p>\
          <h2>While it learned</h2><section class=charts>{charts}</section>\
          <h2>The same questions, before and after</h2>{examples}\
-         <h2>What the base model read</h2><p class=small>Letters name moves of a counter; the number after the colon is where \
-         it starts. Most people of the text blurt an answer, and are a little off; some work it out, few check what they work out. Their sums slip \
-         now and then; only those who check mend theirs.</p><section class=text>{text}</section>\
+         <h2>What the base model read</h2><p class=small>Most people of the text blurt an answer, and are a little off; some work it out, \
+         few check what they work out. Their sums slip now and then; only those who check mend theirs.</p><section class=text>{text}</section>\
          <p class=small>The trained model: <code>{}</code></p></main></html>\n",
         percent(before.interval.accuracy),
         percent(after.interval.accuracy),

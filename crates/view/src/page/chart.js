@@ -1,8 +1,9 @@
-// A chart of one or more series over steps, as SVG.
+// A chart of one or more series over steps, of one or more runs, as SVG.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 168;
 const MARGIN = { left: 46, right: 10, top: 8, bottom: 22 };
+const DASHES = ["", "5 3", "1 3", "8 3 1 3"]; // of the series of a chart that shows several runs
 
 /** Makes an element: properties are set, never parsed, and text is text. */
 function el(tag, properties = {}, ...children) {
@@ -24,6 +25,7 @@ function svg(tag, attributes = {}, ...children) {
 
 /** A number in few characters. */
 function short(value) {
+  if (!Number.isFinite(value)) return "not a number";
   const size = Math.abs(value);
   if (value === 0) return "0";
   if (size >= 1e9 || size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
@@ -43,41 +45,6 @@ function ticks(low, high, count, whole = false) {
   return found;
 }
 
-/** An exponential moving average without the bias of its start. */
-function smooth(points, weight) {
-  let sum = 0, norm = 0;
-  return points.map(([x, y]) => {
-    sum = weight * sum + (1 - weight) * y;
-    norm = weight * norm + (1 - weight);
-    return [x, sum / norm];
-  });
-}
-
-/** At most two points a pixel: the least and the greatest of those that fall on it. */
-function thin(points, columns) {
-  if (points.length <= 2 * columns) return points;
-  const kept = [];
-  const size = points.length / columns;
-  for (let column = 0; column < columns; column++) {
-    const part = points.slice(Math.floor(column * size), Math.floor((column + 1) * size));
-    const low = part.reduce((a, b) => (b[1] < a[1] ? b : a));
-    const high = part.reduce((a, b) => (b[1] > a[1] ? b : a));
-    kept.push(...(low[0] <= high[0] ? [low, high] : [high, low]));
-  }
-  return kept;
-}
-
-/** The index of the point nearest to step `x`; points are in the order of steps. */
-function nearest(points, x) {
-  let low = 0, high = points.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (points[middle][0] < x) low = middle + 1;
-    else high = middle;
-  }
-  return low > 0 && x - points[low - 1][0] <= points[low][0] - x ? low - 1 : low;
-}
-
 class Chart {
   /** `shared` has smoothing, the cursor (a step or null), onCursor(step) and onPick(step). */
   constructor(spec, shared) {
@@ -86,9 +53,10 @@ class Chart {
     this.scale = spec.percent ? 100 : 1;
     this.unit = spec.percent ? "%" : spec.unit ?? "";
     this.legend = el("div", { className: "legend" });
+    this.csv = el("a", { className: "csv", title: "these values as a table" }, "CSV");
     this.plot = svg("svg", { height: HEIGHT, tabindex: 0, role: "slider", "aria-label": spec.title });
     this.node = el("figure", { className: "chart" },
-      el("figcaption", {}, el("span", { className: "name" }, spec.title), " ", el("span", { className: "unit" }, this.unit)),
+      el("figcaption", {}, el("span", { className: "name" }, spec.title), " ", el("span", { className: "unit" }, this.unit), this.csv),
       this.legend, this.plot, el("p", { className: "help" }, spec.help));
     this.plot.addEventListener("pointermove", (event) => shared.onCursor(this.stepAt(event)));
     this.plot.addEventListener("pointerleave", () => shared.onCursor(null));
@@ -97,36 +65,39 @@ class Chart {
     this.plot.addEventListener("blur", () => shared.onCursor(null));
   }
 
-  /** Takes the series anew and draws them: `columns` has the points [step, value] of each key. */
-  update(columns) {
-    const keys = Object.keys(this.spec.keys).filter((key) => columns.has(key));
-    const scaled = (key) => {
-      const points = columns.get(key) ?? [];
-      return this.scale === 1 ? points : points.map(([x, y]) => [x, y * this.scale]);
-    };
-    this.series = keys.map((key, i) => {
+  /** Takes the series of these runs anew, and draws them. */
+  update(runs) {
+    const several = runs.length > 1;
+    this.several = several;
+    this.stacked = Boolean(this.spec.stack) && !several;
+    const named = several && this.spec.together ? this.spec.together : this.spec.keys;
+    const keys = Object.keys(named).filter((key) => runs.some((run) => run.columns.has(key)));
+    this.lines = runs.flatMap((run) => keys.filter((key) => run.columns.has(key)).map((key, i) => {
       const band = this.spec.band?.[key];
       return {
-        name: this.spec.keys[key], color: `c${i}`, raw: scaled(key),
-        band: band && columns.has(band[0]) ? band.map(scaled) : null,
+        run, name: named[key], raw: run.columns.get(key), steps: run.columns.get("step").x,
+        color: several ? run.color : `c${keys.indexOf(key)}`, dash: several ? DASHES[keys.indexOf(key) % DASHES.length] : "",
+        first: i === 0, seldom: Boolean(band),
+        band: band && run.columns.has(band[0]) && run.columns.has(band[1]) ? band.map((edge) => run.columns.get(edge)) : null,
       };
-    });
+    }));
+    this.styles = several && keys.length > 1 ? keys.map((key, i) => ({ name: named[key], dash: DASHES[i % DASHES.length] })) : [];
+    // What is left of a step's seconds is no value of a run.
+    this.csv.href = csvOf(runs, keys.map((key) => (key === "other_s" ? "step_s" : key)));
     this.draw();
   }
 
   draw() {
     const width = this.node.clientWidth;
-    if (!width || !this.series) return;
-    if (this.spec.stack) this.stack();
-    else {
-      const weight = this.shared.smoothing;
-      for (const line of this.series) line.shown = weight ? smooth(line.raw, weight) : line.raw;
-    }
+    if (!width || !this.lines?.length) return;
+    const weight = this.shared.smoothing;
+    for (const line of this.lines) line.shown = drawn(line.raw, weight, line.steps, line.seldom);
+    if (this.stacked) this.stack();
     this.axes(width);
-    this.lines = svg("g");
-    for (const line of [...this.series].reverse()) this.drawSeries(line);
+    this.curves = svg("g");
+    for (const line of [...this.lines].reverse()) this.drawLine(line);
     this.cursor = svg("g", { class: "cursor" });
-    this.plot.replaceChildren(this.grid, this.lines, this.cursor);
+    this.plot.replaceChildren(this.grid, this.curves, this.cursor);
     this.plot.setAttribute("width", width);
     this.drawCursor();
   }
@@ -134,28 +105,22 @@ class Chart {
   /** Puts each series on top of those before it. */
   stack() {
     const below = new Map();
-    const weight = this.shared.smoothing;
-    for (const line of this.series) {
-      const values = weight ? smooth(line.raw, weight) : line.raw;
-      line.base = values.map(([x]) => [x, below.get(x) ?? 0]);
-      line.shown = values.map(([x, y]) => [x, y + (below.get(x) ?? 0)]);
-      for (const [x, y] of line.shown) below.set(x, y);
+    for (const line of this.lines) {
+      const { x, y } = line.shown;
+      line.base = { x, y: x.map((step) => below.get(step) ?? 0) };
+      line.top = { x, y: y.map((value, i) => value + line.base.y[i]) };
+      x.forEach((step, i) => below.set(step, line.top.y[i]));
     }
   }
 
   axes(width) {
     const x = [Infinity, -Infinity];
-    let y = this.spec.stack ? [0, 0] : [Infinity, -Infinity];
-    for (const line of this.series) {
-      for (const points of this.spec.stack ? [line.shown] : [line.raw, ...(line.band ?? [])]) {
-        for (const [px, py] of points) {
-          x[0] = Math.min(x[0], px);
-          x[1] = Math.max(x[1], px);
-          y[0] = Math.min(y[0], py);
-          y[1] = Math.max(y[1], py);
-        }
-      }
+    let y = this.stacked ? [0, 0] : [Infinity, -Infinity];
+    for (const line of this.lines) {
+      widen(x, [line.raw.x[0], line.raw.x[line.raw.x.length - 1]]);
+      for (const series of this.stacked ? [line.top] : [line.raw, ...(line.band ?? [])]) widen(y, series.y);
     }
+    y = y[0] > y[1] ? [0, 1] : y.map((value) => value * this.scale);
     if (y[0] > 0 && (this.spec.percent || y[0] < 0.5 * y[1])) y[0] = 0;
     // Values that differ by roundoff alone are one value.
     if (y[1] - y[0] <= 1e-9 * Math.max(Math.abs(y[0]), Math.abs(y[1]))) {
@@ -167,9 +132,9 @@ class Chart {
     this.x = x[0] === x[1] ? [x[0] - 1, x[1] + 1] : x;
     this.width = width;
     this.grid = svg("g", { class: "axes" });
-    const { left, right, top, bottom } = MARGIN;
+    const { left, right, bottom } = MARGIN;
     for (const value of ticks(this.y[0], this.y[1], 4)) {
-      const at = this.py(value);
+      const at = this.py(value / this.scale);
       this.grid.append(
         svg("line", { x1: left, x2: width - right, y1: at, y2: at }),
         svg("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, short(value)));
@@ -187,77 +152,107 @@ class Chart {
   }
 
   py(y) {
-    return HEIGHT - MARGIN.bottom - ((y - this.y[0]) / (this.y[1] - this.y[0])) * (HEIGHT - MARGIN.top - MARGIN.bottom);
+    const share = (y * this.scale - this.y[0]) / (this.y[1] - this.y[0]);
+    return HEIGHT - MARGIN.bottom - share * (HEIGHT - MARGIN.top - MARGIN.bottom);
   }
 
-  path(points) {
-    const columns = Math.max(100, Math.floor(this.width));
-    return thin(points, columns).map(([x, y], i) => `${i ? "L" : "M"}${this.px(x).toFixed(1)} ${this.py(y).toFixed(1)}`).join("");
+  /** A path through a series, broken where it is not a number. */
+  path(series) {
+    const { x, y } = thin(series, Math.max(100, Math.floor(this.width)));
+    let path = "", pen = "M";
+    for (let i = 0; i < x.length; i++) {
+      if (!Number.isFinite(y[i])) pen = "M";
+      else {
+        path += `${pen}${this.px(x[i]).toFixed(1)} ${this.py(y[i]).toFixed(1)}`;
+        pen = "L";
+      }
+    }
+    return path;
   }
 
-  drawSeries(line) {
-    const add = (tag, attributes) => this.lines.append(svg(tag, { ...attributes, class: `${line.color} ${attributes.class}` }));
-    if (line.base) {
-      const back = [...line.base].reverse();
-      add("path", { class: "area", d: `${this.path(line.shown)}${this.path(back).replace("M", "L")}Z` });
+  drawLine(line) {
+    const add = (tag, attributes) => this.curves.append(svg(tag, { ...attributes, class: `${line.color} ${attributes.class}` }));
+    if (this.stacked) {
+      const back = { x: [...line.base.x].reverse(), y: [...line.base.y].reverse() };
+      add("path", { class: "area", d: `${this.path(line.top)}${this.path(back).replaceAll("M", "L")}Z` });
       return;
     }
     if (line.band) {
-      const [low, high] = line.band;
-      low.forEach(([x, y], i) => {
-        if (i < high.length) add("path", { class: "interval", d: this.path([[x, y], [x, high[i][1]]]) });
+      const [low, high] = line.band.map((edge) => thin(edge, 100));
+      low.x.forEach((x, i) => {
+        if (i < high.y.length) add("path", { class: "interval", d: this.path({ x: [x, x], y: [low.y[i], high.y[i]] }) });
       });
     }
-    if (this.shared.smoothing) add("path", { class: "line faint", d: this.path(line.raw) });
-    add("path", { class: "line", d: this.path(line.shown) });
-    if (line.shown.length < 12) {
-      for (const [x, y] of line.shown) add("circle", { class: "dot", cx: this.px(x), cy: this.py(y), r: 2.5 });
+    if (line.shown !== line.raw) add("path", { class: "line faint", d: this.path(line.raw) });
+    add("path", { class: "line", d: this.path(line.shown), "stroke-dasharray": line.dash });
+    const { x, y } = line.shown;
+    if (x.length < 12) x.forEach((step, i) => Number.isFinite(y[i]) && add("circle", { class: "dot", cx: this.px(step), cy: this.py(y[i]), r: 2.5 }));
+    const marks = thin({ x: line.raw.x.filter((_, i) => !Number.isFinite(line.raw.y[i])), y: [] }, 100).x;
+    for (const step of marks) {
+      const at = `${this.px(step).toFixed(1)} ${MARGIN.top + 5}`;
+      add("path", { class: "line nan", d: `M${at}m-4 -4l8 8m0 -8l-8 8` });
     }
   }
 
-  /** Shows the values at the cursor, or the last ones. */
+  /** Shows the values at the cursor, or the last ones: those that are drawn. */
   drawCursor() {
-    if (!this.cursor) return;
+    if (!this.cursor || !this.lines?.length) return;
     const step = this.shared.cursor;
-    const marks = [], words = [];
-    for (const line of this.series) {
-      const i = step === null ? line.shown.length - 1 : nearest(line.shown, step);
-      const [x, y] = line.shown[i];
-      const value = line.raw[i][1];
-      if (step !== null) marks.push(svg("circle", { class: `${line.color} dot`, cx: this.px(x), cy: this.py(y), r: 3.5 }));
-      words.push({ color: line.color, name: line.name, value: `${short(value)}${this.unit === "%" ? " %" : ""}`, x });
+    const marks = [];
+    for (const line of this.lines) {
+      const { x, y } = line.shown;
+      const i = step === null ? x.length - 1 : nearest(x, step);
+      line.value = `${short(y[i] * this.scale)}${this.unit === "%" && Number.isFinite(y[i]) ? " %" : ""}`;
+      line.at = x[i];
+      const at = this.stacked ? line.top.y[i] : y[i];
+      if (step !== null && Number.isFinite(at)) marks.push(svg("circle", { class: `${line.color} dot`, cx: this.px(x[i]), cy: this.py(at), r: 3.5 }));
     }
     if (step !== null && step >= this.x[0] && step <= this.x[1]) {
       const at = this.px(step);
       marks.unshift(svg("line", { x1: at, x2: at, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
     }
     this.cursor.replaceChildren(...marks);
-    this.legend.replaceChildren(...words.map((word) => el("span", {},
-      el("i", { className: `swatch ${word.color}` }), word.name ? `${word.name} ` : "", el("b", {}, word.value))));
-    const at = step ?? words[0].x;
-    const said = words.map((word) => `${word.name} ${word.value}`.trim()).join(", ");
+    this.drawLegend();
+    const said = this.lines.map((line) => `${this.several ? `${line.run.name} ` : ""}${line.name} ${line.value}`.trim()).join(", ");
+    const at = step ?? this.lines[0].at;
     for (const [key, value] of Object.entries({ valuemin: this.x[0], valuemax: this.x[1], valuenow: at, valuetext: `step ${at}: ${said}` })) {
       this.plot.setAttribute(`aria-${key}`, value);
     }
   }
 
+  /** One entry a series; of several runs one a run, with the values of its series in their order. */
+  drawLegend() {
+    const swatch = (color) => el("i", { className: `swatch ${color}` });
+    const entries = [];
+    for (const line of this.lines) {
+      if (this.several && !line.first) entries[entries.length - 1].append(" · ", el("b", {}, line.value));
+      else {
+        const name = this.several ? line.run.name : line.name;
+        entries.push(el("span", {}, swatch(line.color), name ? el("span", { className: "run-name" }, `${name} `) : null, el("b", {}, line.value)));
+      }
+    }
+    const styles = this.styles.map(({ name, dash }) => el("span", { className: "quiet style" },
+      svg("svg", { width: 22, height: 8 }, svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": dash })), name));
+    this.legend.replaceChildren(...styles, ...entries);
+  }
+
   /** The step of the longest series that is nearest to a pointer. */
   stepAt(event) {
-    const points = this.longest();
     const share = (event.offsetX - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right);
-    return points[nearest(points, this.x[0] + share * (this.x[1] - this.x[0]))][0];
+    const steps = this.longest();
+    return steps[nearest(steps, this.x[0] + share * (this.x[1] - this.x[0]))];
   }
 
   longest() {
-    return this.series.reduce((a, b) => (b.raw.length > a.raw.length ? b : a)).raw;
+    return this.lines.reduce((a, b) => (b.raw.x.length > a.raw.x.length ? b : a)).raw.x;
   }
 
   key(event) {
-    const points = this.longest();
-    const at = this.shared.cursor === null ? points.length - 1 : nearest(points, this.shared.cursor);
-    const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: points.length - 1 };
-    if (event.key in moves) this.shared.onCursor(points[Math.min(Math.max(moves[event.key], 0), points.length - 1)][0]);
-    else if (event.key === "Enter") this.shared.onPick(points[at][0]);
+    const steps = this.longest();
+    const at = this.shared.cursor === null ? steps.length - 1 : nearest(steps, this.shared.cursor);
+    const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: steps.length - 1 };
+    if (event.key in moves) this.shared.onCursor(steps[Math.min(Math.max(moves[event.key], 0), steps.length - 1)]);
+    else if (event.key === "Enter") this.shared.onPick(steps[at]);
     else if (event.key === "Escape") this.shared.onCursor(null);
     else return;
     event.preventDefault();

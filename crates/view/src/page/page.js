@@ -2,14 +2,10 @@
 
 const POLL_MS = 1500;
 const POLL_FINISHED_MS = 15000;
-const STEPS_FOR_PACE = 20; // the last steps, from which the time left is estimated
 
 const byId = (id) => document.getElementById(id);
-const columns = new Map(); // key → [step, value] of each line that has it, in the order of steps
-const rollouts = new Rollouts();
-let charts = [];
-let place = { next: 0, mark: "" }; // how far metrics.jsonl is read
-let overview = null;
+let wake = null; // ends the pause between two polls
+let focus = new URLSearchParams(location.hash.slice(1)).get("run"); // the run whose rollouts and settings are shown
 
 const shared = {
   smoothing: 0,
@@ -19,7 +15,7 @@ const shared = {
     shared.cursor = step;
     const picks = rollouts.stretches.length ? "; click for its rollouts" : "";
     byId("at").textContent = step === null ? "" : `step ${step}${picks}`;
-    charts.forEach((chart) => chart.drawCursor());
+    charts.drawCursor();
   },
   onPick(step) {
     if (!rollouts.stretches.length) return;
@@ -27,112 +23,105 @@ const shared = {
     byId("rollouts").scrollIntoView({ behavior: "smooth" });
   },
 };
-
-/** A duration in words. */
-function duration(seconds) {
-  const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 48 * 3600) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} days ${Math.floor((s % 86400) / 3600)} h`;
-}
-
-async function ask(path) {
-  const reply = await fetch(path);
-  if (!reply.ok) throw new Error((await reply.json()).error);
-  return reply.json();
-}
-
-/** Reads the lines that were added; all of them, if the run was resumed and repeats some steps. */
-async function readMetrics() {
-  let changed = false;
-  for (;;) {
-    const part = await ask(`api/metrics?from=${place.next}&mark=${place.mark}`);
-    if (part.restarted) columns.clear();
-    for (const row of part.rows) {
-      for (const [key, value] of flatten(row)) {
-        if (!columns.has(key)) columns.set(key, []);
-        columns.get(key).push([row.step, value]);
-      }
-    }
-    place = part;
-    changed ||= part.restarted || part.rows.length > 0;
-    if (!part.more) return changed;
-  }
-}
+const charts = new Charts(shared);
+const rollouts = new Rollouts();
+const runs = new Runs(() => {
+  drawCharts();
+  wake?.();
+});
 
 function drawCharts() {
-  const specs = chartsFor(new Set(columns.keys()));
-  byId("no-steps").hidden = specs.length > 0;
-  if (specs.length !== charts.length || specs.some((spec, i) => spec.title !== charts[i].spec.title)) {
-    charts = specs.map((spec) => new Chart(spec, shared));
-    byId("charts").replaceChildren(...charts.map((chart) => chart.node));
-  }
-  charts.forEach((chart) => chart.update(columns));
+  const shown = runs.shown();
+  const read = shown.filter((run) => run.columns.size);
+  byId("no-steps").hidden = read.length > 0;
+  byId("no-steps").textContent = shown.length ? "No step yet." : "No run is chosen.";
+  byId("csv").hidden = shown.length === 0;
+  byId("csv").href = csvOf(shown);
+  charts.update(read);
 }
 
 function drawHeader() {
-  const { state, message, steps, name, quiet_s } = overview;
-  const last = (key) => columns.get(key)?.at(-1)?.[1];
-  const step = last("step") ?? 0;
-  const seconds = (columns.get("step_s") ?? []).map(([, s]) => s);
-  const words = [steps ? `Step ${step} of ${steps}` : `Step ${step}`];
-  if (seconds.length) words.push(`${duration(seconds.reduce((a, b) => a + b, 0))} of steps`);
-  if (state === "training" && steps && seconds.length) {
-    const late = seconds.slice(-STEPS_FOR_PACE);
-    const pace = late.reduce((a, b) => a + b, 0) / late.length;
-    words.push(`about ${duration(Math.max(0, steps - step) * pace)} left`);
+  const [run] = runs.all;
+  const one = runs.all.length === 1;
+  const steps = one ? run.overview.steps : null;
+  byId("name").textContent = one ? run.name : `${runs.all.length} runs`;
+  document.title = one ? `${steps ? `${run.step()}/${steps}` : run.step()} · ${run.name} · Koan` : `${runs.all.length} runs · Koan`;
+  if (one && byId("state").textContent !== run.state()) {
+    byId("state").textContent = run.state();
+    byId("state").className = `pill ${run.state()}`;
   }
-  if (state === "silent") words.push(`nothing was written for ${duration(quiet_s)}`);
-  if (state === "killed") words.push("its process was killed");
-  if (state === "failed" && message) words.push(message);
-  if (["stopped", "failed", "killed"].includes(state)) words.push("--resume continues it");
-  byId("name").textContent = name;
-  document.title = `${steps ? `${step}/${steps}` : step} · ${name} · Koan`;
-  const pill = byId("state");
-  if (pill.textContent !== state) {
-    pill.textContent = state;
-    pill.className = `pill ${state}`;
-  }
-  byId("progress").textContent = words.join(" · ");
+  if (!one) byId("state").textContent = "";
+  byId("progress").textContent = one ? run.progress() : "";
+  byId("words").textContent = one ? run.words() : "";
   byId("bar").hidden = !steps;
-  if (steps) byId("bar").value = step / steps;
+  if (steps) byId("bar").value = run.step() / steps;
 }
 
-function drawSettings() {
-  byId("path").textContent = overview.path;
+function drawSettings(details) {
+  byId("path").textContent = details.path;
   const config = byId("config"), lineage = byId("lineage");
-  config.hidden = overview.config === null;
-  config.querySelector("pre").textContent = overview.config ?? "";
-  lineage.hidden = overview.lineage === null;
-  const rows = Object.entries(overview.lineage ?? {}).map(([key, value]) =>
+  config.hidden = !details.config;
+  config.querySelector("pre").textContent = details.config ?? "";
+  lineage.hidden = !details.lineage;
+  const rows = Object.entries(details.lineage ?? {}).map(([key, value]) =>
     el("tr", {}, el("th", {}, key), el("td", {}, typeof value === "string" ? value : JSON.stringify(value))));
   lineage.querySelector("table").replaceChildren(...rows);
 }
 
+/** Shows the rollouts and the settings of one of the runs. */
+async function drawFocus() {
+  const run = runs.all.find((run) => run.name === focus) ?? runs.shown()[0] ?? runs.all[0];
+  if (!run) return;
+  focus = run.name;
+  rollouts.several = runs.all.length > 1;
+  byId("closer").hidden = !rollouts.several;
+  const names = runs.all.map((run) => run.name);
+  const select = byId("run");
+  if ([...select.options].map((option) => option.value).join("\n") !== names.join("\n")) {
+    select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+  }
+  select.value = focus;
+  const details = await ask(`api/run?run=${encodeURIComponent(focus)}`);
+  drawSettings(details);
+  // A step's rollouts are complete when its line of metrics exists.
+  const made = details.step ?? 0;
+  const whole = (details.rollouts ?? []).filter(([first]) => first <= made).map(([first, last]) => [first, Math.min(last, made)]);
+  rollouts.update(focus, whole);
+}
+
 async function poll() {
   try {
-    overview = await ask("api/run");
-    const changed = await readMetrics();
-    if (changed) drawCharts();
+    await runs.update();
+    runs.draw();
+    let changed = false;
+    for (const run of runs.shown()) changed = (await run.read(drawCharts)) || changed;
+    if (changed || !charts.charts.length) drawCharts();
     drawHeader();
-    drawSettings();
-    // A step's rollouts are complete when its line of metrics exists.
-    const made = columns.get("step")?.at(-1)?.[0] ?? 0;
-    rollouts.update(overview.rollouts.filter(([first]) => first <= made).map(([first, last]) => [first, Math.min(last, made)]));
+    runs.draw();
+    await runs.compare();
+    await drawFocus();
     byId("trouble").hidden = true;
   } catch (error) {
     byId("trouble").textContent = error instanceof TypeError
       ? "The program that serves this page does not answer; it may have ended. The page shows the last data it got." : String(error.message);
     byId("trouble").hidden = false;
   }
-  setTimeout(poll, overview?.state === "finished" ? POLL_FINISHED_MS : POLL_MS);
+  const over = runs.all.length > 0 && runs.all.every((run) => run.overview.state === "finished");
+  await new Promise((resolve) => {
+    wake = resolve;
+    setTimeout(resolve, over ? POLL_FINISHED_MS : POLL_MS);
+  });
+  wake = null;
+  poll();
 }
 
 byId("smoothing").addEventListener("input", (event) => {
   shared.smoothing = Number(event.target.value);
-  charts.forEach((chart) => chart.draw());
+  charts.redraw();
 });
-byId("explain").addEventListener("change", (event) => byId("charts").classList.toggle("explained", event.target.checked));
-new ResizeObserver(() => charts.forEach((chart) => chart.draw())).observe(byId("charts"));
+byId("explain").addEventListener("change", (event) => byId("curves").classList.toggle("explained", event.target.checked));
+byId("run").addEventListener("change", (event) => {
+  focus = event.target.value;
+  wake?.();
+});
 poll();

@@ -25,6 +25,7 @@ class Rollouts {
       ["rollouts", "filter", "step", "earlier", "later", "newest", "problem", "outcome", "sort", "text", "shade", "found", "list",
         "more", "legend"].map((id) => [id, document.getElementById(id)]));
     this.stretches = [];
+    this.run = null; // the name of the run whose completions are listed
     this.shown = null; // the step whose completions are listed
     this.asked = 0; // counts requests, so that a late answer to an old request is dropped
     const n = this.nodes;
@@ -48,8 +49,15 @@ class Rollouts {
     this.restore();
   }
 
-  /** Notes which steps have rollouts; follows the newest if that is selected and no completion is open. */
-  update(stretches) {
+  /** Notes which steps of a run have rollouts; follows the newest if that is selected and no completion is open. */
+  update(run, stretches) {
+    if (this.run !== null && run !== this.run) {
+      this.shown = null;
+      this.nodes.newest.checked = true;
+      this.nodes.problem.value = "";
+      this.nodes.list.replaceChildren();
+    }
+    this.run = run;
     this.stretches = stretches;
     this.nodes.rollouts.hidden = !stretches.length;
     if (!stretches.length) return;
@@ -96,7 +104,7 @@ class Rollouts {
     n.step.value = step;
     this.arrows();
     this.save();
-    const query = new URLSearchParams({ step, offset });
+    const query = new URLSearchParams({ run: this.run, step, offset });
     for (const key of ["problem", "outcome", "sort", "text"]) if (n[key].value) query.set(key, n[key].value);
     const reply = await fetch(`api/rollouts?${query.toString().replaceAll("+", "%20")}`).catch(() => null);
     const part = await reply?.json().catch(() => null);
@@ -202,6 +210,7 @@ class Rollouts {
   save() {
     const n = this.nodes;
     const state = new URLSearchParams();
+    if (this.several) state.set("run", this.run);
     if (!n.newest.checked) state.set("step", this.shown);
     for (const key of ["problem", "outcome", "text"]) if (n[key].value) state.set(key, n[key].value);
     if (n.sort.value !== "sampled") state.set("sort", n.sort.value);
@@ -238,15 +247,17 @@ function advantage(line) {
 }
 
 function rewards(line) {
-  const cell = (tag, text) => el(tag, {}, text);
-  const head = el("tr", {}, ...["reward", "outcome", "score", "weight", "answer read", "reason"].map((name) => cell("th", name)));
-  const rows = (line.rewards ?? []).map((term) => el("tr", {},
-    cell("td", term.kind), el("td", {}, el("span", { className: `outcome ${term.outcome}` }, String(term.outcome).replace("_", " "))),
-    cell("td", term.score === null ? "masked" : short(term.score)), cell("td", `× ${short(term.weight)}`),
-    cell("td", term.parsed ?? "–"), cell("td", term.reason ?? "")));
-  const sum = el("tr", { className: "sum" }, cell("td", "sum"), cell("td", ""),
-    cell("td", line.reward === null ? "masked" : short(line.reward)), cell("td", ""), cell("td", ""), cell("td", ""));
-  return el("div", { className: "wide" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows, sum)));
+  const names = ["reward", "outcome", "score", "weight", "answer read", "reason"];
+  // On a narrow screen a row is a block, and each cell says its column's name.
+  const row = (className, ...cells) => el("tr", { className }, ...cells.map((content, i) =>
+    el("td", { "data-name": names[i], className: content === "" ? "none" : "" }, content)));
+  const score = (value) => (value === null || value === undefined ? "masked" : short(value));
+  const outcome = (term) => el("span", { className: `outcome ${term.outcome}` }, String(term.outcome).replace("_", " "));
+  const rows = (line.rewards ?? []).map((term) =>
+    row("", String(term.kind), outcome(term), score(term.score), `× ${short(term.weight)}`, term.parsed ?? "–", term.reason ?? ""));
+  const sum = row("sum", "sum", "", score(line.reward), "", "", "");
+  const head = el("tr", {}, ...names.map((name) => el("th", {}, name)));
+  return el("table", { className: "terms" }, el("thead", {}, head), el("tbody", {}, ...rows, sum));
 }
 
 /**

@@ -2,86 +2,77 @@
 // The names of the curves of metrics.jsonl, their order, and how to read them.
 //
 // A chart draws the series whose keys the run has; a nested value is named "outer.inner". Numbers that no chart names are
-// drawn after the others, under their own names.
+// drawn after the others, under their own names. The first four of a run are always in sight: what its reader watches.
 //   keys     key → name of the series ("" where the chart's title says it)
 //   percent  values are shares: 1 is 100 %
 //   stack    series lie on top of each other
 //   band     series key → [low, high] of its interval
-//   unless   not drawn where the run has this key
+//   unless   not drawn where a run has this key
+//   together the keys to draw instead where several runs are shown, whose stacks would hide one another
+//   group    under which it is folded, unless it is among the first
 const CHARTS = [
-  { title: "Reward", keys: { reward: "" },
+  { title: "Reward", group: "Rewards", keys: { reward: "" },
     help: "Mean reward of the completions of a step. Healthy: it rises, fast at first, then flattens. If it falls, the learning rate is too high; if it jumps to the top at once, read the rollouts: the model may exploit the reward." },
-  { title: "Accuracy", percent: true, keys: { accuracy: "training samples", "eval.accuracy": "held out" },
+  { title: "Accuracy", group: "Rewards", percent: true, keys: { accuracy: "training samples", "eval.accuracy": "held out" },
     band: { "eval.accuracy": ["eval.low", "eval.high"] },
     help: "Share of completions whose answer is right: those the step learned from, and those of held-out problems with their 95 % interval. Healthy: both rise. If only training samples rise, the model memorises the problems." },
-  { title: "Completion length", unit: "tokens", keys: { completion_tokens: "" },
+  { title: "Completion length", group: "Writing", unit: "tokens", keys: { completion_tokens: "" },
     help: "Mean tokens per completion. Healthy: for a task that needs reasoning it grows with accuracy; for a simple one it falls to what is needed. If it nears the limit, look at the share that is cut." },
-  { title: "Reflection words", unit: "per completion", keys: { reflection_words: "" },
-    help: "How often a completion has words such as wait, however, check, mistake: a sign that the model reconsiders what it wrote (the list of the DeepSeek-R1 paper). It may rise late, or not at all in short tasks." },
-  { title: "Entropy", unit: "nats", keys: { entropy: "" },
+  { title: "Entropy", group: "Update", unit: "nats", keys: { entropy: "" },
     help: "How uncertain the model is of the next token, on average. Healthy: it falls slowly. Near zero, all samples of a problem are alike and nothing more is learned; if it rises sharply, the text becomes random." },
-  { title: "KL divergence", unit: "nats per token", keys: { kl: "" },
+  { title: "Loss", group: "Update", keys: { loss: "training", eval_loss: "held out" },
+    help: "What the optimizer minimises. In pretraining and fine-tuning it should fall, and held-out loss with it; held-out loss that rises again means overfitting. In RL it says little: it stays near zero by construction." },
+  { title: "Gradient norm", group: "Update", keys: { grad_norm: "" },
+    help: "Length of the gradient before clipping. Healthy: steady, with few spikes. Growing spikes announce divergence: lower the learning rate." },
+  { title: "Learning rate", group: "Update", keys: { lr: "" },
+    help: "The size of an update; it follows warm-up and schedule." },
+  { title: "Speed", group: "Time", unit: "tokens/s", keys: { tokens_per_s: "" },
+    help: "Tokens per second of a step. Healthy: flat; a sudden fall means that something else uses the machine." },
+  { title: "Reflection words", group: "Writing", unit: "per completion", keys: { reflection_words: "" },
+    help: "How often a completion has words such as wait, however, check, mistake: a sign that the model reconsiders what it wrote (the list of the DeepSeek-R1 paper). It may rise late, or not at all in short tasks." },
+  { title: "KL divergence", group: "Update", unit: "nats per token", keys: { kl: "" },
     help: "How far the policy has moved from the model it started from (k3 estimate). Healthy: it grows slowly and smoothly. 0 throughout if the run has no KL term." },
-  { title: "Time of a step", unit: "s", stack: true,
+  { title: "Time of a step", group: "Time", unit: "s", stack: true, together: { step_s: "" },
     keys: { generate_s: "sample", reward_s: "judge", train_s: "learn", other_s: "other" },
     help: "Where the seconds of a step go: sampling completions, waiting for verdicts, learning, and the rest. Sampling takes longer as completions get longer; waiting for verdicts should stay short." },
-  { title: "Loss", keys: { loss: "training", eval_loss: "held out" },
-    help: "What the optimizer minimises. In pretraining and fine-tuning it should fall, and held-out loss with it; held-out loss that rises again means overfitting. In RL it says little: it stays near zero by construction." },
-  { title: "Gradient norm", keys: { grad_norm: "" },
-    help: "Length of the gradient before clipping. Healthy: steady, with few spikes. Growing spikes announce divergence: lower the learning rate." },
-  { title: "Learning rate", keys: { lr: "" },
-    help: "The size of an update; it follows warm-up and schedule." },
-  { title: "Cut completions", percent: true, keys: { truncated: "" },
+  { title: "Cut completions", group: "Writing", percent: true, keys: { truncated: "" },
     help: "Share of completions that reached the token limit before they ended. Healthy: low. If it is high, answers are lost: raise rollout.max_new_tokens." },
-  { title: "Format", percent: true, keys: { format: "" },
+  { title: "Format", group: "Writing", percent: true, keys: { format: "" },
     help: "Share of completions in the format that is rewarded. Healthy: near 100 % after a few steps." },
-  { title: "Spread of rewards", keys: { reward_std: "" },
+  { title: "Spread of rewards", group: "Rewards", keys: { reward_std: "" },
     help: "Mean over problems of the standard deviation of their rewards. It is what a step learns from: at zero, all completions of a problem earn the same and there is nothing to compare." },
-  { title: "Groups without spread", unit: "problems", keys: { zero_spread_groups: "without spread", drawn_groups: "sampled" },
+  { title: "Groups without spread", group: "Rewards", unit: "problems", keys: { zero_spread_groups: "without spread", drawn_groups: "sampled" },
     help: "Problems whose completions all earned the same, right or wrong: they teach nothing in this step. If these are nearly all that were sampled, the problems are too easy or too hard." },
-  { title: "Rounds of sampling", keys: { rounds: "" },
+  { title: "Rounds of sampling", group: "Rewards", keys: { rounds: "" },
     help: "How many rounds a step sampled to find problems whose completions earn different rewards (dynamic sampling); 1 without it. It grows as the problems become easy." },
-  { title: "Clipped tokens", percent: true, keys: { clip_fraction: "" },
+  { title: "Clipped tokens", group: "Update", percent: true, keys: { clip_fraction: "" },
     help: "Share of tokens whose gradient the clip stopped. Healthy: a few per cent at most; 0 where a step makes a single update." },
-  { title: "Not decided", unit: "completions", keys: { undecided: "" },
+  { title: "Not decided", group: "Rewards", unit: "completions", keys: { undecided: "" },
     help: "Completions whose reward could not be decided; they are left out of learning. Healthy: none, or few." },
-  { title: "Log-probability gap", keys: { log_prob_gap: "" },
+  { title: "Log-probability gap", group: "Update", keys: { log_prob_gap: "" },
     help: "Largest difference between a token's log-probability when it was sampled and when it was learned from. It is 0 by construction; anything else is a defect." },
-  { title: "Time of a step", unit: "s", keys: { step_s: "" }, unless: "generate_s",
+  { title: "Time of a step", group: "Time", unit: "s", keys: { step_s: "" }, unless: "generate_s",
     help: "Seconds of a step. Healthy: flat." },
-  { title: "Speed", unit: "tokens/s", keys: { tokens_per_s: "" },
-    help: "Tokens per second of a step. Healthy: flat; a sudden fall means that something else uses the machine." },
-  { title: "Tokens of a step", keys: { tokens: "" },
+  { title: "Tokens of a step", group: "Time", keys: { tokens: "" },
     help: "Tokens sampled, or learned from, in a step." },
 ];
 
-/** A line of metrics.jsonl as flat numbers, with what charts derive from it. */
-function flatten(row) {
-  const flat = new Map();
-  for (const [key, value] of Object.entries(row)) {
-    if (typeof value === "number") flat.set(key, value);
-    else if (value && typeof value === "object" && !Array.isArray(value)) {
-      for (const [inner, number] of Object.entries(value)) {
-        if (typeof number === "number") flat.set(`${key}.${inner}`, number);
-      }
-    }
-  }
-  const parts = ["generate_s", "reward_s", "train_s"].filter((key) => flat.has(key));
-  if (parts.length && flat.has("step_s")) {
-    const rest = parts.reduce((left, key) => left - flat.get(key), flat.get("step_s"));
-    flat.set("other_s", Math.max(0, rest));
-  }
-  return flat;
-}
+// The groups in their order; what no chart knows comes last.
+const GROUPS = ["Rewards", "Writing", "Update", "Time", "Others"];
+// The parts of a step's seconds: of what is left of the first, the page makes `other_s`.
+const PARTS_OF_STEP = ["step_s", "generate_s", "reward_s", "train_s"];
+// What is drawn under no name of its own.
+const NOT_CHARTED = ["step", "step_s", "other_s"];
 
-/** The charts to draw for series of these keys: those that are known, then the rest. */
-function chartsFor(keys) {
-  const known = CHARTS.filter((chart) => Object.keys(chart.keys).some((key) => keys.has(key)) && !keys.has(chart.unless));
-  const named = new Set(["step", "step_s"]);
+/** The charts to draw for series of these keys, of one run or of several: those that are known in their order, then the rest. */
+function chartsFor(keys, several) {
+  const named = new Set(NOT_CHARTED);
   for (const chart of CHARTS) {
     Object.keys(chart.keys).forEach((key) => named.add(key));
     Object.values(chart.band ?? {}).flat().forEach((key) => named.add(key));
   }
+  const drawn = (chart) => Object.keys(several && chart.together ? chart.together : chart.keys);
+  const known = CHARTS.filter((chart) => drawn(chart).some((key) => keys.has(key)) && !(chart.unless && keys.has(chart.unless)));
   const others = [...keys].filter((key) => !named.has(key)).sort();
-  return known.concat(others.map((key) => ({ title: key, keys: { [key]: "" }, help: `The value \`${key}\` of metrics.jsonl.` })));
+  return known.concat(others.map((key) => ({ title: key, group: "Others", keys: { [key]: "" }, help: `The value \`${key}\` of metrics.jsonl.` })));
 }
