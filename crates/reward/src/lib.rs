@@ -45,6 +45,7 @@ pub mod puzzle;
 mod rational;
 pub mod replay;
 pub mod reward;
+mod separators;
 pub mod verdict;
 pub mod verifier;
 

@@ -18,19 +18,20 @@
 //! percent, signs of currency (which are ignored), markup and a final period around it. 50% equals 0.5 and
 //! differs from 50. Numbers are compared as rationals, without rounding: 0.333 is not 1/3. Beyond 1,000
 //! significant digits or a power of ten beyond 1,000,000 a reference is undecided, and an answer wrong. Thousands may be
-//! separated as LaTeX does it (`9{,}500`, `1\,234`) and by narrow spaces; other LaTeX within a number (`\frac`), words and
-//! units are not read.
+//! separated as `math` reads them: by LaTeX (`9{,}500`, `1\,234`, `11,\! 111`), narrow spaces and apostrophes, and by a plain space in a
+//! box or tag. Full-width digits are digits. Other LaTeX within a number (`\frac`), words and units are not read.
 
 use crate::extract::{clean, final_answer};
 use crate::rational::{MAX_DIGITS, MAX_EXPONENT, NotRational, Rational};
+use crate::separators::{ascii_digits, thousands};
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 use std::borrow::Cow;
 
 /// Judges the final number of `completion` by comparison with the number `answer`.
 pub fn judge(completion: &str, answer: &str) -> Verdict {
-    let (answer, completion) = (with_commas(answer), with_commas(completion));
-    let (answer, completion) = (clean(&answer), completion.as_ref());
+    let (answer, completion) = (normal(answer, true), normal(completion, false));
+    let answer = clean(&answer);
     let expected = match Rational::parse(answer) {
         Ok(expected) => expected,
         Err(NotRational::Syntax) => {
@@ -41,11 +42,11 @@ pub fn judge(completion: &str, answer: &str) -> Verdict {
             return Verdict::without_answer(Outcome::Undecided, too_large("the reference"));
         }
     };
-    let found = match final_answer(completion) {
+    let found = match final_answer(&completion) {
         Ok(found) => found,
         Err(reason) => return Verdict::without_answer(Outcome::Unparsable, reason),
     };
-    match Rational::parse(found) {
+    match Rational::parse(&normal(found, true)) {
         Ok(number) if number == expected => Verdict::new(Outcome::Correct, found, "equals the reference"),
         Ok(_) => {
             let reason = format!("{} is not {}", shorten(found), shorten(answer));
@@ -60,26 +61,26 @@ pub fn judge(completion: &str, answer: &str) -> Verdict {
     }
 }
 
-/// `text` with commas where LaTeX or a narrow space separates thousands:
-/// `9{,}500`, `1\,234\,567`, `11,\! 111,\! 100`.
-fn with_commas(text: &str) -> Cow<'_, str> {
-    const SEPARATORS: [&str; 11] =
-        [",\\! ", ",\\!", "{,}\\!", "{,}", "\\,", "\\!", "\\;", "\u{a0}", "\u{2009}", "\u{202f}", "\u{2007}"];
-    if !text.contains(['\\', '{']) && text.is_ascii() {
-        return Cow::Borrowed(text);
+/// `text` with ASCII digits, and commas where something else separates thousands: `9{,}500`, `1\,234\,567`,
+/// `11,\! 111,\! 100`. With `spaces`, a space does.
+fn normal(text: &str, spaces: bool) -> Cow<'_, str> {
+    let text = ascii_digits(text);
+    if text.is_ascii() && !text.contains(['\\', '{', '~', '\'']) && !spaces {
+        return text;
     }
     let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_ref();
+    let mut digits = 0; // of the first group, and whether more may follow
     while let Some(c) = rest.chars().next() {
-        let after_digit = plain.ends_with(|c: char| c.is_ascii_digit());
-        let separator = SEPARATORS.iter().find(|separator| after_digit && rest.starts_with(**separator));
-        if let Some(behind) = separator.map(|separator| &rest[separator.len()..])
-            && behind.chars().take_while(char::is_ascii_digit).count() == 3
-        {
+        let separator = (1..=3).contains(&digits).then(|| thousands(rest, spaces)).flatten();
+        if let Some(length) = separator {
             plain.push(',');
-            rest = behind;
+            plain.push_str(&rest[length..length + 3]);
+            rest = &rest[length + 3..];
+            digits = 3;
             continue;
         }
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
         plain.push(c);
         rest = &rest[c.len_utf8()..];
     }

@@ -28,7 +28,10 @@ fn prompt(problem: &Problem) -> &str {
 /// Answers that are nearly right. Each differs from the answer in what its verifier compares.
 fn near_misses(problem: &Problem) -> Vec<String> {
     let answer = problem.answer.as_str();
-    let mut misses = vec![format!("{answer}1"), answer.replace(|c: char| c.is_ascii_digit(), "４")];
+    let mut misses = vec![format!("{answer}1")];
+    if answer.contains(|c: char| c.is_ascii_digit() && c != '4') {
+        misses.push(answer.replace(|c: char| c.is_ascii_digit(), "４")); // other digits: full-width ones are read
+    }
     match problem.reward.as_deref() {
         Some("number") => {
             misses.extend([

@@ -206,7 +206,8 @@ impl Ball {
             if exponent > 0 {
                 square = square.times(&square, p)?;
             }
-            if square.high().abs() > 1e15 {
+            let high = square.high();
+            if high > 1e15 || high < -1e15 && !square.re.is_zero() {
                 return Err(Trouble::Spent);
             }
         }

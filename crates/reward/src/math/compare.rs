@@ -7,6 +7,7 @@ mod relations;
 
 use super::Options;
 use super::budget::Budget;
+use super::echo::asks_for_solutions;
 use super::expr::{Expr, Number};
 use super::parse::kind;
 use super::region::Region;
@@ -48,6 +49,8 @@ const MAX_ITEMS: usize = 200;
 pub(crate) struct Comparer<'a> {
     pub(crate) options: &'a Options,
     pub(crate) budget: &'a Budget,
+    /// The question, if it is known: a list of the solutions that it asks for is a set.
+    pub(crate) prompt: Option<&'a str>,
 }
 
 impl Comparer<'_> {
@@ -75,7 +78,7 @@ impl Comparer<'_> {
             return Decision::from_trouble(super::budget::Trouble::Spent);
         }
         if a == b {
-            return Decision::Equal("written alike");
+            return Decision::Equal("read as the same");
         }
         if matches!(a, Expr::Number(_))
             && let Some(number) = number_in_words(b)
@@ -133,9 +136,12 @@ impl Comparer<'_> {
             }
             (Expr::Matrix(rows), Expr::Matrix(others)) => self.matrices(rows, others),
             _ if matrix::is_composed(a) || matrix::is_composed(b) => {
-                match (matrix::value(a), matrix::value(b)) {
-                    (Some(a), Some(b)) => self.settled(&a, &b),
-                    _ => differ("the matrices are not of shapes that can be added or multiplied"),
+                match matrix::value(a, self.budget).and_then(|a| Ok((a, matrix::value(b, self.budget)?))) {
+                    Ok((a, b)) => self.settled(&a, &b),
+                    Err(matrix::Trouble::Undefined(why)) => differ(why),
+                    Err(matrix::Trouble::NotComputed) => Decision::Undecided(
+                        "a matrix is not computed: its power is no number, or too large".into(),
+                    ),
                 }
             }
             (Expr::Matrix(rows), Expr::Tuple { items, .. } | Expr::List(items))
@@ -264,8 +270,10 @@ impl Comparer<'_> {
         }
         // Solutions are a set; other items count as often as they stand there.
         let is_solution = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::Tuple { .. });
-        let are_solutions =
-            left.len() != right.len() && (left.iter().all(is_solution) || right.iter().all(is_solution));
+        let are_solutions = left.len() != right.len()
+            && (left.iter().all(is_solution)
+                || right.iter().all(is_solution)
+                || self.prompt.is_some_and(asks_for_solutions));
         self.in_any_order(left, right, are_solutions)
     }
 

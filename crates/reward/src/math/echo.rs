@@ -10,6 +10,24 @@ const MAX_FORMULAS: usize = 24;
 /// A longer question is looked at no further than this, from its end.
 const MAX_LENGTH: usize = 16 << 10;
 
+/// Whether a question asks for solutions or roots, each once: not for a multiplicity.
+pub(crate) fn asks_for_solutions(prompt: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "solve",
+        "solves",
+        "solving",
+        "solution",
+        "solutions",
+        "satisfy",
+        "satisfies",
+        "satisfying",
+        "zeros",
+    ];
+    let prompt = prompt.to_lowercase();
+    let mut words = prompt.split(|c: char| !c.is_alphabetic());
+    !prompt.contains("multiplicit") && words.any(|word| WORDS.contains(&word) || word == "roots")
+}
+
 /// A question, and whether a completion is but that.
 pub(crate) struct Asked<'a> {
     prompt: &'a str,

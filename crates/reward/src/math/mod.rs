@@ -34,7 +34,7 @@
 //!
 //! | | both are | method |
 //! |---|---|---|
-//! | 1 | written alike | the same tree |
+//! | 1 | read as the same | the same tree |
 //! | 2 | rational numbers | exact arithmetic |
 //! | 3 | rational functions of variables, π, e, i, square roots and function values | their values modulo two 61-bit primes at a seeded point |
 //! | 4 | constants | interval arithmetic at 64, 192 and 512 bits |
@@ -92,6 +92,7 @@ mod verifier;
 
 pub(crate) use verifier::Math;
 
+use crate::separators::ascii_digits;
 use crate::verdict::shorten;
 use crate::{Outcome, Verdict};
 use budget::Budget;
@@ -100,7 +101,6 @@ use echo::Asked;
 use expr::Expr;
 use find::Candidate;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use values::Decision;
 
 /// What the verifier reads and accepts.
@@ -188,7 +188,7 @@ pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options
     };
     let asked = prompt.filter(|_| !options.unevaluated).map(|prompt| Asked::new(prompt, completion));
     let budget = Budget::new();
-    let comparer = Comparer { options, budget: &budget };
+    let comparer = Comparer { options, budget: &budget, prompt };
     let mut undecided = None;
     let mut wrong = None;
     for reference in &references {
@@ -209,7 +209,8 @@ pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options
                     wrong.get_or_insert(why);
                 }
                 Decision::Undecided(why) if is_odd(reference, reading) => {
-                    wrong.get_or_insert(why);
+                    let oddity = plain::oddity(reading, &Budget::small());
+                    wrong.get_or_insert(oddity.map_or(why, str::to_owned));
                 }
                 Decision::Undecided(why) => {
                     undecided.get_or_insert(why);
@@ -227,20 +228,6 @@ pub fn judge_asked(completion: &str, answer: &str, prompt: Option<&str>, options
     }
 }
 
-/// `text` with full-width digits as ASCII ones.
-fn ascii_digits(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || !text.contains(|c| ('０'..='９').contains(&c)) {
-        return Cow::Borrowed(text);
-    }
-    let digit = |c: char| match c {
-        '０'..='９' => char::from_u32(c as u32 - '０' as u32 + '0' as u32).unwrap_or(c),
-        '．' => '.',
-        '，' => ',',
-        other => other,
-    };
-    Cow::Owned(text.chars().map(digit).collect())
-}
-
 /// Whether an answer leaves a computation to the reader that the reference does not.
 fn is_left(reference: &Expr, found: &Expr, budget: &Budget) -> bool {
     plain::is_unevaluated(found, budget) && !plain::is_unevaluated(reference, budget)
@@ -249,8 +236,7 @@ fn is_left(reference: &Expr, found: &Expr, budget: &Budget) -> bool {
 /// Whether what was not decided is so by the answer's own oddity: it is unevaluated, undefined or too large where the
 /// reference is not.
 fn is_odd(reference: &Expr, found: &Expr) -> bool {
-    let budget = Budget::small();
-    !plain::is_sound(found, &budget) && plain::is_sound(reference, &Budget::small())
+    !plain::is_sound(found, &Budget::small()) && plain::is_sound(reference, &Budget::small())
 }
 
 /// Whether `answer` can be read as a reference.
@@ -266,7 +252,7 @@ pub fn check_reference(answer: &str, _options: &Options) -> Result<(), String> {
 pub(crate) fn same(a: &str, b: &str, options: &Options) -> bool {
     let (Ok(left), Ok(right)) = (readings(a), readings(b)) else { return a == b };
     let budget = Budget::new();
-    let comparer = Comparer { options, budget: &budget };
+    let comparer = Comparer { options, budget: &budget, prompt: None };
     let equal = |a: &Expr, b: &Expr| comparer.answers(a, b).is_equal() || comparer.answers(b, a).is_equal();
     a == b || left.iter().any(|a| right.iter().any(|b| equal(a, b)))
 }
@@ -278,6 +264,9 @@ fn reference(answer: &str) -> Result<Vec<Expr>, String> {
     let mut first = None;
     for Candidate { text, .. } in candidates {
         match readings(&text) {
+            Ok(readings) if readings.iter().all(plain::is_undefined) => {
+                return Err(format!("the reference `{}` has no value", shorten(answer.trim())));
+            }
             Ok(readings) => return Ok(readings),
             Err(why) => {
                 first.get_or_insert(why);
@@ -294,7 +283,10 @@ fn answer_of(completion: &str, options: &Options) -> Result<(String, Vec<Expr>),
         match readings(&text) {
             Ok(readings) => return Ok((text.trim().to_owned(), readings)),
             Err(why) => {
-                let why = format!("the final answer `{}` cannot be read: {why}", shorten(text.trim()));
+                let why = match text.trim() {
+                    "" => "the final answer is empty".to_owned(),
+                    text => format!("the final answer `{}` cannot be read: {why}", shorten(text)),
+                };
                 if commits {
                     return Err(why);
                 }

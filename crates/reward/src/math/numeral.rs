@@ -1,6 +1,7 @@
 //! Literal numbers: digits with separators of thousands, a decimal point, a power of ten, repeating decimals.
 
 use super::expr::Number;
+use crate::separators::thousands;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Pow;
@@ -143,20 +144,10 @@ fn count_digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
-/// The length of a separator of thousands and the three digits after it.
+/// The length of a separator of thousands and the three digits after it. In brackets, what may separate items is none.
 fn group(text: &str, in_brackets: bool) -> Option<usize> {
-    const SEPARATORS: [&str; 18] = [
-        ",\\! ", ",\\!", ",\\,", ",\\ ", "{,}\\!", "{,}", "{\\,}", "{ }", ",", "\\,", "\\!", "\\;", "\\:",
-        "\\ ", "~", " ", "\u{202f}", "\u{a0}",
-    ];
-    let separator = SEPARATORS
-        .into_iter()
-        .chain(["\u{2009}", "\u{2007}", "\u{2008}", "'", "’"])
-        .find(|separator| text.starts_with(separator))?;
-    if in_brackets && matches!(separator, "," | " " | "\\ " | "~") {
-        return None;
-    }
-    (count_digits(&text[separator.len()..]) == 3).then_some(separator.len() + 3)
+    let separates_items = in_brackets && (text.starts_with("\\ ") || text.starts_with('~'));
+    thousands(text, !in_brackets).filter(|_| !separates_items).map(|length| length + 3)
 }
 
 /// The period of `\overline{36}` or `\bar{3}`, and the length of all of it. A point may stand before it.

@@ -180,6 +180,34 @@ pub(crate) fn is_sound(expr: &Expr, budget: &Budget) -> bool {
     }
 }
 
+/// Whether it is a number that there is not: `1/0`.
+pub(crate) fn is_undefined(expr: &Expr) -> bool {
+    matches!(expr, Expr::Sum(_) | Expr::Product(_) | Expr::Power(..) | Expr::Call(..))
+        && exact::rational(expr, &Budget::small()) == Err(Trouble::Undefined)
+}
+
+/// What is odd about an answer that is not sound, where that can be said in a word.
+pub(crate) fn oddity(expr: &Expr, budget: &Budget) -> Option<&'static str> {
+    if expr.any(&|part| matches!(part, Expr::Opaque(_))) {
+        return None;
+    }
+    if expr.any(&|part| exact::rational(part, budget) == Err(Trouble::Undefined)) {
+        return Some("it has no value: it divides by zero, or the like");
+    }
+    if expr.any(&|part| values::size(part) > MAX_SIZE) {
+        return Some("it is too large to be computed");
+    }
+    let precision = Precision { bits: 192, budget };
+    match Sampler::new([expr, expr]).point(0, precision).value(expr) {
+        Err(Trouble::Undefined) => Some("it has no value: a function in it has none there"),
+        Err(Trouble::Imprecise) => {
+            Some("no value of it can be computed: it has none, or lies too near to where it has none")
+        }
+        Err(Trouble::Spent) => Some("it is too large to be computed"),
+        Ok(_) | Err(Trouble::NoValue) => None,
+    }
+}
+
 /// Whether `expr` has a value at some point.
 fn has_value(expr: &Expr, budget: &Budget) -> bool {
     if expr.any(&|part| matches!(part, Expr::PlusMinus { .. })) {

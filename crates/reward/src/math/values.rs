@@ -43,7 +43,7 @@ impl Decision {
         let why = match trouble {
             Trouble::Spent => "the budget of steps is spent",
             Trouble::Undefined => "one of the two has no value",
-            Trouble::Imprecise => "512 bits do not tell the two apart",
+            Trouble::Imprecise => "512 bits do not suffice to compute and compare the two",
             Trouble::NoValue => "there is no rule to compare what they are",
         };
         Self::Undecided(why.to_owned())
@@ -53,7 +53,7 @@ impl Decision {
 /// Compares the values of `reference` and `found`; a decimal on one side may be rounded to `precision` places.
 pub(crate) fn compare(reference: &Expr, found: &Expr, precision: u32, budget: &Budget) -> Decision {
     if reference == found {
-        return Decision::Equal("written alike");
+        return Decision::Equal("read as the same");
     }
     decide(reference, found, precision, budget).unwrap_or_else(Decision::from_trouble)
 }

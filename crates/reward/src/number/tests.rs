@@ -248,3 +248,36 @@ fn thousands_as_data_sets_separate_them() {
     );
     assert_all(Wrong, &[("\\boxed{9{,}501}", "9500")]);
 }
+
+#[test]
+fn thousands_are_separated_as_in_mathematics() {
+    assert_all(
+        Correct,
+        &[
+            ("\\boxed{11,\\! 111,\\! 100}", "11111100"),
+            ("\\boxed{11, \\! 111, \\! 100}", "11111100"),
+            ("The answer is 9{,}500.", "9500"),
+            ("The answer is $14 {, }916$.", "14916"),
+            ("$1\\,234\\,567$", "1234567"),
+            ("It is 1\u{2009}234\u{2009}567.", "1234567"),
+            ("It is 1\u{a0}234", "1234"),
+            ("It is 1'234'567", "1234567"),
+            ("\\boxed{1 234 567}", "1234567"),
+            ("<answer>1 234.5</answer>", "1234.5"),
+            ("１２３４", "1234"),
+            ("答えは －１，２３４．５", "-1234.5"),
+            ("\\boxed{５０％}", "0.5"),
+            ("7", "７"),
+            ("1234", "1 234"),
+        ],
+    );
+    assert_all(
+        Wrong,
+        &[("\\boxed{1 234}", "234"), ("１２３", "124"), ("\\boxed{9{,}500}", "500"), ("It is 1'234", "234")],
+    );
+    // A row of numbers is none: nor is one that a space may separate.
+    assert_all(
+        Unparsable,
+        &[("It is 12 345", "12345"), ("\\boxed{1 2345}", "12345"), ("\\boxed{1, 234, 567}", "1234567")],
+    );
+}

@@ -2,6 +2,7 @@
 
 mod notations;
 mod other_words;
+mod reasons;
 mod users;
 
 use koan_reward::Outcome;

@@ -1,6 +1,8 @@
 //! Right answers as people and data sets write them.
 
-use super::{accepts, refuses};
+use super::{accepts, check, refuses};
+use koan_reward::Outcome;
+use koan_reward::math::{self, Options};
 
 #[test]
 fn separators_and_digits() {
@@ -131,4 +133,63 @@ fn regions_and_lists() {
         ("1, 3", "$y_1 = \\boxed{1}$ and $y_2 = \\boxed{2}$"),
         ("x=1, y=2", "$x = \\boxed{2}$, $y = \\boxed{1}$"),
     ]);
+}
+
+#[test]
+fn powers_of_matrices() {
+    let m = |cells: &str| format!("\\begin{{pmatrix}}{cells}\\end{{pmatrix}}");
+    let boxed = |cells: &str| format!("\\boxed{{{}}}", m(cells));
+    let cases = [
+        (format!("{}^2", m("1&2\\\\3&4")), boxed("7&10\\\\15&22"), boxed("7&10\\\\15&23")),
+        (format!("{}^3", m("1&2\\\\3&4")), boxed("37&54\\\\81&118"), boxed("1&8\\\\27&64")),
+        (format!("{}^{{100}}", m("1&1\\\\0&1")), boxed("1&100\\\\0&1"), boxed("1&101\\\\0&1")),
+        (format!("{}^{{-1}}", m("1&2\\\\3&4")), boxed("-2&1\\\\\\frac32&-\\frac12"), boxed("2&1\\\\3&-1")),
+        (format!("{}^{{-2}}", m("0&2\\\\1&0")), boxed("\\frac12&0\\\\0&\\frac12"), boxed("2&0\\\\0&2")),
+        (format!("{}^0", m("1&2\\\\3&4")), boxed("1&0\\\\0&1"), boxed("0&0\\\\0&0")),
+        (format!("{}^3", m("a&0\\\\0&b")), boxed("a^3&0\\\\0&b^3"), boxed("a^3&0\\\\0&b^2")),
+        (format!("{}^T", m("1&2\\\\3&4")), boxed("1&3\\\\2&4"), boxed("1&2\\\\3&4")),
+        (format!("2{}^3", m("1&0\\\\0&2")), boxed("2&0\\\\0&16"), boxed("8&0\\\\0&64")),
+    ];
+    for (reference, right, wrong) in &cases {
+        accepts(&[(reference, right)]);
+        refuses(&[(reference, wrong)]);
+    }
+    // A power that is left to be computed is no answer, and one that is not there is wrong.
+    refuses(&[
+        (&m("7&10\\\\15&22"), &format!("\\boxed{{{}^2}}", m("1&2\\\\3&4"))),
+        (&m("1&0\\\\0&1"), &format!("\\boxed{{{}^{{-1}}}}", m("1&2\\\\2&4"))),
+    ]);
+    let undecided = format!("{}^n", m("1&1\\\\0&1"));
+    check(&[(&undecided, &boxed("1&n\\\\0&1"))], Outcome::Undecided);
+}
+
+#[test]
+fn solutions_are_a_set_where_the_question_asks_for_them() {
+    let judge = |prompt, answer, completion: &str| {
+        math::judge_asked(completion, answer, Some(prompt), &Options::default()).outcome
+    };
+    let solve = "Solve $(x-2)^2(x-3)=0$.";
+    let roots = "What are the roots of $x^3-7x^2+16x-12$?";
+    for prompt in [solve, roots] {
+        assert_eq!(judge(prompt, "2,3", "\\boxed{2,2,3}"), Outcome::Correct);
+        assert_eq!(judge(prompt, "2,2,3", "\\boxed{2,3}"), Outcome::Correct);
+        assert_eq!(judge(prompt, "2,3", "\\boxed{2,2,3,4}"), Outcome::Wrong);
+        assert_eq!(judge(prompt, "2,3", "\\boxed{2,2}"), Outcome::Wrong);
+    }
+    for prompt in
+        ["Factor 12 into primes.", "List the roots with their multiplicities.", "Write the digits of 223."]
+    {
+        assert_eq!(judge(prompt, "2,2,3", "\\boxed{2,3}"), Outcome::Wrong, "{prompt}");
+    }
+    assert_eq!(judge(solve, "(2,3)", "\\boxed{(2,2,3)}"), Outcome::Wrong, "a tuple is no list");
+}
+
+#[test]
+fn separators_with_spaces() {
+    accepts(&[
+        ("14916", "The final answer is $14 {, }916$. I hope it is correct."),
+        ("14916", "\\boxed{14 {, } 916}"),
+        ("11111100", "\\boxed{11, \\! 111, \\! 100}"),
+    ]);
+    refuses(&[("11111100", "\\boxed{11, 111, 100}"), ("11,111,100", "\\boxed{11, 111}")]);
 }
