@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
 use koan_data::stats::{Counts, Histogram, Lengths};
 use koan_data::{
-    Arithmetic, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
+    Arithmetic, DataFiles, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
 };
 use koan_text::Tokenizer;
 
@@ -103,7 +104,7 @@ pub(crate) struct ImportArgs {
 #[command(after_help = "Example:
   koan data stats train.jsonl held-out.jsonl --model models/base")]
 pub(crate) struct StatsArgs {
-    /// The files, JSON Lines
+    /// The files, or patterns of them
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// A model whose tokenizer counts tokens
@@ -175,9 +176,9 @@ impl StatsArgs {
             }
         });
         let mut all = Vec::new();
-        for file in &self.files {
+        for file in DataFiles::from(self.files).paths()? {
             let count = count.as_mut().map(|count| count as &mut dyn FnMut(&str) -> usize);
-            all.push(stats(file, count)?);
+            all.push(stats(&file, count)?);
         }
         if let Some(error) = failure {
             return Err(error.into());
@@ -190,7 +191,17 @@ impl StatsArgs {
                 print(&mut out, stats)?;
             }
         }
-        Ok(out.flush()?)
+        out.flush()?;
+        let unreadable: Vec<_> = all.iter().filter(|stats| stats.has_no_rows()).collect();
+        if let Some(stats) = unreadable.first() {
+            let why = stats.bad_lines.first().map(|(line, reason)| format!("; line {line}: {reason}"));
+            bail!(
+                "{} has no row that can be read{}; `koan data convert --help` lists what can be converted",
+                stats.file.display(),
+                why.unwrap_or_default()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -206,7 +217,7 @@ fn print(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
     }
     writeln!(out, "  {:<16}{:>10}", "field", "rows")?;
     for (field, n) in &stats.fields {
-        writeln!(out, "  {field:<16}{n:>10}{:>8.1}%", 100.0 * *n as f64 / stats.rows as f64)?;
+        writeln!(out, "  {field:<16}{n:>10}{:>8.1}%", 100.0 * *n as f64 / stats.rows.max(1) as f64)?;
     }
     let columns = ["n", "min", "mean", "p50", "p95", "max"].map(|name| format!("{name:>9}")).concat();
     writeln!(out, "  {:<28}{columns}", "length")?;

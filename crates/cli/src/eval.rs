@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use koan_backend::Backend;
-use koan_data::{Problem, read_problems};
+use koan_data::{DataFiles, Problem, read_problems};
 use koan_eval::{Completions, Journal, Judged, Report};
 use koan_files::{hash_file, hash_files};
 use koan_generate::{Limits, Sampling};
@@ -47,9 +47,9 @@ pub(crate) struct Eval {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// The problems, JSON Lines with `prompt` or `messages`, and `answer`
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    /// The problems: rows with `prompt` or `messages`, and `answer`; files or patterns such as 'a*.jsonl'
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
     /// The verifier of problems that name none; docs/guide/rewards.md lists them
     #[arg(long, default_value = "math", value_name = "NAME")]
     reward: String,
@@ -100,6 +100,10 @@ impl Eval {
         self.device.clone().run(self)
     }
 
+    fn files(&self) -> DataFiles {
+        self.data.clone().into()
+    }
+
     /// What is asked of pass@k.
     fn ks(&self) -> anyhow::Result<Vec<usize>> {
         let mut ks = if self.k.is_empty() { vec![1, self.n] } else { self.k.clone() };
@@ -126,7 +130,7 @@ impl Eval {
         }
         let settings = json!({
             "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
-            "model_sha256": model, "data_sha256": hash_file(&self.data)?, "reward": reward,
+            "model_sha256": model, "data_sha256": self.files().hash()?, "reward": reward,
             "n": self.n, "seed": self.seed, "max_new_tokens": self.max_new_tokens, "stop_ids": sampling.stop_ids,
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p,
             "raw": self.raw, "system": self.system,
@@ -149,8 +153,8 @@ impl Job for Eval {
         let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
         let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
-        let (problems, bad) = rewards.split_bad_references(read_problems(&self.data)?)?;
-        warn_of_bad_references(&self.data, &bad);
+        let (problems, bad) = rewards.split_bad_references(read_problems(&self.files())?)?;
+        warn_of_bad_references(&self.files(), &bad);
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let codec = Codec::open(&self.model, style)?;
         let mut longest = 1;
@@ -226,7 +230,7 @@ impl Job for Eval {
         if let Some(path) = &self.out {
             let mut out = Output::open(Some(path))?;
             out.line(&json!({
-                "model": self.model, "data": self.data, "settings": settings, "report": report,
+                "model": self.model, "data": self.files(), "settings": settings, "report": report,
                 "bad_references": bad, "cost": cost.to_json(running),
             }))?;
             out.finish()?;
@@ -301,10 +305,10 @@ fn write_completions(path: &Path, problems: &[Problem], completions: &[Vec<Judge
 }
 
 /// Says on standard error which problems of `data` were left out.
-pub(crate) fn warn_of_bad_references(data: &Path, bad: &[BadReference]) {
+pub(crate) fn warn_of_bad_references(data: &DataFiles, bad: &[BadReference]) {
     const SHOWN: usize = 5;
     if !bad.is_empty() {
-        note!("{}: {} problems are left out, their references are bad:", data.display(), bad.len());
+        note!("{data}: {} problems are left out, their references are bad:", bad.len());
     }
     for bad in bad.iter().take(SHOWN) {
         note!("  {}: {}", bad.id, bad.reason);

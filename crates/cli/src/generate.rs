@@ -1,7 +1,6 @@
 //! `koan generate`
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader},
     ops::ControlFlow,
     path::PathBuf,
@@ -9,7 +8,12 @@ use std::{
 
 use anyhow::{Context, ensure};
 use koan_backend::Backend;
-use koan_files::jsonl::Lines;
+use koan_data::{
+    DataFiles,
+    corpus::MAX_CORPUS_BYTES,
+    rows::{self, Rows},
+};
+use koan_files::jsonl::{Lines, MAX_LINE_BYTES};
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 
@@ -38,9 +42,9 @@ pub(crate) struct Generate {
     /// A prompt. Repeatable
     #[arg(long, value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
     prompt: Vec<String>,
-    /// The prompts, JSON Lines; `-`: standard input
-    #[arg(long, value_name = "FILE")]
-    input: Option<PathBuf>,
+    /// The prompts: files, or patterns such as 'a*.jsonl'; `-`: standard input
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
     /// The input is plain text: each line that is not blank is a prompt
     #[arg(long, requires = "input", conflicts_with = "prompt")]
     lines: bool,
@@ -137,27 +141,35 @@ impl Generate {
 
     fn prompts(&self, codec: &Codec) -> anyhow::Result<Prompts> {
         const STDIN: &str = "standard input";
-        let Some(path) = &self.input else {
+        if self.input.is_empty() {
             return Ok(Prompts::of_texts(self.prompt.iter().cloned(), "--prompt", codec)?);
-        };
-        let is_stdin = path.as_os_str() == "-";
+        }
+        let files = DataFiles::from(self.input.clone());
+        let is_stdin = self.input == [PathBuf::from("-")];
         if !self.lines {
+            let stdin = || Rows::of_text(STDIN.as_ref(), Box::new(BufReader::new(io::stdin())), MAX_LINE_BYTES);
             return Ok(match is_stdin {
-                true => Prompts::read_from(io::stdin().lock(), STDIN, codec)?,
-                false => Prompts::read(path, codec)?,
+                true => Prompts::read_rows(stdin()?, codec)?,
+                false => Prompts::read(&files, codec)?,
             });
         }
-        let name = if is_stdin { STDIN.to_owned() } else { path.display().to_string() };
-        let cannot = || format!("cannot read {name}");
-        let input: Box<dyn BufRead> = match is_stdin {
-            true => Box::new(io::stdin().lock()),
-            false => Box::new(BufReader::new(File::open(path).with_context(cannot)?)),
-        };
+        let name = if is_stdin { STDIN.to_owned() } else { files.to_string() };
         let mut texts = Vec::new();
-        for line in Lines::new(input) {
-            let (number, line) = line.with_context(cannot)?;
-            let line = String::from_utf8(line.with_context(|| format!("{name}:{number}"))?);
-            texts.push(line.with_context(|| format!("{name}:{number}: not UTF-8"))?.trim().to_owned());
+        let mut add = |input: Box<dyn BufRead>, name: &str| {
+            for line in Lines::new(input) {
+                let (number, line) = line.with_context(|| format!("cannot read {name}"))?;
+                let line = String::from_utf8(line.with_context(|| format!("{name}:{number}"))?);
+                texts.push(line.with_context(|| format!("{name}:{number}: not UTF-8"))?.trim().to_owned());
+            }
+            anyhow::Ok(())
+        };
+        if is_stdin {
+            add(Box::new(io::stdin().lock()), STDIN)?;
+        } else {
+            for path in files.paths()? {
+                let text = rows::read_text(&path, MAX_CORPUS_BYTES)?;
+                add(Box::new(io::Cursor::new(text)), &path.display().to_string())?;
+            }
         }
         ensure!(!texts.is_empty(), "{name} has no lines");
         Ok(Prompts::of_texts(texts, &name, codec)?)

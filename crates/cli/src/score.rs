@@ -24,8 +24,8 @@ pub(crate) struct Score {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// The completions, JSON Lines
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
     /// Where scores go; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -49,7 +49,7 @@ impl Job for Score {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
         let codec = Codec::open(&self.model, PromptStyle { raw: self.raw, system: None })?;
-        let lines = read_score_lines(&self.input, &codec)?;
+        let lines = read_score_lines(&self.input.clone().into(), &codec)?;
         let model = codec.load(b, None)?;
         let mut out = Output::open(self.out.as_deref())?;
         let mut progress = Progress::new("completions", lines.len());

@@ -1,8 +1,7 @@
 //! `koan verify`
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Write},
+    io::{self, Write},
     path::PathBuf,
     sync::{
         Arc,
@@ -12,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
+use koan_data::{DataFiles, rows};
 use koan_reward::{
     Context, Outcome, Replay, Report, RewardConfig, RewardError, Rewards,
     replay::{Event, Judged},
@@ -33,8 +33,8 @@ use crate::output::{Output, Stdout};
   koan verify --input completions.jsonl --reward external --set 'command=[\"python3\", \"judge.py\"]'")]
 pub(crate) struct Verify {
     /// The completions, JSON Lines
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
     /// The verifier of lines that name none; docs/guide/rewards.md lists them
     #[arg(long, default_value = "math", value_name = "NAME", conflicts_with = "config")]
     reward: String,
@@ -83,9 +83,9 @@ impl Shown {
 impl Verify {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let rewards = self.rewards()?;
-        let read = || format!("cannot read `{}`", self.input.display());
-        let input = BufReader::new(File::open(&self.input).with_context(read)?);
-        let file = self.input.display().to_string();
+        let files = DataFiles::from(self.input.clone());
+        let file = files.to_string();
+        let rows = rows::all(&files)?;
         let stop = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&stop);
         ctrlc::set_handler(move || {
@@ -99,7 +99,7 @@ impl Verify {
 
         let mut out = self.out.as_deref().map(|path| Output::open(Some(path))).transpose()?;
         let mut to_show = self.limit;
-        let replayed = replay.run(input, |event| {
+        let replayed = replay.run(rows, |event| {
             let judged = match event {
                 Event::Judged(judged) => judged,
                 Event::Bad(error) => {

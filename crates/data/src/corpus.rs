@@ -2,14 +2,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `*.txt` | one text |
+//! | `*.txt` | one text, without its byte-order mark |
 //! | `*.jsonl` of texts | one object per line, with `text`, or with `token_ids` if the text is tokens already |
 //! | `*.bin` | tokens as llm.c's data scripts write them: 256 little-endian i32, of which the first three are 20240520, the version 1 and the number of tokens; then that many u16 |
 //! | `*.jsonl` of demonstrations | one object per line, with `messages` that end with the assistant's, or `prompt` and `completion` |
 
 use crate::error::{DataError, LineError};
-use crate::jsonl;
 use crate::problem::Message;
+use crate::rows::{self, DataFiles};
 use koan_files::read_bounded;
 use serde::Deserialize;
 use std::io;
@@ -37,46 +37,56 @@ pub struct Demonstration {
     pub messages: Vec<Message>,
 }
 
-/// Reads the texts of `path`.
+/// Reads the texts of `files`.
 ///
 /// # Errors
-/// A file that cannot be read, is too large or has no texts; a line that is not a text.
-pub fn read_corpus(path: &Path) -> Result<Vec<Document>, DataError> {
+/// A file that cannot be read, is too large or has no texts; a row that is not a text.
+pub fn read_corpus(files: &DataFiles) -> Result<Vec<Document>, DataError> {
     #[derive(Deserialize)]
     struct Line {
         text: Option<String>,
         token_ids: Option<Vec<u32>>,
     }
     const EXPECTED: &str = "`text`, or `token_ids`";
-    let documents = match path.extension().and_then(|e| e.to_str()) {
-        Some("txt") => {
-            let text = String::from_utf8(read_whole(path)?).map_err(|e| invalid(path, e.to_string()))?;
-            vec![Document::Text(text)]
-        }
-        Some("bin") => {
-            vec![Document::Tokens(tokens_of_bin(&read_whole(path)?).map_err(|e| invalid(path, e))?)]
-        }
-        _ => {
-            let mut documents = Vec::new();
-            jsonl::read_all(path, |_, line: Result<Line, LineError>| {
+    let mut documents = Vec::new();
+    for path in files.paths()? {
+        match kind_of(&path) {
+            "txt" => {
+                let bytes = rows::read_text(&path, MAX_CORPUS_BYTES)?;
+                let text = String::from_utf8(bytes).map_err(|e| invalid(&path, e.to_string()))?;
+                documents.push(Document::Text(text));
+            }
+            "bin" => {
+                let ids = tokens_of_bin(&read_whole(&path)?).map_err(|e| invalid(&path, e))?;
+                documents.push(Document::Tokens(ids));
+            }
+            _ => rows::read_all(&path.into(), |_, line: Result<Line, LineError>| {
                 documents.push(match line.map_err(|e| e.expecting(EXPECTED))? {
                     Line { text: Some(text), token_ids: None } => Document::Text(text),
                     Line { text: None, token_ids: Some(ids) } => Document::Tokens(ids),
                     _ => return Err(LineError::Fields { expected: EXPECTED }),
                 });
                 Ok(())
-            })?;
-            documents
+            })?,
         }
-    };
-    if documents.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(documents) }
+    }
+    Ok(documents)
 }
 
-/// Reads the demonstrations of `path`.
+/// The extension of a file, or that below `.gz` or `.zst`.
+fn kind_of(path: &Path) -> &str {
+    let path = match path.extension().and_then(|e| e.to_str()) {
+        Some("gz" | "zst") => Path::new(path.file_stem().unwrap_or_default()),
+        _ => path,
+    };
+    path.extension().and_then(|e| e.to_str()).unwrap_or_default()
+}
+
+/// Reads the demonstrations of `files`.
 ///
 /// # Errors
-/// A file that cannot be read or has no demonstrations; a line that is not one.
-pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError> {
+/// A file that cannot be read or has no demonstrations; a row that is not one.
+pub fn read_demonstrations(files: &DataFiles) -> Result<Vec<Demonstration>, DataError> {
     #[derive(Deserialize)]
     struct Line {
         messages: Option<Vec<Message>>,
@@ -85,7 +95,7 @@ pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError>
     }
     const EXPECTED: &str = "`messages` that end with the assistant's, or `prompt` and `completion`";
     let mut demonstrations = Vec::new();
-    jsonl::read_all(path, |_, line: Result<Line, LineError>| {
+    rows::read_all(files, |_, line: Result<Line, LineError>| {
         let messages = match line.map_err(|e| e.expecting(EXPECTED))? {
             Line { messages: Some(messages), prompt: None, completion: None } => messages,
             Line { messages: None, prompt: Some(prompt), completion: Some(completion) } => {
@@ -99,11 +109,7 @@ pub fn read_demonstrations(path: &Path) -> Result<Vec<Demonstration>, DataError>
         demonstrations.push(Demonstration { messages });
         Ok(())
     })?;
-    if demonstrations.is_empty() {
-        Err(DataError::Empty { path: path.to_owned() })
-    } else {
-        Ok(demonstrations)
-    }
+    Ok(demonstrations)
 }
 
 fn read_whole(path: &Path) -> Result<Vec<u8>, DataError> {
@@ -140,21 +146,20 @@ fn tokens_of_bin(bytes: &[u8]) -> Result<Vec<u32>, String> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
 
-    fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    fn at(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> DataFiles {
         let path = folder.path().join(name);
         fs::write(&path, bytes).expect("written");
-        path
+        path.into()
     }
 
     #[test]
     fn texts_are_read_from_every_kind_of_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let text = read_corpus(&file(&folder, "a.txt", b"one\ntwo\n")).expect("a text");
+        let text = read_corpus(&at(&folder, "a.txt", b"one\ntwo\n")).expect("a text");
         assert_eq!(text, [Document::Text("one\ntwo\n".into())]);
         let lines = b"{\"text\": \"one\", \"url\": \"u\"}\n\n{\"token_ids\": [7, 9]}\n";
-        let texts = read_corpus(&file(&folder, "a.jsonl", lines)).expect("texts");
+        let texts = read_corpus(&at(&folder, "a.jsonl", lines)).expect("texts");
         assert_eq!(texts, [Document::Text("one".into()), Document::Tokens(vec![7, 9])]);
         let mut bin = vec![0; BIN_HEADER_BYTES];
         for (i, number) in [BIN_MAGIC, 1, 2].into_iter().enumerate() {
@@ -162,14 +167,14 @@ mod tests {
         }
         bin.extend([5, 0, 1, 1]);
         assert_eq!(
-            read_corpus(&file(&folder, "a.bin", &bin)).expect("tokens"),
+            read_corpus(&at(&folder, "a.bin", &bin)).expect("tokens"),
             [Document::Tokens(vec![5, 257])]
         );
         bin.push(0);
         for (name, bytes) in
             [("b.bin", &bin[..]), ("c.bin", &[1, 2]), ("d.bin", &[0; 1024]), ("b.txt", &[0xff])]
         {
-            assert!(read_corpus(&file(&folder, name, bytes)).is_err(), "{name}");
+            assert!(read_corpus(&at(&folder, name, bytes)).is_err(), "{name}");
         }
     }
 
@@ -180,7 +185,7 @@ mod tests {
             "{\"prompt\": \"1 + 1?\", \"completion\": \"2\"}\n",
             "{\"messages\": [{\"role\": \"user\", \"content\": \"1 + 1?\"}, {\"role\": \"assistant\", \"content\": \"2\"}]}\n",
         );
-        let read = read_demonstrations(&file(&folder, "a.jsonl", lines.as_bytes())).expect("two");
+        let read = read_demonstrations(&at(&folder, "a.jsonl", lines.as_bytes())).expect("two");
         assert_eq!(read[0], read[1]);
         assert_eq!(read[0].messages[1].content, "2");
     }
@@ -188,15 +193,19 @@ mod tests {
     #[test]
     fn lines_that_are_neither_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
-        for line in ["{}", "{\"text\": 1}", "{\"text\": \"a\", \"token_ids\": []}", "["] {
-            let path = file(&folder, "a.jsonl", line.as_bytes());
+        for line in ["{}", "{\"text\": 1}", "{\"text\": \"a\", \"token_ids\": []}", "{"] {
+            let path = at(&folder, "a.jsonl", line.as_bytes());
             let error = read_corpus(&path).expect_err(line).to_string();
-            assert!(error.contains("a.jsonl:1: ") && error.contains("`token_ids`"), "{error}");
+            assert!(
+                error.contains("a.jsonl:1: ")
+                    && (error.contains("`token_ids`") || error.contains("`text` is")),
+                "{error}"
+            );
             let error = read_demonstrations(&path).expect_err(line).to_string();
             assert!(error.contains("a.jsonl:1: ") && error.contains("`completion`"), "{error}");
         }
         let user_last = "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b\"}]}";
-        assert!(read_demonstrations(&file(&folder, "b.jsonl", user_last.as_bytes())).is_err());
-        assert!(matches!(read_corpus(&file(&folder, "c.jsonl", b"\n")), Err(DataError::Empty { .. })));
+        assert!(read_demonstrations(&at(&folder, "b.jsonl", user_last.as_bytes())).is_err());
+        assert!(matches!(read_corpus(&at(&folder, "c.jsonl", b"\n")), Err(DataError::Empty { .. })));
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with data: where it did, and what to do about it.
 
+use crate::rows::Place;
 use koan_files::jsonl::{self, MAX_LINE_BYTES};
 use std::{io, path::PathBuf};
 
@@ -18,22 +19,57 @@ pub enum DataError {
     /// A file could not be written; what it held before is unchanged.
     #[error(transparent)]
     Write(#[from] koan_files::FilesError),
-    /// A line of a file is not what it should be.
-    #[error("{}:{line}: {reason}", path.display())]
+    /// A row of a file is not what it should be.
+    #[error("{place}: {reason}")]
     Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
+        /// The file, and the row in it.
+        place: Place,
         /// What is wrong with it.
         reason: LineError,
     },
-    /// A file without lines.
-    #[error("{} has no lines; write one JSON object per line", path.display())]
+    /// A file without rows.
+    #[error("{} is empty: it has no lines; write one JSON object per line", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
+    /// A file is cut or damaged.
+    #[error("{}, after {read} rows: {what}; fetch or write the file again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The rows that were read before.
+        read: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file of a format that is not read.
+    #[error("{} is {what}; {remedy}", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        what: &'static str,
+        /// What to do.
+        remedy: String,
+    },
+    /// A pattern of file names that matches none, or is none.
+    #[error("`{pattern}`: {what}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file that is named twice.
+    #[error("{} is named twice; name it once", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An empty list of files.
+    #[error("no file is named; name at least one")]
+    NoFiles,
     /// A format that cannot be imported.
     #[error("format `{format}`: use gsm8k")]
     Format {
@@ -104,6 +140,18 @@ pub enum LineError {
         /// The fields it should have.
         expected: &'static str,
     },
+    /// A field that is of another type than it should be.
+    #[error("{what}")]
+    FieldType {
+        /// The field, what it is, and what to do.
+        what: String,
+    },
+    /// Not an object.
+    #[error("no JSON object: the row is {found}; write an object with named fields")]
+    NoObject {
+        /// What it is.
+        found: String,
+    },
     /// An object with other fields.
     #[error("expected an object with {expected}")]
     Fields {
@@ -123,12 +171,12 @@ pub enum LineError {
     #[error("has both `prompt` and `messages`; remove one of them")]
     TwoPrompts,
     /// An identifier that an earlier line has.
-    #[error("has the id `{id}` of line {first}; make ids unique, or leave them out")]
+    #[error("has the id `{id}` of {first}; make ids unique, or leave them out")]
     DuplicateId {
         /// The identifier.
         id: String,
         /// The earlier line.
-        first: usize,
+        first: String,
     },
 }
 

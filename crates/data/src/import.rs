@@ -2,8 +2,8 @@
 
 use crate::DataError;
 use crate::error::LineError;
-use crate::jsonl;
 use crate::problem::Problem;
+use crate::rows;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -45,13 +45,13 @@ pub fn import(path: &Path, format: Format) -> Result<Vec<Problem>, DataError> {
     let Format::Gsm8k = format;
     let name = path.file_stem().unwrap_or_default().display().to_string();
     let mut problems = Vec::new();
-    jsonl::read(path, |line, row: Map<String, Value>| {
+    rows::read(&path.into(), |place, row: Map<String, Value>| {
         let row: Gsm8k = serde_json::from_value(Value::Object(row))
             .map_err(|error| LineError::NotGsm8k { what: error.to_string() })?;
-        problems.push(row.problem(format!("{name}-{line}"))?);
+        problems.push(row.problem(format!("{name}-{}", place.number))?);
         Ok(())
     })?;
-    if problems.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(problems) }
+    Ok(problems)
 }
 
 #[derive(Deserialize)]

@@ -14,7 +14,7 @@
 //! | [`moves`] | the demo's world: problems, and a text that answers them in several ways |
 //! | [`mod@stats`] | what a file of any format holds |
 //! | [`split`] | training and test problems, and lists of levels |
-//! | [`jsonl`] | lines of JSON, with errors that name file and line |
+//! | [`rows`] | rows of data files of every format, with errors that name file and row |
 //! | [`error`] | what can go wrong, with file and line |
 //!
 //! # Adding a kind of problem
@@ -30,11 +30,11 @@ pub mod arithmetic;
 pub mod corpus;
 pub mod error;
 pub mod import;
-pub mod jsonl;
 pub mod kinds;
 pub mod moves;
 pub mod problem;
 mod random;
+pub mod rows;
 pub mod split;
 pub mod stats;
 
@@ -44,5 +44,6 @@ pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, exact, read_problems, write_problems};
+pub use rows::DataFiles;
 pub use split::{Split, parse_levels};
 pub use stats::{Stats, stats};

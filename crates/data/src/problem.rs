@@ -4,7 +4,7 @@
 //!
 //! | field | is |
 //! |---|---|
-//! | `id` | unique in its file, a string or a number; if absent, `line-N` |
+//! | `id` | unique in all files that are read together, a string or a number; if absent, `line-N` |
 //! | `prompt` or `messages` | the question, or the conversation up to the reply wanted |
 //! | `answer` | the reference answer, a string or a number; a number keeps its digits. Absent if `tests` judge |
 //! | `reward` | optional: the verifier of this problem |
@@ -14,7 +14,7 @@
 //! holds their JSON, so that no digit is lost.
 
 use crate::error::{DataError, LineError};
-use crate::jsonl;
+use crate::rows::{self, DataFiles};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value, value::RawValue};
 use std::borrow::Cow;
@@ -157,27 +157,31 @@ impl Problem {
     }
 }
 
-/// Reads the problems of `path`.
+/// Reads the problems of `files`.
 ///
 /// # Errors
-/// A file that cannot be read or has no problems; a line that is not a problem or repeats an id.
-pub fn read_problems(path: &Path) -> Result<Vec<Problem>, DataError> {
-    let (mut problems, mut lines) = (Vec::new(), HashMap::new());
-    jsonl::read(path, |line, mut problem: Problem| {
+/// A file that cannot be read or has no problems; a row that is not a problem or repeats an id.
+pub fn read_problems(files: &DataFiles) -> Result<Vec<Problem>, DataError> {
+    let (mut problems, mut places) = (Vec::new(), HashMap::new());
+    let is_one = files.paths()?.len() == 1;
+    rows::read(files, |place, mut problem: Problem| {
         problem.check()?;
         if problem.id.is_empty() {
-            problem.id = format!("line-{line}");
+            problem.id = if is_one { format!("line-{}", place.number) } else { place.to_string() };
         }
-        match lines.entry(problem.id.clone()) {
+        match places.entry(problem.id.clone()) {
             Entry::Occupied(first) => {
-                return Err(LineError::DuplicateId { id: problem.id, first: *first.get() });
+                let first: &rows::Place = first.get();
+                let is_same = first.path == place.path;
+                let first = if is_same { format!("line {}", first.number) } else { format!("{first}") };
+                return Err(LineError::DuplicateId { id: problem.id, first });
             }
-            Entry::Vacant(entry) => entry.insert(line),
+            Entry::Vacant(entry) => entry.insert(place.clone()),
         };
         problems.push(problem);
         Ok(())
     })?;
-    if problems.is_empty() { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(problems) }
+    Ok(problems)
 }
 
 /// Writes `problems` to `path`: all of them, or none, and then the file is as before.
@@ -211,7 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("problems.jsonl");
         fs::write(&path, text).expect("written");
-        read_problems(&path)
+        read_problems(&path.clone().into())
     }
 
     #[test]
@@ -256,15 +260,9 @@ mod tests {
         let good = r#"{"id": "a", "prompt": "p", "answer": "1"}"#;
         for (line, expected) in [
             ("{", ":2: not a problem: EOF while parsing an object, column"),
-            ("7", ":2: not a problem: invalid type: integer `7`"),
-            (
-                r#"{"prompt": "p", "answer": null}"#,
-                ":2: not a problem: `id` and `answer` are strings or numbers",
-            ),
-            (
-                r#"{"prompt": ["p"], "answer": "1"}"#,
-                ":2: not a problem: invalid type: sequence, expected a string",
-            ),
+            ("7", ":2: no JSON object: the row is the number 7; write an object"),
+            (r#"{"prompt": "p", "answer": null}"#, ":2: `answer` is null; write a string or a number"),
+            (r#"{"prompt": ["p"], "answer": "1"}"#, ":2: `prompt` is a list of strings; write a string"),
             (r#"{"answer": "1"}"#, ":2: has neither `prompt` nor `messages`; add one of them"),
             (r#"{"messages": [], "answer": "1"}"#, ":2: has neither"),
             (r#"{"prompt": "p", "messages": [], "answer": "1"}"#, ":2: has both"),
@@ -288,7 +286,7 @@ mod tests {
             write_problems(&path, [&problem].into_iter().chain(std::iter::from_fn(|| panic!("stop"))))
         });
         assert!(interrupted.is_err());
-        assert_eq!(read_problems(&path).expect("the old file").len(), 1);
+        assert_eq!(read_problems(&path.clone().into()).expect("the old file").len(), 1);
         assert!(write_problems(&path.join("problems.jsonl"), [&problem]).is_err());
     }
 
@@ -308,7 +306,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("problems.jsonl");
             write_problems(&path, &problems).expect("written");
-            prop_assert_eq!(read_problems(&path).expect("read"), problems);
+            prop_assert_eq!(read_problems(&path.clone().into()).expect("read"), problems);
         }
 
         #[test]

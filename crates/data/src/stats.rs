@@ -5,7 +5,7 @@
 
 use crate::DataError;
 use crate::error::LineError;
-use crate::jsonl;
+use crate::rows;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -69,10 +69,10 @@ pub fn stats(
 ) -> Result<Stats, DataError> {
     let mut stats = Stats { file: path.to_owned(), ..Stats::default() };
     let mut asked = HashSet::new();
-    jsonl::read_all(path, |line, row: Result<Map<String, Value>, LineError>| {
+    rows::read_all(&path.into(), |place, row: Result<Map<String, Value>, LineError>| {
         match row {
             Ok(row) => stats.add(&row, &mut asked, &mut count_tokens),
-            Err(reason) => stats.add_bad(line, reason),
+            Err(reason) => stats.add_bad(place.number, reason),
         }
         Ok(())
     })?;
@@ -118,6 +118,11 @@ impl Stats {
             question.hash(&mut hasher);
             self.repeated += usize::from(!asked.insert(hasher.finish()));
         }
+    }
+
+    /// Whether no row could be read.
+    pub fn has_no_rows(&self) -> bool {
+        self.rows == 0
     }
 
     fn add_bad(&mut self, line: usize, reason: LineError) {
@@ -317,7 +322,10 @@ mod tests {
         let completion = &stats.lengths["completion"].tokens;
         assert_eq!((completion.n(), completion.mean()), (3, 4.0 / 3.0));
         assert_eq!((stats.bad_lines[0].0, stats.bad_lines[1].0), (4, 5));
-        assert!(stats.bad_lines[0].1.starts_with("no JSON object: invalid type: sequence"), "{stats:?}");
+        assert!(
+            stats.bad_lines[0].1.starts_with("no JSON object: the row is a list of numbers"),
+            "{stats:?}"
+        );
         let json = serde_json::to_value(&stats).expect("JSON");
         assert_eq!(json["lengths"]["answer"]["characters"]["p50"], 1);
     }

@@ -42,12 +42,24 @@ pub struct Lines<R> {
     number: usize,
     /// The last line was too long, and its end was not read.
     is_cut: bool,
+    limit: usize,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, number: 0, is_cut: false }
+        Self::with_limit(input, MAX_LINE_BYTES)
+    }
+
+    /// The lines of `input`, each of at most `limit` bytes.
+    pub fn with_limit(input: R, limit: usize) -> Self {
+        Self { input, number: 0, is_cut: false, limit }
+    }
+
+    /// The same, where `lines` were read before.
+    #[must_use]
+    pub fn after(self, lines: usize) -> Self {
+        Self { number: lines, ..self }
     }
 
     fn read(&mut self) -> io::Result<Option<Numbered>> {
@@ -57,12 +69,12 @@ impl<R: BufRead> Lines<R> {
                 self.is_cut = false;
             }
             let mut line = Vec::new();
-            let limit = MAX_LINE_BYTES as u64 + 1;
+            let limit = self.limit as u64 + 1;
             if self.input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
                 return Ok(None);
             }
             self.number += 1;
-            if line.len() > MAX_LINE_BYTES {
+            if line.len() > self.limit {
                 self.is_cut = !line.ends_with(b"\n");
                 return Ok(Some((self.number, Err(LineError::TooLong))));
             }

@@ -1,10 +1,13 @@
 //! Completions for a file of prompts, with token ids and log-probabilities.
 
-use std::{collections::HashMap, io::BufRead, ops::ControlFlow, path::Path};
+use std::{collections::HashMap, ops::ControlFlow, path::Path, sync::Arc};
 
 use koan_backend::Backend;
-use koan_data::{DataError, Message, error::LineError, jsonl};
-use koan_files::jsonl::{Lines, parse};
+use koan_data::{
+    DataError, DataFiles, Message,
+    error::LineError,
+    rows::{self, Place, Rows},
+};
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
 use koan_text::{Found, StopStrings, TextError, TextStream, first_stop};
@@ -49,36 +52,34 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Reads a file. Each line has exactly one of `prompt`, `messages`, `prompt_ids`.
+    /// Reads files. Each row has exactly one of `prompt`, `messages`, `prompt_ids`.
     ///
     /// # Errors
     /// A file that can't be read or is empty, a line without a prompt, a prompt without tokens or with tokens outside of the
     /// vocabulary, or text for a model without a tokenizer.
-    pub fn read(path: &Path, codec: &Codec) -> Result<Self, InferError> {
+    pub fn read(files: &DataFiles, codec: &Codec) -> Result<Self, InferError> {
         let mut lines = Vec::new();
-        jsonl::read(path, |number, line: PromptLine| {
+        rows::read(files, |place, line: PromptLine| {
             line.check()?;
-            lines.push((number, line));
+            lines.push((place.clone(), line));
             Ok(())
         })?;
-        Self::of_lines(path, lines, codec)
+        Self::of_lines(lines, codec)
     }
 
-    /// Reads JSON Lines as [`Prompts::read`] does, from `input`, which errors call `name`.
+    /// Reads rows as [`Prompts::read`] does.
     ///
     /// # Errors
     /// As [`Prompts::read`].
-    pub fn read_from(input: impl BufRead, name: &str, codec: &Codec) -> Result<Self, InferError> {
-        let path = Path::new(name);
+    pub fn read_rows(rows: Rows, codec: &Codec) -> Result<Self, InferError> {
         let mut lines = Vec::new();
-        for line in Lines::new(input) {
-            let (number, bytes) = line.map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-            let wrong = |reason: LineError| InferError::line(path, number, reason.to_string());
-            let line: PromptLine = bytes.and_then(|bytes| parse(&bytes)).map_err(|e| wrong(e.into()))?;
-            line.check().map_err(wrong)?;
-            lines.push((number, line));
-        }
-        Self::of_lines(path, lines, codec)
+        rows::read_rows(rows, |place, line: Result<PromptLine, LineError>| {
+            let line = line?;
+            line.check()?;
+            lines.push((place.clone(), line));
+            Ok(())
+        })?;
+        Self::of_lines(lines, codec)
     }
 
     /// Questions as texts, which errors call lines of `name`.
@@ -90,27 +91,27 @@ impl Prompts {
         name: &str,
         codec: &Codec,
     ) -> Result<Self, InferError> {
-        let lines = texts.into_iter().map(|text| PromptLine {
-            prompt: Some(text),
-            messages: None,
-            prompt_ids: None,
-            other: Map::new(),
+        let path: Arc<Path> = Path::new(name).into();
+        let lines = texts.into_iter().zip(1..).map(|(text, number)| {
+            let line = PromptLine { prompt: Some(text), messages: None, prompt_ids: None, other: Map::new() };
+            (Place { path: Arc::clone(&path), number, is_line: true }, line)
         });
-        Self::of_lines(Path::new(name), (1..).zip(lines).collect(), codec)
+        let lines: Vec<_> = lines.collect();
+        if lines.is_empty() {
+            return Err(DataError::Empty { path: path.to_path_buf() }.into());
+        }
+        Self::of_lines(lines, codec)
     }
 
-    /// `lines` with their numbers in `path`.
-    fn of_lines(path: &Path, lines: Vec<(usize, PromptLine)>, codec: &Codec) -> Result<Self, InferError> {
-        if lines.is_empty() {
-            return Err(DataError::Empty { path: path.to_owned() }.into());
-        }
-        let tokens = |(number, line): &(usize, PromptLine)| {
+    /// `lines` with their places.
+    fn of_lines(lines: Vec<(Place, PromptLine)>, codec: &Codec) -> Result<Self, InferError> {
+        let tokens = |(place, line): &(Place, PromptLine)| {
             let ids = match (&line.prompt_ids, &line.messages) {
                 (Some(ids), _) => ids.clone(),
                 (None, Some(messages)) => codec.encode(messages)?,
                 (None, None) => codec.encode(&line.prompt.iter().map(Message::user).collect::<Vec<_>>())?,
             };
-            codec.check("prompt", &ids).map_err(|what| InferError::line(path, *number, what))?;
+            codec.check("prompt", &ids).map_err(|what| InferError::line(place, what))?;
             Ok(ids)
         };
         let ids = lines.iter().map(tokens).collect::<Result<_, InferError>>()?;

@@ -1,9 +1,7 @@
 //! Why a model could not be made to speak.
 
-use std::path::{Path, PathBuf};
-
 use koan_backend::OutOfMemory;
-use koan_data::DataError;
+use koan_data::{DataError, rows::Place};
 use koan_generate::{NoRoom, RequestError};
 use koan_model::checkpoint::CheckpointError;
 use koan_text::TextError;
@@ -22,12 +20,10 @@ pub enum InferError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// A line of a file lacks something, or has something that makes no sense.
-    #[error("{}:{line}: {what}", path.display())]
+    #[error("{place}: {what}")]
     Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
+        /// The file, and the row in it.
+        place: Place,
         /// What is wrong.
         what: String,
     },
@@ -63,8 +59,8 @@ pub enum InferError {
 }
 
 impl InferError {
-    /// Line `line` of `path` is wrong.
-    pub(crate) fn line(path: &Path, line: usize, what: impl Into<String>) -> Self {
-        Self::Line { path: path.to_owned(), line, what: what.into() }
+    /// The row at `place` is wrong.
+    pub(crate) fn line(place: &Place, what: impl Into<String>) -> Self {
+        Self::Line { place: place.clone(), what: what.into() }
     }
 }

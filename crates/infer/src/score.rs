@@ -1,9 +1,12 @@
 //! Log-probabilities of given completions, by the forward pass of training.
 
-use std::{ops::ControlFlow, path::Path};
+use std::ops::ControlFlow;
 
 use koan_backend::{Backend, Layout, OutOfMemory};
-use koan_data::{DataError, jsonl};
+use koan_data::{
+    DataFiles,
+    rows::{self, Place},
+};
 use koan_model::{Activations, Head, Model, Purpose};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -67,18 +70,15 @@ struct Generated {
 /// # Errors
 /// A file that can't be read, or a line that lacks a prompt or a completion, names tokens outside of the vocabulary, is longer
 /// than the model reaches, or has text for a model without a tokenizer.
-pub fn read_score_lines(path: &Path, codec: &Codec) -> Result<Vec<ScoreLine>, InferError> {
-    let mut read: Vec<(usize, ScoreLine)> = Vec::new();
-    jsonl::read(path, |number, line: ScoreLine| {
-        read.push((number, line));
+pub fn read_score_lines(files: &DataFiles, codec: &Codec) -> Result<Vec<ScoreLine>, InferError> {
+    let mut read: Vec<(Place, ScoreLine)> = Vec::new();
+    rows::read(files, |place, line: ScoreLine| {
+        read.push((place.clone(), line));
         Ok(())
     })?;
-    if read.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() }.into());
-    }
     let mut lines = Vec::new();
-    for (number, line) in read {
-        let wrong = |what: String| InferError::line(path, number, what);
+    for (place, line) in read {
+        let wrong = |what: String| InferError::line(&place, what);
         for line in completions_of(line, codec, wrong)? {
             check(&line, codec).map_err(wrong)?;
             lines.push(line);

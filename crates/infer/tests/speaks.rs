@@ -32,7 +32,7 @@ fn complete(
     fs::write(&file, prompts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         .expect("written");
     let mut engine = engine(dir);
-    let prompts = Prompts::read(&file, &engine.codec).expect("prompts");
+    let prompts = Prompts::read(&file.clone().into(), &engine.codec).expect("prompts");
     let mut all: Vec<Option<Completed>> = (0..prompts.len()).map(|_| None).collect();
     let work = Work { prompts, samples: 2, sampling, stops };
     let each = |i: usize, completed| {
@@ -88,7 +88,7 @@ fn a_prompt_that_makes_no_sense_is_named_by_its_line() {
     ] {
         let file = dir.path().join("p.jsonl");
         fs::write(&file, format!("{}\n{line}\n", json!({"prompt": "1"}))).expect("written");
-        let error = Prompts::read(&file, &engine.codec).err().expect("refused").to_string();
+        let error = Prompts::read(&file.clone().into(), &engine.codec).err().expect("refused").to_string();
         assert!(error.contains(what), "{error}");
     }
 }

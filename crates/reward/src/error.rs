@@ -1,5 +1,6 @@
 //! What can go wrong outside model text. Model text itself never makes an error, only a verdict.
 
+use koan_data::{DataError, rows::Place};
 use koan_files::jsonl::{self, MAX_LINE_BYTES};
 use std::io;
 
@@ -52,13 +53,8 @@ pub enum RewardError {
         first: crate::BadReference,
     },
     /// The input could not be read.
-    #[error("cannot read {file}")]
-    Read {
-        /// The input's name.
-        file: String,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Data(#[from] Box<DataError>),
     /// The output could not be written.
     #[error("cannot write the verdicts of {file}")]
     Write {
@@ -77,12 +73,10 @@ pub enum RewardError {
         reason: String,
     },
     /// A line of the input is not a completion to judge.
-    #[error("{file}:{line}: {reason}")]
+    #[error("{place}: {reason}")]
     Line {
-        /// The input's name.
-        file: String,
-        /// The line, from 1.
-        line: usize,
+        /// The file, and the row in it.
+        place: Place,
         /// What is wrong with it.
         reason: LineError,
     },

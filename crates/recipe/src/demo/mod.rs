@@ -182,7 +182,7 @@ pub fn run<B: Backend>(
 
     let file = write_recipe(dir, "zero.toml", ZERO_RECIPE)?;
     let config = RlConfig::load(&file, &overrides(sizes.zero))?;
-    let held_out = read_problems(&dir.join("held-out.jsonl"))?;
+    let held_out = read_problems(&dir.join("held-out.jsonl").into())?;
     let (before, answers_before) = measure(b, &base, &config, &held_out, launch.threads)?;
     on(Event::Measured { model: "base", measure: &before });
 

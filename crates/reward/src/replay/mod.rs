@@ -20,11 +20,12 @@ mod report;
 
 pub use report::{Agreement, Report, Summary};
 
+use crate::error::LineError;
 use crate::{Judgement, Problem, RewardError, Rewards};
-use koan_files::jsonl::{Lines, MAX_LINE_BYTES, Numbered};
+use koan_data::{DataError, rows::Row};
+use koan_files::jsonl::MAX_LINE_BYTES;
 use rayon::prelude::*;
 use report::Timings;
-use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,33 +78,33 @@ pub enum Event<'a> {
 }
 
 impl Replay<'_> {
-    /// Judges every line of `input` and passes the results to `each`, whose errors are errors of writing.
+    /// Judges every row of `rows` and passes the results to `each`, whose errors are errors of writing.
     ///
     /// # Errors
     /// A line that is not a completion to judge, with its number, unless the replay keeps going; input that cannot be
     /// read, output that cannot be written, and [`RewardError::Stopped`].
     pub fn run(
         &self,
-        input: impl BufRead,
+        rows: impl IntoIterator<Item = Result<Row, DataError>>,
         mut each: impl FnMut(Event) -> std::io::Result<()>,
     ) -> Result<Report, RewardError> {
         let start = Instant::now();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         let pool = pool.map_err(|error| RewardError::Threads { reason: error.to_string() })?;
         let (mut report, mut timings) = (Report::new(pool.current_num_threads()), Timings::default());
-        let mut lines = Lines::new(input);
+        let mut rows = rows.into_iter();
         loop {
-            let batch = self.read(&mut lines)?;
+            let batch = read(&mut rows)?;
             if batch.is_empty() {
                 break;
             }
-            let judge = |(line, read): Numbered| {
+            let judge = |(place, read): Row| {
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(RewardError::Stopped);
                 }
-                let error = |reason| RewardError::Line { file: self.file.to_owned(), line, reason };
-                let bytes = read.map_err(|e| error(e.into()))?;
-                line::judge(line, &bytes, self.rewards).map_err(error)
+                let judged = read.map_err(LineError::from);
+                let judged = judged.and_then(|json| line::judge(place.number, &json, self.rewards));
+                judged.map_err(|reason| RewardError::Line { place, reason })
             };
             let judged: Vec<_> = pool.install(|| batch.into_par_iter().map(judge).collect());
             for line in judged {
@@ -126,20 +127,18 @@ impl Replay<'_> {
         (report.median_us, report.max_us) = (timings.median_us(), timings.max_us());
         Ok(report)
     }
+}
 
-    /// The next lines that are not blank, with their numbers.
-    fn read(&self, lines: &mut Lines<impl BufRead>) -> Result<Vec<Numbered>, RewardError> {
-        let (mut batch, mut n_bytes) = (Vec::new(), 0);
-        while batch.len() < BATCH.0 && n_bytes < BATCH.1 {
-            let line = lines.next().transpose();
-            let line = line.map_err(|source| RewardError::Read { file: self.file.to_owned(), source })?;
-            let Some((number, read)) = line else { break };
-            // One that is too long ends the batch: what follows it may be its own endless rest.
-            n_bytes += read.as_ref().map_or(MAX_LINE_BYTES, Vec::len);
-            batch.push((number, read));
-        }
-        Ok(batch)
+/// The next rows, with their places.
+fn read(rows: &mut impl Iterator<Item = Result<Row, DataError>>) -> Result<Vec<Row>, RewardError> {
+    let (mut batch, mut n_bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH.0 && n_bytes < BATCH.1 {
+        let Some((place, json)) = rows.next().transpose().map_err(Box::new)? else { break };
+        // One that is too long ends the batch: what follows it may be its own endless rest.
+        n_bytes += json.as_ref().map_or(MAX_LINE_BYTES, Vec::len);
+        batch.push((place, json));
     }
+    Ok(batch)
 }
 
 #[cfg(test)]

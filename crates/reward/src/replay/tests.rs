@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::LineError;
 use crate::{Context, Outcome, RewardConfig};
+use koan_data::rows::Rows;
 use serde_json::{Value, json};
 use std::io;
 
@@ -9,6 +10,14 @@ static GO: AtomicBool = AtomicBool::new(false);
 fn rewards(kinds: &[&str]) -> Rewards {
     let configs: Vec<RewardConfig> = kinds.iter().map(|kind| RewardConfig::new(kind)).collect();
     Rewards::build(&configs, Context { max_new_tokens: Some(10), ..Context::default() }).expect("builds")
+}
+
+fn of(text: Box<dyn io::BufRead + Send>) -> Rows {
+    Rows::of_text("in.jsonl".as_ref(), text, MAX_LINE_BYTES).expect("readable")
+}
+
+fn rows(text: &str) -> Rows {
+    of(Box::new(io::Cursor::new(text.to_owned())))
 }
 
 /// The report of a replay, its lines of output, and what is wrong with bad lines.
@@ -20,7 +29,7 @@ fn replay(
 ) -> Result<(Report, Vec<Value>, Vec<String>), RewardError> {
     let (mut lines, mut bad) = (Vec::new(), Vec::new());
     let replay = Replay { file: "in.jsonl", rewards, threads, keep_going, stop: &GO };
-    let report = replay.run(input.as_bytes(), |event| {
+    let report = replay.run(rows(input), |event| {
         match event {
             Event::Judged(judged) => lines.push(serde_json::from_slice(&judged.json).expect("JSON")),
             Event::Bad(error) => bad.push(error.to_string()),
@@ -193,10 +202,12 @@ fn a_line_needs_an_answer_only_where_its_reward_does() {
 fn an_endless_line_is_refused() {
     let rewards = rewards(&["number"]);
     let replay = Replay { file: "in", rewards: &rewards, threads: 1, keep_going: false, stop: &GO };
-    let error = replay.run(io::BufReader::new(io::repeat(b' ')), |_| Ok(()));
-    assert!(matches!(error, Err(RewardError::Line { line: 1, reason: LineError::TooLong, .. })));
+    let error = replay.run(of(Box::new(io::BufReader::new(io::repeat(b' ')))), |_| Ok(()));
+    assert!(
+        matches!(error, Err(RewardError::Line { reason: LineError::TooLong, place }) if place.number == 1)
+    );
     let long = format!("{}\n{{\"answer\": 1, \"completion\": \"1\"}}", " ".repeat(MAX_LINE_BYTES + 9));
-    let report = Replay { keep_going: true, ..replay }.run(long.as_bytes(), |_| Ok(())).expect("goes on");
+    let report = Replay { keep_going: true, ..replay }.run(rows(&long), |_| Ok(())).expect("goes on");
     assert_eq!((report.bad_lines, report.outcomes.total()), (1, 1));
 }
 
@@ -205,8 +216,8 @@ fn a_replay_can_be_stopped_and_its_writer_can_fail() {
     let rewards = rewards(&["number"]);
     let (stop, line) = (AtomicBool::new(true), r#"{"answer": "1", "completion": "1"}"#);
     let replay = Replay { file: "in", rewards: &rewards, threads: 1, keep_going: true, stop: &stop };
-    assert!(matches!(replay.run(line.as_bytes(), |_| Ok(())), Err(RewardError::Stopped)));
+    assert!(matches!(replay.run(rows(line), |_| Ok(())), Err(RewardError::Stopped)));
     let replay = Replay { stop: &GO, ..replay };
     let full = |_: Event| Err(io::Error::from(io::ErrorKind::StorageFull));
-    assert!(matches!(replay.run(line.as_bytes(), full), Err(RewardError::Write { .. })));
+    assert!(matches!(replay.run(rows(line), full), Err(RewardError::Write { .. })));
 }

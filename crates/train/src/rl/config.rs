@@ -1,10 +1,8 @@
 //! The TOML file of `koan rl`. Tens of options; an unknown one is refused with the nearest known name.
 
-use std::{
-    num::NonZero,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZero, path::Path};
 
+use koan_data::DataFiles;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 
@@ -179,8 +177,8 @@ fn one() -> f32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalConfig {
-    /// Held-out problems, JSON Lines.
-    pub data: PathBuf,
+    /// Held-out problems, in one file or several.
+    pub data: DataFiles,
     /// Steps between measurements; the first is made before the first step, the last after the last.
     pub every: u64,
     /// Completions per problem.

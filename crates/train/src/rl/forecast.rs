@@ -1,9 +1,7 @@
 //! What a run will take, known without starting it.
 
-use std::path::Path;
-
 use koan_backend::Backend;
-use koan_data::read_problems;
+use koan_data::{DataFiles, read_problems};
 
 use super::{
     RlConfig,
@@ -46,7 +44,7 @@ impl Forecast {
     pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
         let codec = codec(config)?;
         let model = codec.config();
-        let encode = |data: &Path| {
+        let encode = |data: &DataFiles| {
             let prompts = encode(&codec, &read_problems(data)?, config.rollout.max_prompt_tokens);
             Ok::<_, TrainError>(prompts?.iter().map(Vec::len).collect::<Vec<_>>())
         };

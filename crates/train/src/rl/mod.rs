@@ -103,7 +103,7 @@ pub fn run<B: Backend>(
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     let inputs = Inputs::read(b, config)?;
-    let held_out = config.eval.as_ref().map(|eval| &*eval.data);
+    let held_out = config.eval.as_ref().map(|eval| &eval.data);
     let course = Course { stage: "rl", steps: config.steps, inputs: Input::all(&config.stage, held_out)? };
     let mut session = Session::open(course, config, launch, RlState { cursor: 0 })?;
     let ended = train(b, config, inputs, launch.threads, &mut session, &mut on);

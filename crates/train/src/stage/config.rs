@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use koan_data::DataFiles;
 use koan_files::sha256;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
@@ -22,8 +23,8 @@ pub struct StageConfig {
     pub run_dir: PathBuf,
     /// The model to start from, a Hugging Face directory; `koan model init` makes a fresh one.
     pub model: PathBuf,
-    /// What to learn from: problems, texts or demonstrations.
-    pub data: PathBuf,
+    /// What to learn from: problems, texts or demonstrations, in one file or several.
+    pub data: DataFiles,
     /// Keys every random number of the run.
     #[serde(default)]
     pub seed: u64,

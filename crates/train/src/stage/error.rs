@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use koan_data::DataError;
 use koan_files::FilesError;
 use koan_model::{checkpoint::CheckpointError, safetensors_file::FileError};
 
@@ -98,4 +99,7 @@ pub enum StageError {
     /// A file or directory could not be read or written, or is damaged.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// A file of data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
 }

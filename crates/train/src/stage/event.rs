@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use koan_data::DataFiles;
 use koan_eval::Score;
 use koan_reward::BadReference;
 
@@ -10,8 +11,8 @@ use koan_reward::BadReference;
 pub enum Event<'a, M> {
     /// Problems that are left out, since their references are bad.
     BadReferences {
-        /// Their file.
-        data: &'a Path,
+        /// Their files.
+        data: &'a DataFiles,
         /// Which, and why.
         bad: &'a [BadReference],
     },

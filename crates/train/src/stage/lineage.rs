@@ -1,11 +1,15 @@
 //! What a run was made from, each input by hash, and whose run made that: `lineage.json`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use koan_files::{FilesError, hash_file, hash_files};
+use koan_data::DataFiles;
+use koan_files::{FilesError, hash_file, hash_files, sha256};
 use serde::{Deserialize, Serialize};
 
-use super::config::StageConfig;
+use super::{config::StageConfig, error::StageError};
 
 /// The file's name.
 const FILE: &str = "lineage.json";
@@ -42,14 +46,16 @@ impl Input {
     ///
     /// # Errors
     /// If one can't be read.
-    pub(crate) fn all(config: &StageConfig, held_out: Option<&Path>) -> Result<Vec<Self>, FilesError> {
+    pub(crate) fn all(config: &StageConfig, held_out: Option<&DataFiles>) -> Result<Vec<Self>, StageError> {
         let mut all = vec![
             Self::new("model", &config.model, hash_files(&config.model, "safetensors")?),
             Self::file("tokenizer", &config.model.join("tokenizer.json"))?,
-            Self::file("data", &config.data)?,
         ];
-        if let Some(path) = held_out {
-            all.push(Self { shapes_course: false, ..Self::file("held-out data", path)? });
+        for path in config.data.paths()? {
+            all.push(Self::file("data", &path)?);
+        }
+        for path in held_out.map_or(Ok(Vec::new()), DataFiles::paths)? {
+            all.push(Self { shapes_course: false, ..Self::file("held-out data", &path)? });
         }
         Ok(all)
     }
@@ -60,6 +66,20 @@ impl Input {
     /// If it can't be read.
     pub fn file(role: &'static str, path: &Path) -> Result<Self, FilesError> {
         Ok(Self::new(role, path, hash_file(path)?))
+    }
+
+    /// The hash of each role's inputs that shape the run's course: of several (files of data), that of their hashes, joined by line
+    /// ends in their order.
+    pub(super) fn hashes(inputs: &[Self]) -> BTreeMap<String, String> {
+        let mut hashes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for input in inputs.iter().filter(|input| input.shapes_course) {
+            hashes.entry(input.role.to_owned()).or_default().push(&input.sha256);
+        }
+        let joined = |hashes: Vec<&str>| match hashes[..] {
+            [one] => one.to_owned(),
+            _ => sha256(hashes.join("\n")),
+        };
+        hashes.into_iter().map(|(role, hashes)| (role, joined(hashes))).collect()
     }
 
     fn new(role: &'static str, path: &Path, sha256: String) -> Self {

@@ -95,7 +95,6 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         own: S,
     ) -> Result<Self, StageError> {
         let shared = config.stage();
-        let shaping = course.inputs.iter().filter(|input| input.shapes_course);
         let mut state = TrainerState {
             stage: course.stage.to_owned(),
             step: 0,
@@ -103,7 +102,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             tokens: 0,
             seed: shared.seed,
             config_sha256: hash_config(config),
-            inputs_sha256: shaping.map(|input| (input.role.to_owned(), input.sha256.clone())).collect(),
+            inputs_sha256: Input::hashes(&course.inputs),
             own,
         };
         let mut from = None;

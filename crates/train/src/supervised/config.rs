@@ -1,7 +1,8 @@
 //! The TOML file of `koan pretrain` and `koan sft`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use koan_data::DataFiles;
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
@@ -43,7 +44,7 @@ pub struct SupervisedConfig {
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
     /// In the format of the data.
-    pub data: PathBuf,
+    pub data: DataFiles,
     /// Steps between measurements; the last is made after the last step.
     pub every: u64,
 }

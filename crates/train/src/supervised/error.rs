@@ -1,7 +1,5 @@
 //! What can be wrong with texts and demonstrations.
 
-use std::path::PathBuf;
-
 /// Why texts can't be learned from.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,19 +26,21 @@ pub enum SupervisedError {
         max: usize,
     },
     /// A token that the model has no embedding for.
-    #[error("`{}` gives token {id}, the model knows {vocab_size}; the tokenizer or the file is another model's", path.display())]
+    #[error(
+        "`{files}` gives token {id}, the model knows {vocab_size}; the tokenizer or the file is another model's"
+    )]
     NoSuchToken {
         /// The token.
         id: u32,
         /// The model's.
         vocab_size: usize,
         /// The data.
-        path: PathBuf,
+        files: String,
     },
     /// All texts are empty.
-    #[error("`{}` has nothing to learn: its texts are empty", path.display())]
+    #[error("`{files}` has nothing to learn: its texts are empty")]
     NothingToLearn {
         /// The data.
-        path: PathBuf,
+        files: String,
     },
 }

@@ -117,7 +117,7 @@ pub fn run<B: Backend>(
     let inputs = Inputs::read(b, stage, config)?;
     let mut batches = Batches::new(&inputs.pieces, config.stage.seed, config.batch_tokens);
     let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
-    let held_out = config.eval.as_ref().map(|eval| &*eval.data);
+    let held_out = config.eval.as_ref().map(|eval| &eval.data);
     let course = Course { stage: stage.name(), steps, inputs: Input::all(&config.stage, held_out)? };
     let mut session = Session::open(course, config, launch, SupervisedState {})?;
     let ended = train(b, config, &inputs, &mut batches, &mut session, &mut on);
@@ -171,7 +171,7 @@ impl Inputs {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
-        let read = |path| pieces::read(stage, path, &tokenizer, config.max_tokens, model.vocab_size);
+        let read = |files| pieces::read(stage, files, &tokenizer, config.max_tokens, model.vocab_size);
         let pieces = read(&shared.data)?;
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);

@@ -1,8 +1,6 @@
 //! What is learned from, as tokens: pieces of texts, and replies in conversations.
 
-use std::path::Path;
-
-use koan_data::{Demonstration, Document, read_corpus, read_demonstrations};
+use koan_data::{DataFiles, Demonstration, Document, read_corpus, read_demonstrations};
 use koan_generate::{Stream, uniform};
 use koan_text::{Message, Tokenizer};
 
@@ -27,10 +25,10 @@ impl Piece {
     }
 }
 
-/// Reads `path` as `stage` learns from it, in pieces of at most `max_tokens`, for a model of `vocab_size`.
+/// Reads `files` as `stage` learns from it, in pieces of at most `max_tokens`, for a model of `vocab_size`.
 pub(super) fn read(
     stage: Stage,
-    path: &Path,
+    files: &DataFiles,
     tokenizer: &Tokenizer,
     max_tokens: usize,
     vocab_size: usize,
@@ -39,7 +37,7 @@ pub(super) fn read(
     let pieces = match stage {
         Stage::Pretrain => {
             let mut pieces = Vec::new();
-            for document in read_corpus(path)? {
+            for document in read_corpus(files)? {
                 let ids = match document {
                     Document::Text(text) => tokenizer.encode_corpus(&text, false)?,
                     Document::Tokens(ids) => ids,
@@ -50,7 +48,7 @@ pub(super) fn read(
         }
         Stage::Sft => {
             let mut pieces = Vec::new();
-            for (number, demonstration) in read_demonstrations(path)?.iter().enumerate() {
+            for (number, demonstration) in read_demonstrations(files)?.iter().enumerate() {
                 replies(tokenizer, end, number + 1, demonstration, &mut pieces)?;
                 if let Some(long) = pieces.last().filter(|piece| piece.rows() > max_tokens) {
                     let tokens = long.rows();
@@ -65,9 +63,9 @@ pub(super) fn read(
     let ids = pieces.iter().flat_map(|piece| piece.context.iter().chain(&piece.tokens));
     match ids.copied().max() {
         Some(id) if id as usize >= vocab_size => {
-            Err(SupervisedError::NoSuchToken { id, vocab_size, path: path.into() }.into())
+            Err(SupervisedError::NoSuchToken { id, vocab_size, files: files.to_string() }.into())
         }
-        None => Err(SupervisedError::NothingToLearn { path: path.into() }.into()),
+        None => Err(SupervisedError::NothingToLearn { files: files.to_string() }.into()),
         _ => Ok(pieces),
     }
 }

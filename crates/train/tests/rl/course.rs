@@ -324,7 +324,8 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
         assert_eq!((line["tests"].is_array(), &line["step"]), (own, &1.into()));
     }
 
-    let text = fs::read_to_string(config.stage.run_dir.join("rollouts/step-000001.jsonl")).expect("there");
+    let rollouts = config.stage.run_dir.join("rollouts/step-000001.jsonl");
+    let rollouts = koan_data::rows::Rows::open(&rollouts).expect("there");
     let context = Context { max_new_tokens: Some(config.rollout.max_new_tokens), log_dir: None };
     let rewards = Rewards::build(&config.reward, context).expect("builds");
     let (stop, mut replayed) = (AtomicBool::new(false), Vec::new());
@@ -335,7 +336,7 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
         }
         Ok(())
     };
-    replay.run(text.as_bytes(), keep).expect("replays");
+    replay.run(rollouts, keep).expect("replays");
     assert_eq!(replayed.len(), lines.len());
     for (replayed, line) in replayed.iter().zip(&lines) {
         assert_eq!((&replayed["score"], &replayed["rewards"]), (&line["reward"], &line["rewards"]));
