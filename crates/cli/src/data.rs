@@ -3,9 +3,11 @@
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
+use koan_data::convert::{Conversion, Limits, MAX_TEST_BYTES, MAX_TESTS, SHAPES};
 use koan_data::stats::{Counts, Histogram, Lengths};
 use koan_data::{
     Arithmetic, DataFiles, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
@@ -20,6 +22,7 @@ pub(crate) enum Data {
     /// Generate problems whose answers are known, with worked solutions
     #[command(subcommand)]
     Generate(Generate),
+    Convert(ConvertArgs),
     Import(ImportArgs),
     Stats(StatsArgs),
 }
@@ -97,6 +100,44 @@ pub(crate) struct ImportArgs {
     out: PathBuf,
 }
 
+/// Published data sets made Koan's: problems, demonstrations, preferences
+///
+/// The shape of the files is recognised by their fields, and named; rows that can't be carried over are counted by reason
+/// and shown. Files may be JSON Lines, JSON arrays or Parquet, in gzip or zstd.
+#[derive(clap::Args)]
+#[command(after_help = shapes())]
+pub(crate) struct ConvertArgs {
+    /// The files, or patterns of them, all of one shape
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where the rows go, JSON Lines, whole or not at all
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The shape of the files, if it is not to be recognised
+    #[arg(long, value_name = "SHAPE", conflicts_with = "map")]
+    from: Option<String>,
+    /// Which field is which instead: prompt=problem,answer=solution; a part of a field as in reward_model.ground_truth
+    #[arg(long, value_name = "FIELD=THEIRS,…")]
+    map: Option<String>,
+    /// Tests of a problem that are kept, at most: the shortest half, and a sample of the others
+    #[arg(long, value_name = "N", default_value_t = MAX_TESTS)]
+    max_tests: usize,
+    /// Bytes of the tests of a problem, at most
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_TEST_BYTES)]
+    max_test_bytes: usize,
+}
+
+/// The shapes that are known, for `--help`.
+fn shapes() -> String {
+    let lines = SHAPES.iter().map(|shape| format!("  {:<22} {}\n", shape.name, shape.about));
+    format!(
+        "Shapes:\n{}\nExamples:\n  koan data convert train.parquet --out problems.jsonl\n  \
+         koan data convert 'data/train-*.parquet' --from openr1-sft --out demonstrations.jsonl\n  \
+         koan data convert mine.json --map prompt=frage,answer=antwort,meta.level=stufe --out problems.jsonl",
+        lines.collect::<String>()
+    )
+}
+
 /// What files of any format hold: rows, fields, lengths, repetitions, bad lines
 ///
 /// Problems, code problems, SFT, preference and text files, and what generate and verify write.
@@ -119,6 +160,7 @@ impl Data {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Generate(generate) => generate.run(),
+            Self::Convert(convert) => convert.run(),
             Self::Import(import) => import.run(),
             Self::Stats(stats) => stats.run(),
         }
@@ -150,6 +192,27 @@ impl Generate {
         write_problems(&out, &problems)?;
         say!("{} problems in {}", problems.len(), out.display())?;
         Ok(())
+    }
+}
+
+impl ConvertArgs {
+    fn run(self) -> anyhow::Result<()> {
+        const TOLD_EVERY: Duration = Duration::from_secs(5);
+        let conversion = Conversion {
+            files: self.files.into(),
+            from: self.from,
+            mapping: self.map.map(|map| map.parse()).transpose()?,
+            limits: Limits { tests: self.max_tests, bytes: self.max_test_bytes },
+        };
+        let (start, mut told) = (Instant::now(), Instant::now());
+        let report = conversion.run(&self.out, &mut |read| {
+            if told.elapsed() > TOLD_EVERY {
+                told = Instant::now();
+                note!("{read} rows read, {:.0} s", start.elapsed().as_secs_f64());
+            }
+        })?;
+        say!("{}: {report}", report.shape)?;
+        Ok(say!("{} rows in {}", report.written, self.out.display())?)
     }
 }
 

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
+//! | [`mod@convert`] | published data sets, recognised and made Koan's |
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, generated at random, with worked solutions |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arithmetic;
+pub mod convert;
 pub mod corpus;
 pub mod error;
 pub mod import;

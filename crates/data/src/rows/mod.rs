@@ -17,6 +17,7 @@ mod parquet;
 mod paths;
 mod values;
 
+pub(crate) use diagnose::type_of;
 pub use paths::DataFiles;
 
 use crate::error::{DataError, LineError};
