@@ -339,7 +339,7 @@ fn a_run_is_viewed() {
     write!(stream, "GET /api/metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("received");
-    assert!(answer.contains("[{\"loss\":0.5,\"step\":1}]"), "{answer}");
+    assert!(answer.contains("\"rows\":[[1,0.5]]"), "{answer}");
     let port = address.rsplit(':').next().expect("a port");
     let taken = folder.refused(&format!("view run --port {port}"));
     assert!(taken.contains("--port 0") && taken.contains("because"), "{taken}");

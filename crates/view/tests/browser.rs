@@ -567,6 +567,9 @@ fn a_phone_shows_rewards_whole_in_the_light_and_in_the_dark() {
                      const box = cell.getBoundingClientRect(); \
                      return box.right <= innerWidth && box.left >= 0 && cell.scrollWidth <= cell.clientWidth; })";
         browser.wait(whole, &json!(true));
+        let inside = "[...document.querySelectorAll('main *')].filter(node => node.clientWidth && \
+                      node.getBoundingClientRect().right > document.body.clientWidth - 11).map(node => node.id || node.className).join()";
+        browser.wait(inside, &json!(""));
         let seen = "[...document.querySelectorAll('.terms tbody tr:first-child td')].map(cell => \
                     getComputedStyle(cell, '::before').content).join()";
         browser.wait(seen, &json!("\"reward\",\"outcome\",\"score\",\"weight\",\"answer read\",\"reason\""));

@@ -2,6 +2,7 @@
 
 const COLORS = 8;
 const SHOWN_AT_FIRST = 6; // runs: the newest, if a folder has many
+const FEW_DIFFERENCES = 8; // settings: as many are not folded
 const PARTS_BEFORE_DRAWING = 16; // parts of long metrics, each a megabyte of the file
 
 /** A duration in words. */
@@ -190,6 +191,7 @@ class Runs {
     this.compared = query;
     const node = document.getElementById("differences");
     node.hidden = runs.length < 2;
+    node.open = rows.length > 0 && rows.length <= FEW_DIFFERENCES;
     node.querySelector("summary").textContent = rows.length ? `Settings that differ (${rows.length})` : "Their settings are the same";
     const head = el("tr", {}, el("th", {}, ""), ...runs.map((run) => el("th", {}, el("i", { className: `swatch ${run.color}` }), run.name)));
     const body = rows.map(({ key, values }) => el("tr", {}, el("th", {}, key), ...values.map((value) => el("td", {}, value ?? "–"))));

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::pace::Paced;
+use super::pace::{Allowance, Paced};
 
 /// Longest head of a request: its line and its headers, bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -20,6 +20,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How slowly a client may read its answer.
+const READING: Allowance = Allowance { grace: Duration::from_secs(30), least_pace: 32 << 10 };
 /// How long what else a client sends is read after its answer: a connection that is closed with unread bytes would be reset,
 /// and the answer lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -41,7 +43,7 @@ pub(super) async fn serve(stream: TcpStream, pages: Router) {
         .keep_alive(false)
         // Who has ended its side has left: its answer need not be made.
         .half_close(false);
-    let mut connection = http.serve_connection(TokioIo::new(Paced::new(stream)), service);
+    let mut connection = http.serve_connection(TokioIo::new(Paced::new(stream, READING)), service);
     let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let mut stream = connection.into_parts().io.into_inner();
     if result.is_err_and(|e| e.is_timeout()) {

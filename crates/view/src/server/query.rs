@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::ViewError;
 
 /// Most parameters of a request.
-const MAX_PARAMETERS: usize = 64;
+const MAX_PARAMETERS: usize = 512;
 /// Most characters of a parameter that an error repeats.
 const SHOWN_CHARS: usize = 60;
 
