@@ -21,6 +21,7 @@ use self::messages::Messages;
 use crate::{
     device::{Device, Job, Running},
     generate::SamplingArgs,
+    interrupt::on_ctrl_c,
     output::{Output, Stdout},
 };
 
@@ -92,12 +93,11 @@ impl Job for Chat {
         let engine = Engine::load(b, codec, context, limits, None).map_err(with_hint)?;
         let replying = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&replying);
-        ctrlc::set_handler(move || {
+        on_ctrl_c(move || {
             if !handler.swap(false, Ordering::Relaxed) {
                 note!("\n(/quit or Ctrl-D ends)");
             }
-        })
-        .context("cannot listen for Ctrl-C")?;
+        });
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         if terminal {
             say!("{}; /help says what else there is", self.model.display())?;

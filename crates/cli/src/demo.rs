@@ -15,7 +15,7 @@ use koan_train::{
 
 use crate::{
     device::{Device, Job, Running},
-    interrupt::stop_on_ctrl_c,
+    interrupt::stop_on_signal,
     progress::Progress,
     stage::STOPPING,
 };
@@ -53,7 +53,7 @@ impl Demo {
 
 impl Job for Demo {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let stop = stop_on_ctrl_c(STOPPING)?;
+        let stop = stop_on_signal(STOPPING);
         let launch = Launch { resume: false, threads: running.judges, stop: &stop };
         let mut screen = Screen { running, progress: None, steps: 0 };
         let outcome = demo::run(b, &self.run_dir, self.quick, launch, |event| screen.show(event))?;

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     device::{Device, Job, Running},
     generate::{SamplingArgs, memory_bytes},
-    interrupt::stop_on_ctrl_c,
+    interrupt::stop_on_signal,
     output::Output,
     progress::Progress,
 };
@@ -190,7 +190,7 @@ impl Job for Eval {
         let positions = longest + self.max_new_tokens;
         let Engine { codec, model, mut generator, .. } =
             Engine::load(b, codec, positions, limits, memory).context("cannot measure")?;
-        let stop = stop_on_ctrl_c("giving up what is not whole")?;
+        let stop = stop_on_signal("giving up what is not whole");
         let evaluation = Evaluation {
             problems: &problems,
             samples: self.n,

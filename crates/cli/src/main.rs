@@ -9,6 +9,7 @@ mod output;
 
 mod bench;
 mod chat;
+mod children;
 mod completions;
 mod data;
 mod demo;
@@ -29,6 +30,8 @@ mod view;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::children::Children;
 
 /// Reasoning models by reinforcement learning from answers that a program can check
 #[derive(Parser)]
@@ -69,9 +72,28 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if children::is_keeper() {
+        return ExitCode::SUCCESS;
+    }
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let cli = Cli::try_parse().unwrap_or_else(|error| elsewhere::with_tip(error, &words).exit());
-    let result = match cli.verb {
+    let _children = Children::adopt();
+    let result = interrupt::listen().and_then(|()| run(cli.verb));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            note!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
+            for cause in error.chain().skip(1) {
+                note!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Pretrain(verb) => verb.run(),
         Verb::Sft(verb) => verb.run(),
@@ -86,16 +108,5 @@ fn main() -> ExitCode {
         Verb::Data(verb) => verb.run(),
         Verb::Bench(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            note!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
-            for cause in error.chain().skip(1) {
-                note!("  because: {cause}");
-            }
-            ExitCode::FAILURE
-        }
     }
 }

@@ -9,7 +9,7 @@ use koan_train::rl::{self, Metrics, RlConfig};
 
 use crate::{
     device::{Job, Running},
-    interrupt::stop_on_ctrl_c,
+    interrupt::stop_on_signal,
     stage::{STOPPING, Screen, StageArgs, Words},
 };
 
@@ -42,7 +42,7 @@ impl Rl {
         if self.plan {
             return device.run(plan::Planned(config));
         }
-        let stop = stop_on_ctrl_c(STOPPING)?;
+        let stop = stop_on_signal(STOPPING);
         device.run(Run { config, args: self.args, stop })
     }
 }

@@ -5,7 +5,7 @@ use koan_train::supervised::{self, Metrics, Stage, SupervisedConfig};
 
 use crate::{
     device::{Job, Running},
-    interrupt::stop_on_ctrl_c,
+    interrupt::stop_on_signal,
     stage::{STOPPING, Screen, StageArgs, Words},
 };
 
@@ -73,7 +73,7 @@ struct Run {
 
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let stop = stop_on_ctrl_c(STOPPING)?;
+        let stop = stop_on_signal(STOPPING);
         let mut screen = Screen::new(running);
         let launch = self.args.launch(running, &stop);
         let summary =

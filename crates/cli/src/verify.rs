@@ -3,10 +3,6 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,7 +14,10 @@ use koan_reward::{
 };
 use koan_train::rl::RlConfig;
 
-use crate::output::{Output, Stdout};
+use crate::{
+    interrupt::stop_on_signal,
+    output::{Output, Stdout},
+};
 
 /// Replay rewards over a file of completions: are they right?
 ///
@@ -86,14 +85,7 @@ impl Verify {
         let files = DataFiles::from(self.input.clone());
         let file = files.to_string();
         let rows = rows::all(&files)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let handler = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if handler.swap(true, Ordering::Relaxed) {
-                std::process::abort(); // asked twice: now
-            }
-        })
-        .context("cannot listen for Ctrl-C")?;
+        let stop = stop_on_signal("giving up: nothing will be written");
         let (threads, keep_going) = (self.threads, self.keep_going);
         let replay = Replay { file: &file, rewards: &rewards, threads, keep_going, stop: &stop };
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::FilesError;
+use crate::{FilesError, unfinished::Unfinished};
 
 /// Makes directory `dir` whole or not at all: `fill` writes into a sibling, which is then synced and renamed.
 ///
@@ -26,6 +26,7 @@ pub fn write_directory<E: From<FilesError>>(
         fs::remove_dir_all(&part).map_err(FilesError::io("remove", &part))?;
     }
     fs::create_dir_all(&part).map_err(FilesError::io("create", &part))?;
+    let _unfinished = Unfinished::new(&part);
     let filled = fill(&part).and_then(|()| Ok(rename(&part, dir)?));
     if filled.is_err() {
         let _ = fs::remove_dir_all(&part); // the first error matters more

@@ -1,6 +1,7 @@
 //! Files: written whole or not at all, hashed, read with a bound, and JSON Lines.
 //!
 //! - [`NewFile`], [`replace`]: a file written beside its place, synced and renamed,
+//! - [`remove_unfinished`]: what a program does that must end while it writes them,
 //! - [`write_directory`], [`rename`]: the same for directories; [`write_synced`]: a file inside of one,
 //! - [`sha256`], [`hash_file`], [`hash_files`], [`Hashed`]: SHA-256 of bytes, of files, and of what is being written,
 //! - [`checksums`]: the list of the hashes of a directory's files,
@@ -15,9 +16,11 @@ mod error;
 mod hash;
 pub mod jsonl;
 mod new_file;
+mod unfinished;
 
 pub use bounded::read_bounded;
 pub use directory::{rename, write_directory, write_synced};
 pub use error::FilesError;
 pub use hash::{Hashed, digest, hash_file, hash_files, sha256};
 pub use new_file::{NewFile, replace};
+pub use unfinished::remove_unfinished;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{FilesError, directory::rename_synced};
+use crate::{FilesError, directory::rename_synced, unfinished::Unfinished};
 
 /// A file being written beside its place. [`NewFile::finish`] syncs and renames it, so that a reader sees the old file or
 /// the whole new one; dropped before, it is removed. A pipe or device is written directly.
@@ -15,7 +15,7 @@ pub struct NewFile {
     out: BufWriter<File>,
     path: PathBuf,
     /// Where it is until it is finished.
-    part: Option<PathBuf>,
+    part: Option<Unfinished>,
 }
 
 impl NewFile {
@@ -30,7 +30,7 @@ impl NewFile {
             }
             let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
             let part = path.with_file_name(format!(".{name}.part"));
-            Ok((create_alone(&part)?, Some(part)))
+            Ok((create_alone(&part)?, Some(Unfinished::new(&part))))
         };
         let (file, part) = create().map_err(FilesError::io("write", path))?;
         Ok(Self { out: BufWriter::new(file), path: path.into(), part })
@@ -42,7 +42,7 @@ impl NewFile {
     /// If the operating system refuses; the file is then removed, and an older one stays.
     pub fn finish(mut self) -> Result<(), FilesError> {
         let finished = self.out.flush().and_then(|()| match &self.part {
-            Some(part) => self.out.get_ref().sync_all().and_then(|()| rename_synced(part, &self.path)),
+            Some(part) => self.out.get_ref().sync_all().and_then(|()| rename_synced(part.path(), &self.path)),
             None => Ok(()),
         });
         finished.map_err(FilesError::io("write", &self.path))?;
@@ -64,7 +64,7 @@ impl Write for NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            let _ = fs::remove_file(part); // the error that brought us here matters more
+            let _ = fs::remove_file(part.path()); // the error that brought us here matters more
         }
     }
 }

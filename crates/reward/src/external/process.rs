@@ -23,13 +23,14 @@
 
 mod log;
 mod running;
+pub mod tree;
 
 use super::{Options, Request, Worker};
 use crate::verifier::Context;
 use log::Log;
 use running::{Answer, Failure, Running};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// How many bytes of what programs write to standard error are passed on or kept; the rest is dropped.
@@ -37,6 +38,20 @@ pub const MAX_LOG_BYTES: usize = 1 << 20;
 
 /// How many requests a program may have open at once, if it says which it answers.
 const MAX_OPEN: usize = 64;
+
+static BEFORE_FIRST: OnceLock<fn()> = OnceLock::new();
+/// Whether programs may be started.
+static MAY_START: RwLock<bool> = RwLock::new(true);
+
+/// Has `act` done before the first program of this process is started.
+pub fn before_first_start(act: fn()) {
+    let _ = BEFORE_FIRST.set(act); // the first to ask is the program itself
+}
+
+/// From now on no program is started: this process ends.
+pub fn refuse_starts() {
+    *MAY_START.write().unwrap_or_else(PoisonError::into_inner) = false;
+}
 
 /// Starts the program of `options`, as many times as it has workers, and sees them wait for requests.
 ///
@@ -47,6 +62,8 @@ pub(super) fn start(
     timeout: Duration,
     context: &Context,
 ) -> Result<Vec<Box<dyn Worker>>, String> {
+    static PREPARED: std::sync::Once = std::sync::Once::new();
+    PREPARED.call_once(|| BEFORE_FIRST.get().into_iter().for_each(|act| act()));
     let log = Arc::new(Log::new(&options.command[0], context.log_dir.as_deref()));
     let started = Instant::now();
     let start = |_| Running::start(&options.command, &log);

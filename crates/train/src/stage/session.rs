@@ -116,6 +116,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         } else {
             RunDir::create(&shared.run_dir, config)?
         };
+        status::open_for(run.path());
         let (stop, digest) = (launch.stop, String::new());
         Ok(Self { run, config: shared, course, stop, state, from, stopped: false, digest })
     }
@@ -255,12 +256,15 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     /// # Errors
     /// What the run ended by.
     pub fn record_outcome<E: Error + 'static>(self, ended: Result<RunSummary, E>) -> Result<RunSummary, E> {
-        let (state, error) = match &ended {
-            Ok(summary) if summary.stopped => (State::Stopped, None),
+        let (state, message) = match &ended {
+            Ok(RunSummary { stopped: true, step, .. }) => {
+                (State::Stopped, Some(format!("interrupted after step {step}; --resume goes on from there")))
+            }
             Ok(_) => (State::Finished, None),
-            Err(error) => (State::Failed, Some(error as &dyn Error)),
+            Err(error) => (State::Failed, Some(status::in_words(error))),
         };
-        let _ = status::write(self.run.path(), state, error); // how it ended matters more
+        status::close();
+        let _ = status::write(self.run.path(), state, message); // how it ended matters more
         ended
     }
 }

@@ -5,7 +5,9 @@
 use std::{
     error::Error,
     fs::{File, TryLockError},
-    path::Path,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -40,23 +42,57 @@ struct Status {
     pid: u32,
     /// The machine, since it was started: elsewhere a missing lock says nothing.
     boot: Option<String>,
-    /// The error.
+    /// Why it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
-/// Says how the run in directory `run` is.
-pub(super) fn write(run: &Path, state: State, error: Option<&dyn Error>) -> Result<(), FilesError> {
+/// The run of this process that goes on, if it has one.
+static OPEN: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn open() -> MutexGuard<'static, Option<PathBuf>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The run in directory `run` goes on, until [`close`].
+pub(super) fn open_for(run: &Path) {
+    *open() = Some(run.into());
+}
+
+/// The run has ended by itself.
+pub(super) fn close() {
+    *open() = None;
+}
+
+/// Says in the run's status.json, if this process has one that goes on, that `signal` ended it between two checkpoints.
+pub fn record_kill(signal: &str) {
+    if let Some(run) = &*open() {
+        let message =
+            format!("interrupted by {signal}, within a step; --resume goes on from the newest checkpoint");
+        let _ = write(run, State::Stopped, Some(message)); // the process ends
+    }
+}
+
+/// Says how the run in directory `run` is, and why.
+pub(super) fn write(run: &Path, state: State, message: Option<String>) -> Result<(), FilesError> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let boot = boot.map(|id| id.trim().to_owned());
-    let status = Status { state, since, pid: std::process::id(), boot, message: error.map(in_words) };
+    let status = Status { state, since, pid: std::process::id(), boot, message };
     let text = serde_json::to_string(&status).expect("a status of plain values") + "\n";
-    koan_files::replace(&run.join(FILE), text.as_bytes())
+    let path = run.join(FILE);
+    koan_files::replace(&path, text.as_bytes()).or_else(|error| overwrite(&path, &text).map_err(|_| error))
+}
+
+/// Writes over what is there: on a full disk that has room, where a new file has none.
+fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 /// An error with its causes.
-fn in_words(error: &dyn Error) -> String {
+pub(super) fn in_words(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
 }

@@ -5,7 +5,7 @@
 //! only once nothing else has followed it. Any other line is **surplus**: it can't
 //! be known what it answers, so it voids all that is still open, and the program is of no further use.
 
-use super::Log;
+use super::{Log, MAY_START, tree};
 use crate::external::{MAX_ANSWER_BYTES, Request};
 use crate::verdict::shorten;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -107,6 +107,10 @@ pub(super) struct Answer {
 impl Running {
     pub(super) fn start(command: &[String], log: &Arc<Log>) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("can't start `{}`: {error}", command[0]);
+        let may_start = MAY_START.read().unwrap_or_else(PoisonError::into_inner);
+        if !*may_start {
+            return Err(format!("`{}` is not started: koan is ending", command[0]));
+        }
         let mut child = Command::new(&command[0])
             .args(&command[1..])
             .stdin(Stdio::piped())
@@ -115,6 +119,7 @@ impl Running {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
+        drop(may_start);
         let pid = Pid::from_child(&child);
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -303,9 +308,11 @@ impl Running {
         }
     }
 
-    /// Kills the program and its children.
+    /// Kills the program and all that it started, except what has lost its parents: that becomes a child of this process,
+    /// if it asked for it ([`tree::adopt_orphans`]), and ends with it.
     pub(super) fn kill(&self) {
         if !self.child.lock().unwrap_or_else(PoisonError::into_inner).is_reaped {
+            tree::kill_below(self.pid, &[]);
             _ = kill_process_group(self.pid, Signal::KILL); // gone already: nothing to kill
         }
     }

@@ -1,0 +1,107 @@
+//! The processes below one: its children, their children, and so on.
+//!
+//! A process group ends with one signal, but a child may leave it (`setsid`). It can't leave its ancestors: a process whose
+//! parent has ended becomes a child of the nearest *subreaper* above it. So a program that is one finds below
+//! itself whatever its children left, until it ends itself.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+/// A process that exists: its number, and when it was started (clock ticks since the machine was), since numbers come again.
+pub type Process = (Pid, u64);
+
+/// How often it is looked for children that were started meanwhile.
+const ROUNDS: usize = 50;
+
+/// Makes this process the one that orphans below it come to, where the system has such.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid())); // an older kernel: they go to process 1
+}
+
+/// All processes below `root`, without those that have ended and are not yet reaped. None where there is no `/proc`.
+pub fn below(root: Pid) -> Vec<Process> {
+    let mut children: HashMap<Pid, Vec<Process>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { continue };
+        if let Some((parent, start)) = stat(pid) {
+            children.entry(parent).or_default().push((pid, start));
+        }
+    }
+    let (mut found, mut parents) = (Vec::new(), vec![root]);
+    while let Some(parent) = parents.pop() {
+        let own = children.remove(&parent).unwrap_or_default();
+        parents.extend(own.iter().map(|(pid, _)| *pid));
+        found.extend(own);
+    }
+    found
+}
+
+/// Parent and start of a process; none if it has ended.
+fn stat(pid: Pid) -> Option<(Pid, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok().and_then(Pid::from_raw)?;
+    let start = fields.nth(17)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some((parent, start))
+}
+
+/// Kills all processes below `root`, without those of `spared`. They are stopped first, so that none starts another
+/// meanwhile.
+pub fn kill_below(root: Pid, spared: &[Pid]) {
+    let mut stopped = HashSet::new();
+    for _ in 0..ROUNDS {
+        let found = below(root).into_iter().filter(|(pid, _)| !spared.contains(pid));
+        let new: Vec<Process> = found.filter(|process| stopped.insert(*process)).collect();
+        if new.is_empty() {
+            break;
+        }
+        new.iter().for_each(|(pid, _)| _ = kill_process(*pid, Signal::STOP)); // gone already: nothing to stop
+    }
+    stopped.iter().for_each(|(pid, _)| _ = kill_process(*pid, Signal::KILL));
+}
+
+/// Kills `processes` that still exist, and all below them.
+pub fn kill_all(processes: &[Process]) {
+    for &(pid, start) in processes {
+        if stat(pid).is_some_and(|(_, now)| now == start) {
+            kill_below(pid, &[]);
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn children_of_children_are_found_and_killed_in_whatever_session() {
+        let script = "setsid sh -c 'echo $$; sleep 1000 & echo $!; wait' & sleep 1000 & echo $!; wait";
+        let mut child =
+            Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().expect("started");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let told: HashSet<i32> =
+            lines.take(3).map(|line| line.expect("a line").parse().expect("a number")).collect();
+        let root = Pid::from_child(&child);
+        let found = below(root);
+        let pids: HashSet<i32> = found.iter().map(|(pid, _)| pid.as_raw_nonzero().get()).collect();
+        assert!(pids.is_superset(&told), "{pids:?} of {told:?}");
+        kill_all(&found[..1]);
+        kill_below(root, &[]);
+        for _ in 0..100 {
+            if found.iter().all(|(pid, start)| stat(*pid).is_none_or(|(_, now)| now != *start)) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(below(root).is_empty());
+        assert!(stat(root).is_some(), "it is not below itself");
+        child.kill().and_then(|()| child.wait()).expect("ended");
+    }
+}
