@@ -29,6 +29,6 @@ pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
 pub use draw::Draw;
 pub use layout::Layout;
 pub use matrix::{Forms, Matrix};
-pub use memory::{OutOfMemory, free_host_memory};
+pub use memory::{DoesNotFit, OutOfMemory, check_memory, free_host_memory};
 pub use reference::Reference;
 pub use sequence::{Heads, Sequence, sharing_groups};

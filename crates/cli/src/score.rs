@@ -50,12 +50,11 @@ impl Job for Score {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
         let codec = Codec::open(&self.model, PromptStyle { raw: self.raw, system: None })?;
         let lines = read_score_lines(&self.input.clone().into(), &codec)?;
-        let model = codec.load(b, None)?;
         let mut out = Output::open(self.out.as_deref())?;
         let mut progress = Progress::new("completions", lines.len());
         let (mut done, mut wrote) = (0, Ok(()));
         let start = std::time::Instant::now();
-        let summary = score(b, &model, lines, self.temperature, |line| {
+        let summary = score(b, &codec, lines, self.temperature, |line| {
             done += 1;
             progress.set(done, "");
             wrote = out.line(&line);

@@ -63,7 +63,11 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Room for all sequences at their longest.
     pub fn whole<B: Backend>(b: &B, limits: Limits) -> Self {
-        Self { limits, pages: limits.sequences * limits.pages_of_one(), prefill_rows: b.pass_rows() }
+        Self {
+            limits,
+            pages: limits.sequences.saturating_mul(limits.pages_of_one()),
+            prefill_rows: b.pass_rows(),
+        }
     }
 
     /// What fits into `budget` bytes: everything, or else as many sequences as fit when each is half as long as it may
@@ -78,7 +82,7 @@ impl MemoryPlan {
         }
         let one = limits.pages_of_one();
         let fits = |sequences: usize| {
-            let pages = (sequences * one).div_ceil(2).max(one);
+            let pages = sequences.saturating_mul(one).div_ceil(2).max(one);
             Self { limits: Limits { sequences, ..limits }, pages, ..whole }
         };
         let sequences = most(0, limits.sequences, |n| fits(n).bytes(b, config) <= budget);
@@ -89,7 +93,9 @@ impl MemoryPlan {
         }
         let plan = fits(sequences);
         let with = |pages| Self { pages, ..plan };
-        Ok(with(most(plan.pages, sequences * one, |pages| with(pages).bytes(b, config) <= budget)))
+        Ok(with(most(plan.pages, sequences.saturating_mul(one), |pages| {
+            with(pages).bytes(b, config) <= budget
+        })))
     }
 
     /// The same sequences with room for so many tokens in all, as far as that is enough for one.
@@ -113,7 +119,7 @@ impl MemoryPlan {
     }
 
     pub(crate) fn pass_rows(&self) -> usize {
-        self.limits.sequences + self.prefill_rows
+        self.limits.sequences.saturating_add(self.prefill_rows)
     }
 
     pub(crate) fn prefill_rows(&self) -> usize {
@@ -123,10 +129,14 @@ impl MemoryPlan {
     /// Bytes that a generator with this plan holds on `b`.
     pub fn bytes<B: Backend>(&self, b: &B, config: &Config) -> usize {
         let sequences = self.limits.sequences;
-        Purpose::Inference.bytes(b, config, self.pass_rows())
-            + Head::bytes(b, config, sequences)
-            + b.bytes(sequences.min(LOGIT_ROWS) * config.vocab_size)
-            + KvCache::bytes(b, config, self.pages * PAGE)
+        [
+            Purpose::Inference.bytes(b, config, self.pass_rows()),
+            Head::bytes(b, config, sequences),
+            b.bytes(sequences.min(LOGIT_ROWS) * config.vocab_size),
+            KvCache::bytes(b, config, self.pages.saturating_mul(PAGE)),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 }
 

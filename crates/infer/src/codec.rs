@@ -42,6 +42,11 @@ impl Codec {
         Ok(Self { dir: dir.to_owned(), config, tokenizer, style })
     }
 
+    /// The model's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The model's sizes.
     pub fn config(&self) -> &Config {
         &self.config

@@ -1,13 +1,10 @@
 //! A model on a device, with a generator in the memory there is.
 
 use koan_backend::Backend;
-use koan_generate::{Generator, Limits, MemoryPlan};
+use koan_generate::{Generator, Limits};
 use koan_model::Model;
 
-use crate::{Codec, InferError};
-
-/// The share of the memory that is free which a generator takes unless it is given a budget.
-const SHARE_OF_MEMORY: f64 = 0.8;
+use crate::{Codec, InferError, plan::plan_generator};
 
 /// A model that samples completions of text.
 pub struct Engine<'b, B: Backend> {
@@ -26,7 +23,8 @@ impl<'b, B: Backend> Engine<'b, B> {
     /// of them as fit into `memory` bytes, or without such a budget into most of the memory that is free.
     ///
     /// # Errors
-    /// Weights that are refused, more positions than the model reaches, or no room for even one sequence.
+    /// More positions than the model reaches, no room for the weights and one sequence: before weights are read; or weights
+    /// that are refused.
     pub fn load(
         b: &'b B,
         codec: Codec,
@@ -34,12 +32,8 @@ impl<'b, B: Backend> Engine<'b, B> {
         limits: Limits,
         memory: Option<usize>,
     ) -> Result<Self, InferError> {
+        let plan = plan_generator(b, codec.dir(), codec.config(), positions, limits, memory)?;
         let model = codec.load(b, Some(positions))?;
-        let free = || b.free_memory().map(|bytes| (bytes as f64 * SHARE_OF_MEMORY) as usize);
-        let plan = match memory.or_else(free) {
-            Some(bytes) => MemoryPlan::within(b, limits, codec.config(), bytes)?,
-            None => MemoryPlan::whole(b, limits),
-        };
         let generator = Generator::planned(b, codec.config(), plan)?;
         Ok(Self { b, codec, model, generator })
     }

@@ -1,6 +1,6 @@
 //! Why a model could not be made to speak.
 
-use koan_backend::OutOfMemory;
+use koan_backend::{DoesNotFit, OutOfMemory};
 use koan_data::{DataError, rows::Place};
 use koan_generate::{NoRoom, RequestError};
 use koan_model::checkpoint::CheckpointError;
@@ -30,6 +30,9 @@ pub enum InferError {
     /// Not even one sequence fits into memory.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// The weights, with what is to be done with them, do not fit into memory.
+    #[error(transparent)]
+    DoesNotFit(#[from] DoesNotFit),
     /// The device refused memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),

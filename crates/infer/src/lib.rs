@@ -1,7 +1,7 @@
 //! A model that speaks text, put together in one place: weights, tokenizer, chat template, stop rules, memory.
 //!
 //! - [`Codec`]: how a model reads and writes text, known before its weights are loaded; [`PromptStyle`],
-//! - [`Engine`]: the model on a device, with a generator in the memory there is,
+//! - [`Engine`]: the model on a device, with a generator in the memory there is, planned before weights are read,
 //! - [`Engine::complete`]: completions for a file of [`Prompts`]; [`score`]: log-probabilities of given completions,
 //! - [`Conversation`]: replies token by token, thinking apart,
 //! - [`Evaluation`]: samples completions for problems and judges them; what they come to is `koan-eval`'s to say.
@@ -13,6 +13,7 @@ mod complete;
 mod engine;
 mod error;
 mod evaluate;
+mod plan;
 mod score;
 mod thinking;
 
@@ -22,5 +23,6 @@ pub use complete::{Completed, CompletionLine, PromptLine, Prompts, Work};
 pub use engine::Engine;
 pub use error::InferError;
 pub use evaluate::Evaluation;
+pub use plan::plan_generator;
 pub use score::{ScoreLine, ScoreSummary, read_score_lines, score};
 pub use thinking::{Piece, Thinking};

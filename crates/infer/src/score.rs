@@ -2,16 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use koan_backend::{Backend, Layout, OutOfMemory};
+use koan_backend::{Backend, Layout};
 use koan_data::{
     DataFiles,
     rows::{self, Place},
 };
-use koan_model::{Activations, Head, Model, Purpose};
+use koan_model::{Activations, Head, Purpose};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Codec, InferError};
+use crate::{Codec, InferError, plan::plan_passes};
 
 /// A completion to score: text or tokens. A line of `koan generate`'s output holds several.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,21 +141,23 @@ fn ids(line: &ScoreLine) -> (&[u32], &[u32]) {
 /// Tokens of one pass, unless a single completion is longer.
 const PASS_TOKENS: usize = 2048;
 
-/// Computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
+/// Loads the model of `codec` and computes the log-probabilities of all lines, in passes of neighbours that share prompts where they are equal; hands
 /// each line over with them; after a `Break` the rest is given up. Log-probabilities that a line came with are compared, then
 /// replaced.
 ///
 /// # Errors
-/// If the device refuses the memory.
+/// If there is no room for the model and a pass, before its weights are read; weights that are refused.
 pub fn score<B: Backend>(
     b: &B,
-    model: &Model<B>,
+    codec: &Codec,
     lines: Vec<ScoreLine>,
     temperature: f32,
     mut each: impl FnMut(ScoreLine) -> ControlFlow<()>,
-) -> Result<ScoreSummary, OutOfMemory> {
+) -> Result<ScoreSummary, InferError> {
     let longest = lines.iter().map(|l| ids(l).0.len() + ids(l).1.len()).max().unwrap_or(0);
     let rows = longest.max(PASS_TOKENS);
+    plan_passes(b, codec, longest, rows)?;
+    let model = codec.load(b, Some(longest))?;
     let mut activations = Activations::new(b, model.config(), rows, Purpose::Inference)?;
     let mut head = Head::new(b, model.config(), rows)?;
     let mut summary = ScoreSummary::default();

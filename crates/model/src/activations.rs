@@ -65,9 +65,10 @@ impl<'a, B: Backend> RowMaker<'a, B> {
     }
 
     fn len(&mut self, features: usize, bytes: impl FnOnce(&B, usize) -> usize) -> usize {
-        let len = self.rows * features;
+        // A plan for more rows than there can be is a plan that does not fit: no overflow.
+        let len = self.rows.saturating_mul(features);
         self.elements += features;
-        self.bytes += bytes(self.b, len);
+        self.bytes = self.bytes.saturating_add(bytes(self.b, len));
         if self.allocates { len } else { 0 }
     }
 }

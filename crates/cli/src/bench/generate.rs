@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::ensure;
 use koan_backend::Backend;
 use koan_generate::{Generator, Limits, Sampling, Stream};
+use koan_infer::plan_generator;
 use koan_model::{Config, checkpoint};
 use serde::Serialize;
 use serde_json::json;
@@ -56,12 +57,15 @@ impl Job for GenerateBench {
         let GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
         let sizes = [sequences, group, prompt_tokens, new_tokens, self.runs as usize];
         ensure!(sizes.iter().all(|&n| n > 0), "sizes and --runs must be at least 1");
-        let parameters = Config::load(&self.model)?.parameters();
-        let model = checkpoint::load_for_inference(b, &self.model, Some(prompt_tokens + new_tokens))?;
+        let config = Config::load(&self.model)?;
+        let (limits, positions) =
+            (Limits { sequences, prompt_tokens, new_tokens }, prompt_tokens.saturating_add(new_tokens));
+        plan_generator(b, &self.model, &config, positions, limits, Some(usize::MAX))?;
+        let parameters = config.parameters();
+        let model = checkpoint::load_for_inference(b, &self.model, Some(positions))?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }
-        let limits = Limits { sequences, prompt_tokens, new_tokens };
         let mut generator = Generator::new(b, model.config(), limits)?;
         let tokens = (sequences * new_tokens) as f64;
         let (mut seconds, mut passes_per_s) = (Vec::new(), Vec::new());

@@ -5,12 +5,13 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::ensure;
 use koan_backend::Backend;
 use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
-use koan_model::{Purpose, checkpoint};
+use koan_model::{Config, Purpose, checkpoint};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     rl::{
         Preset,
         learner::{Learner, ScoredGroup},
+        plan::Plan,
         policy_loss::PolicyLoss,
     },
 };
@@ -78,17 +79,20 @@ impl Job for RlBench {
         let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments } = shape;
         let sizes = [problems, group, prompt_tokens, new_tokens, micro_batch_tokens];
         ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
-        let policy = checkpoint::load(b, &self.model, Some(prompt_tokens + new_tokens))?;
-        let config = policy.config().clone();
+        let config = Config::load(&self.model)?;
+        let limits = Limits { sequences: problems.saturating_mul(group), prompt_tokens, new_tokens };
+        let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
+        let positions = prompt_tokens.saturating_add(new_tokens);
+        checkpoint::check_positions(&self.model, &config, positions)?;
+        Plan::of(b, &config, limits, &optim, false).check_memory()?;
+        let policy = checkpoint::load(b, &self.model, Some(positions))?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", config.parameters() as f64 / 1e6)?;
         }
         let rows = micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
-        let limits = Limits { sequences: problems * group, prompt_tokens, new_tokens };
         let optimizer = Optimizer::new(b, &config, moments.into())?;
         let loss = PolicyLoss { kl: 0.0, ..Preset::Grpo.pieces().loss(new_tokens) };
         let mut learner = Learner::new(policy, None, optimizer, loss, 1.0, rows, Purpose::Training);
-        let optim = OptimConfig::default();
         let mut all: Vec<StepSeconds> = Vec::new();
         for step in 1..=self.steps + 1 {
             let prompts = random_prompts(step, config.vocab_size, prompt_tokens, problems * group, group);

@@ -8,7 +8,10 @@ use koan_generate::{Stream, uniform};
 use koan_model::{Config, Model, TensorInfo};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
-    supervised::next_token::{NextToken, Text},
+    supervised::{
+        self,
+        next_token::{NextToken, Text},
+    },
 };
 use serde::Serialize;
 use serde_json::json;
@@ -77,6 +80,7 @@ impl Job for TrainBench {
         }
         let optim = OptimConfig { recompute, moments: moments.into(), ..OptimConfig::default() };
         let rows = micro_batch_tokens.max(tokens);
+        supervised::check_memory(b, &config, rows, &optim)?;
         let optimizer = Optimizer::new(b, &config, optim.moments)?;
         let mut learner = NextToken::new(b, random_model(b, config, tokens)?, optimizer, rows, &optim)?;
         let mut seconds = Vec::new();

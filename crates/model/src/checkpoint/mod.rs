@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use koan_backend::Backend;
+use koan_backend::{Backend, check_memory, free_host_memory};
 use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
@@ -76,6 +76,9 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
+    /// The largest tensor does not fit into memory.
+    #[error(transparent)]
+    DoesNotFit(#[from] koan_backend::DoesNotFit),
     /// The device refused the memory for the weights.
     #[error(transparent)]
     Memory(#[from] koan_backend::OutOfMemory),
@@ -201,13 +204,35 @@ pub fn load_for_inference<B: Backend>(
     Model::for_inference(b, config, positions, |info| Ok(weights.read(info)?))
 }
 
+/// Refuses sequences of `asked` tokens if the model of `config`, which lies in `dir`, does not reach as far.
+///
+/// # Errors
+/// [`CheckpointError::Positions`].
+pub fn check_positions(dir: &Path, config: &Config, asked: usize) -> Result<(), CheckpointError> {
+    let max = config.longest_sequence();
+    if asked > max {
+        return Err(CheckpointError::Positions { asked, max, path: dir.into() });
+    }
+    Ok(())
+}
+
+/// Refuses to copy or make the tensors `infos` one by one if the largest of them, as it is read and as it is changed, does not
+/// fit into the host's memory.
+///
+/// # Errors
+/// [`CheckpointError::DoesNotFit`].
+pub(crate) fn check_streamed(infos: &[TensorInfo]) -> Result<(), CheckpointError> {
+    let Some(largest) = infos.iter().max_by_key(|info| info.len()) else { return Ok(()) };
+    let bytes = 2 * 4 * largest.len() as u64;
+    let breakdown = format!("the largest, `{}`, twice as f32", largest.name);
+    let remedy = "use a machine (or a limit of this one) with more memory";
+    Ok(check_memory("one tensor at a time", bytes, free_host_memory(), breakdown, remedy)?)
+}
+
 fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {
     let config = Config::load(dir)?;
-    let max = config.longest_sequence();
-    let positions = positions.unwrap_or(max);
-    if positions > max {
-        return Err(CheckpointError::Positions { asked: positions, max, path: dir.into() });
-    }
+    let positions = positions.unwrap_or(config.longest_sequence());
+    check_positions(dir, &config, positions)?;
     let weights = Weights::open(dir, &config)?;
     Ok((config, weights, positions))
 }

@@ -6,7 +6,7 @@ use koan_backend::Backend;
 use koan_files::{FilesError, sha256, write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
-use super::{CheckpointError, Weights};
+use super::{CheckpointError, Weights, check_streamed};
 use crate::{
     Config, Model, Param, TensorInfo,
     safetensors_file::{self, Entry, FileError, Stored},
@@ -101,8 +101,9 @@ pub fn convert(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<String, CheckpointError> {
     let config = Config::load(from)?;
-    let weights = Weights::open(from, &config)?;
     let infos = config.tensors();
+    check_streamed(&infos)?;
+    let weights = Weights::open(from, &config)?;
     let mut hash = String::new();
     write_directory(dir, |part| {
         write_config(stored, &config.raw, part)?;
@@ -126,6 +127,7 @@ pub(crate) fn write_fresh(
     mut fresh: impl FnMut(&TensorInfo, usize, usize) -> Vec<f32>,
 ) -> Result<String, CheckpointError> {
     let infos = config.tensors();
+    check_streamed(&infos)?;
     let mut hash = String::new();
     write_directory(dir, |part| {
         write_config(Stored::F32, &config.raw, part)?;

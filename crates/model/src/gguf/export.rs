@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Config, Family, Role, RopeScaling, checkpoint::Weights, rope};
+use crate::{
+    Config, Family, Role, RopeScaling,
+    checkpoint::{Weights, check_streamed},
+    rope,
+};
 
 use super::{
     GgufError,
@@ -77,6 +81,7 @@ pub fn export(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(), GgufError> {
     let config = Config::load(dir)?;
+    check_streamed(&config.tensors())?;
     let source = Weights::open(dir, &config)?;
     let weights = weights(&config);
     let name = dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));

@@ -54,6 +54,8 @@ pub fn import(
     let input = File::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
     let mut gguf = Gguf::read(BufReader::new(input))?;
     let Plan { model, text, weights } = Plan::of(&mut gguf)?;
+    let infos: Vec<TensorInfo> = weights.iter().map(|weight| weight.info.clone()).collect();
+    checkpoint::check_streamed(&infos)?;
 
     let mut config = model.config();
     let mut generation = json!({});

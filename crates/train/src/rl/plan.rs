@@ -1,14 +1,14 @@
 //! The worst step, planned before the first: if it can't fit, the run says so then.
 
-use koan_backend::Backend;
+use koan_backend::{Backend, check_memory};
 use koan_generate::Limits;
 use koan_model::{Config, Purpose, Residency, TensorInfo};
 
 use super::RlConfig;
 use crate::{
     gradient::Passes,
-    optim::moment_bytes,
-    stage::{GIB, StageError, check_memory},
+    optim::{OptimConfig, moment_bytes},
+    stage::{GIB, StageError},
 };
 
 /// What a run holds, in bytes.
@@ -37,19 +37,30 @@ impl Plan {
     pub fn new<B: Backend>(b: &B, config: &RlConfig, model: &Config, prompt_tokens: usize) -> Self {
         let new_tokens = config.rollout.max_new_tokens;
         let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
-        let optim = &config.stage.optim;
-        let rows = optim.micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
+        Self::of(b, model, limits, &config.stage.optim, config.loss().kl != 0.0)
+    }
+
+    /// Plans a step with rollouts of `limits`, learned from as `optim` says, with a reference policy if it `has_reference`.
+    pub fn of<B: Backend>(
+        b: &B,
+        model: &Config,
+        limits: Limits,
+        optim: &OptimConfig,
+        has_reference: bool,
+    ) -> Self {
+        let Limits { prompt_tokens, new_tokens, .. } = limits;
+        let rows = optim.micro_batch_tokens.max((prompt_tokens - 1).saturating_add(new_tokens));
         let weights = model.model_bytes(b, Residency::Training);
         let packed = model.model_bytes(b, Residency::Rollout) - weights;
         let (models, reference_pass) =
-            if config.loss().kl == 0.0 { (1, 0) } else { (2, Purpose::Inference.bytes(b, model, rows)) };
+            if has_reference { (2, Purpose::Inference.bytes(b, model, rows)) } else { (1, 0) };
         let pass = Passes::bytes(b, model, rows, optim.purpose()) + reference_pass;
         let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
             weights: (models * weights) as u64,
             optimizer: moment_bytes(b, model, optim.moments) as u64,
             learning: (model.gradient_bytes(b) + pass) as u64,
-            rollout: (packed + limits.bytes(b, model)) as u64,
+            rollout: packed.saturating_add(limits.bytes(b, model)) as u64,
             saving: 4 * largest as u64,
             available: b.free_memory(),
             limits,
@@ -59,7 +70,8 @@ impl Plan {
 
     /// The most that is held at once, in bytes: rollouts, learning and saving take turns.
     pub fn bytes(&self) -> u64 {
-        self.weights + self.optimizer + self.learning.max(self.rollout).max(self.saving)
+        let turns = self.learning.max(self.rollout).max(self.saving);
+        self.weights.saturating_add(self.optimizer).saturating_add(turns)
     }
 
     /// Refuses a plan that exceeds the memory that is free.
@@ -68,7 +80,7 @@ impl Plan {
     /// [`StageError::Memory`], with what takes how much. Where the device does not say what is free, nothing is refused.
     pub fn check_memory(&self) -> Result<(), StageError> {
         let remedy = "lower rollout.sequences, optim.micro_batch_tokens or rollout.max_new_tokens";
-        check_memory("the worst step", self.bytes(), self.available, self.breakdown(), remedy)
+        Ok(check_memory("the worst step", self.bytes(), self.available, self.breakdown(), remedy)?)
     }
 
     /// What takes how much, in words.

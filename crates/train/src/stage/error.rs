@@ -61,19 +61,8 @@ pub enum StageError {
         source: FilesError,
     },
     /// The largest step would not fit in memory.
-    #[error("{what} needs {needed_gib:.1} GiB of memory, {available_gib:.1} are free: {breakdown}; {remedy}")]
-    Memory {
-        /// The step.
-        what: &'static str,
-        /// Planned, GiB.
-        needed_gib: f64,
-        /// Free, GiB.
-        available_gib: f64,
-        /// What takes how much.
-        breakdown: String,
-        /// What to change.
-        remedy: &'static str,
-    },
+    #[error(transparent)]
+    Memory(#[from] koan_backend::DoesNotFit),
     /// The checkpoints would not fit on the disk.
     #[error("checkpoints need {needed_gib:.1} GiB at `{}`, {available_gib:.1} are free; lower checkpoints_kept or choose another run_dir", path.display())]
     Disk {

@@ -26,7 +26,7 @@ pub use config::{Settings, StageConfig, hash_config};
 pub use error::StageError;
 pub use event::Event;
 pub use lineage::{Input, Origin};
-pub(crate) use room::{GIB, check_memory, check_model_and_disk};
+pub(crate) use room::{GIB, check_model_and_disk};
 pub use room::{available_disk, disk_bytes};
 pub use session::{Course, Launch, RunSummary, Session};
 pub use status::record_kill;

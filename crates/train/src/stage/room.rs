@@ -6,7 +6,7 @@ use koan_backend::MomentType;
 use koan_files::FilesError;
 use koan_model::{
     Config,
-    checkpoint::{CheckpointError, Weights},
+    checkpoint::{Weights, check_positions},
 };
 
 use super::{config::StageConfig, error::StageError};
@@ -27,37 +27,10 @@ pub(crate) fn check_model_and_disk(
     asked: usize,
     disk: u64,
 ) -> Result<(), StageError> {
-    let max = model.longest_sequence();
-    if asked > max {
-        return Err(CheckpointError::Positions { asked, max, path: config.model.clone() }.into());
-    }
+    check_positions(&config.model, model, asked)?;
     check_disk(&config.run_dir, disk)?;
     Weights::open(&config.model, model)?;
     Ok(())
-}
-
-/// Refuses `what` if it needs more bytes of memory than are `available`. Where the device does not say what is free,
-/// nothing is refused.
-///
-/// # Errors
-/// [`StageError::Memory`], with what takes how much, and the remedy.
-pub(crate) fn check_memory(
-    what: &'static str,
-    needed: u64,
-    available: Option<u64>,
-    breakdown: String,
-    remedy: &'static str,
-) -> Result<(), StageError> {
-    match available {
-        Some(available) if available < needed => Err(StageError::Memory {
-            what,
-            needed_gib: needed as f64 / GIB,
-            available_gib: available as f64 / GIB,
-            breakdown,
-            remedy,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Bytes of a run's checkpoints, `kept` and the one being written, and of its final model. A checkpoint holds the weights
@@ -65,7 +38,8 @@ pub(crate) fn check_memory(
 pub fn disk_bytes(kept: usize, reference: bool, model: &Config, moments: MomentType) -> u64 {
     let weights = 4 * model.parameters() as u64;
     let moments = 2 * (stored(moments).bytes() * model.parameters()) as u64;
-    (kept as u64 + 1) * (weights * (1 + u64::from(reference)) + moments) + weights
+    let checkpoint = weights * (1 + u64::from(reference)) + moments;
+    (kept as u64).saturating_add(1).saturating_mul(checkpoint).saturating_add(weights)
 }
 
 /// Refuses a run that needs more bytes than are free on the disk that holds its directory; the checkpoints that it wrote

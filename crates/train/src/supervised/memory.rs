@@ -6,11 +6,14 @@ use koan_model::{Config, Residency};
 use crate::{
     gradient::Passes,
     optim::{OptimConfig, moment_bytes},
-    stage::{GIB, StageError, check_memory},
+    stage::{GIB, StageError},
 };
 
 /// Refuses a run in passes of `rows` tokens that exceeds the memory that is free. Says what takes how much.
-pub(super) fn check<B: Backend>(
+///
+/// # Errors
+/// [`StageError::Memory`].
+pub fn check_memory<B: Backend>(
     b: &B,
     model: &Config,
     rows: usize,
@@ -25,6 +28,6 @@ pub(super) fn check<B: Backend>(
         pass as f64 / GIB
     );
     let remedy = "lower optim.micro_batch_tokens or max_tokens, or set optim.recompute";
-    check_memory("a step", weights + pass, b.free_memory(), breakdown.clone(), remedy)?;
+    koan_backend::check_memory("a step", weights + pass, b.free_memory(), breakdown.clone(), remedy)?;
     Ok(breakdown)
 }

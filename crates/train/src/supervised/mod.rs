@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{HeldOut, SupervisedConfig};
 pub use error::SupervisedError;
+pub use memory::check_memory;
 
 use self::{
     next_token::{NextToken, Text},
@@ -178,7 +179,7 @@ impl Inputs {
         let rows = optim.micro_batch_tokens.max(positions);
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, positions, disk)?;
-        let memory = memory::check(b, &model, rows, optim)?;
+        let memory = check_memory(b, &model, rows, optim)?;
         Ok(Self { model, pieces, held_out, positions, rows, memory })
     }
 }

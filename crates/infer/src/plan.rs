@@ -1,0 +1,72 @@
+//! The memory of a model that speaks, planned before its weights are read.
+
+use std::path::Path;
+
+use koan_backend::{Backend, DoesNotFit, check_memory};
+use koan_generate::{Limits, MemoryPlan};
+use koan_model::{Config, Head, Purpose, Residency, TensorInfo, checkpoint::check_positions};
+
+use crate::{Codec, InferError};
+
+/// The share of the memory that is free which a generator takes unless it is given a budget.
+const SHARE_OF_MEMORY: f64 = 0.8;
+
+const GIB: f64 = (1u64 << 30) as f64;
+const REMEDY: &str =
+    "use a smaller model, shorter sequences, or a machine (or a limit of this one) with more memory";
+
+/// Bytes that a model of these sizes takes while it is loaded, for forward passes alone: itself, and its largest tensor as it
+/// is read.
+fn weights<B: Backend>(b: &B, config: &Config) -> u64 {
+    let largest = config.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
+    (config.model_bytes(b, Residency::Inference) + 4 * largest) as u64
+}
+
+/// Refuses a model of these sizes, with `rest` more bytes for `what`, if it does not fit into the memory that is free.
+fn check<B: Backend>(b: &B, config: &Config, rest: usize, what: &str) -> Result<(), DoesNotFit> {
+    let weights = weights(b, config);
+    let breakdown = format!("weights {:.2} GiB, {what} {:.2}", weights as f64 / GIB, rest as f64 / GIB);
+    check_memory("the model", weights.saturating_add(rest as u64), b.free_memory(), breakdown, REMEDY)
+}
+
+/// Plans the model of directory `dir` with a generator: the sequences of `limits` run at once, or as many of them as fit into
+/// `memory` bytes, or without such a budget into most of the memory that the weights leave. Nothing is read.
+///
+/// # Errors
+/// More positions than the model reaches, or no room for the weights and one sequence.
+pub fn plan_generator<B: Backend>(
+    b: &B,
+    dir: &Path,
+    config: &Config,
+    positions: usize,
+    limits: Limits,
+    memory: Option<usize>,
+) -> Result<MemoryPlan, InferError> {
+    check_positions(dir, config, positions)?;
+    let one = MemoryPlan::whole(b, Limits { sequences: 1, ..limits }).bytes(b, config);
+    check(b, config, one, "one sequence")?;
+    let left = b.free_memory().map(|free| free.saturating_sub(weights(b, config)));
+    let share = left.map(|left| ((left as f64 * SHARE_OF_MEMORY) as usize).max(one));
+    let plan = match memory.or(share) {
+        Some(bytes) => MemoryPlan::within(b, limits, config, bytes)?,
+        None => MemoryPlan::whole(b, limits),
+    };
+    check(b, config, plan.bytes(b, config), &format!("{} sequences at once", plan.limits.sequences))?;
+    Ok(plan)
+}
+
+/// Plans passes of up to `rows` tokens through the model of `codec`, none of more than `positions`. Nothing is read.
+///
+/// # Errors
+/// As [`plan_generator`].
+pub(crate) fn plan_passes<B: Backend>(
+    b: &B,
+    codec: &Codec,
+    positions: usize,
+    rows: usize,
+) -> Result<(), InferError> {
+    let config = codec.config();
+    check_positions(codec.dir(), config, positions)?;
+    let pass = Purpose::Inference.bytes(b, config, rows).saturating_add(Head::bytes(b, config, rows));
+    Ok(check(b, config, pass, &format!("a pass of {rows} tokens"))?)
+}
