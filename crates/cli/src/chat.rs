@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use koan_backend::Backend;
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Conversation, Engine, InferError, Piece, PromptStyle};
@@ -22,6 +22,7 @@ use crate::{
     device::{Device, Job, Running},
     generate::SamplingArgs,
     interrupt::on_ctrl_c,
+    numbers::count,
     output::{Output, Stdout},
 };
 
@@ -54,10 +55,10 @@ pub(crate) struct Chat {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// A reply is cut at this many tokens
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = count::<usize>)]
     max_new_tokens: usize,
     /// Tokens of a whole conversation, at most; default: as many as the model reaches, up to 8192
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     context: Option<usize>,
     /// Keys the random numbers: same seed, same replies
     #[arg(long, default_value_t = 0)]
@@ -77,8 +78,6 @@ impl Chat {
 
 impl Job for Chat {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
-        ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
-        ensure!(self.context != Some(0), "--context must be at least 1");
         let codec = Codec::open(&self.model, PromptStyle { raw: false, system: self.system })?;
         codec.tokenizer()?;
         let context = self.context.unwrap_or(codec.config().longest_sequence().min(CONTEXT));

@@ -14,7 +14,7 @@ use koan_data::{
 };
 use koan_text::Tokenizer;
 
-use crate::output::Stdout;
+use crate::{numbers::rows, output::Stdout};
 
 /// Problems: generate them; what files of data hold
 #[derive(clap::Subcommand)]
@@ -37,7 +37,7 @@ pub(crate) enum Generate {
 #[derive(clap::Args)]
 pub(crate) struct Draw {
     /// How many problems
-    #[arg(long, default_value = "1000")]
+    #[arg(long, default_value = "1000", value_parser = rows)]
     n: NonZeroUsize,
     /// Which side of the split: train, test or all
     #[arg(long, default_value = "train")]

@@ -1,11 +1,11 @@
 //! Which device computes: the only file that names one.
 
-use std::{fmt, thread};
+use std::{fmt, num::NonZero};
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
 
-use crate::elsewhere::NO_GPU;
+use crate::{elsewhere::NO_GPU, numbers::threads};
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,9 +13,9 @@ pub(crate) struct Device {
     /// Where to compute: `cpu`, or `reference` (f64 and plain loops: slow, for checking). GPUs: not yet
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = kind)]
     device: Kind,
-    /// Threads to compute with; default: all cores
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    /// Threads to compute with; 0: all cores
+    #[arg(long, value_name = "N", default_value = "0", value_parser = threads, hide_default_value = true)]
+    threads: NonZero<usize>,
 }
 
 /// A kind of device.
@@ -67,10 +67,10 @@ pub(crate) trait Job {
 impl Device {
     /// Opens the device and runs `job` on it.
     pub(crate) fn run(&self, job: impl Job) -> anyhow::Result<()> {
-        let judges = self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        let judges = self.threads.get();
         match self.device {
             Kind::Cpu => {
-                let cpu = Cpu::best(self.threads)?;
+                let cpu = Cpu::best(Some(judges))?;
                 let running =
                     Running { device: "cpu", isa: cpu.isa().name(), threads: cpu.threads(), judges };
                 job.run(&cpu, running)

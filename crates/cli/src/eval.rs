@@ -17,14 +17,15 @@ use koan_data::{DataFiles, Problem, read_problems};
 use koan_eval::{Completions, Journal, Judged, Report};
 use koan_files::{hash_file, hash_files};
 use koan_generate::{Limits, Sampling};
-use koan_infer::{Codec, Engine, Evaluation, PromptStyle};
+use koan_infer::{Codec, Engine, Evaluation, PromptStyle, plan_generator};
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use serde_json::{Map, Value, json};
 
 use crate::{
     device::{Device, Job, Running},
-    generate::{SamplingArgs, memory_bytes},
+    generate::{SamplingArgs, check_completions, memory_bytes},
     interrupt::stop_on_signal,
+    numbers::count,
     output::Output,
     progress::Progress,
 };
@@ -57,7 +58,7 @@ pub(crate) struct Eval {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Completions per problem
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count::<usize>)]
     n: usize,
     /// Measure pass@K for these, at most n each; default: 1 and n
     #[arg(long, value_name = "K,…", value_delimiter = ',')]
@@ -65,7 +66,7 @@ pub(crate) struct Eval {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// A completion is cut at this many tokens
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count::<usize>)]
     max_new_tokens: usize,
     /// Keys the random numbers
     #[arg(long, default_value_t = 0)]
@@ -77,7 +78,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Sequences at once, at most
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = count::<usize>)]
     sequences: usize,
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
     #[arg(long, value_name = "GIB")]
@@ -142,9 +143,6 @@ impl Eval {
 
 impl Job for Eval {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        ensure!(self.n > 0, "--n must be at least 1");
-        ensure!(self.sequences > 0, "--sequences must be at least 1");
-        ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         ensure!(
             self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
             "--price-per-hour must be 0 or more"
@@ -159,8 +157,9 @@ impl Job for Eval {
         let codec = Codec::open(&self.model, style)?;
         let mut longest = 1;
         for problem in &problems {
-            longest = longest.max(codec.encode(&problem.messages())?.len());
+            longest = longest.max(codec.encode_problem(problem)?.len());
         }
+        check_completions(problems.len(), self.n)?;
         self.out.as_deref().map_or(Ok(()), Output::check)?;
         let sampling = Sampling {
             max_new_tokens: self.max_new_tokens,
@@ -168,6 +167,14 @@ impl Job for Eval {
             seed: self.seed,
             ..sampling
         };
+        let positions = longest.saturating_add(self.max_new_tokens);
+        let limits = |problems: usize| Limits {
+            sequences: self.sequences.min(problems * self.n).max(1),
+            prompt_tokens: longest,
+            new_tokens: self.max_new_tokens,
+        };
+        // Before the weights are read to be hashed.
+        plan_generator(b, &self.model, codec.config(), positions, limits(problems.len()), memory)?;
         let settings = self.settings(&reward, &sampling, running)?;
         let (mut completions, mut journal) = (Completions::new(), None);
         if let Some(path) = &self.completions {
@@ -182,14 +189,8 @@ impl Job for Eval {
         let is_whole = |i: &usize| (0..self.n).all(|sample| completions.contains_key(&(*i, sample)));
         let wanted: Vec<usize> = (0..problems.len()).filter(|i| !is_whole(i)).collect();
 
-        let limits = Limits {
-            sequences: self.sequences.min(wanted.len() * self.n).max(1),
-            prompt_tokens: longest,
-            new_tokens: self.max_new_tokens,
-        };
-        let positions = longest + self.max_new_tokens;
         let Engine { codec, model, mut generator, .. } =
-            Engine::load(b, codec, positions, limits, memory).context("cannot measure")?;
+            Engine::load(b, codec, positions, limits(wanted.len()), memory).context("cannot measure")?;
         let stop = stop_on_signal("giving up what is not whole");
         let evaluation = Evaluation {
             problems: &problems,

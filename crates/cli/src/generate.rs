@@ -19,6 +19,7 @@ use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 
 use crate::{
     device::{Device, Job, Running},
+    numbers::{MAX_ROWS, count},
     output::Output,
     progress::Progress,
 };
@@ -52,12 +53,12 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Completions per prompt
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count::<usize>)]
     n: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// A completion is cut at this many tokens
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count::<usize>)]
     max_new_tokens: usize,
     /// A text that ends a completion (`\n`, `\t` are read as such); its tokens are kept, its text is not. Repeatable
     #[arg(long, value_name = "TEXT", value_parser = unescaped)]
@@ -72,7 +73,7 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Sequences at once, at most
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = count::<usize>)]
     sequences: usize,
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
     #[arg(long, value_name = "GIB")]
@@ -109,9 +110,20 @@ impl SamplingArgs {
     }
 }
 
+/// Refuses more completions than one command samples.
+pub(crate) fn check_completions(prompts: usize, n: usize) -> anyhow::Result<()> {
+    let all = prompts.saturating_mul(n);
+    ensure!(
+        all as u64 <= MAX_ROWS,
+        "{n} completions of each of {prompts} prompts are {all}; one command samples {MAX_ROWS} at most: lower --n, or split the file"
+    );
+    Ok(())
+}
+
 /// `--memory` in bytes.
 pub(crate) fn memory_bytes(gib: Option<f64>) -> anyhow::Result<Option<usize>> {
-    ensure!(gib.is_none_or(|gib| gib > 0.0), "--memory must be above 0");
+    const MOST: f64 = 1048576.0; // a pebibyte
+    ensure!(gib.is_none_or(|gib| gib > 0.0 && gib <= MOST), "--memory must be above 0 and at most {MOST}");
     Ok(gib.map(|gib| (gib * f64::from(1 << 30)) as usize))
 }
 
@@ -179,9 +191,6 @@ impl Generate {
 
 impl Job for Generate {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
-        ensure!(self.n > 0, "--n must be at least 1");
-        ensure!(self.sequences > 0, "--sequences must be at least 1");
-        ensure!(self.max_new_tokens > 0, "--max-new-tokens must be at least 1");
         let memory = memory_bytes(self.memory)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let codec = Codec::open(&self.model, style)?;
@@ -196,12 +205,13 @@ impl Job for Generate {
             ..self.sampling.checked()?
         };
         let (lines, longest) = (prompts.len(), prompts.longest());
+        check_completions(lines, self.n)?;
         let limits = Limits {
             sequences: self.sequences.min(lines * self.n),
             prompt_tokens: longest,
             new_tokens: self.max_new_tokens,
         };
-        let positions = longest + self.max_new_tokens;
+        let positions = longest.saturating_add(self.max_new_tokens);
         let mut engine = Engine::load(b, codec, positions, limits, memory).context("cannot generate")?;
         let plan = engine.generator.plan();
         note!(

@@ -19,6 +19,7 @@ mod eval;
 mod generate;
 mod interrupt;
 mod model;
+mod numbers;
 mod progress;
 mod rl;
 mod score;

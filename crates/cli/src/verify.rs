@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    num::NonZero,
     path::PathBuf,
 };
 
@@ -16,6 +17,7 @@ use koan_train::rl::RlConfig;
 
 use crate::{
     interrupt::stop_on_signal,
+    numbers::threads,
     output::{Output, Stdout},
 };
 
@@ -46,9 +48,9 @@ pub(crate) struct Verify {
     /// Where verdicts go, a line for each completion
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Threads that judge; 0: as many as the machine runs at once
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    threads: usize,
+    /// Threads that judge; 0: all cores
+    #[arg(long, value_name = "N", default_value = "0", value_parser = threads, hide_default_value = true)]
+    threads: NonZero<usize>,
     /// Go on after lines that can't be judged; they are shown, and the exit code is 1
     #[arg(long)]
     keep_going: bool,
@@ -86,7 +88,7 @@ impl Verify {
         let file = files.to_string();
         let rows = rows::all(&files)?;
         let stop = stop_on_signal("giving up: nothing will be written");
-        let (threads, keep_going) = (self.threads, self.keep_going);
+        let (threads, keep_going) = (self.threads.get(), self.keep_going);
         let replay = Replay { file: &file, rewards: &rewards, threads, keep_going, stop: &stop };
 
         let mut out = self.out.as_deref().map(|path| Output::open(Some(path))).transpose()?;

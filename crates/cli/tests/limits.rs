@@ -6,6 +6,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -164,5 +165,253 @@ fn a_model_too_large_for_the_memory_is_refused_before_it_is_read() {
     ] {
         let output = folder.in_kilobytes(3_000_000, words);
         assert!(output.status.success(), "{words}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_prompt_that_no_model_reads_is_refused_before_it_is_encoded() {
+    let folder = Folder::new();
+    for (megabytes, wanted) in
+        [(5, "4194304 is the most that is encoded"), (17, "longer than 16777216 bytes")]
+    {
+        let long = "1+".repeat(megabytes << 19);
+        folder.write(
+            "long.jsonl",
+            &format!(
+                "{{\"prompt\": \"1\", \"answer\": \"1\"}}\n{{\"prompt\": \"{long}\", \"answer\": \"1\"}}\n"
+            ),
+        );
+        folder.write("completions.jsonl", &format!("{{\"prompt\": \"1\", \"completion\": \"{long}\"}}\n"));
+        for words in [
+            "generate --model model --input long.jsonl",
+            "eval --model model --data long.jsonl",
+            "score --model model --input completions.jsonl",
+            "rl run.toml --set data=long.jsonl",
+            "rl run.toml --plan --set data=long.jsonl",
+        ] {
+            let start = Instant::now();
+            let output = folder.in_kilobytes(2_000_000, words);
+            let error = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{words}: {error}");
+            assert!(error.contains(wanted) && error.len() < 1000, "{words}: {error}");
+            let named = error.contains("line-2") || error.contains(".jsonl:");
+            assert!(named, "{words}: {error}");
+            assert!(start.elapsed() < Duration::from_secs(20), "{words}: {:?}", start.elapsed());
+        }
+        let file = format!("chat-{megabytes}");
+        folder.write(&file, &long);
+        let mut chat = folder.koan("chat --model model");
+        let input = File::open(folder.at(&file)).expect("opened");
+        let error = said(&in_time(chat.stdin(input), "chat"));
+        assert!(error.contains("4194304 is the most"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_nothing_waits_for_it() {
+    let folder = Folder::new();
+    assert!(folder.command("mkfifo").arg("fifo").status().expect("started").success());
+    let with = |name: &str| {
+        // A model directory in which one file is the pipe.
+        let dir = folder.at(&format!("with-{name}"));
+        fs::create_dir(&dir).expect("made");
+        for file in fs::read_dir(folder.at("model")).expect("listed") {
+            let file = file.expect("read");
+            if file.file_name() != *name {
+                fs::copy(file.path(), dir.join(file.file_name())).expect("copied");
+            }
+        }
+        assert!(folder.command("mkfifo").arg(dir.join(name)).status().expect("started").success());
+        format!("with-{name}")
+    };
+    for path in ["fifo", "/dev/zero", "/dev/urandom", ".", "/dev/stdin"] {
+        for words in [
+            format!("generate --model model --input {path}"),
+            format!("score --model model --input {path}"),
+            format!("eval --model model --data {path}"),
+            format!("verify --input {path}"),
+            format!("rl run.toml --set data={path}"),
+            format!("rl {path}"),
+            format!("sft {path}"),
+            format!("sft sft.toml --set data={path}"),
+            format!("data stats {path}"),
+            format!("model import {path} --out imported"),
+            format!("model init --config {path} --out fresh"),
+            format!("bench train --config {path}"),
+        ] {
+            let error = folder.refused(&words);
+            assert!(error.len() < 1000, "{words}: {error}");
+        }
+    }
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+        "generation_config.json",
+    ] {
+        let model = with(name);
+        for words in [
+            format!("generate --model {model} --input train.jsonl --max-new-tokens 1"),
+            format!("rl run.toml --set model={model}"),
+            format!("model export {model} --gguf out.gguf"),
+            format!("model info {model}"),
+        ] {
+            // A file that a command does not need may be anything.
+            let output = in_time(&mut folder.koan(&words), &words);
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{words}: {}", said(&output));
+            let needed = !words.contains("generation_config.json");
+            assert!(!needed || said(&output).contains("it is a pipe"), "{words}: {}", said(&output));
+        }
+    }
+}
+
+/// The commands below `koan` that do something, each with its options that take a value, as `--help` lists them.
+fn commands(folder: &Folder, path: &str) -> Vec<(String, Vec<String>)> {
+    let output = folder.koan(&format!("{path} --help")).output().expect("started");
+    let help = String::from_utf8(output.stdout).expect("text");
+    if let Some((_, list)) = help.split_once("\nCommands:\n") {
+        let names = list
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next());
+        let below = |name: &str| commands(folder, &format!("{path} {name}"));
+        return names.filter(|name| *name != "help").flat_map(below).collect();
+    }
+    let option = |line: &str| {
+        let line = line.trim_start().trim_start_matches("-h, ");
+        let (flag, value) = line.split_once(' ')?;
+        (flag.starts_with("--") && value.starts_with('<')).then(|| flag.to_owned())
+    };
+    vec![(path.trim().to_owned(), help.lines().filter_map(option).collect())]
+}
+
+#[test]
+fn a_number_at_its_limits_is_used_or_refused_by_every_command() {
+    let folder = Folder::new();
+    folder.write("problems.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n");
+    folder.write("verify.jsonl", "{\"answer\": \"2\", \"completion\": \"2\"}\n");
+    let all = commands(&folder, "");
+    assert!(all.len() > 20 && all.iter().any(|(name, _)| name == "bench rl"), "{all:?}");
+    let mut runs = Vec::new();
+    for (name, flags) in &all {
+        let small = match &name[..] {
+            "demo" => "--run-dir /proc/demo",
+            "pretrain" | "sft" => "sft.toml --set run_dir=/proc/run",
+            "rl" => "run.toml --set run_dir=/proc/run",
+            "generate" => "--model model --input problems.jsonl --max-new-tokens 2",
+            "chat" => "--model model",
+            "score" => "--model model --input pairs.jsonl",
+            "eval" => "--model model --data problems.jsonl --max-new-tokens 2",
+            "verify" => "--input verify.jsonl",
+            "view" => "no-run",
+            "bench generate" => "--model model --sequences 1 --prompt-tokens 1 --new-tokens 1 --runs 1",
+            "bench rl" => "--model model --problems 1 --group 1 --prompt-tokens 1 --new-tokens 1 --steps 1",
+            "bench train" => "--config model/config.json --sequences 1 --tokens 2 --steps 1",
+            "bench product" => "--config model/config.json --rows 1 --repeats 1",
+            "model init" => "--config no-config --out fresh",
+            "data generate arithmetic" => "--out sums.jsonl --n 1",
+            "data generate gcd" => "--out gcds.jsonl --n 1",
+            _ => continue, // no numbers, or those of the two above
+        };
+        for flag in flags {
+            // What is given twice is an error of its own.
+            let words: Vec<&str> = small.split_whitespace().collect();
+            let at = words.iter().position(|word| word == flag);
+            let rest = |i: &usize| at.is_none_or(|at| *i != at && *i != at + 1);
+            let rest = words.iter().enumerate().filter(|(i, _)| rest(i)).map(|(_, word)| *word);
+            let rest = rest.collect::<Vec<_>>().join(" ");
+            for value in [
+                "0",
+                "1000000000",
+                "2147483648",
+                "9223372036854775808",
+                "18446744073709551615",
+                "-1",
+                "NaN",
+                "1e308",
+            ] {
+                runs.push(format!("{name} {rest} {flag}={value}"));
+            }
+        }
+    }
+    assert!(runs.len() > 500, "{}", runs.len());
+    let runs = Mutex::new(runs);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let Some(words) = runs.lock().expect("no panic").pop() else { return };
+                    let output = in_time(&mut folder.koan(&words), &words);
+                    let error = said(&output);
+                    assert!(
+                        matches!(output.status.code(), Some(0..=2)),
+                        "{words}: {}: {error}",
+                        output.status
+                    );
+                    assert!(!error.contains("panicked"), "{words}: {error}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn settings_at_their_limits_are_used_or_refused() {
+    let folder = Folder::new();
+    let values = [
+        "0",
+        "1000000000",
+        "2147483648",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-1",
+        "nan",
+        "inf",
+        "1e308",
+    ];
+    let mut runs = Vec::new();
+    for key in [
+        "steps",
+        "seed",
+        "checkpoint_every",
+        "checkpoints_kept",
+        "rollout.problems",
+        "rollout.group_size",
+        "rollout.max_new_tokens",
+        "rollout.max_prompt_tokens",
+        "rollout.sequences",
+        "rollout.temperature",
+        "algorithm.clip",
+        "algorithm.kl",
+        "algorithm.reference_every",
+        "algorithm.mini_batches",
+        "algorithm.epochs",
+        "algorithm.max_rounds",
+        "optim.lr",
+        "optim.warmup_steps",
+        "optim.beta1",
+        "optim.beta2",
+        "optim.eps",
+        "optim.weight_decay",
+        "optim.grad_clip",
+        "optim.micro_batch_tokens",
+        "eval.every",
+        "eval.samples",
+    ] {
+        let more =
+            if key.starts_with("eval") { "--set eval.data=train.jsonl --set eval.every=1 " } else { "" };
+        runs.extend(values.map(|value| format!("rl run.toml --plan {more}--set {key}={value}")));
+    }
+    for key in
+        ["steps", "epochs", "batch_tokens", "max_tokens", "seed", "optim.micro_batch_tokens", "optim.lr"]
+    {
+        runs.extend(values.map(|value| format!("sft sft.toml --set run_dir=/proc/run --set {key}={value}")));
+    }
+    for words in runs {
+        let output = in_time(&mut folder.koan(&words), &words);
+        let error = said(&output);
+        assert!(matches!(output.status.code(), Some(0..=1)), "{words}: {}: {error}", output.status);
+        assert!(!error.contains("panicked"), "{words}: {error}");
     }
 }

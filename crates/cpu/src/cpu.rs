@@ -32,6 +32,9 @@ pub enum CpuError {
     /// No instruction set has the name that was given.
     #[error(transparent)]
     UnknownIsa(#[from] UnknownIsa),
+    /// More than [`MAX_THREADS`].
+    #[error("{0} threads; {MAX_THREADS} is the most")]
+    TooManyThreads(usize),
     /// The system refused to start threads.
     #[error("cannot start threads")]
     Threads(#[from] std::io::Error),
@@ -53,6 +56,9 @@ pub(crate) struct Scratch {
     pub(crate) logits: AlignedVec<f32>,
 }
 
+/// Most threads of a [`Cpu`]: above any machine's cores; more would only wait for each other.
+pub const MAX_THREADS: usize = 1024;
+
 impl Cpu {
     /// A CPU that runs the kernels of `isa` on `threads` threads, at least one.
     ///
@@ -62,6 +68,9 @@ impl Cpu {
         // First, because asking for AMX requests a permission that threads inherit.
         let kernels =
             Kernels::of(isa).ok_or_else(|| CpuError::MissingIsa { isa, available: Isa::available() })?;
+        if threads > MAX_THREADS {
+            return Err(CpuError::TooManyThreads(threads));
+        }
         let [packed, packed_rows, logits] = [(); 3].map(|()| AlignedVec::empty());
         let scratch = Mutex::new(Scratch { packed, packed_rows, logits });
         Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })

@@ -27,7 +27,7 @@ mod tables;
 mod team;
 
 pub use self::{
-    cpu::{Cpu, CpuError},
+    cpu::{Cpu, CpuError, MAX_THREADS},
     isa::{Isa, UnknownIsa},
     ops::{adamw::Moment, operand::Operand, product::Packed},
 };

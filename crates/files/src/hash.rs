@@ -2,14 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
+    fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::FilesError;
+use crate::{FilesError, open};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -31,7 +31,7 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 pub fn hash_file(path: &Path) -> Result<String, FilesError> {
     let mut hash = Sha256::new();
     let mut hash_all = || {
-        let mut file = File::open(path)?;
+        let mut file = open(path)?;
         let mut piece = vec![0; PIECE];
         loop {
             match file.read(&mut piece)? {

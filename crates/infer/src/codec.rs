@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use koan_backend::Backend;
-use koan_data::Message;
+use koan_data::{Message, Problem};
 use koan_model::{
     Config, Model,
     checkpoint::{self, CheckpointError},
@@ -11,6 +11,10 @@ use koan_model::{
 use koan_text::{TextError, Tokenizer};
 
 use crate::InferError;
+
+/// Longest text that is encoded in one piece, bytes: a prompt with all its messages, before and after the chat template, or a
+/// completion. More than a million tokens.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// How prompts are put to a model: the same in training, measurement and use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,9 +73,11 @@ impl Codec {
     /// template or the style is raw, its text as it stands.
     ///
     /// # Errors
-    /// If there is no tokenizer, or it or the template refuses.
-    pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+    /// If there is no tokenizer, it or the template refuses, or the text has more than [`MAX_TEXT_BYTES`].
+    pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, InferError> {
         let tokenizer = self.tokenizer()?;
+        let own = messages.iter().map(|message| message.content.len() + message.role.len());
+        check_length(own.chain(self.style.system.iter().map(String::len)).sum())?;
         match tokenizer.chat_template(false)? {
             Some(template) if !self.style.raw => {
                 let has_system = messages.iter().any(|m| m.role == "system");
@@ -79,13 +85,33 @@ impl Codec {
                 let system = system.map(|s| koan_text::Message::new("system", s));
                 let turns = messages.iter().map(|m| koan_text::Message::new(&*m.role, &*m.content));
                 let messages: Vec<koan_text::Message> = system.chain(turns).collect();
-                tokenizer.encode(&template.render(&messages, true)?, false)
+                let text = template.render(&messages, true)?;
+                check_length(text.len())?;
+                Ok(tokenizer.encode(&text, false)?)
             }
             _ => {
                 let turns: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
-                tokenizer.encode(&turns.join("\n"), true)
+                Ok(tokenizer.encode(&turns.join("\n"), true)?)
             }
         }
+    }
+
+    /// As [`encode`](Self::encode), of the prompt of a problem, which an error names.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_problem(&self, problem: &Problem) -> Result<Vec<u32>, InferError> {
+        let wrong = |source| InferError::Prompt { id: problem.id.clone(), source: Box::new(source) };
+        self.encode(&problem.messages()).map_err(wrong)
+    }
+
+    /// The tokens of a completion.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_completion(&self, completion: &str) -> Result<Vec<u32>, InferError> {
+        check_length(completion.len())?;
+        Ok(self.tokenizer()?.encode(completion, false)?)
     }
 
     /// The text of tokens, without special ones.
@@ -120,4 +146,8 @@ impl Codec {
             None => Ok(()),
         }
     }
+}
+
+fn check_length(bytes: usize) -> Result<(), InferError> {
+    if bytes > MAX_TEXT_BYTES { Err(InferError::TextLength { bytes }) } else { Ok(()) }
 }

@@ -106,10 +106,17 @@ impl Prompts {
     /// `lines` with their places.
     fn of_lines(lines: Vec<(Place, PromptLine)>, codec: &Codec) -> Result<Self, InferError> {
         let tokens = |(place, line): &(Place, PromptLine)| {
+            let long = |error: InferError| match error {
+                InferError::TextLength { .. } => InferError::line(place, error.to_string()),
+                error => error,
+            };
             let ids = match (&line.prompt_ids, &line.messages) {
                 (Some(ids), _) => ids.clone(),
-                (None, Some(messages)) => codec.encode(messages)?,
-                (None, None) => codec.encode(&line.prompt.iter().map(Message::user).collect::<Vec<_>>())?,
+                (None, Some(messages)) => codec.encode(messages).map_err(long)?,
+                (None, None) => {
+                    let messages: Vec<_> = line.prompt.iter().map(Message::user).collect();
+                    codec.encode(&messages).map_err(long)?
+                }
             };
             codec.check("prompt", &ids).map_err(|what| InferError::line(place, what))?;
             Ok(ids)

@@ -6,6 +6,8 @@ use koan_generate::{NoRoom, RequestError};
 use koan_model::checkpoint::CheckpointError;
 use koan_text::TextError;
 
+use crate::MAX_TEXT_BYTES;
+
 /// Why a model could not be loaded, or what was asked of it not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,20 @@ pub enum InferError {
     /// The generator refused a request.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// A text is too long to be encoded.
+    #[error("a text of {bytes} bytes; {MAX_TEXT_BYTES} is the most that is encoded in one piece: shorten it")]
+    TextLength {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A problem's prompt can't be encoded.
+    #[error("the prompt of problem `{id}` can't be encoded")]
+    Prompt {
+        /// The problem.
+        id: String,
+        /// Why.
+        source: Box<Self>,
+    },
     /// A problem's prompt does not fit.
     #[error("the prompt of problem `{id}` has {tokens} tokens, not 1 to {max}")]
     PromptLength {

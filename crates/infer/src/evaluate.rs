@@ -94,7 +94,7 @@ impl Evaluation<'_> {
 
     fn prompt(&self, problem: usize, max: usize) -> Result<Prompt, InferError> {
         let Problem { id, .. } = &self.problems[problem];
-        let ids = self.codec.encode(&self.problems[problem].messages())?;
+        let ids = self.codec.encode_problem(&self.problems[problem])?;
         if !(1..=max).contains(&ids.len()) {
             return Err(InferError::PromptLength { id: id.clone(), tokens: ids.len(), max });
         }

@@ -97,7 +97,7 @@ fn completions_of(
         let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
         let messages = line.messages.clone().or(prompt);
         let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`".into()))?;
-        line.prompt_ids = Some(codec.encode(&messages)?);
+        line.prompt_ids = Some(codec.encode(&messages).map_err(|e| placed(e, &wrong))?);
     }
     if let Some(sampled) = line.other.remove("completions") {
         let sampled: Vec<Generated> = serde_json::from_value(sampled)
@@ -114,9 +114,14 @@ fn completions_of(
     if line.completion_ids.is_none() {
         let completion = line.completion.as_deref();
         let completion = completion.ok_or_else(|| wrong("has no `completion` or `completion_ids`".into()))?;
-        line.completion_ids = Some(codec.tokenizer()?.encode(completion, false)?);
+        line.completion_ids = Some(codec.encode_completion(completion).map_err(|e| placed(e, &wrong))?);
     }
     Ok(vec![line])
+}
+
+/// A text that is too long, with its line; other errors are the same for every line.
+fn placed(error: InferError, wrong: &impl Fn(String) -> InferError) -> InferError {
+    if let InferError::TextLength { .. } = error { wrong(error.to_string()) } else { error }
 }
 
 /// Says what keeps a line from being scored.

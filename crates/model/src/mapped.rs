@@ -32,7 +32,7 @@ impl Mapped {
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let file = File::open(path)?;
+        let file = koan_files::open(path)?;
         // SAFETY: the map is only read, as bytes and elements of which every bit pattern is a value; see the module's
         // documentation for files that change.
         let map = unsafe { Mmap::map(&file)? };

@@ -47,6 +47,12 @@ pub(crate) fn check(
     if ok { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), expected }) }
 }
 
+/// Refuses a number of steps that can't be meant, and by which counts of updates would overflow.
+pub(crate) fn check_steps(steps: Option<u64>) -> Result<(), ConfigError> {
+    let steps = steps.unwrap_or(1);
+    check((1..=1_000_000_000).contains(&steps), "steps", &steps, "1 to 1000000000")
+}
+
 /// Whether a count is one that can be meant.
 pub(crate) fn is_size(n: usize) -> bool {
     (1..=1 << 20).contains(&n)

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::ensure;
 use koan_backend::Backend;
 use koan_generate::{Generator, Limits, Sampling, Stream};
 use koan_infer::plan_generator;
@@ -11,7 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{median, peak_memory_bytes, random_prompts};
-use crate::device::{Device, Job, Running};
+use crate::{
+    device::{Device, Job, Running},
+    numbers::count,
+};
 
 /// Speed of generation: prompts and completions of fixed lengths, all at once
 #[derive(clap::Args)]
@@ -25,7 +27,7 @@ pub(crate) struct GenerateBench {
     #[command(flatten)]
     shape: GenerateShape,
     /// Runs measured, after one that is not
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count::<u64>)]
     runs: u64,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -38,16 +40,16 @@ pub(crate) struct GenerateBench {
 #[derive(Clone, Copy, Debug, Serialize, clap::Args)]
 struct GenerateShape {
     /// Completions, all at once
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count::<usize>)]
     sequences: usize,
     /// Completions that share a prompt
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count::<usize>)]
     group: usize,
     /// Tokens of each prompt
-    #[arg(long, default_value_t = 45)]
+    #[arg(long, default_value_t = 45, value_parser = count::<usize>)]
     prompt_tokens: usize,
     /// Tokens of each completion: none ends early
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count::<usize>)]
     new_tokens: usize,
 }
 
@@ -55,8 +57,6 @@ impl Job for GenerateBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let shape = self.shape;
         let GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
-        let sizes = [sequences, group, prompt_tokens, new_tokens, self.runs as usize];
-        ensure!(sizes.iter().all(|&n| n > 0), "sizes and --runs must be at least 1");
         let config = Config::load(&self.model)?;
         let (limits, positions) =
             (Limits { sequences, prompt_tokens, new_tokens }, prompt_tokens.saturating_add(new_tokens));

@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use anyhow::ensure;
 use koan_backend::{Backend, Forms, Keep, Matrix, OutOfMemory, Store};
 use koan_model::Config;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{median, peak_memory_bytes};
-use crate::device::{Device, Job, Running};
+use crate::{
+    device::{Device, Job, Running},
+    numbers::count,
+};
 
 /// Speed of matrix products at a model's shapes: forward, backward to the input, backward to the weight
 #[derive(clap::Args)]
@@ -20,10 +22,10 @@ pub(crate) struct ProductBench {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Rows of the activations: tokens of a pass
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = count::<usize>)]
     rows: usize,
     /// Runs measured of each product, after one that is not
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = count::<usize>)]
     repeats: usize,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -67,7 +69,6 @@ impl ProductSeconds {
 
 impl Job for ProductBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        ensure!(self.rows > 0 && self.repeats > 0, "--rows and --repeats must be at least 1");
         let config = Config::from_file(&self.config)?;
         if !self.json {
             say!("{running}; {} rows", self.rows)?;

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::ensure;
 use koan_backend::Backend;
 use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
 use koan_model::{Config, Purpose, checkpoint};
@@ -19,7 +18,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Moments, median, random_prompts};
-use crate::device::{Device, Job, Running};
+use crate::{
+    device::{Device, Job, Running},
+    numbers::count,
+};
 
 /// Seconds of a step of reinforcement learning: generate, forward, backward, AdamW
 ///
@@ -34,7 +36,7 @@ pub(crate) struct RlBench {
     #[command(flatten)]
     shape: RlShape,
     /// Steps measured, after one that is not
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count::<u64>)]
     steps: u64,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -47,19 +49,19 @@ pub(crate) struct RlBench {
 #[derive(Clone, Copy, Debug, Serialize, clap::Args)]
 struct RlShape {
     /// Problems per step
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = count::<usize>)]
     problems: usize,
     /// Completions per problem
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = count::<usize>)]
     group: usize,
     /// Tokens of each prompt
-    #[arg(long, default_value_t = 45)]
+    #[arg(long, default_value_t = 45, value_parser = count::<usize>)]
     prompt_tokens: usize,
     /// Tokens of each completion: none ends early
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count::<usize>)]
     new_tokens: usize,
     /// Tokens of one training pass
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = count::<usize>)]
     micro_batch_tokens: usize,
     /// In what AdamW's moments are kept
     #[arg(long, value_enum, default_value_t = Moments::F32)]
@@ -77,8 +79,6 @@ impl Job for RlBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let shape = self.shape;
         let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments } = shape;
-        let sizes = [problems, group, prompt_tokens, new_tokens, micro_batch_tokens];
-        ensure!(sizes.iter().all(|&n| n > 0) && self.steps > 0, "sizes and --steps must be at least 1");
         let config = Config::load(&self.model)?;
         let limits = Limits { sequences: problems.saturating_mul(group), prompt_tokens, new_tokens };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };

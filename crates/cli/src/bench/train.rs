@@ -17,7 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Moments, median, peak_memory_bytes, random_tokens};
-use crate::device::{Device, Job, Running};
+use crate::{
+    device::{Device, Job, Running},
+    numbers::count,
+};
 
 /// Speed of a training step: forward, backward, clip, AdamW, repack
 ///
@@ -32,7 +35,7 @@ pub(crate) struct TrainBench {
     #[command(flatten)]
     shape: TrainShape,
     /// Steps measured, after one that is not
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = count::<u64>)]
     steps: u64,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -45,13 +48,13 @@ pub(crate) struct TrainBench {
 #[derive(Clone, Copy, Debug, Serialize, clap::Args)]
 struct TrainShape {
     /// Sequences of a step
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count::<usize>)]
     sequences: usize,
     /// Tokens of each; all but the first are predicted
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count::<usize>)]
     tokens: usize,
     /// Tokens of one pass; a step is cut into as many as it takes
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = count::<usize>)]
     micro_batch_tokens: usize,
     /// Keep of each layer only its input, and compute the rest again in the backward: slower, in less memory
     #[arg(long)]
@@ -65,8 +68,6 @@ impl Job for TrainBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let shape = self.shape;
         let TrainShape { sequences, tokens, micro_batch_tokens, recompute, moments } = shape;
-        let sizes = [sequences, micro_batch_tokens, self.steps as usize];
-        ensure!(sizes.iter().all(|&n| n > 0), "sizes and --steps must be at least 1");
         ensure!(tokens > 1, "--tokens must be at least 2: a first token is not predicted");
         let config = Config::from_file(&self.config)?;
         let longest = config.longest_sequence();

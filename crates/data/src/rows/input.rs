@@ -2,6 +2,7 @@
 
 use crate::DataError;
 use flate2::bufread::MultiGzDecoder;
+use koan_files::open_stream;
 use ruzstd::decoding::StreamingDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek as _, SeekFrom};
@@ -36,7 +37,7 @@ pub(super) fn expansion_limit(file: &File) -> u64 {
 pub(super) fn open(path: &Path) -> Result<Source, DataError> {
     let read_error = |source| DataError::Read { path: path.to_owned(), source };
     let unread = |what, remedy: String| DataError::Unread { path: path.to_owned(), what, remedy };
-    let mut file = File::open(path).map_err(read_error)?;
+    let mut file = open_stream(path).map_err(read_error)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(unread("a folder", format!("name its files, as in '{}/*.jsonl'", path.display())));
     }

@@ -1,9 +1,9 @@
 //! Writing model directories: whole or not at all, and as transformers loads them.
 
-use std::{fs, ops::Range, path::Path, rc::Rc};
+use std::{ops::Range, path::Path, rc::Rc};
 
 use koan_backend::Backend;
-use koan_files::{FilesError, sha256, write_directory, write_synced};
+use koan_files::{FilesError, read_bounded, sha256, write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
 use super::{CheckpointError, Weights, check_streamed};
@@ -24,6 +24,8 @@ const TOKENIZER: [&str; 7] = [
 ];
 /// What else goes with weights that were made from a model's: they are under its terms.
 const ORIGIN: [&str; 4] = ["generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"];
+/// Longest of these files that is copied, bytes.
+const MAX_COPIED_BYTES: u64 = 1 << 28;
 /// What goes with the weights of the same model.
 const CARD: [&str; 1] = ["README.md"];
 /// Weights of more bytes are cut into files of at most this, except a tensor that is larger. It is what the hubs' tools
@@ -155,7 +157,9 @@ fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> 
     for name in names {
         let from = from.join(name);
         if from.exists() {
-            let text = fs::read(&from).map_err(FilesError::io("read", &from))?;
+            let text = read_bounded(&from, MAX_COPIED_BYTES).map_err(FilesError::io("read", &from))?;
+            let what = || format!("over {MAX_COPIED_BYTES} bytes");
+            let text = text.ok_or_else(|| FilesError::Damaged { path: from.clone(), what: what() })?;
             write_synced(&dir.join(name), &text)?;
         }
     }
@@ -246,6 +250,8 @@ fn shards(entries: &[Entry], stored: Stored, most: usize) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

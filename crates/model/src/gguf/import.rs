@@ -1,6 +1,5 @@
 //! From a GGUF file to a Hugging Face directory: everything is checked first, then the weights stream.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
@@ -51,7 +50,7 @@ pub fn import(
     out: &Path,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<ImportSummary, GgufError> {
-    let input = File::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
+    let input = koan_files::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
     let mut gguf = Gguf::read(BufReader::new(input))?;
     let Plan { model, text, weights } = Plan::of(&mut gguf)?;
     let infos: Vec<TensorInfo> = weights.iter().map(|weight| weight.info.clone()).collect();
@@ -105,7 +104,7 @@ pub struct GgufInfo {
 /// # Errors
 /// When the file is damaged or hostile, or has tensors of types that are not read.
 pub fn info(file: &Path) -> Result<GgufInfo, GgufError> {
-    let input = File::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
+    let input = koan_files::open(file).map_err(|source| GgufError::Open { path: file.to_owned(), source })?;
     let gguf = Gguf::read(BufReader::new(input))?;
     let text = |key: &str| gguf.metadata.optional::<&str>(key).map(|text| text.map(str::to_owned));
     let mut types: Vec<(String, usize)> = Vec::new();

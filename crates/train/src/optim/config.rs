@@ -56,8 +56,13 @@ impl OptimConfig {
         check(self.lr >= 0.0 && self.lr.is_finite(), "optim.lr", &self.lr, "0 or more")?;
         check((0.0..1.0).contains(&self.beta1), "optim.beta1", &self.beta1, "0 to below 1")?;
         check((0.0..1.0).contains(&self.beta2), "optim.beta2", &self.beta2, "0 to below 1")?;
-        check(self.eps > 0.0, "optim.eps", &self.eps, "above 0")?;
-        check(self.weight_decay >= 0.0, "optim.weight_decay", &self.weight_decay, "0 or more")?;
+        check(self.eps > 0.0 && self.eps.is_finite(), "optim.eps", &self.eps, "above 0")?;
+        check(
+            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+            "optim.weight_decay",
+            &self.weight_decay,
+            "0 or more",
+        )?;
         check(self.grad_clip > 0.0, "optim.grad_clip", &self.grad_clip, "above 0")?;
         check(
             is_size(self.micro_batch_tokens),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     TrainError,
-    config::{check, is_size},
+    config::{check, check_steps, is_size},
     stage::{self, Settings, StageConfig},
 };
 
@@ -236,7 +236,7 @@ impl RlConfig {
 
     fn check(mut self) -> Result<Self, TrainError> {
         let (r, a) = (&self.rollout, &self.algorithm);
-        check(self.steps > 0, "steps", &self.steps, "at least 1")?;
+        check_steps(Some(self.steps))?;
         self.stage.check()?;
         check(is_size(r.problems), "rollout.problems", &r.problems, "1 to 1048576")?;
         check(
@@ -279,7 +279,12 @@ impl RlConfig {
         if let Some(e) = &self.eval {
             check(e.every > 0, "eval.every", &e.every, "at least 1")?;
             check(is_size(e.samples), "eval.samples", &e.samples, "1 to 1048576")?;
-            check(e.temperature >= 0.0, "eval.temperature", &e.temperature, "0 or more")?;
+            check(
+                e.temperature >= 0.0 && e.temperature.is_finite(),
+                "eval.temperature",
+                &e.temperature,
+                "0 or more",
+            )?;
         }
         Ok(self)
     }

@@ -44,10 +44,10 @@ impl Inputs {
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
         let plan = Plan::new(b, config, codec.config(), longest);
         let positions = longest + rollout.max_new_tokens;
+        plan.check_memory()?;
         let refreshed = config.reference_every().is_some();
         let disk = disk_bytes(stage.checkpoints_kept, refreshed, codec.config(), stage.optim.moments);
         check_model_and_disk(stage, codec.config(), positions, disk)?;
-        plan.check_memory()?;
         Ok(Self { rewards, codec, problems, bad, prompts, held_out, bad_held_out, plan, positions })
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn codec(config: &RlConfig) -> Result<Codec, TrainError> {
 /// The tokens of each problem's prompt, at most `max`.
 pub(super) fn encode(codec: &Codec, problems: &[Problem], max: usize) -> Result<Vec<Vec<u32>>, TrainError> {
     let encode = |problem: &Problem| {
-        let ids = codec.encode(&problem.messages())?;
+        let ids = codec.encode_problem(problem)?;
         match ids.len() {
             0 => Err(RlError::PromptEmpty { id: problem.id.clone() }.into()),
             tokens if tokens > max => {

@@ -94,7 +94,11 @@ pub(super) fn load_state<S: DeserializeOwned>(
     let state: TrainerState<S> =
         serde_json::from_slice(&text).map_err(|e| FilesError::Damaged { path, what: other(e) })?;
     let roles = fresh.inputs_sha256.keys().chain(state.inputs_sha256.keys());
-    let changed = |role: &&String| state.inputs_sha256.get(*role) != fresh.inputs_sha256.get(*role);
+    // An input that the checkpoint does not know was not looked at when it was written.
+    let changed = |role: &&String| {
+        let (was, is) = (state.inputs_sha256.get(*role), fresh.inputs_sha256.get(*role));
+        was.is_some() && was != is
+    };
     let differs = |role: &str| StageError::InputsChanged { path: dir.into(), role: role.into() };
     match roles.clone().find(changed) {
         Some(role) => Err(differs(role)),

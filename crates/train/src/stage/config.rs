@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use koan_data::DataFiles;
-use koan_files::sha256;
+use koan_files::{open_stream, sha256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
 
@@ -15,6 +15,9 @@ use crate::{
     config::{ConfigError, check, override_key, with_nearest_name},
     optim::OptimConfig,
 };
+
+/// Longest config that is read, bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The settings that all stages have, flattened into those of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +95,7 @@ pub(crate) fn read<C: Settings>(
     overrides: &[String],
     defaults: &[(&str, Value)],
 ) -> Result<C, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let wrong = |message: String| ConfigError::Parse { path: path.into(), message };
     let of_serde = |e: toml::de::Error| wrong(with_nearest_name(&e.to_string()));
     let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
@@ -109,6 +112,17 @@ pub(crate) fn read<C: Settings>(
         fill(&mut table, key, value);
     }
     table.try_into().map_err(of_serde)
+}
+
+/// The text of a config, which is no longer than a config may be.
+fn read_text(path: &Path) -> io::Result<String> {
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut bytes = Vec::new();
+    open_stream(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(invalid(format!("it has more than {MAX_BYTES} bytes: not a config")));
+    }
+    String::from_utf8(bytes).map_err(|_| invalid("it is not text in UTF-8".to_owned()))
 }
 
 /// Refuses keys at the top of a file that neither all stages nor `C` has, as serde refuses those of a table.

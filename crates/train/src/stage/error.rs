@@ -30,6 +30,35 @@ pub enum StageError {
         /// The run directory.
         path: PathBuf,
     },
+    /// The run's checkpoints are gone.
+    #[error(
+        "`{}` can't be resumed: it has made {made} steps, and none of its checkpoints is left; put the newest one back as `{}`, a \
+         directory with trainer.json, optimizer.safetensors and model.safetensors, or start a new run in another run_dir, which \
+         may begin with this one's weights (`model = \"…\"`)",
+        path.display(),
+        path.join(format!("checkpoints/step-{last:06}")).display()
+    )]
+    LostCheckpoints {
+        /// The run directory.
+        path: PathBuf,
+        /// Steps that its metrics know of.
+        made: u64,
+        /// The step of a checkpoint that was there.
+        last: u64,
+    },
+    /// The run is longer already.
+    #[error(
+        "`{}` has made {made} steps already, and `steps` is {steps}: raise it to go on, or use another run_dir; nothing was changed",
+        path.display()
+    )]
+    StepsMade {
+        /// The run directory.
+        path: PathBuf,
+        /// Steps made.
+        made: u64,
+        /// What the config asks for.
+        steps: u64,
+    },
     /// A run can't go on with another config.
     #[error("`{}` was started with another config: {keys} differ; a run goes on as it began", path.display())]
     ConfigChanged {
@@ -48,9 +77,11 @@ pub enum StageError {
     },
     /// The newest checkpoint is damaged.
     #[error(
-        "the newest checkpoint is damaged; remove `{}`, and --resume {}",
-        checkpoint.display(),
-        older.map_or("starts over: there is no older one".to_owned(), |step| format!("goes on from step {step}, the one before it"))
+        "the newest checkpoint is damaged; {}",
+        match older {
+            Some(step) => format!("remove `{}`, and --resume goes on from step {step}, the one before it", checkpoint.display()),
+            None => format!("there is no older one than `{}`: start a new run, in another run_dir", checkpoint.display()),
+        }
     )]
     DamagedCheckpoint {
         /// Its directory.

@@ -13,6 +13,16 @@ use super::{config::StageConfig, error::StageError};
 
 /// The file's name.
 const FILE: &str = "lineage.json";
+/// What says how conversations become tokens, beside tokenizer.json.
+const OF_TEMPLATE: [&str; 5] = [
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+/// What says how tokens are computed, and which end a completion.
+const OF_CONFIG: [&str; 2] = ["config.json", "generation_config.json"];
 
 /// Something that a run reads.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +31,7 @@ pub struct Input {
     pub role: &'static str,
     /// The file or directory.
     pub path: PathBuf,
-    /// SHA-256 of the file, or of a model's weights.
+    /// SHA-256 of the file, of a model's weights, or of a list of files with the SHA-256 of each.
     pub sha256: String,
     /// The run that made it, if it lies in the directory of one that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +51,7 @@ pub struct Origin {
 }
 
 impl Input {
-    /// What a stage of this config reads: its model and the model's tokenizer, its data, and `held_out` data, by which it is
+    /// What a stage of this config reads: its model with the model's tokenizer, chat template and config, its data, and `held_out` data, by which it is
     /// only measured: a run may go on with others.
     ///
     /// # Errors
@@ -50,6 +60,8 @@ impl Input {
         let mut all = vec![
             Self::new("model", &config.model, hash_files(&config.model, "safetensors")?),
             Self::file("tokenizer", &config.model.join("tokenizer.json"))?,
+            Self::files("chat template and special tokens", &config.model, &OF_TEMPLATE)?,
+            Self::files("model's config", &config.model, &OF_CONFIG)?,
         ];
         for path in config.data.paths()? {
             all.push(Self::file("data", &path)?);
@@ -80,6 +92,16 @@ impl Input {
             _ => sha256(hashes.join("\n")),
         };
         hashes.into_iter().map(|(role, hashes)| (role, joined(hashes))).collect()
+    }
+
+    /// Those of the files `names` of directory `dir` that are there, which together shape the run's course.
+    fn files(role: &'static str, dir: &Path, names: &[&str]) -> Result<Self, FilesError> {
+        let mut list = String::new();
+        for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            list += &format!("{}  {name}\n", hash_file(&path)?);
+        }
+        Ok(Self::new(role, dir, sha256(list)))
     }
 
     fn new(role: &'static str, path: &Path, sha256: String) -> Self {

@@ -52,7 +52,7 @@ impl Begun {
     /// Looks at the run in `path`, to go on with it; nothing is changed.
     ///
     /// # Errors
-    /// If there is no run, it was started with another config, or its newest checkpoint is damaged.
+    /// If there is no run, it was started with another config, or its newest checkpoint is damaged or gone.
     pub(super) fn find<C: Settings>(path: &Path, config: &C) -> Result<Self, StageError> {
         let config_path = path.join("config.toml");
         if !config_path.exists() {
@@ -60,16 +60,20 @@ impl Begun {
         }
         let lock = status::lock(path)?;
         let started = fs::read_to_string(&config_path).map_err(FilesError::io("read", &config_path))?;
-        let started = started.parse().map_err(|e: toml::de::Error| FilesError::Damaged {
+        let started: toml::Table = started.parse().map_err(|e: toml::de::Error| FilesError::Damaged {
             path: config_path.clone(),
             what: e.to_string(),
         })?;
+        let every = started.get("checkpoint_every").and_then(toml::Value::as_integer).unwrap_or(1);
         let differ = changed_keys(started, config);
         if !differ.is_empty() {
             return Err(StageError::ConfigChanged { path: path.into(), keys: differ.join(", ") });
         }
         let mut whole = checkpoints(path)?;
         let newest = whole.pop();
+        if newest.is_none() {
+            check_never_had(path, every.unsigned_abs())?;
+        }
         if let Some((_, dir)) = &newest {
             checksums::check(dir, STATE).map_err(|damage| StageError::DamagedCheckpoint {
                 checkpoint: dir.clone(),
@@ -97,7 +101,7 @@ impl RunDir {
         }
         let dir = path.join("checkpoints");
         fs::create_dir_all(&dir).map_err(FilesError::io("create", &dir))?;
-        let run = Self::begin(path, status::lock(path)?, config)?;
+        let run = Self::begin(path, status::lock(path)?, config, None)?;
         replace(&path.join("config.toml"), config.to_toml().as_bytes())?;
         Ok(run)
     }
@@ -109,14 +113,24 @@ impl RunDir {
     /// If it can't be written.
     pub(super) fn go_on<C: Settings>(path: &Path, config: &C, begun: Begun) -> Result<Self, StageError> {
         replace(&path.join("config.toml"), config.to_toml().as_bytes())?;
-        forget_after(path, begun.newest.map(|(step, _)| step))?;
-        Self::begin(path, begun.lock, config)
+        let dir = path.join("checkpoints");
+        fs::create_dir_all(&dir).map_err(FilesError::io("create", &dir))?;
+        let newest = begun.newest.map(|(step, _)| step);
+        forget_after(path, newest)?;
+        let run = Self::begin(path, begun.lock, config, newest)?;
+        run.keep_checkpoints(config.stage().checkpoints_kept)?; // a kill may have come between a checkpoint and this
+        Ok(run)
     }
 
-    fn begin<C: Settings>(path: &Path, lock: Option<File>, config: &C) -> Result<Self, StageError> {
+    fn begin<C: Settings>(
+        path: &Path,
+        lock: Option<File>,
+        config: &C,
+        newest: Option<u64>,
+    ) -> Result<Self, StageError> {
         let metrics = open_metrics(path)?;
         let events = open_events(path, config.stage().tensorboard)?;
-        status::write(path, State::Running, None)?;
+        status::write(path, State::Running, newest, None)?;
         Ok(Self { path: path.into(), _lock: lock, metrics, events })
     }
 
@@ -239,6 +253,9 @@ fn remove_checkpoint(dir: &Path) -> Result<(), FilesError> {
 /// All whole checkpoints, oldest first.
 fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, FilesError> {
     let dir = run.join("checkpoints");
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
     let entries = fs::read_dir(&dir).map_err(FilesError::io("read", &dir))?;
     let mut found = Vec::new();
     for entry in entries {
@@ -252,13 +269,30 @@ fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, FilesError> {
     Ok(found)
 }
 
+/// Refuses a run without checkpoints that must have had one, so that it does not start over in silence: it was finished, says
+/// that it wrote one, or made more steps than the `every` after which the first is due.
+fn check_never_had(run: &Path, every: u64) -> Result<(), StageError> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let steps = text.lines().filter_map(|line| serde_json::from_str::<Step>(line).ok());
+    let made = steps.map(|line| line.step).max().unwrap_or(0);
+    let last = match status::checkpoint(run) {
+        Some(step) => step,
+        None if run.join("lineage.json").exists() => made,
+        None if made > every => (made - 1) / every * every,
+        None => return Ok(()),
+    };
+    Err(StageError::LostCheckpoints { path: run.into(), made: made.max(last), last })
+}
+
+/// A line of metrics.jsonl, as far as it matters here.
+#[derive(Deserialize)]
+struct Step {
+    step: u64,
+}
+
 /// Removes what was written for steps after `step`, all of it if there is none; and what a kill left half written or half
 /// removed.
 fn forget_after(run: &Path, step: Option<u64>) -> Result<(), FilesError> {
-    #[derive(Deserialize)]
-    struct Step {
-        step: u64,
-    }
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path).unwrap_or_default();
     let kept: String = text

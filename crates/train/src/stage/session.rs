@@ -76,6 +76,8 @@ pub struct Session<'a, S> {
     state: TrainerState<S>,
     /// The checkpoint it goes on from.
     from: Option<PathBuf>,
+    /// The step of the newest checkpoint.
+    newest: Option<u64>,
     stopped: bool,
     /// Of the last checkpoint written.
     digest: String,
@@ -87,7 +89,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     ///
     /// # Errors
     /// If there is a run that is not to be gone on with, or none that is, or one of another config or of other inputs, if its
-    /// newest checkpoint is damaged, or if it can't be written.
+    /// newest checkpoint is damaged or gone, if it is longer already, or if it can't be written.
     pub fn open<C: Settings>(
         course: Course,
         config: &'a C,
@@ -111,6 +113,10 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             if let Some(dir) = begun.checkpoint() {
                 state = load_state(dir, &state)?;
                 from = Some(dir.to_owned());
+                if state.step > course.steps {
+                    let (path, made, steps) = (shared.run_dir.clone(), state.step, course.steps);
+                    return Err(StageError::StepsMade { path, made, steps });
+                }
             }
             RunDir::go_on(&shared.run_dir, config, begun)?
         } else {
@@ -118,7 +124,8 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         };
         status::open_for(run.path());
         let (stop, digest) = (launch.stop, String::new());
-        Ok(Self { run, config: shared, course, stop, state, from, stopped: false, digest })
+        let newest = from.as_ref().map(|_| state.step);
+        Ok(Self { run, config: shared, course, stop, state, from, newest, stopped: false, digest })
     }
 
     /// What the checkpoint that the run goes on from knows, and the steps since.
@@ -221,6 +228,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
                 .map_err(|source| Diverged { step, source })?;
             let dir = self.run.checkpoint_after(step)?;
             self.digest = save(b, &dir, trained, &self.state, &self.config.model)?;
+            self.newest = Some(step);
             self.run.keep_checkpoints(self.config.checkpoints_kept)?;
             on(Event::Checkpoint { path: &dir, digest: &self.digest });
         }
@@ -264,7 +272,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             Err(error) => (State::Failed, Some(status::in_words(error))),
         };
         status::close();
-        let _ = status::write(self.run.path(), state, message); // how it ended matters more
+        let _ = status::write(self.run.path(), state, self.newest, message); // how it ended matters more
         ended
     }
 }

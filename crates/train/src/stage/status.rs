@@ -12,7 +12,7 @@ use std::{
 };
 
 use koan_files::FilesError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::StageError;
 
@@ -42,6 +42,9 @@ struct Status {
     pid: u32,
     /// The machine, since it was started: elsewhere a missing lock says nothing.
     boot: Option<String>,
+    /// The step of its newest checkpoint, when this was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<u64>,
     /// Why it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -69,16 +72,21 @@ pub fn record_kill(signal: &str) {
     if let Some(run) = &*open() {
         let message =
             format!("interrupted by {signal}, within a step; --resume goes on from the newest checkpoint");
-        let _ = write(run, State::Stopped, Some(message)); // the process ends
+        let _ = write(run, State::Stopped, checkpoint(run), Some(message)); // the process ends
     }
 }
 
 /// Says how the run in directory `run` is, and why.
-pub(super) fn write(run: &Path, state: State, message: Option<String>) -> Result<(), FilesError> {
+pub(super) fn write(
+    run: &Path,
+    state: State,
+    checkpoint: Option<u64>,
+    message: Option<String>,
+) -> Result<(), FilesError> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let boot = boot.map(|id| id.trim().to_owned());
-    let status = Status { state, since, pid: std::process::id(), boot, message };
+    let status = Status { state, since, pid: std::process::id(), boot, checkpoint, message };
     let text = serde_json::to_string(&status).expect("a status of plain values") + "\n";
     let path = run.join(FILE);
     koan_files::replace(&path, text.as_bytes()).or_else(|error| overwrite(&path, &text).map_err(|_| error))
@@ -89,6 +97,16 @@ fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     file.write_all(text.as_bytes())?;
     file.set_len(text.len() as u64)
+}
+
+/// The step of the newest checkpoint that the run in directory `run` last said it had, if it did.
+pub(super) fn checkpoint(run: &Path) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Ended {
+        checkpoint: Option<u64>,
+    }
+    let text = std::fs::read(run.join(FILE)).ok()?;
+    serde_json::from_slice::<Ended>(&text).ok()?.checkpoint
 }
 
 /// An error with its causes.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Stage;
 use crate::{
     TrainError,
-    config::{ConfigError, check, is_size},
+    config::{ConfigError, check, check_steps, is_size},
     stage::{self, Settings, StageConfig},
 };
 
@@ -84,8 +84,9 @@ impl SupervisedConfig {
             &self.steps.map_or("absent".into(), |n| n.to_string()),
             "one of `steps` and `epochs`",
         )?;
-        check(self.steps != Some(0), "steps", &0, "at least 1")?;
-        check(self.epochs != Some(0), "epochs", &0, "at least 1")?;
+        check_steps(self.steps)?;
+        let epochs = self.epochs.unwrap_or(1);
+        check((1..=1 << 20).contains(&epochs), "epochs", &epochs, "1 to 1048576")?;
         check(is_size(self.batch_tokens), "batch_tokens", &self.batch_tokens, "1 to 1048576")?;
         check(is_size(self.max_tokens), "max_tokens", &self.max_tokens, "1 to 1048576")?;
         self.stage.check()?;

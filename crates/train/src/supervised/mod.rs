@@ -177,9 +177,9 @@ impl Inputs {
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
         let rows = optim.micro_batch_tokens.max(positions);
+        let memory = check_memory(b, &model, rows, optim)?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, positions, disk)?;
-        let memory = check_memory(b, &model, rows, optim)?;
         Ok(Self { model, pieces, held_out, positions, rows, memory })
     }
 }

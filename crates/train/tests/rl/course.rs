@@ -110,14 +110,15 @@ fn a_run_says_what_it_was_made_from_and_whose_run_made_that() {
     let (before, after) = (lineage(&first), lineage(&second));
     let inputs = after["inputs"].as_array().expect("a list");
     let roles: Vec<_> = inputs.iter().filter_map(|input| input["role"].as_str()).collect();
-    assert_eq!(roles, ["model", "tokenizer", "data", "held-out data"]);
+    let template = "chat template and special tokens";
+    assert_eq!(roles, ["model", "tokenizer", template, "model's config", "data", "held-out data"]);
     assert_eq!(inputs[0]["sha256"], before["weights_sha256"]);
-    for input in &inputs[..2] {
+    for input in &inputs[..4] {
         assert_eq!(input["made_by"]["run"], first.stage.run_dir.display().to_string());
         assert_eq!(input["made_by"]["weights_sha256"], before["weights_sha256"]);
     }
     let made = |input: &serde_json::Value| input["made_by"].is_object();
-    assert!(!inputs[2..].iter().any(made) && !before["inputs"].as_array().expect("a list").iter().any(made));
+    assert!(!inputs[4..].iter().any(made) && !before["inputs"].as_array().expect("a list").iter().any(made));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod course;
 mod odd;
+mod resume;
 mod safety;
 mod tensorboard;
 mod tiny_run;

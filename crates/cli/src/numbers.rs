@@ -1,0 +1,53 @@
+//! Numbers on the command line: within what can be meant, so that no size overflows later.
+
+use std::{num::NonZero, thread};
+
+/// The most of what is counted in one command: completions per prompt, tokens, sequences, steps.
+pub(crate) const MAX_COUNT: u64 = 1 << 20;
+/// The most problems that are generated, and completions that are sampled, by one command.
+pub(crate) const MAX_ROWS: u64 = 1 << 24;
+
+/// A count from 1 to [`MAX_COUNT`].
+pub(crate) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    within(text, 1, MAX_COUNT)
+}
+
+/// A count from 1 to [`MAX_ROWS`].
+pub(crate) fn rows(text: &str) -> Result<NonZero<usize>, String> {
+    NonZero::new(within(text, 1, MAX_ROWS)?).ok_or_else(|| "write at least 1".to_owned())
+}
+
+/// Threads, at least one; 0 is as many as the machine has cores.
+pub(crate) fn threads(text: &str) -> Result<NonZero<usize>, String> {
+    let threads = within(text, 0, koan_cpu::MAX_THREADS as u64)?;
+    Ok(NonZero::new(threads).unwrap_or_else(all_cores))
+}
+
+/// As many as the machine has cores for this process.
+pub(crate) fn all_cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+fn within<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("write a number from {least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert_eq!((count("1"), count("1048576")), (Ok(1_usize), Ok(1 << 20)));
+        for text in
+            ["0", "-1", "1048577", "18446744073709551615", "18446744073709551616", "", "1e3", "NaN", "٣"]
+        {
+            assert_eq!(count::<u64>(text), Err("write a number from 1 to 1048576".to_owned()), "{text}");
+        }
+        assert_eq!((threads("0"), threads("3").map(NonZero::get)), (Ok(all_cores()), Ok(3)));
+        assert!(threads("1000000000").is_err_and(|words| words.ends_with("from 0 to 1024")));
+    }
+}
