@@ -4,7 +4,7 @@ use std::path::Path;
 
 use koan_backend::{Backend, DoesNotFit, check_memory};
 use koan_generate::{Limits, MemoryPlan};
-use koan_model::{Config, Head, Purpose, Residency, TensorInfo, checkpoint::check_positions};
+use koan_model::{Config, Head, Purpose, Residency, checkpoint::check_positions};
 
 use crate::{Codec, InferError};
 
@@ -15,18 +15,12 @@ const GIB: f64 = (1u64 << 30) as f64;
 const REMEDY: &str =
     "use a smaller model, shorter sequences, or a machine (or a limit of this one) with more memory";
 
-/// Bytes that a model of these sizes takes while it is loaded, for forward passes alone: itself, and its largest tensor as it
-/// is read.
-fn weights<B: Backend>(b: &B, config: &Config) -> u64 {
-    let largest = config.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
-    (config.model_bytes(b, Residency::Inference) + 4 * largest) as u64
-}
-
 /// Refuses a model of these sizes, with `rest` more bytes for `what`, if it does not fit into the memory that is free.
 fn check<B: Backend>(b: &B, config: &Config, rest: usize, what: &str) -> Result<(), DoesNotFit> {
-    let weights = weights(b, config);
+    let weights = config.model_bytes(b, Residency::Inference);
+    let needed = weights.saturating_add(rest).max(config.loading_bytes(b, Residency::Inference));
     let breakdown = format!("weights {:.2} GiB, {what} {:.2}", weights as f64 / GIB, rest as f64 / GIB);
-    check_memory("the model", weights.saturating_add(rest as u64), b.free_memory(), breakdown, REMEDY)
+    check_memory("the model", needed as u64, b.free_memory(), breakdown, REMEDY)
 }
 
 /// Plans the model of directory `dir` with a generator: the sequences of `limits` run at once, or as many of them as fit into
@@ -45,7 +39,8 @@ pub fn plan_generator<B: Backend>(
     check_positions(dir, config, positions)?;
     let one = MemoryPlan::whole(b, Limits { sequences: 1, ..limits }).bytes(b, config);
     check(b, config, one, "one sequence")?;
-    let left = b.free_memory().map(|free| free.saturating_sub(weights(b, config)));
+    let left =
+        b.free_memory().map(|free| free.saturating_sub(config.model_bytes(b, Residency::Inference) as u64));
     let share = left.map(|left| ((left as f64 * SHARE_OF_MEMORY) as usize).max(one));
     let plan = match memory.or(share) {
         Some(bytes) => MemoryPlan::within(b, limits, config, bytes)?,

@@ -92,6 +92,17 @@ impl Config {
         self.tensors().iter().map(bytes).sum()
     }
 
+    /// The most bytes that are held while a [`Model`](crate::Model) is put on `b`: what is there already, and a tensor's values
+    /// as they are read.
+    pub fn loading_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
+        let (mut there, mut most) = (0, 0);
+        for info in self.tensors() {
+            there += Matrix::bytes(b, info.matrix(), residency.forms(info.role));
+            most = most.max(there + 4 * info.len());
+        }
+        most
+    }
+
     /// Bytes of a buffer for each tensor: of a gradient, or of a moment in f32.
     pub fn gradient_bytes<B: Backend>(&self, b: &B) -> usize {
         self.tensors().iter().map(|info| b.bytes(info.len())).sum()
