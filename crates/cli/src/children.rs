@@ -2,16 +2,16 @@
 //!
 //! Orphans below `koan` become its children ([`tree`]), so that at its end it finds and kills all, in whatever session they
 //! are. If `koan` itself is killed it can't; so before the first program of a reward is started, a *keeper* is: a process
-//! that remembers every second who is below `koan`, and kills them when `koan` has gone.
+//! that remembers every second who is below `koan`, and kills them when `koan` has gone. Whoever was below it when it began
+//! (a shell's, which then became `koan`) is none of this.
 
 use std::{
-    collections::HashMap,
     env,
     io::{self, Read as _},
     os::unix::process::{CommandExt as _, parent_id},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         mpsc::{RecvTimeoutError, channel},
     },
     thread,
@@ -33,6 +33,8 @@ impl Children {
     /// From now on, orphans are ours.
     pub(crate) fn adopt() -> Self {
         tree::adopt_orphans();
+        let there = tree::below(getpid(), &[]).into_iter().map(|(pid, _)| pid);
+        let _ = OTHERS.set(there.collect()); // the first time, which is the only one
         before_first_start(start_keeper);
         Self
     }
@@ -48,11 +50,18 @@ impl Drop for Children {
 pub(crate) fn end_all() {
     refuse_starts();
     let mut keeper = KEEPER_STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let spared: Vec<Pid> = keeper.iter().map(Pid::from_child).collect();
-    tree::kill_below(getpid(), &spared);
+    let spared = keeper.iter().map(Pid::from_child).chain(others().iter().copied());
+    tree::kill_below(getpid(), &spared.collect::<Vec<_>>());
     if let Some(mut keeper) = keeper.take() {
         let _ = keeper.kill().and_then(|()| keeper.wait()); // gone already
     }
+}
+
+/// Who was below this process when it began.
+static OTHERS: OnceLock<Vec<Pid>> = OnceLock::new();
+
+fn others() -> &'static [Pid] {
+    OTHERS.get().map_or(&[], Vec::as_slice)
 }
 
 /// Its standard input closes when this process ends, however it does.
@@ -62,6 +71,7 @@ fn start_keeper() {
     let start = || -> io::Result<Child> {
         Command::new(env::current_exe()?)
             .arg(KEEPER)
+            .args(others().iter().map(|pid| pid.as_raw_nonzero().to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -75,22 +85,24 @@ fn start_keeper() {
 
 /// Does the keeper's work, if this process was started as one.
 pub(crate) fn is_keeper() -> bool {
-    let is_keeper = env::args_os().nth(1).is_some_and(|word| word == KEEPER);
+    let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let is_keeper = words.next().is_some_and(|word| word == KEEPER);
     if let (true, Some(host)) = (is_keeper, Pid::from_raw(parent_id() as i32)) {
-        keep(host);
+        let others = words.filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw));
+        keep(host, &others.chain([getpid()]).collect::<Vec<_>>());
     }
     is_keeper
 }
 
-fn keep(host: Pid) {
+fn keep(host: Pid, spared: &[Pid]) {
     let (open, closed) = channel::<()>();
     thread::spawn(move || {
         let _open = open;
         let _ = io::stdin().read(&mut [0]);
     });
-    let (mut known, mut look) = (HashMap::new(), LOOK[0]);
+    let (mut known, mut look) = (Vec::new(), LOOK[0]);
     loop {
-        let now: HashMap<Pid, u64> = tree::below(host).into_iter().collect();
+        let now = tree::below(host, spared);
         let has_gone = closed.recv_timeout(look) == Err(RecvTimeoutError::Disconnected);
         look = (look * 2).min(LOOK[1]);
         // After its end nothing is below it: what counts is what was there a moment before.
@@ -101,6 +113,5 @@ fn keep(host: Pid) {
             break;
         }
     }
-    known.remove(&getpid());
-    tree::kill_all(&known.into_iter().collect::<Vec<_>>());
+    tree::kill_all(&known);
 }

@@ -161,6 +161,24 @@ fn nothing_outlives_a_run_that_ends_fails_or_is_killed() {
 }
 
 #[test]
+fn what_was_there_before_is_left_alone() {
+    let folder = Folder::new();
+    let words = format!("sleep 1000 & echo $! >> pids; exec {} rl judged.toml", env!("CARGO_BIN_EXE_koan"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &words]).current_dir(folder.0.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("started");
+    await_that("the judge hangs", 60, || folder.at("hangs").exists() && folder.left().len() == 6);
+    for _ in 0..2 {
+        send(&child, "TERM");
+        thread::sleep(Duration::from_millis(100));
+    }
+    end(child, Duration::from_secs(1));
+    await_that("the judge has gone", 1, || folder.left().len() == 1);
+    let others = folder.left();
+    assert!(Command::new("kill").arg(&others[0]).status().expect("started").success());
+}
+
+#[test]
 fn a_run_that_is_to_outlive_its_terminal_does() {
     let folder = Folder::new();
     let mut command = Command::new("sh");

@@ -20,8 +20,9 @@ pub fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid())); // an older kernel: they go to process 1
 }
 
-/// All processes below `root`, without those that have ended and are not yet reaped. None where there is no `/proc`.
-pub fn below(root: Pid) -> Vec<Process> {
+/// All processes below `root`, without those of `spared` and what is below them, and without those that have ended and are not
+/// yet reaped. None where there is no `/proc`.
+pub fn below(root: Pid, spared: &[Pid]) -> Vec<Process> {
     let mut children: HashMap<Pid, Vec<Process>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
@@ -32,7 +33,8 @@ pub fn below(root: Pid) -> Vec<Process> {
     }
     let (mut found, mut parents) = (Vec::new(), vec![root]);
     while let Some(parent) = parents.pop() {
-        let own = children.remove(&parent).unwrap_or_default();
+        let mut own = children.remove(&parent).unwrap_or_default();
+        own.retain(|(pid, _)| !spared.contains(pid));
         parents.extend(own.iter().map(|(pid, _)| *pid));
         found.extend(own);
     }
@@ -49,12 +51,12 @@ fn stat(pid: Pid) -> Option<(Pid, u64)> {
     (!matches!(state, "Z" | "X")).then_some((parent, start))
 }
 
-/// Kills all processes below `root`, without those of `spared`. They are stopped first, so that none starts another
-/// meanwhile.
+/// Kills all processes below `root`, without those of `spared` and what is below them. They are stopped first, so that none
+/// starts another meanwhile.
 pub fn kill_below(root: Pid, spared: &[Pid]) {
     let mut stopped = HashSet::new();
     for _ in 0..ROUNDS {
-        let found = below(root).into_iter().filter(|(pid, _)| !spared.contains(pid));
+        let found = below(root, spared).into_iter();
         let new: Vec<Process> = found.filter(|process| stopped.insert(*process)).collect();
         if new.is_empty() {
             break;
@@ -89,9 +91,12 @@ mod tests {
         let told: HashSet<i32> =
             lines.take(3).map(|line| line.expect("a line").parse().expect("a number")).collect();
         let root = Pid::from_child(&child);
-        let found = below(root);
+        let found = below(root, &[]);
         let pids: HashSet<i32> = found.iter().map(|(pid, _)| pid.as_raw_nonzero().get()).collect();
         assert!(pids.is_superset(&told), "{pids:?} of {told:?}");
+        let all: Vec<Pid> = found.iter().map(|(pid, _)| *pid).collect();
+        kill_below(root, &all);
+        assert_eq!(below(root, &[]).len(), found.len(), "whom it spares");
         kill_all(&found[..1]);
         kill_below(root, &[]);
         for _ in 0..100 {
@@ -100,7 +105,7 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        assert!(below(root).is_empty());
+        assert!(below(root, &[]).is_empty());
         assert!(stat(root).is_some(), "it is not below itself");
         child.kill().and_then(|()| child.wait()).expect("ended");
     }
