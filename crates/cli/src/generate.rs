@@ -13,7 +13,10 @@ use koan_data::{
     corpus::MAX_CORPUS_BYTES,
     rows::{self, Rows},
 };
-use koan_files::jsonl::{Lines, MAX_LINE_BYTES};
+use koan_files::{
+    Limited,
+    jsonl::{Lines, MAX_LINE_BYTES},
+};
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 
@@ -160,7 +163,7 @@ impl Generate {
         let is_stdin = self.input == [PathBuf::from("-")];
         if !self.lines {
             let stdin =
-                || Rows::of_text(STDIN.as_ref(), Box::new(BufReader::new(io::stdin())), MAX_LINE_BYTES);
+                || Rows::of_text(STDIN.as_ref(), Box::new(BufReader::new(Limited::new(io::stdin()))), MAX_LINE_BYTES);
             return Ok(match is_stdin {
                 true => Prompts::read_rows(stdin()?, codec)?,
                 false => Prompts::read(&files, codec)?,
@@ -177,7 +180,7 @@ impl Generate {
             anyhow::Ok(())
         };
         if is_stdin {
-            add(Box::new(io::stdin().lock()), STDIN)?;
+            add(Box::new(BufReader::new(Limited::new(io::stdin()))), STDIN)?;
         } else {
             for path in files.paths()? {
                 let text = rows::read_text(&path, MAX_CORPUS_BYTES)?;

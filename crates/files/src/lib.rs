@@ -5,7 +5,7 @@
 //! - [`write_directory`], [`rename`]: the same for directories; [`write_synced`]: a file inside of one,
 //! - [`sha256`], [`hash_file`], [`hash_files`], [`Hashed`]: SHA-256 of bytes, of files, and of what is being written,
 //! - [`checksums`]: the list of the hashes of a directory's files,
-//! - [`open`], [`open_stream`]: a file opened to be read, if it is one; [`read_bounded`]: read whole, if it is not too large,
+//! - [`open`], [`open_stream`], [`Limited`]: a file opened to be read, if it is one; [`read_bounded`]: read whole, if it is not too large,
 //! - [`jsonl`]: JSON Lines, read with a bound and written.
 #![forbid(unsafe_code)]
 
@@ -24,5 +24,5 @@ pub use directory::{rename, write_directory, write_synced};
 pub use error::FilesError;
 pub use hash::{Hashed, digest, hash_file, hash_files, sha256};
 pub use new_file::{NewFile, replace};
-pub use open::{open, open_stream};
+pub use open::{Limited, MAX_STREAM_BYTES, open, open_stream};
 pub use unfinished::remove_unfinished;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, FileType},
-    io,
+    io::{self, Read},
     os::unix::fs::FileTypeExt,
     path::Path,
 };
@@ -28,6 +28,34 @@ pub fn open_stream(path: &Path) -> io::Result<File> {
         Some("a pipe") if is_ours => File::open(path),
         None => File::open(path),
         Some(kind) => Err(not_a_file(kind)),
+    }
+}
+
+/// The most that is read of a stream, which may have no end, bytes. A file may be longer.
+pub const MAX_STREAM_BYTES: u64 = 1 << 28;
+
+/// A stream that fails when more than [`MAX_STREAM_BYTES`] come from it.
+#[derive(Debug)]
+pub struct Limited<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Limited<R> {
+    /// Reads of `inner`.
+    pub fn new(inner: R) -> Self {
+        Self { inner, left: MAX_STREAM_BYTES }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let n_bytes = self.inner.read(bytes)?;
+        self.left = self.left.checked_sub(n_bytes as u64).ok_or_else(|| {
+            let reason = format!("more than {MAX_STREAM_BYTES} bytes come from it; write them to a file first");
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })?;
+        Ok(n_bytes)
     }
 }
 
@@ -71,5 +99,13 @@ mod tests {
             }
         }
         assert_eq!(open(&at("none")).expect_err("absent").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_stream_without_end_ends_in_an_error() {
+        let mut stream = Limited::new(io::repeat(b' '));
+        let error = io::copy(&mut stream, &mut io::sink()).expect_err("too long").to_string();
+        assert!(error.starts_with("more than 268435456 bytes come from it"), "{error}");
+        assert_eq!(io::read_to_string(Limited::new(&b"short"[..])).expect("read"), "short");
     }
 }
