@@ -26,6 +26,9 @@ const KEEPER: &str = "__keeper";
 /// How often the keeper looks, at first and later.
 const LOOK: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
+/// How often orphans are reaped that had ended the time before: whoever started one himself has read its status by then.
+const REAP: Duration = Duration::from_secs(10);
+
 /// While it lives, processes may be started; dropped, all of them end.
 pub(crate) struct Children;
 
@@ -67,7 +70,15 @@ fn others() -> &'static [Pid] {
 /// Its standard input closes when this process ends, however it does.
 static KEEPER_STARTED: Mutex<Option<Child>> = Mutex::new(None);
 
+/// Starts the keeper, and a thread that reaps orphans which have ended.
 fn start_keeper() {
+    thread::spawn(|| {
+        let mut ended = Vec::new();
+        loop {
+            thread::sleep(REAP);
+            ended = tree::reap_orphans(&ended);
+        }
+    });
     let start = || -> io::Result<Child> {
         Command::new(env::current_exe()?)
             .arg(KEEPER)

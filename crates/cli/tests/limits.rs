@@ -171,8 +171,7 @@ fn a_model_too_large_for_the_memory_is_refused_before_it_is_read() {
 #[test]
 fn a_prompt_that_no_model_reads_is_refused_before_it_is_encoded() {
     let folder = Folder::new();
-    for (megabytes, wanted) in
-        [(5, "4194304 is the most that is encoded"), (17, "longer than 16777216 bytes")]
+    for (megabytes, wanted) in [(5, "65536 is the most that is encoded"), (17, "longer than 16777216 bytes")]
     {
         let long = "1+".repeat(megabytes << 19);
         folder.write(

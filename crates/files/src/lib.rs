@@ -24,5 +24,5 @@ pub use directory::{rename, write_directory, write_synced};
 pub use error::FilesError;
 pub use hash::{Hashed, digest, hash_file, hash_files, sha256};
 pub use new_file::{NewFile, replace};
-pub use open::{Limited, MAX_STREAM_BYTES, open, open_stream};
+pub use open::{Limited, MAX_STREAM_BYTES, open, open_stream, read_text};
 pub use unfinished::remove_unfinished;

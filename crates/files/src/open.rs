@@ -59,6 +59,14 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
+/// The text of a file that this program wrote; see [`open`].
+///
+/// # Errors
+/// As [`open`], or if it is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    io::read_to_string(open(path)?)
+}
+
 /// What it is, if it is neither a file nor a directory: of that, reading says what it is.
 fn other(kind: FileType) -> Option<&'static str> {
     match kind {

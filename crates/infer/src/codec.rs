@@ -13,8 +13,13 @@ use koan_text::{TextError, Tokenizer};
 use crate::InferError;
 
 /// Longest text that is encoded in one piece, bytes: a prompt with all its messages, before and after the chat template, or a
-/// completion. More than a million tokens.
+/// completion. About a million tokens.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
+/// A text of more bytes than so many for each token that the model reaches is not encoded either: no text has as many, and it
+/// would take long to find out.
+pub const MAX_BYTES_PER_TOKEN: usize = 64;
+/// Texts of so many bytes are encoded whatever the model.
+const SHORT_BYTES: usize = 64 << 10;
 
 /// How prompts are put to a model: the same in training, measurement and use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,11 +78,12 @@ impl Codec {
     /// template or the style is raw, its text as it stands.
     ///
     /// # Errors
-    /// If there is no tokenizer, it or the template refuses, or the text has more than [`MAX_TEXT_BYTES`].
+    /// If there is no tokenizer, it or the template refuses, or the text has more than [`MAX_TEXT_BYTES`] or
+    /// [`MAX_BYTES_PER_TOKEN`].
     pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, InferError> {
         let tokenizer = self.tokenizer()?;
         let own = messages.iter().map(|message| message.content.len() + message.role.len());
-        check_length(own.chain(self.style.system.iter().map(String::len)).sum())?;
+        self.check_length(own.chain(self.style.system.iter().map(String::len)).sum())?;
         match tokenizer.chat_template(false)? {
             Some(template) if !self.style.raw => {
                 let has_system = messages.iter().any(|m| m.role == "system");
@@ -86,7 +92,7 @@ impl Codec {
                 let turns = messages.iter().map(|m| koan_text::Message::new(&*m.role, &*m.content));
                 let messages: Vec<koan_text::Message> = system.chain(turns).collect();
                 let text = template.render(&messages, true)?;
-                check_length(text.len())?;
+                self.check_length(text.len())?;
                 Ok(tokenizer.encode(&text, false)?)
             }
             _ => {
@@ -110,7 +116,7 @@ impl Codec {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_completion(&self, completion: &str) -> Result<Vec<u32>, InferError> {
-        check_length(completion.len())?;
+        self.check_length(completion.len())?;
         Ok(self.tokenizer()?.encode(completion, false)?)
     }
 
@@ -126,6 +132,12 @@ impl Codec {
     pub fn stop_ids(&self) -> Vec<u32> {
         let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::eos);
         self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect()
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), InferError> {
+        let reached = self.config.longest_sequence().saturating_mul(MAX_BYTES_PER_TOKEN);
+        let max = reached.clamp(SHORT_BYTES, MAX_TEXT_BYTES);
+        if bytes > max { Err(InferError::TextLength { bytes, max }) } else { Ok(()) }
     }
 
     /// Loads the model's weights for forward passes alone, for sequences of up to `positions` tokens (all that it was made
@@ -146,8 +158,4 @@ impl Codec {
             None => Ok(()),
         }
     }
-}
-
-fn check_length(bytes: usize) -> Result<(), InferError> {
-    if bytes > MAX_TEXT_BYTES { Err(InferError::TextLength { bytes }) } else { Ok(()) }
 }

@@ -6,8 +6,6 @@ use koan_generate::{NoRoom, RequestError};
 use koan_model::checkpoint::CheckpointError;
 use koan_text::TextError;
 
-use crate::MAX_TEXT_BYTES;
-
 /// Why a model could not be loaded, or what was asked of it not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,10 +40,12 @@ pub enum InferError {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// A text is too long to be encoded.
-    #[error("a text of {bytes} bytes; {MAX_TEXT_BYTES} is the most that is encoded in one piece: shorten it")]
+    #[error("a text of {bytes} bytes; {max} is the most that is encoded for this model: shorten it")]
     TextLength {
         /// Its length.
         bytes: usize,
+        /// The most.
+        max: usize,
     },
     /// A problem's prompt can't be encoded.
     #[error("the prompt of problem `{id}` can't be encoded")]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use koan_backend::{Backend, MomentType};
-use koan_files::{FilesError, checksums, write_directory, write_synced};
+use koan_files::{FilesError, checksums, read_text, write_directory, write_synced};
 use koan_model::{
     Config, Model, TensorInfo, Transformer, checkpoint,
     safetensors_file::{self, Entry, Reader},
@@ -88,11 +88,11 @@ pub(super) fn load_state<S: DeserializeOwned>(
     fresh: &TrainerState<S>,
 ) -> Result<TrainerState<S>, StageError> {
     let path = dir.join(STATE);
-    let text = fs::read(&path).map_err(FilesError::io("read", &path))?;
+    let text = read_text(&path).map_err(FilesError::io("read", &path))?;
     let other =
         |e| format!("{e}; it was written by another version of Koan, by another stage, or changed by hand");
     let state: TrainerState<S> =
-        serde_json::from_slice(&text).map_err(|e| FilesError::Damaged { path, what: other(e) })?;
+        serde_json::from_str(&text).map_err(|e| FilesError::Damaged { path, what: other(e) })?;
     let roles = fresh.inputs_sha256.keys().chain(state.inputs_sha256.keys());
     // An input that the checkpoint does not know was not looked at when it was written.
     let changed = |role: &&String| {

@@ -117,8 +117,8 @@ impl Origin {
             weights_sha256: String,
         }
         path.ancestors().skip(1).find_map(|run| {
-            let lineage = std::fs::read(run.join(FILE)).ok()?;
-            let Made { weights_sha256 } = serde_json::from_slice(&lineage).ok()?;
+            let lineage = koan_files::read_text(&run.join(FILE)).ok()?;
+            let Made { weights_sha256 } = serde_json::from_str(&lineage).ok()?;
             Some(Self { run: run.into(), weights_sha256 })
         })
     }

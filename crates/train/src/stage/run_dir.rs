@@ -15,12 +15,12 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use koan_backend::Backend;
-use koan_files::{FilesError, checksums, jsonl, rename, replace};
+use koan_files::{FilesError, checksums, jsonl, read_text, rename, replace};
 use koan_model::{Model, checkpoint};
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl Begun {
             return Err(StageError::NoCheckpoint { path: path.into() });
         }
         let lock = status::lock(path)?;
-        let started = fs::read_to_string(&config_path).map_err(FilesError::io("read", &config_path))?;
+        let started = read_text(&config_path).map_err(FilesError::io("read", &config_path))?;
         let started: toml::Table = started.parse().map_err(|e: toml::de::Error| FilesError::Damaged {
             path: config_path.clone(),
             what: e.to_string(),
@@ -223,7 +223,7 @@ impl RunDir {
             step_s: f64,
         }
         let path = self.path.join("metrics.jsonl");
-        let text = fs::read_to_string(&path).map_err(FilesError::io("read", &path))?;
+        let text = read_text(&path).map_err(FilesError::io("read", &path))?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Seconds>(line).ok());
         Ok(lines.map(|line| line.step_s).sum())
     }
@@ -272,7 +272,7 @@ fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>, FilesError> {
 /// Refuses a run without checkpoints that must have had one, so that it does not start over in silence: it was finished, says
 /// that it wrote one, or made more steps than the `every` after which the first is due.
 fn check_never_had(run: &Path, every: u64) -> Result<(), StageError> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let text = read_text(&run.join("metrics.jsonl")).unwrap_or_default();
     let steps = text.lines().filter_map(|line| serde_json::from_str::<Step>(line).ok());
     let made = steps.map(|line| line.step).max().unwrap_or(0);
     let last = match status::checkpoint(run) {
@@ -294,7 +294,10 @@ struct Step {
 /// removed.
 fn forget_after(run: &Path, step: Option<u64>) -> Result<(), FilesError> {
     let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).unwrap_or_default();
+    let text = match read_text(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.map_err(FilesError::io("read", &path))?,
+    };
     let kept: String = text
         .lines()
         .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|line| Some(line.step) <= step))

@@ -105,8 +105,8 @@ pub(super) fn checkpoint(run: &Path) -> Option<u64> {
     struct Ended {
         checkpoint: Option<u64>,
     }
-    let text = std::fs::read(run.join(FILE)).ok()?;
-    serde_json::from_slice::<Ended>(&text).ok()?.checkpoint
+    let text = koan_files::read_text(&run.join(FILE)).ok()?;
+    serde_json::from_str::<Ended>(&text).ok()?.checkpoint
 }
 
 /// An error with its causes.

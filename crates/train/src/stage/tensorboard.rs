@@ -29,7 +29,7 @@ use std::{
     time::SystemTime,
 };
 
-use koan_files::FilesError;
+use koan_files::{FilesError, read_text};
 use serde_json::Value;
 
 /// What a file's name begins with; TensorBoard looks for `tfevents`.
@@ -67,7 +67,7 @@ impl EventFile {
         let (start, part) = old.last().map_or_else(|| (now(), 0), |(start, part)| (*start, part + 1));
         let path = dir.join(name(start, part));
         let metrics = run.join("metrics.jsonl");
-        let text = fs::read_to_string(&metrics).map_err(FilesError::io("read", &metrics))?;
+        let text = read_text(&metrics).map_err(FilesError::io("read", &metrics))?;
         let file = File::create(&path).map_err(FilesError::io("create", &path))?;
         let mut events = Self { path, file, wall_time: start as f64 };
         let mut bytes = record(&version(events.wall_time));

@@ -136,3 +136,21 @@ fn whatever_shapes_prompts_and_completions_is_compared() {
     }
     assert_eq!(run(&longer, 2, true).expect("as it was").step, 3);
 }
+
+#[test]
+fn files_of_a_run_that_are_none_are_named_and_not_waited_for() {
+    let tiny = TinyRun::new();
+    let config = tiny.config("run", &["steps=2"]);
+    run(&config, 2, false).expect("runs");
+    let longer = tiny.config("run", &["steps=3"]);
+    let dir = &config.stage.run_dir;
+    for name in ["config.toml", "metrics.jsonl"] {
+        let (file, aside) = (dir.join(name), dir.join("aside"));
+        fs::rename(&file, &aside).expect("moved");
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("started").success());
+        let error = refused(&longer);
+        assert!(error.contains(&format!("cannot read `{}`", file.display())), "{name}: {error}");
+        fs::rename(&aside, &file).expect("restored");
+    }
+    assert_eq!(run(&longer, 2, true).expect("goes on").step, 3);
+}

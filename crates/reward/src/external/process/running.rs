@@ -121,6 +121,7 @@ impl Running {
             .map_err(failed)?;
         drop(may_start);
         let pid = Pid::from_child(&child);
+        tree::awaited().push(pid);
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -328,6 +329,7 @@ impl Drop for Running {
         }
         self.kill();
         _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).child.wait();
+        tree::awaited().retain(|pid| *pid != self.pid);
     }
 }
 

@@ -4,9 +4,10 @@
 //! parent has ended becomes a child of the nearest *subreaper* above it. So a program that is one finds below
 //! itself whatever its children left, until it ends itself.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A process that exists: its number, and when it was started (clock ticks since the machine was), since numbers come again.
 pub type Process = (Pid, u64);
@@ -14,20 +15,27 @@ pub type Process = (Pid, u64);
 /// How often it is looked for children that were started meanwhile.
 const ROUNDS: usize = 50;
 
-/// Makes this process the one that orphans below it come to, where the system has such.
+/// Children of this process whose status somebody asks for later.
+static AWAITED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// The list of [`AWAITED`].
+pub(super) fn awaited() -> MutexGuard<'static, Vec<Pid>> {
+    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes this process the one that orphans below it come to, where the system has such. It then reaps them:
+/// [`reap_orphans`].
 pub fn adopt_orphans() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid())); // an older kernel: they go to process 1
+    let _ = rustix::process::set_child_subreaper(Some(getpid())); // an older kernel: they go to process 1
 }
 
 /// All processes below `root`, without those of `spared` and what is below them, and without those that have ended and are not
 /// yet reaped. None where there is no `/proc`.
 pub fn below(root: Pid, spared: &[Pid]) -> Vec<Process> {
     let mut children: HashMap<Pid, Vec<Process>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { continue };
-        if let Some((parent, start)) = stat(pid) {
+    for pid in pids() {
+        if let Some((parent, start, true)) = stat(pid) {
             children.entry(parent).or_default().push((pid, start));
         }
     }
@@ -41,14 +49,39 @@ pub fn below(root: Pid, spared: &[Pid]) -> Vec<Process> {
     found
 }
 
-/// Parent and start of a process; none if it has ended.
-fn stat(pid: Pid) -> Option<(Pid, u64)> {
+/// Reaps the children of this process that have ended, and had when `before` was given; gives those that have now. Not those
+/// whose status a program's owner reads: they were not adopted.
+pub fn reap_orphans(before: &[Process]) -> Vec<Process> {
+    let mut ended = Vec::new();
+    for pid in pids() {
+        if let Some((parent, start, false)) = stat(pid)
+            && parent == getpid()
+            && !awaited().contains(&pid)
+        {
+            if before.contains(&(pid, start)) {
+                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG); // somebody else did
+            } else {
+                ended.push((pid, start));
+            }
+        }
+    }
+    ended
+}
+
+/// The numbers of all processes.
+fn pids() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Parent and start of a process, and whether it still runs; none if there is no such process.
+fn stat(pid: Pid) -> Option<(Pid, u64, bool)> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok().and_then(Pid::from_raw)?;
     let start = fields.nth(17)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some((parent, start))
+    Some((parent, start, !matches!(state, "Z" | "X")))
 }
 
 /// Kills all processes below `root`, without those of `spared` and what is below them. They are stopped first, so that none
@@ -69,7 +102,7 @@ pub fn kill_below(root: Pid, spared: &[Pid]) {
 /// Kills `processes` that still exist, and all below them.
 pub fn kill_all(processes: &[Process]) {
     for &(pid, start) in processes {
-        if stat(pid).is_some_and(|(_, now)| now == start) {
+        if stat(pid).is_some_and(|(_, now, runs)| runs && now == start) {
             kill_below(pid, &[]);
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -100,7 +133,8 @@ mod tests {
         kill_all(&found[..1]);
         kill_below(root, &[]);
         for _ in 0..100 {
-            if found.iter().all(|(pid, start)| stat(*pid).is_none_or(|(_, now)| now != *start)) {
+            if found.iter().all(|(pid, start)| stat(*pid).is_none_or(|(_, now, runs)| !runs || now != *start))
+            {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -108,5 +142,22 @@ mod tests {
         assert!(below(root, &[]).is_empty());
         assert!(stat(root).is_some(), "it is not below itself");
         child.kill().and_then(|()| child.wait()).expect("ended");
+    }
+
+    #[test]
+    fn orphans_that_have_ended_are_reaped_the_second_time() {
+        let child = Command::new("true").spawn().expect("started");
+        let pid = Pid::from_child(&child);
+        let own = |ended: Vec<Process>| ended.into_iter().find(|process| process.0 == pid);
+        let ended = (0..500).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            own(reap_orphans(&[]))
+        });
+        awaited().push(pid);
+        assert_eq!(own(reap_orphans(&[ended.expect("it ends")])), None);
+        assert!(stat(pid).is_some(), "somebody asks for its status");
+        awaited().retain(|other| *other != pid);
+        reap_orphans(&[ended.expect("it ends")]);
+        assert!(stat(pid).is_none_or(|(_, start, _)| Some((pid, start)) != ended));
     }
 }
