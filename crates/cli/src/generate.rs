@@ -162,8 +162,13 @@ impl Generate {
         let files = DataFiles::from(self.input.clone());
         let is_stdin = self.input == [PathBuf::from("-")];
         if !self.lines {
-            let stdin =
-                || Rows::of_text(STDIN.as_ref(), Box::new(BufReader::new(Limited::new(io::stdin()))), MAX_LINE_BYTES);
+            let stdin = || {
+                Rows::of_text(
+                    STDIN.as_ref(),
+                    Box::new(BufReader::new(Limited::new(io::stdin()))),
+                    MAX_LINE_BYTES,
+                )
+            };
             return Ok(match is_stdin {
                 true => Prompts::read_rows(stdin()?, codec)?,
                 false => Prompts::read(&files, codec)?,

@@ -52,7 +52,8 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let n_bytes = self.inner.read(bytes)?;
         self.left = self.left.checked_sub(n_bytes as u64).ok_or_else(|| {
-            let reason = format!("more than {MAX_STREAM_BYTES} bytes come from it; write them to a file first");
+            let reason =
+                format!("more than {MAX_STREAM_BYTES} bytes come from it; write them to a file first");
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
         Ok(n_bytes)
