@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -12,9 +12,10 @@ use koan_data::stats::{Counts, Histogram, Lengths};
 use koan_data::{
     Arithmetic, DataFiles, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
 };
+use koan_hub::{Hub, Wanted};
 use koan_text::Tokenizer;
 
-use crate::{numbers::rows, output::Stdout};
+use crate::{numbers::rows, output::Stdout, progress::Progress};
 
 /// Problems: generate them; what files of data hold
 #[derive(clap::Subcommand)]
@@ -24,6 +25,7 @@ pub(crate) enum Data {
     Generate(Generate),
     Convert(ConvertArgs),
     Import(ImportArgs),
+    Pull(PullArgs),
     Stats(StatsArgs),
 }
 
@@ -100,6 +102,33 @@ pub(crate) struct ImportArgs {
     out: PathBuf,
 }
 
+/// Fetch a data set from a hub: its data files, checked
+///
+/// HF_ENDPOINT names another hub; HF_TOKEN is the token for data that are not open. An interrupted pull goes on where it
+/// stopped when it is run again.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan data pull openai/gsm8k --split train
+  koan data pull open-r1/OpenR1-Math-220k --file 'data/*' --out data/openr1
+  koan data pull livecodebench/code_generation_lite --file test6.jsonl")]
+pub(crate) struct PullArgs {
+    /// The data set on the hub
+    #[arg(value_name = "OWNER/NAME")]
+    name: String,
+    /// Only files of this split: train, test, … Repeatable
+    #[arg(long, value_name = "NAME")]
+    split: Vec<String>,
+    /// Only this file, or files of this pattern. Repeatable
+    #[arg(long, value_name = "FILE")]
+    file: Vec<String>,
+    /// The directory to make; it must not exist [default: data/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A branch, tag or commit
+    #[arg(long, default_value = "main")]
+    revision: String,
+}
+
 /// Published data sets made Koan's: problems, demonstrations, preferences
 ///
 /// The shape of the files is recognised by their fields, and named; rows that can't be carried over are counted by reason
@@ -162,6 +191,7 @@ impl Data {
             Self::Generate(generate) => generate.run(),
             Self::Convert(convert) => convert.run(),
             Self::Import(import) => import.run(),
+            Self::Pull(pull) => pull.run(),
             Self::Stats(stats) => stats.run(),
         }
     }
@@ -191,6 +221,28 @@ impl Generate {
         };
         write_problems(&out, &problems)?;
         say!("{} problems in {}", problems.len(), out.display())?;
+        Ok(())
+    }
+}
+
+impl PullArgs {
+    fn run(self) -> anyhow::Result<()> {
+        let Self { name, split: splits, file: files, out, revision } = self;
+        let out = out.unwrap_or_else(|| Path::new("data").join(name.rsplit('/').next().unwrap_or(&name)));
+        let mut bar: Option<Progress> = None;
+        let mebi = |bytes: u64| (bytes >> 20) as usize;
+        let wanted = Wanted { splits, files };
+        let pulled = Hub::from_env()?.pull_data(&name, &revision, &wanted, &out, &mut |progress| {
+            bar.get_or_insert_with(|| Progress::new("MiB", mebi(progress.of.max(progress.done))))
+                .set(mebi(progress.done), progress.file);
+        })?;
+        if let Some(bar) = bar {
+            bar.finish();
+        }
+        say!("{name} at {}: {} files in {}", pulled.commit, pulled.files.len(), out.display())?;
+        for file in &pulled.files {
+            say!("  {}", out.join(file).display())?;
+        }
         Ok(())
     }
 }

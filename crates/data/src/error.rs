@@ -153,7 +153,7 @@ pub enum LineError {
         found: String,
     },
     /// An object with other fields.
-    #[error("expected an object with {expected}")]
+    #[error("expected an object with {expected}; `koan data convert` makes them of published data sets")]
     Fields {
         /// The fields it should have.
         expected: &'static str,
@@ -165,7 +165,7 @@ pub enum LineError {
         what: String,
     },
     /// It asks nothing.
-    #[error("has neither `prompt` nor `messages`; add one of them")]
+    #[error("has neither `prompt` nor `messages`; add one of them, or use `koan data convert`")]
     NoPrompt,
     /// It asks two things.
     #[error("has both `prompt` and `messages`; remove one of them")]

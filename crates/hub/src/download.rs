@@ -32,7 +32,8 @@ pub(crate) fn fetch(
         progress(fs::metadata(path).map_or(0, |m| m.len()));
         return Ok(());
     }
-    let part = path.with_file_name(format!("{}.part", file.name));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!("{name}.part"));
     let io = |what, source| FilesError::io(what, &part)(source);
     let mut out = OpenOptions::new().create(true).append(true).open(&part).map_err(|e| io("create", e))?;
     let mut at = out.metadata().map_err(|e| io("read", e))?.len();

@@ -1,12 +1,12 @@
 use std::io;
 
-/// Why a model could not be fetched.
+/// Why a model or a data set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// The name is not the name of a repository.
     #[error(
-        "`{name}` is not the name of a model: write OWNER/NAME, as in HuggingFaceTB/SmolLM2-135M-Instruct"
+        "`{name}` is not the name of a repository: write OWNER/NAME, as in HuggingFaceTB/SmolLM2-135M-Instruct or openai/gsm8k"
     )]
     Name {
         /// What was asked for.
@@ -30,7 +30,7 @@ pub enum HubError {
     /// The hub asks for a token, or refuses the one it got.
     #[error(
         "`{name}` is private, gated or not there (HTTP {status}): {}",
-        if *token { "the token in HF_TOKEN may not read it; ask for access on the model's page" }
+        if *token { "the token in HF_TOKEN may not read it; ask for access on its page" }
         else { "set HF_TOKEN to a token that may read it" }
     )]
     Forbidden {
@@ -80,7 +80,7 @@ pub enum HubError {
         source: io::Error,
     },
     /// The hub's description of the repository can't be used.
-    #[error("{url} is not a description of a model: {what}")]
+    #[error("{url} is not a description of a repository: {what}")]
     Description {
         /// What was asked.
         url: String,
@@ -94,6 +94,24 @@ pub enum HubError {
         name: String,
         /// What it lacks.
         what: &'static str,
+    },
+    /// The repository has no data that is wanted and read.
+    #[error("`{name}` has no data file that Koan reads{wanted}; {remedy}")]
+    NoData {
+        /// The repository.
+        name: String,
+        /// What was asked for.
+        wanted: String,
+        /// Its files, or where others are.
+        remedy: String,
+    },
+    /// A pattern of files that is none.
+    #[error("`{pattern}` is no pattern of files: {what}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        what: String,
     },
     /// A file is not what the hub says it is.
     #[error(

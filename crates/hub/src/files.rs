@@ -1,6 +1,8 @@
-//! What the hub says of a repository, and which of its files a model needs.
+//! What the hub says of a repository, and which of its files a model needs, or are data.
 
 use serde::Deserialize;
+
+use crate::HubError;
 
 /// Most files of a repository that are accepted.
 pub(crate) const MAX_FILES: usize = 10_000;
@@ -88,6 +90,69 @@ pub(crate) fn wanted(files: &[File]) -> Vec<File> {
     files.iter().filter(is_wanted).cloned().collect()
 }
 
+/// The endings of data files.
+const DATA: [&str; 4] = [".parquet", ".jsonl", ".json", ".txt"];
+/// Files beside data that say what they are.
+const ABOUT: [&str; 4] = ["README.md", "LICENSE", "LICENSE.txt", "NOTICE"];
+/// Descriptions in JSON that are no data.
+const NO_DATA: [&str; 3] = ["dataset_infos.json", "dataset_info.json", "state.json"];
+/// Folders within one another in a data file's name, at most.
+const MAX_FOLDERS: usize = 8;
+
+/// Which files of a data set are wanted; of each that is given, one must fit.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Splits: `train`, `test`, …: parts of a name as hubs have them (`data/train-00000-of-00002.parquet`).
+    pub splits: Vec<String>,
+    /// Names, or patterns of them: `main/*.parquet`.
+    pub files: Vec<String>,
+}
+
+impl Wanted {
+    /// Of `files`, those that are wanted, and what says what they are.
+    pub(crate) fn of(&self, files: &[File]) -> Result<Vec<File>, HubError> {
+        let pattern = |text: &String| {
+            let wrong = |error: glob::PatternError| HubError::Pattern {
+                pattern: text.clone(),
+                what: error.to_string(),
+            };
+            glob::Pattern::new(text).map_err(wrong)
+        };
+        let patterns: Vec<glob::Pattern> = self.files.iter().map(pattern).collect::<Result<_, _>>()?;
+        let is_wanted = |file: &&File| {
+            is_data(&file.name)
+                && (self.splits.is_empty() || self.splits.iter().any(|split| has_split(&file.name, split)))
+                && (patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&file.name)))
+        };
+        let mut wanted: Vec<File> = files.iter().filter(is_wanted).cloned().collect();
+        if !wanted.is_empty() {
+            wanted.extend(files.iter().filter(|file| ABOUT.contains(&&*file.name)).cloned());
+        }
+        Ok(wanted)
+    }
+}
+
+/// Whether this is the name of a data file, whose folders and name reach no other place.
+pub(crate) fn is_data(name: &str) -> bool {
+    let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
+    let allowed = |c: char| c.is_alphanumeric() || " ._-+=,()".contains(c);
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
+    name.len() <= 512
+        && name.split('/').count() <= MAX_FOLDERS
+        && name.split('/').all(is_part)
+        && DATA.iter().any(|ending| plain.ends_with(ending))
+        && !NO_DATA.iter().any(|no| name.rsplit('/').next() == Some(*no))
+}
+
+/// Whether a split's name is a part of a file's name: between other characters than letters and digits.
+fn has_split(name: &str, split: &str) -> bool {
+    name.split(['/', '-', '.', '_']).any(|part| part == split)
+        || name.match_indices(split).any(|(at, _)| {
+            let is_end = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+            is_end(name[..at].chars().next_back()) && is_end(name[at + split.len()..].chars().next())
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +161,39 @@ mod tests {
         let file = |name: &&str| File { name: (*name).to_owned(), size: None, lfs: None };
         let files: Vec<File> = files.iter().map(file).collect();
         wanted(&files).into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn only_data_is_wanted_by_split_and_pattern() {
+        let all = [
+            "data/train-00000-of-00002.parquet",
+            "data/test-00000-of-00001.parquet",
+            "main/train_sft.jsonl.gz",
+            "README.md",
+            "dataset_infos.json",
+            "gsm8k.py",
+            "../train.parquet",
+            "/train.parquet",
+            "a//train.jsonl",
+            ".train.jsonl",
+            "a/../train.jsonl",
+            "a\\train.jsonl",
+            "train.jsonl\0",
+        ];
+        let files = all.map(|name| File { name: name.to_owned(), size: None, lfs: None });
+        let of = |splits: &[&str], patterns: &[&str]| -> Vec<String> {
+            let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+            let wanted =
+                Wanted { splits: texts(splits), files: texts(patterns) }.of(&files).expect("patterns");
+            wanted.into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(of(&[], &[]), all[..4]);
+        assert_eq!(of(&["train"], &[]), [all[0], all[2], all[3]]);
+        assert_eq!(of(&["train_sft"], &[]), [all[2], all[3]]);
+        assert_eq!(of(&["train"], &["data/*"]), [all[0], all[3]]);
+        assert!(of(&["trai"], &[]).is_empty() && of(&[], &["*.py"]).is_empty());
+        let bad = Wanted { files: vec!["a***".to_owned()], ..Wanted::default() };
+        assert!(bad.of(&files).is_err());
     }
 
     #[test]

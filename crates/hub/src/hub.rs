@@ -10,8 +10,8 @@ use koan_files::FilesError;
 use ureq::{Agent, Body, config::RedirectAuthHeaders, http::Response};
 
 use crate::{
-    HubError, download,
-    files::{Description, MAX_FILES, wanted},
+    HubError, Wanted, download,
+    files::{self, Description, MAX_FILES, is_data, wanted},
 };
 
 /// Largest description of a repository, bytes.
@@ -27,6 +27,34 @@ pub struct Hub {
     endpoint: String,
     token: Option<String>,
     agent: Agent,
+}
+
+/// Data files that an error names, at most.
+const SHOWN: usize = 10;
+
+/// What a repository holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Model,
+    Data,
+}
+
+impl Kind {
+    /// Its name in the addresses of descriptions.
+    fn api(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Data => "datasets",
+        }
+    }
+
+    /// What stands before the name in the addresses of files.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Data => "datasets/",
+        }
+    }
 }
 
 /// The progress of a pull.
@@ -102,6 +130,58 @@ impl Hub {
         out: &Path,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Pulled, HubError> {
+        self.pull_files(Kind::Model, name, revision, out, progress, |files| {
+            let files = wanted(files);
+            if !files.iter().any(|file| file.name == "config.json") {
+                return Err(HubError::NotAModel { name: name.to_owned(), what: "config.json" });
+            }
+            if !files.iter().any(|file| file.name.ends_with(".safetensors")) {
+                return Err(HubError::NotAModel { name: name.to_owned(), what: "weights in safetensors" });
+            }
+            Ok(files)
+        })
+    }
+
+    /// Fetches the data files of data set `name` that are wanted, in their folders, as [`Hub::pull`] does.
+    ///
+    /// # Errors
+    /// See [`HubError`].
+    pub fn pull_data(
+        &self,
+        name: &str,
+        revision: &str,
+        wanted: &Wanted,
+        out: &Path,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Pulled, HubError> {
+        self.pull_files(Kind::Data, name, revision, out, progress, |files| {
+            let found = wanted.of(files)?;
+            if found.is_empty() {
+                let data: Vec<&str> =
+                    files.iter().map(|file| &*file.name).filter(|name| is_data(name)).take(SHOWN).collect();
+                let asked = !(wanted.splits.is_empty() && wanted.files.is_empty());
+                return Err(HubError::NoData {
+                    name: name.to_owned(),
+                    wanted: if asked { " of what is asked for".to_owned() } else { String::new() },
+                    remedy: match &data[..] {
+                        [] => "many have one on the branch refs/convert/parquet: --revision refs/convert/parquet".to_owned(),
+                        data => format!("its data files: {}", data.join(", ")),
+                    },
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    fn pull_files(
+        &self,
+        kind: Kind,
+        name: &str,
+        revision: &str,
+        out: &Path,
+        progress: &mut dyn FnMut(Progress<'_>),
+        wanted: impl FnOnce(&[files::File]) -> Result<Vec<files::File>, HubError>,
+    ) -> Result<Pulled, HubError> {
         if !is_name(name) {
             return Err(HubError::Name { name: name.to_owned() });
         }
@@ -111,20 +191,20 @@ impl Hub {
         if out.exists() && !fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
             return Err(FilesError::Exists { path: out.to_owned() }.into());
         }
-        let description = self.describe(name, revision)?;
-        let files = wanted(&description.siblings);
-        if !files.iter().any(|file| file.name == "config.json") {
-            return Err(HubError::NotAModel { name: name.to_owned(), what: "config.json" });
-        }
-        if !files.iter().any(|file| file.name.ends_with(".safetensors")) {
-            return Err(HubError::NotAModel { name: name.to_owned(), what: "weights in safetensors" });
-        }
+        let description = self.describe(kind, name, revision)?;
+        let files = wanted(&description.siblings)?;
         let parts = prepare(out, &description.sha)?;
-        let of = files.iter().filter_map(crate::files::File::bytes).sum();
+        let of = files.iter().filter_map(files::File::bytes).sum();
         let mut before = 0;
         for file in &files {
-            let url = format!("{}/{name}/resolve/{}/{}", self.endpoint, description.sha, file.name);
+            let escaped =
+                file.name.replace('%', "%25").replace(' ', "%20").replace('#', "%23").replace('?', "%3F");
+            let url =
+                format!("{}/{}{name}/resolve/{}/{escaped}", self.endpoint, kind.prefix(), description.sha);
             let path = parts.join(&file.name);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(FilesError::io("create", folder))?;
+            }
             let mut tell = |bytes| progress(Progress { file: &file.name, done: before + bytes, of });
             download::fetch(file, &url, &path, |from| self.get(&url, name, from), &mut tell)?;
             before += fs::metadata(&path).map_or(0, |m| m.len());
@@ -136,9 +216,9 @@ impl Hub {
         Ok(Pulled { commit: description.sha, files, bytes: before })
     }
 
-    fn describe(&self, name: &str, revision: &str) -> Result<Description, HubError> {
+    fn describe(&self, kind: Kind, name: &str, revision: &str) -> Result<Description, HubError> {
         let revision = revision.replace('/', "%2F");
-        let url = format!("{}/api/models/{name}/revision/{revision}?blobs=true", self.endpoint);
+        let url = format!("{}/api/{}/{name}/revision/{revision}?blobs=true", self.endpoint, kind.api());
         let mut response = self.get(&url, name, 0)?;
         let body = response.body_mut().with_config().limit(MAX_DESCRIPTION_BYTES).read_to_vec();
         let body = body.map_err(|source| HubError::Fetch { url: url.clone(), source: source.into() })?;

@@ -1,8 +1,8 @@
-//! Fetches model directories from a Hugging Face hub: only the files that a model needs, checked, and resumed where a
+//! Fetches models and data sets from a Hugging Face hub: only the files that are needed, checked, and resumed where a
 //! connection broke.
 //!
-//! - [`Hub`]: its address and the token; [`Hub::pull`] fetches a repository,
-//! - `files`: what the hub says of a repository, and which of its files a model needs,
+//! - [`Hub`]: its address and the token; [`Hub::pull`] fetches a model, [`Hub::pull_data`] a data set,
+//! - `files`: what the hub says of a repository, and which of its files are needed,
 //! - `download`: one file, piece by piece.
 #![forbid(unsafe_code)]
 
@@ -12,4 +12,5 @@ mod files;
 mod hub;
 
 pub use error::HubError;
+pub use files::Wanted;
 pub use hub::{Hub, Progress, Pulled};

@@ -12,7 +12,7 @@ use std::{
 };
 
 use koan_files::{FilesError, sha256};
-use koan_hub::{Hub, HubError, Pulled};
+use koan_hub::{Hub, HubError, Pulled, Wanted};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -48,7 +48,7 @@ impl Site {
 
     fn listing(&self) -> String {
         let sibling = |(name, bytes): (&String, &Vec<u8>)| {
-            if name.ends_with(".safetensors") {
+            if is_large(name) {
                 let mut hash = sha256(bytes);
                 if self.wrong_hashes {
                     hash.replace_range(..4, "0000");
@@ -95,12 +95,17 @@ impl Site {
         if self.token.is_some() && self.token != token.as_deref() {
             return plain("401 Unauthorized", "", b"{\"error\": \"Invalid credentials\"}");
         }
-        if path == "/api/models/org/tiny/revision/main?blobs=true" {
+        if path == "/api/models/org/tiny/revision/main?blobs=true"
+            || path == "/api/datasets/org/tiny/revision/main?blobs=true"
+        {
             let listing = self.listing.clone().unwrap_or_else(|| self.listing());
             return plain("200 OK", "content-type: application/json\r\n", listing.as_bytes());
         }
-        let resolve = format!("/org/tiny/resolve/{COMMIT}/");
-        if let Some(name) = path.strip_prefix(&resolve).filter(|name| name.ends_with(".safetensors")) {
+        let resolve = match path.starts_with("/datasets/") {
+            true => format!("/datasets/org/tiny/resolve/{COMMIT}/"),
+            false => format!("/org/tiny/resolve/{COMMIT}/"),
+        };
+        if let Some(name) = path.strip_prefix(&resolve).filter(|name| is_large(name)) {
             return plain("302 Found", &format!("location: /cdn/{name}\r\n"), b"");
         }
         let name = path.strip_prefix(&resolve).or(path.strip_prefix("/cdn/"));
@@ -127,6 +132,10 @@ impl Site {
         });
         (address, log)
     }
+}
+
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".parquet")
 }
 
 fn pull(address: &str, token: Option<&str>, out: &Path) -> Result<Pulled, HubError> {
@@ -259,4 +268,53 @@ fn refusals_say_what_to_do() {
     // Nobody listens there.
     let gone = pull("http://127.0.0.1:9", None, &out).expect_err("refused");
     assert!(matches!(gone, HubError::Fetch { .. }), "{}", said(&gone));
+}
+
+#[test]
+fn a_data_set_is_fetched_into_its_folders_and_resumed() {
+    let rows: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+    let files = [
+        ("README.md", b"about".to_vec()),
+        ("data/train-00000-of-00001.parquet", rows.clone()),
+        ("data/test-00000-of-00001.parquet", b"test".to_vec()),
+        ("extra/train.jsonl", b"{}\n".to_vec()),
+        ("loader.py", b"not wanted".to_vec()),
+        ("../../evil.jsonl", b"not wanted".to_vec()),
+    ];
+    let files: BTreeMap<_, _> = files.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    let site = Site { files, ..Site::default() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let pull = |site: Site, wanted: &Wanted, out: &str| {
+        let (address, log) = site.serve();
+        let pulled = Hub::new(&address, None).expect("a hub").pull_data(
+            "org/tiny",
+            "main",
+            wanted,
+            &folder.path().join(out),
+            &mut |_| {},
+        );
+        (pulled, log.lock().expect("the log").clone())
+    };
+    let train = Wanted { splits: vec!["train".to_owned()], ..Wanted::default() };
+    // Cut after 60000 bytes each time: each request goes on where the last broke.
+    let (pulled, log) = pull(Site { cut: Some(60_000), ..site.clone() }, &train, "train");
+    let pulled = pulled.expect("fetched");
+    assert_eq!(pulled.files, ["data/train-00000-of-00001.parquet", "extra/train.jsonl", "README.md"]);
+    let at = |name: &str| fs::read(folder.path().join("train").join(name)).expect(name);
+    assert_eq!((at("data/train-00000-of-00001.parquet"), at("extra/train.jsonl")), (rows, b"{}\n".to_vec()));
+    assert!(log.iter().any(|line| line.contains(" 60000 ")), "{log:?}");
+    assert!(!folder.path().join("evil.jsonl").exists() && !folder.path().join("train/loader.py").exists());
+
+    let one = Wanted { files: vec!["data/test*".to_owned()], ..Wanted::default() };
+    assert_eq!(pull(site.clone(), &one, "test").0.expect("fetched").files.len(), 2);
+    let (damaged, _) = pull(Site { wrong_hashes: true, ..site.clone() }, &train, "damaged");
+    assert!(matches!(damaged, Err(HubError::Damaged { .. })), "{damaged:?}");
+    let none = Wanted { splits: vec!["validation".to_owned()], ..Wanted::default() };
+    let error = pull(site.clone(), &none, "none").0.expect_err("none").to_string();
+    assert!(error.contains("of what is asked for; its data files: data/test-00000"), "{error}");
+    let loader = BTreeMap::from([("loader.py".to_owned(), b"code".to_vec())]);
+    let error =
+        pull(Site { files: loader, ..site }, &Wanted::default(), "none").0.expect_err("none").to_string();
+    assert!(error.contains("--revision refs/convert/parquet"), "{error}");
+    assert!(!folder.path().join("none").exists());
 }

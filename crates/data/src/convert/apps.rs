@@ -3,7 +3,7 @@
 use super::Shape;
 use super::row::{Made, Out, Row, with_starter};
 use super::tests_of::Cases;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) const SHAPE: Shape = Shape {
     name: "apps",
@@ -35,8 +35,5 @@ fn problem(row: &Row) -> Made {
     let number = |field: &str| row.text(field)?.split_whitespace().next()?.parse::<f64>().ok();
     out.time_limit_s = number("time_limit").filter(|&s| s > 0.0).map(|s| json!(s));
     out.memory_limit_mb = number("memory_limit").filter(|&mb| mb >= 1.0).map(|mb| mb as u64);
-    if matches!(out.time_limit_s, Some(Value::Null)) {
-        out.time_limit_s = None;
-    }
     out.tests(Cases::read(&tests, None)?, row.limits)?.one()
 }

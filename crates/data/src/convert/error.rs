@@ -37,6 +37,14 @@ pub enum ConvertError {
         /// Fields that may be the answer.
         answers: Vec<&'static str>,
     },
+    /// A file whose rows are in a list of its only object.
+    #[error("{} is one object; its rows are in {}: take them out first, as in jq -c '.{}[]' FILE > ROWS.jsonl", path.display(), lists.join(", "), lists[0])]
+    Lists {
+        /// The file.
+        path: PathBuf,
+        /// The lists.
+        lists: Vec<String>,
+    },
     /// Files of two shapes.
     #[error(
         "{} is {}, {} is {}; convert files of one shape at a time, or name it with --from",

@@ -64,6 +64,16 @@ impl Fields {
         names.len()
     }
 
+    /// The names of the lists that the file's only object holds, if they are lists of objects: its rows are in there.
+    pub(super) fn splits(&self) -> Vec<String> {
+        let [row] = &self.rows[..] else { return Vec::new() };
+        let is_rows = |name: &&str| {
+            let list = row.list(name);
+            !list.is_empty() && list.iter().all(Value::is_object)
+        };
+        row.names().filter(is_rows).map(str::to_owned).collect()
+    }
+
     fn first(&self, field: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.has(field))
     }

@@ -325,6 +325,10 @@ pub fn recognise(path: &Path) -> Result<&'static Shape, ConvertError> {
             }
         }
     }
+    let lists = fields.splits();
+    if !lists.is_empty() {
+        return Err(ConvertError::Lists { path: path.to_owned(), lists });
+    }
     let [questions, answers] = questions::candidates(&fields);
     Err(ConvertError::Unknown { path: path.to_owned(), fields: fields.to_string(), questions, answers })
 }

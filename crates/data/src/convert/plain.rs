@@ -10,7 +10,7 @@ pub(super) const KOAN: Shape = Shape {
     is: |fields| {
         (fields.is_text("prompt") || fields.is_list("messages"))
             && fields.has_any(&["answer", "tests"])
-            && !fields.has_any(&["reward_model", "completion", "chosen", "generations"])
+            && !fields.has_any(&["reward_model", "chosen", "generations"])
     },
     make: |row| kept(row, |_| true),
     ..Shape::GENERAL

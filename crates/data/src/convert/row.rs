@@ -7,6 +7,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// The limits that the verifier `code` takes: Python needs more than some problems allow.
+const MEMORY_LIMITS_MB: (u64, u64) = (64, 8192);
+const MAX_TIME_LIMIT_S: f64 = 60.0;
+
 /// A row of a published file: its fields as they are written, so that no digit is lost.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -231,8 +235,18 @@ impl Out {
         Self { id, ..self }
     }
 
-    /// A code problem with these tests.
+    /// A code problem with these tests, and limits that the sandbox can keep.
     pub(super) fn tests(mut self, cases: Cases, limits: Limits) -> Result<Self, Skip> {
+        self.memory_limit_mb =
+            self.memory_limit_mb.map(|mb| mb.clamp(MEMORY_LIMITS_MB.0, MEMORY_LIMITS_MB.1));
+        if self
+            .time_limit_s
+            .as_ref()
+            .and_then(Value::as_f64)
+            .is_some_and(|seconds| seconds > MAX_TIME_LIMIT_S)
+        {
+            self.time_limit_s = Some(json!(MAX_TIME_LIMIT_S));
+        }
         let (tests, left_out) = cases.written(limits)?;
         self.tests = Some(Box::new(RawValueEq(tests)));
         self.reward = Some("code".to_owned());

@@ -160,6 +160,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn several_files_of_one_role_have_one_hash_in_their_order() {
+        let input = |role, sha256: &str| Input::new(role, Path::new("f"), sha256.to_owned());
+        let hashes = |inputs: &[Input]| Input::hashes(inputs).into_values().collect::<Vec<_>>();
+        let held_out = Input { shapes_course: false, ..input("held-out data", "c") };
+        let (a, b) = (input("data", "a"), input("data", "b"));
+        assert_eq!(hashes(&[a.clone(), held_out]), ["a"]);
+        assert_eq!(hashes(&[a.clone(), b.clone()]), [sha256("a\nb")]);
+        assert_ne!(hashes(&[a.clone(), b.clone()]), hashes(&[b, a]));
+    }
+
+    #[test]
     fn an_input_knows_the_run_that_made_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = folder.path().join("run");
