@@ -255,7 +255,7 @@ fn refusals_say_what_to_do() {
         let (address, _) = Site { listing: Some(listing.to_owned()), ..Site::model() }.serve();
         pull(&address, None, &out).expect_err("refused").to_string()
     };
-    assert!(listing("<html>").contains("not a description of a model"));
+    assert!(listing("<html>").contains("not a description of a repository"));
     assert!(listing("{\"sha\": \"../x\", \"siblings\": []}").contains("its commit is not one"));
     assert!(listing("{\"sha\": \"00\", \"siblings\": []}").contains("has no config.json"));
     let bare = "{\"sha\": \"00\", \"siblings\": [{\"rfilename\": \"config.json\"}]}";
