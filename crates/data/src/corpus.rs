@@ -5,13 +5,14 @@
 //! | `*.txt` | one text, without its byte-order mark |
 //! | `*.jsonl` of texts | one object per line, with `text`, or with `token_ids` if the text is tokens already |
 //! | `*.bin` | tokens as llm.c's data scripts write them: 256 little-endian i32, of which the first three are 20240520, the version 1 and the number of tokens; then that many u16 |
-//! | `*.jsonl` of demonstrations | one object per line, with `messages` that end with the assistant's, or `prompt` and `completion` |
+//! | `*.jsonl` of demonstrations | one object per line, in a shape of [`crate::demonstration`] |
 
+use crate::demonstration::Demonstration;
 use crate::error::{DataError, LineError};
-use crate::problem::Message;
 use crate::rows::{self, DataFiles};
 use koan_files::read_bounded;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::io;
 use std::path::Path;
 
@@ -28,13 +29,6 @@ pub enum Document {
     Text(String),
     /// Its tokens.
     Tokens(Vec<u32>),
-}
-
-/// A conversation whose last message, the assistant's, shows how to answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Demonstration {
-    /// At least two messages; the last is of the role `assistant`.
-    pub messages: Vec<Message>,
 }
 
 /// Reads the texts of `files`.
@@ -87,26 +81,9 @@ fn kind_of(path: &Path) -> &str {
 /// # Errors
 /// A file that cannot be read or has no demonstrations; a row that is not one.
 pub fn read_demonstrations(files: &DataFiles) -> Result<Vec<Demonstration>, DataError> {
-    #[derive(Deserialize)]
-    struct Line {
-        messages: Option<Vec<Message>>,
-        prompt: Option<String>,
-        completion: Option<String>,
-    }
-    const EXPECTED: &str = "`messages` that end with the assistant's, or `prompt` and `completion`";
     let mut demonstrations = Vec::new();
-    rows::read_all(files, |_, line: Result<Line, LineError>| {
-        let messages = match line.map_err(|e| e.expecting(EXPECTED))? {
-            Line { messages: Some(messages), prompt: None, completion: None } => messages,
-            Line { messages: None, prompt: Some(prompt), completion: Some(completion) } => {
-                vec![Message::user(prompt), Message::assistant(completion)]
-            }
-            _ => return Err(LineError::Fields { expected: EXPECTED }),
-        };
-        if messages.len() < 2 || messages.last().is_none_or(|last| last.role != "assistant") {
-            return Err(LineError::Fields { expected: EXPECTED });
-        }
-        demonstrations.push(Demonstration { messages });
+    rows::read_all(files, |_, row: Result<Map<String, Value>, LineError>| {
+        demonstrations.push(Demonstration::of(row.map_err(|e| e.expecting(Demonstration::EXPECTED))?)?);
         Ok(())
     })?;
     Ok(demonstrations)

@@ -164,6 +164,12 @@ pub enum LineError {
         /// What is wrong.
         what: String,
     },
+    /// A row that shows no answer, or not in a shape that is known.
+    #[error("{what}")]
+    Row {
+        /// What is wrong.
+        what: String,
+    },
     /// It asks nothing.
     #[error("has neither `prompt` nor `messages`; add one of them, or use `koan data convert`")]
     NoPrompt,

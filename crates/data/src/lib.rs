@@ -9,6 +9,7 @@
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
 //! | [`mod@convert`] | published data sets, recognised and made Koan's |
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
+//! | [`demonstration`] | the shapes of rows that show how to answer |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, generated at random, with worked solutions |
 //! | [`mod@import`] | problem files in other formats, converted to ours |
@@ -30,6 +31,7 @@
 pub mod arithmetic;
 pub mod convert;
 pub mod corpus;
+pub mod demonstration;
 pub mod error;
 pub mod import;
 pub mod kinds;
@@ -41,7 +43,8 @@ pub mod split;
 pub mod stats;
 
 pub use arithmetic::Arithmetic;
-pub use corpus::{Demonstration, Document, read_corpus, read_demonstrations};
+pub use corpus::{Document, read_corpus, read_demonstrations};
+pub use demonstration::Demonstration;
 pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};

@@ -115,20 +115,68 @@ fn has_long_integer(json: &str) -> bool {
 
 /// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawMessage")]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant`, or another role that the chat template knows.
     pub role: String,
-    /// What is said.
+    /// What is said; empty where a message only calls tools, or its `content` is null.
     pub content: String,
-    /// All other fields.
+    /// All other fields: `tool_calls`, `reasoning_content`, `name`, …
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A message as it stands in a file.
+#[derive(Deserialize)]
+struct RawMessage {
+    role: String,
+    content: Option<Value>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl TryFrom<RawMessage> for Message {
+    type Error = String;
+
+    fn try_from(raw: RawMessage) -> Result<Self, String> {
+        let RawMessage { role, content, other } = raw;
+        let says_otherwise = || {
+            ["tool_calls", "reasoning_content", "reasoning", "thinking"]
+                .iter()
+                .any(|field| other.get(*field).is_some_and(|value| !value.is_null()))
+        };
+        let content = match content {
+            Some(Value::String(text)) => text,
+            // Parts, as APIs have them.
+            Some(Value::Array(parts)) => parts.iter().map(part).collect::<Result<_, _>>()?,
+            Some(Value::Null) | None if says_otherwise() => String::new(),
+            None | Some(Value::Null) => return Err("it has no `content`".to_owned()),
+            Some(_) => return Err("`content` is not a text".to_owned()),
+        };
+        Ok(Self { role, content, other })
+    }
+}
+
+/// The text of a part of a message.
+fn part(part: &Value) -> Result<&str, String> {
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
+    match part.get("text").and_then(Value::as_str).or(part.as_str()) {
+        Some(text) if kind == "text" => Ok(text),
+        _ => Err(format!("`content` has a part of type `{kind}`; text alone is read")),
+    }
 }
 
 impl Message {
     /// A message from the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: "user".to_owned(), content: content.into(), other: Map::new() }
+    }
+
+    /// All fields: `role`, `content`, and the others.
+    #[must_use]
+    pub fn into_fields(self) -> Map<String, Value> {
+        let said = [("role".to_owned(), self.role.into()), ("content".to_owned(), self.content.into())];
+        said.into_iter().chain(self.other).collect()
     }
 
     /// A message from the assistant.

@@ -46,7 +46,7 @@ impl<'b, B: Backend> Conversation<'b, B> {
         let Self { engine, sampling, context, messages, turns } = self;
         let said = messages.len();
         messages.push(Message::user(text));
-        let ids = engine.codec.encode(messages);
+        let ids = engine.codec.encode(messages, &serde_json::Map::new());
         let question = messages.split_off(said);
         let ids = ids?;
         let (tokens, context) = (ids.len(), *context);

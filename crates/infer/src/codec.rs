@@ -8,7 +8,8 @@ use koan_model::{
     Config, Model,
     checkpoint::{self, CheckpointError},
 };
-use koan_text::{TextError, Tokenizer};
+use koan_text::{Conversation, TextError, Tokenizer, Turn};
+use serde_json::{Map, Value};
 
 use crate::InferError;
 
@@ -75,31 +76,29 @@ impl Codec {
     }
 
     /// The tokens of a conversation: through the model's chat template up to where its answer begins, or, if the model has no
-    /// template or the style is raw, its text as it stands.
+    /// template or the style is raw, its text as it stands. The fields `tools`, `documents` and `chat_template_kwargs` of
+    /// `row` are for the template.
     ///
     /// # Errors
-    /// If there is no tokenizer, it or the template refuses, or the text has more than [`MAX_TEXT_BYTES`] or
-    /// [`MAX_BYTES_PER_TOKEN`].
-    pub fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, InferError> {
+    /// If there is no tokenizer, it or the template refuses, or leaves a part of the conversation out, or the text has more than
+    /// [`MAX_TEXT_BYTES`] or [`MAX_BYTES_PER_TOKEN`].
+    pub fn encode(&self, messages: &[Message], row: &Map<String, Value>) -> Result<Vec<u32>, InferError> {
         let tokenizer = self.tokenizer()?;
         let own = messages.iter().map(|message| message.content.len() + message.role.len());
         self.check_length(own.chain(self.style.system.iter().map(String::len)).sum())?;
-        match tokenizer.chat_template(false)? {
-            Some(template) if !self.style.raw => {
-                let has_system = messages.iter().any(|m| m.role == "system");
-                let system = self.style.system.iter().filter(|_| !has_system);
-                let system = system.map(|s| koan_text::Message::new("system", s));
-                let turns = messages.iter().map(|m| koan_text::Message::new(&*m.role, &*m.content));
-                let messages: Vec<koan_text::Message> = system.chain(turns).collect();
-                let text = template.render(&messages, true)?;
-                self.check_length(text.len())?;
-                Ok(tokenizer.encode(&text, false)?)
-            }
-            _ => {
-                let turns: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
-                Ok(tokenizer.encode(&turns.join("\n"), true)?)
-            }
+        let has_system = messages.iter().any(|m| m.role == "system");
+        let system = self.style.system.iter().filter(|_| !has_system && !self.style.raw);
+        let system = system.map(|s| Message { role: "system".to_owned(), ..Message::user(s) });
+        let turns: Vec<Turn> = system.chain(messages.iter().cloned()).map(Message::into_fields).collect();
+        if self.style.raw {
+            Conversation::check_raw(&turns, row)?;
+        } else if let Some(conversation) = Conversation::new(tokenizer, turns, row)? {
+            let text = conversation.text()?;
+            self.check_length(text.len())?;
+            return Ok(tokenizer.encode(&text, false)?);
         }
+        let turns: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+        Ok(tokenizer.encode(&turns.join("\n"), true)?)
     }
 
     /// As [`encode`](Self::encode), of the prompt of a problem, which an error names.
@@ -108,7 +107,7 @@ impl Codec {
     /// As [`encode`](Self::encode).
     pub fn encode_problem(&self, problem: &Problem) -> Result<Vec<u32>, InferError> {
         let wrong = |source| InferError::Prompt { id: problem.id.clone(), source: Box::new(source) };
-        self.encode(&problem.messages()).map_err(wrong)
+        self.encode(&problem.messages(), &problem.other).map_err(wrong)
     }
 
     /// The tokens of a completion.
@@ -128,10 +127,16 @@ impl Codec {
         self.tokenizer()?.decode(ids, true)
     }
 
-    /// The tokens that end a completion: those that the model's config and generation config name, and the tokenizer's.
+    /// The tokens that end a completion: those that the model's config and generation config name, the tokenizer's, and the
+    /// one that ends a turn by its chat template.
     pub fn stop_ids(&self) -> Vec<u32> {
         let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::eos);
-        self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect()
+        let mut ids: Vec<u32> = self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect();
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !self.style.raw) {
+            let end = tokenizer.end_of_turn(&ids);
+            ids.extend(end.filter(|end| !ids.contains(end)));
+        }
+        ids
     }
 
     fn check_length(&self, bytes: usize) -> Result<(), InferError> {

@@ -112,10 +112,10 @@ impl Prompts {
             };
             let ids = match (&line.prompt_ids, &line.messages) {
                 (Some(ids), _) => ids.clone(),
-                (None, Some(messages)) => codec.encode(messages).map_err(long)?,
+                (None, Some(messages)) => codec.encode(messages, &line.other).map_err(long)?,
                 (None, None) => {
                     let messages: Vec<_> = line.prompt.iter().map(Message::user).collect();
-                    codec.encode(&messages).map_err(long)?
+                    codec.encode(&messages, &line.other).map_err(long)?
                 }
             };
             codec.check("prompt", &ids).map_err(|what| InferError::line(place, what))?;

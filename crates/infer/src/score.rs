@@ -97,7 +97,7 @@ fn completions_of(
         let prompt = line.prompt.clone().map(|prompt| vec![koan_data::Message::user(prompt)]);
         let messages = line.messages.clone().or(prompt);
         let messages = messages.ok_or_else(|| wrong("has no `prompt`, `messages` or `prompt_ids`".into()))?;
-        line.prompt_ids = Some(codec.encode(&messages).map_err(|e| placed(e, &wrong))?);
+        line.prompt_ids = Some(codec.encode(&messages, &line.other).map_err(|e| placed(e, &wrong))?);
     }
     if let Some(sampled) = line.other.remove("completions") {
         let sampled: Vec<Generated> = serde_json::from_value(sampled)

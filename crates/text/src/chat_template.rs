@@ -53,6 +53,7 @@ impl Message {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
+    source: Arc<str>,
 }
 
 impl ChatTemplate {
@@ -77,9 +78,15 @@ impl ChatTemplate {
         for (name, token) in special_tokens {
             environment.add_global(name.clone(), token.clone());
         }
+        let given = source;
         let source = source::prepare(&source.replace("\r\n", "\n")).map_err(invalid)?;
         environment.add_template_owned(NAME, source).map_err(invalid)?;
-        Ok(Self { environment: Arc::new(environment) })
+        Ok(Self { environment: Arc::new(environment), source: given.into() })
+    }
+
+    /// The template as it was given.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Writes a conversation; with `add_generation_prompt`, it ends where the assistant begins to speak.

@@ -107,6 +107,41 @@ pub enum TextError {
         /// Their names.
         names: String,
     },
+    /// The chat template leaves out a part of the conversation.
+    #[error(
+        "the chat template leaves out {what}, which the model would never see; remove it, or use a model whose template writes it"
+    )]
+    LeftOut {
+        /// The part.
+        what: String,
+    },
+    /// A conversation has what only a chat template can write.
+    #[error("{what} can't be written without a chat template; the model has none, or it is not used")]
+    NeedsTemplate {
+        /// The part.
+        what: String,
+    },
+    /// The chat template has no place for thinking.
+    #[error(
+        "the chat template has no place for the thinking of message {number}, or its prompt says that there is none; remove it, or put it into `content` as the model is to write it"
+    )]
+    NoThinking {
+        /// Which message, from 1.
+        number: usize,
+    },
+    /// Nothing says where a reply ends.
+    #[error(
+        "neither the chat template nor tokenizer_config.json (`eos_token`) says which token ends a reply; name it there"
+    )]
+    NoEndOfTurn,
+    /// A field of a row for the chat template is of another type.
+    #[error("`{field}` is not {expected}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// The tokenizer failed on a text.
     #[error("cannot encode a text of {n_bytes} bytes")]
     Encode {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod chat_template;
+mod conversation;
 mod error;
 mod growth;
 mod stream;
@@ -13,6 +14,7 @@ mod templates;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message, TemplateValue};
+pub use conversation::{Conversation, Reply, Turn, name_thinking};
 pub use error::TextError;
 pub use stream::{Found, StopStrings, TextStream, first_stop};
 pub use tokenizer::{MAX_TEXT_BYTES, Tokenizer};

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenizers::{AddedToken, ModelWrapper};
 
-use crate::growth;
 use crate::templates::{Configured, Templates};
 use crate::{ChatTemplate, TextError};
+use crate::{conversation, growth};
 
 /// Bytes of `tokenizer.json`. The largest (vocabularies of 256 Ki tokens) have 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 1 << 26;
@@ -174,6 +174,12 @@ impl Tokenizer {
     pub fn is_special(&self, id: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
         self.inner.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+    }
+
+    /// The token that ends the assistant's turns by the chat template: often another than [`eos`](Self::eos). Of several in a
+    /// row, the first of `stops`.
+    pub fn end_of_turn(&self, stops: &[u32]) -> Option<u32> {
+        conversation::end_of_turn(self, stops)
     }
 
     /// How a conversation is written for this model, if its files say: with tools by the template `tool_use` if there is

@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use koan_text::{ChatTemplate, TemplateValue, TextError};
+use koan_text::{ChatTemplate, TemplateValue, TextError, Turn, name_thinking};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
     tokens: BTreeMap<String, String>,
     tools: TemplateValue,
-    conversations: BTreeMap<String, TemplateValue>,
+    conversations: BTreeMap<String, Vec<Turn>>,
     cases: Vec<Case>,
 }
 
@@ -39,8 +39,9 @@ fn conversations_are_written_as_transformers_writes_them() {
         if case.tools {
             variables.insert("tools".into(), golden.tools.clone());
         }
-        let messages = &golden.conversations[&case.conversation];
-        match (template.render_with(messages, case.add_generation_prompt, &variables), &case.text) {
+        let mut messages = golden.conversations[&case.conversation].clone();
+        messages.iter_mut().for_each(name_thinking);
+        match (template.render_with(&messages, case.add_generation_prompt, &variables), &case.text) {
             (Ok(text), Some(expected)) if text == *expected => {}
             (Err(TextError::Render { .. }), None) => {}
             (got, _) => differ.push((case, got)),

@@ -8,6 +8,12 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use super::*;
 use crate::Message;
 
+/// A special token.
+pub(crate) fn special(id: usize, content: &str) -> Value {
+    json!({"id": id, "content": content, "special": true,
+           "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+}
+
 /// A byte-level BPE: 256 bytes, three merges, two special tokens, and a beginning-of-sequence token before
 /// every text.
 fn tokenizer_json() -> Value {
@@ -16,10 +22,6 @@ fn tokenizer_json() -> Value {
     let words = ["th", "the", "Ġthe"].map(str::to_owned);
     let tokens = alphabet.into_iter().map(String::from).chain(words);
     let vocab: BTreeMap<String, usize> = tokens.zip(0..).collect();
-    let special = |id: usize, content: &str| {
-        json!({"id": id, "content": content, "special": true,
-               "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
-    };
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     json!({
@@ -59,6 +61,17 @@ fn load(config: &Value) -> Result<Tokenizer, TextError> {
 /// The tokenizer that `json` describes.
 pub(crate) fn from_json(json: &Value) -> Tokenizer {
     let dir = directory(&[("tokenizer.json", json.to_string().as_bytes())]);
+    Tokenizer::load(dir.path()).expect("a tokenizer")
+}
+
+/// The tiny tokenizer with more special tokens, and `config` as its tokenizer_config.json.
+pub(crate) fn with_config(tokens: Vec<Value>, config: &Value) -> Tokenizer {
+    let mut json = tokenizer_json();
+    json["added_tokens"].as_array_mut().expect("a list").extend(tokens);
+    let dir = directory(&[
+        ("tokenizer.json", json.to_string().as_bytes()),
+        ("tokenizer_config.json", config.to_string().as_bytes()),
+    ]);
     Tokenizer::load(dir.path()).expect("a tokenizer")
 }
 

@@ -51,6 +51,8 @@ CONVERSATIONS = {
     ],
     "two systems": [message("system", "A"), message("user", "B"), message("system", "C"), message("user", "D")],
     "reasoning": [message("user", "Q"), message("assistant", "A", reasoning_content="\nbecause\n")],
+    "thinking": [message("user", "Q"), message("assistant", "A", thinking="because")],
+    "no thinking": [message("system", "/no_think Be kind."), message("user", "Q"), message("assistant", "A")],
     "call": [
         message("user", "2 - 1.5?"),
         message("assistant", "", tool_calls=[CALL]),

@@ -31,12 +31,28 @@ pub struct SupervisedConfig {
     /// Tokens that an update predicts, at least: texts are added until there are as many.
     #[serde(default = "default_batch_tokens")]
     pub batch_tokens: usize,
-    /// Longest text, tokens. A longer one is cut into such pieces in pretraining, and is an error in fine-tuning.
+    /// Longest text, tokens. A longer one is cut into such pieces in pretraining; of fine-tuning see `too_long`.
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
+    /// What becomes of a reply that does not fit into `max_tokens` with what comes before it, in fine-tuning.
+    #[serde(default)]
+    pub too_long: TooLong,
     /// Held-out text, measured as the run goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<HeldOut>,
+}
+
+/// What becomes of a reply that is too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// The run is refused.
+    #[default]
+    Refuse,
+    /// It is not learned; the run says how many were not.
+    LeaveOut,
+    /// Its end is cut off; the run says of how many.
+    Truncate,
 }
 
 /// `[eval]`
@@ -57,7 +73,8 @@ fn default_max_tokens() -> usize {
 }
 
 impl Settings for SupervisedConfig {
-    const KEYS: &'static [&'static str] = &["steps", "epochs", "batch_tokens", "max_tokens", "eval"];
+    const KEYS: &'static [&'static str] =
+        &["steps", "epochs", "batch_tokens", "max_tokens", "too_long", "eval"];
     const FREE: &'static [&'static str] = &["eval"];
 
     fn stage(&self) -> &StageConfig {

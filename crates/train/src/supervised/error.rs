@@ -1,5 +1,7 @@
 //! What can be wrong with texts and demonstrations.
 
+use koan_text::TextError;
+
 /// Why texts can't be learned from.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,8 +17,34 @@ pub enum SupervisedError {
         /// Which, from 1.
         number: usize,
     },
+    /// A demonstration can't be read through the tokenizer and the chat template.
+    #[error("demonstration {number}")]
+    Row {
+        /// Which, from 1.
+        number: usize,
+        /// Why.
+        source: TextError,
+    },
+    /// The last reply of a demonstration has no thinking, and the prompt opens it.
+    #[error(
+        "the last reply of demonstration {number} has no thinking, but the model's chat template opens it (`<think>`): the model would never generate this reply. Put the thinking into `reasoning_content` or into `content` before the answer, or change the template"
+    )]
+    WithoutThinking {
+        /// Which, from 1.
+        number: usize,
+    },
+    /// No reply fits.
+    #[error("no reply of `{files}` fits into max_tokens = {max} with what comes before it; raise it")]
+    AllTooLong {
+        /// The data.
+        files: String,
+        /// The limit.
+        max: usize,
+    },
     /// A demonstration is too long.
-    #[error("demonstration {number} has {tokens} tokens; max_tokens is {max}")]
+    #[error(
+        "demonstration {number} has {tokens} tokens; max_tokens is {max}. Raise it, or set `too_long` to leave-out or truncate"
+    )]
     TextTooLong {
         /// Which, from 1.
         number: usize,

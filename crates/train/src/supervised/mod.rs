@@ -19,13 +19,13 @@ use koan_model::{Config, checkpoint::CheckpointError};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-pub use config::{HeldOut, SupervisedConfig};
+pub use config::{HeldOut, SupervisedConfig, TooLong};
 pub use error::SupervisedError;
 pub use memory::check_memory;
 
 use self::{
     next_token::{NextToken, Text},
-    pieces::{Batches, Piece},
+    pieces::{Batches, Limits, Piece},
 };
 use crate::{
     TrainError,
@@ -93,6 +93,8 @@ struct SupervisedState {}
 struct Inputs {
     model: Config,
     pieces: Vec<Piece>,
+    /// What of the data is not learned, in words.
+    left_out: String,
     held_out: Vec<Piece>,
     /// Tokens of the longest piece.
     positions: usize,
@@ -140,7 +142,11 @@ fn train<B: Backend>(
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     let tokens: usize = inputs.pieces.iter().map(|piece| piece.text().tokens.len()).sum();
-    let task = format!("{} texts, {tokens} tokens to learn in a pass over the data", inputs.pieces.len());
+    let task = format!(
+        "{} texts, {tokens} tokens to learn in a pass over the data{}",
+        inputs.pieces.len(),
+        inputs.left_out
+    );
     on(Event::Start { step, steps, memory, task: &task });
 
     let mut batches = batches.skip(step as usize);
@@ -172,14 +178,19 @@ impl Inputs {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
-        let read = |files| pieces::read(stage, files, &tokenizer, config.max_tokens, model.vocab_size);
-        let pieces = read(&shared.data)?;
-        let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read(&eval.data))?;
+        let limits = Limits { max_tokens: config.max_tokens, too_long: config.too_long };
+        let read = |files| pieces::read(stage, files, &tokenizer, limits, &model);
+        let read_data = read(&shared.data)?;
+        let (left_out, pieces) = (read_data.left_out(), read_data.pieces);
+        let held_out = match &config.eval {
+            Some(eval) => read(&eval.data)?.pieces,
+            None => Vec::new(),
+        };
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
         let rows = optim.micro_batch_tokens.max(positions);
         let memory = check_memory(b, &model, rows, optim)?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, positions, disk)?;
-        Ok(Self { model, pieces, held_out, positions, rows, memory })
+        Ok(Self { model, pieces, left_out, held_out, positions, rows, memory })
     }
 }

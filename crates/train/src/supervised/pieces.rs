@@ -1,10 +1,12 @@
 //! What is learned from, as tokens: pieces of texts, and replies in conversations.
 
-use koan_data::{DataFiles, Demonstration, Document, read_corpus, read_demonstrations};
+use koan_data::{DataFiles, Demonstration, Document, Message, read_corpus, read_demonstrations};
 use koan_generate::{Stream, uniform};
-use koan_text::{Message, Tokenizer};
+use koan_model::Config;
+use koan_text::{Conversation, Reply, Tokenizer};
+use serde_json::Value;
 
-use super::{Stage, error::SupervisedError, next_token::Text};
+use super::{Stage, config::TooLong, error::SupervisedError, next_token::Text};
 use crate::TrainError;
 
 /// Tokens that are predicted, after tokens that are read.
@@ -25,48 +27,100 @@ impl Piece {
     }
 }
 
-/// Reads `files` as `stage` learns from it, in pieces of at most `max_tokens`, for a model of `vocab_size`.
+/// What is learned from, and what is not.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) pieces: Vec<Piece>,
+    /// Replies without thinking after prompts that open it.
+    without_thinking: usize,
+    /// Replies that do not fit with what comes before them.
+    too_long: usize,
+    /// Replies that are cut off.
+    truncated: usize,
+}
+
+impl Read {
+    /// Says what is not learned, in words; empty if all is.
+    pub(super) fn left_out(&self) -> String {
+        [
+            (self.without_thinking, "left out: no thinking after a prompt that opens it"),
+            (self.too_long, "left out: longer than max_tokens"),
+            (self.truncated, "cut off at max_tokens"),
+        ]
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("; {n} {} {what}", if *n == 1 { "reply" } else { "replies" }))
+        .collect()
+    }
+
+    /// Adds a reply, whole or as `too_long` says.
+    fn add(&mut self, number: usize, mut piece: Piece, limits: Limits) -> Result<(), SupervisedError> {
+        let (tokens, max) = (piece.rows(), limits.max_tokens);
+        if tokens > max {
+            let room = (max + 1).saturating_sub(piece.context.len());
+            match limits.too_long {
+                TooLong::Refuse => return Err(SupervisedError::TextTooLong { number, tokens, max }),
+                TooLong::Truncate if room > 0 => {
+                    piece.tokens.truncate(room);
+                    self.truncated += 1;
+                }
+                TooLong::Truncate | TooLong::LeaveOut => {
+                    self.too_long += 1;
+                    return Ok(());
+                }
+            }
+        }
+        self.pieces.push(piece);
+        Ok(())
+    }
+}
+
+/// How long a text may be, and what becomes of a reply that is longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_tokens: usize,
+    pub(super) too_long: TooLong,
+}
+
+/// Reads `files` as `stage` learns from it, for the model of `config`.
 pub(super) fn read(
     stage: Stage,
     files: &DataFiles,
     tokenizer: &Tokenizer,
-    max_tokens: usize,
-    vocab_size: usize,
-) -> Result<Vec<Piece>, TrainError> {
-    let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
-    let pieces = match stage {
+    limits: Limits,
+    config: &Config,
+) -> Result<Read, TrainError> {
+    let mut read = Read::default();
+    match stage {
         Stage::Pretrain => {
-            let mut pieces = Vec::new();
+            let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
             for document in read_corpus(files)? {
                 let ids = match document {
                     Document::Text(text) => tokenizer.encode_corpus(&text, false)?,
                     Document::Tokens(ids) => ids,
                 };
-                cut(&ids, tokenizer.bos().unwrap_or(end), end, max_tokens, &mut pieces);
+                let begin = tokenizer.bos().unwrap_or(end);
+                cut(&ids, begin, end, limits.max_tokens, &mut read.pieces);
             }
-            pieces
         }
         Stage::Sft => {
-            let mut pieces = Vec::new();
-            for (number, demonstration) in read_demonstrations(files)?.iter().enumerate() {
-                replies(tokenizer, end, number + 1, demonstration, &mut pieces)?;
-                if let Some(long) = pieces.last().filter(|piece| piece.rows() > max_tokens) {
-                    let tokens = long.rows();
-                    return Err(
-                        SupervisedError::TextTooLong { number: number + 1, tokens, max: max_tokens }.into()
-                    );
-                }
+            let stops: Vec<u32> = config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect();
+            for (i, demonstration) in read_demonstrations(files)?.iter().enumerate() {
+                replies(tokenizer, &stops, i + 1, demonstration, limits, &mut read)?;
             }
-            pieces
         }
-    };
-    let ids = pieces.iter().flat_map(|piece| piece.context.iter().chain(&piece.tokens));
+    }
+    let vocab_size = config.vocab_size;
+    let ids = read.pieces.iter().flat_map(|piece| piece.context.iter().chain(&piece.tokens));
     match ids.copied().max() {
         Some(id) if id as usize >= vocab_size => {
             Err(SupervisedError::NoSuchToken { id, vocab_size, files: files.to_string() }.into())
         }
+        None if read.too_long > 0 => {
+            Err(SupervisedError::AllTooLong { files: files.to_string(), max: limits.max_tokens }.into())
+        }
         None => Err(SupervisedError::NothingToLearn { files: files.to_string() }.into()),
-        _ => Ok(pieces),
+        _ => Ok(read),
     }
 }
 
@@ -85,38 +139,48 @@ fn cut(ids: &[u32], begin: u32, end: u32, max_tokens: usize, pieces: &mut Vec<Pi
     }
 }
 
-/// The replies of the assistant, each after all that comes before it: through the model's chat template, or, if it has
-/// none, after the messages as they stand. A reply ends with the end-of-sequence token.
+/// The replies of the assistant, each as the model would generate it after all that comes before: through the model's chat
+/// template, or, if it has none, after the messages as they stand, ended by the end-of-sequence token. A message whose
+/// `weight` is 0 is not learned.
 fn replies(
     tokenizer: &Tokenizer,
-    end: u32,
+    stops: &[u32],
     number: usize,
     demonstration: &Demonstration,
-    pieces: &mut Vec<Piece>,
+    limits: Limits,
+    read: &mut Read,
 ) -> Result<(), TrainError> {
-    let messages: Vec<Message> =
-        demonstration.messages.iter().map(|m| Message::new(&*m.role, &*m.content)).collect();
-    for (i, reply) in messages.iter().enumerate().filter(|(i, m)| *i > 0 && m.role == "assistant") {
-        let (before, with_reply) = (&messages[..i], &messages[..=i]);
-        let (context, mut tokens) = if let Some(template) = tokenizer.chat_template(false)? {
-            let context = template.render(before, true)?;
-            let whole = template.render(with_reply, false)?;
-            // Where a template writes a finished reply otherwise than it opens one (some drop the thinking), the reply is
-            // what the message says.
-            let reply = whole.strip_prefix(&context).unwrap_or(&reply.content);
-            (tokenizer.encode(&context, false)?, tokenizer.encode(reply, false)?)
-        } else {
-            let turns: Vec<&str> = before.iter().map(|m| m.content.as_str()).collect();
-            (tokenizer.encode(&turns.join("\n"), true)?, tokenizer.encode(&reply.content, false)?)
+    let Demonstration { messages, row } = demonstration;
+    let in_row = |source| SupervisedError::Row { number, source };
+    let turns = messages.iter().cloned().map(Message::into_fields).collect();
+    let conversation = Conversation::new(tokenizer, turns, row).map_err(in_row)?;
+    let is_learned = |message: &Message| {
+        message.role == "assistant" && message.other.get("weight").and_then(Value::as_f64) != Some(0.0)
+    };
+    for (i, reply) in messages.iter().enumerate().filter(|(i, message)| *i > 0 && is_learned(message)) {
+        let (context, tokens) = match &conversation {
+            Some(conversation) => match conversation.reply(i, stops).map_err(in_row)? {
+                Reply::Learned { context, tokens } => (context, tokens),
+                Reply::WithoutThinking if i + 1 == messages.len() => {
+                    return Err(SupervisedError::WithoutThinking { number }.into());
+                }
+                Reply::WithoutThinking => {
+                    read.without_thinking += 1;
+                    continue;
+                }
+            },
+            None => {
+                let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
+                let before: Vec<&str> = messages[..i].iter().map(|m| m.content.as_str()).collect();
+                let mut tokens = tokenizer.encode(&reply.content, false).map_err(in_row)?;
+                tokens.push(end);
+                (tokenizer.encode(&before.join("\n"), true).map_err(in_row)?, tokens)
+            }
         };
-        if let Some(at) = tokens.iter().position(|&id| id == end) {
-            tokens.truncate(at); // what a template writes after it is for the next turn
-        }
-        tokens.push(end);
         if context.is_empty() {
             return Err(SupervisedError::PromptEmpty { number }.into());
         }
-        pieces.push(Piece { context, tokens });
+        read.add(number, Piece { context, tokens }, limits)?;
     }
     Ok(())
 }
