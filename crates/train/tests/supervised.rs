@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -165,6 +165,91 @@ fn fine_tuning_learns_replies_alone() {
     let want = learner.loss(&Reference, &[Text { context: &context, tokens: &tokens }]).expect("memory");
     let loss = first["loss"].as_f64().expect("a loss");
     assert!((loss - want).abs() < 0.02, "{loss} against {want}");
+}
+
+/// Of conversations, what TRL learns with assistant-only masks is learned: the same tokens, by the same loss.
+#[test]
+fn conversations_are_learned_as_trl_learns_them() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/stages/sft");
+    let (Ok(expected), Ok(rows)) =
+        (fs::read_to_string(fixture.join("expected.json")), fs::read_to_string(fixture.join("rows.jsonl")))
+    else {
+        eprintln!("skipped: there is no {}", fixture.display());
+        return;
+    };
+    let expected: serde_json::Value = serde_json::from_str(&expected).expect("JSON");
+    let bench = Bench::new();
+    let chats: Vec<&str> = rows.lines().take(3).collect();
+    fs::write(bench.at("chats.jsonl"), chats.join("\n")).expect("written");
+    let model = format!("model={}", fixture.join("model").display());
+    let data = format!("data={}", bench.at("chats.jsonl").display());
+    let set = [&*model, &data, "max_tokens=128", "batch_tokens=30", "optim.micro_batch_tokens=128"];
+    let config = bench.load(Stage::Sft, "chats", &set).expect("a config");
+    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+    supervised::run(&Reference, Stage::Sft, &config, launch, |_| {}).expect("runs");
+    let sum = |key: &str| -> f64 {
+        let values = expected["loss"][key].as_array().expect("a list").iter().take(3);
+        values.map(|value| value.as_f64().expect("a number")).sum()
+    };
+    let first = &metrics(&config)[0];
+    assert_eq!(first["tokens"], 30);
+    let (loss, want) = (first["loss"].as_f64().expect("a loss"), sum("nll_sums") / sum("counted_tokens"));
+    assert!((loss - want).abs() < 1e-6 * want, "{loss} against {want}");
+}
+
+/// A model whose template opens the thinking, and ends turns with another token than texts: what is learned, what is
+/// counted as left out, and what is refused.
+#[test]
+fn replies_that_cannot_be_learned_are_counted_or_refused() {
+    let bench = Bench::new();
+    let template = "{% for m in messages %}{{ m.role[0] + ':' + m.content.split('</think>')[-1] + '.' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ 'a:<think>' }}{% endif %}";
+    fs::write(bench.at("model/chat_template.jinja"), template).expect("written");
+    let run = |name: &str, rows: &str, set: &[&str]| {
+        fs::write(bench.at(name), rows).expect("written");
+        let data = format!("data={}", bench.at(name).display());
+        let set: Vec<&str> = [&*data, "epochs=1", "max_tokens=64", "optim.micro_batch_tokens=64"]
+            .into_iter()
+            .chain(set.iter().copied())
+            .collect();
+        let config = bench.load(Stage::Sft, &format!("run-{name}"), &set)?;
+        let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+        let mut said = String::new();
+        supervised::run(&Reference, Stage::Sft, &config, launch, |event| {
+            if let Event::Start { task, .. } = event {
+                said = task.to_owned();
+            }
+        })?;
+        Ok::<_, TrainError>((said, metrics(&config)[0]["tokens"].as_u64().expect("tokens")))
+    };
+    let thinks = r#"{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "2", "reasoning_content": "1 1"}"#;
+    let not = thinks.replace(", \"reasoning_content\": \"1 1\"", "");
+    // `1 1`, a line, `</think>`, two lines, `2.`, the end.
+    let (said, tokens) = run("a.jsonl", &format!("{{\"messages\": [{thinks}]}}"), &[]).expect("runs");
+    assert_eq!(tokens, 3 + 1 + 8 + 2 + 2 + 1, "{said}");
+    let (said, tokens) = run("b.jsonl", &format!("{{\"messages\": [{not}, {thinks}]}}"), &[]).expect("runs");
+    assert!(tokens == 17 && said.contains("1 reply left out: no thinking"), "{said}");
+    let refused = run("c.jsonl", &format!("{{\"messages\": [{thinks}, {not}]}}"), &[]).expect_err("refused");
+    let refused = format!("{refused:?} {refused}");
+    assert!(refused.contains("demonstration 1 has no thinking"), "{refused}");
+    let weighed = not.replace("\"2\"", "\"2\", \"weight\": 0");
+    let (said, tokens) =
+        run("d.jsonl", &format!("{{\"messages\": [{weighed}, {thinks}]}}"), &[]).expect("runs");
+    assert!(tokens == 17 && !said.contains("left out"), "{said}");
+
+    let long = format!(
+        "{{\"messages\": [{thinks}]}}\n{{\"messages\": [{}]}}",
+        thinks.replace("1 1\"", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\"")
+    );
+    let refused = run("e.jsonl", &long, &[]).expect_err("refused").to_string();
+    assert!(refused.contains("max_tokens is 64") && refused.contains("`too_long`"), "{refused}");
+    let (said, _) = run("f.jsonl", &long, &["too_long=leave-out"]).expect("runs");
+    assert!(said.contains("1 texts") && said.contains("1 reply left out: longer than max_tokens"), "{said}");
+    let (said, _) = run("g.jsonl", &long, &["too_long=truncate"]).expect("runs");
+    assert!(said.contains("2 texts") && said.contains("1 reply cut off at max_tokens"), "{said}");
+    let refused =
+        run("h.jsonl", &long, &["too_long=leave-out", "max_tokens=9"]).expect_err("refused").to_string();
+    assert!(refused.contains("no reply of"), "{refused}");
 }
 
 #[test]
