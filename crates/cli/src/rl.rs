@@ -10,7 +10,7 @@ use koan_train::rl::{self, Metrics, RlConfig};
 use crate::{
     device::{Job, Running},
     interrupt::stop_on_signal,
-    stage::{STOPPING, Screen, StageArgs, Words},
+    stage::{Course, STOPPING, Screen, Shown, StageArgs, Words},
 };
 
 /// Train a model by reinforcement learning from verified answers
@@ -55,54 +55,122 @@ struct Run {
 
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let mut screen = Screen::new(running);
+        let stage = &self.config.stage;
+        let eval_every = self.config.eval.as_ref().map(|eval| eval.every);
+        let course = Course { eval_every, checkpoint_every: stage.checkpoint_every };
+        let mut screen = Screen::new(running, course);
         let launch = self.args.launch(running, &self.stop);
-        let summary = rl::run(b, &self.config, launch, |event| screen.show(event, in_words))?;
+        let summary = rl::run(b, &self.config, launch, |event| screen.show(event))?;
         screen.finish();
         self.args.conclude(&summary, "rl")
     }
 }
 
-fn in_words(m: &Metrics, _: u64) -> Words {
-    if m.nothing_judged.is_some() {
-        return Words {
-            line: Some(line(m)),
-            brief: format!("nothing judged, {:.0} tokens/s", m.tokens_per_s),
-        };
+impl Shown for Metrics {
+    const HEADER: &'static str =
+        " step  reward  right tokens  cut entropy      kl    grad    same  step s   left";
+
+    fn seconds(&self) -> f64 {
+        self.step_s
     }
-    let brief = format!(
-        "reward {:.3}, {:.1}% right, {:.0} tokens long, {:.0} tokens/s",
-        m.reward,
-        100.0 * m.accuracy,
-        m.completion_tokens,
-        m.tokens_per_s
-    );
-    Words { line: Some(line(m)), brief }
+
+    fn in_words(&self, _: u64, left: &str) -> Words {
+        let judged = match self.nothing_judged {
+            Some(_) => "nothing judged".to_owned(),
+            None => format!("{:.1}% right, {:.0} tokens long", 100.0 * self.accuracy, self.completion_tokens),
+        };
+        let brief = format!("{judged}, {:.0} tokens/s", self.tokens_per_s);
+        Words { line: Some(line(self, left)), brief }
+    }
 }
 
-fn line(m: &Metrics) -> String {
+/// The columns of [`Metrics::HEADER`]; words in the place of numbers that say nothing.
+fn line(m: &Metrics, left: &str) -> String {
     if let Some(reason) = &m.nothing_judged {
         return format!(
-            "step {:4}  nothing was judged, so nothing was learned: {reason}  ({} completions, {:.1} s)",
-            m.step, m.undecided, m.step_s
+            "{:5}  nothing was judged, so nothing was learned:{:>22}{left:>7}\n       {reason}",
+            m.step,
+            fit(m.step_s, 1, 7)
         );
     }
-    format!(
-        "step {:4}  reward {:.3}  accuracy {:5.1}%  tokens {:5.1}  cut {:4.1}%  entropy {:.3}  kl {:.4}  grad {:.3}  same {}/{}  gap {:?}  {:.1} s (generate {:.1}, train {:.1})  {:.0} tokens/s",
-        m.step,
-        m.reward,
-        100.0 * m.accuracy,
-        m.completion_tokens,
-        100.0 * m.truncated,
-        m.entropy,
-        m.kl,
-        m.grad_norm,
-        m.zero_spread_groups,
-        m.drawn_groups,
-        m.log_prob_gap,
-        m.step_s,
-        m.generate_s,
-        m.train_s,
-        m.tokens_per_s
-    )
+    let [reward, tokens, step_s] = [fit(m.reward, 3, 7), fit(m.completion_tokens, 1, 6), fit(m.step_s, 1, 7)];
+    let right = format!("{:.1}%", 100.0 * m.accuracy);
+    let middle = if m.zero_spread_groups == m.drawn_groups {
+        let learned = if m.grad_norm == 0.0 {
+            "learned nothing: all groups equal"
+        } else {
+            "only kl learned: all groups equal"
+        };
+        format!("  {learned:35}")
+    } else {
+        let same = format!("{}/{}", m.zero_spread_groups, m.drawn_groups);
+        let cut = format!("{:.0}%", 100.0 * m.truncated);
+        let [entropy, kl, grad] = [fit(m.entropy, 3, 7), fit(m.kl, 4, 7), fit(m.grad_norm, 3, 7)];
+        format!(" {cut:>4} {entropy:>7} {kl:>7} {grad:>7} {same:>7}")
+    };
+    let line = format!("{:5} {reward:>7} {right:>6} {tokens:>6}{middle} {step_s:>7} {left:>6}", m.step);
+    if m.log_prob_gap == 0.0 {
+        return line;
+    }
+    format!("{line}\n       log_prob_gap is {:?}: sampling and training differ", m.log_prob_gap)
+}
+
+/// `value` with `decimals`, or as few of them, or as short a power of ten, as fit into `width` characters.
+fn fit(value: f64, decimals: usize, width: usize) -> String {
+    let fixed = (0..=decimals).rev().map(|decimals| format!("{value:.decimals$}"));
+    fixed.into_iter().find(|text| text.len() <= width).unwrap_or_else(|| format!("{value:.0e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stands_below_its_header_in_80_columns() {
+        let usual = Metrics {
+            step: 12,
+            reward: 0.345,
+            accuracy: 0.345,
+            completion_tokens: 14.2,
+            truncated: 0.82,
+            entropy: 2.17,
+            grad_norm: 0.512,
+            drawn_groups: 16,
+            zero_spread_groups: 9,
+            step_s: 14.1,
+            ..Metrics::default()
+        };
+        assert_eq!(
+            format!("{}\n{}", Metrics::HEADER, line(&usual, "12m")),
+            " step  reward  right tokens  cut entropy      kl    grad    same  step s   left\n   \
+             12   0.345  34.5%   14.2  82%   2.170  0.0000   0.512    9/16    14.1    12m"
+        );
+        let equal = Metrics { zero_spread_groups: 16, grad_norm: 0.0, ..usual.clone() };
+        assert_eq!(
+            line(&equal, "12m"),
+            "   12   0.345  34.5%   14.2  learned nothing: all groups equal      14.1    12m"
+        );
+        assert!(
+            line(&Metrics { zero_spread_groups: 16, ..usual.clone() }, "12m").contains("only kl learned")
+        );
+        let huge = Metrics {
+            step: 99_999,
+            reward: -123_456.789,
+            accuracy: 1.0,
+            completion_tokens: 123_456.7,
+            truncated: 1.0,
+            entropy: 12.3,
+            kl: 1e12,
+            grad_norm: 3.2e9,
+            drawn_groups: 1024,
+            zero_spread_groups: 102,
+            step_s: 86_400.0,
+            ..Metrics::default()
+        };
+        for m in [&usual, &equal, &huge, &Metrics { nothing_judged: Some("why".into()), ..huge.clone() }] {
+            for line in line(m, "23h30m").lines().chain([Metrics::HEADER]) {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+    }
 }

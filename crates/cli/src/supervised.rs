@@ -6,7 +6,7 @@ use koan_train::supervised::{self, Metrics, Stage, SupervisedConfig};
 use crate::{
     device::{Job, Running},
     interrupt::stop_on_signal,
-    stage::{STOPPING, Screen, StageArgs, Words},
+    stage::{Course, STOPPING, Screen, Shown, StageArgs, Words},
 };
 
 /// Train a model to predict text: every token of it
@@ -74,25 +74,34 @@ struct Run {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let stop = stop_on_signal(STOPPING);
-        let mut screen = Screen::new(running);
+        let eval_every = self.config.eval.as_ref().map(|eval| eval.every);
+        let course = Course { eval_every, checkpoint_every: self.config.stage.checkpoint_every };
+        let mut screen = Screen::new(running, course);
         let launch = self.args.launch(running, &stop);
-        let summary =
-            supervised::run(b, self.stage, &self.config, launch, |event| screen.show(event, in_words))?;
+        let summary = supervised::run(b, self.stage, &self.config, launch, |event| screen.show(event))?;
         screen.finish();
         self.args.conclude(&summary, self.stage.name())
     }
 }
 
 /// A line for each of about a hundred steps, and for each measurement.
-fn in_words(m: &Metrics, steps: u64) -> Words {
-    let shown = m.eval_loss.is_some() || m.step.is_multiple_of((steps / 100).max(1));
-    Words { line: shown.then(|| line(m)), brief: format!("loss {:.4}", m.loss) }
+impl Shown for Metrics {
+    const HEADER: &'static str = "  step      loss  held out    grad        lr  tokens/s   left";
+
+    fn seconds(&self) -> f64 {
+        self.step_s
+    }
+
+    fn in_words(&self, steps: u64, left: &str) -> Words {
+        let shown = self.eval_loss.is_some() || self.step.is_multiple_of((steps / 100).max(1));
+        Words { line: shown.then(|| line(self, left)), brief: format!("loss {:.4}", self.loss) }
+    }
 }
 
-fn line(m: &Metrics) -> String {
-    let held_out = m.eval_loss.map_or(String::new(), |loss| format!("  held out {loss:.4}"));
+fn line(m: &Metrics, left: &str) -> String {
+    let held_out = m.eval_loss.map_or(String::new(), |loss| format!("{loss:.4}"));
     format!(
-        "step {:5}  loss {:.4}{held_out}  grad {:.3}  lr {:.2e}  {:.0} tokens/s",
+        "{:6} {:9.4} {held_out:>9} {:7.3} {:9.2e} {:9.0} {left:>6}",
         m.step, m.loss, m.grad_norm, m.lr, m.tokens_per_s
     )
 }

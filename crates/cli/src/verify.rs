@@ -42,7 +42,7 @@ pub(crate) struct Verify {
     /// An option of the verifier, e.g. `--set scores.wrong=-1`
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]
     set: Vec<String>,
-    /// Take the `[[reward]]` tables of a run's config instead
+    /// Take the `[[reward]]` tables of this file instead: a run's config, or a file of nothing else
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where verdicts go, a line for each completion
@@ -143,9 +143,9 @@ impl Verify {
             let reward = RewardConfig::parse(&self.reward, &self.set)?;
             return Ok(Rewards::build(&[reward], Context::default())?);
         };
-        let config = RlConfig::load(config, &[])?;
-        let max_new_tokens = Some(config.rollout.max_new_tokens);
-        Ok(Rewards::build(&config.reward, Context { max_new_tokens, ..Context::default() })?)
+        let (rewards, max_new_tokens) = RlConfig::load_rewards(config)?;
+        let context = Context { max_new_tokens: Some(max_new_tokens), ..Context::default() };
+        Ok(Rewards::build(&rewards, context)?)
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) const MAX_FILES: usize = 10_000;
 pub(crate) const MAX_TEXT_BYTES: u64 = 256 << 20;
 
 /// Files that are fetched, by name.
-const NAMED: [&str; 14] = [
+const NAMED: [&str; 18] = [
     "config.json",
     "generation_config.json",
     "model.safetensors.index.json",
@@ -24,7 +24,11 @@ const NAMED: [&str; 14] = [
     "README.md",
     "LICENSE",
     "LICENSE.txt",
+    "LICENSE.md",
+    "COPYING",
     "NOTICE",
+    "NOTICE.txt",
+    "USE_POLICY.md",
 ];
 
 /// The hub's description of a repository at a revision.

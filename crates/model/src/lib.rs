@@ -21,6 +21,7 @@ mod layer;
 mod license;
 mod linear;
 mod mapped;
+mod mistaken;
 mod mlp;
 mod model;
 mod param;

@@ -24,20 +24,56 @@ pub fn license(dir: &Path, config: &Config) -> Option<String> {
     read("README.md")
         .and_then(|text| front_matter_license(&text))
         .or_else(|| config.raw.get("license").and_then(Value::as_str).map(str::to_owned))
-        .or_else(|| first_line("LICENSE"))
-        .or_else(|| first_line("LICENSE.txt"))
+        .or_else(|| TERMS.iter().take(4).find_map(|name| first_line(name)))
+}
+
+/// Files that state terms; they go wherever the weights go, and those of models that were made from them.
+pub(crate) const TERMS: [&str; 7] =
+    ["LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING", "NOTICE", "NOTICE.txt", "USE_POLICY.md"];
+
+/// The keys of a model card's front matter that state the licence, and those of a GGUF file.
+pub(crate) const KEYS: [(&str, &str); 3] = [
+    ("license", "general.license"),
+    ("license_name", "general.license.name"),
+    ("license_link", "general.license.link"),
+];
+
+/// What the files of `dir` state of the licence apart from [`TERMS`]: keys of [`KEYS`] with their values.
+pub(crate) fn stated(dir: &Path, config: &Config) -> Vec<(&'static str, String)> {
+    let card = read_bounded(&dir.join("README.md"), MAX_FILE_BYTES).ok().flatten();
+    let card = card.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let matter = card.as_deref().and_then(front_matter).unwrap_or_default();
+    let of_card: Vec<_> = KEYS.iter().filter_map(|(key, _)| Some((*key, value(matter, key)?))).collect();
+    if !of_card.is_empty() {
+        return of_card;
+    }
+    let of_config = config.raw.get("license").and_then(Value::as_str);
+    of_config.map(|license| ("license", license.to_owned())).into_iter().collect()
+}
+
+/// A model card that states the licence and nothing else; none if nothing is `stated`.
+pub(crate) fn card(stated: &[(&str, String)]) -> Option<String> {
+    let line = |(key, value): &(&str, String)| format!("{key}: {}\n", Value::from(value.as_str()));
+    (!stated.is_empty()).then(|| format!("---\n{}---\n", stated.iter().map(line).collect::<String>()))
+}
+
+/// The text between the two lines of dashes that a model card begins with.
+fn front_matter(card: &str) -> Option<&str> {
+    card.trim_start_matches('\u{feff}').strip_prefix("---")?.split_once("\n---").map(|(matter, _)| matter)
+}
+
+/// The value of a key of front matter.
+fn value(matter: &str, key: &str) -> Option<String> {
+    let lines = matter.lines().filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'));
+    let mut values = lines.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
+    values.find(|value| !value.is_empty())
 }
 
 /// `license` between the two lines of dashes that a model card begins with; `license_name` where that says `other`.
 fn front_matter_license(text: &str) -> Option<String> {
-    let (matter, _) = text.trim_start_matches('\u{feff}').strip_prefix("---")?.split_once("\n---")?;
-    let value = |key: &str| {
-        let lines = matter.lines().filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'));
-        let mut values = lines.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
-        values.find(|value| !value.is_empty())
-    };
-    let license = value("license")?;
-    if license == "other" { value("license_name").or(Some(license)) } else { Some(license) }
+    let matter = front_matter(text)?;
+    let license = value(matter, "license")?;
+    if license == "other" { value(matter, "license_name").or(Some(license)) } else { Some(license) }
 }
 
 #[cfg(test)]

@@ -25,6 +25,14 @@ pub enum ConfigError {
         /// What is wrong, with line and key.
         message: String,
     },
+    /// What `--set` says does not fit.
+    #[error("--set {set}: {message}")]
+    Set {
+        /// `KEY=VALUE` as it was given.
+        set: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A value makes no sense.
     #[error("`{key}` is {value}: {expected}")]
     Value {
@@ -35,6 +43,18 @@ pub enum ConfigError {
         /// What it should be.
         expected: &'static str,
     },
+}
+
+impl ConfigError {
+    /// The same, said of the last of `overrides` that gave the value, if one did.
+    pub(crate) fn of_set(self, overrides: &[String]) -> Self {
+        let Self::Value { key, value, expected } = &self else { return self };
+        let gave = |set: &&String| set.split_once('=').is_some_and(|(name, _)| name.trim() == *key);
+        match overrides.iter().rfind(gave) {
+            Some(set) => Self::Set { set: set.clone(), message: format!("`{key}` is {value}: {expected}") },
+            None => self,
+        }
+    }
 }
 
 /// Refuses a value that makes no sense.
@@ -69,14 +89,47 @@ pub(crate) fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
     let mut at = table;
     for part in parts {
         let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = next.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;
+        at = match next {
+            Value::Table(table) => table,
+            Value::Array(_) => {
+                return Err(format!("`{part}` is a list of tables ([[{part}]]): change it in the file"));
+            }
+            _ => return Err(format!("`{part}` is not a table")),
+        };
     }
     at.insert(last.into(), value);
     Ok(())
 }
 
-/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
-pub(crate) fn with_nearest_name(message: &str) -> String {
+/// What options of other frameworks are called here; their names as TRL, verl and OpenRLHF have them.
+const ELSEWHERE: [(&[&str], &str); 19] = [
+    (&["learning_rate"], "optim.lr"),
+    (&["lr_scheduler_type", "lr_scheduler"], "optim.schedule"),
+    (&["warmup_ratio", "lr_warmup_steps"], "optim.warmup_steps"),
+    (&["max_grad_norm", "clip_grad"], "optim.grad_clip"),
+    (&["adam_beta1"], "optim.beta1"),
+    (&["adam_beta2"], "optim.beta2"),
+    (&["adam_epsilon"], "optim.eps"),
+    (&["gradient_checkpointing"], "optim.recompute"),
+    (&["per_device_train_batch_size", "train_batch_size", "batch_size"], "rollout.problems"),
+    (&["num_generations", "n_samples_per_prompt", "n", "samples_per_prompt"], "rollout.group_size"),
+    (
+        &["max_completion_length", "max_response_length", "max_tokens", "generate_max_len"],
+        "rollout.max_new_tokens",
+    ),
+    (&["max_prompt_length", "prompt_max_len"], "rollout.max_prompt_tokens"),
+    (&["beta", "kl_coef", "kl_loss_coef", "init_kl_coef"], "algorithm.kl"),
+    (&["epsilon", "clip_ratio", "eps_clip", "cliprange"], "algorithm.clip"),
+    (&["epsilon_high", "clip_ratio_high"], "algorithm.clip_high"),
+    (&["loss_type", "adv_estimator", "loss_agg_mode"], "algorithm.preset, or algorithm.aggregation"),
+    (&["mask_truncated_completions"], "algorithm.mask_truncated"),
+    (&["max_steps", "num_train_steps", "total_training_steps"], "steps"),
+    (&["save_steps", "save_freq"], "checkpoint_every"),
+];
+
+/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`"; `keys` are those of the whole file, with
+/// their tables: a key may be known in another one.
+pub(crate) fn with_nearest_name(message: &str, keys: &[String]) -> String {
     /// Similarity from which a name may have been meant: above what words that merely share a few letters have.
     const MEANT: f64 = 0.75;
     let message = message.trim_end();
@@ -85,6 +138,15 @@ pub(crate) fn with_nearest_name(message: &str) -> String {
         None => return message.into(),
     };
     let Some((unknown, known)) = names.split_first() else { return message.into() };
+    let name_of = |key: &String| key.rsplit('.').next().is_some_and(|name| name == *unknown);
+    let of_others = ELSEWHERE.iter().find(|(words, _)| words.contains(unknown)).map(|(_, key)| *key);
+    let of_others = of_others.filter(|key| key.contains(',') || keys.iter().any(|known| known == key));
+    if let Some(key) = of_others {
+        return format!("{message}\nit is called `{key}` here");
+    }
+    if let Some(key) = keys.iter().find(|key| name_of(key)) {
+        return format!("{message}\ndid you mean `{key}`?");
+    }
     let nearest = known
         .iter()
         .map(|name| (strsim::jaro_winkler(name, unknown), name))

@@ -14,7 +14,7 @@ use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
 use crate::{
-    Config, ConfigError, Model, TensorInfo,
+    Config, ConfigError, Model, TensorInfo, mistaken,
     safetensors_file::{Entry, FileError, Reader},
 };
 
@@ -37,10 +37,12 @@ pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] FileError),
     /// No weights lie in the directory.
-    #[error("no model.safetensors and no model.safetensors.index.json in `{}`", path.display())]
+    #[error("no model.safetensors and no model.safetensors.index.json in `{}`: {what}", path.display())]
     NoWeights {
         /// The directory.
         path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
     },
     /// The index of shards is not one.
     #[error("`{}` is not an index of shards: {what}", path.display())]
@@ -162,7 +164,7 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let path = dir.join("model.safetensors.index.json");
     let wrong = |what: String| CheckpointError::Index { path: path.clone(), what };
     if !path.exists() {
-        return Err(CheckpointError::NoWeights { path: dir.into() });
+        return Err(CheckpointError::NoWeights { path: dir.into(), what: mistaken::what_it_is(dir) });
     }
     let text = read_bounded(&path, MAX_INDEX_BYTES)
         .map_err(FilesError::io("read", &path))?

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{CheckpointError, Weights, check_streamed};
 use crate::{
     Config, Model, Param, TensorInfo,
+    license::{self, TERMS},
     safetensors_file::{self, Entry, FileError, Stored},
 };
 
@@ -22,8 +23,8 @@ const TOKENIZER: [&str; 7] = [
     "vocab.json",
     "merges.txt",
 ];
-/// What else goes with weights that were made from a model's: they are under its terms.
-const ORIGIN: [&str; 4] = ["generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"];
+/// What else goes with weights that were made from a model's.
+const ORIGIN: [&str; 1] = ["generation_config.json"];
 /// Longest of these files that is copied, bytes.
 const MAX_COPIED_BYTES: u64 = 1 << 28;
 /// What goes with the weights of the same model.
@@ -82,7 +83,11 @@ fn write_model<B: Backend>(
     like: &Path,
 ) -> Result<String, CheckpointError> {
     write_config(stored, &model.config().raw, dir)?;
-    copy(&[&TOKENIZER[..], &ORIGIN].concat(), like, dir)?;
+    copy(&[&TOKENIZER[..], &ORIGIN, &TERMS].concat(), like, dir)?;
+    // The card of `like` describes another model; its terms hold for this one.
+    if let Some(card) = license::card(&license::stated(like, model.config())) {
+        write_synced(&dir.join("README.md"), card.as_bytes())?;
+    }
     let params: Vec<&Param<B>> = model.weights.tensors().collect();
     let infos: Vec<TensorInfo> = params.iter().map(|p| p.info().clone()).collect();
     write_weights(stored, dir, &infos, MAX_SHARD_BYTES, |i| {
@@ -109,7 +114,7 @@ pub fn convert(
     let mut hash = String::new();
     write_directory(dir, |part| {
         write_config(stored, &config.raw, part)?;
-        copy(&[&TOKENIZER[..], &ORIGIN, &CARD].concat(), from, part)?;
+        copy(&[&TOKENIZER[..], &ORIGIN, &TERMS, &CARD].concat(), from, part)?;
         hash = write_weights(stored, part, &infos, MAX_SHARD_BYTES, |i| {
             let values = weights.read(&infos[i])?;
             progress(i + 1, infos.len());

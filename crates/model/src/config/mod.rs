@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub use family::Family;
 use reader::Reader;
 
-use crate::{RopeScaling, attention::AttentionKind, layer::LayerKind, mlp::MlpKind};
+use crate::{RopeScaling, attention::AttentionKind, layer::LayerKind, mistaken, mlp::MlpKind};
 
 /// Elements that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
 /// heads of 128 features.
@@ -77,6 +77,20 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// The path is no model directory.
+    #[error("`{}` is no model directory: {what}", path.display())]
+    NotAModel {
+        /// The path.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
+    },
+    /// A file of the model is not there; git-lfs left a pointer in its place.
+    #[error("`{}` is a pointer of git-lfs, not the file: `git lfs pull` in its directory fetches it, or `koan model pull OWNER/NAME` the whole model", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file could not be read.
     #[error("cannot read `{}` (a model is a Hugging Face directory with config.json; `koan model import` makes one from a GGUF file)", path.display())]
     Read {
@@ -129,6 +143,12 @@ impl Config {
     /// A file that can't be read, a missing key, or a value that this engine does not compute, by name.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join("config.json");
+        if !path.exists() {
+            return Err(ConfigError::NotAModel { path: dir.into(), what: mistaken::what_it_is(dir) });
+        }
+        if let Some(path) = mistaken::pointer(dir) {
+            return Err(ConfigError::Pointer { path });
+        }
         let raw = read_object(&path)?;
         let mut config = Reader { raw: &raw, path: &path }.config()?;
         let generation = dir.join("generation_config.json");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     Config, Family, Role, RopeScaling,
     checkpoint::{Weights, check_streamed},
-    rope,
+    license, rope,
 };
 
 use super::{
@@ -87,6 +87,15 @@ pub fn export(
     let name = dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
     let mut pairs = Pairs::default();
     add_sizes(&mut pairs, &config, kind, name.as_deref().unwrap_or("model"))?;
+    let mut stated = license::stated(dir, &config);
+    if stated.is_empty() {
+        stated.extend(license::license(dir, &config).map(|license| ("license", license)));
+    }
+    for (key, value) in &stated {
+        if let Some((_, in_file)) = license::KEYS.iter().find(|(name, _)| name == key) {
+            pairs.text(in_file, value);
+        }
+    }
     tokenizer_export::add(&mut pairs, dir, config.vocab_size, &Value::Object(config.raw.clone()))?;
 
     let entry = |w: &Weight| Entry { name: w.gguf.clone(), shape: w.info.shape.clone(), kind: kind.of(w) };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{Config, TensorInfo, checkpoint, safetensors_file::Stored};
+use crate::{Config, TensorInfo, checkpoint, license, safetensors_file::Stored};
 
 use super::GgufError;
 use super::architecture::{Model, Weight, architecture, check_tensors, weights};
@@ -32,7 +32,7 @@ pub struct ImportSummary {
 }
 
 /// Makes the Hugging Face directory `out` of the GGUF file `file`: `config.json`, `generation_config.json`,
-/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`.
+/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, and a `README.md` that states the licence, if the file does.
 ///
 /// Weights are written as f32, four bytes per parameter: dequantised values have more digits than bf16 holds.
 /// One tensor at a time is in memory. `progress` is called after each tensor with its name, how many
@@ -63,7 +63,11 @@ pub fn import(
         config["eos_token_id"] = text.eos.clone();
         config["pad_token_id"] = text.pad.clone();
     }
+    let terms = terms(&gguf)?;
     koan_files::write_directory(out, |part| {
+        if let Some(card) = license::card(&terms) {
+            koan_files::write_synced(&part.join("README.md"), card.as_bytes())?;
+        }
         for (name, value) in [
             ("config.json", &config),
             ("generation_config.json", &generation),
@@ -81,6 +85,18 @@ pub fn import(
         n_tensors: weights.len(),
         n_parameters: weights.iter().map(|w| w.info.len() as u64).sum(),
     })
+}
+
+/// What the file states of the licence, by the keys of a model card.
+fn terms<R: Read + Seek>(gguf: &Gguf<R>) -> Result<Vec<(&'static str, String)>, GgufError> {
+    let mut terms = Vec::new();
+    for (key, in_file) in license::KEYS {
+        if let Some(value) = gguf.metadata.optional::<&str>(in_file)?.filter(|value| !value.trim().is_empty())
+        {
+            terms.push((key, value.to_owned()));
+        }
+    }
+    Ok(terms)
 }
 
 /// What a GGUF file says of its model.

@@ -5,6 +5,7 @@ use std::{num::NonZero, path::Path};
 use koan_data::DataFiles;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use super::{
     advantage::Advantage,
@@ -41,6 +42,15 @@ pub struct RlConfig {
 
 fn default_reward() -> Vec<RewardConfig> {
     vec![RewardConfig::new("math")]
+}
+
+/// What of a file judges completions.
+#[derive(Deserialize)]
+struct RewardsAlone {
+    #[serde(default)]
+    reward: Vec<RewardConfig>,
+    #[serde(default)]
+    rollout: RolloutConfig,
 }
 
 /// `[rollout]`
@@ -151,6 +161,28 @@ impl AlgorithmConfig {
         self.max_rounds.unwrap_or(10)
     }
 
+    /// With every piece said outright.
+    fn resolved(&self) -> Self {
+        let p = self.pieces();
+        Self {
+            preset: self.preset,
+            advantage: Some(p.advantage),
+            ratio: Some(p.ratio),
+            surrogate: Some(p.surrogate),
+            clip: None,
+            clip_low: Some(p.clip_low),
+            clip_high: Some(p.clip_high),
+            aggregation: Some(p.aggregation),
+            kl: Some(p.kl),
+            reference_every: Some(p.reference_every),
+            dynamic_sampling: Some(p.dynamic_sampling),
+            max_rounds: Some(self.max_rounds()),
+            mask_truncated: Some(p.mask_truncated),
+            mini_batches: Some(self.mini_batches()),
+            epochs: Some(self.epochs()),
+        }
+    }
+
     /// The preset's choices, except those that were made one by one.
     pub fn pieces(&self) -> Pieces {
         let preset = self.preset.pieces();
@@ -201,6 +233,38 @@ impl Settings for RlConfig {
     fn stage(&self) -> &StageConfig {
         &self.stage
     }
+
+    fn resolved(&self) -> Self {
+        Self { algorithm: self.algorithm.resolved(), ..self.clone() }
+    }
+
+    fn before_set(table: &mut Table, key: &str) {
+        let Some(Value::Table(algorithm)) = table.get_mut("algorithm") else { return };
+        match key {
+            // The pieces that are the old preset's follow the new one; those that were chosen stay.
+            "algorithm.preset" => {
+                let preset = AlgorithmConfig {
+                    preset: algorithm
+                        .get("preset")
+                        .and_then(|p| p.clone().try_into().ok())
+                        .unwrap_or_default(),
+                    ..AlgorithmConfig::default()
+                };
+                let written = toml::to_string(&preset.resolved()).expect("plain values");
+                let preset: Table = written.parse().expect("just written");
+                algorithm.retain(|key, value| key == "preset" || preset.get(key) != Some(value));
+            }
+            "algorithm.clip" => algorithm.retain(|key, _| key != "clip_low" && key != "clip_high"),
+            _ => {}
+        }
+    }
+
+    fn sample() -> Self {
+        let text = "run_dir = ''\nmodel = ''\ndata = ''\nsteps = 1\n[rollout]\nsystem = ''\n[eval]\ndata = ''\nevery = 1\n";
+        let sample: Self = toml::from_str(text).expect("a config");
+        let algorithm = AlgorithmConfig { clip: Some(0.2), ..sample.algorithm.resolved() };
+        Self { algorithm, ..sample }
+    }
 }
 
 impl RlConfig {
@@ -209,7 +273,23 @@ impl RlConfig {
     /// # Errors
     /// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        stage::read::<Self>(path, overrides, &[])?.check()
+        let config = stage::read::<Self>(path, overrides, &[])?;
+        config.check().map_err(|error| match error {
+            TrainError::Config(error) => error.of_set(overrides).into(),
+            error => error,
+        })
+    }
+
+    /// The `[[reward]]` tables of a file, resolved, and its `rollout.max_new_tokens`, which the reward `length` needs. The file may be a
+    /// run's, or hold nothing else.
+    ///
+    /// # Errors
+    /// As [`RlConfig::load`], or if there are no such tables.
+    pub fn load_rewards(path: &Path) -> Result<(Vec<RewardConfig>, usize), TrainError> {
+        let RewardsAlone { reward, rollout } = stage::read_part::<Self, _>(path)?;
+        check(!reward.is_empty(), "reward", &"empty", "at least one [[reward]]")?;
+        let reward = reward.iter().map(RewardConfig::resolved).collect::<Result<_, _>>()?;
+        Ok((reward, rollout.max_new_tokens))
     }
 
     /// The loss in force.
@@ -308,7 +388,86 @@ mod tests {
         assert_eq!((config.stage.optim.lr, config.rollout.system.as_deref()), (2e-5, Some("Be brief.")));
         let loss = config.loss();
         assert_eq!((loss.clip_low, loss.clip_high, loss.kl), (0.2, 0.2, 0.04));
-        assert_eq!(load(&config.to_toml(), &[]).expect("a config"), config);
+        assert_eq!(load(&config.to_toml(), &[]).expect("a config"), config.resolved());
+    }
+
+    #[test]
+    fn the_written_config_says_everything_and_is_the_same_run() {
+        let tables = "[rollout]\nsystem = 's'\n[eval]\ndata = 'h'\nevery = 5\n[[reward]]\nkind = 'number'\nweight = 0.5\n";
+        for preset in ["grpo", "r1", "dapo", "dr-grpo", "gspo", "cispo", "rloo"] {
+            for set in [&[][..], &["algorithm.clip=0.3", "algorithm.kl=0.01", "algorithm.epochs=2"]] {
+                let text = format!("{MINIMAL}{tables}[algorithm]\npreset = '{preset}'\n");
+                let config = load(&text, set).expect("a config");
+                let written = load(&config.to_toml(), &[]).expect("a config");
+                assert_eq!(stage::hash_config(&written), stage::hash_config(&config), "{preset}");
+                assert_eq!(written.algorithm.pieces(), config.algorithm.pieces(), "{preset}");
+                assert_eq!(written.to_toml(), config.to_toml(), "{preset}");
+                let table: Table = config.to_toml().parse().expect("TOML");
+                let algorithm = table["algorithm"].as_table().expect("a table");
+                let known = stage::all_keys::<RlConfig>();
+                for key in known.iter().filter_map(|key| key.strip_prefix("algorithm.")) {
+                    assert!(key == "clip" || algorithm.contains_key(key), "{preset}: {key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_preset_that_is_set_over_a_written_config_brings_its_own_pieces() {
+        let written = |text: &str| load(text, &[]).expect("a config").to_toml();
+        let r1 = written(&format!("{MINIMAL}[algorithm]\npreset = 'r1'\nmask_truncated = true\n"));
+        let other = load(&r1, &["algorithm.preset=dr-grpo"]).expect("a config").algorithm.pieces();
+        assert_eq!(other, Pieces { mask_truncated: true, ..Preset::DrGrpo.pieces() });
+        let clipped = load(&r1, &["algorithm.clip=0.1"]).expect("a config").algorithm.pieces();
+        assert_eq!((clipped.clip_low, clipped.clip_high), (0.1, 0.1));
+    }
+
+    #[test]
+    fn rewards_are_read_alone() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let rewards = |text: &str| {
+            std::fs::write(file.path(), text).expect("written");
+            RlConfig::load_rewards(file.path())
+        };
+        let (reward, max) = rewards("[[reward]]\nkind = 'number'\n").expect("rewards");
+        assert_eq!((reward.len(), max), (1, 256));
+        let whole = format!("{MINIMAL}[rollout]\nmax_new_tokens = 7\n[[reward]]\nkind = 'number'\n");
+        assert_eq!(rewards(&whole).expect("rewards").1, 7);
+        let error = rewards("[[rewards]]\nkind = 'number'\n").expect_err("unknown").to_string();
+        assert!(error.contains("did you mean `reward`?") && error.contains("line 1"), "{error}");
+        assert!(rewards("seed = 1\n").expect_err("none").to_string().contains("at least one [[reward]]"));
+    }
+
+    #[test]
+    fn what_set_says_wrong_is_said_of_set() {
+        let file = format!("{MINIMAL}[optim]\nlr = 1e-5\n");
+        for (set, said) in [
+            ("optim.warmup=1", "did you mean `warmup_steps`?"),
+            ("lr=1e-5", "did you mean `optim.lr`?"),
+            ("temperature=0.5", "did you mean `rollout.temperature`?"),
+            ("optim.learning_rate=1", "it is called `optim.lr` here"),
+            ("num_generations=4", "it is called `rollout.group_size` here"),
+            ("rollout.max_completion_length=4", "it is called `rollout.max_new_tokens` here"),
+            ("beta=0.1", "it is called `algorithm.kl` here"),
+            ("optim.lr=fast", "fast"),
+            ("optim.lr=-1", "0 or more"),
+            ("steps=0", "at least 1"),
+            ("reward.kind=math", "change it in the file"),
+            ("steps.more=1", "`steps` is not a table"),
+            ("nonsense", "expected KEY=VALUE"),
+        ] {
+            let error = load(&file, &["seed=3", set, "checkpoint_every=5"]).expect_err(set).to_string();
+            assert!(error.starts_with(&format!("--set {set}: ")) && error.contains(said), "{set}: {error}");
+        }
+        // The file's own fault has its line, whatever else is set.
+        let error =
+            load(&format!("{MINIMAL}[optim]\nwarmup = 1\n"), &["seed=3"]).expect_err("unknown").to_string();
+        assert!(error.contains("line 6") && !error.contains("--set"), "{error}");
+        // What the file lacks may be set.
+        assert!(load("model = 'm'\ndata = 'd'\nsteps = 3\n", &["run_dir=r"]).is_ok());
+        let error =
+            load("model = 'm'\ndata = 'd'\nsteps = 3\n", &["seed=1"]).expect_err("missing").to_string();
+        assert!(error.contains("run_dir") && !error.contains("--set"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -79,9 +80,19 @@ pub trait Settings: Serialize + DeserializeOwned {
     /// What all stages have.
     fn stage(&self) -> &StageConfig;
 
-    /// All settings with their values, as TOML.
+    /// With everything that its values imply said outright, such as the pieces of a preset.
+    #[must_use]
+    fn resolved(&self) -> Self;
+
+    /// Before `--set` gives `key` a value: forgets what `table`, the file, says that the new value decides too.
+    fn before_set(_table: &mut Table, _key: &str) {}
+
+    /// A file with every table and key, for their names.
+    fn sample() -> Self;
+
+    /// All settings in force with their values, as TOML: a run of it is the same run.
     fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a config of plain values is TOML")
+        toml::to_string(&self.resolved()).expect("a config of plain values is TOML")
     }
 }
 
@@ -97,21 +108,68 @@ pub(crate) fn read<C: Settings>(
 ) -> Result<C, ConfigError> {
     let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let wrong = |message: String| ConfigError::Parse { path: path.into(), message };
-    let of_serde = |e: toml::de::Error| wrong(with_nearest_name(&e.to_string()));
-    let mut table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let file: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let mut table = file.clone();
     for set in overrides {
-        override_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
+        let key = set.split_once('=').map_or("", |(key, _)| key.trim());
+        C::before_set(&mut table, key);
+        override_key(&mut table, set).map_err(|what| ConfigError::Set { set: set.clone(), message: what })?;
     }
+    let error = match config::<C>(&table, &text, defaults) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    // Whose fault: the first of the overrides without which the error would be another.
+    for (i, set) in overrides.iter().enumerate() {
+        let mut without = file.clone();
+        let others = overrides.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, set)| set);
+        let applied = others.map(|set| override_key(&mut without, set)).all(|applied| applied.is_ok());
+        if applied && config::<C>(&without, &text, defaults).err().as_ref() != Some(&error) {
+            return Err(ConfigError::Set { set: set.clone(), message: error });
+        }
+    }
+    // The text knows lines. Flattening forgets them, so the shared settings are read by themselves first.
+    let with_line = toml::from_str::<StageConfig>(&text).err().or_else(|| toml::from_str::<C>(&text).err());
+    let in_file = config::<C>(&file, &text, defaults).err();
+    let with_line = with_line.filter(|_| in_file.as_ref() == Some(&error) && !error.starts_with("line "));
+    Err(wrong(with_line.map_or(error, |e| with_nearest_name(&e.to_string(), &all_keys::<C>()))))
+}
+
+/// Reads a part `P` of a config file of `C`, whose other keys may be missing.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_part<C: Settings, P: DeserializeOwned>(path: &Path) -> Result<P, ConfigError> {
+    let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let wrong = |message: String| ConfigError::Parse { path: path.into(), message };
+    let table: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     refuse_unknown_keys::<C>(&table, &text).map_err(wrong)?;
-    if overrides.is_empty() {
-        // The text knows lines. Flattening forgets them, so the shared settings are read by themselves first.
-        toml::from_str::<StageConfig>(&text).map_err(of_serde)?;
-        toml::from_str::<C>(&text).map_err(of_serde)?;
-    }
+    toml::from_str(&text).map_err(|e| wrong(with_nearest_name(&e.to_string(), &all_keys::<C>())))
+}
+
+/// The config of `table`, or what is wrong with it; `text` knows lines.
+fn config<C: Settings>(table: &Table, text: &str, defaults: &[(&str, Value)]) -> Result<C, String> {
+    refuse_unknown_keys::<C>(table, text)?;
+    let mut table = table.clone();
     for (key, value) in defaults {
         fill(&mut table, key, value);
     }
-    table.try_into().map_err(of_serde)
+    table.try_into().map_err(|e: toml::de::Error| with_nearest_name(&e.to_string(), &all_keys::<C>()))
+}
+
+/// Every key that a file may have, with its table: `optim.lr`.
+pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
+    fn add(prefix: &str, table: &Table, keys: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                Value::Table(table) => add(&format!("{prefix}{key}."), table, keys),
+                _ => keys.push(format!("{prefix}{key}")),
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    add("", &table(&C::sample()), &mut keys);
+    keys
 }
 
 /// The text of a config, which is no longer than a config may be.
@@ -137,7 +195,8 @@ fn refuse_unknown_keys<C: Settings>(table: &Table, text: &str) -> Result<(), Str
     });
     let place: String = place.take(1).collect();
     let names: Vec<String> = known().map(|key| format!("`{key}`")).collect();
-    Err(with_nearest_name(&format!("{place}unknown field `{unknown}`, expected one of {}", names.join(", "))))
+    let message = format!("{place}unknown field `{unknown}`, expected one of {}", names.join(", "));
+    Err(with_nearest_name(&message, &all_keys::<C>()))
 }
 
 /// Sets `key` or `table.key` where it is not given.
@@ -158,8 +217,29 @@ pub fn hash_config<C: Settings>(config: &C) -> String {
     sha256(shaping::<C>(table(config)).to_string())
 }
 
-/// The keys of the settings that shape a run's course in which `config` differs from `started`, which a run began with.
-pub(super) fn changed_keys<C: Settings>(started: Table, config: &C) -> Vec<String> {
+/// A setting that shapes a run's course, with the values that it began with and that it is to go on with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The key, with its table.
+    pub key: String,
+    /// Its value at the start; none if it was not given.
+    pub began: Option<Value>,
+    /// Its value now.
+    pub now: Option<Value>,
+}
+
+/// `optim.lr (1e-6, now 2e-6)`
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let value = |value: &Option<Value>| value.as_ref().map_or("not given".to_owned(), Value::to_string);
+        write!(f, "{} ({}, now {})", self.key, value(&self.began), value(&self.now))
+    }
+}
+
+/// The settings that shape a run's course in which `config` differs from `started`, which a run began with.
+pub(super) fn changes<C: Settings>(started: Table, config: &C) -> Vec<Changed> {
+    // As this version writes it: an option that came since has its default.
+    let started = started.clone().try_into::<C>().map_or(started, |started| table(&started));
     let mut changed = Vec::new();
     compare("", &shaping::<C>(started), &shaping::<C>(table(config)), &mut changed);
     changed
@@ -182,19 +262,22 @@ fn shaping<C: Settings>(mut table: Table) -> Table {
     let schedule = table.get("optim").and_then(|optim| optim.get("schedule")).and_then(Value::as_str);
     if schedule == Some("constant") {
         table.remove("steps");
+        table.remove("epochs");
     }
     table
 }
 
 /// Adds the keys in which two tables differ, after `prefix`.
-fn compare(prefix: &str, a: &Table, b: &Table, changed: &mut Vec<String>) {
+fn compare(prefix: &str, a: &Table, b: &Table, changed: &mut Vec<Changed>) {
     let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     for key in keys {
         match (a.get(key), b.get(key)) {
             (Some(Value::Table(a)), Some(Value::Table(b))) => {
                 compare(&format!("{prefix}{key}."), a, b, changed);
             }
-            (a, b) if a != b => changed.push(format!("{prefix}{key}")),
+            (a, b) if a != b => {
+                changed.push(Changed { key: format!("{prefix}{key}"), began: a.cloned(), now: b.cloned() });
+            }
             _ => {}
         }
     }

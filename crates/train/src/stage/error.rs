@@ -1,11 +1,12 @@
 //! What can be wrong with a run's directory, and with the room that a run needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use koan_data::DataError;
 use koan_files::FilesError;
 use koan_model::{checkpoint::CheckpointError, safetensors_file::FileError};
 
+use super::config::Changed;
 use crate::optim::Diverged;
 
 /// Why a run's directory could not be opened, written or gone on with.
@@ -60,12 +61,14 @@ pub enum StageError {
         steps: u64,
     },
     /// A run can't go on with another config.
-    #[error("`{}` was started with another config: {keys} differ; a run goes on as it began", path.display())]
+    #[error("`{}` was started with another config: {changed}; a run goes on as it began{remedy}", path.display())]
     ConfigChanged {
         /// The run directory.
         path: PathBuf,
-        /// The keys that differ.
-        keys: String,
+        /// The keys that differ, with their values.
+        changed: String,
+        /// What else can be done.
+        remedy: &'static str,
     },
     /// A run can't go on with other inputs.
     #[error("`{}` was started from other inputs: the {role} changed since", path.display())]
@@ -122,4 +125,22 @@ pub enum StageError {
     /// A file of data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+}
+
+impl StageError {
+    /// The run in `path` can't go on with what `changed`.
+    pub(super) fn config_changed(path: &Path, changed: &[Changed]) -> Self {
+        let length = ["steps", "epochs"];
+        let is_longer = changed.iter().all(|changed| length.contains(&&*changed.key));
+        let remedy = if is_longer {
+            ". The learning rate falls over the whole run (optim.schedule is not constant), so every step depends on how many there \
+             are: with another number, the steps made so far would have been others. To train on, begin a new run in another run_dir, \
+             with model/ or a checkpoint of this one as its model; a run whose schedule is constant may be made longer"
+        } else {
+            ". Give these keys their first values, or begin a new run in another run_dir; with model/ or a checkpoint of this one \
+             as its model it trains on"
+        };
+        let changed: Vec<String> = changed.iter().map(Changed::to_string).collect();
+        Self::ConfigChanged { path: path.into(), changed: changed.join(", "), remedy }
+    }
 }

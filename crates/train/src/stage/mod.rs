@@ -21,8 +21,10 @@ mod status;
 pub mod tensorboard;
 
 pub use checkpoint::{Trained, TrainerState};
-pub(crate) use config::read;
-pub use config::{Settings, StageConfig, hash_config};
+#[cfg(test)]
+pub(crate) use config::all_keys;
+pub use config::{Changed, Settings, StageConfig, hash_config};
+pub(crate) use config::{read, read_part};
 pub use error::StageError;
 pub use event::Event;
 pub use lineage::{Input, Origin};

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     checkpoint::STATE,
-    config::{Settings, changed_keys},
+    config::{Settings, changes},
     error::StageError,
     status::{self, State},
     tensorboard::EventFile,
@@ -65,9 +65,9 @@ impl Begun {
             what: e.to_string(),
         })?;
         let every = started.get("checkpoint_every").and_then(toml::Value::as_integer).unwrap_or(1);
-        let differ = changed_keys(started, config);
-        if !differ.is_empty() {
-            return Err(StageError::ConfigChanged { path: path.into(), keys: differ.join(", ") });
+        let changed = changes(started, config);
+        if !changed.is_empty() {
+            return Err(StageError::config_changed(path, &changed));
         }
         let mut whole = checkpoints(path)?;
         let newest = whole.pop();

@@ -80,6 +80,16 @@ impl Settings for SupervisedConfig {
     fn stage(&self) -> &StageConfig {
         &self.stage
     }
+
+    fn resolved(&self) -> Self {
+        self.clone()
+    }
+
+    fn sample() -> Self {
+        let text =
+            "run_dir = ''\nmodel = ''\ndata = ''\nsteps = 1\nepochs = 1\n[eval]\ndata = ''\nevery = 1\n";
+        toml::from_str(text).expect("a config")
+    }
 }
 
 impl SupervisedConfig {
@@ -90,7 +100,8 @@ impl SupervisedConfig {
     pub fn load(stage: Stage, path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
         let defaults =
             [("checkpoint_every", CHECKPOINT_EVERY.into()), ("optim.lr", stage.default_lr().into())];
-        Ok(stage::read::<Self>(path, overrides, &defaults)?.check()?)
+        let config = stage::read::<Self>(path, overrides, &defaults)?;
+        Ok(config.check().map_err(|error| error.of_set(overrides))?)
     }
 
     fn check(self) -> Result<Self, ConfigError> {

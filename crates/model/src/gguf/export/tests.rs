@@ -80,3 +80,34 @@ fn what_llama_cpp_would_read_otherwise_is_refused() {
     let error = export(&dir, &folder.path().join("m.gguf"), ExportType::F16, &mut |_, _, _| {});
     assert!(matches!(error, Err(GgufError::TokenizerFile { .. })));
 }
+
+#[test]
+fn the_licence_goes_there_and_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = model(&folder, json!({}));
+    let card = "---\nlanguage: en\nlicense: other\nlicense_name: llama3.1\nlicense_link: https://example.org/terms\n---\n# Card\n";
+    fs::write(dir.join("README.md"), card).expect("written");
+    fs::write(dir.join("NOTICE"), "noted").expect("written");
+    let licence = |dir: &Path| license::license(dir, &Config::load(dir).expect("a config"));
+    // A model that was trained from it: its terms, not its card.
+    let trained = folder.path().join("trained");
+    let weights = testkit::model(&Reference, testkit::config_with(6, false, json!({})), 8);
+    checkpoint::save(&Reference, &weights, &trained, &dir).expect("saved");
+    assert_eq!(licence(&trained).as_deref(), Some("llama3.1"));
+    assert_eq!(fs::read_to_string(trained.join("NOTICE")).expect("copied"), "noted");
+    assert!(!fs::read_to_string(trained.join("README.md")).expect("written").contains("# Card"));
+    let (file, back) = (folder.path().join("m.gguf"), folder.path().join("back"));
+    export(&trained, &file, ExportType::F32, &mut |_, _, _| {}).expect("exported");
+    assert_eq!(super::super::info(&file).expect("info").license.as_deref(), Some("other"));
+    import(&file, &back, &mut |_, _, _| {}).expect("imported");
+    assert_eq!(licence(&back).as_deref(), Some("llama3.1"));
+    assert!(
+        fs::read_to_string(back.join("README.md")).expect("written").contains("https://example.org/terms")
+    );
+    // One that only a file states is named by that file's first line.
+    fs::remove_file(dir.join("README.md")).expect("removed");
+    fs::write(dir.join("LICENSE"), "Apache License\nVersion 2.0").expect("written");
+    let file = folder.path().join("n.gguf");
+    export(&dir, &file, ExportType::F32, &mut |_, _, _| {}).expect("exported");
+    assert_eq!(super::super::info(&file).expect("info").license.as_deref(), Some("Apache License"));
+}
