@@ -32,7 +32,7 @@ use crate::{
   koan demo
   koan demo --quick --run-dir /tmp/demo
   koan view runs/demo/zero        (while it trains, or after)
-  koan chat --model runs/demo/zero/model --raw")]
+  koan generate --model runs/demo/zero/model --raw --prompt 'PROBLEM'     (one of runs/demo/held-out.jsonl)")]
 pub(crate) struct Demo {
     /// Where everything goes
     #[arg(long, default_value = "runs/demo", value_name = "DIR")]
