@@ -100,9 +100,10 @@ mod tests {
             let client = thread::spawn(move || client(net::TcpStream::connect(address).expect("connected")));
             let (stream, _) = listener.accept().await.expect("a client");
             let mut paced = Paced::new(stream, allowance);
+            let part = vec![0; 64 << 10];
             let mut result = Ok(());
             for _ in 0..128 {
-                result = paced.write_all(&[b'x'; 64 << 10]).await;
+                result = paced.write_all(&part).await;
                 if result.is_err() {
                     break;
                 }
