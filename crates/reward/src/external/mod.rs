@@ -36,6 +36,9 @@ use std::time::Duration;
 /// A longer answer is refused, bytes.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// The longest that an answer may take.
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// The options of `external`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -96,9 +99,10 @@ impl Configured for External {
         if options.max_failures == 0 {
             return Err("`max_failures` is 0; write at least 1".to_owned());
         }
-        let timeout = Duration::try_from_secs_f64(options.timeout_s).ok().filter(|t| !t.is_zero());
-        let timeout =
-            timeout.ok_or("`timeout_s` is the seconds an answer may take; write a number above 0")?;
+        let timeout = Duration::try_from_secs_f64(options.timeout_s).ok();
+        let timeout = timeout.filter(|timeout| !timeout.is_zero() && *timeout <= MAX_TIMEOUT).ok_or(
+            "`timeout_s` is the seconds an answer may take; write a number above 0 and at most 86400, a day",
+        )?;
         let workers = match (options.command.as_slice(), &options.url) {
             ([_, ..], None) => process::start(&options, timeout, context)?,
             ([], Some(url)) => http::connect(url, options.workers, timeout)?,
