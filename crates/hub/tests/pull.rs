@@ -101,10 +101,8 @@ impl Site {
             let listing = self.listing.clone().unwrap_or_else(|| self.listing());
             return plain("200 OK", "content-type: application/json\r\n", listing.as_bytes());
         }
-        let resolve = match path.starts_with("/datasets/") {
-            true => format!("/datasets/org/tiny/resolve/{COMMIT}/"),
-            false => format!("/org/tiny/resolve/{COMMIT}/"),
-        };
+        let prefix = if path.starts_with("/datasets/") { "/datasets" } else { "" };
+        let resolve = format!("{prefix}/org/tiny/resolve/{COMMIT}/");
         if let Some(name) = path.strip_prefix(&resolve).filter(|name| is_large(name)) {
             return plain("302 Found", &format!("location: /cdn/{name}\r\n"), b"");
         }

@@ -109,7 +109,7 @@ fn completion(row: &Row) -> Made {
     let turns = |field: &str, of: fn(String) -> Message| -> Result<Vec<Message>, Skip> {
         if row.is_list(field) { row.messages(field) } else { Ok(vec![of(row.need(field)?)]) }
     };
-    let mut all = turns("prompt", |text| Message::user(text))?;
-    all.extend(turns("completion", |text| Message::assistant(text))?);
+    let mut all = turns("prompt", Message::user)?;
+    all.extend(turns("completion", Message::assistant)?);
     made(all, row, &["id"])
 }

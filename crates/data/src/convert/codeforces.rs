@@ -29,17 +29,14 @@ fn problem(row: &Row) -> Made {
     let mut prompt = row.need("description")?;
     for (field, title) in [("input_format", "Input"), ("output_format", "Output"), ("note", "Note")] {
         if let Some(text) = row.text(field) {
-            prompt.push_str(&format!("\n\n{title}\n\n{text}"));
+            prompt.extend(["\n\n", title, "\n\n", &text]);
         }
     }
     for example in row.list("examples") {
         let text =
             |name: &str| example.get(name).and_then(|text| text.as_str()).unwrap_or_default().to_owned();
-        prompt.push_str(&format!(
-            "\n\nExample input:\n{}\nExample output:\n{}",
-            text("input"),
-            text("output")
-        ));
+        let (input, output) = (text("input"), text("output"));
+        prompt.extend(["\n\nExample input:\n", &input, "\nExample output:\n", &output]);
     }
     let tests = row.json("official_tests").ok_or("no tests")?;
     let number = |field: &str| row.value(field).as_f64().filter(|&number| number > 0.0);

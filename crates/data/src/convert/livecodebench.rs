@@ -20,12 +20,11 @@ fn problem(row: &Row) -> Made {
     let public = row.json("public_test_cases").ok_or("`public_test_cases` is no JSON")?;
     let mut cases = Cases::read(&public, function)?;
     if row.has("private_test_cases") {
-        let private: Box<RawValue> = match row.json("private_test_cases") {
-            Some(json) => json,
-            None => {
-                let json = pickle::unpack(&row.need("private_test_cases")?)?;
-                serde_json::from_str(&json).map_err(|_| "private tests that can't be read (no JSON)")?
-            }
+        let private: Box<RawValue> = if let Some(json) = row.json("private_test_cases") {
+            json
+        } else {
+            let json = pickle::unpack(&row.need("private_test_cases")?)?;
+            serde_json::from_str(&json).map_err(|_| "private tests that can't be read (no JSON)")?
         };
         cases = cases.and(Cases::read(&private, function)?)?;
     }

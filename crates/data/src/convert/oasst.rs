@@ -180,9 +180,9 @@ impl Convert for Flat {
         for mut root in roots {
             adopt(&mut root, &mut children, 0);
             if self.sft {
-                follow(&root, &mut Vec::new(), &mut made)
+                follow(&root, &mut Vec::new(), &mut made);
             } else {
-                compare(&root, &mut Vec::new(), &mut made)
+                compare(&root, &mut Vec::new(), &mut made);
             }
         }
         let mut all: Vec<_> = made.into_iter().map(Ok).collect();

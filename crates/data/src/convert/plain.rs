@@ -106,14 +106,12 @@ impl Mapping {
                 let first = row.value(parts.next().unwrap_or_default());
                 parts.fold(first, |value, part| value.get(part).cloned().unwrap_or_default())
             };
-            let text = || match row.has(from) {
-                true => row.need(from),
-                false => match value() {
-                    Value::String(text) if !text.trim().is_empty() => Ok(text),
-                    Value::Number(number) => Ok(number.to_string()),
-                    Value::Null => Err(format!("no `{from}`")),
-                    other => Err(format!("`{from}` is {}", crate::rows::type_of(&other))),
-                },
+            let text = || match value() {
+                _ if row.has(from) => row.need(from),
+                Value::String(text) if !text.trim().is_empty() => Ok(text),
+                Value::Number(number) => Ok(number.to_string()),
+                Value::Null => Err(format!("no `{from}`")),
+                other => Err(format!("`{from}` is {}", crate::rows::type_of(&other))),
             };
             match to.as_str() {
                 "id" => out.id = Some(value()).filter(|value| value.is_string() || value.is_number()),
@@ -121,7 +119,7 @@ impl Mapping {
                     out.messages = Some(messages(&value()).map_err(|what| format!("`{from}`: {what}"))?);
                 }
                 "messages" => {
-                    out.messages = Some(messages(&value()).map_err(|what| format!("`{from}`: {what}"))?)
+                    out.messages = Some(messages(&value()).map_err(|what| format!("`{from}`: {what}"))?);
                 }
                 "prompt" => out.prompt = Some(text()?),
                 "answer" => out.answer = Some(text()?),

@@ -254,6 +254,7 @@ impl Out {
         Ok(self.meta([("tests_left_out", left_out)]))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it ends a function that may skip a row")]
     pub(super) fn one(self) -> Made {
         Ok(vec![self])
     }

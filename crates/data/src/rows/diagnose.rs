@@ -48,7 +48,8 @@ fn wrong(field: &str, value: &Value, kind: Kind, row: &Map<String, Value>) -> Op
     match (kind, value) {
         (Kind::Text, Value::String(_))
         | (Kind::TextOrNumber, Value::String(_) | Value::Number(_))
-        | (Kind::Object, Value::Object(_) | Value::Null) => None,
+        | (Kind::Object, Value::Object(_))
+        | (Kind::Object | Kind::Numbers | Kind::Messages, Value::Null) => None,
         (Kind::Text, Value::Null) if field != "completion" => None,
         (Kind::Text, _) if is_messages(value) && field == "prompt" && !row.contains_key("messages") => {
             is("rename it `messages`, or use `koan data convert`")
@@ -58,7 +59,6 @@ fn wrong(field: &str, value: &Value, kind: Kind, row: &Map<String, Value>) -> Op
         (Kind::TextOrNumber, Value::Null) => is("write a string or a number, or leave it out"),
         (Kind::TextOrNumber, _) => is("write a string or a number"),
         (Kind::Object, _) => is("write an object"),
-        (Kind::Numbers | Kind::Messages, Value::Null) => None,
         (Kind::Numbers, Value::Array(list)) => {
             let other = list.iter().find(|value| !value.is_number())?;
             Some(format!("`{field}` has {}; write a list of numbers", type_of(other)))

@@ -135,7 +135,7 @@ impl Rows {
         matches!(self.format, Format::Lines(_))
     }
 
-    fn read(&mut self) -> Result<Option<(usize, Result<Vec<u8>, jsonl::LineError>)>, DataError> {
+    fn read(&mut self) -> Result<Option<jsonl::Numbered>, DataError> {
         let (path, read) = (&self.path, self.read);
         match &mut self.format {
             Format::Lines(lines) => lines.next().transpose().map_err(|source| read_error(path, read, source)),

@@ -1,7 +1,7 @@
 //! JSON values one after another: the elements of one array, or objects that span lines. Each is found by its brackets and
 //! handed on as it stands, so that an array of any length needs the memory of one element.
 
-use koan_files::jsonl::LineError;
+use koan_files::jsonl::{LineError, Numbered};
 use std::io::{self, BufRead};
 
 /// Why there are no more values.
@@ -57,7 +57,7 @@ impl<R: BufRead> Values<R> {
         Wrong::Json(format!("at byte {}, {what}", self.at))
     }
 
-    fn read(&mut self) -> Result<Option<(usize, Result<Vec<u8>, LineError>)>, Wrong> {
+    fn read(&mut self) -> Result<Option<Numbered>, Wrong> {
         const CUT: &str = "the file ends before its array does";
         if self.is_over {
             return Ok(None);
@@ -117,7 +117,7 @@ impl<R: BufRead> Values<R> {
 }
 
 impl<R: BufRead> Iterator for Values<R> {
-    type Item = Result<(usize, Result<Vec<u8>, LineError>), Wrong>;
+    type Item = Result<Numbered, Wrong>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let value = self.read().transpose();

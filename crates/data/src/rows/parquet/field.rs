@@ -153,7 +153,9 @@ fn decimal_text(bytes: &[u8], scale: i32) -> Result<String, String> {
     let mut magnitude = bytes.to_vec();
     let is_negative = bytes.first().is_some_and(|&byte| byte >= 0x80);
     if is_negative {
-        magnitude.iter_mut().for_each(|byte| *byte = !*byte);
+        for byte in &mut magnitude {
+            *byte = !*byte;
+        }
         for byte in magnitude.iter_mut().rev() {
             let (sum, carry) = byte.overflowing_add(1);
             *byte = sum;

@@ -27,7 +27,7 @@ pub(super) struct Rows {
     file: Arc<File>,
     metadata: ParquetMetaData,
     group: usize,
-    rows: Option<ReaderIter>,
+    records: Option<ReaderIter>,
     limit: usize,
     /// Bytes of JSON that may still come.
     left: u64,
@@ -40,12 +40,12 @@ impl Rows {
         let left = super::input::expansion_limit(&file);
         let read = || ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| error.to_string());
         let metadata = quietly(read)?;
-        Ok(Self { file: Arc::new(file), metadata, group: 0, rows: None, limit, left })
+        Ok(Self { file: Arc::new(file), metadata, group: 0, records: None, limit, left })
     }
 
     fn read(&mut self) -> Result<Option<Result<Vec<u8>, LineError>>, String> {
         loop {
-            if let Some(row) = self.rows.as_mut().and_then(Iterator::next) {
+            if let Some(row) = self.records.as_mut().and_then(Iterator::next) {
                 let row = row.map_err(|error| error.to_string())?;
                 let mut json = Vec::new();
                 field::write_row(&mut json, &row, self.metadata.file_metadata().schema())?;
@@ -59,7 +59,7 @@ impl Rows {
             let group = pages::Group::new(&self.file, self.metadata.row_group(self.group))?;
             let schema = self.metadata.file_metadata().schema_descr_ptr();
             let rows = TreeBuilder::new().with_batch_size(BATCH).as_iter(schema, &group);
-            self.rows = Some(rows.map_err(|error| error.to_string())?);
+            self.records = Some(rows.map_err(|error| error.to_string())?);
             self.group += 1;
         }
     }
