@@ -10,10 +10,14 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
 use koan_data::convert::{Conversion, Limits, MAX_TEST_BYTES, MAX_TESTS, SHAPES};
 use koan_data::stats::{Counts, Histogram, Lengths};
 use koan_data::{
-    Arithmetic, DataFiles, KINDS, Kind, Split, Stats, arithmetic, import, parse_levels, stats, write_problems,
+    Arithmetic, CountTokens, DataFiles, Demonstration, KINDS, Kind, Message, Split, Stats, arithmetic,
+    import, parse_levels, stats, write_problems,
 };
 use koan_hub::{Hub, Wanted};
+use koan_infer::{Codec, PromptStyle};
 use koan_text::Tokenizer;
+use koan_train::supervised::demonstration_tokens;
+use serde_json::{Map, Value};
 
 use crate::{numbers::rows, output::Stdout, progress::Progress};
 
@@ -169,7 +173,8 @@ fn shapes() -> String {
 
 /// What files of any format hold: rows, fields, lengths, repetitions, bad lines
 ///
-/// Problems, code problems, SFT, preference and text files, and what generate and verify write.
+/// Problems, code problems, SFT, preference and text files, and what generate and verify write. Each row is read as the
+/// stage that learns from it reads it; what it would refuse is counted, with its reason.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   koan data stats train.jsonl held-out.jsonl --model models/base")]
@@ -177,7 +182,7 @@ pub(crate) struct StatsArgs {
     /// The files, or patterns of them
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A model whose tokenizer counts tokens
+    /// A model whose tokenizer and chat template count tokens, as rl and sft do
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Write JSON, an object a file
@@ -277,26 +282,42 @@ impl ImportArgs {
     }
 }
 
+/// A model that counts tokens as its stages do.
+struct Model<'a> {
+    codec: &'a Codec,
+    tokenizer: &'a Tokenizer,
+}
+
+impl CountTokens for Model<'_> {
+    fn text(&mut self, text: &str) -> Result<usize, String> {
+        Ok(self.tokenizer.encode(text, false).map_err(whole)?.len())
+    }
+
+    fn prompt(&mut self, messages: &[Message], row: &Map<String, Value>) -> Result<usize, String> {
+        Ok(self.codec.encode(messages, row).map_err(whole)?.len())
+    }
+
+    fn demonstration(&mut self, demonstration: &Demonstration) -> Result<usize, String> {
+        demonstration_tokens(self.tokenizer, &self.codec.stop_ids(), demonstration).map_err(whole)
+    }
+}
+
+/// An error with its causes, in one sentence.
+fn whole(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
 impl StatsArgs {
     fn run(self) -> anyhow::Result<()> {
-        let tokenizer = self.model.as_deref().map(Tokenizer::load).transpose()?;
-        let mut failure = None;
-        let mut count = tokenizer.as_ref().map(|tokenizer| {
-            |text: &str| match tokenizer.encode(text, false) {
-                Ok(tokens) => tokens.len(),
-                Err(error) => {
-                    failure = Some(error);
-                    0
-                }
-            }
-        });
+        let codec = self.model.as_deref().map(|dir| Codec::open(dir, PromptStyle::default())).transpose()?;
+        let mut model = match &codec {
+            Some(codec) => Some(Model { codec, tokenizer: codec.tokenizer()? }),
+            None => None,
+        };
         let mut all = Vec::new();
         for file in DataFiles::from(self.files).paths()? {
-            let count = count.as_mut().map(|count| count as &mut dyn FnMut(&str) -> usize);
-            all.push(stats(&file, count)?);
-        }
-        if let Some(error) = failure {
-            return Err(error.into());
+            let tokens = model.as_mut().map(|model| model as &mut dyn CountTokens);
+            all.push(stats(&file, tokens)?);
         }
         let mut out = BufWriter::new(Stdout);
         for stats in &all {
@@ -326,7 +347,7 @@ fn print(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
         names.collect::<Vec<_>>().join(", ")
     };
     writeln!(out, "{}: {} rows ({})", stats.file.display(), stats.rows, rows(&stats.formats))?;
-    writeln!(out, "  {} rows repeat an earlier prompt, {} lines are bad", stats.repeated, stats.bad)?;
+    writeln!(out, "  {} rows repeat an earlier prompt, {} are refused", stats.repeated, stats.bad)?;
     for (line, reason) in &stats.bad_lines {
         writeln!(out, "  line {line}: {reason}")?;
     }

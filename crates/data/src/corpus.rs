@@ -31,17 +31,30 @@ pub enum Document {
     Tokens(Vec<u32>),
 }
 
+/// A row of texts.
+#[derive(Deserialize)]
+pub(crate) struct TextRow {
+    text: Option<String>,
+    token_ids: Option<Vec<u32>>,
+}
+
+impl Document {
+    /// The text of a row.
+    pub(crate) fn of(row: Result<TextRow, LineError>) -> Result<Self, LineError> {
+        const EXPECTED: &str = "`text`, or `token_ids`";
+        match row.map_err(|e| e.expecting(EXPECTED))? {
+            TextRow { text: Some(text), token_ids: None } => Ok(Self::Text(text)),
+            TextRow { text: None, token_ids: Some(ids) } => Ok(Self::Tokens(ids)),
+            _ => Err(LineError::Fields { expected: EXPECTED }),
+        }
+    }
+}
+
 /// Reads the texts of `files`.
 ///
 /// # Errors
 /// A file that cannot be read, is too large or has no texts; a row that is not a text.
 pub fn read_corpus(files: &DataFiles) -> Result<Vec<Document>, DataError> {
-    #[derive(Deserialize)]
-    struct Line {
-        text: Option<String>,
-        token_ids: Option<Vec<u32>>,
-    }
-    const EXPECTED: &str = "`text`, or `token_ids`";
     let mut documents = Vec::new();
     for path in files.paths()? {
         match kind_of(&path) {
@@ -54,12 +67,8 @@ pub fn read_corpus(files: &DataFiles) -> Result<Vec<Document>, DataError> {
                 let ids = tokens_of_bin(&read_whole(&path)?).map_err(|e| invalid(&path, e))?;
                 documents.push(Document::Tokens(ids));
             }
-            _ => rows::read_all(&path.into(), |_, line: Result<Line, LineError>| {
-                documents.push(match line.map_err(|e| e.expecting(EXPECTED))? {
-                    Line { text: Some(text), token_ids: None } => Document::Text(text),
-                    Line { text: None, token_ids: Some(ids) } => Document::Tokens(ids),
-                    _ => return Err(LineError::Fields { expected: EXPECTED }),
-                });
+            _ => rows::read_all(&path.into(), |_, row| {
+                documents.push(Document::of(row)?);
                 Ok(())
             })?,
         }

@@ -51,4 +51,4 @@ pub use kinds::{Generate, KINDS, Kind};
 pub use problem::{Message, Problem, exact, read_problems, write_problems};
 pub use rows::DataFiles;
 pub use split::{Split, parse_levels};
-pub use stats::{Stats, stats};
+pub use stats::{CountTokens, Stats, stats};

@@ -196,7 +196,7 @@ impl Problem {
     }
 
     /// Checks that there is exactly one question.
-    fn check(&self) -> Result<(), LineError> {
+    pub(crate) fn check(&self) -> Result<(), LineError> {
         match (&self.prompt, self.messages.as_deref()) {
             (Some(_), Some(_)) => Err(LineError::TwoPrompts),
             (None, None | Some([])) => Err(LineError::NoPrompt),

@@ -1,11 +1,12 @@
 //! What a file of data holds: its format, fields, lengths and repetitions, read in one pass.
 //!
-//! Lines may be of any format of the project; a line that is not a JSON object is counted and named; it is not an
-//! error. Memory is bounded, except for 16 bytes per row: the hash of what it asks.
+//! Rows may be of any format of the project, and each is read as the stage that learns from it would: problems as `rl` does,
+//! demonstrations as `sft`, texts as `pretrain`. A row that it would refuse is counted and named, with its reason; it is not
+//! an error here. Memory is bounded, except for 32 bytes per row: hashes of what it asks and of its id.
 
-use crate::DataError;
 use crate::error::LineError;
-use crate::rows;
+use crate::rows::{self, Rows};
+use crate::{DataError, Demonstration, Document, Message, Problem};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -30,20 +31,21 @@ pub type Counts = BTreeMap<String, usize>;
 pub struct Stats {
     /// The file.
     pub file: PathBuf,
-    /// Lines that are JSON objects.
+    /// Rows that can be read.
     pub rows: usize,
-    /// Rows by what they look like: `problem`, `code problem`, `generate output`, `judged completion`,
-    /// `preference`, `SFT`, `text`, `unknown`.
+    /// Rows by what they look like: `problem`, `code problem`, `prompt`, `generate output`, `judged completion`,
+    /// `preference`, `labelled completion`, `SFT`, `text`, `unknown`.
     pub formats: Counts,
     /// Rows that have each field.
     pub fields: Counts,
-    /// Lengths of `prompt`, `answer`, `completion`, `solution`, `chosen`, `rejected` and `text`.
+    /// Lengths of `prompt`, `answer`, `completion`, `solution`, `chosen`, `rejected` and `text`. In tokens a prompt has those of
+    /// the chat template too, and `demonstration` is what `sft` compares with `max_tokens`.
     pub lengths: BTreeMap<&'static str, Lengths>,
     /// Rows whose prompt (or text, where there is no prompt) is exactly that of an earlier row.
     pub repeated: usize,
     /// Rows by `reward`, by `outcome`, and by `kind` and `level` of `meta`.
     pub counts: BTreeMap<&'static str, Counts>,
-    /// Lines that are not JSON objects.
+    /// Rows that are refused.
     pub bad: usize,
     /// The first [`MAX_BAD_LINES`] of them: number and reason.
     pub bad_lines: Vec<(usize, String)>,
@@ -59,33 +61,131 @@ pub struct Lengths {
     pub tokens: Histogram,
 }
 
-/// Reads `path`; `count_tokens` gives the length of a text in tokens, if that is wanted.
+/// Counts tokens as a model's stages do. An error is a sentence: the row is refused.
+pub trait CountTokens {
+    /// Of a text as it stands.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses.
+    fn text(&mut self, text: &str) -> Result<usize, String>;
+
+    /// Of a prompt, as `rl`, `eval` and `generate` put it to the model; `row` is what else its row has for the template.
+    ///
+    /// # Errors
+    /// If the tokenizer or the chat template refuses.
+    fn prompt(&mut self, messages: &[Message], row: &Map<String, Value>) -> Result<usize, String>;
+
+    /// Of a demonstration, as `sft` learns from it.
+    ///
+    /// # Errors
+    /// If the tokenizer or the chat template refuses, or `sft` would.
+    fn demonstration(&mut self, demonstration: &Demonstration) -> Result<usize, String>;
+}
+
+/// Reads `path`; `tokens` counts tokens, if that is wanted.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn stats(
-    path: &Path,
-    mut count_tokens: Option<&mut dyn FnMut(&str) -> usize>,
-) -> Result<Stats, DataError> {
+pub fn stats(path: &Path, mut tokens: Option<&mut dyn CountTokens>) -> Result<Stats, DataError> {
     let mut stats = Stats { file: path.to_owned(), ..Stats::default() };
-    let mut asked = HashSet::new();
-    rows::read_all(&path.into(), |place, row: Result<Map<String, Value>, LineError>| {
-        match row {
-            Ok(row) => stats.add(&row, &mut asked, &mut count_tokens),
-            Err(reason) => stats.add_bad(place.number, reason),
+    let mut seen = Seen::default();
+    let mut is_empty = true;
+    for row in Rows::open(path)? {
+        let (place, json) = row?;
+        is_empty = false;
+        let added = json.map_err(LineError::from).and_then(|json| {
+            let row: Map<String, Value> = rows::parse(&json)?;
+            let reading = Reading::of(&row, &json, &mut seen)?;
+            stats.add(&row, &reading, &mut seen, &mut tokens)
+        });
+        if let Err(reason) = added {
+            stats.add_bad(place.number, reason);
         }
-        Ok(())
-    })?;
-    Ok(stats)
+    }
+    if is_empty { Err(DataError::Empty { path: path.to_owned() }) } else { Ok(stats) }
+}
+
+/// Hashes of what was seen before.
+#[derive(Default)]
+struct Seen {
+    prompts: HashSet<u64>,
+    ids: HashSet<u64>,
+}
+
+/// A row as the stage that learns from it reads it.
+enum Reading {
+    /// `rl`, `eval` and `generate`.
+    Problem(Box<Problem>),
+    /// `sft`.
+    Demonstration(Demonstration),
+    /// Another, or `pretrain`.
+    Other,
+}
+
+impl Reading {
+    fn of(row: &Map<String, Value>, json: &[u8], seen: &mut Seen) -> Result<Self, LineError> {
+        match format(row) {
+            "problem" | "code problem" | "prompt" => {
+                let problem: Problem = rows::parse(json)?;
+                problem.check()?;
+                if !problem.id.is_empty() && !seen.ids.insert(hash(&problem.id)) {
+                    let first = "an earlier row".to_owned();
+                    return Err(LineError::DuplicateId { id: problem.id, first });
+                }
+                Ok(Self::Problem(Box::new(problem)))
+            }
+            "SFT" => rows::parse(json)
+                .map_err(|e: LineError| e.expecting(Demonstration::EXPECTED))
+                .and_then(Demonstration::of)
+                .map(Self::Demonstration),
+            "text" => Document::of(rows::parse(json)).map(|_| Self::Other),
+            _ => Ok(Self::Other),
+        }
+    }
+
+    /// Tokens of parts that are put through the chat template: the name of the part, and how many.
+    fn templated(&self, tokens: &mut dyn CountTokens) -> Result<Vec<(&'static str, usize)>, String> {
+        match self {
+            Self::Problem(problem) => {
+                Ok(vec![("prompt", tokens.prompt(&problem.messages(), &problem.other)?)])
+            }
+            Self::Demonstration(demonstration) => {
+                let (_, before) = demonstration.messages.split_last().ok_or("there is no message")?;
+                let all = tokens.demonstration(demonstration)?;
+                Ok(vec![("prompt", tokens.prompt(before, &demonstration.row)?), ("demonstration", all)])
+            }
+            Self::Other => Ok(Vec::new()),
+        }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Stats {
     fn add(
         &mut self,
         row: &Map<String, Value>,
-        asked: &mut HashSet<u64>,
-        count_tokens: &mut Option<&mut dyn FnMut(&str) -> usize>,
-    ) {
+        reading: &Reading,
+        seen: &mut Seen,
+        tokens: &mut Option<&mut dyn CountTokens>,
+    ) -> Result<(), LineError> {
+        let refused = |what: String| LineError::FieldType { what };
+        let parts = parts(row);
+        let mut counted = Vec::new();
+        if let Some(tokens) = tokens {
+            counted = reading.templated(*tokens).map_err(refused)?;
+            let is_templated = !counted.is_empty();
+            for (part, text) in parts.iter().filter(|(part, _)| *part != "prompt" || !is_templated) {
+                counted.push((*part, tokens.text(text).map_err(refused)?));
+            }
+        }
+        for (part, n) in counted {
+            self.lengths.entry(part).or_default().tokens.add(n);
+        }
         self.rows += 1;
         count(&mut self.formats, format(row));
         for field in row.keys() {
@@ -102,27 +202,19 @@ impl Stats {
                 count(self.counts.entry(name).or_default(), &value);
             }
         }
-        let mut question = None;
-        for (part, text) in parts(row) {
-            let lengths = self.lengths.entry(part).or_default();
-            lengths.characters.add(text.chars().count());
-            if let Some(count_tokens) = count_tokens {
-                lengths.tokens.add(count_tokens(&text));
-            }
-            if part == "prompt" || part == "text" && question.is_none() {
-                question = Some(text);
-            }
+        for (part, text) in &parts {
+            self.lengths.entry(part).or_default().characters.add(text.chars().count());
         }
-        if let Some(question) = question {
-            let mut hasher = DefaultHasher::new();
-            question.hash(&mut hasher);
-            self.repeated += usize::from(!asked.insert(hasher.finish()));
+        let asked = |name| parts.iter().find(|(part, _)| *part == name);
+        if let Some((_, question)) = asked("prompt").or_else(|| asked("text")) {
+            self.repeated += usize::from(!seen.prompts.insert(hash(question)));
         }
+        Ok(())
     }
 
-    /// Whether no row could be read.
+    /// Whether no row could be read, or none is of a format that is known.
     pub fn has_no_rows(&self) -> bool {
-        self.rows == 0
+        self.rows == self.formats.get("unknown").copied().unwrap_or(0)
     }
 
     fn add_bad(&mut self, line: usize, reason: LineError) {
@@ -162,10 +254,19 @@ fn format(row: &Map<String, Value>) -> &'static str {
         () if has("completion") && has("answer") => "judged completion",
         () if asks && has("tests") => "code problem",
         () if asks && has("answer") => "problem",
-        () if has("messages") || asks && has("completion") => "SFT",
-        () if has("text") => "text",
+        () if asks && has("completion") && has("label") => "labelled completion",
+        () if asks && has("completion") || ends_with_reply(row) => "SFT",
+        () if has("conversations") || has("instruction") && has("output") => "SFT",
+        () if asks => "prompt",
+        () if has("text") || has("token_ids") => "text",
         () => "unknown",
     }
+}
+
+/// Whether the last of a row's messages is the assistant's.
+fn ends_with_reply(row: &Map<String, Value>) -> bool {
+    let messages = row.get("messages").and_then(Value::as_array);
+    messages.and_then(|messages| messages.last()?.get("role")).is_some_and(|role| role == "assistant")
 }
 
 /// The texts of a row, each with the part that it is.
@@ -278,8 +379,29 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("data.jsonl");
         fs::write(&path, text).expect("written");
-        let mut words = |text: &str| text.split_whitespace().count();
-        stats(&path, Some(&mut words)).expect("readable")
+        stats(&path, Some(&mut Words)).expect("readable")
+    }
+
+    /// Words, and one for each turn of a conversation.
+    struct Words;
+
+    impl CountTokens for Words {
+        fn text(&mut self, text: &str) -> Result<usize, String> {
+            Ok(text.split_whitespace().count())
+        }
+
+        fn prompt(&mut self, messages: &[Message], _: &Map<String, Value>) -> Result<usize, String> {
+            messages.iter().map(|message| Ok(1 + self.text(&message.content)?)).sum()
+        }
+
+        fn demonstration(&mut self, demonstration: &Demonstration) -> Result<usize, String> {
+            let refused = demonstration.messages.iter().any(|message| message.role == "tool");
+            if refused {
+                Err("the template knows no tool".to_owned())
+            } else {
+                self.prompt(&demonstration.messages, &demonstration.row)
+            }
+        }
     }
 
     #[test]
@@ -293,7 +415,11 @@ mod tests {
             (json!({"answer": "a", "completion": "c"}), "judged completion"),
             (json!({"prompt": "p", "chosen": "a", "rejected": "b"}), "preference"),
             (json!({"prompt": "p", "completion": "c"}), "SFT"),
-            (json!({"messages": []}), "SFT"),
+            (json!({"messages": []}), "prompt"),
+            (json!({"messages": [{"role": "user", "content": "u"}]}), "prompt"),
+            (json!({"messages": [{"role": "assistant", "content": "u"}]}), "SFT"),
+            (json!({"prompt": "p"}), "prompt"),
+            (json!({"token_ids": [1]}), "text"),
             (json!({"text": "t"}), "text"),
             (json!({"txt": "t"}), "unknown"),
         ] {
@@ -318,7 +444,8 @@ mod tests {
         assert_eq!((stats.counts["kind"]["chain"], stats.counts["level"]["3"]), (2, 1));
         let prompt = &stats.lengths["prompt"];
         assert_eq!((prompt.characters.n(), prompt.characters.min(), prompt.characters.max()), (4, 1, 5));
-        assert_eq!((prompt.tokens.max(), stats.lengths["answer"].characters.max()), (3, 2));
+        assert_eq!((prompt.tokens.max(), stats.lengths["answer"].characters.max()), (4, 2), "with its turn");
+        assert_eq!(stats.lengths["demonstration"].tokens.max(), 5);
         let completion = &stats.lengths["completion"].tokens;
         assert_eq!((completion.n(), completion.mean()), (3, 4.0 / 3.0));
         assert_eq!((stats.bad_lines[0].0, stats.bad_lines[1].0), (4, 5));
@@ -328,6 +455,35 @@ mod tests {
         );
         let json = serde_json::to_value(&stats).expect("JSON");
         assert_eq!(json["lengths"]["answer"]["characters"]["p50"], 1);
+    }
+
+    #[test]
+    fn what_the_stages_refuse_is_bad_with_their_reason() {
+        let stats = of(concat!(
+            r#"{"id": "a", "prompt": "p", "answer": "1"}"#,
+            "\n",
+            r#"{"id": "a", "prompt": "q", "answer": "1"}"#,
+            "\n",
+            r#"{"prompt": [1], "answer": "1"}"#,
+            "\n",
+            r#"{"messages": [{"role": "assistant", "content": "hi"}]}"#,
+            "\n",
+            r#"{"messages": [{"role": "tool", "content": "hi"}, {"role": "assistant", "content": "hi"}]}"#,
+            "\n",
+            r#"{"text": "a", "token_ids": [1]}"#,
+        )
+        .as_bytes());
+        assert_eq!((stats.rows, stats.bad), (1, 5));
+        for ((line, reason), (expected, part)) in stats.bad_lines.iter().zip([
+            (2, "has the id `a` of an earlier row"),
+            (3, "`prompt` is a list of numbers"),
+            (4, "`messages` that end with the assistant's"),
+            (5, "the template knows no tool"),
+            (6, "`text`, or `token_ids`"),
+        ]) {
+            assert!(*line == expected && reason.contains(part), "{line}: {reason}");
+        }
+        assert!(of(b"{\"txt\": 1}\n").has_no_rows(), "of no known format");
     }
 
     #[test]

@@ -229,7 +229,7 @@ pub fn read_rows<T: DeserializeOwned>(
 }
 
 /// The value of a row; if it is no such value, which field is at fault.
-fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, LineError> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, LineError> {
     jsonl::parse(json).map_err(|error| diagnose::wrong_field(json).unwrap_or_else(|| error.into()))
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use config::{HeldOut, SupervisedConfig, TooLong};
 pub use error::SupervisedError;
 pub use memory::check_memory;
+pub use pieces::demonstration_tokens;
 
 use self::{
     next_token::{NextToken, Text},

@@ -124,6 +124,22 @@ pub(super) fn read(
     }
 }
 
+/// The tokens of a demonstration that `sft` compares with `max_tokens`; of the tokens that end a turn, replies end with the
+/// first of `stops`.
+///
+/// # Errors
+/// A tokenizer without an end-of-sequence token, a template that refuses, a prompt without tokens.
+pub fn demonstration_tokens(
+    tokenizer: &Tokenizer,
+    stops: &[u32],
+    demonstration: &Demonstration,
+) -> Result<usize, TrainError> {
+    let mut read = Read::default();
+    let limits = Limits { max_tokens: usize::MAX, too_long: TooLong::Refuse };
+    replies(tokenizer, stops, 1, demonstration, limits, &mut read)?;
+    Ok(read.pieces.iter().map(Piece::rows).max().unwrap_or(0))
+}
+
 /// Cuts the texts of a stream of tokens, which end where it does or with `end`, into pieces. Each text follows `begin`; a
 /// later piece of a text follows the last token of the one before.
 fn cut(ids: &[u32], begin: u32, end: u32, max_tokens: usize, pieces: &mut Vec<Piece>) {
