@@ -78,6 +78,11 @@ pub(crate) fn is_size(n: usize) -> bool {
     (1..=1 << 20).contains(&n)
 }
 
+/// Says why `--set` can't reach into a list of tables.
+pub(crate) fn is_list(key: &str) -> String {
+    format!("`{key}` is a list of tables ([[{key}]]): change it in the file")
+}
+
 /// Sets `a.b=value` in a table; the value is TOML, or a bare string.
 pub(crate) fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
     let (key, value) = set.split_once('=').ok_or("expected KEY=VALUE, as in optim.lr=1e-6")?;
@@ -91,9 +96,7 @@ pub(crate) fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
         let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
         at = match next {
             Value::Table(table) => table,
-            Value::Array(_) => {
-                return Err(format!("`{part}` is a list of tables ([[{part}]]): change it in the file"));
-            }
+            Value::Array(_) => return Err(is_list(part)),
             _ => return Err(format!("`{part}` is not a table")),
         };
     }
@@ -144,7 +147,9 @@ pub(crate) fn with_nearest_name(message: &str, keys: &[String]) -> String {
     if let Some(key) = of_others {
         return format!("{message}\nit is called `{key}` here");
     }
-    if let Some(key) = keys.iter().find(|key| name_of(key)) {
+    // A key that a run and its measurement both have is meant of the run.
+    let of_run = keys.iter().find(|key| name_of(key) && !key.starts_with("eval."));
+    if let Some(key) = of_run.or_else(|| keys.iter().find(|key| name_of(key))) {
         return format!("{message}\ndid you mean `{key}`?");
     }
     let nearest = known

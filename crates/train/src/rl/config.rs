@@ -451,7 +451,7 @@ mod tests {
             ("beta=0.1", "it is called `algorithm.kl` here"),
             ("optim.lr=fast", "fast"),
             ("optim.lr=-1", "0 or more"),
-            ("steps=0", "at least 1"),
+            ("steps=0", "`steps` is 0: 1 to "),
             ("reward.kind=math", "change it in the file"),
             ("steps.more=1", "`steps` is not a table"),
             ("nonsense", "expected KEY=VALUE"),

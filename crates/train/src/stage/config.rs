@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
 
 use crate::{
-    config::{ConfigError, check, override_key, with_nearest_name},
+    config::{ConfigError, check, is_list, override_key, with_nearest_name},
     optim::OptimConfig,
 };
 
@@ -109,9 +109,14 @@ pub(crate) fn read<C: Settings>(
     let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let wrong = |message: String| ConfigError::Parse { path: path.into(), message };
     let file: Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    let mut table = file.clone();
+    let (mut table, sample) = (file.clone(), self::table(&C::sample()));
     for set in overrides {
         let key = set.split_once('=').map_or("", |(key, _)| key.trim());
+        if let Some((list, _)) = key.split_once('.')
+            && sample.get(list).is_some_and(Value::is_array)
+        {
+            return Err(ConfigError::Set { set: set.clone(), message: is_list(list) });
+        }
         C::before_set(&mut table, key);
         override_key(&mut table, set).map_err(|what| ConfigError::Set { set: set.clone(), message: what })?;
     }
