@@ -477,7 +477,7 @@ mod tests {
         for ((line, reason), (expected, part)) in stats.bad_lines.iter().zip([
             (2, "has the id `a` of an earlier row"),
             (3, "`prompt` is a list of numbers"),
-            (4, "`messages` that end with the assistant's"),
+            (4, "no reply: the last of several messages"),
             (5, "the template knows no tool"),
             (6, "`text`, or `token_ids`"),
         ]) {
