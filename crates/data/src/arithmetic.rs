@@ -114,7 +114,7 @@ impl Arithmetic {
 
     fn problem(&self, i: usize, level: usize, expression: &Expression) -> Problem {
         let text = expression.to_string();
-        let meta = [("level", json!(level)), ("expression", json!(text))];
+        let meta = [("expression", json!(text)), ("level", json!(level))];
         Problem {
             id: format!("arithmetic-{}-{}-{i:06}", self.split, self.seed),
             prompt: Some(self.phrasing.replace(SLOT, &text)),

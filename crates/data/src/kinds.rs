@@ -34,7 +34,7 @@ use crate::random::Random;
 use crate::split::{check_levels, stable_hash};
 use crate::{DataError, Problem, Split};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// A level that gives no new problem in this many candidates is exhausted.
 pub const MAX_MISSES: usize = 20_000;
@@ -161,13 +161,15 @@ impl Generate {
         let name = self.kind.name;
         let mut steps = draft.steps;
         steps.push(format!("The answer is {}.", draft.answer));
-        let meta = [("kind", json!(name)), ("level", json!(level))].into_iter().chain(draft.meta);
+        // In the order of their names, so that files stay the same bytes whatever a kind adds.
+        let meta: BTreeMap<&str, Value> =
+            [("kind", json!(name)), ("level", json!(level))].into_iter().chain(draft.meta).collect();
         Problem {
             id: format!("{name}-{}-{}-{i:06}", self.split, self.seed),
             prompt: Some(draft.question),
             answer: draft.answer,
             reward: Some(draft.reward.to_owned()),
-            meta: Some(meta.map(|(name, value)| (name.to_owned(), value)).collect()),
+            meta: Some(meta.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
             other: Map::from_iter([("solution".to_owned(), json!(steps.join("\n")))]),
             ..Problem::default()
         }

@@ -70,5 +70,5 @@ fn broken_models_are_refused_by_name() {
     fs::write(&config, "{").expect("written");
     assert!(error(&dir).contains("not a JSON object"));
     fs::remove_file(&config).expect("removed");
-    assert!(error(&dir).contains("cannot read"));
+    assert!(error(&dir).contains("no model directory"), "{}", error(&dir));
 }

@@ -208,10 +208,11 @@ fn replies_that_cannot_be_learned_are_counted_or_refused() {
     let run = |name: &str, rows: &str, set: &[&str]| {
         fs::write(bench.at(name), rows).expect("written");
         let data = format!("data={}", bench.at(name).display());
-        let set: Vec<&str> = [&*data, "epochs=1", "max_tokens=64", "optim.micro_batch_tokens=64"]
-            .into_iter()
-            .chain(set.iter().copied())
-            .collect();
+        let set: Vec<&str> =
+            [&*data, "epochs=1", "batch_tokens=1", "max_tokens=64", "optim.micro_batch_tokens=64"]
+                .into_iter()
+                .chain(set.iter().copied())
+                .collect();
         let config = bench.load(Stage::Sft, &format!("run-{name}"), &set)?;
         let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
         let mut said = String::new();
@@ -224,18 +225,18 @@ fn replies_that_cannot_be_learned_are_counted_or_refused() {
     };
     let thinks = r#"{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "2", "reasoning_content": "1 1"}"#;
     let not = thinks.replace(", \"reasoning_content\": \"1 1\"", "");
-    // `1 1`, a line, `</think>`, two lines, `2.`, the end.
+    // `1 1`, a line, `</think>`, two lines (one token), `2.`, the end.
     let (said, tokens) = run("a.jsonl", &format!("{{\"messages\": [{thinks}]}}"), &[]).expect("runs");
-    assert_eq!(tokens, 3 + 1 + 8 + 2 + 2 + 1, "{said}");
+    assert_eq!(tokens, 3 + 1 + 8 + 1 + 2 + 1, "{said}");
     let (said, tokens) = run("b.jsonl", &format!("{{\"messages\": [{not}, {thinks}]}}"), &[]).expect("runs");
-    assert!(tokens == 17 && said.contains("1 reply left out: no thinking"), "{said}");
+    assert!(tokens == 16 && said.contains("1 reply left out: no thinking"), "{said}");
     let refused = run("c.jsonl", &format!("{{\"messages\": [{thinks}, {not}]}}"), &[]).expect_err("refused");
     let refused = format!("{refused:?} {refused}");
     assert!(refused.contains("demonstration 1 has no thinking"), "{refused}");
     let weighed = not.replace("\"2\"", "\"2\", \"weight\": 0");
     let (said, tokens) =
         run("d.jsonl", &format!("{{\"messages\": [{weighed}, {thinks}]}}"), &[]).expect("runs");
-    assert!(tokens == 17 && !said.contains("left out"), "{said}");
+    assert!(tokens == 16 && !said.contains("left out"), "{said}");
 
     let long = format!(
         "{{\"messages\": [{thinks}]}}\n{{\"messages\": [{}]}}",

@@ -131,7 +131,7 @@ fn what_is_wrong_is_said_before_any_work() {
     for (set, expected) in [
         (format!("data={missing}"), "cannot read"),
         (format!("data={}", at("empty.jsonl").display()), "has no lines"),
-        (format!("model={missing}"), "cannot read"),
+        (format!("model={missing}"), "is no model directory"),
         (format!("run_dir={}", at("file").join("run").display()), "cannot create"),
         ("reward=[{kind='maths'}]".to_owned(), "there is no verifier `maths`"),
         ("rollout.max_prompt_tokens=3".to_owned(), "rollout.max_prompt_tokens is 3"),

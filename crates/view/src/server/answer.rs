@@ -1,6 +1,7 @@
 //! Answers, and errors as answers.
 
 use axum::{
+    body::Bytes,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -52,7 +53,11 @@ pub(crate) async fn blocking_json<T: Serialize>(
 
 fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        // Without the room that the text grew into: what is held for slow readers is what is counted.
+        Ok(body) => {
+            (status, [(header::CONTENT_TYPE, "application/json")], Bytes::from(body.into_boxed_slice()))
+                .into_response()
+        }
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }
 }
