@@ -125,7 +125,7 @@ pub(crate) fn check_completions(prompts: usize, n: usize) -> anyhow::Result<()> 
 
 /// `--memory` in bytes.
 pub(crate) fn memory_bytes(gib: Option<f64>) -> anyhow::Result<Option<usize>> {
-    const MOST: f64 = 1048576.0; // a pebibyte
+    const MOST: f64 = 1_048_576.0; // a pebibyte
     ensure!(gib.is_none_or(|gib| gib > 0.0 && gib <= MOST), "--memory must be above 0 and at most {MOST}");
     Ok(gib.map(|gib| (gib * f64::from(1 << 30)) as usize))
 }
@@ -169,9 +169,10 @@ impl Generate {
                     MAX_LINE_BYTES,
                 )
             };
-            return Ok(match is_stdin {
-                true => Prompts::read_rows(stdin()?, codec)?,
-                false => Prompts::read(&files, codec)?,
+            return Ok(if is_stdin {
+                Prompts::read_rows(stdin()?, codec)?
+            } else {
+                Prompts::read(&files, codec)?
             });
         }
         let name = if is_stdin { STDIN.to_owned() } else { files.to_string() };

@@ -17,7 +17,7 @@ struct Folder(tempfile::TempDir);
 
 /// A judge whose children are in sessions of their own, one with its parent alive and one without; it answers eight
 /// requests and then waits for another such child. All write who they are into `pids`.
-const JUDGE: &str = r#"
+const JUDGE: &str = r"
 echo $$ >> pids
 setsid sh -c 'echo $$ >> pids; sleep 1000 & echo $! >> pids; wait' > /dev/null 2>&1 &
 (setsid sh -c 'echo $$ >> pids; exec sleep 1000' > /dev/null 2>&1 &)
@@ -27,7 +27,7 @@ while read -r line; do
     if [ $n -gt 8 ]; then echo hangs > hangs; setsid sh -c 'echo $$ >> pids; exec sleep 1000'; fi
     echo 1
 done
-"#;
+";
 
 impl Folder {
     fn new() -> Self {

@@ -184,8 +184,8 @@ mod tests {
         Ok(shown.messages.into_iter().map(|m| (m.role, m.content)).collect())
     }
 
-    fn turns(all: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {
-        Ok(all.iter().map(|&(role, content)| (role.to_owned(), content.to_owned())).collect())
+    fn turns(all: &[(&str, &str)]) -> Vec<(String, String)> {
+        all.iter().map(|&(role, content)| (role.to_owned(), content.to_owned())).collect()
     }
 
     #[test]
@@ -204,20 +204,20 @@ mod tests {
             json!({"instruction": "1 + 1?", "output": "2", "history": [], "system": null}),
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}, assistant]}),
         ] {
-            assert_eq!(of(row.clone()), turns(&[u, a]), "{row}");
+            assert_eq!(of(row.clone()), Ok(turns(&[u, a])), "{row}");
         }
         let s = ("system", "Be brief.");
         assert_eq!(
             of(
                 json!({"system": "Be brief.", "conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "2"}]})
             ),
-            turns(&[s, u, a])
+            Ok(turns(&[s, u, a]))
         );
         assert_eq!(
             of(
                 json!({"system": "Be brief.", "instruction": "Add.", "input": "1 + 1?", "output": "2", "history": [["1 + 1?", "2"]]})
             ),
-            turns(&[s, u, a, ("user", "Add.\n\n1 + 1?"), a])
+            Ok(turns(&[s, u, a, ("user", "Add.\n\n1 + 1?"), a]))
         );
     }
 

@@ -108,16 +108,15 @@ impl<'a> Conversation<'a> {
         let context = self.prompt_text(i)?;
         let Some(reply) = self.reply_text(i, &context)? else { return Ok(Reply::WithoutThinking) };
         let mut tokens = self.tokenizer.encode(&reply, false)?;
-        match self.end_of_turn(&tokens, stops)? {
-            Some(end) => tokens.truncate(end + 1),
-            None => {
-                // The template writes no token at the end: what ends a text ends the reply.
-                let said = text(&self.turns[i], "content").unwrap_or_default();
-                if !reply.ends_with(said) {
-                    tokens = self.tokenizer.encode(reply.trim_end(), false)?;
-                }
-                tokens.push(self.tokenizer.eos().ok_or_else(|| TextError::NoEndOfTurn)?);
+        if let Some(end) = self.end_of_turn(&tokens, stops)? {
+            tokens.truncate(end + 1);
+        } else {
+            // The template writes no token at the end: what ends a text ends the reply.
+            let said = text(&self.turns[i], "content").unwrap_or_default();
+            if !reply.ends_with(said) {
+                tokens = self.tokenizer.encode(reply.trim_end(), false)?;
             }
+            tokens.push(self.tokenizer.eos().ok_or_else(|| TextError::NoEndOfTurn)?);
         }
         Ok(Reply::Learned { context: self.tokenizer.encode(&context, false)?, tokens })
     }
@@ -154,10 +153,10 @@ impl<'a> Conversation<'a> {
             mark_calls(turn, |_| mark(format!("the `tool_calls` of message {k}")));
         }
         // A template that refuses the marks (it reads a result as JSON, say) has seen them.
-        if let Ok(text) = self.render(&marked, true) {
-            if let Some((_, what)) = marks.into_iter().find(|(mark, _)| !text.contains(mark)) {
-                return Err(TextError::LeftOut { what });
-            }
+        if let Ok(text) = self.render(&marked, true)
+            && let Some((_, what)) = marks.into_iter().find(|(mark, _)| !text.contains(mark))
+        {
+            return Err(TextError::LeftOut { what });
         }
         Ok(prompt)
     }

@@ -149,7 +149,7 @@ fn readers_that_do_not_read_cost_bounded_memory() {
         site.ask(target).read_to_end(&mut answer).expect("an answer");
         answer.len() as u64 >> 10
     };
-    let all = 64 * targets.iter().map(size).sum::<u64>() >> 10;
+    let all = (64 * targets.iter().map(size).sum::<u64>()) >> 10;
     let before = site.memory();
     let slow: Vec<TcpStream> = (0..192).map(|i| site.ask(targets[i % 3])).collect();
     let mut most = 0;

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`paths`] | which files: names and patterns, their hash |
+//! | `paths` | which files: names and patterns, their hash |
 //! | `input` | what a file is by its first bytes; decompression within a limit; the byte-order mark |
 //! | `values` | the values of a JSON array, or of objects that span lines, one by one |
 //! | `parquet` | rows of Parquet files as JSON |

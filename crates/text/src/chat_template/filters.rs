@@ -257,13 +257,12 @@ fn indent(state: &State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Str
     let width = width.unwrap_or_else(|| Value::from(4));
     let text = text(value);
     let lines = text.matches('\n').count() + 1;
-    let by = match width.as_str() {
-        Some(by) => by.to_owned(),
-        None => {
-            let n = usize::try_from(width)?;
-            charge(state, n.saturating_mul(lines))?;
-            " ".repeat(n)
-        }
+    let by = if let Some(by) = width.as_str() {
+        by.to_owned()
+    } else {
+        let n = usize::try_from(width)?;
+        charge(state, n.saturating_mul(lines))?;
+        " ".repeat(n)
     };
     charge(state, by.len().saturating_mul(lines))?;
     let mut out = String::new();

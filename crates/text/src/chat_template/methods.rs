@@ -339,9 +339,9 @@ fn title(text: &str) -> String {
     let (mut out, mut in_word) = (String::new(), false);
     for c in text.chars() {
         if in_word {
-            out.extend(c.to_lowercase())
+            out.extend(c.to_lowercase());
         } else {
-            out.extend(c.to_uppercase())
+            out.extend(c.to_uppercase());
         }
         in_word = c.is_alphabetic();
     }

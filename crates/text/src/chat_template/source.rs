@@ -9,6 +9,8 @@
 //! | `{% generation %}`, which marks what the assistant says | `{% if true %}` |
 //! | `{% set a = b %}` | `{% set a = (b) \| koan_kept %}`, which bounds how deeply values are nested |
 
+use std::fmt::Write as _;
+
 use minijinja::{Error, ErrorKind};
 
 /// Operators, calls and brackets that an expression may nest, and as many that may follow one another.
@@ -406,7 +408,7 @@ fn long_escapes(literal: &str) -> String {
         let long = long.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32);
         if let Some(c) = long {
             match u16::try_from(u32::from(c)) {
-                Ok(unit) => out += &format!("\\u{unit:04x}"),
+                Ok(unit) => _ = write!(out, "\\u{unit:04x}"), // to a string, which cannot fail
                 Err(_) => out.push(c),
             }
             rest = &escape[10..];

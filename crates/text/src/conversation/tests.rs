@@ -169,8 +169,8 @@ fn thinking_in_any_form_has_one_opening_and_one_end() {
             json!({"content": "42", "thinking": "42"}),
             json!({"content": "six sevens", "reasoning_content": "six sevens"}),
         ] {
-            if source == CHATML && reply.get("content") == Some(&json!("42"))
-                || source == CHATML && reply.get("reasoning_content").is_some()
+            if source == CHATML
+                && (reply.get("content") == Some(&json!("42")) || reply.get("reasoning_content").is_some())
             {
                 continue; // refused, below
             }

@@ -99,7 +99,7 @@ impl Input {
         let mut list = String::new();
         for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            list += &format!("{}  {name}\n", hash_file(&path)?);
+            list.extend([&hash_file(&path)?, "  ", &name, "\n"]);
         }
         Ok(Self::new(role, dir, sha256(list)))
     }

@@ -42,15 +42,13 @@ pub(super) struct Read {
 impl Read {
     /// Says what is not learned, in words; empty if all is.
     pub(super) fn left_out(&self) -> String {
-        [
+        let counts = [
             (self.without_thinking, "left out: no thinking after a prompt that opens it"),
             (self.too_long, "left out: longer than max_tokens"),
             (self.truncated, "cut off at max_tokens"),
-        ]
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("; {n} {} {what}", if *n == 1 { "reply" } else { "replies" }))
-        .collect()
+        ];
+        let words = |(n, what)| format!("; {n} {} {what}", if n == 1 { "reply" } else { "replies" });
+        counts.into_iter().filter(|(n, _)| *n > 0).map(words).collect::<Vec<_>>().concat()
     }
 
     /// Adds a reply, whole or as `too_long` says.
@@ -174,8 +172,8 @@ fn replies(
         message.role == "assistant" && message.other.get("weight").and_then(Value::as_f64) != Some(0.0)
     };
     for (i, reply) in messages.iter().enumerate().filter(|(i, message)| *i > 0 && is_learned(message)) {
-        let (context, tokens) = match &conversation {
-            Some(conversation) => match conversation.reply(i, stops).map_err(in_row)? {
+        let (context, tokens) = if let Some(conversation) = &conversation {
+            match conversation.reply(i, stops).map_err(in_row)? {
                 Reply::Learned { context, tokens } => (context, tokens),
                 Reply::WithoutThinking if i + 1 == messages.len() => {
                     return Err(SupervisedError::WithoutThinking { number }.into());
@@ -184,14 +182,13 @@ fn replies(
                     read.without_thinking += 1;
                     continue;
                 }
-            },
-            None => {
-                let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
-                let before: Vec<&str> = messages[..i].iter().map(|m| m.content.as_str()).collect();
-                let mut tokens = tokenizer.encode(&reply.content, false).map_err(in_row)?;
-                tokens.push(end);
-                (tokenizer.encode(&before.join("\n"), true).map_err(in_row)?, tokens)
             }
+        } else {
+            let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
+            let before: Vec<&str> = messages[..i].iter().map(|m| m.content.as_str()).collect();
+            let mut tokens = tokenizer.encode(&reply.content, false).map_err(in_row)?;
+            tokens.push(end);
+            (tokenizer.encode(&before.join("\n"), true).map_err(in_row)?, tokens)
         };
         if context.is_empty() {
             return Err(SupervisedError::PromptEmpty { number }.into());

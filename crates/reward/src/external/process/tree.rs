@@ -94,9 +94,13 @@ pub fn kill_below(root: Pid, spared: &[Pid]) {
         if new.is_empty() {
             break;
         }
-        new.iter().for_each(|(pid, _)| _ = kill_process(*pid, Signal::STOP)); // gone already: nothing to stop
+        for (pid, _) in &new {
+            let _ = kill_process(*pid, Signal::STOP); // gone already: nothing to stop
+        }
     }
-    stopped.iter().for_each(|(pid, _)| _ = kill_process(*pid, Signal::KILL));
+    for (pid, _) in &stopped {
+        let _ = kill_process(*pid, Signal::KILL);
+    }
 }
 
 /// Kills `processes` that still exist, and all below them.
@@ -145,6 +149,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "what is tested waits for it")]
     fn orphans_that_have_ended_are_reaped_the_second_time() {
         let child = Command::new("true").spawn().expect("started");
         let pid = Pid::from_child(&child);
