@@ -25,6 +25,26 @@ pub struct Layout {
     pub draws: Vec<Draw>,
 }
 
+/// What of a prompt and its completions a head reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scored {
+    /// What predicts each token of the completions.
+    #[default]
+    Completions,
+    /// What predicts each token of the prompt after its first too; these come ahead of the completions'.
+    PromptsToo,
+    /// The last token of each completion, which then is an input as all others are: a row more per completion. There are no
+    /// targets.
+    Ends,
+}
+
+impl Scored {
+    /// Rows that [`Layout::push_group_as`] adds for completions of these lengths.
+    pub fn rows(self, prompt: usize, completions: impl Iterator<Item = usize>) -> usize {
+        Layout::group_rows(prompt, completions.map(|n| n + usize::from(self == Self::Ends)))
+    }
+}
+
 impl Layout {
     /// Number of rows.
     pub fn len(&self) -> usize {
@@ -49,14 +69,39 @@ impl Layout {
     /// # Panics
     /// If the prompt is empty: a first token has nothing to be predicted from.
     pub fn push_group<'a>(&mut self, prompt: &[u32], completions: impl IntoIterator<Item = &'a [u32]>) {
+        self.push_group_as(Scored::Completions, prompt, completions);
+    }
+
+    /// As [`push_group`](Self::push_group), for a head that reads what `scored` says.
+    ///
+    /// # Panics
+    /// If the prompt is empty.
+    pub fn push_group_as<'a>(
+        &mut self,
+        scored: Scored,
+        prompt: &[u32],
+        completions: impl IntoIterator<Item = &'a [u32]>,
+    ) {
         let (&last, shared) = prompt.split_last().expect("a prompt of at least one token");
         let prefix = self.push_run(shared.iter().copied(), 0, 0..0);
+        if scored == Scored::PromptsToo {
+            self.head_rows.extend(prefix.clone().map(|row| row as u32));
+            self.targets.extend(&prompt[1..]);
+        }
         for completion in completions {
-            let Some((_, inputs)) = completion.split_last() else { continue };
+            let inputs = match (scored, completion.split_last()) {
+                (Scored::Ends, _) => completion,
+                (_, Some((_, inputs))) => inputs,
+                (_, None) => continue,
+            };
             let inputs = std::iter::once(last).chain(inputs.iter().copied());
             let rows = self.push_run(inputs, shared.len(), prefix.clone());
-            self.head_rows.extend(rows.map(|row| row as u32));
-            self.targets.extend(completion);
+            if scored == Scored::Ends {
+                self.head_rows.push(rows.end as u32 - 1);
+            } else {
+                self.head_rows.extend(rows.map(|row| row as u32));
+                self.targets.extend(completion);
+            }
         }
     }
 
@@ -121,6 +166,24 @@ mod tests {
         assert_eq!(layout.sequences[2], Sequence { rows: 5..6, prefix: prompt, keys: 5..6 });
         assert_eq!((&layout.head_rows[..], &layout.targets[..]), (&[2, 3, 4, 5][..], &[1, 2, 3, 4][..]));
         assert_eq!(layout.len(), Layout::group_rows(3, [3, 1].into_iter()));
+        layout.check();
+    }
+
+    #[test]
+    fn a_scored_prompt_is_predicted_from_its_own_rows() {
+        let mut layout = Layout::default();
+        layout.push_group_as(Scored::PromptsToo, &[7, 8, 9], [&[1, 2][..]]);
+        assert_eq!((&layout.head_rows[..], &layout.targets[..]), (&[0, 1, 2, 3][..], &[8, 9, 1, 2][..]));
+        layout.check();
+    }
+
+    #[test]
+    fn the_last_token_of_a_completion_is_read_where_its_end_is_scored() {
+        let mut layout = Layout::default();
+        layout.push_group_as(Scored::Ends, &[7, 8, 9], [&[1, 2][..], &[]]);
+        assert_eq!(layout.ids, [7, 8, 9, 1, 2, 9]);
+        assert_eq!((&layout.head_rows[..], layout.targets.len()), (&[4, 5][..], 0));
+        assert_eq!(layout.len(), Scored::Ends.rows(3, [2, 0].into_iter()));
         layout.check();
     }
 

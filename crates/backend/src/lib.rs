@@ -27,7 +27,7 @@ mod sequence;
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
 pub use draw::Draw;
-pub use layout::Layout;
+pub use layout::{Layout, Scored};
 pub use matrix::{Forms, Matrix};
 pub use memory::{DoesNotFit, OutOfMemory, check_memory, free_host_memory};
 pub use reference::Reference;

@@ -1,6 +1,7 @@
 //! `koan bench`: the speed of this machine, on work of fixed sizes.
 
 mod generate;
+mod prefer;
 mod product;
 mod rl;
 mod train;
@@ -9,7 +10,9 @@ use koan_backend::MomentType;
 use koan_generate::{Prompt, Stream, uniform};
 use serde::Serialize;
 
-use self::{generate::GenerateBench, product::ProductBench, rl::RlBench, train::TrainBench};
+use self::{
+    generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench, train::TrainBench,
+};
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
@@ -17,6 +20,7 @@ pub(crate) enum Bench {
     Rl(RlBench),
     Generate(GenerateBench),
     Train(TrainBench),
+    Prefer(PreferBench),
     Product(ProductBench),
 }
 
@@ -26,6 +30,7 @@ impl Bench {
             Self::Rl(args) => args.device.clone().run(args),
             Self::Generate(args) => args.device.clone().run(args),
             Self::Train(args) => args.device.clone().run(args),
+            Self::Prefer(args) => args.device.clone().run(args),
             Self::Product(args) => args.device.clone().run(args),
         }
     }

@@ -15,7 +15,7 @@ const VERBS: &[(&[&str], &str)] = &[
     (
         &["grpo", "ppo", "rlvr", "rloo", "dapo", "gspo", "cispo", "r1", "dr-grpo", "reinforce", "rlhf"],
         "reinforcement learning is `koan rl FILE.toml`; `preset` in its table [algorithm] chooses among grpo, r1, dapo, \
-         dr-grpo, gspo, cispo and rloo. PPO with a value model, and reward models, are not in Koan yet",
+         dr-grpo, gspo, cispo and rloo. PPO with a value model, and rewards by a model, are not in Koan yet",
     ),
     (&["finetune", "fine-tune", "tune", "instruct"], "fine-tuning on demonstrations is `koan sft FILE.toml`"),
     (
@@ -23,8 +23,25 @@ const VERBS: &[(&[&str], &str)] = &[
         "Koan trains all weights; it does not train, apply or merge adapters (LoRA) yet",
     ),
     (
-        &["dpo", "prefer", "kto", "orpo", "reward", "reward-model", "rm", "distill", "reject", "label"],
-        "learning from preferences, reward models, distillation and rejection sampling are not in Koan yet",
+        &[
+            "dpo",
+            "ipo",
+            "kto",
+            "orpo",
+            "simpo",
+            "cpo",
+            "preference",
+            "preferences",
+            "reward",
+            "reward-model",
+            "rm",
+        ],
+        "learning from preferences, and training reward models, is `koan prefer FILE.toml`; `loss` in its table [algorithm] \
+         chooses among dpo, ipo, hinge, cpo, simpo, orpo, kto, reward-model and others",
+    ),
+    (
+        &["distill", "reject", "label"],
+        "distillation, rejection sampling and labelling by people are not in Koan yet",
     ),
     (
         &["serve", "server", "api", "vllm", "vllm-serve", "deploy"],

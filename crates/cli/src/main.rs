@@ -20,6 +20,7 @@ mod generate;
 mod interrupt;
 mod model;
 mod numbers;
+mod prefer;
 mod progress;
 mod rl;
 mod score;
@@ -56,6 +57,7 @@ enum Verb {
     Demo(demo::Demo),
     Pretrain(supervised::Pretrain),
     Sft(supervised::Sft),
+    Prefer(prefer::Prefer),
     Rl(rl::Rl),
     Generate(generate::Generate),
     Chat(chat::Chat),
@@ -98,6 +100,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Demo(verb) => verb.run(),
         Verb::Pretrain(verb) => verb.run(),
         Verb::Sft(verb) => verb.run(),
+        Verb::Prefer(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),

@@ -135,6 +135,7 @@ impl Screen {
                 let separator = if self.brief.is_empty() { "" } else { "; " };
                 self.set(&format!("{}{separator}completions {done}/{of}", self.brief));
             }
+            Event::Scored { done, of } => self.set(&format!("reference policy: {done}/{of} rows")),
             Event::HeldOut { step, score, seconds } => {
                 self.time_left.measured(seconds);
                 match step {

@@ -10,6 +10,7 @@
 //! | [`mod@convert`] | published data sets, recognised and made Koan's |
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
 //! | [`demonstration`] | the shapes of rows that show how to answer |
+//! | [`preference`] | pairs of replies, and replies that are each good or bad |
 //! | [`arithmetic`] | the generator `arithmetic`: twelve levels of sums and products, by enumeration |
 //! | [`kinds`] | all other kinds of procedural problems, generated at random, with worked solutions |
 //! | [`mod@import`] | problem files in other formats, converted to ours |
@@ -36,6 +37,7 @@ pub mod error;
 pub mod import;
 pub mod kinds;
 pub mod moves;
+pub mod preference;
 pub mod problem;
 mod random;
 pub mod rows;
@@ -48,6 +50,7 @@ pub use demonstration::Demonstration;
 pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
+pub use preference::{Preference, Rated, read_preferences, read_rated};
 pub use problem::{Message, Problem, exact, read_problems, write_problems};
 pub use rows::DataFiles;
 pub use split::{Split, parse_levels};

@@ -1,11 +1,11 @@
-//! A model on a backend: a trunk and a language head, with the forward pass that sampling and training share, and the
+//! A model on a backend: a trunk and a head, with the forward pass that sampling and training share, and the
 //! backward pass.
 
 use koan_backend::{Backend, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Config, Head, KvCache, Param, Residency, TensorInfo, Transformer, activations::RowMaker,
-    layer::Pass, rope, trunk::TrunkGradients,
+    Activations, Config, Head, Heads, KvCache, Param, Residency, ScalarRows, TensorInfo, Transformer,
+    activations::RowMaker, layer::Pass, rope, trunk::TrunkGradients,
 };
 
 /// A model's weights on a backend.
@@ -158,7 +158,7 @@ impl<B: Backend> Model<B> {
     /// After [`Model::forward`]: log-probability of each target, and entropy of the distribution it is of, at `temperature`.
     ///
     /// # Panics
-    /// If there are more head rows than `head` was planned for.
+    /// If the model is a reward model, or there are more head rows than `head` was planned for.
     pub fn log_probs(
         &self,
         b: &B,
@@ -167,15 +167,15 @@ impl<B: Backend> Model<B> {
         temperature: f32,
         head: &mut Head<B>,
     ) -> [Vec<f32>; 2] {
-        let Transformer { trunk, head: language } = &self.weights;
-        language.log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
+        let Transformer { trunk, head: own } = &self.weights;
+        own.language().log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
     }
 
     /// After [`Model::forward`]: samples the token that follows each head row, as its draw says; gives the tokens, their
     /// log-probabilities under the distributions they were sampled from, and under the whole ones.
     ///
     /// # Panics
-    /// If there are more head rows than `head` was planned for.
+    /// If the model is a reward model, or there are more head rows than `head` was planned for.
     pub fn sample(
         &self,
         b: &B,
@@ -183,8 +183,8 @@ impl<B: Backend> Model<B> {
         layout: &B::Layout,
         head: &mut Head<B>,
     ) -> (Vec<u32>, [Vec<f32>; 2]) {
-        let Transformer { trunk, head: language } = &self.weights;
-        language.sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
+        let Transformer { trunk, head: own } = &self.weights;
+        own.language().sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose
@@ -202,9 +202,10 @@ impl<B: Backend> Model<B> {
         head: &mut Head<B>,
         grad: &mut Gradient<B>,
     ) {
-        let Transformer { trunk, head: language } = &self.weights;
+        let Transformer { trunk, head: own } = &self.weights;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
-        language.backward(
+        let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
+        own.language().backward(
             b,
             &trunk.embed_tokens,
             d_normed,
@@ -212,9 +213,44 @@ impl<B: Backend> Model<B> {
             d_log_probs,
             temperature,
             head,
-            &mut grad.head,
+            d_head,
             &mut grad.trunk.embed_tokens,
         );
+        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+    }
+
+    /// After [`Model::forward`]: the score of each head row.
+    ///
+    /// # Panics
+    /// If the model is no reward model, or there are more head rows than `head` was planned for.
+    pub fn scores(
+        &self,
+        b: &B,
+        a: &Activations<B>,
+        layout: &B::Layout,
+        head: &mut ScalarRows<B>,
+    ) -> Vec<f32> {
+        self.weights.head.scalar().scores(b, &a.trunk.normed, layout, head)
+    }
+
+    /// After [`Model::forward`] without a cache and [`Model::scores`]: adds to `grad` the gradient of a loss whose derivative
+    /// by each score is `d_scores`. Uses the activations up: a pass has one backward.
+    ///
+    /// # Panics
+    /// As [`Model::backward`].
+    pub fn backward_scores(
+        &self,
+        b: &B,
+        layout: &B::Layout,
+        a: &mut Activations<B>,
+        d_scores: &[f32],
+        head: &mut ScalarRows<B>,
+        grad: &mut Gradient<B>,
+    ) {
+        let Transformer { trunk, head: own } = &self.weights;
+        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Heads::Scalar(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
+        own.scalar().backward(b, d_normed, layout, d_scores, head, d_head);
         trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
     }
 }

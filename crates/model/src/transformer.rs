@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 
-use crate::{Config, TensorInfo, Trunk, heads::LanguageHead, tensors::Maker};
+use crate::{Config, TensorInfo, Trunk, heads::Heads, tensors::Maker};
 
 /// Something that a model has for each of its tensors: a parameter, its gradient, a moment of it.
 #[derive(Clone, Debug)]
 pub struct Transformer<T> {
     /// The embedding, the layers and the last norm.
     pub trunk: Trunk<T>,
-    /// What predicts tokens.
-    pub head: LanguageHead<T>,
+    /// What predicts tokens, or scores a text.
+    pub head: Heads<T>,
 }
 
 impl<T> Transformer<T> {
@@ -25,7 +25,7 @@ impl<T> Transformer<T> {
         let mut at = Maker::new(&mut make);
         Ok(Self {
             trunk: Trunk::try_build(config, &mut at.under("model"))?,
-            head: LanguageHead::try_build(config, &mut at)?,
+            head: Heads::try_build(config, &mut at)?,
         })
     }
 

@@ -12,6 +12,7 @@ use koan_text::TextError;
 use crate::{
     config::ConfigError,
     optim::{Diverged, NotFinite},
+    prefer::PreferError,
     rl::RlError,
     stage::StageError,
     supervised::SupervisedError,
@@ -30,6 +31,8 @@ pub enum TrainError {
     Rl(#[from] RlError),
     /// Texts or demonstrations.
     Supervised(#[from] SupervisedError),
+    /// Preferences.
+    Prefer(#[from] PreferError),
     /// A number is not finite.
     NotFinite(#[from] NotFinite),
     /// A step can't be made: the model is lost.

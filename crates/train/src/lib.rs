@@ -2,7 +2,8 @@
 //!
 //! - [`rl`]: reinforcement learning from verified answers, one straight loop,
 //! - [`supervised`]: learning by imitation, of texts or of replies, another,
-//! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of both,
+//! - [`prefer`]: learning from preferences, a third,
+//! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of all,
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
 //! - [`config`]: TOML files and overrides, every key checked.
@@ -12,6 +13,7 @@ pub mod config;
 mod error;
 pub mod gradient;
 pub mod optim;
+pub mod prefer;
 pub mod rl;
 pub mod stage;
 pub mod supervised;

@@ -14,7 +14,7 @@ use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
 use crate::{
-    Config, ConfigError, Model, TensorInfo, mistaken,
+    Config, ConfigError, HeadKind, Model, TensorInfo, fresh, mistaken,
     safetensors_file::{Entry, FileError, Reader},
 };
 
@@ -81,6 +81,12 @@ pub enum CheckpointError {
     /// The largest tensor does not fit into memory.
     #[error(transparent)]
     DoesNotFit(#[from] koan_backend::DoesNotFit),
+    /// A reward model where one that predicts tokens is needed.
+    #[error("`{}` is a reward model: it scores texts, it predicts no tokens", path.display())]
+    RewardModel {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The device refused the memory for the weights.
     #[error(transparent)]
     Memory(#[from] koan_backend::OutOfMemory),
@@ -231,10 +237,42 @@ pub(crate) fn check_streamed(infos: &[TensorInfo]) -> Result<(), CheckpointError
     Ok(check_memory("one tensor at a time", bytes, free_host_memory(), breakdown, remedy)?)
 }
 
+/// Loads a reward model of `config` from directory `dir` onto `b`, for sequences of up to `positions` tokens. Where `dir` has a
+/// model that predicts tokens, the scalar head is a fresh one, from `seed`.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load_scorer<B: Backend>(
+    b: &B,
+    dir: &Path,
+    config: Config,
+    positions: usize,
+    seed: u64,
+) -> Result<Model<B>, CheckpointError> {
+    let (there, weights) = open_any(dir, positions)?;
+    Model::new(b, config.clone(), positions, |info| {
+        if there.head == HeadKind::Language && info.name == "score.weight" {
+            return Ok(Cow::Owned(fresh(&config, info, seed)));
+        }
+        Ok::<_, CheckpointError>(weights.read(info)?)
+    })
+}
+
 fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {
+    let positions = match positions {
+        Some(positions) => positions,
+        None => Config::load(dir)?.longest_sequence(),
+    };
+    let (config, weights) = open_any(dir, positions)?;
+    match config.head {
+        HeadKind::Language => Ok((config, weights, positions)),
+        HeadKind::Scalar => Err(CheckpointError::RewardModel { path: dir.into() }),
+    }
+}
+
+fn open_any(dir: &Path, positions: usize) -> Result<(Config, Weights), CheckpointError> {
     let config = Config::load(dir)?;
-    let positions = positions.unwrap_or(config.longest_sequence());
     check_positions(dir, &config, positions)?;
     let weights = Weights::open(dir, &config)?;
-    Ok((config, weights, positions))
+    Ok((config, weights))
 }

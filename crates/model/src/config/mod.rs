@@ -6,12 +6,14 @@ mod reader;
 use std::path::{Path, PathBuf};
 
 use koan_files::read_bounded;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use family::Family;
 use reader::Reader;
 
-use crate::{RopeScaling, attention::AttentionKind, layer::LayerKind, mistaken, mlp::MlpKind};
+use crate::{
+    RopeScaling, attention::AttentionKind, heads::HeadKind, layer::LayerKind, mistaken, mlp::MlpKind,
+};
 
 /// Elements that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
 /// heads of 128 features.
@@ -63,6 +65,8 @@ pub struct Config {
     pub rope_scaling: RopeScaling,
     /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
+    /// What it predicts: tokens, or a score.
+    pub head: HeadKind,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
     /// Standard deviation of the weights of a fresh model.
@@ -177,6 +181,26 @@ impl Config {
     pub fn longest_sequence(&self) -> usize {
         let window = self.sliding_window.unwrap_or(usize::MAX);
         window.min(self.max_position_embeddings).min(MAX_TABLE / self.head_dim)
+    }
+
+    /// The config of a reward model on this model's trunk, whose file says what transformers reads: one label, a padding
+    /// token `pad` (transformers scores the last token that is another one), and for labels of `rows` instead of pairs the kind
+    /// of loss.
+    #[must_use]
+    pub fn with_scalar_head(&self, pad: u32, of_rows: bool) -> Self {
+        let mut config = Self { head: HeadKind::Scalar, ..self.clone() };
+        let class = self.family.class().replace("ForCausalLM", HeadKind::SCALAR_CLASS);
+        config.raw.extend([
+            ("architectures".to_owned(), json!([class])),
+            ("id2label".to_owned(), json!({"0": "LABEL_0"})),
+            ("label2id".to_owned(), json!({"LABEL_0": 0})),
+            ("pad_token_id".to_owned(), json!(pad)),
+        ]);
+        if of_rows {
+            // With one label transformers would take squared errors.
+            config.raw.insert("problem_type".to_owned(), json!("multi_label_classification"));
+        }
+        config
     }
 
     /// The kind of each layer, first to last.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{Biases, Config, ConfigError, Family};
-use crate::{RopeScaling, rope};
+use crate::{RopeScaling, heads::HeadKind, rope};
 
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
 const MAX_SIZE: usize = 1 << 24;
@@ -69,11 +69,28 @@ impl Reader<'_> {
             rope_theta,
             rope_scaling,
             max_position_embeddings,
+            head: self.head()?,
             tie_word_embeddings: self.flag(self.raw, "tie_word_embeddings", false)?,
             initializer_range: self.number(self.raw, "initializer_range", Some(0.02))? as f32,
             eos_token_ids: self.token_ids("eos_token_id")?,
             raw: Map::new(),
         })
+    }
+
+    /// By the class, `architectures`. A head of several labels is none that is computed.
+    fn head(&self) -> Result<HeadKind, ConfigError> {
+        let class = self.raw.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str);
+        if !class.is_some_and(|class| class.ends_with(HeadKind::SCALAR_CLASS)) {
+            return Ok(HeadKind::Language);
+        }
+        // transformers takes two labels where none are named.
+        let labels = self.raw.get("id2label").and_then(Value::as_object).map_or(2, Map::len);
+        let labels = self.raw.get("num_labels").and_then(Value::as_u64).map_or(labels, |n| n as usize);
+        if labels == 1 {
+            Ok(HeadKind::Scalar)
+        } else {
+            Err(self.unsupported("id2label", "one label, a reward model's"))
+        }
     }
 
     fn biases(&self, family: Family) -> Result<Biases, ConfigError> {

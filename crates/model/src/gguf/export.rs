@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{
-    Config, Family, Role, RopeScaling,
-    checkpoint::{Weights, check_streamed},
+    Config, Family, HeadKind, Role, RopeScaling,
+    checkpoint::{CheckpointError, Weights, check_streamed},
     license, rope,
 };
 
@@ -81,6 +81,9 @@ pub fn export(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(), GgufError> {
     let config = Config::load(dir)?;
+    if config.head == HeadKind::Scalar {
+        return Err(CheckpointError::RewardModel { path: dir.into() }.into());
+    }
     check_streamed(&config.tensors())?;
     let source = Weights::open(dir, &config)?;
     let weights = weights(&config);

@@ -45,14 +45,6 @@ impl<T> LanguageHead<T> {
     fn matrix<'a>(&'a self, embedding: &'a T) -> &'a T {
         self.lm_head.as_ref().unwrap_or(embedding)
     }
-
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &T> {
-        self.lm_head.iter()
-    }
-
-    pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.lm_head.iter_mut()
-    }
 }
 
 impl<B: Backend> Head<B> {

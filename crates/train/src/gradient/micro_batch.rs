@@ -4,13 +4,15 @@
 //! log-probability does not depend on its neighbours. A group that is too long for one pass is cut, and each part
 //! computes the prompt once.
 
-use koan_backend::Layout;
+use koan_backend::{Layout, Scored};
 
 /// The completions of one problem that are learned from.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
     /// The prompt's tokens.
     pub prompt: &'a [u32],
+    /// What of it is scored. A group whose prompt is has one unit: each pass that it is cut into would score the prompt.
+    pub scored: Scored,
     /// Tokens of each completion, with the caller's number for it.
     pub completions: Vec<(usize, &'a [u32])>,
 }
@@ -18,9 +20,9 @@ pub struct Group<'a> {
 /// One forward and backward pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MicroBatch {
-    /// The rows; its targets are every completion token, completion after completion.
+    /// The rows; what is scored comes completion after completion.
     pub layout: Layout,
-    /// The caller's numbers of the completions, in the order of the targets.
+    /// The caller's numbers of the completions, in that order.
     pub completions: Vec<usize>,
 }
 
@@ -28,10 +30,14 @@ pub struct MicroBatch {
 /// together.
 ///
 /// # Panics
-/// If a unit of completions with its prompt exceeds `rows`.
+/// If a unit of completions with its prompt exceeds `rows`, or a group of several units scores its prompt.
 pub fn cut(groups: &[Group], rows: usize, unit: usize) -> Vec<MicroBatch> {
     let mut passes = vec![MicroBatch::default()];
     for group in groups {
+        assert!(
+            group.scored != Scored::PromptsToo || group.completions.len() <= unit,
+            "a prompt would be scored several times"
+        );
         let mut rest = &group.completions[..];
         while !rest.is_empty() {
             let pass = passes.last_mut().expect("there is always a pass");
@@ -39,7 +45,7 @@ pub fn cut(groups: &[Group], rows: usize, unit: usize) -> Vec<MicroBatch> {
             let fits = (1..=rest.len().div_ceil(unit))
                 .map(|units| rest.len().min(units * unit))
                 .take_while(|&n| {
-                    Layout::group_rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
+                    group.scored.rows(group.prompt.len(), rest[..n].iter().map(|(_, c)| c.len())) <= room
                 })
                 .last()
                 .unwrap_or(0);
@@ -49,7 +55,7 @@ pub fn cut(groups: &[Group], rows: usize, unit: usize) -> Vec<MicroBatch> {
                 continue;
             }
             let (now, later) = rest.split_at(fits);
-            pass.layout.push_group(group.prompt, now.iter().map(|(_, c)| *c));
+            pass.layout.push_group_as(group.scored, group.prompt, now.iter().map(|(_, c)| *c));
             pass.completions.extend(now.iter().map(|(number, _)| number));
             rest = later;
         }
@@ -78,6 +84,7 @@ mod tests {
             let mut number = 0..;
             let groups: Vec<Group> = texts.iter().map(|(prompt, completions)| Group {
                 prompt,
+                scored: Scored::Completions,
                 completions: number.by_ref().zip(completions.iter().map(Vec::as_slice)).collect(),
             }).collect();
             let rows = 5 + unit * 6 + extra;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! for each pass that the texts are cut into               (micro_batch.rs)
-//!     log-probabilities of the tokens that are scored     forward
+//!     log-probabilities of the tokens that are scored,    forward
+//!     or a reward model's score of each text
 //!     the loss's derivative by each of them               a Loss
 //!     added to the gradient of the weights                backward
 //! ```
@@ -12,11 +13,11 @@
 mod micro_batch;
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Gradient, Head, Model, Purpose};
+use koan_model::{Activations, Config, Gradient, Head, HeadKind, Model, Purpose, ScalarRows};
 
 pub use micro_batch::{Group, MicroBatch, cut};
 
-/// A loss of the log-probabilities of scored tokens. It sums up what it finds out on the way.
+/// A loss of the log-probabilities of scored tokens, or of the scores of texts. It sums up what it finds out on the way.
 pub trait Loss {
     /// How many completions of a group, one after another, it looks at together: a pass holds all of them. 1 where each
     /// completion has a loss of its own, 2 for a chosen and a rejected reply.
@@ -24,20 +25,23 @@ pub trait Loss {
         1
     }
 
-    /// The derivative of the loss by each log-probability of a pass over these `completions`, given by the numbers that
-    /// their [`Group`]s have for them, in the same order.
+    /// The derivative of the loss by each log-probability, or by each score, of a pass over these `completions`, given by the
+    /// numbers that their [`Group`]s have for them, in the same order.
     fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32>;
 }
 
-/// What models say of the tokens of a pass's completions, completion after completion.
-#[derive(Clone, Copy, Debug)]
+/// What models say of a pass's completions, one after another. A model that predicts tokens says something of each token; a
+/// reward model scores each completion.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Scores<'a> {
-    /// Their log-probabilities under the model that is trained.
+    /// Log-probabilities of the tokens under the model that is trained.
     pub log_probs: &'a [f32],
     /// The entropies of its distributions, nats.
     pub entropies: &'a [f32],
-    /// Their log-probabilities under the reference model, if there is one.
+    /// The log-probabilities under the reference model, if there is one.
     pub reference: Option<&'a [f32]>,
+    /// A reward model's score of each completion.
+    pub scores: &'a [f32],
 }
 
 /// The models that a pass runs through.
@@ -55,14 +59,24 @@ pub struct Passes<B: Backend> {
     activations: Activations<B>,
     /// Those of the reference model, if there is one.
     of_reference: Option<Activations<B>>,
-    head: Head<B>,
+    head: HeadRows<B>,
     gradient: Gradient<B>,
+}
+
+/// What the head of the models works in.
+enum HeadRows<B: Backend> {
+    Language(Head<B>),
+    Scalar(ScalarRows<B>),
 }
 
 impl<B: Backend> Passes<B> {
     /// Bytes of a pass of `rows` tokens; of one by a model that is not trained, for [`Purpose::Inference`].
     pub fn bytes(b: &B, config: &Config, rows: usize, purpose: Purpose) -> usize {
-        purpose.bytes(b, config, rows) + Head::bytes(b, config, rows)
+        let head = match config.head {
+            HeadKind::Language => Head::bytes(b, config, rows),
+            HeadKind::Scalar => ScalarRows::bytes(b, config, rows),
+        };
+        purpose.bytes(b, config, rows) + head
     }
 
     /// For passes of up to `rows` tokens through a model of `config`, and if `reference` through another one, with a gradient
@@ -80,12 +94,16 @@ impl<B: Backend> Passes<B> {
     ) -> Result<Self, OutOfMemory> {
         let activations = Activations::new(b, config, rows, purpose)?;
         let of_reference = reference.then(|| Activations::new(b, config, rows, Purpose::Inference));
+        let head = match config.head {
+            HeadKind::Language => HeadRows::Language(Head::new(b, config, rows)?),
+            HeadKind::Scalar => HeadRows::Scalar(ScalarRows::new(b, config, rows)?),
+        };
         Ok(Self {
             rows,
             temperature,
             activations,
             of_reference: of_reference.transpose()?,
-            head: Head::new(b, config, rows)?,
+            head,
             gradient: Gradient::new(b, config, rows)?,
         })
     }
@@ -121,16 +139,14 @@ impl<B: Backend> Passes<B> {
     ) -> Result<(), OutOfMemory> {
         for MicroBatch { layout, completions } in cut(groups, self.rows, loss.unit()) {
             let layout = models.trained.upload(b, layout)?;
-            let d_log_probs = self.forward(b, &models, &layout, &completions, loss);
-            models.trained.backward(
-                b,
-                &layout,
-                &mut self.activations,
-                &d_log_probs,
-                self.temperature,
-                &mut self.head,
-                &mut self.gradient,
-            );
+            let d = self.forward(b, &models, &layout, &completions, loss);
+            let (model, a, gradient) = (models.trained, &mut self.activations, &mut self.gradient);
+            match &mut self.head {
+                HeadRows::Language(head) => {
+                    model.backward(b, &layout, a, &d, self.temperature, head, gradient);
+                }
+                HeadRows::Scalar(head) => model.backward_scores(b, &layout, a, &d, head, gradient),
+            }
         }
         Ok(())
     }
@@ -156,7 +172,7 @@ impl<B: Backend> Passes<B> {
         Ok(())
     }
 
-    /// A pass forward, and the loss's derivative by each of its log-probabilities.
+    /// A pass forward, and the loss's derivative by each of its log-probabilities or scores.
     fn forward(
         &mut self,
         b: &B,
@@ -166,17 +182,28 @@ impl<B: Backend> Passes<B> {
         loss: &mut impl Loss,
     ) -> Vec<f32> {
         let temperature = self.temperature;
+        let head = match &mut self.head {
+            HeadRows::Language(head) => head,
+            HeadRows::Scalar(head) => {
+                models.trained.forward(b, layout, &mut self.activations, None);
+                let scores = &models.trained.scores(b, &self.activations, layout, head)[..];
+                return loss.derivative(completions, &Scores { scores, ..Scores::default() });
+            }
+        };
         // The reference goes first: the backward reads what the model's own pass left in the head.
         let reference = models.reference.map(|model| {
             let activations = self.of_reference.as_mut().expect("planned with a reference model");
             model.forward(b, layout, activations, None);
-            let [log_probs, _] = model.log_probs(b, activations, layout, temperature, &mut self.head);
+            let [log_probs, _] = model.log_probs(b, activations, layout, temperature, head);
             log_probs
         });
         models.trained.forward(b, layout, &mut self.activations, None);
         let [log_probs, entropies] =
-            models.trained.log_probs(b, &self.activations, layout, temperature, &mut self.head);
+            models.trained.log_probs(b, &self.activations, layout, temperature, head);
         let reference = reference.as_deref();
-        loss.derivative(completions, &Scores { log_probs: &log_probs, entropies: &entropies, reference })
+        loss.derivative(
+            completions,
+            &Scores { log_probs: &log_probs, entropies: &entropies, reference, scores: &[] },
+        )
     }
 }

@@ -52,6 +52,18 @@ impl OptimConfig {
         if self.recompute { Purpose::Recomputing } else { Purpose::Training }
     }
 
+    /// The optimizer in words, every constant with its value.
+    pub(crate) fn explain(&self) -> String {
+        let moments = match self.moments {
+            MomentType::F32 => "f32",
+            MomentType::Bf16 => "bf16, rounded stochastically",
+        };
+        format!(
+            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}, moments in {moments}",
+            self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.grad_clip,
+        )
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check(self.lr >= 0.0 && self.lr.is_finite(), "optim.lr", &self.lr, "0 or more")?;
         check((0.0..1.0).contains(&self.beta1), "optim.beta1", &self.beta1, "0 to below 1")?;

@@ -1,6 +1,5 @@
 //! The algorithm in force, in words: `koan rl --explain`.
 
-use koan_backend::MomentType;
 use koan_reward::RewardConfig;
 
 use super::{RlConfig, preset::Preset};
@@ -40,19 +39,7 @@ impl RlConfig {
             r.max_new_tokens,
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
-        lines.push(format!(
-            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}, moments in {}",
-            o.lr,
-            o.beta1,
-            o.beta2,
-            o.eps,
-            o.weight_decay,
-            o.grad_clip,
-            match o.moments {
-                MomentType::F32 => "f32",
-                MomentType::Bf16 => "bf16, rounded stochastically",
-            },
-        ));
+        lines.push(o.explain());
         lines.join("\n")
     }
 

@@ -3,6 +3,7 @@
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_infer::{Codec, PromptStyle};
+use koan_model::HeadKind;
 use koan_reward::{BadReference, Context, Rewards};
 
 use super::{RlConfig, error::RlError, plan::Plan};
@@ -47,7 +48,7 @@ impl Inputs {
         plan.check_memory()?;
         let refreshed = config.reference_every().is_some();
         let disk = disk_bytes(stage.checkpoints_kept, refreshed, codec.config(), stage.optim.moments);
-        check_model_and_disk(stage, codec.config(), positions, disk)?;
+        check_model_and_disk(stage, codec.config(), &[HeadKind::Language], positions, disk)?;
         Ok(Self { rewards, codec, problems, bad, prompts, held_out, bad_held_out, plan, positions })
     }
 }

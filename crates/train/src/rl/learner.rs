@@ -1,6 +1,6 @@
 //! One update of the policy from completions and their advantages: forward, loss, backward, AdamW.
 
-use koan_backend::{Backend, OutOfMemory};
+use koan_backend::{Backend, OutOfMemory, Scored};
 use koan_generate::Completion;
 use koan_model::{Gradient, Model, Purpose};
 
@@ -137,7 +137,7 @@ impl<B: Backend> Learner<B> {
                     let (advantage, number) = (advantage?, number.next()?);
                     (advantage != 0.0 || self.loss.kl != 0.0).then_some((number, &c.token_ids[..]))
                 });
-                Group { prompt: g.prompt, completions: learned.collect() }
+                Group { prompt: g.prompt, scored: Scored::Completions, completions: learned.collect() }
             })
             .collect();
 

@@ -34,6 +34,13 @@ pub enum Event<'a, M> {
         /// Of how many.
         of: usize,
     },
+    /// The reference policy scored some of the data, before the first step.
+    Scored {
+        /// Rows scored so far.
+        done: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// The policy was measured on held-out problems.
     HeldOut {
         /// After how many steps.

@@ -58,7 +58,7 @@ impl Input {
     /// If one can't be read.
     pub(crate) fn all(config: &StageConfig, held_out: Option<&DataFiles>) -> Result<Vec<Self>, StageError> {
         let mut all = vec![
-            Self::new("model", &config.model, hash_files(&config.model, "safetensors")?),
+            Self::model("model", &config.model)?,
             Self::file("tokenizer", &config.model.join("tokenizer.json"))?,
             Self::files("chat template and special tokens", &config.model, &OF_TEMPLATE)?,
             Self::files("model's config", &config.model, &OF_CONFIG)?,
@@ -102,6 +102,14 @@ impl Input {
             list.extend([&hash_file(&path)?, "  ", &name, "\n"]);
         }
         Ok(Self::new(role, dir, sha256(list)))
+    }
+
+    /// A model that shapes the run's course: its weights.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub(crate) fn model(role: &'static str, dir: &Path) -> Result<Self, FilesError> {
+        Ok(Self::new(role, dir, hash_files(dir, "safetensors")?))
     }
 
     fn new(role: &'static str, path: &Path, sha256: String) -> Self {

@@ -5,8 +5,8 @@ use std::path::Path;
 use koan_backend::MomentType;
 use koan_files::FilesError;
 use koan_model::{
-    Config,
-    checkpoint::{Weights, check_positions},
+    Config, HeadKind,
+    checkpoint::{CheckpointError, Weights, check_positions},
 };
 
 use super::{config::StageConfig, error::StageError};
@@ -15,7 +15,7 @@ use crate::optim::stored;
 /// Bytes of a GiB.
 pub(crate) const GIB: f64 = (1u64 << 30) as f64;
 
-/// Checks a stage's model and disk before anything is written: that the model reads texts of `asked` tokens in one piece (its
+/// Checks a stage's model and disk before anything is written: that the model has one of these `heads`, reads texts of `asked` tokens in one piece (its
 /// positions or its window may end before), that the disk has room for `disk` bytes, and that the weights are there and
 /// whole.
 ///
@@ -24,9 +24,13 @@ pub(crate) const GIB: f64 = (1u64 << 30) as f64;
 pub(crate) fn check_model_and_disk(
     config: &StageConfig,
     model: &Config,
+    heads: &[HeadKind],
     asked: usize,
     disk: u64,
 ) -> Result<(), StageError> {
+    if !heads.contains(&model.head) {
+        return Err(CheckpointError::RewardModel { path: config.model.clone() }.into());
+    }
     check_positions(&config.model, model, asked)?;
     check_disk(&config.run_dir, disk)?;
     Weights::open(&config.model, model)?;

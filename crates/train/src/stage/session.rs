@@ -143,6 +143,21 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         Ok(checkpoint::load(b, dir, Some(positions))?)
     }
 
+    /// The reward model of `config` as the run has it: of the checkpoint that it goes on from, or the one that it starts from;
+    /// a model that predicts tokens gets a fresh head.
+    ///
+    /// # Errors
+    /// If it can't be loaded.
+    pub fn load_scorer<B: Backend>(
+        &self,
+        b: &B,
+        config: &Config,
+        positions: usize,
+    ) -> Result<Model<B>, StageError> {
+        let dir = self.from.as_deref().unwrap_or(&self.config.model);
+        Ok(checkpoint::load_scorer(b, dir, config.clone(), positions, self.config.seed)?)
+    }
+
     /// The reference policy as the run has it: the model that it starts from, or, if it was `refreshed` since, that of the
     /// checkpoint that the run goes on from.
     ///

@@ -15,7 +15,7 @@ mod pieces;
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_model::{Config, checkpoint::CheckpointError};
+use koan_model::{Config, HeadKind, checkpoint::CheckpointError};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +23,11 @@ pub use config::{HeldOut, SupervisedConfig, TooLong};
 pub use error::SupervisedError;
 pub use memory::check_memory;
 pub use pieces::demonstration_tokens;
+pub(crate) use pieces::{Piece, conversation, encode_reply};
 
 use self::{
     next_token::{NextToken, Text},
-    pieces::{Batches, Limits, Piece},
+    pieces::{Batches, Limits},
 };
 use crate::{
     TrainError,
@@ -191,7 +192,7 @@ impl Inputs {
         let rows = optim.micro_batch_tokens.max(positions);
         let memory = check_memory(b, &model, rows, optim)?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
-        check_model_and_disk(shared, &model, positions, disk)?;
+        check_model_and_disk(shared, &model, &[HeadKind::Language], positions, disk)?;
         Ok(Self { model, pieces, left_out, held_out, positions, rows, memory })
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! One denominator for the whole update: loss and gradient do not depend on how it is cut into passes.
 
-use koan_backend::{Backend, OutOfMemory};
+use koan_backend::{Backend, OutOfMemory, Scored};
 use koan_model::Model;
 
 use crate::{
@@ -121,7 +121,14 @@ impl<B: Backend> NextToken<B> {
 }
 
 fn groups<'a>(texts: &[Text<'a>]) -> Vec<Group<'a>> {
-    texts.iter().map(|text| Group { prompt: text.context, completions: vec![(0, text.tokens)] }).collect()
+    texts
+        .iter()
+        .map(|text| Group {
+            prompt: text.context,
+            scored: Scored::Completions,
+            completions: vec![(0, text.tokens)],
+        })
+        .collect()
 }
 
 fn count(texts: &[Text]) -> usize {

@@ -4,16 +4,16 @@ use koan_data::{DataFiles, Demonstration, Document, Message, read_corpus, read_d
 use koan_generate::{Stream, uniform};
 use koan_model::Config;
 use koan_text::{Conversation, Reply, Tokenizer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Stage, config::TooLong, error::SupervisedError, next_token::Text};
 use crate::TrainError;
 
 /// Tokens that are predicted, after tokens that are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    context: Vec<u32>,
-    tokens: Vec<u32>,
+pub(crate) struct Piece {
+    pub(crate) context: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
 }
 
 impl Piece {
@@ -153,9 +153,7 @@ fn cut(ids: &[u32], begin: u32, end: u32, max_tokens: usize, pieces: &mut Vec<Pi
     }
 }
 
-/// The replies of the assistant, each as the model would generate it after all that comes before: through the model's chat
-/// template, or, if it has none, after the messages as they stand, ended by the end-of-sequence token. A message whose
-/// `weight` is 0 is not learned.
+/// The replies of the assistant, each after all that comes before it. A message whose `weight` is 0 is not learned.
 fn replies(
     tokenizer: &Tokenizer,
     stops: &[u32],
@@ -165,37 +163,61 @@ fn replies(
     read: &mut Read,
 ) -> Result<(), TrainError> {
     let Demonstration { messages, row } = demonstration;
-    let in_row = |source| SupervisedError::Row { number, source };
-    let turns = messages.iter().cloned().map(Message::into_fields).collect();
-    let conversation = Conversation::new(tokenizer, turns, row).map_err(in_row)?;
+    let conversation = conversation(tokenizer, number, messages, row)?;
     let is_learned = |message: &Message| {
         message.role == "assistant" && message.other.get("weight").and_then(Value::as_f64) != Some(0.0)
     };
-    for (i, reply) in messages.iter().enumerate().filter(|(i, message)| *i > 0 && is_learned(message)) {
-        let (context, tokens) = if let Some(conversation) = &conversation {
-            match conversation.reply(i, stops).map_err(in_row)? {
-                Reply::Learned { context, tokens } => (context, tokens),
-                Reply::WithoutThinking if i + 1 == messages.len() => {
-                    return Err(SupervisedError::WithoutThinking { number }.into());
-                }
-                Reply::WithoutThinking => {
-                    read.without_thinking += 1;
-                    continue;
-                }
-            }
-        } else {
-            let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
-            let before: Vec<&str> = messages[..i].iter().map(|m| m.content.as_str()).collect();
-            let mut tokens = tokenizer.encode(&reply.content, false).map_err(in_row)?;
-            tokens.push(end);
-            (tokenizer.encode(&before.join("\n"), true).map_err(in_row)?, tokens)
-        };
-        if context.is_empty() {
-            return Err(SupervisedError::PromptEmpty { number }.into());
+    for (i, _) in messages.iter().enumerate().filter(|(i, message)| *i > 0 && is_learned(message)) {
+        match encode_reply(tokenizer, stops, number, conversation.as_ref(), messages, i)? {
+            Some(piece) => read.add(number, piece, limits)?,
+            None if i + 1 == messages.len() => return Err(SupervisedError::WithoutThinking { number }.into()),
+            None => read.without_thinking += 1,
         }
-        read.add(number, Piece { context, tokens }, limits)?;
     }
     Ok(())
+}
+
+/// The messages of row `number` as the model's chat template reads them, with what the row says to it; none if the model has no
+/// template.
+pub(crate) fn conversation<'a>(
+    tokenizer: &'a Tokenizer,
+    number: usize,
+    messages: &[Message],
+    row: &Map<String, Value>,
+) -> Result<Option<Conversation<'a>>, TrainError> {
+    let turns = messages.iter().cloned().map(Message::into_fields).collect();
+    let conversation = Conversation::new(tokenizer, turns, row);
+    Ok(conversation.map_err(|source| SupervisedError::Row { number, source })?)
+}
+
+/// The tokens before message `i` and those of the message, as the model would generate it: through the chat template, or, if
+/// there is none, after the messages as they stand, ended by the end-of-sequence token. None: the prompt opens the thinking, and
+/// the message has none.
+pub(crate) fn encode_reply(
+    tokenizer: &Tokenizer,
+    stops: &[u32],
+    number: usize,
+    conversation: Option<&Conversation>,
+    messages: &[Message],
+    i: usize,
+) -> Result<Option<Piece>, TrainError> {
+    let in_row = |source| SupervisedError::Row { number, source };
+    let (context, tokens) = if let Some(conversation) = conversation {
+        match conversation.reply(i, stops).map_err(in_row)? {
+            Reply::Learned { context, tokens } => (context, tokens),
+            Reply::WithoutThinking => return Ok(None),
+        }
+    } else {
+        let end = tokenizer.eos().ok_or(SupervisedError::NoEndOfText)?;
+        let before: Vec<&str> = messages[..i].iter().map(|m| m.content.as_str()).collect();
+        let mut tokens = tokenizer.encode(&messages[i].content, false).map_err(in_row)?;
+        tokens.push(end);
+        (tokenizer.encode(&before.join("\n"), true).map_err(in_row)?, tokens)
+    };
+    if context.is_empty() {
+        return Err(SupervisedError::PromptEmpty { number }.into());
+    }
+    Ok(Some(Piece { context, tokens }))
 }
 
 /// The pieces of each update, in an order of its own each epoch: a function of the seed alone.

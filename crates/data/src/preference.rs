@@ -1,0 +1,213 @@
+//! What people, or a rule, prefer: pairs of replies, and replies that are each good or bad.
+//!
+//! | fields | hold |
+//! |---|---|
+//! | `prompt`, `chosen`, `rejected` | a question and two replies to it, as texts |
+//! | the same, as messages | `prompt` a list of messages, `chosen` and `rejected` each a list of one, the assistant's |
+//! | `chosen`, `rejected` | two conversations that part at their last message, the assistant's; a `prompt` beside them is not needed and not read |
+//! | `prompt`, `completion`, `label` | a question, a reply as text or as a list of one message, and whether it is good |
+//! | `messages`, `label` | a conversation that ends with the assistant's, and whether that is good |
+//!
+//! A pair's `margin`, a number of 0 or more, says by how much the chosen reply is better. Other fields are not read.
+
+use crate::error::{DataError, LineError};
+use crate::problem::Message;
+use crate::rows::{self, DataFiles};
+use serde::Deserialize;
+
+/// A prompt with a reply that was chosen, and one that was rejected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preference {
+    /// The conversation up to the replies; at least one message.
+    pub prompt: Vec<Message>,
+    /// The better reply, the assistant's.
+    pub chosen: Message,
+    /// The worse one.
+    pub rejected: Message,
+    /// By how much the first is better, where the row says so; 0 or more.
+    pub margin: Option<f64>,
+}
+
+/// A prompt with a reply that is good or bad.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rated {
+    /// The conversation up to the reply; at least one message.
+    pub prompt: Vec<Message>,
+    /// The reply, the assistant's.
+    pub completion: Message,
+    /// Whether it is good.
+    pub good: bool,
+}
+
+/// A prompt, reply or conversation as it stands in a file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Plain(String),
+    Messages(Vec<Message>),
+}
+
+const PAIR: &str = "`prompt`, `chosen` and `rejected`, as texts or messages; or two conversations `chosen` and `rejected` that part at their \
+     last message";
+const RATED: &str = "`prompt`, `completion` and `label` (true or false); or `messages` and `label`";
+
+/// Reads the pairs of `files`.
+///
+/// # Errors
+/// A file that cannot be read or has no pairs; a line that is none.
+pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError> {
+    #[derive(Deserialize)]
+    struct Line {
+        prompt: Option<Text>,
+        chosen: Option<Text>,
+        rejected: Option<Text>,
+        margin: Option<f64>,
+    }
+    read(files, PAIR, |line: Line| {
+        let (chosen, rejected) = (line.chosen?, line.rejected?);
+        let (before, chosen) = last_reply(chosen)?;
+        let (other, rejected) = last_reply(rejected)?;
+        let prompt = if before.is_empty() && other.is_empty() {
+            as_prompt(line.prompt?)
+        } else {
+            (before == other).then_some(before)?
+        };
+        let margin = line.margin;
+        let sensible = margin.is_none_or(|margin| margin.is_finite() && margin >= 0.0);
+        (!prompt.is_empty() && sensible).then_some(Preference { prompt, chosen, rejected, margin })
+    })
+}
+
+/// Reads the labelled replies of `files`.
+///
+/// # Errors
+/// A file that cannot be read or has none; a line that is none.
+pub fn read_rated(files: &DataFiles) -> Result<Vec<Rated>, DataError> {
+    #[derive(Deserialize)]
+    struct Line {
+        prompt: Option<Text>,
+        completion: Option<Text>,
+        messages: Option<Vec<Message>>,
+        label: Option<bool>,
+    }
+    read(files, RATED, |line: Line| {
+        let good = line.label?;
+        let (prompt, completion) = match (line.messages, line.prompt, line.completion) {
+            (Some(messages), None, None) => last_reply(Text::Messages(messages))?,
+            (None, Some(prompt), Some(completion)) => {
+                let (before, completion) = last_reply(completion)?;
+                before.is_empty().then(|| (as_prompt(prompt), completion))?
+            }
+            _ => return None,
+        };
+        (!prompt.is_empty()).then_some(Rated { prompt, completion, good })
+    })
+}
+
+/// Reads the rows of `files` that `row` makes of its lines; an error, that a line should have the fields `expected`, where it
+/// makes none.
+fn read<L: serde::de::DeserializeOwned, T>(
+    files: &DataFiles,
+    expected: &'static str,
+    row: impl Fn(L) -> Option<T>,
+) -> Result<Vec<T>, DataError> {
+    let mut rows = Vec::new();
+    rows::read_all(files, |_, line: Result<L, LineError>| {
+        let line = line.map_err(|e| e.expecting(expected))?;
+        rows.push(row(line).ok_or(LineError::Fields { expected })?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// The last message, if it is the assistant's, and those before it.
+fn last_reply(text: Text) -> Option<(Vec<Message>, Message)> {
+    let mut messages = match text {
+        Text::Plain(text) => vec![Message::assistant(text)],
+        Text::Messages(messages) => messages,
+    };
+    let reply = messages.pop().filter(|last| last.role == "assistant")?;
+    Some((messages, reply))
+}
+
+fn as_prompt(text: Text) -> Vec<Message> {
+    match text {
+        Text::Plain(text) => vec![Message::user(text)],
+        Text::Messages(messages) => messages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, text: &str) -> DataFiles {
+        let path = folder.path().join("a.jsonl");
+        std::fs::write(&path, text).expect("written");
+        path.into()
+    }
+
+    #[test]
+    fn pairs_are_read_in_every_form() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (user, good, bad) = (
+            r#"{"role": "user", "content": "p"}"#,
+            r#"{"role": "assistant", "content": "a"}"#,
+            r#"{"role": "assistant", "content": "b"}"#,
+        );
+        let lines = [
+            r#"{"prompt": "p", "chosen": "a", "rejected": "b", "margin": 2}"#.to_owned(),
+            format!(r#"{{"prompt": [{user}], "chosen": [{good}], "rejected": [{bad}], "margin": 2.0}}"#),
+            format!(r#"{{"chosen": [{user}, {good}], "rejected": [{user}, {bad}], "margin": 2}}"#),
+            format!(
+                r#"{{"prompt": "p", "chosen": [{user}, {good}], "rejected": [{user}, {bad}], "margin": 2}}"#
+            ),
+        ];
+        let read = read_preferences(&file(&folder, &lines.join("\n"))).expect("four pairs");
+        let want = Preference {
+            prompt: vec![Message::user("p")],
+            chosen: Message::assistant("a"),
+            rejected: Message::assistant("b"),
+            margin: Some(2.0),
+        };
+        assert_eq!(read, vec![want; 4]);
+    }
+
+    #[test]
+    fn labelled_replies_are_read_in_every_form() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lines = concat!(
+            "{\"prompt\": \"p\", \"completion\": \"a\", \"label\": true}\n",
+            "{\"prompt\": [{\"role\": \"user\", \"content\": \"p\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"a\"}], \"label\": true}\n",
+            "{\"messages\": [{\"role\": \"user\", \"content\": \"p\"}, {\"role\": \"assistant\", \"content\": \"a\"}], \"label\": true}\n",
+        );
+        let read = read_rated(&file(&folder, lines)).expect("three rows");
+        let (prompt, completion) = (vec![Message::user("p")], Message::assistant("a"));
+        assert_eq!(read, vec![Rated { prompt, completion, good: true }; 3]);
+    }
+
+    #[test]
+    fn rows_that_are_none_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for line in [
+            "{}",
+            r#"{"prompt": "p", "chosen": "a"}"#,
+            r#"{"chosen": "a", "rejected": "b"}"#,
+            r#"{"prompt": "p", "chosen": 1, "rejected": "b"}"#,
+            r#"{"prompt": "p", "chosen": "a", "rejected": "b", "margin": -1}"#,
+            r#"{"chosen": [{"role": "user", "content": "p"}], "rejected": [{"role": "user", "content": "p"}]}"#,
+            r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
+        ] {
+            let error = read_preferences(&file(&folder, line)).expect_err(line).to_string();
+            let named = error.contains("`rejected`") || error.contains("`chosen`");
+            assert!(error.contains("a.jsonl:1: ") && named, "{error}");
+        }
+        for line in
+            [r#"{"prompt": "p", "completion": "a"}"#, r#"{"prompt": "p", "completion": "a", "label": "yes"}"#]
+        {
+            let error = read_rated(&file(&folder, line)).expect_err(line).to_string();
+            assert!(error.contains("a.jsonl:1: ") && error.contains("`label`"), "{error}");
+        }
+        assert!(matches!(read_rated(&file(&folder, "\n")), Err(DataError::Empty { .. })));
+    }
+}
