@@ -451,3 +451,19 @@ fn options_of_rewards_at_their_limits_are_used_or_refused() {
         }
     });
 }
+
+/// What a shell's pipe gives may have no end.
+#[test]
+fn a_pipe_without_an_end_is_read_to_a_limit() {
+    let folder = Folder::new();
+    let koan = env!("CARGO_BIN_EXE_koan");
+    let row = "row=$(head -c 100000 /dev/zero | tr '\\0' a); ";
+    for command in ["data stats", "sft sft.toml --set data="] {
+        let separator = if command.ends_with('=') { "" } else { " " };
+        let pipe = "<(yes \"{\\\"prompt\\\": \\\"1\\\", \\\"completion\\\": \\\"$row\\\"}\")";
+        let script = format!("{row}'{koan}' {command}{separator}{pipe}");
+        let output = folder.command("bash").args(["-c", &script]).output().expect("started");
+        let said = said(&output);
+        assert!(!output.status.success() && said.contains("more than 268435456 bytes"), "{command}: {said}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::DataError;
 use flate2::bufread::MultiGzDecoder;
-use koan_files::open_stream;
+use koan_files::{Limited, open_stream};
 use ruzstd::decoding::StreamingDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek as _, SeekFrom};
@@ -41,6 +41,7 @@ pub(super) fn open(path: &Path) -> Result<Source, DataError> {
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(unread("a folder", format!("name its files, as in '{}/*.jsonl'", path.display())));
     }
+    let may_be_endless = file.metadata().is_ok_and(|metadata| !metadata.is_file());
     let prefix = prefix_of(&mut file).map_err(read_error)?;
     let limit = expansion_limit(&file);
     let rest = BufReader::with_capacity(1 << 18, Cursor::new(prefix.clone()).chain(file));
@@ -57,7 +58,8 @@ pub(super) fn open(path: &Path) -> Result<Source, DataError> {
     } else {
         Box::new(rest)
     };
-    let mut text = text;
+    let mut text =
+        if may_be_endless { Box::new(BufReader::with_capacity(1 << 18, Limited::new(text))) } else { text };
     let prefix = prefix_of(&mut text).map_err(|source| super::read_error(path, 0, source))?;
     if let Some((what, remedy)) = unreadable(&prefix, path) {
         return Err(unread(what, remedy));
