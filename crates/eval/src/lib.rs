@@ -3,7 +3,6 @@
 //!
 //! - [`Judged`]: a completion and its verdict,
 //! - [`Report`], [`Score`]: what completions come to; [`pass_at_k()`], [`majority()`] and [`Interval`] say how,
-//! - [`PreferenceReport`]: how well a reward model's scores agree with preferences,
 //! - [`Journal`]: completions kept as they come, so that a killed run goes on.
 #![forbid(unsafe_code)]
 
@@ -12,7 +11,6 @@ mod journal;
 mod judged;
 mod majority;
 mod pass_at_k;
-mod preference;
 mod report;
 
 pub use interval::Interval;
@@ -20,5 +18,4 @@ pub use journal::{Completions, Journal, JournalError};
 pub use judged::Judged;
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
-pub use preference::{Bin, Category, PreferenceReport, ScoredPair};
 pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score, Undecided};

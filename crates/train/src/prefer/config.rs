@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use koan_data::DataFiles;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -15,7 +14,7 @@ use crate::{
     TrainError,
     config::{ConfigError, check, is_size},
     stage::{self, Settings, StageConfig},
-    supervised::TooLong,
+    supervised::{HeldOut, TooLong},
 };
 
 /// Steps between checkpoints where nothing is said.
@@ -141,16 +140,6 @@ pub enum NllOver {
     Completion,
     /// Those of their prompts too, except each first token.
     PromptAndCompletion,
-}
-
-/// `[eval]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldOut {
-    /// In the format of the data.
-    pub data: DataFiles,
-    /// Steps between measurements; the first is made before the first step, the last after the last.
-    pub every: u64,
 }
 
 /// A loss with every constant in force.

@@ -26,7 +26,7 @@ use koan_model::{Config, HeadKind, checkpoint::CheckpointError};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-pub use config::{Algorithm, HeldOut, LossName, Nll, NllOver, Objective, PreferConfig};
+pub use config::{Algorithm, LossName, Nll, NllOver, Objective, PreferConfig};
 pub use error::PreferError;
 pub use examples::Example;
 pub use kto::KtoLoss;

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -113,7 +113,7 @@ impl Guard {
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
             return (StatusCode::SERVICE_UNAVAILABLE, "too many readers are slow; try again").into_response();
         };
-        answer.map(|body| Body::new(Held { body, _room: room }))
+        answer.map(|body| Body::new(Held { body, rest: Bytes::new(), _room: room }))
     }
 }
 
@@ -136,9 +136,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
-/// A body whose memory is counted.
+/// Bytes of a large answer that a connection is given at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// A body whose memory is counted. It is given in pieces: a connection copies what it is given, and would let a body that is one
+/// piece end, and its room go, long before it is sent.
 struct Held {
     body: Body,
+    /// What is left of the body's last frame.
+    rest: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
@@ -150,15 +156,30 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => self.rest = bytes,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let n_bytes = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(n_bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, of_body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest);
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
