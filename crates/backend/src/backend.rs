@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Heads, Layout, Matrix, OutOfMemory};
+use crate::{Divergence, Heads, Layout, Matrix, OutOfMemory};
 
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,6 +400,20 @@ pub trait Backend: Sync + Sized {
         x: &Self::Operand,
         w: &Matrix<Self>,
         layout: &Self::Layout,
+    );
+
+    /// How far a student's distributions are from a teacher's, row by row: writes `d[n]`, the divergence `of` the rows' logits
+    /// `student` `[n, student_vocab]` and `teacher` `[n, teacher_vocab]`, over the tokens that both know. `student`'s values
+    /// become the gradient of `weight · d[n]` by them, rounded for products, 0 for tokens that the teacher does not know;
+    /// `teacher` is used up. The sizes are `[n, student_vocab, teacher_vocab]`.
+    fn divergence(
+        &self,
+        d: &mut Self::Buf,
+        student: &mut Self::Operand,
+        teacher: &mut Self::Buf,
+        of: Divergence,
+        weight: f32,
+        sizes: [usize; 3],
     );
 
     /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.

@@ -4,8 +4,8 @@
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
 //! - [`Layout`], [`Matrix`]: the rows of a pass, and a weight, on a device,
-//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`AdamWStep`], [`MomentType`]: what their
-//!   arguments are made of,
+//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`Divergence`], [`AdamWStep`],
+//!   [`MomentType`]: what their arguments are made of,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
@@ -17,6 +17,7 @@ mod backend;
 pub mod bf16;
 #[cfg(feature = "testkit")]
 pub mod conformance;
+mod divergence;
 mod draw;
 mod layout;
 mod matrix;
@@ -26,6 +27,7 @@ mod sequence;
 
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
+pub use divergence::{Divergence, DivergenceForm, Share, Support};
 pub use draw::Draw;
 pub use layout::{Layout, Scored};
 pub use matrix::{Forms, Matrix};

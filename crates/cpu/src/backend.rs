@@ -1,8 +1,8 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
 use koan_backend::{
-    AdamWStep, AlignedVec, Attention, Backend, Keep, Layout, Matrix, MomentType, OutOfMemory, Store, bf16,
-    free_host_memory,
+    AdamWStep, AlignedVec, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
+    Store, bf16, free_host_memory,
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     memory::grown,
     ops::{
         adamw::{self, Moment},
-        attention, bias, copy, embedding,
+        attention, bias, copy, divergence, embedding,
         head::{log_prob, sample},
         operand::Operand,
         product::{Packed, multiply, multiply_on_the_fly, pack_on_the_fly},
@@ -492,6 +492,21 @@ impl Backend for Cpu {
         let Scratch { packed, logits, .. } = &mut *self.scratch();
         let scratch = sample::Scratch { partials: logits, logits: packed };
         sample::sample(self.kernels, &self.threads, drawn, x, w, draws, scratch);
+    }
+
+    fn divergence(
+        &self,
+        d: &mut Self::Buf,
+        student: &mut Operand,
+        teacher: &mut Self::Buf,
+        of: Divergence,
+        weight: f32,
+        [n, own, other]: [usize; 3],
+    ) {
+        student.matrix(n, own, "student");
+        let (d, teacher) = (first_mut(d, n, "d"), first_mut(teacher, n * other, "teacher"));
+        let sizes = [own, other];
+        divergence::divergence(self.kernels, &self.threads, d, student, teacher, of, weight, sizes);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

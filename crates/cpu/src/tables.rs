@@ -3,12 +3,12 @@
 //! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
 //! of them. AMX's table is AVX-512's, except the products.
 
-use koan_backend::{AdamWStep, Store};
+use koan_backend::{AdamWStep, DivergenceForm, Store};
 
 use crate::{
     isa::Isa,
     kernels::{
-        adamw, attention, log_prob,
+        adamw, attention, divergence, log_prob,
         product::{Block, Format, Panels, Source, pack, vector},
         rms_norm, rope, rows, swiglu,
     },
@@ -98,6 +98,12 @@ kernels! {
     log_prob_partial(logits: &mut [f32], inverse_temperature: f32) -> log_prob::Partial = log_prob::partial;
     log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32)
         = log_prob::gradient;
+    normalizer(logits: &mut [f32], inverse_temperature: f32) -> divergence::Normalizer
+        = divergence::normalizer;
+    divergence(
+        student: &mut [f32], teacher: &mut [f32], form: DivergenceForm,
+        normalizers: [divergence::Normalizer; 2], weight: f32
+    ) -> f32 = divergence::row;
     exp(x: &mut [f32]) = log_prob::exp;
     sum_of_squares(x: &[f32]) -> f64 = adamw::sum_of_squares;
     adamw_step(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamWStep) = adamw::step;

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
-    AdamWStep, Attention, Backend, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory, Reference, Store,
-    reference,
+    AdamWStep, Attention, Backend, Divergence, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory,
+    Reference, Store, reference,
 };
 
 /// The [`Reference`] behind a bus.
@@ -390,6 +390,18 @@ impl Backend for Counting {
     ) {
         let [tokens, log_probs, full] = [tokens, log_probs, full_log_probs].map(|y| &mut y.0);
         Reference.sample(tokens, log_probs, full, &x.0, &local(w), &layout.0);
+    }
+
+    fn divergence(
+        &self,
+        d: &mut Self::Buf,
+        student: &mut Self::Operand,
+        teacher: &mut Self::Buf,
+        of: Divergence,
+        weight: f32,
+        sizes: [usize; 3],
+    ) {
+        Reference.divergence(&mut d.0, &mut student.0, &mut teacher.0, of, weight, sizes);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

@@ -18,6 +18,7 @@
 mod attention;
 mod bias;
 mod counting;
+mod divergence;
 mod linear;
 mod log_prob;
 mod rms_norm;
@@ -107,6 +108,7 @@ fn every_case(requirement: &impl Requirement) {
     attention::cases().for_each(|case| requirement.check(case));
     log_prob::log_prob_cases().for_each(|case| requirement.check(case));
     log_prob::sample_cases().for_each(|case| requirement.check(case));
+    divergence::cases().for_each(|case| requirement.check(case));
 }
 
 /// Holds `backend`, whose products are of `precision`, to the reference and to the promises of [`Backend`].

@@ -5,7 +5,9 @@
 //! and the loss has `Σ x` beside.
 
 use super::{Reference, dot};
-use crate::{Attention, Backend, Forms, Heads, Layout, Matrix, Sequence, Store};
+use crate::{
+    Attention, Backend, Divergence, DivergenceForm, Forms, Heads, Layout, Matrix, Sequence, Store, Support,
+};
 
 /// `len` values within ±1, different for each `seed`.
 fn numbers(seed: u32, len: usize) -> Vec<f64> {
@@ -202,6 +204,38 @@ fn log_prob() {
     Reference.log_prob_backward(&mut dx, &mut dw, &d_log_probs, &x, &head, &saved, temperature, &layout);
     assert_gradient("dx", &dx, &x, |x| forward(x, &w).0);
     assert_gradient("dw", &dw, &w, |w| forward(&x, w).0 + w.iter().sum::<f64>());
+}
+
+#[test]
+fn divergence() {
+    let (n, own, of_teacher, weight) = (2, 7, 9, 0.5);
+    let logits = |seed, len| numbers(seed, len).iter().map(|z| 3.0 * z).collect::<Vec<_>>();
+    let (student, teacher) = (logits(1, n * own), logits(2, n * of_teacher));
+    let forms =
+        [DivergenceForm::Forward, DivergenceForm::Reverse, DivergenceForm::JensenShannon { beta: 0.3 }];
+    let supports = [
+        Support::Whole,
+        Support::WithRest(3),
+        Support::Renormalised(3),
+        Support::WithRest(1),
+        Support::WithRest(20),
+    ];
+    for (form, support) in forms.into_iter().flat_map(|form| supports.map(|support| (form, support))) {
+        if form == DivergenceForm::Reverse && support == Support::Renormalised(3) {
+            continue; // infinite
+        }
+        for (own, of_teacher) in [(own, of_teacher), (of_teacher, own)] {
+            let (student, teacher) = if own == 7 { (&student, &teacher) } else { (&teacher, &student) };
+            let of = Divergence { form, temperature: 1.5, support };
+            let run = |student: &Vec<f64>| {
+                let (mut d, mut gradient, mut teacher) = (unwritten(n), student.clone(), teacher.clone());
+                Reference.divergence(&mut d, &mut gradient, &mut teacher, of, weight, [n, own, of_teacher]);
+                (d.iter().sum::<f64>() * f64::from(weight), gradient)
+            };
+            let what = format!("{of:?}, {own} tokens of {of_teacher}");
+            assert_gradient(&what, &run(student).1, student, |student| run(student).0);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod bias;
+mod divergence;
 mod embedding;
 #[cfg(test)]
 mod gradcheck;
@@ -22,7 +23,8 @@ pub(crate) use attention::{Query, queries};
 pub use adamw::Moment;
 
 use crate::{
-    AdamWStep, Attention, Backend, Keep, Layout, Matrix, MomentType, OutOfMemory, Store, free_host_memory,
+    AdamWStep, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory, Store,
+    free_host_memory,
 };
 
 /// The reference backend: f64 in host memory, one thread.
@@ -446,6 +448,23 @@ impl Backend for Reference {
         assert!(vocab <= 1 << 24, "{vocab} tokens: an f32 holds their numbers up to 2^24");
         let outputs = [tokens, log_probs, full_log_probs].map(|y| rows_mut(y, n, 1));
         log_prob::sample(outputs, rows(x, n, c), weights(w), draws);
+    }
+
+    fn divergence(
+        &self,
+        d: &mut Vec<f64>,
+        student: &mut Vec<f64>,
+        teacher: &mut Vec<f64>,
+        of: Divergence,
+        weight: f32,
+        [n, student_vocab, teacher_vocab]: [usize; 3],
+    ) {
+        let (d, student) = (rows_mut(d, n, 1), rows_mut(student, n, student_vocab));
+        let teacher = rows(teacher, n, teacher_vocab);
+        let pairs = student.chunks_exact_mut(student_vocab).zip(teacher.chunks_exact(teacher_vocab));
+        for (d, (student, teacher)) in d.iter_mut().zip(pairs) {
+            *d = divergence::row(student, teacher, of, weight.into());
+        }
     }
 
     fn sums_of_squares(&self, buffers: &[&Vec<f64>]) -> Vec<f64> {

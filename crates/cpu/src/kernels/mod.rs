@@ -5,6 +5,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod divergence;
 pub(crate) mod log_prob;
 pub(crate) mod product;
 pub(crate) mod rms_norm;

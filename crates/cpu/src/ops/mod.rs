@@ -6,6 +6,7 @@ pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod bias;
 pub(crate) mod copy;
+pub(crate) mod divergence;
 pub(crate) mod embedding;
 pub(crate) mod head;
 pub(crate) mod operand;

@@ -125,6 +125,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn split(self, a: __m256) -> (__m256, __m256) {
+        // SAFETY: a value of this type proves that the machine has AVX2 and FMA.
+        unsafe {
+            let bits = _mm256_castps_si256(a);
+            let n = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(127));
+            let m = _mm256_or_si256(
+                _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff)),
+                _mm256_set1_epi32(0x3f80_0000),
+            );
+            (_mm256_castsi256_ps(m), _mm256_cvtepi32_ps(n))
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: __m256) -> f32 {
         self.sum_8([v; 8])[0]
     }

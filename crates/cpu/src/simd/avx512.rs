@@ -105,6 +105,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn split(self, a: __m512) -> (__m512, __m512) {
+        // SAFETY: a value of this type proves that the machine has AVX-512.
+        unsafe {
+            let m = _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(a);
+            (m, _mm512_getexp_ps(a))
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         self.avx2().sum(self.fold(v))
     }

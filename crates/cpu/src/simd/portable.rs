@@ -83,6 +83,15 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn split(self, a: Self::V) -> (Self::V, Self::V) {
+        let (mut m, mut n) = ([0.0; 8], [0.0; 8]);
+        for ((a, m), n) in a.iter().zip(&mut m).zip(&mut n) {
+            *m = f32::from_bits((a.to_bits() & 0x007f_ffff) | 0x3f80_0000);
+            *n = ((a.to_bits() >> 23) as i32 - 127) as f32;
+        }
+        (m, n)
+    }
+    #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
     }

@@ -54,6 +54,8 @@ pub(crate) trait Simd: Copy {
     fn round(self, a: Self::V) -> Self::V;
     /// 2ⁿ for an integer −126 ≤ `n` ≤ 127.
     fn exp2_integer(self, n: Self::V) -> Self::V;
+    /// `m` and `n` of a normal `a = m · 2ⁿ` above 0, with 1 ≤ `m` < 2.
+    fn split(self, a: Self::V) -> (Self::V, Self::V);
     /// `v`, but 0 where `a < b`.
     fn zero_where_less(self, v: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// The sum of the lanes, added as a tree.
@@ -120,6 +122,40 @@ pub(crate) trait Simd: Copy {
         }
         let e = self.add(self.mul_add(p, self.mul(r, r), r), self.splat(1.0));
         self.zero_where_less(self.mul(e, self.exp2_integer(n)), a, self.splat(LEAST))
+    }
+
+    /// ln `a` of a normal `a` above 0, to within 2 units in the last place.
+    ///
+    /// `a = 2ⁿ (1 + f)` with √½ ≤ 1 + f < √2, then ln a = n ln 2 + f − f²/2 + f³ P(f); P is that of Cephes' `logf` (Moshier
+    /// 1989).
+    #[inline(always)]
+    fn ln(self, a: Self::V) -> Self::V {
+        const LN_2_HIGH: f32 = 0.693_359_4;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+        const P: [f32; 9] = [
+            7.037_683_6e-2,
+            -1.151_461e-1,
+            1.167_699_9e-1,
+            -1.242_014_1e-1,
+            1.424_932_3e-1,
+            -1.666_805_8e-1,
+            2.000_071_5e-1,
+            -2.499_999_4e-1,
+            0.333_333_3,
+        ];
+        let one = self.splat(1.0);
+        let (m, n) = self.split(a);
+        let half = self.zero_where_less(one, m, self.splat(std::f32::consts::SQRT_2));
+        let (m, n) = (self.mul(m, self.mul_add(half, self.splat(-0.5), one)), self.add(n, half));
+        let f = self.sub(m, one);
+        let mut p = self.splat(P[0]);
+        for c in &P[1..] {
+            p = self.mul_add(p, f, self.splat(*c));
+        }
+        let square = self.mul(f, f);
+        let rest = self.mul_add(self.mul(p, f), square, self.mul(n, self.splat(LN_2_LOW)));
+        let rest = self.mul_add(square, self.splat(-0.5), rest);
+        self.mul_add(n, self.splat(LN_2_HIGH), self.add(f, rest))
     }
 
     /// σ(a) = 1 / (1 + e⁻ᵃ)
