@@ -77,7 +77,7 @@ pub struct Attention<'a, B: Backend> {
     /// How queries and keys are cut into heads.
     pub heads: Heads,
     /// Factor on the products of queries and keys.
-    pub scale: f32,
+    pub scale: f64,
 }
 
 impl<B: Backend> Clone for Attention<'_, B> {
@@ -145,11 +145,13 @@ pub trait Backend: Sync + Sized {
     /// # Errors
     /// If the device refuses the memory.
     fn upload(&self, values: &[f32]) -> Result<Self::Buf, OutOfMemory>;
-    /// Overwrites the first elements of `buf` with `values`.
-    fn write(&self, buf: &mut Self::Buf, values: &[f32]);
+    /// Overwrites the first elements of `buf` with `values`, rounded to what the device holds.
+    fn write(&self, buf: &mut Self::Buf, values: &[f64]);
     /// The first elements of each buffer, as many as are asked for, rounded to f32 if the device holds more. It waits for
     /// all operations before it, once; no other operation waits, except those that return values.
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N];
+    /// As [`read`](Self::read), and as exact as the device holds them: for what losses are computed of.
+    fn read_exact<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f64>; N];
     /// Sets every element of `buf` to zero.
     fn clear(&self, buf: &mut Self::Buf);
     /// `y[..n] = x[..n]`, elements.
@@ -206,7 +208,7 @@ pub trait Backend: Sync + Sized {
     /// Rounds the first `n` values to the precision of products, to nearest even; nothing to do where products are f32.
     fn round(&self, x: &mut Self::Operand, n: usize);
     /// Overwrites the first elements of an operand, and its values where it keeps them, with `values`.
-    fn write_operand(&self, x: &mut Self::Operand, values: &[f32]);
+    fn write_operand(&self, x: &mut Self::Operand, values: &[f64]);
     /// The first `n` elements as products read them. It waits as [`read`](Self::read) does.
     fn read_operand(&self, x: &Self::Operand, n: usize) -> Vec<f32>;
 

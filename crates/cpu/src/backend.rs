@@ -69,7 +69,7 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
         v: first(v, m * heads.key_features(), "v"),
         sequences: &layout.sequences,
         heads,
-        scale,
+        scale: scale as f32,
     }
 }
 
@@ -135,16 +135,20 @@ impl Backend for Cpu {
 
     fn upload(&self, values: &[f32]) -> Result<Self::Buf, OutOfMemory> {
         let mut buf = AlignedVec::zeros(values.len())?;
-        self.write(&mut buf, values);
+        copy::copy(&self.threads, &mut buf, values);
         Ok(buf)
     }
 
-    fn write(&self, buf: &mut Self::Buf, values: &[f32]) {
-        copy::copy(&self.threads, first_mut(buf, values.len(), "buf"), values);
+    fn write(&self, buf: &mut Self::Buf, values: &[f64]) {
+        first_mut(buf, values.len(), "buf").iter_mut().zip(values).for_each(|(y, &x)| *y = x as f32);
     }
 
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N] {
         parts.map(|(buf, n)| first(buf, n, "buf").to_vec())
+    }
+
+    fn read_exact<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f64>; N] {
+        parts.map(|(buf, n)| first(buf, n, "buf").iter().copied().map(f64::from).collect())
     }
 
     fn clear(&self, buf: &mut Self::Buf) {
@@ -211,7 +215,7 @@ impl Backend for Cpu {
         x.round(self.kernels, &self.threads, 0..n);
     }
 
-    fn write_operand(&self, x: &mut Operand, values: &[f32]) {
+    fn write_operand(&self, x: &mut Operand, values: &[f64]) {
         x.write(self.kernels, &self.threads, values);
     }
 

@@ -116,7 +116,7 @@ fn score<B: Backend>(
     model.forward(b, &layout, &mut activations, None);
     let temperature = if temperature == 0.0 { 1.0 } else { temperature };
     let [log_probs, _] = model.log_probs(b, &activations, &layout, temperature, &mut head);
-    log_probs
+    log_probs.into_iter().map(|p| p as f32).collect()
 }
 
 fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {

@@ -188,13 +188,13 @@ pub fn score<B: Backend>(
             rest = others;
             if let Some(given) = &line.logprobs {
                 summary.compared += 1;
-                let gaps = given.iter().zip(own).map(|(a, b)| (a - b).abs());
+                let gaps = given.iter().zip(own).map(|(a, &b)| (a - b as f32).abs());
                 summary.log_prob_gap = gaps.fold(summary.log_prob_gap, f32::max);
             }
             summary.completions += 1;
             summary.tokens += own.len();
-            line.logprob_sum = Some(own.iter().map(|&p| f64::from(p)).sum());
-            line.logprobs = Some(own.to_vec());
+            line.logprob_sum = Some(own.iter().sum());
+            line.logprobs = Some(own.iter().map(|&p| p as f32).collect());
             if each(line).is_break() {
                 return Ok(summary);
             }

@@ -89,7 +89,12 @@ impl<B: Backend> Model<B> {
             Ok::<_, E>(Param::new(b, info, values, residency)?)
         })?;
         let (cos, sin) = rope::tables(&config, positions);
-        Ok(Self { weights, cos: b.upload(&cos)?, sin: b.upload(&sin)?, positions, config })
+        let table = |values: &[f64]| {
+            let mut table = b.zeros(values.len())?;
+            b.write(&mut table, values);
+            Ok::<_, OutOfMemory>(table)
+        };
+        Ok(Self { weights, cos: table(&cos)?, sin: table(&sin)?, positions, config })
     }
 
     /// The sizes of the model.
@@ -166,7 +171,7 @@ impl<B: Backend> Model<B> {
         layout: &B::Layout,
         temperature: f32,
         head: &mut Head<B>,
-    ) -> [Vec<f32>; 2] {
+    ) -> [Vec<f64>; 2] {
         let Transformer { trunk, head: own } = &self.weights;
         own.language().log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
     }
@@ -197,7 +202,7 @@ impl<B: Backend> Model<B> {
         b: &B,
         layout: &B::Layout,
         a: &mut Activations<B>,
-        d_log_probs: &[f32],
+        d_log_probs: &[f64],
         temperature: f32,
         head: &mut Head<B>,
         grad: &mut Gradient<B>,
@@ -229,7 +234,7 @@ impl<B: Backend> Model<B> {
         a: &Activations<B>,
         layout: &B::Layout,
         head: &mut ScalarRows<B>,
-    ) -> Vec<f32> {
+    ) -> Vec<f64> {
         self.weights.head.scalar().scores(b, &a.trunk.normed, layout, head)
     }
 
@@ -243,7 +248,7 @@ impl<B: Backend> Model<B> {
         b: &B,
         layout: &B::Layout,
         a: &mut Activations<B>,
-        d_scores: &[f32],
+        d_scores: &[f64],
         head: &mut ScalarRows<B>,
         grad: &mut Gradient<B>,
     ) {

@@ -99,8 +99,8 @@ pub(crate) fn yarn_scale(factor: f64, mscale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
 }
 
-/// The cosines and sines of positions `0..positions`, each `[positions, head_dim / 2]`, computed in f64 and rounded.
-pub(crate) fn tables(config: &Config, positions: usize) -> (Vec<f32>, Vec<f32>) {
+/// The cosines and sines of positions `0..positions`, each `[positions, head_dim / 2]`, in f64.
+pub(crate) fn tables(config: &Config, positions: usize) -> (Vec<f64>, Vec<f64>) {
     let frequencies = config.rope_scaling.frequencies(config.rope_theta, config.head_dim);
     let scale = config.rope_scaling.attention_factor();
     let len = positions * frequencies.len();
@@ -108,8 +108,8 @@ pub(crate) fn tables(config: &Config, positions: usize) -> (Vec<f32>, Vec<f32>) 
     for position in 0..positions {
         for frequency in &frequencies {
             let (s, c) = (position as f64 * frequency).sin_cos();
-            cos.push((scale * c) as f32);
-            sin.push((scale * s) as f32);
+            cos.push(scale * c);
+            sin.push(scale * s);
         }
     }
     (cos, sin)
@@ -158,8 +158,8 @@ mod tests {
             }
             assert!((config.rope_scaling.attention_factor() - factor).abs() < 1e-8, "{parameters}");
             let (cos, sin) = tables(&config, 3);
-            assert!((f64::from(cos[12]) - factor * (2.0 * found[0]).cos()).abs() < 1e-6);
-            assert!((f64::from(sin[13]) - factor * (2.0 * found[1]).sin()).abs() < 1e-6);
+            assert!((cos[12] - factor * (2.0 * found[0]).cos()).abs() < 1e-6);
+            assert!((sin[13] - factor * (2.0 * found[1]).sin()).abs() < 1e-6);
         }
     }
 

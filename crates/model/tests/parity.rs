@@ -35,7 +35,7 @@ fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
     let [log_probs, _] = model.log_probs(b, &activations, &layout, 1.0, &mut head);
     let expected: Vec<f64> = lines.iter().flat_map(|l| l.logprobs.clone()).collect();
     assert_eq!(log_probs.len(), expected.len());
-    log_probs.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs()).collect()
+    log_probs.iter().zip(expected).map(|(&a, b)| (a - b).abs()).collect()
 }
 
 #[test]

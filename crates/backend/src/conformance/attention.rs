@@ -23,7 +23,7 @@ pub(super) struct Attention {
     n: usize,
     heads: Heads,
     short: bool,
-    scale: f32,
+    scale: f64,
     sequences: Vec<Sequence>,
     q: Vec<f32>,
     k: Vec<f32>,
@@ -94,7 +94,7 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
         let (k, v, dk, dv) = (keys(), keys(), keys(), keys());
         let mut queries = || numbers.operands(n * heads.query_features(), short);
         let (q, dout) = (queries(), queries());
-        let scale = sharpness / (heads.dim as f32).sqrt();
+        let scale = sharpness / (heads.dim as f64).sqrt();
         let (out, log_sum_exp) = (Vec::new(), Vec::new());
         let mut case =
             Attention { n, heads, short, scale, sequences, q, k, v, dout, out, log_sum_exp, dk, dv };
@@ -171,7 +171,7 @@ impl Case for Attention {
         let [mut d_out, mut dq] = [(); 2].map(|()| vec![0.0; q.len()]);
         let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; k.len()]);
         let mut d_log_sum_exp = vec![0.0; self.n * self.heads.query];
-        let scale = f64::from(self.scale);
+        let scale = self.scale;
         let (operand, rounded) = (precision.operand(self.short), precision.operand(false));
         let of_scores = sum_of_products(self.heads.dim, operand);
         let addends = (self.n + 1) * self.heads.group();

@@ -106,7 +106,7 @@ impl Backend for Counting {
         Reference.upload(values).map(Remote)
     }
 
-    fn write(&self, buf: &mut Self::Buf, values: &[f32]) {
+    fn write(&self, buf: &mut Self::Buf, values: &[f64]) {
         self.upload_counted();
         Reference.write(&mut buf.0, values);
     }
@@ -114,6 +114,11 @@ impl Backend for Counting {
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N] {
         self.wait_counted();
         Reference.read(parts.map(|(buf, n)| (&buf.0, n)))
+    }
+
+    fn read_exact<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f64>; N] {
+        self.wait_counted();
+        Reference.read_exact(parts.map(|(buf, n)| (&buf.0, n)))
     }
 
     fn clear(&self, buf: &mut Self::Buf) {
@@ -174,7 +179,7 @@ impl Backend for Counting {
         Reference.round(&mut x.0, n);
     }
 
-    fn write_operand(&self, x: &mut Self::Operand, values: &[f32]) {
+    fn write_operand(&self, x: &mut Self::Operand, values: &[f64]) {
         self.upload_counted();
         Reference.write_operand(&mut x.0, values);
     }

@@ -87,9 +87,14 @@ pub(super) fn output_operand<B: Backend>(b: &B, before: &[f32], keep: Keep) -> B
     operand_of(b, &[before, &[MARKER; TAIL]].concat(), keep)
 }
 
+/// `values` in f64.
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
 fn operand_of<B: Backend>(b: &B, values: &[f32], keep: Keep) -> B::Operand {
     let mut operand = b.operand(values.len(), keep).expect("a little memory");
-    b.write_operand(&mut operand, values);
+    b.write_operand(&mut operand, &wide(values));
     operand
 }
 

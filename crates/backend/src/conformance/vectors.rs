@@ -2,7 +2,7 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, input, output, pick, unwritten, whole},
+    values::{Numbers, by_row, exactly, input, output, pick, unwritten, whole, wide},
 };
 use crate::{AdamWStep, Backend, MomentType, bf16};
 
@@ -94,9 +94,11 @@ impl Case for Vectors {
         let mut zeros = exactly(b, &self.g);
         b.clear(&mut zeros);
         assert_eq!(whole(b, &zeros), whole(b, &b.zeros(n).expect("a little memory")), "clear and zeros");
-        b.write(&mut zeros, &self.g[n / 2..]);
+        b.write(&mut zeros, &wide(&self.g[n / 2..]));
         let [written] = b.read([(&zeros, n - n / 2)]);
         assert_eq!(written, self.g[n / 2..], "write and read of the first elements");
+        let [exact] = b.read_exact([(&zeros, n - n / 2)]);
+        assert_eq!(exact, wide(&written), "f32 values in f64");
         outputs.push(by_row("copy", b, &copy));
         let values = vec![squares as f32];
         outputs.push(Output { name: "sum_of_squares", by_row: false, rounded: false, values });

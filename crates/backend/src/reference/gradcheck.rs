@@ -121,7 +121,7 @@ fn attention_on<'a>(
     [q, k, v]: [&'a Vec<f64>; 3],
     layout: &'a Layout,
     heads: Heads,
-    scale: f32,
+    scale: f64,
 ) -> Attention<'a, Reference> {
     Attention { q, k, v, layout, heads, scale }
 }

@@ -151,12 +151,16 @@ impl Backend for Reference {
         Ok(buf)
     }
 
-    fn write(&self, buf: &mut Vec<f64>, values: &[f32]) {
-        rows_mut(buf, values.len(), 1).iter_mut().zip(values).for_each(|(y, &x)| *y = x.into());
+    fn write(&self, buf: &mut Vec<f64>, values: &[f64]) {
+        rows_mut(buf, values.len(), 1).copy_from_slice(values);
     }
 
     fn read<const N: usize>(&self, parts: [(&Vec<f64>, usize); N]) -> [Vec<f32>; N] {
         parts.map(|(buf, n)| rows(buf, n, 1).iter().map(|&x| x as f32).collect())
+    }
+
+    fn read_exact<const N: usize>(&self, parts: [(&Vec<f64>, usize); N]) -> [Vec<f64>; N] {
+        parts.map(|(buf, n)| rows(buf, n, 1).to_vec())
     }
 
     fn clear(&self, buf: &mut Vec<f64>) {
@@ -215,7 +219,7 @@ impl Backend for Reference {
         rows(x, n, 1);
     }
 
-    fn write_operand(&self, x: &mut Vec<f64>, values: &[f32]) {
+    fn write_operand(&self, x: &mut Vec<f64>, values: &[f64]) {
         self.write(x, values);
     }
 
@@ -370,7 +374,7 @@ impl Backend for Reference {
         let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
         let out = rows_mut(out, layout.len(), heads.query_features());
         let log_sum_exp = rows_mut(log_sum_exp, layout.len(), heads.query);
-        attention::forward(out, log_sum_exp, q, k, v, &layout.sequences, heads, scale.into());
+        attention::forward(out, log_sum_exp, q, k, v, &layout.sequences, heads, scale);
     }
 
     fn attention_backward(
@@ -388,7 +392,7 @@ impl Backend for Reference {
         let [dk, dv] = [dk, dv].map(|x| rows_mut(x, m, heads.key_features()));
         let log_sum_exp = rows(log_sum_exp, n, heads.query);
         let sequences = &layout.sequences;
-        attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale.into());
+        attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale);
     }
 
     fn swiglu_forward(&self, y: &mut Vec<f64>, gate: &Vec<f64>, up: &Vec<f64>, n: usize) {

@@ -116,7 +116,8 @@ impl ProductBench {
         let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
         let operand = |features: usize| {
             let mut operand = b.operand(rows * features, Keep::Operand)?;
-            b.write_operand(&mut operand, &values(rows * features));
+            let values: Vec<_> = values(rows * features).into_iter().map(f64::from).collect();
+            b.write_operand(&mut operand, &values);
             Ok::<_, OutOfMemory>(operand)
         };
         let w =

@@ -91,9 +91,9 @@ impl Operand {
     }
 
     /// Overwrites the first elements, and the values where they are kept.
-    pub(crate) fn write(&mut self, kernels: &Kernels, threads: &Threads, values: &[f32]) {
+    pub(crate) fn write(&mut self, kernels: &Kernels, threads: &Threads, values: &[f64]) {
         self.produce(kernels, threads, values.len(), TASK_LEN, |task, y| {
-            y.copy_from_slice(&values[task * TASK_LEN..][..y.len()]);
+            y.iter_mut().zip(&values[task * TASK_LEN..]).for_each(|(y, &x)| *y = x as f32);
         });
     }
 

@@ -98,12 +98,12 @@ impl<B: Backend> LanguageHead<Param<B>> {
         layout: &B::Layout,
         temperature: f32,
         a: &mut Head<B>,
-    ) -> [Vec<f32>; 2] {
+    ) -> [Vec<f64>; 2] {
         let w = self.matrix(embedding).matrix();
         let n = a.take(b, normed, in_features(w), layout);
         let (log_probs, saved) = (&mut a.log_probs, &mut a.log_sum_exp);
         b.log_prob_forward(log_probs, &mut a.entropy, saved, &a.x, w, temperature, layout);
-        b.read([(log_probs, n), (&a.entropy, n)])
+        b.read_exact([(log_probs, n), (&a.entropy, n)])
     }
 
     /// After [`log_probs`](Self::log_probs): writes `d_normed`, the gradient of the normed rows, of a loss whose derivative
@@ -118,7 +118,7 @@ impl<B: Backend> LanguageHead<Param<B>> {
         embedding: &Param<B>,
         d_normed: &mut B::Buf,
         layout: &B::Layout,
-        d_log_probs: &[f32],
+        d_log_probs: &[f64],
         temperature: f32,
         a: &mut Head<B>,
         grad: &mut LanguageHead<B::Buf>,

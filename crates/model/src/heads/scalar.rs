@@ -71,12 +71,12 @@ impl<B: Backend> ScalarHead<Param<B>> {
         normed: &B::Operand,
         layout: &B::Layout,
         a: &mut ScalarRows<B>,
-    ) -> Vec<f32> {
+    ) -> Vec<f64> {
         let (w, n) = (self.score.matrix(), b.head_rows(layout));
         assert!(n <= a.rows, "{n} rows in a head planned for {}", a.rows);
         b.head_rows_forward(&mut a.x, normed, w.shape()[1], layout);
         b.linear_forward(&mut a.scores, &a.x, w, n, Store::Write);
-        let [scores] = b.read([(&a.scores, n)]);
+        let [scores] = b.read_exact([(&a.scores, n)]);
         scores
     }
 
@@ -90,7 +90,7 @@ impl<B: Backend> ScalarHead<Param<B>> {
         b: &B,
         d_normed: &mut B::Buf,
         layout: &B::Layout,
-        d_scores: &[f32],
+        d_scores: &[f64],
         a: &mut ScalarRows<B>,
         grad: &mut ScalarHead<B::Buf>,
     ) {

@@ -27,7 +27,7 @@ pub trait Loss {
 
     /// The derivative of the loss by each log-probability, or by each score, of a pass over these `completions`, given by the
     /// numbers that their [`Group`]s have for them, in the same order.
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32>;
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64>;
 }
 
 /// What models say of a pass's completions, one after another. A model that predicts tokens says something of each token; a
@@ -35,13 +35,13 @@ pub trait Loss {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scores<'a> {
     /// Log-probabilities of the tokens under the model that is trained.
-    pub log_probs: &'a [f32],
+    pub log_probs: &'a [f64],
     /// The entropies of its distributions, nats.
-    pub entropies: &'a [f32],
+    pub entropies: &'a [f64],
     /// The log-probabilities under the reference model, if there is one.
-    pub reference: Option<&'a [f32]>,
+    pub reference: Option<&'a [f64]>,
     /// A reward model's score of each completion.
-    pub scores: &'a [f32],
+    pub scores: &'a [f64],
 }
 
 /// The models that a pass runs through.
@@ -180,7 +180,7 @@ impl<B: Backend> Passes<B> {
         layout: &B::Layout,
         completions: &[usize],
         loss: &mut impl Loss,
-    ) -> Vec<f32> {
+    ) -> Vec<f64> {
         let temperature = self.temperature;
         let head = match &mut self.head {
             HeadRows::Language(head) => head,

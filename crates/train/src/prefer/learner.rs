@@ -174,10 +174,6 @@ fn groups<'a>(examples: &[Compared<'a>], which: &[usize], scored: Scored) -> Vec
     examples.iter().enumerate().map(group).collect()
 }
 
-fn sum(log_probs: &[f32]) -> f64 {
-    log_probs.iter().map(|&x| f64::from(x)).sum()
-}
-
 /// Sums of log-probabilities of replies: a loss that nothing is learned by.
 pub(super) struct LogProbSums<'a> {
     examples: &'a [Compared<'a>],
@@ -208,12 +204,12 @@ impl<'a> LogProbSums<'a> {
 }
 
 impl Loss for LogProbSums<'_> {
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let mut rest = scores.log_probs;
         for &number in completions {
             let (i, j) = (number / 2, number % 2);
             let (own, after) = rest.split_at(self.examples[i].example.replies[j].len());
-            (self.of[i][j], rest) = (sum(own), after);
+            (self.of[i][j], rest) = (own.iter().sum::<f64>(), after);
         }
         vec![0.0; scores.log_probs.len()]
     }
@@ -280,7 +276,7 @@ impl Loss for Pairs<'_> {
         2
     }
 
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let n = self.examples.len() as f64;
         let nll = self.nll.weight / self.nll_tokens as f64;
         let mut d_log_probs = Vec::with_capacity(scores.log_probs.len());
@@ -295,13 +291,17 @@ impl Loss for Pairs<'_> {
             let prompt = take(if self.nll.scores_prompt() { example.prompt.len() - 1 } else { 0 });
             let [chosen, rejected] = [0, 1].map(|j| {
                 let log_probs = take(example.replies[j].len());
-                Reply { log_prob: sum(log_probs), reference: reference[j], tokens: log_probs.len() }
+                Reply {
+                    log_prob: log_probs.iter().sum::<f64>(),
+                    reference: reference[j],
+                    tokens: log_probs.len(),
+                }
             });
             let slope = self.loss.of(&chosen, &rejected);
-            let learned = sum(prompt) + chosen.log_prob;
-            d_log_probs.extend(prompt.iter().map(|_| -nll as f32));
+            let learned = prompt.iter().sum::<f64>() + chosen.log_prob;
+            d_log_probs.extend(prompt.iter().map(|_| -nll));
             for (by_token, reply) in [(slope.chosen / n - nll, chosen), (slope.rejected / n, rejected)] {
-                d_log_probs.resize(d_log_probs.len() + reply.tokens, by_token as f32);
+                d_log_probs.resize(d_log_probs.len() + reply.tokens, by_token);
             }
             let [good, bad] = [self.reward(&chosen), self.reward(&rejected)];
             self.right += usize::from(good > bad);
@@ -345,14 +345,14 @@ impl Loss for Ranked<'_> {
         2
     }
 
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let n = self.examples.len() as f64;
         let mut d_scores = Vec::with_capacity(completions.len());
         for (pair, scores) in completions.chunks(2).zip(scores.scores.chunks(2)) {
             let example = self.examples[pair[0] / 2].example;
             let (chosen, rejected) = (f64::from(scores[0]), f64::from(scores[1]));
             let [loss, by_chosen, by_rejected] = self.loss.of(chosen, rejected, example.margin);
-            d_scores.extend([(by_chosen / n) as f32, (by_rejected / n) as f32]);
+            d_scores.extend([by_chosen / n, by_rejected / n]);
             self.right += usize::from(chosen > rejected);
             self.found.loss += loss;
             self.found.chosen_reward += chosen;
@@ -371,13 +371,13 @@ struct Labelled<'a> {
 }
 
 impl Loss for Labelled<'_> {
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let n = self.examples.len() as f64;
         let mut d_scores = Vec::with_capacity(completions.len());
         for (&number, &score) in completions.iter().zip(scores.scores) {
             let (example, score) = (self.examples[number / 2].example, f64::from(score));
             let [loss, by_score] = label_loss(example.good, score);
-            d_scores.push((by_score / n) as f32);
+            d_scores.push(by_score / n);
             self.right += usize::from((score > 0.0) == example.good);
             self.found.loss += loss;
             self.found.tokens += example.replies[0].len();
@@ -389,7 +389,7 @@ impl Loss for Labelled<'_> {
 }
 
 impl Loss for Rows<'_> {
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let n = self.examples.len() as f64;
         let mut d_log_probs = Vec::with_capacity(scores.log_probs.len());
         let mut rest = scores.log_probs;
@@ -397,10 +397,10 @@ impl Loss for Rows<'_> {
             let Compared { example, reference } = self.examples[number / 2];
             let (own, after) = rest.split_at(example.replies[0].len());
             rest = after;
-            let (log_prob, found) = (sum(own), &mut self.found);
+            let (log_prob, found) = (own.iter().sum::<f64>(), &mut self.found);
             let ratio = log_prob - reference[0];
             let [loss, slope] = self.loss.of(example.good, ratio, self.z.max(0.0));
-            d_log_probs.resize(d_log_probs.len() + own.len(), (slope / n) as f32);
+            d_log_probs.resize(d_log_probs.len() + own.len(), slope / n);
             found.loss += loss;
             let (reward, log_probs) = if example.good {
                 (&mut found.chosen_reward, &mut found.chosen_log_prob)

@@ -58,7 +58,7 @@ impl Speed {
         let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
         let len = rows.max(sequences) * widest;
         let mut x = b.operand(len, Keep::Operand)?;
-        b.write_operand(&mut x, &values(len));
+        b.write_operand(&mut x, &values(len).into_iter().map(f64::from).collect::<Vec<_>>());
         let mut y = b.zeros(len)?;
         let forward = |rows: usize, y: &mut B::Buf| {
             speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))

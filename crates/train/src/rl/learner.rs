@@ -160,7 +160,7 @@ struct Update<'a> {
 }
 
 impl Loss for Update<'_> {
-    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f32> {
+    fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let (sums, mut d_log_probs) = (&mut self.sums, Vec::with_capacity(scores.log_probs.len()));
         for &number in completions {
             let (completion, advantage) = self.decided[number];
@@ -172,10 +172,11 @@ impl Loss for Update<'_> {
             sums.loss += share.loss;
             sums.kl += share.kl;
             sums.clipped += share.clipped;
-            let gaps = log_probs.iter().zip(old).map(|(new, old)| (new - old).abs());
+            // Sampling gave f32.
+            let gaps = log_probs.iter().zip(old).map(|(&new, old)| (new as f32 - old).abs());
             sums.log_prob_gap = gaps.fold(sums.log_prob_gap, f32::max);
         }
-        sums.entropy += scores.entropies.iter().map(|&h| f64::from(h)).sum::<f64>();
+        sums.entropy += scores.entropies.iter().sum::<f64>();
         sums.tokens += scores.log_probs.len();
         d_log_probs
     }

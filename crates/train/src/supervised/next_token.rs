@@ -39,14 +39,14 @@ pub struct Update {
 /// The loss: every token weighs the same.
 struct NextTokenLoss {
     /// 1/T
-    weight: f32,
+    weight: f64,
     /// Σ log p(xₜ | x₍<ₜ₎)
     log_prob: f64,
 }
 
 impl Loss for NextTokenLoss {
-    fn derivative(&mut self, _: &[usize], scores: &Scores) -> Vec<f32> {
-        self.log_prob += scores.log_probs.iter().map(|&x| f64::from(x)).sum::<f64>();
+    fn derivative(&mut self, _: &[usize], scores: &Scores) -> Vec<f64> {
+        self.log_prob += scores.log_probs.iter().sum::<f64>();
         vec![-self.weight; scores.log_probs.len()]
     }
 }
@@ -96,7 +96,7 @@ impl<B: Backend> NextToken<B> {
         lr: f32,
     ) -> Result<Update, TrainError> {
         let tokens = count(texts);
-        let mut loss = NextTokenLoss { weight: 1.0 / tokens.max(1) as f32, log_prob: 0.0 };
+        let mut loss = NextTokenLoss { weight: 1.0 / tokens.max(1) as f64, log_prob: 0.0 };
         self.passes.clear(b);
         let models = Models { trained: &self.model, reference: None };
         self.passes.accumulate(b, models, &groups(texts), &mut loss)?;
@@ -113,7 +113,7 @@ impl<B: Backend> NextToken<B> {
     /// As [`NextToken::update`].
     pub fn loss(&mut self, b: &B, texts: &[Text]) -> Result<f64, OutOfMemory> {
         let tokens = count(texts).max(1);
-        let mut loss = NextTokenLoss { weight: 1.0 / tokens as f32, log_prob: 0.0 };
+        let mut loss = NextTokenLoss { weight: 1.0 / tokens as f64, log_prob: 0.0 };
         let models = Models { trained: &self.model, reference: None };
         self.passes.measure(b, models, &groups(texts), &mut loss)?;
         Ok(-loss.log_prob / tokens as f64)

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// Logarithms of ratios are held within ± this before they are exponentiated, so that one token can't make the loss
 /// infinite; e²⁰ is far beyond every clip.
-const MAX_LOG_RATIO: f32 = 20.0;
+const MAX_LOG_RATIO: f64 = 20.0;
 
 /// What probability is compared between the policy and the one that sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,11 +90,11 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub struct Tokens<'a> {
     /// Under the policy.
-    pub log_probs: &'a [f32],
+    pub log_probs: &'a [f64],
     /// Under the policy that sampled them.
     pub old: &'a [f32],
     /// Under the reference policy; needed if β is not 0.
-    pub reference: Option<&'a [f32]>,
+    pub reference: Option<&'a [f64]>,
 }
 
 /// A completion's share of the loss.
@@ -110,13 +110,13 @@ pub struct Share {
 
 impl PolicyLoss {
     /// w: the weight of each token of a completion of `length` tokens.
-    pub fn weight(&self, length: usize, counts: Counts) -> f32 {
-        let n = counts.completions.max(1) as f32;
+    pub fn weight(&self, length: usize, counts: Counts) -> f64 {
+        let n = counts.completions.max(1) as f64;
         match self.aggregation {
-            Aggregation::SequenceMean => 1.0 / (n * length.max(1) as f32),
-            Aggregation::TokenMean => 1.0 / counts.tokens.max(1) as f32,
+            Aggregation::SequenceMean => 1.0 / (n * length.max(1) as f64),
+            Aggregation::TokenMean => 1.0 / counts.tokens.max(1) as f64,
             Aggregation::SequenceSum => 1.0 / n,
-            Aggregation::Constant => 1.0 / (n * self.max_tokens.max(1) as f32),
+            Aggregation::Constant => 1.0 / (n * self.max_tokens.max(1) as f64),
         }
     }
 
@@ -130,30 +130,30 @@ impl PolicyLoss {
         tokens: Tokens,
         advantage: f32,
         counts: Counts,
-        d_log_probs: &mut Vec<f32>,
+        d_log_probs: &mut Vec<f64>,
     ) -> Share {
         let Tokens { log_probs, old, reference } = tokens;
         assert_eq!(log_probs.len(), old.len(), "a token has both log-probabilities");
-        let weight = self.weight(log_probs.len(), counts);
+        let (weight, advantage) = (self.weight(log_probs.len(), counts), f64::from(advantage));
         let mut share = Share::default();
-        let log_ratios = log_probs.iter().zip(old).map(|(new, old)| new - old);
+        let log_ratios = log_probs.iter().zip(old).map(|(new, &old)| new - f64::from(old));
         match self.ratio {
             Ratio::Token => {
                 for (log_ratio, &log_prob) in log_ratios.zip(log_probs) {
                     let (objective, slope, clipped) = self.surrogate(log_ratio, advantage, log_prob);
-                    share.loss -= f64::from(weight * objective);
+                    share.loss -= weight * objective;
                     share.clipped += usize::from(clipped);
                     d_log_probs.push(-weight * slope);
                 }
             }
             Ratio::Sequence | Ratio::SequenceMean => {
-                let length = log_probs.len().max(1) as f32;
+                let length = log_probs.len().max(1) as f64;
                 let mean = self.ratio == Ratio::SequenceMean;
                 let (divisor, once) = if mean { (length, weight * length) } else { (1.0, weight) };
-                let log_ratio = log_ratios.sum::<f32>() / divisor;
-                let log_prob = log_probs.iter().sum::<f32>() / divisor;
+                let log_ratio = log_ratios.sum::<f64>() / divisor;
+                let log_prob = log_probs.iter().sum::<f64>() / divisor;
                 let (objective, slope, clipped) = self.surrogate(log_ratio, advantage, log_prob);
-                share.loss -= f64::from(once * objective);
+                share.loss -= once * objective;
                 share.clipped += if clipped { log_probs.len() } else { 0 };
                 // ∂ρ/∂log πₜ = ρ/|o| of a mean, ρ of a product
                 d_log_probs.extend(log_probs.iter().map(|_| -once / divisor * slope));
@@ -162,23 +162,23 @@ impl PolicyLoss {
         if self.kl != 0.0 {
             let reference = reference.expect("a divergence needs a reference policy");
             assert_eq!(reference.len(), log_probs.len(), "a token has both log-probabilities");
-            let first = d_log_probs.len() - log_probs.len();
+            let (first, beta) = (d_log_probs.len() - log_probs.len(), f64::from(self.kl));
             for ((d, &log_prob), &reference) in d_log_probs[first..].iter_mut().zip(log_probs).zip(reference)
             {
                 let log_x = (reference - log_prob).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
                 let kl = log_x.exp() - log_x - 1.0;
-                share.kl += f64::from(kl);
-                share.loss += f64::from(weight * self.kl * kl);
-                *d += weight * self.kl * (1.0 - log_x.exp());
+                share.kl += kl;
+                share.loss += weight * beta * kl;
+                *d += weight * beta * (1.0 - log_x.exp());
             }
         }
         share
     }
 
     /// The objective, its derivative by the logarithm of the ratio, and whether the clip decided.
-    fn surrogate(&self, log_ratio: f32, advantage: f32, log_prob: f32) -> (f32, f32, bool) {
+    fn surrogate(&self, log_ratio: f64, advantage: f64, log_prob: f64) -> (f64, f64, bool) {
         let ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp();
-        let bounded = ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high);
+        let bounded = ratio.clamp(1.0 - f64::from(self.clip_low), 1.0 + f64::from(self.clip_high));
         match self.surrogate {
             Surrogate::Clip => {
                 let (free, bounded) = (ratio * advantage, bounded * advantage);
