@@ -350,7 +350,7 @@ impl Loss for Ranked<'_> {
         let mut d_scores = Vec::with_capacity(completions.len());
         for (pair, scores) in completions.chunks(2).zip(scores.scores.chunks(2)) {
             let example = self.examples[pair[0] / 2].example;
-            let (chosen, rejected) = (f64::from(scores[0]), f64::from(scores[1]));
+            let (chosen, rejected) = (scores[0], scores[1]);
             let [loss, by_chosen, by_rejected] = self.loss.of(chosen, rejected, example.margin);
             d_scores.extend([by_chosen / n, by_rejected / n]);
             self.right += usize::from(chosen > rejected);
@@ -375,7 +375,7 @@ impl Loss for Labelled<'_> {
         let n = self.examples.len() as f64;
         let mut d_scores = Vec::with_capacity(completions.len());
         for (&number, &score) in completions.iter().zip(scores.scores) {
-            let (example, score) = (self.examples[number / 2].example, f64::from(score));
+            let example = self.examples[number / 2].example;
             let [loss, by_score] = label_loss(example.good, score);
             d_scores.push(by_score / n);
             self.right += usize::from((score > 0.0) == example.good);

@@ -101,7 +101,7 @@ impl<B: Backend> NextToken<B> {
         let models = Models { trained: &self.model, reference: None };
         self.passes.accumulate(b, models, &groups(texts), &mut loss)?;
         let grad_norm = self.optimizer.update(b, &mut self.model, self.passes.gradient(), optim, lr)?;
-        Ok(Update { loss: -loss.log_prob * f64::from(loss.weight), tokens, grad_norm })
+        Ok(Update { loss: -loss.log_prob * loss.weight, tokens, grad_norm })
     }
 
     /// The loss on `texts`; nothing is learned.
