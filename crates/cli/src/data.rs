@@ -149,7 +149,7 @@ pub(crate) struct ConvertArgs {
     /// The shape of the files, if it is not to be recognised
     #[arg(long, value_name = "SHAPE", conflicts_with = "map")]
     from: Option<String>,
-    /// Which field is which instead: prompt=problem,answer=solution; a part of a field as in reward_model.ground_truth
+    /// Which field is which instead: prompt=problem,answer=solution; a part of a field as in reward_model.ground_truth or completions.0.text
     #[arg(long, value_name = "FIELD=THEIRS,…")]
     map: Option<String>,
     /// Tests of a problem that are kept, at most: the shortest half, and a sample of the others

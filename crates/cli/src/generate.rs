@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufRead, BufReader},
     ops::ControlFlow,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, ensure};
@@ -19,6 +19,7 @@ use koan_files::{
 };
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
+use koan_text::RowTemplate;
 
 use crate::{
     device::{Device, Job, Running},
@@ -27,17 +28,24 @@ use crate::{
     progress::Progress,
 };
 
+/// Longest prompt template, bytes.
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+
 /// Sample completions of prompts, with token ids and log-probabilities
 ///
 /// Prompts are given by `--prompt`, or come from JSON Lines with `prompt` (a question), `messages` (a conversation) or
 /// `prompt_ids` (tokens). Writes each line again with `prompt_ids` and `completions`: [{`text`, `token_ids`, `logprobs`, `full_logprobs`, `finish_reason`}].
 /// `logprobs` are under the distribution that tokens were sampled from, `full_logprobs` under the whole one, which
 /// `koan score` computes to the same bits; they are equal where nothing is cut off.
+///
+/// With `--prompt-template`, rows may have any fields: the template makes the prompt of them, which the output adds as
+/// `rendered_prompt`. All other fields stay, so that `koan data convert` makes demonstrations of what comes out.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan generate --model models/smollm2 --prompt 'What is the capital of Japan?' --temperature 0
   koan generate --model models/smollm2 --input questions.jsonl --out answers.jsonl --temperature 0
   cat questions.txt | koan generate --model models/smollm2 --input - --lines
+  koan generate --model models/smollm2 --input answers.jsonl --prompt-template 'Is this right? {{ completions[0].text }}'
   koan generate --model models/smollm2 --input questions.jsonl --n 16 --temperature 0.6 --top-p 0.95 --stop '\\n\\n'")]
 pub(crate) struct Generate {
     /// The model, a Hugging Face directory
@@ -52,6 +60,9 @@ pub(crate) struct Generate {
     /// The input is plain text: each line that is not blank is a prompt
     #[arg(long, requires = "input", conflicts_with = "prompt")]
     lines: bool,
+    /// Make each prompt of its row's fields: Jinja such as 'Improve this: {{ draft }}', or a file of it
+    #[arg(long, value_name = "FILE|TEXT")]
+    prompt_template: Option<String>,
     /// Where completions go, whole or not at all; default: standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -113,6 +124,24 @@ impl SamplingArgs {
     }
 }
 
+/// The template that `given` is: the name of a file, or its text.
+fn template(given: &str) -> anyhow::Result<RowTemplate> {
+    let path = Path::new(given);
+    let text = if path.is_file() {
+        let bytes = koan_files::read_bounded(path, MAX_TEMPLATE_BYTES)
+            .with_context(|| format!("--prompt-template {given}"))?
+            .with_context(|| format!("--prompt-template {given}: more than {MAX_TEMPLATE_BYTES} bytes"))?;
+        String::from_utf8(bytes).with_context(|| format!("--prompt-template {given}: not UTF-8"))?
+    } else {
+        ensure!(
+            given.contains("{{") || given.contains("{%"),
+            "--prompt-template: `{given}` is no file, and as a text it names no field, as in '{{{{ prompt }}}}'"
+        );
+        given.to_owned()
+    };
+    RowTemplate::new(&text).context("--prompt-template")
+}
+
 /// Refuses more completions than one command samples.
 pub(crate) fn check_completions(prompts: usize, n: usize) -> anyhow::Result<()> {
     let all = prompts.saturating_mul(n);
@@ -156,8 +185,10 @@ impl Generate {
 
     fn prompts(&self, codec: &Codec) -> anyhow::Result<Prompts> {
         const STDIN: &str = "standard input";
+        let template = self.prompt_template.as_deref().map(template).transpose()?;
+        let template = template.as_ref();
         if self.input.is_empty() {
-            return Ok(Prompts::of_texts(self.prompt.iter().cloned(), "--prompt", codec)?);
+            return Ok(Prompts::of_texts(self.prompt.iter().cloned(), "--prompt", template, codec)?);
         }
         let files = DataFiles::from(self.input.clone());
         let is_stdin = self.input == [PathBuf::from("-")];
@@ -170,9 +201,9 @@ impl Generate {
                 )
             };
             return Ok(if is_stdin {
-                Prompts::read_rows(stdin()?, codec)?
+                Prompts::read_rows(stdin()?, template, codec)?
             } else {
-                Prompts::read(&files, codec)?
+                Prompts::read(&files, template, codec)?
             });
         }
         let name = if is_stdin { STDIN.to_owned() } else { files.to_string() };
@@ -194,7 +225,7 @@ impl Generate {
             }
         }
         ensure!(!texts.is_empty(), "{name} has no lines");
-        Ok(Prompts::of_texts(texts, &name, codec)?)
+        Ok(Prompts::of_texts(texts, &name, template, codec)?)
     }
 }
 

@@ -22,6 +22,7 @@ mod model;
 mod numbers;
 mod prefer;
 mod progress;
+mod reject;
 mod rl;
 mod score;
 mod stage;
@@ -59,6 +60,7 @@ enum Verb {
     Sft(supervised::Sft),
     Prefer(prefer::Prefer),
     Rl(rl::Rl),
+    Reject(reject::Reject),
     Generate(generate::Generate),
     Chat(chat::Chat),
     Score(score::Score),
@@ -102,6 +104,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Sft(verb) => verb.run(),
         Verb::Prefer(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
+        Verb::Reject(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),

@@ -4,6 +4,7 @@
 //! What is put in the place of something else, and what is shortened:
 //! - `models/smollm2` is a tiny model with random weights: `koan model import` copies it, `pip`, `cargo` and `python3 -m zipfile` do nothing;
 //! - `koan rl` has 2 problems per step, 4 completions each, of 4 tokens;
+//! - `koan reject` likewise, and keeps what is cut or wrong: nothing that such a model says is right;
 //! - `koan demo` is only asked for its help: a test of its own runs it; `koan view` is ended after a second.
 //!
 //! A block below `<!-- not run: REASON -->` is not run.
@@ -109,6 +110,8 @@ fn write_programs(folder: &Path, model: &Path) -> PathBuf {
              'model import') out=\"${{@: -1}}\"; mkdir -p \"$(dirname \"$out\")\"; cp -r {model} \"$out\" ;;\n\
              'demo '*) {koan} \"$@\" --help > help.txt ;;\n\
              'rl '*) {koan} \"$@\" --set rollout.problems=2 --set rollout.group_size=4 --set rollout.max_new_tokens=4 ;;\n\
+             'reject '*) {koan} \"$@\" --set rollout.problems=800 --set rollout.group_size=2 --set rollout.max_new_tokens=4 \
+               --set filter.cut=false --set filter.wrong=false --set keep.pass_rate='[0, 1]' ;;\n\
              'view '*) timeout -s INT 1 {koan} \"$@\"; [ $? = 124 ] ;;\n\
              *) {koan} \"$@\" ;;\n\
              esac"

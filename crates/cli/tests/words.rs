@@ -24,6 +24,7 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
         ("convert x", "`koan model import FILE.gguf`"),
         ("dpo", "`koan prefer FILE.toml`"),
         ("distill", "not in Koan yet"),
+        ("rejection-sampling", "`koan reject FILE.toml`"),
         ("quantize m", "q8_0"),
         ("download OWNER/NAME", "`koan model pull OWNER/NAME`"),
         ("pull OWNER/NAME", "`koan model pull OWNER/NAME`"),

@@ -51,7 +51,7 @@ pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
 pub use preference::{Preference, Rated, read_preferences, read_rated};
-pub use problem::{Message, Problem, exact, read_problems, write_problems};
+pub use problem::{Message, Problem, exact, read_placed_problems, read_problems, write_problems};
 pub use rows::DataFiles;
 pub use split::{Split, parse_levels};
 pub use stats::{CountTokens, Stats, stats};

@@ -210,6 +210,14 @@ impl Problem {
 /// # Errors
 /// A file that cannot be read or has no problems; a row that is not a problem or repeats an id.
 pub fn read_problems(files: &DataFiles) -> Result<Vec<Problem>, DataError> {
+    Ok(read_placed_problems(files)?.into_iter().map(|(_, problem)| problem).collect())
+}
+
+/// Reads the problems of `files`, each with its place.
+///
+/// # Errors
+/// As [`read_problems`].
+pub fn read_placed_problems(files: &DataFiles) -> Result<Vec<(rows::Place, Problem)>, DataError> {
     let (mut problems, mut places) = (Vec::new(), HashMap::new());
     let is_one = files.paths()?.len() == 1;
     rows::read(files, |place, mut problem: Problem| {
@@ -226,7 +234,7 @@ pub fn read_problems(files: &DataFiles) -> Result<Vec<Problem>, DataError> {
             }
             Entry::Vacant(entry) => entry.insert(place.clone()),
         };
-        problems.push(problem);
+        problems.push((place.clone(), problem));
         Ok(())
     })?;
     Ok(problems)

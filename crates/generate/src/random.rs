@@ -24,6 +24,8 @@ pub enum Stream {
     ProblemOrder,
     /// The order of the texts in each epoch of learning by imitation.
     TextOrder,
+    /// Which of a problem's completions rejection sampling keeps.
+    Kept,
     /// Inputs that a benchmark makes up.
     Bench {
         /// The step; less than 2⁵⁶.
@@ -42,6 +44,7 @@ impl Stream {
             Self::ProblemOrder => (4, 0),
             Self::TextOrder => (5, 0),
             Self::Bench { step } => (6, step),
+            Self::Kept => (7, 0),
         };
         assert!(step < 1 << 56, "step {step} of a random stream");
         kind << 56 | step
@@ -95,6 +98,7 @@ mod tests {
             Stream::Demo,
             Stream::ProblemOrder,
             Stream::TextOrder,
+            Stream::Kept,
             Stream::Bench { step: 0 },
             Stream::Bench { step: last },
         ];

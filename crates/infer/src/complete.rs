@@ -10,7 +10,7 @@ use koan_data::{
 };
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
-use koan_text::{Found, StopStrings, TextError, TextStream, first_stop};
+use koan_text::{Found, RowTemplate, StopStrings, TextError, TextStream, first_stop};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -25,6 +25,9 @@ pub struct PromptLine {
     /// The conversation up to the reply wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
+    /// The prompt that a template made of the line, if one did: it was asked instead of the line's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendered_prompt: Option<String>,
     /// The tokens of the prompt, where they are given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_ids: Option<Vec<u32>>,
@@ -34,6 +37,21 @@ pub struct PromptLine {
 }
 
 impl PromptLine {
+    /// The line of a row, whose prompt is its own, or what `template` makes of it. What an earlier output says of its completions
+    /// is forgotten: the next one says it again.
+    fn of(row: Map<String, Value>, template: Option<&RowTemplate>) -> Result<Self, LineError> {
+        let rendered = template.map(|template| template.render(&row)).transpose();
+        let rendered_prompt = rendered.map_err(|error| LineError::Row { what: in_words(&error) })?;
+        let mut line: Self = rows::value(row)?;
+        line.other.remove("completions");
+        if rendered_prompt.is_some() {
+            return Ok(Self { rendered_prompt, prompt_ids: None, ..line });
+        }
+        line.rendered_prompt = None;
+        line.check()?;
+        Ok(line)
+    }
+
     /// Refuses a line that has not exactly one prompt.
     fn check(&self) -> Result<(), LineError> {
         let has = [self.prompt.is_some(), self.messages.is_some(), self.prompt_ids.is_some()];
@@ -45,6 +63,12 @@ impl PromptLine {
     }
 }
 
+/// An error with its causes.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
+}
+
 /// The lines of a file of prompts, with the tokens of each.
 pub struct Prompts {
     lines: Vec<PromptLine>,
@@ -52,16 +76,20 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Reads files. Each row has exactly one of `prompt`, `messages`, `prompt_ids`.
+    /// Reads files. Each row has exactly one of `prompt`, `messages`, `prompt_ids`; or, with a `template`, the fields of which
+    /// that makes the prompt.
     ///
     /// # Errors
-    /// A file that can't be read or is empty, a line without a prompt, a prompt without tokens or with tokens outside of the
-    /// vocabulary, or text for a model without a tokenizer.
-    pub fn read(files: &DataFiles, codec: &Codec) -> Result<Self, InferError> {
+    /// A file that can't be read or is empty, a line without a prompt or without a field that the template reads, a prompt
+    /// without tokens or with tokens outside of the vocabulary, or text for a model without a tokenizer.
+    pub fn read(
+        files: &DataFiles,
+        template: Option<&RowTemplate>,
+        codec: &Codec,
+    ) -> Result<Self, InferError> {
         let mut lines = Vec::new();
-        rows::read(files, |place, line: PromptLine| {
-            line.check()?;
-            lines.push((place.clone(), line));
+        rows::read(files, |place, row: Map<String, Value>| {
+            lines.push((place.clone(), PromptLine::of(row, template)?));
             Ok(())
         })?;
         Self::of_lines(lines, codec)
@@ -71,32 +99,34 @@ impl Prompts {
     ///
     /// # Errors
     /// As [`Prompts::read`].
-    pub fn read_rows(rows: Rows, codec: &Codec) -> Result<Self, InferError> {
+    pub fn read_rows(rows: Rows, template: Option<&RowTemplate>, codec: &Codec) -> Result<Self, InferError> {
         let mut lines = Vec::new();
-        rows::read_rows(rows, |place, line: Result<PromptLine, LineError>| {
-            let line = line?;
-            line.check()?;
-            lines.push((place.clone(), line));
+        rows::read_rows(rows, |place, row: Result<Map<String, Value>, LineError>| {
+            lines.push((place.clone(), PromptLine::of(row?, template)?));
             Ok(())
         })?;
         Self::of_lines(lines, codec)
     }
 
-    /// Questions as texts, which errors call lines of `name`.
+    /// Questions as texts, which errors call lines of `name`; a `template` reads each as `prompt`.
     ///
     /// # Errors
     /// No texts, one without tokens, or a model without a tokenizer.
     pub fn of_texts(
         texts: impl IntoIterator<Item = String>,
         name: &str,
+        template: Option<&RowTemplate>,
         codec: &Codec,
     ) -> Result<Self, InferError> {
         let path: Arc<Path> = Path::new(name).into();
         let lines = texts.into_iter().zip(1..).map(|(text, number)| {
-            let line = PromptLine { prompt: Some(text), messages: None, prompt_ids: None, other: Map::new() };
-            (Place { path: Arc::clone(&path), number, is_line: true }, line)
+            let row = Map::from_iter([("prompt".to_owned(), text.into())]);
+            let place = Place { path: Arc::clone(&path), number, is_line: true };
+            let wrong = |reason| DataError::Line { place: place.clone(), reason };
+            let line = PromptLine::of(row, template).map_err(wrong)?;
+            Ok((place, line))
         });
-        let lines: Vec<_> = lines.collect();
+        let lines = lines.collect::<Result<Vec<_>, DataError>>()?;
         if lines.is_empty() {
             return Err(DataError::Empty { path: path.to_path_buf() }.into());
         }
@@ -110,11 +140,14 @@ impl Prompts {
                 InferError::TextLength { .. } => InferError::line(place, error.to_string()),
                 error => error,
             };
+            let asked = line.rendered_prompt.as_ref().or(line.prompt.as_ref());
             let ids = match (&line.prompt_ids, &line.messages) {
                 (Some(ids), _) => ids.clone(),
-                (None, Some(messages)) => codec.encode(messages, &line.other).map_err(long)?,
-                (None, None) => {
-                    let messages: Vec<_> = line.prompt.iter().map(Message::user).collect();
+                (None, Some(messages)) if line.rendered_prompt.is_none() => {
+                    codec.encode(messages, &line.other).map_err(long)?
+                }
+                (None, _) => {
+                    let messages: Vec<_> = asked.into_iter().map(Message::user).collect();
                     codec.encode(&messages, &line.other).map_err(long)?
                 }
             };

@@ -6,6 +6,7 @@ use koan_backend::Reference;
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Conversation, Engine, InferError, PromptStyle, Prompts, Work};
 use koan_model::testkit;
+use koan_text::RowTemplate;
 use serde_json::json;
 
 const LIMITS: Limits = Limits { sequences: 3, prompt_tokens: 100, new_tokens: 20 };
@@ -32,7 +33,7 @@ fn complete(
     fs::write(&file, prompts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         .expect("written");
     let mut engine = engine(dir);
-    let prompts = Prompts::read(&file.clone().into(), &engine.codec).expect("prompts");
+    let prompts = Prompts::read(&file.clone().into(), None, &engine.codec).expect("prompts");
     let mut all: Vec<Option<Completed>> = (0..prompts.len()).map(|_| None).collect();
     let work = Work { prompts, samples: 2, sampling, stops };
     let each = |i: usize, completed| {
@@ -41,6 +42,44 @@ fn complete(
     };
     engine.complete(work, each).expect("drawn");
     all.into_iter().map(|line| line.expect("every line")).collect()
+}
+
+#[test]
+fn a_template_makes_prompts_of_rows_which_keep_their_fields() {
+    let dir = model();
+    let engine = engine(dir.path());
+    let file = dir.path().join("rows.jsonl");
+    let read = |source: &str, rows: &[serde_json::Value]| {
+        let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
+        fs::write(&file, rows.join("\n")).expect("written");
+        let template = RowTemplate::new(source).expect("a template");
+        Prompts::read(&file.clone().into(), Some(&template), &engine.codec)
+    };
+    let row = json!({"prompt": "1+1", "draft": "3", "prompt_ids": [1], "completions": [{"text": "4"}], "note": "n"});
+    let prompts = read("{{ prompt }}.{{ draft }}.{{ completions[0].text }}", &[row]).expect("prompts");
+    assert_eq!(prompts.longest(), "1+1.3.4".len(), "a token is a character");
+    let mut engine = self::engine(dir.path());
+    let sampling = Sampling { max_new_tokens: 2, ..Sampling::default() };
+    let work = Work { prompts, samples: 1, sampling: &sampling, stops: &[] };
+    let mut line = None;
+    let each = |_, completed| {
+        line = Some(completed);
+        ControlFlow::Continue(())
+    };
+    engine.complete(work, each).expect("drawn");
+    let line = serde_json::to_string(&line.expect("a line")).expect("JSON");
+    assert_eq!(line.matches("\"completions\"").count(), 1, "{line}");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&line["prompt"], &line["draft"], &line["note"]), (&json!("1+1"), &json!("3"), &json!("n")));
+    assert_eq!(
+        (&line["rendered_prompt"], line["prompt_ids"].as_array().map(Vec::len)),
+        (&json!("1+1.3.4"), Some(7))
+    );
+    let rows = [json!({"draft": "1"}), json!({"darft": "1", "id": 2})];
+    let error = read("{{ draft }}", &rows).err().expect("refused").to_string();
+    assert!(error.ends_with("rows.jsonl:2: `draft` is not in the row, which has: darft, id"), "{error}");
+    let error = read("{{ draft }}", &[json!({"draft": ""})]).err().expect("refused").to_string();
+    assert!(error.contains("the prompt has no tokens"), "{error}");
 }
 
 #[test]
@@ -88,7 +127,8 @@ fn a_prompt_that_makes_no_sense_is_named_by_its_line() {
     ] {
         let file = dir.path().join("p.jsonl");
         fs::write(&file, format!("{}\n{line}\n", json!({"prompt": "1"}))).expect("written");
-        let error = Prompts::read(&file.clone().into(), &engine.codec).err().expect("refused").to_string();
+        let error =
+            Prompts::read(&file.clone().into(), None, &engine.codec).err().expect("refused").to_string();
         assert!(error.contains(what), "{error}");
     }
 }

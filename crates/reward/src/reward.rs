@@ -149,7 +149,7 @@ pub struct BadReference {
 /// What all rewards say of a completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// A term for each reward; the first is the one that counts as right or wrong.
+    /// A term for each reward; the first is the one that counts as right or wrong. None where nothing was asked.
     pub terms: Vec<Term>,
     /// The weighted sum; none if a term was masked: the completion takes no part in learning.
     pub reward: Option<f32>,

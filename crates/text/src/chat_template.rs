@@ -24,7 +24,7 @@ mod time;
 
 /// Work that rendering may do: instructions (a message takes some 50), and 64 bytes of text or two items of a list, which are
 /// paid for before they are made. So it builds no more than 128 MB in all.
-const MAX_WORK: u64 = 2_000_000;
+pub(crate) const MAX_WORK: u64 = 2_000_000;
 /// Bytes that rendering may write.
 const MAX_BYTES: usize = 16 << 20;
 /// The template's name in error messages.
@@ -64,17 +64,7 @@ impl ChatTemplate {
     /// When `source` is not valid Jinja.
     pub fn new(source: &str, special_tokens: &BTreeMap<String, String>) -> Result<Self, TextError> {
         let invalid = |source| TextError::Template { source };
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(invalid)?,
-        );
-        environment.set_fuel(Some(MAX_WORK));
-        environment.set_unknown_method_callback(methods::method);
-        filters::add_to(&mut environment);
-        environment.set_formatter(|out, state, value| match value.kind() {
-            ValueKind::Number => escape_formatter(out, state, &Value::from(json::number(value))),
-            _ => escape_formatter(out, state, value),
-        });
+        let mut environment = environment().map_err(invalid)?;
         for (name, token) in special_tokens {
             environment.add_global(name.clone(), token.clone());
         }
@@ -114,7 +104,7 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         let messages = Value::from(Serde(messages));
         let n_messages = messages.len().unwrap_or(0);
-        let mut text = Text(Vec::new());
+        let mut text = Text::default();
         self.environment
             .get_template(NAME)
             .and_then(|template| {
@@ -129,12 +119,34 @@ impl ChatTemplate {
                 ErrorKind::OutOfFuel => TextError::TemplateWork { n_messages, limit: MAX_WORK },
                 _ => TextError::Render { n_messages, source },
             })?;
-        Ok(String::from_utf8(text.0).expect("templates write UTF-8"))
+        Ok(text.into_string())
     }
 }
 
+/// An environment that renders as transformers does, within [`MAX_WORK`].
+pub(crate) fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_fuel(Some(MAX_WORK));
+    environment.set_unknown_method_callback(methods::method);
+    filters::add_to(&mut environment);
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Number => escape_formatter(out, state, &Value::from(json::number(value))),
+        _ => escape_formatter(out, state, value),
+    });
+    Ok(environment)
+}
+
 /// What is written, up to [`MAX_BYTES`].
-struct Text(Vec<u8>);
+#[derive(Default)]
+pub(crate) struct Text(Vec<u8>);
+
+impl Text {
+    /// What was written.
+    pub(crate) fn into_string(self) -> String {
+        String::from_utf8(self.0).expect("templates write UTF-8")
+    }
+}
 
 impl io::Write for Text {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -182,4 +182,32 @@ pub enum TextError {
         /// The limit.
         limit: u64,
     },
+    /// A prompt template is not valid Jinja.
+    #[error("the prompt template is invalid")]
+    RowTemplate {
+        /// Where and why.
+        source: minijinja::Error,
+    },
+    /// A prompt template reads a field that a row does not have.
+    #[error("`{field}` is not in the row, which has: {fields}")]
+    NoField {
+        /// The field.
+        field: String,
+        /// Those that there are.
+        fields: String,
+    },
+    /// A prompt template failed on a row.
+    #[error("the prompt template failed")]
+    RowRender {
+        /// Where and why.
+        source: minijinja::Error,
+    },
+    /// A prompt template does not end.
+    #[error(
+        "the prompt template does not end: its loops and the text they make are more than {limit} steps, the most that is allowed"
+    )]
+    RowTemplateWork {
+        /// The limit.
+        limit: u64,
+    },
 }

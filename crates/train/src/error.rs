@@ -13,6 +13,7 @@ use crate::{
     config::ConfigError,
     optim::{Diverged, NotFinite},
     prefer::PreferError,
+    reject::RejectError,
     rl::RlError,
     stage::StageError,
     supervised::SupervisedError,
@@ -33,6 +34,8 @@ pub enum TrainError {
     Supervised(#[from] SupervisedError),
     /// Preferences.
     Prefer(#[from] PreferError),
+    /// Rejection sampling.
+    Reject(#[from] RejectError),
     /// A number is not finite.
     NotFinite(#[from] NotFinite),
     /// A step can't be made: the model is lost.

@@ -3,6 +3,7 @@
 //! - [`rl`]: reinforcement learning from verified answers, one straight loop,
 //! - [`supervised`]: learning by imitation, of texts or of replies, another,
 //! - [`prefer`]: learning from preferences, a third,
+//! - [`reject`]: rejection sampling, which trains nothing and makes data,
 //! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of all,
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
@@ -14,6 +15,7 @@ mod error;
 pub mod gradient;
 pub mod optim;
 pub mod prefer;
+pub mod reject;
 pub mod rl;
 pub mod stage;
 pub mod supervised;

@@ -14,6 +14,7 @@ mod countdown;
 mod deepcoder;
 mod error;
 mod fields;
+mod generated;
 mod gsm8k;
 mod helpsteer;
 mod livecodebench;
@@ -146,6 +147,7 @@ pub const SHAPES: &[Shape] = &[
     oasst::TREES_SFT,
     oasst::MESSAGES,
     oasst::MESSAGES_SFT,
+    generated::SHAPE,
     chat::SHAREGPT,
     chat::MESSAGES,
     chat::ALPACA,

@@ -30,7 +30,7 @@ pub(super) const TEXT: Shape = Shape {
 };
 
 /// The row as it is.
-fn kept(row: &Row, is_kept: impl Fn(&str) -> bool) -> Made {
+pub(super) fn kept(row: &Row, is_kept: impl Fn(&str) -> bool) -> Made {
     let mut out = Out::default();
     for name in row.names().filter(|name| is_kept(name)) {
         let value = row.value(name);
@@ -100,11 +100,15 @@ impl Mapping {
     pub(super) fn apply(&self, row: &Row) -> Made {
         let mut out = Out::default();
         for (to, from) in &self.0 {
-            // A part of a field: `reward_model.ground_truth`.
+            // A part of a field: `reward_model.ground_truth`, `completions.0.text`.
             let value = || {
                 let mut parts = from.split('.');
                 let first = row.value(parts.next().unwrap_or_default());
-                parts.fold(first, |value, part| value.get(part).cloned().unwrap_or_default())
+                let item = |value: &Value, part: &str| match part.parse::<usize>() {
+                    Ok(at) if value.is_array() => value.get(at).cloned(),
+                    _ => value.get(part).cloned(),
+                };
+                parts.fold(first, |value, part| item(&value, part).unwrap_or_default())
             };
             let text = || match value() {
                 _ if row.has(from) => row.need(from),

@@ -135,7 +135,11 @@ impl Seen {
     /// Why a problem is not written, if it is not.
     fn why_not(&mut self, made: &Out) -> Option<&'static str> {
         let tests = made.tests.as_ref().map(|tests| tests.0.get());
-        if made.answer.is_none() && tests.is_none() {
+        // A question may have several demonstrations.
+        let is_reply = |message: &crate::Message| message.role == "assistant";
+        let shows = made.other.contains_key("completion")
+            || made.messages.as_ref().and_then(|all| all.last()).is_some_and(is_reply);
+        if shows || (made.answer.is_none() && tests.is_none()) {
             return None;
         }
         let messages: Option<Vec<_>> = made

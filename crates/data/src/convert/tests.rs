@@ -37,6 +37,34 @@ fn from(shape: &'static str) -> impl FnOnce(&mut Conversion) {
 }
 
 #[test]
+fn what_generate_writes_becomes_demonstrations() {
+    let whole =
+        |text: &str| json!({"text": text, "token_ids": [1], "logprobs": [0.0], "finish_reason": "stop"});
+    let cut = json!({"text": "8", "finish_reason": "length"});
+    check(
+        "generated",
+        json!({"id": 3, "prompt": "3 + 4?", "answer": "7", "draft": "6", "rendered_prompt": "Improve 6", "prompt_ids": [1],
+            "completions": [whole("It is 7.")]}),
+        json!({"id": 3, "prompt": "3 + 4?", "answer": "7", "draft": "6", "completion": "It is 7."}),
+    );
+    let user = json!({"role": "user", "content": "3 + 4?"});
+    let row = json!({"id": "a", "messages": [user], "answer": "7", "prompt_ids": [1],
+        "completions": [whole("7"), cut, whole(" "), whole("seven")]});
+    let none = json!({"id": "b", "prompt": "?", "prompt_ids": [1], "completions": [cut]});
+    let (made, report) = convert(&[row, none]).expect("demonstrations");
+    let said = |i: usize| {
+        (&made[i]["id"], &made[i]["messages"][1]["content"], &made[i]["meta"]["completions_left_out"])
+    };
+    assert_eq!(said(0), (&json!("a/0"), &json!("7"), &json!(2)));
+    assert_eq!(said(1), (&json!("a/1"), &json!("seven"), &json!(2)));
+    assert!(report.to_string().contains("1 left out: all completions were cut"), "{report}");
+    let row = json!({"q": "3 + 4?", "completions": [whole("7"), whole("seven")]});
+    let mapping = "prompt=q,completion=completions.1.text".parse().expect("a mapping");
+    let (made, _) = convert_with(&[row], |c| c.mapping = Some(mapping)).expect("demonstrations");
+    assert_eq!(made[0]["completion"], "seven");
+}
+
+#[test]
 fn problems_of_mathematics_are_recognised() {
     check(
         "gsm8k",

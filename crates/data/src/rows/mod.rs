@@ -24,6 +24,7 @@ use crate::error::{DataError, LineError};
 use input::Source;
 use koan_files::jsonl::{self, Lines, MAX_LINE_BYTES};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::io::{self, BufRead, Cursor, Read as _};
 use std::path::{Path, PathBuf};
@@ -226,6 +227,15 @@ pub fn read_rows<T: DeserializeOwned>(
         each(&place, value).map_err(|reason| DataError::Line { place, reason })?;
     }
     if is_empty { Err(DataError::Empty { path }) } else { Ok(()) }
+}
+
+/// The value of a row that was read as an object; if it is no such value, which field is at fault.
+///
+/// # Errors
+/// [`LineError`] of the field.
+pub fn value<T: DeserializeOwned>(row: Map<String, Value>) -> Result<T, LineError> {
+    let json = serde_json::to_vec(&row).expect("an object of plain values");
+    parse(&json)
 }
 
 /// The value of a row; if it is no such value, which field is at fault.

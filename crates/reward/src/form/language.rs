@@ -28,7 +28,7 @@ use whichlang::Lang;
 pub const MIN_PASSAGE_WORDS: usize = 8;
 
 /// The languages that can be distinguished, by their codes (ISO 639-1).
-pub(crate) const LANGUAGES: [&str; 19] = [
+pub const LANGUAGES: [&str; 19] = [
     "ar", "de", "el", "en", "es", "fr", "he", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "th", "tr",
     "vi", "zh",
 ];
@@ -73,6 +73,17 @@ impl Verifier for Language {
     fn check(&self, _: &Problem) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// The share of the words of a completion's reasoning that are in `language`, or, if none is given, in the language that most
+/// of them are in: 0 to 1, and 1 where there are no words.
+pub fn share(completion: &str, language: Option<&str>) -> f64 {
+    let counts = Counts::of(&without_code_and_formulas(reasoning(completion)));
+    let words = match language {
+        Some(language) => counts.of_language(language),
+        None => counts.0.iter().map(|(_, count)| *count).max().unwrap_or(0),
+    };
+    if counts.all() == 0 { 1.0 } else { words as f64 / counts.all() as f64 }
 }
 
 /// The words of `text` in `language`, and all of its words.

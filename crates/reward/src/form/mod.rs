@@ -16,7 +16,7 @@ pub mod repetition;
 
 /// The reasoning of a completion: the text before the last `</think>`, without the tag that opens it; the whole
 /// completion if there is no such tag.
-pub(crate) fn reasoning(completion: &str) -> &str {
+pub fn reasoning(completion: &str) -> &str {
     let thinking = completion.rsplit_once("</think>").map_or(completion, |(before, _)| before);
     let thinking = thinking.trim_start();
     thinking.strip_prefix("<think>").unwrap_or(thinking)

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     TrainError,
-    config::{check, check_steps, is_size},
+    config::{ConfigError, check, check_steps, is_size},
     stage::{self, Settings, StageConfig},
 };
 
@@ -91,6 +91,20 @@ impl Default for RolloutConfig {
             raw: false,
             log_probs: false,
         }
+    }
+}
+
+impl RolloutConfig {
+    /// Refuses sizes that can't be meant.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for (key, size) in [
+            ("rollout.problems", self.problems),
+            ("rollout.max_new_tokens", self.max_new_tokens),
+            ("rollout.max_prompt_tokens", self.max_prompt_tokens),
+        ] {
+            check(is_size(size), key, &size, "1 to 1048576")?;
+        }
+        Ok(())
     }
 }
 
@@ -318,19 +332,12 @@ impl RlConfig {
         let (r, a) = (&self.rollout, &self.algorithm);
         check_steps(Some(self.steps))?;
         self.stage.check()?;
-        check(is_size(r.problems), "rollout.problems", &r.problems, "1 to 1048576")?;
+        r.check()?;
         check(
             (2..=1 << 16).contains(&r.group_size),
             "rollout.group_size",
             &r.group_size,
             "2 to 65536: an advantage compares completions of one problem",
-        )?;
-        check(is_size(r.max_new_tokens), "rollout.max_new_tokens", &r.max_new_tokens, "1 to 1048576")?;
-        check(
-            is_size(r.max_prompt_tokens),
-            "rollout.max_prompt_tokens",
-            &r.max_prompt_tokens,
-            "1 to 1048576",
         )?;
         check(
             r.temperature > 0.0 && r.temperature.is_finite(),

@@ -60,7 +60,7 @@ pub(super) fn codec(config: &RlConfig) -> Result<Codec, TrainError> {
 }
 
 /// The tokens of each problem's prompt, at most `max`.
-pub(super) fn encode(codec: &Codec, problems: &[Problem], max: usize) -> Result<Vec<Vec<u32>>, TrainError> {
+pub(crate) fn encode(codec: &Codec, problems: &[Problem], max: usize) -> Result<Vec<Vec<u32>>, TrainError> {
     let encode = |problem: &Problem| {
         let ids = codec.encode_problem(problem)?;
         match ids.len() {

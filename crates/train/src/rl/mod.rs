@@ -44,13 +44,14 @@ pub use error::RlError;
 pub use forecast::Forecast;
 pub use metrics::{HeldOutScore, Metrics};
 pub use preset::Preset;
+pub use rollout::Sample;
 
 use self::{
     inputs::Inputs,
     learner::{Learner, ScoredGroup},
-    record::RolloutLine,
     rollout::Rollouts,
 };
+pub(crate) use self::{inputs::encode, record::RolloutLine};
 use crate::{
     TrainError,
     stage::{self, Course, Input, Launch, RunSummary, Session},

@@ -12,7 +12,7 @@ use super::rollout::Sample;
 
 /// The line, in the order of its fields.
 #[derive(Serialize)]
-pub(super) struct RolloutLine<'a> {
+pub(crate) struct RolloutLine<'a> {
     step: u64,
     id: &'a str,
     sample: usize,
@@ -42,7 +42,7 @@ pub(super) struct RolloutLine<'a> {
 }
 
 /// Names that stand for something else in a line than in a problem.
-const RESERVED_FIELDS: [&str; 12] = [
+const RESERVED_FIELDS: [&str; 13] = [
     "step",
     "sample",
     "completion",
@@ -55,11 +55,12 @@ const RESERVED_FIELDS: [&str; 12] = [
     "advantage",
     "token_texts",
     "logprobs",
+    "rejection",
 ];
 
 impl<'a> RolloutLine<'a> {
     /// The line of sample number `number` of `problem`. With a `tokenizer`, every token is shown with its probability.
-    pub(super) fn new(
+    pub(crate) fn new(
         step: u64,
         problem: &'a Problem,
         number: usize,

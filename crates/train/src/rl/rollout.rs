@@ -10,12 +10,16 @@ use super::{Event, Trainer};
 use crate::TrainError;
 
 /// A completion with all that a step finds out about it.
-pub(super) struct Sample {
-    pub(super) completion: Completion,
-    pub(super) text: String,
-    pub(super) judgement: Judgement,
-    /// None: it takes no part in the update.
-    pub(super) advantage: Option<f32>,
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its tokens.
+    pub completion: Completion,
+    /// Its text, without special tokens.
+    pub text: String,
+    /// What the rewards say of it.
+    pub judgement: Judgement,
+    /// None: it takes no part in an update.
+    pub advantage: Option<f32>,
 }
 
 /// The completions of one problem.

@@ -62,8 +62,7 @@ pub(super) fn save<B: Backend>(
     like: &Path,
 ) -> Result<String, StageError> {
     let Trained { model, reference, optimizer } = trained;
-    let mut digest = String::new();
-    write_directory(dir, |part| {
+    save_with(dir, state, |part| {
         checkpoint::save_into(b, model, part, like)?;
         if let Some(reference) = reference {
             let part = part.join("reference");
@@ -74,6 +73,19 @@ pub(super) fn save<B: Backend>(
         let read = |i: usize| Ok::<_, StageError>(b.read_moment(moments[i]));
         let (entries, stored) = (moment_entries(model.config()), stored(optimizer.moments));
         safetensors_file::write_as(stored, &part.join(MOMENTS), &entries, read)?;
+        Ok(())
+    })
+}
+
+/// Writes a checkpoint in `dir` of `state`, and of what `contents` puts beside it. Returns its digest.
+pub(super) fn save_with(
+    dir: &Path,
+    state: &impl Serialize,
+    contents: impl FnOnce(&Path) -> Result<(), StageError>,
+) -> Result<String, StageError> {
+    let mut digest = String::new();
+    write_directory(dir, |part| {
+        contents(part)?;
         let state = serde_json::to_string_pretty(state).expect("a state of plain values") + "\n";
         write_synced(&part.join(STATE), state.as_bytes())?;
         digest = checksums::write(part, STATE)?;

@@ -73,6 +73,8 @@ impl StageConfig {
 pub trait Settings: Serialize + DeserializeOwned {
     /// Its own keys and tables.
     const KEYS: &'static [&'static str];
+    /// Those keys of all stages that it has no use for.
+    const WITHOUT: &'static [&'static str] = &[];
     /// Those of its own settings, as `key` or `table.key`, that do not shape a run's course. They may differ when it is
     /// resumed.
     const FREE: &'static [&'static str];
@@ -190,7 +192,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Refuses keys at the top of a file that neither all stages nor `C` has, as serde refuses those of a table.
 fn refuse_unknown_keys<C: Settings>(table: &Table, text: &str) -> Result<(), String> {
-    let known = || StageConfig::KEYS.iter().chain(C::KEYS);
+    let known = || StageConfig::KEYS.iter().filter(|key| !C::WITHOUT.contains(key)).chain(C::KEYS);
     let Some(unknown) = table.keys().find(|key| !known().any(|known| known == key)) else { return Ok(()) };
     let lines = DeTable::parse(text).ok();
     let keys = lines.iter().flat_map(|table| table.get_ref().keys());

@@ -46,8 +46,12 @@ pub struct Input {
 pub struct Origin {
     /// Its directory.
     pub run: PathBuf,
-    /// SHA-256 of the weights that it ended with.
-    pub weights_sha256: String,
+    /// SHA-256 of the weights that it ended with, if it trained a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// SHA-256 of the data that it made, if it made some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_sha256: Option<String>,
 }
 
 impl Input {
@@ -122,17 +126,37 @@ impl Origin {
     fn of(path: &Path) -> Option<Self> {
         #[derive(Deserialize)]
         struct Made {
-            weights_sha256: String,
+            weights_sha256: Option<String>,
+            data_sha256: Option<String>,
         }
         path.ancestors().skip(1).find_map(|run| {
             let lineage = koan_files::read_text(&run.join(FILE)).ok()?;
-            let Made { weights_sha256 } = serde_json::from_str(&lineage).ok()?;
-            Some(Self { run: run.into(), weights_sha256 })
+            let Made { weights_sha256, data_sha256 } = serde_json::from_str(&lineage).ok()?;
+            let has_made = weights_sha256.is_some() || data_sha256.is_some();
+            has_made.then(|| Self { run: run.into(), weights_sha256, data_sha256 })
         })
     }
 }
 
-/// What a model was made from, and what it took.
+/// What a run made.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Made {
+    /// A model.
+    Weights {
+        /// SHA-256 of the final model.safetensors.
+        weights_sha256: String,
+    },
+    /// A file of data.
+    Data {
+        /// Its SHA-256.
+        data_sha256: String,
+        /// What was kept, and what was left out and why.
+        counts: serde_json::Value,
+    },
+}
+
+/// What a model or a file of data was made from, and what it took.
 #[derive(Serialize)]
 pub(super) struct Lineage<'a> {
     /// Which stage made it.
@@ -141,8 +165,8 @@ pub(super) struct Lineage<'a> {
     pub(super) inputs: &'a [Input],
     /// SHA-256 of the settings that shaped the run.
     pub(super) config_sha256: &'a str,
-    /// SHA-256 of the final model.safetensors.
-    pub(super) weights_sha256: String,
+    #[serde(flatten)]
+    pub(super) made: Made,
     /// Version of this program.
     pub(super) koan_version: &'static str,
     /// Steps made.
@@ -189,7 +213,10 @@ mod tests {
         assert_eq!(input().made_by, None, "a run that has not ended has made nothing");
         fs::write(run.join(FILE), r#"{"stage": "rl", "weights_sha256": "abc", "steps": 3}"#)
             .expect("written");
-        assert_eq!(input().made_by, Some(Origin { run: run.clone(), weights_sha256: "abc".into() }));
+        assert_eq!(
+            input().made_by,
+            Some(Origin { run: run.clone(), weights_sha256: Some("abc".into()), data_sha256: None })
+        );
         fs::write(run.join(FILE), "{\"weights").expect("written");
         assert_eq!(input().made_by, None);
         let sha256 = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356";

@@ -15,7 +15,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -159,17 +159,7 @@ impl RunDir {
         step: u64,
         lines: impl Iterator<Item = T>,
     ) -> Result<(), FilesError> {
-        let dir = self.path.join("rollouts");
-        let path = dir.join(format!("step-{step:06}.jsonl"));
-        let write = || {
-            fs::create_dir_all(&dir)?;
-            let mut out = BufWriter::new(File::create(&path)?);
-            for line in lines {
-                jsonl::write_line(&mut out, &line)?;
-            }
-            out.flush()
-        };
-        write().map_err(FilesError::io("write", &path))
+        jsonl::write(&self.path.join(format!("rollouts/step-{step:06}.jsonl")), lines)
     }
 
     /// Where the checkpoint after `step` steps lies; the metrics up to it are on the disk.

@@ -12,21 +12,21 @@
 
 use std::{
     error::Error,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use koan_backend::Backend;
-use koan_files::FilesError;
+use koan_files::{FilesError, hash_file};
 use koan_model::{Config, Model, checkpoint};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    checkpoint::{Trained, TrainerState, load_optimizer, load_state, save},
+    checkpoint::{Trained, TrainerState, load_optimizer, load_state, save, save_with},
     config::{Settings, StageConfig, hash_config},
     error::StageError,
     event::Event,
-    lineage::{Input, Lineage},
+    lineage::{Input, Lineage, Made},
     run_dir::{Begun, RunDir},
     status::{self, State},
 };
@@ -229,25 +229,61 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         metrics: &M,
         on: &mut impl FnMut(Event<M>),
     ) -> Result<(), StageError> {
-        let step = self.state.step + 1;
-        self.state.step = step;
         self.state.updates = trained.optimizer.updates;
-        self.state.tokens += tokens as u64;
-        self.state.own = own;
-        self.run.write_metrics(metrics)?;
-        on(Event::Step { step, metrics });
+        let step = self.count_step(tokens, own, metrics, on)?;
         let last = step == self.course.steps;
-        self.stopped = self.stop.load(Ordering::Relaxed) && !last;
         if step.is_multiple_of(self.config.checkpoint_every) || last || self.stopped {
             check_weights(b, trained.model, self.state.updates)
                 .map_err(|source| Diverged { step, source })?;
             let dir = self.run.checkpoint_after(step)?;
-            self.digest = save(b, &dir, trained, &self.state, &self.config.model)?;
-            self.newest = Some(step);
-            self.run.keep_checkpoints(self.config.checkpoints_kept)?;
+            let digest = save(b, &dir, trained, &self.state, &self.config.model)?;
+            self.keep_checkpoint(digest)?;
             on(Event::Checkpoint { path: &dir, digest: &self.digest });
         }
         Ok(())
+    }
+
+    /// The same for a stage that trains nothing: its checkpoint, of what it counts alone, is small, and is written after each
+    /// step.
+    ///
+    /// # Errors
+    /// If metrics or checkpoint can't be written.
+    pub fn after_step_without_training<M: Serialize>(
+        &mut self,
+        tokens: usize,
+        own: S,
+        metrics: &M,
+        on: &mut impl FnMut(Event<M>),
+    ) -> Result<(), StageError> {
+        let step = self.count_step(tokens, own, metrics, on)?;
+        let dir = self.run.checkpoint_after(step)?;
+        let digest = save_with(&dir, &self.state, |_| Ok(()))?;
+        self.keep_checkpoint(digest)
+    }
+
+    /// Counts a step, and writes its metrics. Returns its number.
+    fn count_step<M: Serialize>(
+        &mut self,
+        tokens: usize,
+        own: S,
+        metrics: &M,
+        on: &mut impl FnMut(Event<M>),
+    ) -> Result<u64, StageError> {
+        let step = self.state.step + 1;
+        self.state.step = step;
+        self.state.tokens += tokens as u64;
+        self.state.own = own;
+        self.run.write_metrics(metrics)?;
+        on(Event::Step { step, metrics });
+        self.stopped = self.stop.load(Ordering::Relaxed) && step < self.course.steps;
+        Ok(step)
+    }
+
+    /// The checkpoint of the step just made is written: older ones than those that are kept go.
+    fn keep_checkpoint(&mut self, digest: String) -> Result<(), StageError> {
+        self.digest = digest;
+        self.newest = Some(self.state.step);
+        Ok(self.run.keep_checkpoints(self.config.checkpoints_kept)?)
     }
 
     /// After the last step: writes model/ and lineage.json, unless the run was asked to stop before.
@@ -255,23 +291,57 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     /// # Errors
     /// If they can't be written.
     pub fn finish<B: Backend>(&mut self, b: &B, model: &Model<B>) -> Result<RunSummary, StageError> {
-        let (step, stopped, digest) = (self.state.step, self.stopped, self.digest.clone());
-        if stopped {
-            return Ok(RunSummary { step, stopped, model: None, digest });
+        if self.stopped {
+            return Ok(self.summary());
         }
         let (dir, weights_sha256) = self.run.write_model(b, model, &self.config.model)?;
+        self.write_lineage(Made::Weights { weights_sha256 })?;
+        Ok(RunSummary { model: Some(dir), ..self.summary() })
+    }
+
+    /// After the last step of a stage that trains nothing: writes lineage.json with the file that it `made`, and with its
+    /// `counts`.
+    ///
+    /// # Errors
+    /// If they can't be read or written.
+    pub fn finish_data(&mut self, made: &Path, counts: &impl Serialize) -> Result<RunSummary, StageError> {
+        let counts = serde_json::to_value(counts).expect("counts are plain numbers");
+        self.write_lineage(Made::Data { data_sha256: hash_file(made)?, counts })?;
+        Ok(self.summary())
+    }
+
+    /// How far the run is, if no model came of it.
+    pub fn summary(&self) -> RunSummary {
+        RunSummary { step: self.state.step, stopped: self.stopped, model: None, digest: self.digest.clone() }
+    }
+
+    /// SHA-256 of the first input of this role; empty if there is none.
+    pub fn input_sha256(&self, role: &str) -> &str {
+        self.course.inputs.iter().find(|input| input.role == role).map_or("", |input| &input.sha256)
+    }
+
+    /// The run's directory.
+    pub fn run_dir(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// Whether the run was asked to stop before its last step.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    fn write_lineage(&self, made: Made) -> Result<(), StageError> {
         let lineage = Lineage {
             stage: self.course.stage,
             inputs: &self.course.inputs,
             config_sha256: &self.state.config_sha256,
-            weights_sha256,
+            made,
             koan_version: env!("CARGO_PKG_VERSION"),
-            steps: step,
+            steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.run.seconds()?,
         };
-        lineage.write(self.run.path())?;
-        Ok(RunSummary { step, stopped, model: Some(dir), digest })
+        Ok(lineage.write(self.run.path())?)
     }
 
     /// Writes into status.json how the run ended, and returns it.

@@ -1,0 +1,29 @@
+//! Why rejection sampling could not go on.
+
+/// Why rejection sampling ended without data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RejectError {
+    /// The rewards do not work.
+    #[error(
+        "no completion of the last {steps} steps could be judged, so none can be kept; what was sampled before is kept, and \
+         --resume goes on from there; {reason}"
+    )]
+    NothingJudged {
+        /// Steps in a row.
+        steps: usize,
+        /// What a reward says of one.
+        reason: String,
+    },
+    /// All was refused.
+    #[error(
+        "none of {completions} completions was kept: {why}; ask less of them ([filter], [keep]), sample more of each problem \
+         (rollout.group_size), or give them more room (rollout.max_new_tokens)"
+    )]
+    NothingKept {
+        /// Completions sampled.
+        completions: u64,
+        /// How many by what.
+        why: String,
+    },
+}

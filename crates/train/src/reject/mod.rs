@@ -1,0 +1,308 @@
+//! Rejection sampling: a model answers every problem several times, and what stands up to all filters becomes data, as one
+//! loop:
+//!
+//! ```text
+//! for each step:
+//!     sample a group of completions for each of the next problems, and judge them   (sample.rs)
+//!     refuse: filter after filter, the cheapest first                               (filter.rs)
+//!     choose among the others                                                       (choose.rs)
+//! write the rows                                                                    (rows.rs)
+//! ```
+//!
+//! `rollouts/` has every completion with what became of it, and is the run's journal: a step that was made is never sampled
+//! again, and `data/` is written from it at the end, whole.
+//!
+//! - [`RejectConfig`]: what its TOML file says,
+//! - [`Asked::sample`], [`choose`], [`Summary`]: the pieces, for other stages that learn from samples,
+//! - [`Forecast`]: what a run takes, without one.
+
+mod choose;
+mod config;
+mod error;
+mod filter;
+mod forecast;
+mod inputs;
+mod metrics;
+mod record;
+mod rows;
+mod sample;
+mod sources;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use koan_backend::Backend;
+use koan_data::Problem;
+use koan_files::{FilesError, NewFile, jsonl};
+use koan_infer::Engine;
+use serde::{Deserialize, Serialize};
+
+pub use choose::{Choice, Paired, Rejection, choose};
+pub use config::{FilterConfig, FormatFilter, KeepConfig, RejectConfig, Which};
+pub use error::RejectError;
+pub use filter::{Fate, Fates};
+pub use forecast::Forecast;
+pub use metrics::{Metrics, Summary};
+pub use sample::{Asked, Group};
+
+use self::{
+    choose::balanced,
+    inputs::Inputs,
+    record::{Line, Recorded},
+    sources::Source,
+};
+use crate::{
+    TrainError,
+    rl::RolloutLine,
+    stage::{self, Course, Input, Launch, RunSummary, Session},
+};
+
+/// A run in which nothing was decided for so many steps keeps nothing: it ends.
+const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
+
+/// What a run says while it goes.
+pub type Event<'a> = stage::Event<'a, Metrics>;
+
+/// What a run made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// How it ended.
+    pub run: RunSummary,
+    /// The file of its rows, unless it was stopped.
+    pub data: Option<PathBuf>,
+    /// What became of everything.
+    pub summary: Summary,
+}
+
+/// What a checkpoint of this stage alone knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RejectState {
+    summary: Summary,
+}
+
+/// Runs `config` to its last problem, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on
+/// after the last step that was made, and ends with the bytes of a run that was never interrupted.
+///
+/// # Errors
+/// All that can be known to be wrong is, before any work: files, sizes, memory, disk. Later only what the system refuses,
+/// rewards that judge nothing, or filters that refuse everything.
+pub fn run<B: Backend>(
+    b: &B,
+    config: &RejectConfig,
+    launch: Launch,
+    mut on: impl FnMut(Event),
+) -> Result<Made, TrainError> {
+    let inputs = Inputs::read(b, config)?;
+    let course =
+        Course { stage: "reject", steps: inputs.steps(config), inputs: Input::all(&config.stage, None)? };
+    let mut session = Session::open(course, config, launch, RejectState::default())?;
+    let mut made = None;
+    let ended = collect(b, config, inputs, launch.threads, &mut session, &mut on).map(|all| {
+        let run = all.run.clone();
+        made = Some(all);
+        run
+    });
+    session.record_outcome(ended)?;
+    Ok(made.expect("a run that did not fail has made something"))
+}
+
+fn collect<B: Backend>(
+    b: &B,
+    config: &RejectConfig,
+    inputs: Inputs,
+    threads: usize,
+    session: &mut Session<RejectState>,
+    on: &mut impl FnMut(Event),
+) -> Result<Made, TrainError> {
+    if !inputs.bad.is_empty() {
+        on(Event::BadReferences { data: &config.stage.data, bad: &inputs.bad });
+    }
+    let memory = inputs.in_words(b);
+    let task =
+        format!("{} completions of each of {} problems", config.rollout.group_size, inputs.problems.len());
+    let (step, steps) = (session.state().step, session.steps());
+    on(Event::Start { step, steps, memory: &memory, task: &task });
+    if session.next_step().is_some() {
+        sample(b, config, &inputs, threads, session, on)?;
+    }
+    let mut summary = session.state().own.summary;
+    if session.is_stopped() {
+        return Ok(Made { run: session.summary(), data: None, summary });
+    }
+    let data = write_data(config, &inputs, session, &mut summary)?;
+    let run = session.finish_data(&data, &summary)?;
+    Ok(Made { run, data: Some(data), summary })
+}
+
+/// Makes the steps that are left.
+fn sample<B: Backend>(
+    b: &B,
+    config: &RejectConfig,
+    inputs: &Inputs,
+    threads: usize,
+    session: &mut Session<RejectState>,
+    on: &mut impl FnMut(Event),
+) -> Result<(), TrainError> {
+    let sampling = inputs.sampling(config);
+    let mut engine = Engine::load(b, inputs.codec.clone(), inputs.positions, inputs.limits, None)?;
+    let asked = Asked {
+        problems: &inputs.problems,
+        prompts: &inputs.prompts,
+        samples: config.rollout.group_size,
+        sampling: &sampling,
+        rewards: inputs.rewards.as_ref(),
+        threads,
+    };
+    let mut without_a_verdict = 0;
+    while let Some(step) = session.next_step() {
+        let start = Instant::now();
+        let first = (step - 1) as usize * config.rollout.problems;
+        let wanted = first..inputs.problems.len().min(first + config.rollout.problems);
+        let of = wanted.len() * config.rollout.group_size;
+        let groups = asked.sample(&mut engine, wanted, |done| on(Event::Completed { done, of }))?;
+        let choices: Vec<Choice> = groups.iter().map(|group| choose(config, group)).collect();
+        let metrics = Metrics::of(&groups, &choices);
+        without_a_verdict = if metrics.nothing_judged.is_some() { without_a_verdict + 1 } else { 0 };
+        if let Some(reason) = &metrics.nothing_judged
+            && config.filter.asks_for_outcome()
+            && without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT
+        {
+            return Err(
+                RejectError::NothingJudged { steps: without_a_verdict, reason: reason.clone() }.into()
+            );
+        }
+        session.write_rollouts(step, lines(config, inputs, step, &groups, &choices)?.into_iter())?;
+        let mut own = session.state().own;
+        choices.iter().for_each(|choice| own.summary.add(choice));
+        let step_s = start.elapsed().as_secs_f64();
+        let tokens_per_s = metrics.tokens as f64 / step_s;
+        let metrics = Metrics { step, step_s, tokens_per_s, ..metrics };
+        session.after_step_without_training(metrics.tokens, own, &metrics, on)?;
+    }
+    Ok(())
+}
+
+/// The lines of a step's completions.
+fn lines<'a>(
+    config: &RejectConfig,
+    inputs: &'a Inputs,
+    step: u64,
+    groups: &'a [Group],
+    choices: &'a [Choice],
+) -> Result<Vec<Line<'a>>, TrainError> {
+    let tokenizer = config.rollout.log_probs.then(|| inputs.codec.tokenizer()).transpose()?;
+    let mut lines = Vec::new();
+    for (group, choice) in groups.iter().zip(choices) {
+        let problem = &inputs.problems[group.problem];
+        for (i, (sample, rejection)) in group.samples.iter().zip(&choice.rejections).enumerate() {
+            lines.push(Line { rollout: RolloutLine::new(step, problem, i, sample, tokenizer)?, rejection });
+        }
+    }
+    Ok(lines)
+}
+
+/// Writes the rows of all that was kept, whole, and returns their file. Counts the pairs that are left out for their lengths.
+fn write_data(
+    config: &RejectConfig,
+    inputs: &Inputs,
+    session: &Session<RejectState>,
+    summary: &mut Summary,
+) -> Result<PathBuf, TrainError> {
+    let (run, steps) = (session.run_dir(), session.steps());
+    let is_preference = config.keep.which == Which::Preference;
+    let balance = if is_preference {
+        let mut lengths = Vec::new();
+        each_pair(run, steps, |chosen, rejected| {
+            lengths.push((chosen.completion_tokens, rejected.completion_tokens));
+            Ok(())
+        })?;
+        balanced(&lengths, config.keep.length_balance)
+    } else {
+        Vec::new()
+    };
+    summary.rows_unbalanced = balance.iter().filter(|kept| !**kept).count() as u64;
+    if summary.rows == summary.rows_unbalanced {
+        return Err(nothing_kept(summary).into());
+    }
+    let name = if is_preference { "preferences.jsonl" } else { "sft.jsonl" };
+    let path = run.join("data").join(name);
+    std::fs::create_dir_all(run.join("data")).map_err(FilesError::io("create", &path))?;
+    let mut out = NewFile::create(&path)?;
+    let mut write = |row| jsonl::write_line(&mut out, &row).map_err(FilesError::io("write", &path));
+    let problems: HashMap<&str, &Problem> = inputs.problems.iter().map(|p| (&*p.id, p)).collect();
+    let opened = inputs.opened()?;
+    let source = Source {
+        model: &config.stage.model,
+        model_sha256: session.input_sha256("model"),
+        seed: config.stage.seed,
+        system: config.rollout.system.as_deref().filter(|_| !config.rollout.raw),
+        files: &inputs.files,
+        opened: &opened,
+    };
+    let of = |id: &str| {
+        let what = format!("problem `{id}` is not in the data");
+        problems.get(id).copied().ok_or_else(|| FilesError::Damaged { path: run.join("rollouts"), what })
+    };
+    if is_preference {
+        let mut kept = balance.into_iter();
+        each_pair(run, steps, |chosen, rejected| {
+            let margin = chosen.rejection.pair.map_or(0.0, |pair| pair.margin);
+            match kept.next() {
+                Some(true) => write(rows::preference(of(&chosen.id)?, &source, chosen, rejected, margin)),
+                _ => Ok(()),
+            }
+        })?;
+    } else {
+        record::read(run, steps, |line| match line.rejection.fate {
+            Fate::Kept => write(rows::demonstration(of(&line.id)?, &source, &line)),
+            _ => Ok(()),
+        })?;
+    }
+    out.finish()?;
+    Ok(path)
+}
+
+/// Hands the pairs of a run's steps to `each`: those of a problem in the order of their numbers.
+fn each_pair(
+    run: &Path,
+    steps: u64,
+    mut each: impl FnMut(&Recorded, &Recorded) -> Result<(), FilesError>,
+) -> Result<(), FilesError> {
+    let mut of_problem: Vec<Recorded> = Vec::new();
+    let mut hand_over = |mut lines: Vec<Recorded>| {
+        lines.sort_by_key(|line| line.rejection.pair.map(|pair| (pair.number, !pair.chosen)));
+        lines.chunks_exact(2).try_for_each(|pair| each(&pair[0], &pair[1]))
+    };
+    record::read(run, steps, |line| {
+        if line.rejection.pair.is_none() {
+            return Ok(());
+        }
+        if of_problem.first().is_some_and(|first| first.id != line.id) {
+            hand_over(std::mem::take(&mut of_problem))?;
+        }
+        of_problem.push(line);
+        Ok(())
+    })?;
+    hand_over(of_problem)
+}
+
+fn nothing_kept(summary: &Summary) -> RejectError {
+    let named = summary.completions.named();
+    let mut why: Vec<String> =
+        named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+    if summary.problems_tied > 0 {
+        why.push(format!("{} problems whose completions earned the same", summary.problems_tied));
+    }
+    if summary.rows_unbalanced > 0 {
+        let pairs = summary.rows_unbalanced;
+        why.push(format!("{pairs} pairs of too different lengths (keep.length_balance)"));
+    }
+    RejectError::NothingKept { completions: summary.completions.all(), why: why.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;
