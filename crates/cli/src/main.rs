@@ -18,6 +18,7 @@ mod elsewhere;
 mod eval;
 mod generate;
 mod interrupt;
+mod label;
 mod model;
 mod numbers;
 mod prefer;
@@ -59,6 +60,7 @@ enum Verb {
     Pretrain(supervised::Pretrain),
     Sft(supervised::Sft),
     Prefer(prefer::Prefer),
+    Label(label::Label),
     Rl(rl::Rl),
     Reject(reject::Reject),
     Generate(generate::Generate),
@@ -103,6 +105,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Pretrain(verb) => verb.run(),
         Verb::Sft(verb) => verb.run(),
         Verb::Prefer(verb) => verb.run(),
+        Verb::Label(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
         Verb::Reject(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),

@@ -40,11 +40,49 @@ pub struct Rated {
 }
 
 /// A prompt, reply or conversation as it stands in a file.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-enum Text {
+pub enum Text {
+    /// A text: a prompt from the user, or a reply of the assistant's.
     Plain(String),
+    /// A list of messages.
     Messages(Vec<Message>),
+}
+
+impl Text {
+    /// The conversation that a prompt is.
+    #[must_use]
+    pub fn into_prompt(self) -> Vec<Message> {
+        match self {
+            Self::Plain(text) => vec![Message::user(text)],
+            Self::Messages(messages) => messages,
+        }
+    }
+
+    /// The messages before the last, and the last, if that is the assistant's.
+    #[must_use]
+    pub fn into_reply(self) -> Option<(Vec<Message>, Message)> {
+        let mut messages = match self {
+            Self::Plain(text) => vec![Message::assistant(text)],
+            Self::Messages(messages) => messages,
+        };
+        let reply = messages.pop().filter(|last| last.role == "assistant")?;
+        Some((messages, reply))
+    }
+}
+
+/// The prompt of two replies, and these: `prompt` with two replies, or two conversations that part at their last message.
+/// `None` if they are neither.
+#[must_use]
+pub fn replies(prompt: Option<Text>, one: Text, other: Text) -> Option<(Vec<Message>, [Message; 2])> {
+    let (before, one) = one.into_reply()?;
+    let (also, other) = other.into_reply()?;
+    let prompt = if before.is_empty() && also.is_empty() {
+        prompt?.into_prompt()
+    } else {
+        (before == also).then_some(before)?
+    };
+    (!prompt.is_empty()).then_some((prompt, [one, other]))
 }
 
 const PAIR: &str = "`prompt`, `chosen` and `rejected`, as texts or messages; or two conversations `chosen` and `rejected` that part at their \
@@ -64,17 +102,10 @@ pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError>
         margin: Option<f64>,
     }
     read(files, PAIR, |line: Line| {
-        let (chosen, rejected) = (line.chosen?, line.rejected?);
-        let (before, chosen) = last_reply(chosen)?;
-        let (other, rejected) = last_reply(rejected)?;
-        let prompt = if before.is_empty() && other.is_empty() {
-            as_prompt(line.prompt?)
-        } else {
-            (before == other).then_some(before)?
-        };
+        let (prompt, [chosen, rejected]) = replies(line.prompt, line.chosen?, line.rejected?)?;
         let margin = line.margin;
         let sensible = margin.is_none_or(|margin| margin.is_finite() && margin >= 0.0);
-        (!prompt.is_empty() && sensible).then_some(Preference { prompt, chosen, rejected, margin })
+        sensible.then_some(Preference { prompt, chosen, rejected, margin })
     })
 }
 
@@ -93,10 +124,10 @@ pub fn read_rated(files: &DataFiles) -> Result<Vec<Rated>, DataError> {
     read(files, RATED, |line: Line| {
         let good = line.label?;
         let (prompt, completion) = match (line.messages, line.prompt, line.completion) {
-            (Some(messages), None, None) => last_reply(Text::Messages(messages))?,
+            (Some(messages), None, None) => Text::Messages(messages).into_reply()?,
             (None, Some(prompt), Some(completion)) => {
-                let (before, completion) = last_reply(completion)?;
-                before.is_empty().then(|| (as_prompt(prompt), completion))?
+                let (before, completion) = completion.into_reply()?;
+                before.is_empty().then(|| (prompt.into_prompt(), completion))?
             }
             _ => return None,
         };
@@ -118,23 +149,6 @@ fn read<L: serde::de::DeserializeOwned, T>(
         Ok(())
     })?;
     Ok(rows)
-}
-
-/// The last message, if it is the assistant's, and those before it.
-fn last_reply(text: Text) -> Option<(Vec<Message>, Message)> {
-    let mut messages = match text {
-        Text::Plain(text) => vec![Message::assistant(text)],
-        Text::Messages(messages) => messages,
-    };
-    let reply = messages.pop().filter(|last| last.role == "assistant")?;
-    Some((messages, reply))
-}
-
-fn as_prompt(text: Text) -> Vec<Message> {
-    match text {
-        Text::Plain(text) => vec![Message::user(text)],
-        Text::Messages(messages) => messages,
-    }
 }
 
 #[cfg(test)]

@@ -32,8 +32,10 @@ use crate::{
 /// Long files that are read at once, for all readers together; answers that read short ones need not wait.
 const LONG_READS: usize = 2;
 const HTML: &str = include_str!("page/page.html");
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPTS: [&str; 7] = [
+const STYLES: [&str; 2] = [include_str!("page/palette.css"), include_str!("page/page.css")];
+const SCRIPTS: [&str; 9] = [
+    include_str!("page/elements.js"),
+    include_str!("page/thinking.js"),
     include_str!("page/series.js"),
     include_str!("page/points.js"),
     include_str!("page/chart.js"),
@@ -80,7 +82,7 @@ impl Viewer {
 
     /// Its pages.
     pub fn routes(self) -> Router {
-        let page = Page::new(HTML, STYLE, &SCRIPTS);
+        let page = Page::new(HTML, &STYLES, &SCRIPTS);
         Router::new()
             .route("/", get(async || page))
             .route("/api/runs", get(runs))
@@ -218,6 +220,6 @@ mod tests {
 
     #[test]
     fn the_page_is_whole_and_asks_for_nothing_else() {
-        crate::page::tests::check(&Page::new(HTML, STYLE, &SCRIPTS), &SCRIPTS);
+        crate::page::tests::check(&Page::new(HTML, &STYLES, &SCRIPTS), &SCRIPTS);
     }
 }

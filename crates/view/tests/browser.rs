@@ -1,123 +1,18 @@
 //! The page in a real browser: headless Chromium, driven through its debugging pipe. Skipped where there is none.
 
+mod chromium;
+
 use std::{
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use chromium::{Browser, OVERFLOW};
 use koan_view::{Server, Viewer};
 use serde_json::{Value, json};
-
-/// How long the page may take to become what a test waits for.
-const TIMEOUT: Duration = Duration::from_secs(90);
-
-/// A page of a headless browser. Messages are JSON, each ended by a zero byte (the DevTools protocol over a pipe).
-struct Browser {
-    process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    session: Option<String>,
-    messages: u64,
-    _profile: tempfile::TempDir,
-}
-
-impl Browser {
-    fn start() -> Option<Self> {
-        let found = |name: &&&str| {
-            let version = Command::new(name).arg("--version").stderr(Stdio::null()).output();
-            version.is_ok_and(|output| output.status.success())
-        };
-        let Some(name) = ["chromium", "chromium-browser", "google-chrome"].iter().find(found) else {
-            eprintln!("skipped: no Chromium here");
-            return None;
-        };
-        let profile = tempfile::tempdir().expect("a folder");
-        // The protocol's pipe is descriptors 3 and 4: the shell makes them of this program's ends.
-        let script = "exec \"$0\" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
-                      --user-data-dir=\"$1\" --remote-debugging-pipe about:blank 3<&0 4>&1 0</dev/null 1>/dev/null 2>&1";
-        let mut process = Command::new("sh")
-            .args(["-c", script, name])
-            .arg(profile.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
-        let input = process.stdin.take().expect("piped");
-        let output = BufReader::new(process.stdout.take().expect("piped"));
-        let mut browser = Self { process, input, output, session: None, messages: 0, _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let attach = json!({"targetId": target["targetId"], "flatten": true});
-        let session = browser.call("Target.attachToTarget", attach);
-        browser.session = session["sessionId"].as_str().map(Into::into);
-        Some(browser)
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.messages += 1;
-        let mut message = json!({"id": self.messages, "method": method, "params": params});
-        if let Some(session) = &self.session {
-            message["sessionId"] = json!(session);
-        }
-        write!(self.input, "{message}\0").expect("sent");
-        loop {
-            let mut reply = Vec::new();
-            self.output.read_until(0, &mut reply).expect("received");
-            assert_eq!(reply.pop(), Some(0), "the browser ended");
-            let mut reply: Value = serde_json::from_slice(&reply).expect("JSON");
-            if reply["id"] == self.messages {
-                assert!(reply["error"].is_null(), "{method}: {}", reply["error"]);
-                return reply["result"].take();
-            }
-        }
-    }
-
-    fn size(&mut self, width: u32, height: u32) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", size);
-    }
-
-    /// The value of a script in the page.
-    fn eval(&mut self, script: &str) -> Value {
-        let params = json!({"expression": script, "returnByValue": true, "awaitPromise": true});
-        let result = self.call("Runtime.evaluate", params);
-        assert!(result["exceptionDetails"].is_null(), "{script}: {}", result["exceptionDetails"]);
-        result["result"]["value"].clone()
-    }
-
-    /// Waits until a script's value is `expected`.
-    fn wait(&mut self, script: &str, expected: &Value) {
-        let start = Instant::now();
-        loop {
-            let value = self.eval(script);
-            if value == *expected {
-                return;
-            }
-            assert!(start.elapsed() < TIMEOUT, "{script}: {value}, not {expected}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Keeps a picture, if `KOAN_SCREENSHOTS` says where.
-    fn picture(&mut self, name: &str) {
-        let Ok(folder) = std::env::var("KOAN_SCREENSHOTS") else { return };
-        let params = json!({"format": "png", "captureBeyondViewport": true});
-        let data =
-            self.call("Page.captureScreenshot", params)["data"].as_str().expect("a picture").to_owned();
-        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data).expect("base64");
-        fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).expect("written");
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A run as it looks after `steps` steps.
 struct Run {
@@ -214,9 +109,6 @@ fn open(browser: &mut Browser, path: &Path) {
     thread::spawn(move || server.run(viewer.routes()));
     browser.call("Page.navigate", json!({"url": url}));
 }
-
-/// How far the page is wider than its window, pixels.
-const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
 const TITLES: &str = "[...document.querySelectorAll('.chart .name')].map(n => n.textContent).join('|')";
 const SHOWN: &str = "document.querySelectorAll('.rollout').length";
@@ -560,8 +452,7 @@ fn a_phone_shows_rewards_whole_in_the_light_and_in_the_dark() {
     browser.eval("document.querySelector('.rollout > summary').click()");
     browser.wait("document.querySelectorAll('.terms tr').length", &json!(3));
     for theme in ["light", "dark"] {
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-        browser.call("Emulation.setEmulatedMedia", media);
+        browser.theme(theme);
         browser.wait(OVERFLOW, &json!(0));
         let whole = "[...document.querySelectorAll('.terms, .terms td')].every(cell => { \
                      const box = cell.getBoundingClientRect(); \

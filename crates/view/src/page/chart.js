@@ -1,27 +1,8 @@
 // A chart of one or more series over steps, of one or more runs, as SVG.
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 168;
 const MARGIN = { left: 46, right: 10, top: 8, bottom: 22 };
 const DASHES = ["", "5 3", "1 3", "8 3 1 3"]; // of the series of a chart that shows several runs
-
-/** Makes an element: properties are set, never parsed, and text is text. */
-function el(tag, properties = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in node) node[key] = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
 
 /** A number in few characters. */
 function short(value) {

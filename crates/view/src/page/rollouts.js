@@ -7,15 +7,6 @@ const SHOWN = new Set(["step", "id", "sample", "prompt", "completion", "answer",
   "rewards", "reward", "advantage", "token_texts", "logprobs"]);
 const UNITS_OF_PART = 2; // UTF-16 units that a token of a part of a character stands for, at most
 
-/** Splits a completion into thinking and answer. The prompt may have opened the thinking already. */
-function split(text) {
-  const open = /^\s*<think>/.exec(text);
-  const start = open ? open[0].length : 0;
-  const end = text.indexOf("</think>", start);
-  if (end >= 0) return { thinking: [start, end], answer: [end + "</think>".length, text.length] };
-  return open ? { thinking: [start, text.length], answer: null } : { thinking: null, answer: [0, text.length] };
-}
-
 /** A number with its sign. */
 const signed = (value) => (value > 0 ? `+${short(value)}` : short(value).replace("-", "−"));
 

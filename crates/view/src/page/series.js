@@ -1,4 +1,3 @@
-"use strict";
 // The names of the curves of metrics.jsonl, their order, and how to read them.
 //
 // A chart draws the series whose keys the run has; a nested value is named "outer.inner". Numbers that no chart names are

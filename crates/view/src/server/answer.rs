@@ -51,7 +51,8 @@ pub(crate) async fn blocking_json<T: Serialize>(
     blocking(|| Ok(json_with(StatusCode::OK, &work()?))).await
 }
 
-fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
+/// A value as JSON.
+pub(crate) fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         // Without the room that the text grew into: what is held for slow readers is what is counted.
         Ok(body) => {

@@ -13,7 +13,10 @@ mod query;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-pub(crate) use answer::{Answer, blocking, blocking_json};
+pub(crate) use answer::{Answer, blocking, blocking_json, json_with};
 use guard::{Guard, guard};
 pub(crate) use query::{Parameters, wrong};
 
@@ -36,6 +39,8 @@ pub const MAX_CONNECTIONS: usize = 256;
 const READERS: usize = 4;
 /// How long nothing is accepted after the system refused a connection: it lacks descriptors or memory, and would refuse again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is asked whether to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A listening server.
 #[derive(Debug)]
@@ -82,11 +87,30 @@ impl Server {
 
     /// Answers requests until the program ends.
     pub fn run(self, pages: Router) {
+        let (runtime, serving) = self.serving(pages);
+        runtime.block_on(serving);
+    }
+
+    /// Answers requests until `stop` is set. Work that was begun then, such as a vote on its way to the disk, is ended first.
+    pub fn run_until(self, pages: Router, stop: &AtomicBool) {
+        let (runtime, serving) = self.serving(pages);
+        runtime.spawn(serving);
+        runtime.block_on(set(stop));
+    }
+
+    fn serving(self, pages: Router) -> (Runtime, impl Future<Output = ()> + Send + 'static) {
         let Self { runtime, listener, address, host } = self;
         let pages = pages
             .fallback(answer::nothing_here)
             .layer(middleware::from_fn_with_state(Arc::new(Guard::new(host, address)), guard));
-        runtime.block_on(accept(&listener, &pages));
+        (runtime, async move { accept(&listener, &pages).await })
+    }
+}
+
+/// Waits until `stop` is set.
+async fn set(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
