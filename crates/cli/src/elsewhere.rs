@@ -43,7 +43,7 @@ const VERBS: &[(&[&str], &str)] = &[
         &["rejection", "rejection-sampling", "best-of-n", "filter"],
         "data of a model's own answers, judged and filtered, are made by `koan reject FILE.toml`",
     ),
-    (&["distill", "label"], "distillation and labelling by people are not in Koan yet"),
+    (&["distill"], "distillation is not in Koan yet"),
     (
         &["serve", "server", "api", "vllm", "vllm-serve", "deploy"],
         "Koan does not serve models yet. `koan chat` talks to one, `koan generate` completes a file of prompts; to serve one, \

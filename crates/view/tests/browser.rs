@@ -467,3 +467,62 @@ fn a_phone_shows_rewards_whole_in_the_light_and_in_the_dark() {
         browser.picture(&format!("phone-{theme}"));
     }
 }
+
+#[test]
+fn a_run_of_preferences_and_the_terms_of_a_reward_have_charts_of_their_own() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = Run::inside(folder.path(), "dpo");
+    run.write("config.toml", "steps = 2\n[algorithm]\nloss = \"dpo\"\n");
+    for step in 1..=2 {
+        let x = f64::from(step);
+        let line = json!({"step": step, "loss": 0.7 / x, "rewards/chosen": 0.1 * x, "rewards/rejected": -0.2 * x, "rewards/margins": 0.3 * x,
+            "rewards/accuracies": 0.5 + 0.1 * x, "logps/chosen": -30.0 - x, "logps/rejected": -40.0 - 2.0 * x, "grad_norm": 1.5, "lr": 1e-6,
+            "tokens": 100, "tokens_per_s": 50.0, "step_s": 2.0, "eval_loss": 0.6, "eval_rewards/margins": 0.25, "eval_rewards/accuracies": 0.625});
+        run.append(&line.to_string());
+    }
+    run.write("lineage.json", "{\"stage\": \"prefer\", \"steps\": 2, \"data\": \"prefs.jsonl\"}");
+    browser.size(1280, 900);
+    open(&mut browser, run.path());
+    let titles = "Rewards of replies|Margin|Pairs told right|Loss|Log-probability of replies|Gradient norm|Learning rate|Speed|\
+                  Time of a step|Tokens of a step";
+    browser.wait(TITLES, &json!(titles));
+    let groups = "[...document.querySelectorAll('.group summary b')].map(n => n.textContent).join('|')";
+    browser.wait(groups, &json!("Preferences|Update|Time"));
+    let legend = |i: usize| format!("document.querySelectorAll('.chart .legend')[{i}].textContent");
+    browser.wait(&legend(0), &json!("chosen 0.2rejected -0.4"));
+    browser.wait(&legend(1), &json!("training 0.6held out 0.25"));
+    browser.wait(&legend(2), &json!("training 70 %held out 62.5 %"));
+    let lines = "document.querySelectorAll('#charts .chart:first-child path.line').length";
+    browser.wait(lines, &json!(2));
+    browser.eval("document.querySelectorAll('.group').forEach(group => { group.open = true; })");
+    browser.wait(&legend(4), &json!("chosen -32rejected -44"));
+    browser.wait("document.querySelector('#lineage').textContent.includes('prefs.jsonl')", &json!(true));
+    browser
+        .wait("document.querySelector('#config pre').textContent.includes('loss = \"dpo\"')", &json!(true));
+    browser.picture("prefer");
+
+    // The terms of a reward, each with its scale; what they did not decide, together.
+    let rl = Run::inside(folder.path(), "rl");
+    rl.write("config.toml", "steps = 2\n");
+    for step in 1..=2 {
+        let x = f64::from(step);
+        let line = json!({"step": step, "reward": 0.2 * x, "accuracy": 0.3, "completion_tokens": 20, "entropy": 1.0, "loss": 0.0,
+            "rewards/math": 0.3, "rewards/helpful judge": 2.5 * x, "rewards/helpful judge/undecided": x, "rewards/<b>": 0.5, "rewards/math/undecided": 1, "rewards/a/b/c": 1});
+        rl.append(&line.to_string());
+    }
+    open(&mut browser, rl.path());
+    browser.wait(groups, &json!("Reward terms|Update|Others"));
+    let titles = "Reward|Accuracy|Completion length|Entropy|Reward: <b>|Reward: helpful judge|Reward: math|Not decided, by term|Loss|rewards/a/b/c";
+    browser.wait(TITLES, &json!(titles));
+    browser.eval("document.querySelectorAll('.group').forEach(group => { group.open = true; })");
+    browser.wait(&legend(5), &json!("5"));
+    browser.wait(&legend(7), &json!("helpful judge 2math 1"));
+    browser.picture("terms");
+
+    // Runs of both kinds side by side.
+    open(&mut browser, folder.path());
+    browser.wait("document.querySelector('h1')?.textContent", &json!("2 runs"));
+    browser.wait("document.querySelectorAll('.chart').length > 12", &json!(true));
+    browser.wait(OVERFLOW, &json!(0));
+}

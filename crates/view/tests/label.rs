@@ -187,7 +187,8 @@ fn votes_become_rows_that_prefer_reads() {
     assert_eq!(rows[2]["prompt"][1]["content"], "Prime?");
     assert_eq!(rows[3]["rejected"][0]["reasoning_content"], "hm");
     // Nothing that is served says where an answer is from.
-    let (_, item) = site.get(&format!("/api/item?name=kim&item={}&repeat=false", rows[0]["id"].as_str().expect("an id")));
+    let (_, item) =
+        site.get(&format!("/api/item?name=kim&item={}&repeat=false", rows[0]["id"].as_str().expect("an id")));
     assert!(!item.contains("m1") && !item.contains("stop"), "{item}");
 }
 
@@ -226,7 +227,10 @@ fn every_vote_is_kept_raw_and_undo_is_one_more() {
     let (status, body) = site.post("/api/vote", &ballot.to_string());
     assert!(status == 409 && body.contains("another window"), "{status} {body}");
     let told = site.undo("kim");
-    assert_eq!((&told["current"]["item"], &told["mine"], &told["last"]), (&ballot["item"], &json!(0), &Value::Null));
+    assert_eq!(
+        (&told["current"]["item"], &told["mine"], &told["last"]),
+        (&ballot["item"], &json!(0), &Value::Null)
+    );
     assert_eq!(site.post("/api/undo", "{\"name\": \"kim\", \"votes\": 0}").0, 409);
     assert_eq!(site.post("/api/undo", "{\"name\": \"kim\", \"votes\": 1}").0, 200, "the same request again");
     let told = site.vote("kim", "both_bad");
@@ -265,7 +269,8 @@ fn what_was_voted_is_there_after_any_end() {
     let lines = whole.iter().filter(|&&b| b == b'\n').count();
     assert_eq!(lines, 7, "a header, five votes, one taken back");
     let header = whole.iter().position(|&b| b == b'\n').expect("a line") + 1;
-    let at = (0..=whole.len()).filter(|at| at % 37 == 0 || at + 3 > whole.len() || *at < 3 || at.abs_diff(header) < 2);
+    let at = (0..=whole.len())
+        .filter(|at| at % 37 == 0 || at + 3 > whole.len() || *at < 3 || at.abs_diff(header) < 2);
     for cut in at {
         let torn = Desk::new(&good_and_bad(8));
         fs::write(torn.path("prefs.votes.jsonl"), &whole[..cut]).expect("written");
@@ -316,14 +321,26 @@ fn settings_are_those_that_votes_were_begun_with() {
 #[test]
 fn rows_of_which_nothing_can_be_made_are_named() {
     for (row, wanted, why) in [
-        (json!({"prompt": "p"}), Wanted::default(), "rows.jsonl:1: expected an object with `prompt` or `messages`"),
+        (
+            json!({"prompt": "p"}),
+            Wanted::default(),
+            "rows.jsonl:1: expected an object with `prompt` or `messages`",
+        ),
         (json!({"prompt": "p", "completion": "c"}), Wanted::default(), "--rate"),
         (json!({"prompt": "p", "chosen": "c"}), Wanted::default(), "`chosen` and `rejected`"),
         (json!({"completions": ["a", "b"]}), Wanted::default(), "has neither `prompt` nor `messages`"),
-        (json!({"prompt": "p", "messages": [], "completions": ["a", "b"]}), Wanted::default(), "both `prompt` and `messages`"),
+        (
+            json!({"prompt": "p", "messages": [], "completions": ["a", "b"]}),
+            Wanted::default(),
+            "both `prompt` and `messages`",
+        ),
         (json!({"prompt": "p", "completions": ["a"]}), Wanted::default(), "two different answers"),
         (json!({"prompt": "p", "completions": [1]}), Wanted::default(), "rows.jsonl:1"),
-        (json!({"id": [], "prompt": "p", "completions": ["a", "b"]}), Wanted::default(), "`id` is neither text nor number"),
+        (
+            json!({"id": [], "prompt": "p", "completions": ["a", "b"]}),
+            Wanted::default(),
+            "`id` is neither text nor number",
+        ),
         (json!({"prompt": "p", "text": "c"}), Wanted { rate: Some(2), ..Wanted::default() }, "`completion`"),
         (json!([1]), Wanted::default(), "rows.jsonl"),
     ] {
@@ -334,7 +351,9 @@ fn rows_of_which_nothing_can_be_made_are_named() {
 
 #[test]
 fn completions_make_pairs_in_which_each_is_as_often_as_any() {
-    for (n, per_prompt, pairs) in [(2, 1, 1), (4, 1, 1), (4, 2, 2), (4, 6, 6), (4, 99, 6), (5, 5, 5), (7, 14, 14), (3, 3, 3)] {
+    for (n, per_prompt, pairs) in
+        [(2, 1, 1), (4, 1, 1), (4, 2, 2), (4, 6, 6), (4, 99, 6), (5, 5, 5), (7, 14, 14), (3, 3, 3)]
+    {
         let completions: Vec<String> = (0..n).map(|i| format!("answer {i}")).collect();
         let desk = Desk::new(&[json!({"prompt": "p", "completions": completions})]);
         let wanted = Wanted { pairs_per_prompt: Some(per_prompt), ..Wanted::default() };
@@ -378,7 +397,12 @@ fn several_people_share_the_work_and_agreement_is_measured() {
     assert!((cohen.observed - 0.75).abs() < 1e-12 && cohen.kappa.expect("defined").abs() < 1e-12);
     assert_eq!(agreement.different.len(), 5);
     let printed = agreement.to_string();
-    for part in ["kim, lee", "0.00, same on 75 % of 20 shared", "Where people differ (5)", "Fleiss' kappa of all: -0.14 (95 % interval"] {
+    for part in [
+        "kim, lee",
+        "0.00, same on 75 % of 20 shared",
+        "Where people differ (5)",
+        "Fleiss' kappa of all: -0.14 (95 % interval",
+    ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     let derived = labelling.derive().expect("derived");
@@ -426,7 +450,8 @@ fn some_pairs_come_again_with_the_sides_exchanged_and_do_not_count_twice() {
             let is_late = votes.iter().filter(|vote| vote["repeat"] != true).count() == 30;
             assert!(votes.len() - at > 10 || is_late, "after {} votes", votes.len() - at);
             let again = site.shown("kim")["answers"][0].clone();
-            let (_, before) = site.get(&format!("/api/item?name=kim&item={}&repeat=false", item.as_str().expect("an id")));
+            let (_, before) =
+                site.get(&format!("/api/item?name=kim&item={}&repeat=false", item.as_str().expect("an id")));
             let before: Value = serde_json::from_str(&before).expect("JSON");
             assert_eq!(before["answers"][1], again, "the other side");
             site.vote("kim", if repeats % 3 == 0 { "tie" } else { "b" });
@@ -550,7 +575,10 @@ fn only_this_page_can_vote() {
             assert_eq!(site.post_with(target, &headers, &ballot).0, status, "{headers}");
         }
     }
-    let host = format!("POST /api/vote HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n{json_type}Content-Length: {}\r\n\r\n{ballot}", ballot.len());
+    let host = format!(
+        "POST /api/vote HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n{json_type}Content-Length: {}\r\n\r\n{ballot}",
+        ballot.len()
+    );
     assert_eq!(site.raw(host.as_bytes()).0, 403);
     assert_eq!(site.get("/api/vote").0, 405);
     assert!(desk.votes().is_empty());

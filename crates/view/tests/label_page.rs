@@ -82,7 +82,8 @@ fn people_vote_with_clicks_and_with_keys() {
 
     // The next pair is there before it is asked for.
     browser.wait("Boolean(page.held.get(page.keyOf(page.standing.next)))", &json!(true));
-    let next = browser.eval("page.held.get(page.keyOf(page.standing.next)).then(item => item.answers.join('|'))");
+    let next =
+        browser.eval("page.held.get(page.keyOf(page.standing.next)).then(item => item.answers.join('|'))");
     browser.press("1");
     browser.wait(HEADS, &next);
     browser.wait(PROGRESS, &json!("2 done, 6 left · 2 of 8 by everybody"));
@@ -106,7 +107,10 @@ fn people_vote_with_clicks_and_with_keys() {
     browser.press("2");
     browser.wait(&format!("{PROGRESS}.split(' ')[0]"), &json!("6"));
     let vote = site.votes().pop().expect("a vote");
-    assert_eq!((&vote["strength"], &vote["comment"]), (&json!(2), &json!("1 is clearer, but s and u are no keys here")));
+    assert_eq!(
+        (&vote["strength"], &vote["comment"]),
+        (&json!(2), &json!("1 is clearer, but s and u are no keys here"))
+    );
     assert_eq!(browser.eval("document.querySelector('#comment').value"), json!(""));
     assert_eq!(browser.eval("document.querySelector('[name=strength]:checked').value"), json!(""));
 
@@ -174,7 +178,9 @@ fn text_is_rendered_and_stays_text() {
     for _ in 0..2 {
         if browser.eval("document.querySelector('.answer math') !== null") == json!(true) {
             let texts = |selector: &str| {
-                format!("[...document.querySelectorAll('.answer {selector}')].map(n => n.textContent).join('|')")
+                format!(
+                    "[...document.querySelectorAll('.answer {selector}')].map(n => n.textContent).join('|')"
+                )
             };
             browser.wait(&texts("h4"), &json!("The answer"));
             browser.wait(&texts("strong"), &json!("half|45"));
@@ -185,12 +191,18 @@ fn text_is_rendered_and_stays_text() {
             browser.wait("document.querySelectorAll('.answer > .text math').length", &json!(5));
             browser.wait("document.querySelectorAll('.answer math[display=block]').length", &json!(2));
             browser.wait("document.querySelectorAll('.unread').length", &json!(0));
-            browser.wait("document.querySelector('.answer mfrac').getBoundingClientRect().height > 10", &json!(true));
+            browser.wait(
+                "document.querySelector('.answer mfrac').getBoundingClientRect().height > 10",
+                &json!(true),
+            );
             // Thinking is folded, and its key opens it.
             browser.wait("document.querySelector('.thinking').open", &json!(false));
             browser.press("h");
             browser.wait("document.querySelector('.thinking').open", &json!(true));
-            browser.wait("document.querySelector('.thinking .text')?.textContent.startsWith('Half of 90 is 45')", &json!(true));
+            browser.wait(
+                "document.querySelector('.thinking .text')?.textContent.startsWith('Half of 90 is 45')",
+                &json!(true),
+            );
             // The same typeface and width for both.
             let style = "new Set([...document.querySelectorAll('.answer .text')].filter(n => !n.closest('.thinking')).map(n => { \
                          const s = getComputedStyle(n); return [s.fontFamily, s.fontSize, s.lineHeight, s.color, n.clientWidth].join(); })).size";
@@ -198,13 +210,19 @@ fn text_is_rendered_and_stays_text() {
         } else {
             browser.wait("document.querySelectorAll('.empty').length", &json!(1));
             browser.click(".answer .text button");
-            browser.wait("document.querySelector('pre.plain')?.textContent.endsWith('<https://evil.example>')", &json!(true));
+            browser.wait(
+                "document.querySelector('pre.plain')?.textContent.endsWith('<https://evil.example>')",
+                &json!(true),
+            );
         }
         let asked = "[window.owned ?? 0, document.querySelectorAll('img, script, a, iframe').length, \
                      performance.getEntriesByType('resource').filter(e => !e.name.startsWith(location.origin)).length].join()";
         browser.wait(asked, &json!("0,1,0"));
         browser.press("s");
-        browser.wait("document.querySelector('#done').hidden === false || page.shown.item !== undefined", &json!(true));
+        browser.wait(
+            "document.querySelector('#done').hidden === false || page.shown.item !== undefined",
+            &json!(true),
+        );
     }
     browser.wait("document.querySelector('#done').hidden", &json!(false));
 }
@@ -222,17 +240,26 @@ fn the_renderer_knows_its_subset_and_ends_on_anything() {
     browser.call("Page.navigate", json!({"url": site.url}));
     browser.wait("typeof markdown", &json!("function"));
     for (text, html) in [
-        ("a *b* **c** ***d*** _e_ __f__ ~~g~~ `h*i*`", "<p>a <em>b</em> <strong>c</strong> <strong><em>d</em></strong> <em>e</em> <strong>f</strong> <s>g</s> <code>h*i*</code></p>"),
+        (
+            "a *b* **c** ***d*** _e_ __f__ ~~g~~ `h*i*`",
+            "<p>a <em>b</em> <strong>c</strong> <strong><em>d</em></strong> <em>e</em> <strong>f</strong> <s>g</s> <code>h*i*</code></p>",
+        ),
         ("snake_case_name 2 * 3 * 4 a_b_", "<p>snake_case_name 2 * 3 * 4 a_b_</p>"),
         ("# A\n### B ###\nc\nd  \ne", "<h3>A</h3><h5>B</h5><p>c\nd<br>e</p>"),
         ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
         ("3. a\n4. b\n\ntext", "<ol start=\"3\"><li>a</li><li>b</li></ol><p>text</p>"),
-        ("1. a\n\n   ```\n   x\n   ```\n2. b", "<ol start=\"1\"><li>a<pre class=\"code\" title=\"\" tabindex=\"0\"><code>x</code></pre></li><li>b</li></ol>"),
+        (
+            "1. a\n\n   ```\n   x\n   ```\n2. b",
+            "<ol start=\"1\"><li>a<pre class=\"code\" title=\"\" tabindex=\"0\"><code>x</code></pre></li><li>b</li></ol>",
+        ),
         ("> a\n> - b", "<blockquote><p>a</p><ul><li>b</li></ul></blockquote>"),
         ("a\n\n---\n\nb", "<p>a</p><hr><p>b</p>"),
         ("```js\nno end", "<pre class=\"code\" title=\"js\" tabindex=\"0\"><code>no end</code></pre>"),
         ("<b>x</b> &amp; \\*y\\*", "<p>&lt;b&gt;x&lt;/b&gt; &amp;amp; *y*</p>"),
-        ("[a](http://b.example/c)", "<p><span class=\"link\">a<span class=\"quiet\"> (http://b.example/c)</span></span></p>"),
+        (
+            "[a](http://b.example/c)",
+            "<p><span class=\"link\">a<span class=\"quiet\"> (http://b.example/c)</span></span></p>",
+        ),
         ("It costs $5, then $6.", "<p>It costs $5, then $6.</p>"),
         ("$$x", "<p>$$x</p>"),
         ("1984. A year", "<ol start=\"1984\"><li>A year</li></ol>"),
@@ -245,9 +272,15 @@ fn the_renderer_knows_its_subset_and_ends_on_anything() {
         ("x^12", "<msup><mi>x</mi><mn>1</mn></msup><mn>2</mn>"),
         ("\\frac12", "<mfrac><mn>1</mn><mn>2</mn></mfrac>"),
         ("\\sqrt[3]{x}", "<mroot><mi>x</mi><mn>3</mn></mroot>"),
-        ("\\sum_{i}^n", "<munderover><mo largeop=\"true\" movablelimits=\"true\">∑</mo><mi>i</mi><mi>n</mi></munderover>"),
+        (
+            "\\sum_{i}^n",
+            "<munderover><mo largeop=\"true\" movablelimits=\"true\">∑</mo><mi>i</mi><mi>n</mi></munderover>",
+        ),
         ("\\left(\\frac{a}{b}\\right)", "<mo fence=\"true\" stretchy=\"true\">(</mo><mfrac>"),
-        ("\\text{if } x \\in \\mathbb{R}", "<mtext>if </mtext><mi>x</mi><mo stretchy=\"false\">∈</mo><mi>ℝ</mi>"),
+        (
+            "\\text{if } x \\in \\mathbb{R}",
+            "<mtext>if </mtext><mi>x</mi><mo stretchy=\"false\">∈</mo><mi>ℝ</mi>",
+        ),
         ("f'(x)", "<msup><mi>f</mi><mo>′</mo></msup>"),
         ("\\begin{cases} 1 & x>0 \\\\ 0 \\end{cases}", "<mtable class=\"cases\""),
         ("1{,}000 \\times 5\\%", "<mo>%</mo>"),
@@ -262,7 +295,32 @@ fn the_renderer_knows_its_subset_and_ends_on_anything() {
         assert!(html.contains("<code class=\"unread\">"), "{wrong}: {html}");
     }
     // Nothing that a model may write keeps the page from answering.
-    for piece in ["*", "`", "_", "$", "[", "(", "\\\\(", "> ", "- ", "# ", "|", "~", "**a", "$a", "![", "\\\\frac{", "{", "\\\\left(", "*a ", " ", "\\n", "1. ", "|-", "| - "] {
+    for piece in [
+        "*",
+        "`",
+        "_",
+        "$",
+        "[",
+        "(",
+        "\\\\(",
+        "> ",
+        "- ",
+        "# ",
+        "|",
+        "~",
+        "**a",
+        "$a",
+        "![",
+        "\\\\frac{",
+        "{",
+        "\\\\left(",
+        "*a ",
+        " ",
+        "\\n",
+        "1. ",
+        "|-",
+        "| - ",
+    ] {
         let script = format!(
             "(() => {{ const start = performance.now(); markdown('{piece}'.repeat({})); return performance.now() - start; }})()",
             60_000 / piece.replace("\\\\", "\\").len()
@@ -281,7 +339,9 @@ fn the_renderer_knows_its_subset_and_ends_on_anything() {
 #[test]
 fn answers_are_rated_one_by_one() {
     let Some(mut browser) = Browser::start() else { return };
-    for (scale, keys, said) in [(2, ["2", "ArrowLeft"], [json!("good"), json!("bad")]), (7, ["7", "3"], [json!(7), json!(3)])] {
+    for (scale, keys, said) in
+        [(2, ["2", "ArrowLeft"], [json!("good"), json!("bad")]), (7, ["7", "3"], [json!(7), json!(3)])]
+    {
         let rows = [json!({"prompt": "p", "completions": ["one", "two"]})];
         let site = Site::new(&rows, Wanted { rate: Some(scale), ..Wanted::default() }, SHARING);
         browser.size(1280, 900);
@@ -302,7 +362,13 @@ fn answers_are_rated_one_by_one() {
 fn the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark() {
     let Some(mut browser) = Browser::start() else { return };
     let other = "Half of 90 is **45**. To see it, split 90 into two equal parts:\n\n$$90 = 45 + 45$$\n\nEach part is 45, so the answer is $45$.";
-    let site = Site::new(&[json!({"prompt": "What is half of $90$? Explain briefly, and check the result.", "a": RICH, "b": other})], Wanted::default(), SHARING);
+    let site = Site::new(
+        &[
+            json!({"prompt": "What is half of $90$? Explain briefly, and check the result.", "a": RICH, "b": other}),
+        ],
+        Wanted::default(),
+        SHARING,
+    );
     for (device, width, height) in [("phone", 390, 844), ("desk", 1280, 900)] {
         for theme in ["light", "dark"] {
             browser.size(width, height);

@@ -2,6 +2,8 @@
 
 const HEIGHT = 168;
 const MARGIN = { left: 46, right: 10, top: 8, bottom: 22 };
+const PLAIN_COLORS = 4; // of a chart of one run; one with more series has the colours of runs
+const RUN_COLORS = 8;
 const DASHES = ["", "5 3", "1 3", "8 3 1 3"]; // of the series of a chart that shows several runs
 
 /** A number in few characters. */
@@ -57,7 +59,7 @@ class Chart {
       const band = this.spec.band?.[key];
       return {
         run, name: named[key], raw: run.columns.get(key), steps: run.columns.get("step").x,
-        color: several ? run.color : `c${keys.indexOf(key)}`, dash: several ? DASHES[keys.indexOf(key) % DASHES.length] : "",
+        color: several ? run.color : keys.length > PLAIN_COLORS ? `r${keys.indexOf(key) % RUN_COLORS}` : `c${keys.indexOf(key)}`, dash: several ? DASHES[keys.indexOf(key) % DASHES.length] : "",
         first: i === 0, seldom: Boolean(band),
         band: band && run.columns.has(band[0]) && run.columns.has(band[1]) ? band.map((edge) => run.columns.get(edge)) : null,
       };

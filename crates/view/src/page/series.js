@@ -15,12 +15,20 @@ const CHARTS = [
   { title: "Accuracy", group: "Rewards", percent: true, keys: { accuracy: "training samples", "eval.accuracy": "held out" },
     band: { "eval.accuracy": ["eval.low", "eval.high"] },
     help: "Share of completions whose answer is right: those the step learned from, and those of held-out problems with their 95 % interval. Healthy: both rise. If only training samples rise, the model memorises the problems." },
+  { title: "Rewards of replies", group: "Preferences", keys: { "rewards/chosen": "chosen", "rewards/rejected": "rejected" },
+    help: "Mean reward of the replies that were preferred, and of the others: β times how far the policy has moved towards them, or the scores of a reward model. Healthy: they part. In DPO both may sink, the rejected one faster; if the chosen one sinks far, add nll_weight." },
+  { title: "Margin", group: "Preferences", keys: { "rewards/margins": "training", "eval_rewards/margins": "held out" },
+    help: "How much larger the reward of a preferred reply is than that of the other, on average. Healthy: it rises, held-out pairs with it. If only training grows, the pairs are learned by heart." },
+  { title: "Pairs told right", group: "Preferences", percent: true, keys: { "rewards/accuracies": "training", "eval_rewards/accuracies": "held out" },
+    help: "Share of pairs whose preferred reply has the larger reward; of single replies, of labels told right. Healthy: it rises above 50 %, and stops below 100 % where people do not agree either. Held-out pairs are what counts." },
   { title: "Completion length", group: "Writing", unit: "tokens", keys: { completion_tokens: "" },
     help: "Mean tokens per completion. Healthy: for a task that needs reasoning it grows with accuracy; for a simple one it falls to what is needed. If it nears the limit, look at the share that is cut." },
   { title: "Entropy", group: "Update", unit: "nats", keys: { entropy: "" },
     help: "How uncertain the model is of the next token, on average. Healthy: it falls slowly. Near zero, all samples of a problem are alike and nothing more is learned; if it rises sharply, the text becomes random." },
   { title: "Loss", group: "Update", keys: { loss: "training", eval_loss: "held out" },
     help: "What the optimizer minimises. In pretraining and fine-tuning it should fall, and held-out loss with it; held-out loss that rises again means overfitting. In RL it says little: it stays near zero by construction." },
+  { title: "Log-probability of replies", group: "Preferences", unit: "nats", keys: { "logps/chosen": "chosen", "logps/rejected": "rejected" },
+    help: "Mean sum of the log-probabilities of a reply's tokens. Healthy: the rejected one sinks, the chosen one holds or sinks little. If both fall fast, the model drifts away from all it was shown: lower the learning rate, or raise beta." },
   { title: "Gradient norm", group: "Update", keys: { grad_norm: "" },
     help: "Length of the gradient before clipping. Healthy: steady, with few spikes. Growing spikes announce divergence: lower the learning rate." },
   { title: "Learning rate", group: "Update", keys: { lr: "" },
@@ -29,8 +37,8 @@ const CHARTS = [
     help: "Tokens per second of a step. Healthy: flat; a sudden fall means that something else uses the machine." },
   { title: "Reflection words", group: "Writing", unit: "per completion", keys: { reflection_words: "" },
     help: "How often a completion has words such as wait, however, check, mistake: a sign that the model reconsiders what it wrote (the list of the DeepSeek-R1 paper). It may rise late, or not at all in short tasks." },
-  { title: "KL divergence", group: "Update", unit: "nats per token", keys: { kl: "" },
-    help: "How far the policy has moved from the model it started from (k3 estimate). Healthy: it grows slowly and smoothly. 0 throughout if the run has no KL term." },
+  { title: "KL divergence", group: "Update", unit: "nats", keys: { kl: "" },
+    help: "How far the policy has moved from the model it started from: per token in RL (k3 estimate), per reply in KTO (z). Healthy: it grows slowly and smoothly. 0 throughout if the run has no KL term." },
   { title: "Time of a step", group: "Time", unit: "s", stack: true, together: { step_s: "" },
     keys: { generate_s: "sample", reward_s: "judge", train_s: "learn", other_s: "other" },
     help: "Where the seconds of a step go: sampling completions, waiting for verdicts, learning, and the rest. Sampling takes longer as completions get longer; waiting for verdicts should stay short." },
@@ -57,11 +65,31 @@ const CHARTS = [
 ];
 
 // The groups in their order; what no chart knows comes last.
-const GROUPS = ["Rewards", "Writing", "Update", "Time", "Others"];
+const GROUPS = ["Preferences", "Rewards", "Reward terms", "Writing", "Update", "Time", "Others"];
 // The parts of a step's seconds: of what is left of the first, the page makes `other_s`.
 const PARTS_OF_STEP = ["step_s", "generate_s", "reward_s", "train_s"];
 // What is drawn under no name of its own.
 const NOT_CHARTED = ["step", "step_s", "other_s"];
+
+// A term of the reward: `rewards/NAME`, and `rewards/NAME/undecided`. What preferences have under such names has charts above.
+const TERM = /^rewards\/([^/]+)$/;
+const TERM_UNDECIDED = /^rewards\/([^/]+)\/undecided$/;
+
+/** The charts of the terms of a reward, one a term: each has its own scale. */
+function chartsOfTerms(keys) {
+  const nameOf = (key) => TERM.exec(key)[1];
+  const charts = keys.filter((key) => TERM.test(key)).map((key) => ({
+    title: `Reward: ${nameOf(key)}`, group: "Reward terms", keys: { [key]: "" },
+    help: `Mean score of the term ${nameOf(key)}, before its weight, of the completions that it decided. Healthy: the terms rise together. If one rises while another falls, or while held-out accuracy falls, the model has found how to please that term: read the rollouts.`,
+  }));
+  const undecided = keys.filter((key) => TERM_UNDECIDED.test(key));
+  if (undecided.length) {
+    charts.push({ title: "Not decided, by term", group: "Reward terms", unit: "completions",
+      keys: Object.fromEntries(undecided.map((key) => [key, TERM_UNDECIDED.exec(key)[1]])),
+      help: "Completions that a term could not decide: a judge that failed or whose verdict can't be read, a text too long for a reward model. They are left out of learning. Healthy: none, or few." });
+  }
+  return charts;
+}
 
 /** The charts to draw for series of these keys, of one run or of several: those that are known in their order, then the rest. */
 function chartsFor(keys, several) {
@@ -72,6 +100,8 @@ function chartsFor(keys, several) {
   }
   const drawn = (chart) => Object.keys(several && chart.together ? chart.together : chart.keys);
   const known = CHARTS.filter((chart) => drawn(chart).some((key) => keys.has(key)) && !(chart.unless && keys.has(chart.unless)));
-  const others = [...keys].filter((key) => !named.has(key)).sort();
-  return known.concat(others.map((key) => ({ title: key, group: "Others", keys: { [key]: "" }, help: `The value \`${key}\` of metrics.jsonl.` })));
+  const unnamed = [...keys].filter((key) => !named.has(key)).sort();
+  const terms = chartsOfTerms(unnamed);
+  const others = unnamed.filter((key) => !terms.some((chart) => key in chart.keys));
+  return known.concat(terms, others.map((key) => ({ title: key, group: "Others", keys: { [key]: "" }, help: `The value \`${key}\` of metrics.jsonl.` })));
 }

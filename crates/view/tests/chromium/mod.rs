@@ -103,7 +103,13 @@ impl Browser {
 
     /// Presses a key, as a person does.
     pub(crate) fn press(&mut self, key: &str) {
-        let text = if key == "Enter" { "\r" } else if key.chars().count() == 1 { key } else { "" };
+        let text = if key == "Enter" {
+            "\r"
+        } else if key.chars().count() == 1 {
+            key
+        } else {
+            ""
+        };
         let code = match key {
             "Backspace" => 8,
             "Enter" => 13,
@@ -114,7 +120,8 @@ impl Browser {
         };
         for kind in ["keyDown", "keyUp"] {
             let text = if kind == "keyDown" { text } else { "" };
-            let key = json!({"type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code});
+            let key =
+                json!({"type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code});
             self.call("Input.dispatchKeyEvent", key);
         }
     }
@@ -134,7 +141,8 @@ impl Browser {
         );
         let place = self.eval(&place);
         for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+            let event =
+                json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.call("Input.dispatchMouseEvent", event);
         }
     }
@@ -164,4 +172,5 @@ impl Drop for Browser {
 }
 
 /// How far the page is wider than its window, pixels.
-pub(crate) const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+pub(crate) const OVERFLOW: &str =
+    "document.documentElement.scrollWidth - document.documentElement.clientWidth";
