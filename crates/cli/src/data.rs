@@ -1,5 +1,7 @@
 //! `koan data`
 
+mod decontaminate;
+
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,9 @@ use serde_json::{Map, Value};
 
 use crate::{numbers::rows, output::Stdout, progress::Progress};
 
+/// How often long work says how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// Problems: generate them; what files of data hold
 #[derive(clap::Subcommand)]
 pub(crate) enum Data {
@@ -28,6 +33,7 @@ pub(crate) enum Data {
     #[command(subcommand)]
     Generate(Generate),
     Convert(ConvertArgs),
+    Decontaminate(decontaminate::DecontaminateArgs),
     Import(ImportArgs),
     Pull(PullArgs),
     Stats(StatsArgs),
@@ -195,6 +201,7 @@ impl Data {
         match self {
             Self::Generate(generate) => generate.run(),
             Self::Convert(convert) => convert.run(),
+            Self::Decontaminate(decontaminate) => decontaminate.run(),
             Self::Import(import) => import.run(),
             Self::Pull(pull) => pull.run(),
             Self::Stats(stats) => stats.run(),
@@ -254,7 +261,6 @@ impl PullArgs {
 
 impl ConvertArgs {
     fn run(self) -> anyhow::Result<()> {
-        const TOLD_EVERY: Duration = Duration::from_secs(5);
         let conversion = Conversion {
             files: self.files.into(),
             from: self.from,
