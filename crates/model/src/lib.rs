@@ -38,7 +38,7 @@ pub use activations::{Activations, Purpose};
 pub use attention::{Attention, AttentionKind, Grouped};
 pub use cache::KvCache;
 pub use config::{Biases, Config, ConfigError, Family};
-pub use heads::{Head, HeadKind, Heads, LanguageHead, ScalarHead, ScalarRows};
+pub use heads::{DivergenceRows, Head, HeadKind, Heads, LanguageHead, ScalarHead, ScalarRows};
 pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};
 pub use license::license;

@@ -1,11 +1,16 @@
 //! A model on a backend: a trunk and a head, with the forward pass that sampling and training share, and the
 //! backward pass.
 
-use koan_backend::{Backend, Layout, OutOfMemory};
+use koan_backend::{Backend, Divergence, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Config, Head, Heads, KvCache, Param, Residency, ScalarRows, TensorInfo, Transformer,
-    activations::RowMaker, layer::Pass, rope, trunk::TrunkGradients,
+    Activations, Config, DivergenceRows, Head, Heads, KvCache, Param, Residency, ScalarRows, TensorInfo,
+    Transformer,
+    activations::RowMaker,
+    heads::{self, Side, Target},
+    layer::Pass,
+    rope,
+    trunk::TrunkGradients,
 };
 
 /// A model's weights on a backend.
@@ -257,5 +262,63 @@ impl<B: Backend> Model<B> {
         let Heads::Scalar(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         own.scalar().backward(b, d_normed, layout, d_scores, head, d_head);
         trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+    }
+
+    /// After [`Model::forward`] of this model and of a teacher over one pass: the divergence of this model's distribution from
+    /// the teacher's at each of `head_rows`.
+    ///
+    /// # Errors
+    /// If the device refuses memory.
+    ///
+    /// # Panics
+    /// If either is a reward model, or a head row lies beyond the planned rows.
+    pub fn divergences(
+        &self,
+        b: &B,
+        a: &Activations<B>,
+        (teacher, of_teacher): (&Self, &Activations<B>),
+        head_rows: &[u32],
+        of: Divergence,
+        head: &mut DivergenceRows<B>,
+    ) -> Result<Vec<f32>, OutOfMemory> {
+        let sides = [self.side(a), teacher.side(of_teacher)];
+        heads::divergences(b, sides, head_rows, of, 1.0, None, head)
+    }
+
+    /// As [`Model::divergences`], after a forward without a cache over the pass of `layout`: adds to `grad` the gradient of
+    /// `weight` times their sum. Uses the activations up: a pass has one backward.
+    ///
+    /// # Errors
+    /// As [`Model::divergences`].
+    ///
+    /// # Panics
+    /// As [`Model::divergences`], or if the activations were not planned for training.
+    pub fn backward_divergences(
+        &self,
+        b: &B,
+        layout: &B::Layout,
+        a: &mut Activations<B>,
+        (teacher, of_teacher): (&Self, &Activations<B>),
+        head_rows: &[u32],
+        of: Divergence,
+        weight: f32,
+        head: &mut DivergenceRows<B>,
+        grad: &mut Gradient<B>,
+    ) -> Result<Vec<f32>, OutOfMemory> {
+        let trunk = &self.weights.trunk;
+        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
+        let dw = d_head.lm_head.as_mut().unwrap_or(&mut grad.trunk.embed_tokens);
+        let target = Some(Target { dw, d_normed });
+        let sides = [self.side(a), teacher.side(of_teacher)];
+        let divergences = heads::divergences(b, sides, head_rows, of, weight, target, head)?;
+        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        Ok(divergences)
+    }
+
+    /// The language head, and what it reads of a pass.
+    fn side<'a>(&'a self, a: &'a Activations<B>) -> Side<'a, B> {
+        let Transformer { trunk, head } = &self.weights;
+        Side { head: head.language(), embedding: &trunk.embed_tokens, normed: &a.trunk.normed }
     }
 }

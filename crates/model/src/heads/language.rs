@@ -42,7 +42,7 @@ impl<T> LanguageHead<T> {
     }
 
     /// The head's matrix, on a trunk with this embedding.
-    fn matrix<'a>(&'a self, embedding: &'a T) -> &'a T {
+    pub(super) fn matrix<'a>(&'a self, embedding: &'a T) -> &'a T {
         self.lm_head.as_ref().unwrap_or(embedding)
     }
 }

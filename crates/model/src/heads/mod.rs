@@ -1,11 +1,14 @@
 //! Heads: what reads the trunk's normed rows, each kind in a file of its own. A head's forward reads them; its backward
 //! gives their gradient, which [`Trunk`](crate::Trunk) takes.
 
+mod divergence;
 mod language;
 mod scalar;
 
 use crate::{Config, TensorInfo, tensors::Maker};
 
+pub use divergence::DivergenceRows;
+pub(crate) use divergence::{Side, Target, divergences};
 pub use language::{Head, LanguageHead};
 pub use scalar::{ScalarHead, ScalarRows};
 
