@@ -414,7 +414,7 @@ pub trait Backend: Sync + Sized {
         student: &mut Self::Operand,
         teacher: &mut Self::Buf,
         of: Divergence,
-        weight: f32,
+        weight: f64,
         sizes: [usize; 3],
     );
 

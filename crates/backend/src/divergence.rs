@@ -29,7 +29,7 @@ pub enum DivergenceForm {
     /// b KL(p‖m) + (1−b) KL(q‖m)
     JensenShannon {
         /// b, above 0 and below 1.
-        beta: f32,
+        beta: f64,
     },
 }
 
@@ -66,7 +66,7 @@ impl DivergenceForm {
                 Share { value, slope: value + ln_q.exp() }
             }
             Self::JensenShannon { beta } => {
-                let b = f64::from(beta);
+                let b = beta;
                 let (of_p, of_q) = (b.ln() + ln_p, (1.0 - b).ln() + ln_q);
                 let larger = of_p.max(of_q);
                 let ln_m = larger + (-(of_p - of_q).abs()).exp().ln_1p();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_the_formulas() {
-        let (p, q, b) = (0.3f64, 0.2f64, 0.25f32);
+        let (p, q, b) = (0.3f64, 0.2f64, 0.25);
         let share = |form: DivergenceForm| form.share(p.ln(), q.ln());
         let near = |share: Share, value: f64, slope: f64| {
             assert!((share.value - value).abs() < 1e-15 && (share.slope - slope).abs() < 1e-15, "{share:?}");

@@ -504,7 +504,7 @@ impl Backend for Cpu {
         student: &mut Operand,
         teacher: &mut Self::Buf,
         of: Divergence,
-        weight: f32,
+        weight: f64,
         [n, own, other]: [usize; 3],
     ) {
         student.matrix(n, own, "student");

@@ -280,7 +280,7 @@ impl<B: Backend> Model<B> {
         head_rows: &[u32],
         of: Divergence,
         head: &mut DivergenceRows<B>,
-    ) -> Result<Vec<f32>, OutOfMemory> {
+    ) -> Result<Vec<f64>, OutOfMemory> {
         let sides = [self.side(a), teacher.side(of_teacher)];
         heads::divergences(b, sides, head_rows, of, 1.0, None, head)
     }
@@ -301,10 +301,10 @@ impl<B: Backend> Model<B> {
         (teacher, of_teacher): (&Self, &Activations<B>),
         head_rows: &[u32],
         of: Divergence,
-        weight: f32,
+        weight: f64,
         head: &mut DivergenceRows<B>,
         grad: &mut Gradient<B>,
-    ) -> Result<Vec<f32>, OutOfMemory> {
+    ) -> Result<Vec<f64>, OutOfMemory> {
         let trunk = &self.weights.trunk;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };

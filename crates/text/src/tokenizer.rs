@@ -155,6 +155,16 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// Where `other` has another token of some id than this one, in words; None if each id that both know is one token. Ids
+    /// that one of them has no token for don't count, as the last rows of a model's embedding are often for none.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        (0..self.vocab_size.min(other.vocab_size) as u32).find_map(|id| {
+            let [own, others] = [self, other].map(|tokenizer| tokenizer.inner.id_to_token(id));
+            let (own, others) = (own?, others?);
+            (own != others).then(|| format!("token {id} is {own:?} of the one and {others:?} of the other"))
+        })
+    }
+
     /// The beginning-of-sequence token.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -11,6 +11,7 @@ use koan_text::TextError;
 
 use crate::{
     config::ConfigError,
+    distill::DistillError,
     optim::{Diverged, NotFinite},
     prefer::PreferError,
     reject::RejectError,
@@ -36,6 +37,8 @@ pub enum TrainError {
     Prefer(#[from] PreferError),
     /// Rejection sampling.
     Reject(#[from] RejectError),
+    /// A teacher.
+    Distill(#[from] DistillError),
     /// A number is not finite.
     NotFinite(#[from] NotFinite),
     /// A step can't be made: the model is lost.

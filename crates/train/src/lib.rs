@@ -4,6 +4,7 @@
 //! - [`supervised`]: learning by imitation, of texts or of replies, another,
 //! - [`prefer`]: learning from preferences, a third,
 //! - [`reject`]: rejection sampling, which trains nothing and makes data,
+//! - [`distill`]: learning from a teacher,
 //! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of all,
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod distill;
 mod error;
 pub mod gradient;
 pub mod optim;

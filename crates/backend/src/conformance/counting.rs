@@ -403,7 +403,7 @@ impl Backend for Counting {
         student: &mut Self::Operand,
         teacher: &mut Self::Buf,
         of: Divergence,
-        weight: f32,
+        weight: f64,
         sizes: [usize; 3],
     ) {
         Reference.divergence(&mut d.0, &mut student.0, &mut teacher.0, of, weight, sizes);

@@ -11,7 +11,7 @@ use crate::{Backend, Divergence, DivergenceForm, Keep, Support, reference::log_s
 pub(super) struct Diverging {
     n: usize,
     of: Divergence,
-    weight: f32,
+    weight: f64,
     student: Vec<f32>,
     teacher: Vec<f32>,
 }
@@ -85,7 +85,7 @@ impl Case for Diverging {
             // Σ p and Σ q are 1, and no logarithm of a ratio exceeds the widest.
             let of_value = 2.0 * of_ln * (1.0 + 2.0 * widest) + ROUNDOFF * vocab as f64 / 8.0 * widest;
             values.push(of_value);
-            let scale = f64::from(self.weight) / t;
+            let scale = self.weight / t;
             let top = self.of.support.tokens(vocab) as f64 / vocab as f64;
             gradients.extend((0..own).map(|v| {
                 let Some(ln_q) = ln_q.get(v) else { return 0.0 };

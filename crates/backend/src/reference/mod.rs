@@ -460,14 +460,14 @@ impl Backend for Reference {
         student: &mut Vec<f64>,
         teacher: &mut Vec<f64>,
         of: Divergence,
-        weight: f32,
+        weight: f64,
         [n, student_vocab, teacher_vocab]: [usize; 3],
     ) {
         let (d, student) = (rows_mut(d, n, 1), rows_mut(student, n, student_vocab));
         let teacher = rows(teacher, n, teacher_vocab);
         let pairs = student.chunks_exact_mut(student_vocab).zip(teacher.chunks_exact(teacher_vocab));
         for (d, (student, teacher)) in d.iter_mut().zip(pairs) {
-            *d = divergence::row(student, teacher, of, weight.into());
+            *d = divergence::row(student, teacher, of, weight);
         }
     }
 

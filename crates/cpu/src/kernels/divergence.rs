@@ -49,7 +49,7 @@ pub(crate) fn row<S: Simd>(
     let (max_p, ln_sum_p) = (s.splat(of_teacher.max), s.splat(of_teacher.ln_sum));
     let (mut value, mut slopes, zero) = (0.0f64, 0.0f64, s.splat(0.0));
     let (b, c) = match form {
-        DivergenceForm::JensenShannon { beta } => (s.splat(beta), s.splat(1.0 - beta)),
+        DivergenceForm::JensenShannon { beta } => (s.splat(beta as f32), s.splat((1.0 - beta) as f32)),
         _ => (zero, zero),
     };
     for (student, teacher) in student.chunks_mut(CHUNK).zip(teacher.chunks_mut(CHUNK)) {

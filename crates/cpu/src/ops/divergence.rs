@@ -22,7 +22,7 @@ pub(crate) fn divergence(
     student: &mut Operand,
     teacher: &mut [f32],
     of: Divergence,
-    weight: f32,
+    weight: f64,
     [own, other]: [usize; 2],
 ) {
     let (n, rows, vocab) = (d.len(), task_rows(own + other), own.min(other));
@@ -32,19 +32,19 @@ pub(crate) fn divergence(
         for (d, (student, teacher)) in d.iter_mut().zip(pairs) {
             let (student, unknown) = student.split_at_mut(vocab);
             unknown.fill(0.0);
-            *d = row(kernels, student, &mut teacher[..vocab], of, weight / of.temperature);
+            *d = row(kernels, student, &mut teacher[..vocab], of, weight / f64::from(of.temperature));
         }
     });
     student.round(kernels, threads, 0..n * own);
 }
 
-fn row(kernels: &Kernels, student: &mut [f32], teacher: &mut [f32], of: Divergence, weight: f32) -> f32 {
+fn row(kernels: &Kernels, student: &mut [f32], teacher: &mut [f32], of: Divergence, weight: f64) -> f32 {
     let inverse = 1.0 / of.temperature;
     if of.support.tokens(student.len()) < student.len() {
         return likeliest(kernels, student, teacher, of, weight);
     }
     let normalizers = [&mut *student, &mut *teacher].map(|logits| kernels.normalizer(logits, inverse));
-    kernels.divergence(student, teacher, of.form, normalizers, weight)
+    kernels.divergence(student, teacher, of.form, normalizers, weight as f32)
 }
 
 /// The divergence by the teacher's likeliest tokens.
@@ -53,7 +53,7 @@ fn likeliest(
     student: &mut [f32],
     teacher: &mut [f32],
     of: Divergence,
-    weight: f32,
+    weight: f64,
 ) -> f32 {
     let Divergence { form, temperature, support } = of;
     let own = largest(teacher, support.tokens(teacher.len()));
@@ -80,9 +80,9 @@ fn likeliest(
 
     // Each token of the rest has its part of what the rest has as a class.
     let of_class = of_rest.slope - (rest_q - total_q).exp() * slopes;
-    kernels.log_prob_gradient(student, 1.0, -(f64::from(weight) * of_class) as f32, rest_q as f32);
+    kernels.log_prob_gradient(student, 1.0, -(weight * of_class) as f32, rest_q as f32);
     for ((&v, share), z) in own.iter().zip(&shares).zip(&z_q) {
-        student[v] = (f64::from(weight) * (share.slope - (z - total_q).exp() * slopes)) as f32;
+        student[v] = (weight * (share.slope - (z - total_q).exp() * slopes)) as f32;
     }
     (shares.iter().chain([&of_rest]).map(|share| share.value).sum::<f64>()) as f32
 }

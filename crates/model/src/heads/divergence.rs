@@ -130,10 +130,10 @@ pub(crate) fn divergences<B: Backend>(
     [student, teacher]: [Side<'_, B>; 2],
     head_rows: &[u32],
     of: Divergence,
-    weight: f32,
+    weight: f64,
     mut target: Option<Target<'_, B>>,
     a: &mut DivergenceRows<B>,
-) -> Result<Vec<f32>, OutOfMemory> {
+) -> Result<Vec<f64>, OutOfMemory> {
     let end = head_rows.iter().max().map_or(0, |&row| row as usize + 1);
     assert!(end <= a.rows, "{end} rows in a head planned for {}", a.rows);
     let (w, other) = (student.matrix(), teacher.matrix().shape()[0]);
@@ -159,7 +159,7 @@ pub(crate) fn divergences<B: Backend>(
             b.embedding_backward(d_normed, dx, features, &scatter);
         }
     }
-    let [of_pass] = b.read([(&a.of_pass, end)]);
+    let [of_pass] = b.read_exact([(&a.of_pass, end)]);
     Ok(head_rows.iter().map(|&row| of_pass[row as usize]).collect())
 }
 
@@ -191,7 +191,7 @@ mod tests {
         }
 
         /// The divergences, and the gradient of `weight` times their sum.
-        fn run(&self, of: Divergence, weight: f32, chunk: usize) -> (Vec<f32>, Vec<Vec<f64>>) {
+        fn run(&self, of: Divergence, weight: f64, chunk: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
             let (b, rows) = (&Reference, self.layout.len());
             let (student, teacher) = (&self.student, &self.teacher);
             let memory = |config, purpose| Activations::new(b, config, rows, purpose).expect("memory");
@@ -244,7 +244,7 @@ mod tests {
                             p.repack(&Reference);
                         };
                         change(&mut pair, shift);
-                        let d: f64 = pair.run(of, 2.0, 3).0.iter().map(|&d| 2.0 * f64::from(d)).sum();
+                        let d: f64 = pair.run(of, 2.0, 3).0.iter().map(|&d| 2.0 * d).sum();
                         change(&mut pair, -shift);
                         d
                     };

@@ -35,10 +35,10 @@ pub use metrics::{HeldOutMetrics, Metrics};
 pub use pair::{PairForm, PairLoss, Reply, Slope};
 pub use reward_model::{RankLoss, label_loss};
 
-use self::examples::{Batches, Examples};
+use self::examples::Examples;
 use crate::{
     TrainError,
-    stage::{self, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
+    stage::{self, Batches, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
     supervised,
 };
 

@@ -4,7 +4,7 @@ use koan_backend::{Backend, OutOfMemory, Scored};
 use koan_generate::Completion;
 use koan_model::{Gradient, Model, Purpose};
 
-use super::policy_loss::{Counts, PolicyLoss, Tokens};
+use super::policy_loss::{Counts, Credit, PolicyLoss, Tokens};
 use crate::{
     TrainError,
     gradient::{Group, Loss, Models, Passes, Scores},
@@ -17,8 +17,8 @@ use crate::{
 pub struct ScoredGroup<'a> {
     /// The prompt's tokens.
     pub prompt: &'a [u32],
-    /// Each completion and its advantage; `None`: not decided, no part of the update.
-    pub completions: Vec<(&'a Completion, Option<f32>)>,
+    /// Each completion and what it is learned by; `None`: not decided, no part of the update.
+    pub completions: Vec<(&'a Completion, Option<Credit<'a>>)>,
 }
 
 /// The policy, and all that learning works with. What an update alone needs, its gradient and the memory of its passes,
@@ -92,7 +92,7 @@ impl<B: Backend> Learner<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<UpdateSums, TrainError> {
-        if groups.iter().flat_map(|g| &g.completions).all(|(_, advantage)| advantage.is_none()) {
+        if groups.iter().flat_map(|g| &g.completions).all(|(_, credit)| credit.is_none()) {
             return Ok(UpdateSums::default());
         }
         self.policy.unpack();
@@ -121,9 +121,9 @@ impl<B: Backend> Learner<B> {
 
     /// The gradient of the loss over `groups`, and what was found out on the way.
     fn accumulate(&self, b: &B, groups: &[ScoredGroup]) -> Result<(UpdateSums, Gradient<B>), OutOfMemory> {
-        let decided: Vec<(&Completion, f32)> = groups
+        let decided: Vec<(&Completion, Credit)> = groups
             .iter()
-            .flat_map(|g| g.completions.iter().filter_map(|&(c, advantage)| Some((c, advantage?))))
+            .flat_map(|g| g.completions.iter().filter_map(|&(c, credit)| Some((c, credit?))))
             .collect();
         let counts = Counts {
             completions: decided.len(),
@@ -133,9 +133,9 @@ impl<B: Backend> Learner<B> {
         let groups: Vec<Group> = groups
             .iter()
             .map(|g| {
-                let learned = g.completions.iter().filter_map(|&(c, advantage)| {
-                    let (advantage, number) = (advantage?, number.next()?);
-                    (advantage != 0.0 || self.loss.kl != 0.0).then_some((number, &c.token_ids[..]))
+                let learned = g.completions.iter().filter_map(|&(c, credit)| {
+                    let (credit, number) = (credit?, number.next()?);
+                    (!credit.is_zero() || self.loss.kl != 0.0).then_some((number, &c.token_ids[..]))
                 });
                 Group { prompt: g.prompt, scored: Scored::Completions, completions: learned.collect() }
             })
@@ -153,8 +153,8 @@ impl<B: Backend> Learner<B> {
 /// The policy loss over the completions of an update.
 struct Update<'a> {
     loss: &'a PolicyLoss,
-    /// Completions with their advantages, by their numbers.
-    decided: Vec<(&'a Completion, f32)>,
+    /// Completions with what they are learned by, by their numbers.
+    decided: Vec<(&'a Completion, Credit<'a>)>,
     counts: Counts,
     sums: UpdateSums,
 }
@@ -163,12 +163,12 @@ impl Loss for Update<'_> {
     fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64> {
         let (sums, mut d_log_probs) = (&mut self.sums, Vec::with_capacity(scores.log_probs.len()));
         for &number in completions {
-            let (completion, advantage) = self.decided[number];
+            let (completion, credit) = self.decided[number];
             let old = &completion.log_probs[..];
             let range = d_log_probs.len()..d_log_probs.len() + old.len();
             let log_probs = &scores.log_probs[range.clone()];
             let tokens = Tokens { log_probs, old, reference: scores.reference.map(|r| &r[range]) };
-            let share = self.loss.completion(tokens, advantage, self.counts, &mut d_log_probs);
+            let share = self.loss.completion(tokens, credit, self.counts, &mut d_log_probs);
             sums.loss += share.loss;
             sums.kl += share.kl;
             sums.clipped += share.clipped;
@@ -223,7 +223,11 @@ mod tests {
             finish_reason: FinishReason::Stop,
         };
         let (a, b, c) = (completion(1), completion(2), completion(4));
-        let group = |completions: Vec<(_, Option<f32>)>| vec![ScoredGroup { prompt: &[5, 6], completions }];
+        let group = |completions: Vec<(_, Option<f32>)>| {
+            let learned =
+                completions.into_iter().map(|(c, advantage)| (c, advantage.map(Credit::Completion)));
+            vec![ScoredGroup { prompt: &[5, 6], completions: learned.collect() }]
+        };
         let (mut with, mut without) = (learner(Preset::Grpo, 40, 0.05), learner(Preset::Grpo, 40, 0.05));
         let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
         let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
@@ -276,7 +280,7 @@ mod tests {
             }).collect();
             let groups: Vec<ScoredGroup> = texts.iter().map(|(prompt, completions)| ScoredGroup {
                 prompt,
-                completions: completions.iter().map(|(c, advantage)| (c, *advantage)).collect(),
+                completions: completions.iter().map(|(c, advantage)| (c, advantage.map(Credit::Completion))).collect(),
             }).collect();
             let apart: Vec<ScoredGroup> = groups.iter().rev().flat_map(|group| {
                 let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, completions: vec![*c] };

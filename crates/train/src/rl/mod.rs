@@ -49,6 +49,7 @@ pub use rollout::Sample;
 use self::{
     inputs::Inputs,
     learner::{Learner, ScoredGroup},
+    policy_loss::Credit,
     rollout::Rollouts,
 };
 pub(crate) use self::{inputs::encode, record::RolloutLine};
@@ -194,7 +195,11 @@ impl<B: Backend> Trainer<'_, B> {
             .map(|&i| &rollouts.groups[i])
             .map(|group| ScoredGroup {
                 prompt: &self.inputs.prompts[group.problem],
-                completions: group.samples.iter().map(|s| (&s.completion, s.advantage)).collect(),
+                completions: group
+                    .samples
+                    .iter()
+                    .map(|s| (&s.completion, s.advantage.map(Credit::Completion)))
+                    .collect(),
             })
             .collect();
         let (optim, parts) = (&self.config.stage.optim, self.config.algorithm.mini_batches());

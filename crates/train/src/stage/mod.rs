@@ -9,6 +9,7 @@
 //!   TensorBoard event files,
 //! - [`disk_bytes`], [`available_disk`]: whether there is room.
 
+mod batches;
 mod checkpoint;
 mod config;
 mod error;
@@ -20,6 +21,7 @@ mod session;
 mod status;
 pub mod tensorboard;
 
+pub(crate) use batches::Batches;
 pub use checkpoint::{Trained, TrainerState};
 #[cfg(test)]
 pub(crate) use config::all_keys;

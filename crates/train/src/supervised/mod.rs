@@ -23,12 +23,9 @@ pub use config::{HeldOut, SupervisedConfig, TooLong};
 pub use error::SupervisedError;
 pub use memory::check_memory;
 pub use pieces::demonstration_tokens;
-pub(crate) use pieces::{Piece, conversation, encode_reply};
+pub(crate) use pieces::{Batches, Limits, Piece, conversation, encode_reply, read as read_pieces};
 
-use self::{
-    next_token::{NextToken, Text},
-    pieces::{Batches, Limits},
-};
+use self::next_token::{NextToken, Text};
 use crate::{
     TrainError,
     stage::{self, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},

@@ -17,20 +17,20 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    pub(super) fn text(&self) -> Text<'_> {
+    pub(crate) fn text(&self) -> Text<'_> {
         Text { context: &self.context, tokens: &self.tokens }
     }
 
     /// Rows of a pass that it takes.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.context.len() - 1 + self.tokens.len()
     }
 }
 
 /// What is learned from, and what is not.
 #[derive(Debug, Default)]
-pub(super) struct Read {
-    pub(super) pieces: Vec<Piece>,
+pub(crate) struct Read {
+    pub(crate) pieces: Vec<Piece>,
     /// Replies without thinking after prompts that open it.
     without_thinking: usize,
     /// Replies that do not fit with what comes before them.
@@ -41,7 +41,7 @@ pub(super) struct Read {
 
 impl Read {
     /// Says what is not learned, in words; empty if all is.
-    pub(super) fn left_out(&self) -> String {
+    pub(crate) fn left_out(&self) -> String {
         let counts = [
             (self.without_thinking, "left out: no thinking after a prompt that opens it"),
             (self.too_long, "left out: longer than max_tokens"),
@@ -75,13 +75,13 @@ impl Read {
 
 /// How long a text may be, and what becomes of a reply that is longer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) max_tokens: usize,
-    pub(super) too_long: TooLong,
+pub(crate) struct Limits {
+    pub(crate) max_tokens: usize,
+    pub(crate) too_long: TooLong,
 }
 
 /// Reads `files` as `stage` learns from it, for the model of `config`.
-pub(super) fn read(
+pub(crate) fn read(
     stage: Stage,
     files: &DataFiles,
     tokenizer: &Tokenizer,
@@ -221,7 +221,7 @@ pub(crate) fn encode_reply(
 }
 
 /// The pieces of each update, in an order of its own each epoch: a function of the seed alone.
-pub(super) struct Batches<'a> {
+pub(crate) struct Batches<'a> {
     pieces: &'a [Piece],
     seed: u64,
     batch_tokens: usize,
@@ -231,12 +231,12 @@ pub(super) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    pub(super) fn new(pieces: &'a [Piece], seed: u64, batch_tokens: usize) -> Self {
+    pub(crate) fn new(pieces: &'a [Piece], seed: u64, batch_tokens: usize) -> Self {
         Self { pieces, seed, batch_tokens, epoch: 0, rest: Vec::new() }
     }
 
     /// Updates that `epochs` passes over the data take.
-    pub(super) fn in_epochs(&self, epochs: u64) -> u64 {
+    pub(crate) fn in_epochs(&self, epochs: u64) -> u64 {
         let tokens: usize = self.pieces.iter().map(|piece| piece.tokens.len()).sum();
         (tokens as u64 * epochs).div_ceil(self.batch_tokens as u64).max(1)
     }

@@ -97,6 +97,33 @@ pub struct Tokens<'a> {
     pub reference: Option<&'a [f64]>,
 }
 
+/// What a completion is learned by.
+#[derive(Clone, Copy, Debug)]
+pub enum Credit<'a> {
+    /// One advantage: each token is to blame for all of it.
+    Completion(f32),
+    /// An advantage of each token, which answers for itself.
+    Tokens(&'a [f64]),
+}
+
+impl Credit<'_> {
+    /// Whether no token has any.
+    pub fn is_zero(self) -> bool {
+        match self {
+            Self::Completion(advantage) => advantage == 0.0,
+            Self::Tokens(advantages) => advantages.iter().all(|&advantage| advantage == 0.0),
+        }
+    }
+
+    /// That of token `t`.
+    fn of(self, t: usize) -> f64 {
+        match self {
+            Self::Completion(advantage) => advantage.into(),
+            Self::Tokens(advantages) => advantages[t],
+        }
+    }
+}
+
 /// A completion's share of the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Share {
@@ -120,39 +147,41 @@ impl PolicyLoss {
         }
     }
 
-    /// The share of a completion of advantage `advantage`; appends to `d_log_probs` the loss's derivative by each of its
+    /// The share of a completion that is learned by `credit`; appends to `d_log_probs` the loss's derivative by each of its
     /// log-probabilities.
     ///
     /// # Panics
-    /// If the slices are not of one length, or β is not 0 and there is no reference.
+    /// If the slices are not of one length, β is not 0 and there is no reference, or tokens have advantages of their own and
+    /// the ratio is one of sequences.
     pub fn completion(
         &self,
         tokens: Tokens,
-        advantage: f32,
+        credit: Credit,
         counts: Counts,
         d_log_probs: &mut Vec<f64>,
     ) -> Share {
         let Tokens { log_probs, old, reference } = tokens;
         assert_eq!(log_probs.len(), old.len(), "a token has both log-probabilities");
-        let (weight, advantage) = (self.weight(log_probs.len(), counts), f64::from(advantage));
+        let weight = self.weight(log_probs.len(), counts);
         let mut share = Share::default();
         let log_ratios = log_probs.iter().zip(old).map(|(new, &old)| new - f64::from(old));
         match self.ratio {
             Ratio::Token => {
-                for (log_ratio, &log_prob) in log_ratios.zip(log_probs) {
-                    let (objective, slope, clipped) = self.surrogate(log_ratio, advantage, log_prob);
+                for (t, (log_ratio, &log_prob)) in log_ratios.zip(log_probs).enumerate() {
+                    let (objective, slope, clipped) = self.surrogate(log_ratio, credit.of(t), log_prob);
                     share.loss -= weight * objective;
                     share.clipped += usize::from(clipped);
                     d_log_probs.push(-weight * slope);
                 }
             }
             Ratio::Sequence | Ratio::SequenceMean => {
+                let Credit::Completion(advantage) = credit else { panic!("a sequence has one advantage") };
                 let length = log_probs.len().max(1) as f64;
                 let mean = self.ratio == Ratio::SequenceMean;
                 let (divisor, once) = if mean { (length, weight * length) } else { (1.0, weight) };
                 let log_ratio = log_ratios.sum::<f64>() / divisor;
                 let log_prob = log_probs.iter().sum::<f64>() / divisor;
-                let (objective, slope, clipped) = self.surrogate(log_ratio, advantage, log_prob);
+                let (objective, slope, clipped) = self.surrogate(log_ratio, advantage.into(), log_prob);
                 share.loss -= once * objective;
                 share.clipped += if clipped { log_probs.len() } else { 0 };
                 // ∂ρ/∂log πₜ = ρ/|o| of a mean, ρ of a product

@@ -38,7 +38,7 @@ fn run(preset: Preset) -> (f64, Vec<f64>) {
     let (loss, e, mut d) = (loss_of(preset), example(), Vec::new());
     let share = |i: usize, advantage: f32, d: &mut Vec<f64>| {
         let tokens = Tokens { log_probs: &e.new[i], old: &e.old[i], reference: Some(&e.reference[i]) };
-        loss.completion(tokens, advantage, COUNTS, d).loss
+        loss.completion(tokens, Credit::Completion(advantage), COUNTS, d).loss
     };
     let total = share(0, 1.0, &mut d) + share(1, -1.0, &mut d);
     (total, d)
@@ -94,7 +94,7 @@ fn gspo_by_hand() {
     let mut total = 0.0;
     for (i, advantage) in [(0, -1.0), (1, 1.0)] {
         let tokens = Tokens { log_probs: &e.new[i], old: &e.old[i], reference: None };
-        let share = loss.completion(tokens, advantage, COUNTS, &mut d);
+        let share = loss.completion(tokens, Credit::Completion(advantage), COUNTS, &mut d);
         total += share.loss;
         assert_eq!(share.clipped, e.new[i].len());
     }
@@ -113,7 +113,12 @@ fn cispo_by_hand() {
     // A ratio of 7 weighs 1 + 4.
     let mut d = Vec::new();
     let tokens = Tokens { log_probs: &[-1.0], old: &[-1.0 - 7.0f32.ln()], reference: None };
-    let share = loss_of(Preset::Cispo).completion(tokens, 1.0, Counts { completions: 1, tokens: 1 }, &mut d);
+    let share = loss_of(Preset::Cispo).completion(
+        tokens,
+        Credit::Completion(1.0),
+        Counts { completions: 1, tokens: 1 },
+        &mut d,
+    );
     assert!((share.loss - 5.0).abs() < 1e-5 && (d[0] + 5.0).abs() < 1e-5 && share.clipped == 1);
 }
 
@@ -177,7 +182,8 @@ proptest! {
         let new: Vec<f64> = tokens.iter().map(|t| f64::from(t.0 + t.1)).collect();
         let reference: Vec<f64> = tokens.iter().map(|t| f64::from(t.0 + t.2)).collect();
         let at = |log_probs: &[f64], d: &mut Vec<f64>| {
-            loss.completion(Tokens { log_probs, old: &old, reference: Some(&reference) }, advantage, counts, d)
+            let tokens = Tokens { log_probs, old: &old, reference: Some(&reference) };
+            loss.completion(tokens, Credit::Completion(advantage), counts, d)
         };
         let mut d = Vec::new();
         let share = at(&new, &mut d);
@@ -194,4 +200,23 @@ proptest! {
             prop_assert!((d[t] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{} {difference}", d[t]);
         }
     }
+}
+
+#[test]
+fn tokens_with_advantages_of_their_own_by_hand() {
+    // ρ = 1.5, 0.5 with A = −1, 2: min(−1.5, −1.2) = −1.5 and min(1, 1.6) = 1; each weighs 1/5.
+    let loss = PolicyLoss {
+        ratio: Ratio::Token,
+        surrogate: Surrogate::Clip,
+        clip_low: 0.2,
+        clip_high: 0.2,
+        aggregation: Aggregation::TokenMean,
+        kl: 0.0,
+        max_tokens: 10,
+    };
+    let (e, mut d) = (example(), Vec::new());
+    let tokens = Tokens { log_probs: &e.new[0], old: &e.old[0], reference: None };
+    let share = loss.completion(tokens, Credit::Tokens(&[-1.0, 2.0]), COUNTS, &mut d);
+    assert!((share.loss - 0.1).abs() < 1e-6, "{share:?}");
+    assert!((d[0] - 0.3).abs() < 1e-6 && (d[1] + 0.2).abs() < 1e-6, "{d:?}");
 }
