@@ -43,7 +43,11 @@ const VERBS: &[(&[&str], &str)] = &[
         &["rejection", "rejection-sampling", "best-of-n", "filter"],
         "data of a model's own answers, judged and filtered, are made by `koan reject FILE.toml`",
     ),
-    (&["distill"], "distillation is not in Koan yet"),
+    (
+        &["distil", "distillation", "gkd", "opd", "minillm", "teacher"],
+        "learning from a teacher is `koan distill FILE.toml`; `method` in its table [algorithm] chooses between its texts, its \
+         distributions, and what it says of the student's own completions",
+    ),
     (
         &["serve", "server", "api", "vllm", "vllm-serve", "deploy"],
         "Koan does not serve models yet. `koan chat` talks to one, `koan generate` completes a file of prompts; to serve one, \

@@ -14,6 +14,7 @@ mod completions;
 mod data;
 mod demo;
 mod device;
+mod distill;
 mod elsewhere;
 mod eval;
 mod generate;
@@ -61,6 +62,7 @@ enum Verb {
     Sft(supervised::Sft),
     Prefer(prefer::Prefer),
     Label(label::Label),
+    Distill(distill::Distill),
     Rl(rl::Rl),
     Reject(reject::Reject),
     Generate(generate::Generate),
@@ -106,6 +108,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Sft(verb) => verb.run(),
         Verb::Prefer(verb) => verb.run(),
         Verb::Label(verb) => verb.run(),
+        Verb::Distill(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
         Verb::Reject(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),

@@ -79,6 +79,14 @@ const CHARACTERS: &str = " 0123456789+.";
 /// # Errors
 /// If it can't be written.
 pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
+    write_padded_model(dir, seed, 0)
+}
+
+/// As [`write_model`], with `padding` embeddings that are of no token.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_padded_model(dir: &Path, seed: u64, padding: usize) -> Result<(), CheckpointError> {
     let mut vocab = serde_json::Map::from_iter([("<eos>".to_owned(), json!(0))]);
     vocab.extend(CHARACTERS.chars().enumerate().map(|(i, c)| (c.to_string(), json!(i + 1))));
     let unknown = vocab.len();
@@ -96,7 +104,7 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     });
     let b = koan_backend::Reference;
-    let model = model(&b, config(size, true), seed);
+    let model = model(&b, config(size + padding, true), seed);
     koan_files::write_directory(dir, |part| {
         koan_files::write_synced(&part.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
         let config = json!({"eos_token": "<eos>"}).to_string();

@@ -11,7 +11,7 @@ use koan_train::{
         Preset,
         learner::{Learner, ScoredGroup},
         plan::Plan,
-        policy_loss::PolicyLoss,
+        policy_loss::{Credit, PolicyLoss},
     },
 };
 use serde::Serialize;
@@ -110,7 +110,7 @@ impl Job for RlBench {
             })?;
             drop(generator);
             let generate_s = start.elapsed().as_secs_f64();
-            let advantages = || [Some(1.0), Some(-1.0)].into_iter().cycle();
+            let advantages = || [1.0, -1.0].map(|a| Some(Credit::Completion(a))).into_iter().cycle();
             let groups: Vec<ScoredGroup> = prompts
                 .iter()
                 .zip(&rollouts)
