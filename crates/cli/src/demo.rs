@@ -172,6 +172,7 @@ impl Screen {
                     ));
                 }
             }
+            stage::Event::Note { text } => self.say(text),
             stage::Event::BadReferences { bad, .. } => self.say(&format!("{} bad references", bad.len())),
             _ => {}
         }

@@ -17,7 +17,7 @@ use koan_data::{DataFiles, Problem, read_problems};
 use koan_eval::{Completions, Journal, Judged, Report};
 use koan_files::{hash_file, hash_files};
 use koan_generate::{Limits, Sampling};
-use koan_infer::{Codec, Engine, Evaluation, PromptStyle, plan_generator};
+use koan_infer::{Codec, Engine, Evaluation, JudgeModels, PromptStyle, plan_generator};
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use serde_json::{Map, Value, json};
 
@@ -120,6 +120,7 @@ impl Eval {
     fn settings(
         &self,
         reward: &RewardConfig,
+        rewards: &Rewards,
         sampling: &Sampling,
         running: Running,
     ) -> anyhow::Result<Map<String, Value>> {
@@ -129,13 +130,20 @@ impl Eval {
         for name in FILES.into_iter().filter(|name| self.model.join(name).exists()) {
             model.insert(name.to_owned(), hash_file(&self.model.join(name))?);
         }
-        let settings = json!({
+        let judges = rewards.needs().into_iter().map(|need| hash_files(&need.model, "safetensors"));
+        let judges: Vec<String> = judges.collect::<Result<_, _>>()?;
+        let files = rewards.files().into_iter().map(|(_, path)| hash_file(&path));
+        let files: Vec<String> = files.collect::<Result<_, _>>()?;
+        let mut settings = json!({
             "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
             "model_sha256": model, "data_sha256": self.files().hash()?, "reward": reward,
             "n": self.n, "seed": self.seed, "max_new_tokens": self.max_new_tokens, "stop_ids": sampling.stop_ids,
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p,
             "raw": self.raw, "system": self.system,
         });
+        if !(judges.is_empty() && files.is_empty()) {
+            settings["judges_sha256"] = json!({ "models": judges, "files": files });
+        }
         // As they read back from a file: 32-bit floats as the shortest decimals.
         Ok(serde_json::from_str(&settings.to_string())?)
     }
@@ -153,6 +161,9 @@ impl Job for Eval {
         let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
         let (problems, bad) = rewards.split_bad_references(read_problems(&self.files())?)?;
         warn_of_bad_references(&self.files(), &bad);
+        for replaced in rewards.replaced(&problems) {
+            note!("{replaced}");
+        }
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
         let codec = Codec::open(&self.model, style)?;
         let mut longest = 1;
@@ -175,7 +186,9 @@ impl Job for Eval {
         };
         // Before the weights are read to be hashed.
         plan_generator(b, &self.model, codec.config(), positions, limits(problems.len()), memory)?;
-        let settings = self.settings(&reward, &sampling, running)?;
+        let models = JudgeModels::load(b, &rewards.needs())?;
+        let working = JudgeModels::plan(b, &rewards.needs())?.working;
+        let settings = self.settings(&reward, &rewards, &sampling, running)?;
         let (mut completions, mut journal) = (Completions::new(), None);
         if let Some(path) = &self.completions {
             let part = part_of(path)?;
@@ -190,7 +203,8 @@ impl Job for Eval {
         let wanted: Vec<usize> = (0..problems.len()).filter(|i| !is_whole(i)).collect();
 
         let Engine { codec, model, mut generator, .. } =
-            Engine::load(b, codec, positions, limits(wanted.len()), memory).context("cannot measure")?;
+            Engine::load_beside(b, codec, positions, limits(wanted.len()), memory, working)
+                .context("cannot measure")?;
         let stop = stop_on_signal("giving up what is not whole");
         let evaluation = Evaluation {
             problems: &problems,
@@ -199,6 +213,7 @@ impl Job for Eval {
             sampling: &sampling,
             rewards: &rewards,
             threads: running.judges,
+            models: &models,
         };
         let start = Instant::now();
         let mut progress = Progress::new("completions", wanted.len() * self.n);

@@ -121,6 +121,7 @@ impl Screen {
     pub(crate) fn show<M: Shown>(&mut self, event: Event<M>) {
         match event {
             Event::BadReferences { data, bad } => warn_of_bad_references(data, bad),
+            Event::Note { text } => note!("{text}"),
             Event::Start { step, steps, memory, task } => {
                 let bar = Progress::with_own_time("steps", steps as usize);
                 bar.print(&format!("{}; {memory}", self.running));

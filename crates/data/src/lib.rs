@@ -52,7 +52,7 @@ pub use demonstration::Demonstration;
 pub use error::DataError;
 pub use import::{Format, import};
 pub use kinds::{Generate, KINDS, Kind};
-pub use preference::{Preference, Rated, read_preferences, read_rated};
+pub use preference::{Preference, Rated, read_preferences, read_rated, read_replies};
 pub use problem::{Message, Problem, exact, read_placed_problems, read_problems, write_problems};
 pub use rows::DataFiles;
 pub use split::{Split, parse_levels};

@@ -87,6 +87,7 @@ pub fn replies(prompt: Option<Text>, one: Text, other: Text) -> Option<(Vec<Mess
 
 const PAIR: &str = "`prompt`, `chosen` and `rejected`, as texts or messages; or two conversations `chosen` and `rejected` that part at their \
      last message";
+const REPLIES: &str = "a prompt and replies to it: `chosen` and `rejected`, `completion`, `completions`, or `messages` that end with the assistant's";
 const RATED: &str = "`prompt`, `completion` and `label` (true or false); or `messages` and `label`";
 
 /// Reads the pairs of `files`.
@@ -133,6 +134,49 @@ pub fn read_rated(files: &DataFiles) -> Result<Vec<Rated>, DataError> {
         };
         (!prompt.is_empty()).then_some(Rated { prompt, completion, good })
     })
+}
+
+/// Reads replies of any kind, each with its conversation: of pairs both, of labelled rows, demonstrations, rollouts and what `koan
+/// generate` writes all.
+///
+/// # Errors
+/// A file that cannot be read or has none; a line that is none.
+pub fn read_replies(files: &DataFiles) -> Result<Vec<(Vec<Message>, Message)>, DataError> {
+    #[derive(Deserialize)]
+    struct Generated {
+        text: String,
+    }
+    #[derive(Deserialize)]
+    struct Line {
+        prompt: Option<Text>,
+        messages: Option<Vec<Message>>,
+        chosen: Option<Text>,
+        rejected: Option<Text>,
+        completion: Option<Text>,
+        completions: Option<Vec<Generated>>,
+    }
+    let of_line = |line: Line| {
+        if let (Some(chosen), Some(rejected)) = (line.chosen, line.rejected) {
+            return replies(line.prompt, chosen, rejected)
+                .map(|(prompt, [chosen, rejected])| vec![(prompt.clone(), chosen), (prompt, rejected)]);
+        }
+        let generated =
+            |all: Vec<Generated>| all.into_iter().map(|one| Message::assistant(one.text)).collect();
+        let replies: Option<Vec<Message>> = match (line.completion, line.completions) {
+            (Some(one), None) => Some(vec![one.into_reply().filter(|(before, _)| before.is_empty())?.1]),
+            (None, Some(all)) => Some(generated(all)),
+            (None, None) => None,
+            (Some(_), Some(_)) => return None,
+        };
+        let prompt = line.prompt.map(Text::into_prompt);
+        let Some(replies) = replies else {
+            let (before, reply) = Text::Messages(line.messages.filter(|_| prompt.is_none())?).into_reply()?;
+            return (!before.is_empty()).then(|| vec![(before, reply)]);
+        };
+        let prompt = prompt.or(line.messages).filter(|prompt| !prompt.is_empty())?;
+        Some(replies.into_iter().map(|reply| (prompt.clone(), reply)).collect())
+    };
+    Ok(read(files, REPLIES, of_line)?.into_iter().flatten().collect())
 }
 
 /// Reads the rows of `files` that `row` makes of its lines; an error, that a line should have the fields `expected`, where it

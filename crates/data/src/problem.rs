@@ -7,7 +7,7 @@
 //! | `id` | unique in all files that are read together, a string or a number; if absent, `line-N` |
 //! | `prompt` or `messages` | the question, or the conversation up to the reply wanted |
 //! | `answer` | the reference answer, a string or a number; a number keeps its digits. Absent if `tests` judge |
-//! | `reward` | optional: the verifier of this problem |
+//! | `reward` | optional: the verifier of this problem, or a list of several |
 //! | `meta` | optional: an object with anything else about the problem |
 //!
 //! Other fields are kept and written out again. Of these, `tests` that have an integer beyond 64 bits are kept as a string that
@@ -36,7 +36,7 @@ pub struct Problem {
     /// The reference answer; empty if other fields judge the problem. Verifiers that need one say so.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub answer: String,
-    /// The name of the verifier for this problem, if not the run's own.
+    /// The names of the verifiers for this problem, with commas between them, if not all of the run's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<String>,
     /// Anything else about the problem: its level, its source, …
@@ -56,7 +56,7 @@ struct Row {
     messages: Option<Vec<Message>>,
     #[serde(default, deserialize_with = "text_or_number")]
     answer: String,
-    reward: Option<String>,
+    reward: Option<Names>,
     meta: Option<Map<String, Value>>,
     tests: Option<Box<RawValue>>,
     #[serde(flatten)]
@@ -69,7 +69,24 @@ impl From<Row> for Problem {
         if let Some(tests) = tests {
             other.insert("tests".to_owned(), exact(&tests));
         }
-        Self { id, prompt, messages, answer, reward, meta, other }
+        Self { id, prompt, messages, answer, reward: reward.map(Names::joined), meta, other }
+    }
+}
+
+/// A name, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Names {
+    fn joined(self) -> String {
+        match self {
+            Self::One(name) => name,
+            Self::Several(names) => names.join(","),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Stream {
     TextOrder,
     /// Which of a problem's completions rejection sampling keeps.
     Kept,
+    /// What a judge says of completions.
+    Judge,
     /// Inputs that a benchmark makes up.
     Bench {
         /// The step; less than 2⁵⁶.
@@ -45,6 +47,7 @@ impl Stream {
             Self::TextOrder => (5, 0),
             Self::Bench { step } => (6, step),
             Self::Kept => (7, 0),
+            Self::Judge => (8, 0),
         };
         assert!(step < 1 << 56, "step {step} of a random stream");
         kind << 56 | step

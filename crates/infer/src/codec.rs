@@ -8,7 +8,7 @@ use koan_model::{
     Config, Model,
     checkpoint::{self, CheckpointError},
 };
-use koan_text::{Conversation, TextError, Tokenizer, Turn};
+use koan_text::{Conversation, Reply, TextError, Tokenizer, Turn};
 use serde_json::{Map, Value};
 
 use crate::InferError;
@@ -108,6 +108,35 @@ impl Codec {
     pub fn encode_problem(&self, problem: &Problem) -> Result<Vec<u32>, InferError> {
         let wrong = |source| InferError::Prompt { id: problem.id.clone(), source: Box::new(source) };
         self.encode(&problem.messages(), &problem.other).map_err(wrong)
+    }
+
+    /// The tokens of a conversation up to the assistant's `reply`, and those of the reply with the token that ends it: through the chat
+    /// template or, if there is none, as they stand, as fine-tuning reads them. None: the template opens the thinking, and
+    /// the reply has none.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode); or if there is no token that could end the reply.
+    pub fn encode_reply(
+        &self,
+        prompt: &[Message],
+        reply: &Message,
+    ) -> Result<Option<(Vec<u32>, Vec<u32>)>, InferError> {
+        let tokenizer = self.tokenizer()?;
+        let messages = || prompt.iter().chain([reply]);
+        self.check_length(messages().map(|message| message.content.len() + message.role.len()).sum())?;
+        let turns = messages().cloned().map(Message::into_fields).collect();
+        if let Some(conversation) = Conversation::new(tokenizer, turns, &Map::new())? {
+            let stops: Vec<u32> = self.config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect();
+            return Ok(match conversation.reply(prompt.len(), &stops)? {
+                Reply::Learned { context, tokens } => Some((context, tokens)),
+                Reply::WithoutThinking => None,
+            });
+        }
+        let end = tokenizer.eos().ok_or_else(|| TextError::NoEndOfTurn)?;
+        let before: Vec<&str> = prompt.iter().map(|message| message.content.as_str()).collect();
+        let mut tokens = tokenizer.encode(&reply.content, false)?;
+        tokens.push(end);
+        Ok(Some((tokenizer.encode(&before.join("\n"), true)?, tokens)))
     }
 
     /// The tokens of a completion.

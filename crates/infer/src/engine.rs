@@ -4,7 +4,10 @@ use koan_backend::Backend;
 use koan_generate::{Generator, Limits};
 use koan_model::Model;
 
-use crate::{Codec, InferError, plan::plan_generator};
+use crate::{
+    Codec, InferError,
+    plan::{budget, plan_generator},
+};
 
 /// A model that samples completions of text.
 pub struct Engine<'b, B: Backend> {
@@ -36,6 +39,22 @@ impl<'b, B: Backend> Engine<'b, B> {
         let model = codec.load(b, Some(positions))?;
         let generator = Generator::planned(b, codec.config(), plan)?;
         Ok(Self { b, codec, model, generator })
+    }
+
+    /// The same, beside other work that takes `reserved` bytes now and then: they are left free where there is no budget.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_beside(
+        b: &'b B,
+        codec: Codec,
+        positions: usize,
+        limits: Limits,
+        memory: Option<usize>,
+        reserved: usize,
+    ) -> Result<Self, InferError> {
+        let memory = memory.or_else(|| (reserved > 0).then(|| budget(b, codec.config(), reserved)).flatten());
+        Self::load(b, codec, positions, limits, memory)
     }
 
     /// Bytes that the generator holds.

@@ -65,6 +65,17 @@ pub enum InferError {
         /// The longest that fits.
         max: usize,
     },
+    /// The model that a reward asks can't be used.
+    #[error("reward `{reward}`")]
+    Reward {
+        /// The reward's name.
+        reward: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// Models that judge could not be asked.
+    #[error(transparent)]
+    Judges(#[from] koan_reward::ModelsError),
     /// A conversation leaves no room for a reply.
     #[error(
         "the conversation has {tokens} tokens, and {context} is the most; begin a new one, or allow more"
@@ -78,6 +89,11 @@ pub enum InferError {
 }
 
 impl InferError {
+    /// The same, of the model that a reward asks.
+    pub(crate) fn of_reward(self, reward: &str) -> Self {
+        Self::Reward { reward: reward.to_owned(), source: Box::new(self) }
+    }
+
     /// The row at `place` is wrong.
     pub(crate) fn line(place: &Place, what: impl Into<String>) -> Self {
         Self::Line { place: place.clone(), what: what.into() }

@@ -1,13 +1,19 @@
 //! Samples completions for every problem, and judges them while others are sampled.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use koan_backend::Backend;
 use koan_data::Problem;
 use koan_eval::Judged;
 use koan_generate::{FinishReason, Finished, Generator, Prompt, Sampling};
 use koan_model::Model;
-use koan_reward::{Job, Rewards};
+use koan_reward::{Job, Judgement, Models, Rewards, Unsettled};
 
 use crate::{Codec, InferError};
 
@@ -25,7 +31,12 @@ pub struct Evaluation<'a> {
     pub rewards: &'a Rewards,
     /// On how many threads.
     pub threads: usize,
+    /// The models that rewards ask.
+    pub models: &'a dyn Models,
 }
+
+/// Completions that models are asked about together, at least, unless they are the last.
+const ASKED_TOGETHER: usize = 64;
 
 impl Evaluation<'_> {
     /// Samples all completions: those of each problem, in the order of their samples.
@@ -49,11 +60,12 @@ impl Evaluation<'_> {
     }
 
     /// Samples all completions of the problems `wanted`, given by their places, and hands each over with its problem and
-    /// sample as it is judged: in no particular order, one at a time, on whichever thread judged it. What is sampled
-    /// depends on no other problem. Once `stop` is set, whatever is not whole is given up.
+    /// sample as it is judged: in no particular order, one at a time, on whichever thread judged it; where rewards ask models,
+    /// those of some problems together, when all of each are there. What is sampled depends on no other problem. Once `stop`
+    /// is set, whatever is not whole is given up.
     ///
     /// # Errors
-    /// If a prompt can't be encoded, or does not fit the generator, or a completion can't be decoded.
+    /// If a prompt can't be encoded, or does not fit the generator, or a completion can't be decoded, or models can't be asked.
     pub fn sample<B: Backend>(
         &self,
         b: &B,
@@ -66,6 +78,15 @@ impl Evaluation<'_> {
         let max = generator.plan().limits.prompt_tokens;
         let prompts = wanted.iter().map(|&i| self.prompt(i, max)).collect::<Result<Vec<_>, _>>()?;
         generator.submit_all(&prompts, self.sampling)?;
+        let waiting = Mutex::new(Vec::new());
+        let mut asked = Asked { evaluation: self, whole: HashMap::new(), ready: Vec::new() };
+        let asks = self.rewards.asks_models();
+        let each = Mutex::new(&mut each);
+        let hand_over = |job: &Job<Key>, judgement: &Judgement| {
+            let (problem, sample) = job.key;
+            let judged = Judged::of(&job.completion, judgement, job.tokens, job.truncated);
+            locked(&each)(problem, sample, judged);
+        };
         let sampled = self.rewards.judge_each(
             self.threads,
             |send| {
@@ -78,17 +99,26 @@ impl Evaluation<'_> {
                             completion: self.codec.decode(&completion.token_ids)?,
                             tokens: completion.token_ids.len(),
                             truncated: completion.finish_reason == FinishReason::Length,
+                            step: None,
                         });
+                    }
+                    if asks {
+                        asked.take(std::mem::take(&mut *locked(&waiting)));
+                        asked.settle(ASKED_TOGETHER, hand_over)?;
                     }
                 }
                 Ok(())
             },
-            |job, judgement| {
-                let (problem, sample): (usize, usize) = job.key;
-                each(problem, sample, Judged::of(&job.completion, &judgement, job.tokens, job.truncated));
+            |job, judgement| match asks {
+                true => locked(&waiting).push((job, judgement)),
+                false => hand_over(&job, &judgement),
             },
         );
         generator.cancel_all();
+        if sampled.is_ok() && asks && !stop.load(Ordering::Relaxed) {
+            asked.take(std::mem::take(&mut *locked(&waiting)));
+            asked.settle(1, hand_over)?;
+        }
         sampled
     }
 
@@ -100,4 +130,50 @@ impl Evaluation<'_> {
         }
         Ok(Prompt { ids, problem: problem as u64, samples: self.samples })
     }
+}
+
+/// Problem and sample.
+type Key = (usize, usize);
+
+/// Completions that verifiers have judged, and that models are asked about when all those of a problem are there.
+struct Asked<'e, 'p> {
+    evaluation: &'e Evaluation<'p>,
+    /// Those of problems that are not whole.
+    whole: HashMap<usize, Vec<(Job<'p, Key>, Judgement)>>,
+    /// Those of problems that are.
+    ready: Vec<(Job<'p, Key>, Judgement)>,
+}
+
+impl<'p> Asked<'_, 'p> {
+    fn take(&mut self, judged: Vec<(Job<'p, Key>, Judgement)>) {
+        for (job, judgement) in judged {
+            let problem = job.key.0;
+            let group = self.whole.entry(problem).or_default();
+            group.push((job, judgement));
+            if group.len() == self.evaluation.samples {
+                self.ready.extend(self.whole.remove(&problem).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Asks about those that are ready, if they are at least so many, and hands them over.
+    fn settle(&mut self, least: usize, hand_over: impl Fn(&Job<Key>, &Judgement)) -> Result<(), InferError> {
+        if self.ready.len() < least {
+            return Ok(());
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.sort_by_key(|(job, _)| job.key);
+        let mut all: Vec<Unsettled> = ready
+            .iter_mut()
+            .map(|(job, judgement)| Unsettled { sample: job.sample(), group: job.key.0, judgement })
+            .collect();
+        self.evaluation.rewards.settle(self.evaluation.models, &mut all, false)?;
+        drop(all);
+        ready.iter().for_each(|(job, judgement)| hand_over(job, judgement));
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

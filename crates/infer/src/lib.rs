@@ -4,6 +4,7 @@
 //! - [`Engine`]: the model on a device, with a generator in the memory there is, planned before weights are read,
 //! - [`Engine::complete`]: completions for a file of [`Prompts`]; [`score`]: log-probabilities of given completions,
 //! - [`Conversation`]: replies token by token, thinking apart,
+//! - [`Scorer`]: a reward model; [`JudgeModels`]: the models that rewards ask,
 //! - [`Evaluation`]: samples completions for problems and judges them; what they come to is `koan-eval`'s to say.
 #![forbid(unsafe_code)]
 
@@ -13,8 +14,10 @@ mod complete;
 mod engine;
 mod error;
 mod evaluate;
+mod judges;
 mod plan;
 mod score;
+mod scorer;
 mod thinking;
 
 pub use chat::{Conversation, Reply};
@@ -23,6 +26,8 @@ pub use complete::{Completed, CompletionLine, PromptLine, Prompts, Work};
 pub use engine::Engine;
 pub use error::InferError;
 pub use evaluate::Evaluation;
+pub use judges::{JudgeModels, JudgePlan};
 pub use plan::plan_generator;
 pub use score::{ScoreLine, ScoreSummary, read_score_lines, score};
+pub use scorer::{ScoredText, Scorer};
 pub use thinking::{Piece, Thinking};

@@ -16,7 +16,7 @@ const REMEDY: &str =
     "use a smaller model, shorter sequences, or a machine (or a limit of this one) with more memory";
 
 /// Refuses a model of these sizes, with `rest` more bytes for `what`, if it does not fit into the memory that is free.
-fn check<B: Backend>(b: &B, config: &Config, rest: usize, what: &str) -> Result<(), DoesNotFit> {
+pub(crate) fn check<B: Backend>(b: &B, config: &Config, rest: usize, what: &str) -> Result<(), DoesNotFit> {
     let weights = config.model_bytes(b, Residency::Inference);
     let needed = weights.saturating_add(rest).max(config.loading_bytes(b, Residency::Inference));
     let breakdown = format!("weights {:.2} GiB, {what} {:.2}", weights as f64 / GIB, rest as f64 / GIB);
@@ -48,6 +48,13 @@ pub fn plan_generator<B: Backend>(
     };
     check(b, config, plan.bytes(b, config), &format!("{} sequences at once", plan.limits.sequences))?;
     Ok(plan)
+}
+
+/// Bytes for a generator that leaves `reserved` of the memory that the weights leave, where the device says what is free.
+pub(crate) fn budget<B: Backend>(b: &B, config: &Config, reserved: usize) -> Option<usize> {
+    let free = b.free_memory()?;
+    let left = free.saturating_sub(config.model_bytes(b, Residency::Inference) as u64);
+    Some((left as f64 * SHARE_OF_MEMORY).min(left.saturating_sub(reserved as u64) as f64) as usize)
 }
 
 /// Plans passes of up to `rows` tokens through the model of `codec`, none of more than `positions`. Nothing is read.

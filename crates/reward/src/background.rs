@@ -17,6 +17,22 @@ pub struct Job<'p, K> {
     pub tokens: usize,
     /// Whether it was cut at the maximum length.
     pub truncated: bool,
+    /// The training step that it was sampled in; none outside of training.
+    pub step: Option<u64>,
+}
+
+impl<K> Job<'_, K> {
+    /// The completion as rewards see it.
+    pub fn sample(&self) -> Sample<'_> {
+        Sample {
+            problem: self.problem,
+            completion: &self.completion,
+            tokens: Some(self.tokens),
+            truncated: Some(self.truncated),
+            answered: None,
+            step: self.step,
+        }
+    }
 }
 
 impl Rewards {
@@ -45,13 +61,7 @@ impl Rewards {
         let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
         let judge = || {
             while let Some(job) = next() {
-                let judgement = self.judge(&Sample {
-                    problem: job.problem,
-                    completion: &job.completion,
-                    tokens: Some(job.tokens),
-                    truncated: Some(job.truncated),
-                    answered: None,
-                });
+                let judgement = self.judge(&job.sample());
                 each.lock().unwrap_or_else(PoisonError::into_inner)(job, judgement);
             }
         };
@@ -81,7 +91,7 @@ mod tests {
         let (sent, mut judged) = rewards.judge_while(3, |send| {
             for (key, problem) in problems.iter().enumerate() {
                 let completion = (key - key % 2).to_string(); // right where the number is even
-                send(Job { key, problem, completion, tokens: 1, truncated: false });
+                send(Job { key, problem, completion, tokens: 1, truncated: false, step: None });
             }
             problems.len()
         });

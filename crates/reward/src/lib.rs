@@ -15,6 +15,10 @@
 //! | [`ifeval`] | the verifier `ifeval`: a reply keeps a constraint that its prompt states |
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
+//! | [`judge`] | the reward `judge`: a language model grades, compares, or finds agreement |
+//! | [`scorer`] | the reward `model`: a reward model scores |
+//! | [`models`] | what models that judge are asked: a trait, implemented where there is an engine |
+//! | [`settle`] | terms that models decide, filled in for many completions at once |
 //! | [`form`] | the terms of form: `format`, `language`, `length`, `repetition` |
 //! | [`math`] | the verifier `math`: the final answer is mathematics, compared by its meaning |
 //! | `background` | completions judged while others are still being sampled |
@@ -39,20 +43,30 @@ pub mod external;
 mod extract;
 pub mod form;
 pub mod ifeval;
+pub mod judge;
 pub mod math;
+pub mod models;
 pub mod number;
+mod part;
 pub mod puzzle;
 mod rational;
 pub mod replay;
 pub mod reward;
+pub mod scorer;
 mod separators;
+pub mod settle;
+mod standard;
 pub mod verdict;
 pub mod verifier;
 
 pub use background::Job;
 pub use error::RewardError;
 pub use koan_data::Problem;
+pub use models::{Models, ModelsError, NoModels};
+pub use part::Part;
 pub use replay::{Replay, Report, Summary};
-pub use reward::{BadReference, Judgement, RewardConfig, Rewards, Term};
+pub use reward::{BadReference, Judgement, Replaced, RewardConfig, Rewards, Term};
+pub use settle::Unsettled;
+pub use standard::Standard;
 pub use verdict::{Outcome, Scores, Verdict};
 pub use verifier::{Context, KINDS, Kind, Options, Sample, Verifier};

@@ -1,13 +1,14 @@
 //! What a run rewards: the weighted sum of verifiers that its `[[reward]]` tables ask for.
 
 use crate::verifier::{Context, Judges, Kind, Options, Sample, Verifier};
-use crate::{Outcome, RewardError, Scores, verdict};
+use crate::{Outcome, RewardError, Scores, Verdict, verdict};
 use koan_data::Problem;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A `[[reward]]` table.
@@ -24,6 +25,12 @@ pub struct RewardConfig {
     /// The score of each outcome, before the weight.
     #[serde(default)]
     pub scores: Scores,
+    /// The first training step in which it is in force, from 1; none: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_step: Option<u64>,
+    /// The last one; none: the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_step: Option<u64>,
     /// The options of its kind.
     #[serde(flatten)]
     pub options: Options,
@@ -37,7 +44,15 @@ impl RewardConfig {
     /// The verifier of `kind`, with weight 1 and defaults for the rest.
     pub fn new(kind: &str) -> Self {
         let (scores, options) = (Scores::default(), Options::new());
-        Self { kind: kind.to_owned(), name: None, weight: 1.0, scores, options }
+        Self {
+            kind: kind.to_owned(),
+            name: None,
+            weight: 1.0,
+            scores,
+            from_step: None,
+            until_step: None,
+            options,
+        }
     }
 
     /// The verifier of `kind`, with its options and other keys set by `KEY=VALUE`: `weight=0.5`, `scores.wrong=-1`. A value
@@ -78,26 +93,39 @@ impl RewardConfig {
         if let Some(outcome) = self.scores.not_finite() {
             return Err(wrong(format!("`scores.{outcome}` is not finite; write a finite number")));
         }
+        let (from, until) = (self.from_step.unwrap_or(1), self.until_step.unwrap_or(u64::MAX));
+        if from == 0 || from > until {
+            let reason = "`from_step` and `until_step` are the first and the last step in which it is in force, counted from 1";
+            return Err(wrong(format!("{reason}; no step lies from {from} to {until}")));
+        }
+        if self.name.as_deref().is_some_and(|name| name.trim().is_empty() || name.contains(',')) {
+            return Err(wrong(
+                "`name` is empty or has a comma, which separates names in problems".to_owned(),
+            ));
+        }
         Ok(Self { options, ..self.clone() })
     }
 
     fn build(&self, context: &Context) -> Result<Reward, RewardError> {
-        let Self { weight, scores, options, .. } = self.resolved()?;
+        let Self { weight, scores, options, from_step, until_step, .. } = self.resolved()?;
         let kind = Kind::by_name(&self.kind)?;
         let wrong = |reason| RewardError::Options { kind: self.kind.clone(), reason };
         let verifier = kind.build(&options, context).map_err(wrong)?;
         let name = self.name.clone().unwrap_or_else(|| self.kind.clone());
-        Ok(Reward { name, kind, weight, scores, verifier })
+        let steps = from_step.unwrap_or(1)..=until_step.unwrap_or(u64::MAX);
+        Ok(Reward { name, kind, weight, scores, steps, verifier })
     }
 }
 
 /// A verifier with the scores of its verdicts.
 pub(crate) struct Reward {
-    name: String,
-    kind: &'static Kind,
+    pub(crate) name: String,
+    pub(crate) kind: &'static Kind,
     weight: f32,
     scores: Scores,
-    verifier: Box<dyn Verifier>,
+    /// The training steps in which it is in force.
+    steps: RangeInclusive<u64>,
+    pub(crate) verifier: Box<dyn Verifier>,
 }
 
 impl Reward {
@@ -106,8 +134,16 @@ impl Reward {
         self.kind.name == "code"
     }
 
-    fn judge(&self, sample: &Sample) -> Term {
-        let verdict = self.verifier.judge(sample);
+    /// Whether it is in force in training step `step`; outside of training it is.
+    fn is_in_force(&self, step: Option<u64>) -> bool {
+        step.is_none_or(|step| self.steps.contains(&step))
+    }
+
+    pub(crate) fn judge(&self, sample: &Sample) -> Term {
+        self.term(self.verifier.judge(sample))
+    }
+
+    pub(crate) fn term(&self, verdict: Verdict) -> Term {
         Term {
             score: self.scores.of(&verdict),
             name: self.name.clone(),
@@ -137,6 +173,38 @@ pub struct Term {
     pub reason: String,
 }
 
+impl Term {
+    /// The weighted sum of `terms`; none if one was masked.
+    pub(crate) fn sum(terms: &[Self]) -> Option<f32> {
+        terms.iter().map(|term| term.score.map(|score| score * term.weight)).sum()
+    }
+}
+
+/// Problems that name a reward which the run does not have, so that one of the run's own does not judge them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// What the problems name.
+    pub named: String,
+    /// How many problems.
+    pub problems: usize,
+    /// The rewards of the run that do not judge them.
+    pub instead_of: Vec<String>,
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { named, problems, instead_of } = self;
+        let instead: Vec<String> = instead_of.iter().map(|name| format!("`{name}`")).collect();
+        write!(
+            f,
+            "{problems} {} `reward` = `{named}`, which is no [[reward]] of this run: they are judged by that kind with its default options, and not \
+             by {}",
+            if *problems == 1 { "problem has" } else { "problems have" },
+            instead.join(", ")
+        )
+    }
+}
+
 /// A problem whose reference no completion can be compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BadReference {
@@ -164,9 +232,9 @@ impl Judgement {
 
 /// All rewards of a run.
 ///
-/// A problem that names its `reward` is judged by the reward of that name instead of all those that judge
-/// answers; if the run has none of that name, by the kind of that name with its default options, and the
-/// weight and scores of the run's first reward. Rewards of form (`format`, …) always apply.
+/// A problem that names its `reward`, one or several, is judged by the rewards of these names instead of all those that judge
+/// answers; if the run has none of a name, by all of the kind of that name; if it has none of these either, by that kind with its
+/// default options, and the weight and scores of the run's first reward. Rewards of form (`format`, …) always apply.
 pub struct Rewards {
     /// Those that judge answers come first. Never empty.
     all: Vec<Arc<Reward>>,
@@ -203,13 +271,23 @@ impl Rewards {
         Self::build(&[RewardConfig::new(kind)], Context::default())
     }
 
+    /// The rewards of the run itself, those of answers first.
+    pub(crate) fn all(&self) -> &[Arc<Reward>] {
+        &self.all
+    }
+
+    /// The names of the run's rewards, those of answers first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|reward| &*reward.name)
+    }
+
     /// Whether the problem can be judged: the verifiers that it names exist, and can compare with its
     /// reference. `Ok(Some(reason))` is a bad reference.
     ///
     /// # Errors
     /// The problem names a reward that does not exist.
     pub fn check(&self, problem: &Problem) -> Result<Option<String>, RewardError> {
-        let rewards = self.find(problem)?;
+        let rewards = self.find(problem, None)?;
         Ok(rewards.iter().find_map(|reward| reward.verifier.check(problem).err()))
     }
 
@@ -244,7 +322,12 @@ impl Rewards {
     /// Judges a completion by every reward that applies to its problem. A name that [`Self::check`] refuses counts
     /// as a bad reference here.
     pub fn judge(&self, sample: &Sample) -> Judgement {
-        let terms: Vec<Term> = match self.find(sample.problem) {
+        let terms: Vec<Term> = match self.find(sample.problem, sample.step) {
+            Ok(rewards) if rewards.is_empty() => {
+                let step = sample.step.unwrap_or_default();
+                let reason = format!("no reward of this problem is in force in step {step}");
+                vec![self.without_reward(sample, Outcome::Undecided, reason)]
+            }
             Ok(rewards) => {
                 let mut answered = None;
                 let judge = |reward: &Arc<Reward>| {
@@ -254,24 +337,69 @@ impl Rewards {
                 };
                 rewards.iter().map(judge).collect()
             }
-            Err(error) => vec![Term {
-                name: sample.problem.reward.clone().unwrap_or_default(),
-                outcome: Outcome::BadReference,
-                score: None,
-                weight: self.all[0].weight,
-                parsed: None,
-                reason: error.to_string(),
-            }],
+            Err(error) => vec![self.without_reward(sample, Outcome::BadReference, error.to_string())],
         };
-        let reward = terms.iter().map(|term| term.score.map(|score| score * term.weight)).sum();
+        let reward = Term::sum(&terms);
         Judgement { terms, reward }
+    }
+
+    /// The term of a completion that no reward judges.
+    fn without_reward(&self, sample: &Sample, outcome: Outcome, reason: String) -> Term {
+        let name = sample.problem.reward.clone().unwrap_or_default();
+        Term { name, outcome, score: None, weight: self.all[0].weight, parsed: None, reason }
+    }
+
+    /// Which of `problems` name a reward that the run does not have, where one that its author wrote (`external`, `model`, `judge`) would have judged
+    /// them.
+    pub fn replaced(&self, problems: &[Problem]) -> Vec<Replaced> {
+        const OWN: [&str; 3] = ["external", "model", "judge"];
+        let own = self.all.iter().filter(|reward| OWN.contains(&reward.kind.name));
+        let instead_of: Vec<String> = own.map(|reward| reward.name.clone()).collect();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in problems.iter().filter_map(|problem| problem.reward.as_deref()).flat_map(names) {
+            if !instead_of.is_empty() && self.of_run(name).is_empty() {
+                *counts.entry(name).or_default() += 1;
+            }
+        }
+        let replaced = |(named, problems): (&str, usize)| Replaced {
+            named: named.to_owned(),
+            problems,
+            instead_of: instead_of.clone(),
+        };
+        counts.into_iter().map(replaced).collect()
+    }
+
+    /// Steps of the first `steps` in which no reward of some problems is in force, and how many these problems are; a sentence each.
+    pub fn gaps(&self, problems: &[Problem], steps: u64) -> Vec<String> {
+        let mut counts: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+        for problem in problems {
+            *counts.entry(problem.reward.as_deref()).or_default() += 1;
+        }
+        let ends = self.all.iter().flat_map(|r| [*r.steps.start(), r.steps.end().saturating_add(1)]);
+        let mut starts: Vec<u64> = ends.chain([1]).filter(|&step| step <= steps).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let mut gaps = Vec::new();
+        for (name, n) in counts {
+            let problem = Problem { reward: name.map(str::to_owned), ..Problem::default() };
+            for (i, &first) in starts.iter().enumerate() {
+                let last = starts.get(i + 1).map_or(steps, |next| next - 1);
+                if self.find(&problem, Some(first)).is_ok_and(|rewards| rewards.is_empty()) {
+                    let of = name.map_or_else(String::new, |name| format!(" with `reward` = `{name}`"));
+                    gaps.push(format!(
+                        "in steps {first} to {last} no reward of {n} problems{of} is in force: their completions are masked"
+                    ));
+                }
+            }
+        }
+        gaps
     }
 
     /// Sorts answers to `problem`, as verdicts show them, into classes of answers that its verifier considers equal:
     /// the number of the class of each, in the order in which classes appear. An answer joins the first class whose first
     /// member it equals; one that is not shown whole equals none.
     pub fn classes(&self, problem: &Problem, answers: &[&str]) -> Vec<usize> {
-        let rewards = self.find(problem).unwrap_or_default();
+        let rewards = self.find(problem, None).unwrap_or_default();
         let same = |a: &str, b: &str| match rewards.first() {
             Some(reward) => reward.verifier.same(problem, a, b),
             None => a == b,
@@ -295,16 +423,40 @@ impl Rewards {
         answers.iter().map(|&answer| class(answer)).collect()
     }
 
-    /// The rewards that apply to `problem`, or why there is none with the name that it gives.
-    pub(crate) fn find(&self, problem: &Problem) -> Result<Vec<Arc<Reward>>, RewardError> {
-        let Some(name) = &problem.reward else { return Ok(self.all.clone()) };
-        let named = match self.all.iter().find(|reward| reward.name == *name) {
-            Some(reward) => Arc::clone(reward),
-            None => self.named(name)?,
-        };
-        let form =
-            self.all.iter().filter(|reward| reward.kind.judges == Judges::Form && reward.name != *name);
-        Ok([named].into_iter().chain(form.cloned()).collect())
+    /// The rewards that apply to `problem` in training step `step`, those of answers first; or why there is none with a name that it gives.
+    pub(crate) fn find(&self, problem: &Problem, step: Option<u64>) -> Result<Vec<Arc<Reward>>, RewardError> {
+        let is_form = |reward: &Arc<Reward>| reward.kind.judges == Judges::Form;
+        let mut chosen: Vec<Arc<Reward>> = Vec::new();
+        match &problem.reward {
+            None => chosen.clone_from(&self.all),
+            Some(list) => {
+                for name in names(list) {
+                    let mut of_run = self.of_run(name);
+                    if of_run.is_empty() {
+                        of_run.push(self.named(name)?);
+                    }
+                    chosen.extend(of_run);
+                }
+                chosen.extend(self.all.iter().filter(|reward| is_form(reward)).cloned());
+                let mut seen: Vec<*const Reward> = Vec::new();
+                chosen.retain(|reward| {
+                    let new = !seen.contains(&Arc::as_ptr(reward));
+                    seen.push(Arc::as_ptr(reward));
+                    new
+                });
+                chosen.sort_by_key(is_form);
+            }
+        }
+        chosen.retain(|reward| reward.is_in_force(step));
+        Ok(chosen)
+    }
+
+    /// The run's rewards of this name or, if there is none, of the kind of this name.
+    fn of_run(&self, name: &str) -> Vec<Arc<Reward>> {
+        match self.all.iter().find(|reward| reward.name == name) {
+            Some(reward) => vec![Arc::clone(reward)],
+            None => self.all.iter().filter(|reward| reward.kind.name == name).cloned().collect(),
+        }
     }
 
     /// The reward of the kind `name` with default options.
@@ -319,6 +471,11 @@ impl Rewards {
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(named.entry(name.to_owned()).or_insert(reward)))
     }
+}
+
+/// The names in a problem's `reward`, with commas between them.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
 }
 
 impl fmt::Debug for Rewards {
@@ -376,11 +533,83 @@ mod tests {
         };
         assert_eq!(of(None), ("mine+format".to_owned(), Some(2.5)));
         assert_eq!(of(Some("mine")), of(None));
-        assert_eq!(of(Some("number")), ("number+format".to_owned(), Some(2.5)), "built on demand");
+        assert_eq!(of(Some("number")), of(None), "the run's own of that kind");
+        assert_eq!(of(Some("words")).0, "words+format", "built on demand");
         assert_eq!(of(Some("format")), ("format".to_owned(), Some(1.0)));
         let unknown = problem("7", Some("numbr"));
         assert!(rewards.check(&unknown).expect_err("unknown").to_string().contains("number"));
         assert_eq!(rewards.judge(&Sample::new(&unknown, RIGHT)).outcome(), Outcome::BadReference);
+    }
+
+    #[test]
+    fn a_problem_may_choose_several_by_name_or_kind() {
+        let named =
+            |name: &str, kind: &str| RewardConfig { name: Some(name.to_owned()), ..config(kind, 1.0) };
+        let configs =
+            [named("a", "number"), named("b", "number"), named("c", "words"), config("format", 1.0)];
+        let rewards = Rewards::build(&configs, Context::default()).expect("builds");
+        let of = |reward| {
+            let judgement = rewards.judge(&Sample::new(&problem("7", reward), RIGHT));
+            judgement.terms.iter().map(|term| term.name.clone()).collect::<Vec<_>>().join("+")
+        };
+        assert_eq!(of(None), "a+b+c+format");
+        assert_eq!(of(Some("b")), "b+format");
+        assert_eq!(of(Some("number")), "a+b+format");
+        assert_eq!(of(Some("format, c,number")), "c+a+b+format");
+        assert_eq!(of(Some("a,a")), "a+format");
+        assert_eq!(of(Some("math,c")), "math+c+format");
+        for unknown in ["", "a,", "a,numbr"] {
+            assert!(rewards.check(&problem("7", Some(unknown))).is_err(), "{unknown}");
+        }
+        let listed: Problem =
+            serde_json::from_str(r#"{"answer": "7", "reward": ["c", "a"]}"#).expect("a problem");
+        assert_eq!(listed.reward.as_deref(), Some("c,a"));
+    }
+
+    #[test]
+    fn a_reward_is_in_force_in_its_steps() {
+        let early = RewardConfig { until_step: Some(3), ..config("number", 1.0) };
+        let late = RewardConfig { from_step: Some(3), until_step: Some(5), ..config("words", 1.0) };
+        let rewards = Rewards::build(&[early.clone(), late], Context::default()).expect("builds");
+        let all = problem("7", None);
+        let of = |step| {
+            let judgement = rewards.judge(&Sample { step, ..Sample::new(&all, RIGHT) });
+            let names: Vec<_> = judgement.terms.iter().map(|term| term.name.clone()).collect();
+            (names.join("+"), judgement.outcome())
+        };
+        assert_eq!(of(Some(1)).0, "number");
+        assert_eq!(of(Some(3)).0, "number+words");
+        assert_eq!(of(Some(4)).0, "words");
+        assert_eq!(of(Some(6)), (String::new(), Outcome::Undecided), "masked, with the reason");
+        assert_eq!(of(None).0, "number+words", "outside of training all are");
+        let gaps = rewards.gaps(&[all.clone(), problem("7", Some("number"))], 10);
+        assert_eq!(gaps.len(), 3, "{gaps:?}");
+        assert!(gaps[0].starts_with("in steps 6 to 10 no reward of 1 problems is in force"), "{gaps:?}");
+        assert!(gaps[1].starts_with("in steps 4 to 5 ") && gaps[1].contains("`number`"), "{gaps:?}");
+        for (from_step, until_step) in [(Some(0), None), (Some(4), Some(3)), (None, Some(0))] {
+            let wrong = RewardConfig { from_step, until_step, ..early.clone() };
+            assert!(wrong.resolved().expect_err("no step").to_string().contains("from_step"));
+        }
+    }
+
+    #[test]
+    fn a_reward_of_the_authors_own_is_not_replaced_in_silence() {
+        let own = RewardConfig::parse(
+            "external",
+            &["url=http://localhost:1/judge".to_owned(), "name=mine".to_owned()],
+        );
+        let rewards = Rewards::build(&[own.expect("a config")], Context::default()).expect("builds");
+        let problems = [
+            problem("7", Some("math")),
+            problem("7", Some("mine")),
+            problem("7", Some("math")),
+            problem("7", None),
+        ];
+        let replaced = rewards.replaced(&problems);
+        let expected = Replaced { named: "math".into(), problems: 2, instead_of: vec!["mine".into()] };
+        assert_eq!(replaced, [expected]);
+        assert!(replaced[0].to_string().contains("not by `mine`"), "{}", replaced[0]);
+        assert!(Rewards::of_kind("number").expect("builds").replaced(&problems).is_empty());
     }
 
     #[test]

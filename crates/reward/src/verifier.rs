@@ -4,8 +4,11 @@ use crate::code::Judge;
 use crate::external::External;
 use crate::form::{format::Format, language::Language, length::Length, repetition::Repetition};
 use crate::ifeval::IfEval;
+use crate::judge::LanguageJudge;
 use crate::math::Math;
 use crate::puzzle::{assignment, countdown, words};
+use crate::scorer::RewardModel;
+use crate::settle::Asks;
 use crate::{Outcome, RewardError, Verdict, number};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -25,12 +28,14 @@ pub struct Sample<'a> {
     pub truncated: Option<bool>,
     /// What the run's first reward says of it; none for that reward itself.
     pub answered: Option<Outcome>,
+    /// The training step that it was sampled in, from 1; none outside of training: then every reward is in force.
+    pub step: Option<u64>,
 }
 
 impl<'a> Sample<'a> {
     /// A completion of which only the text is known.
     pub fn new(problem: &'a Problem, completion: &'a str) -> Self {
-        Self { problem, completion, tokens: None, truncated: None, answered: None }
+        Self { problem, completion, tokens: None, truncated: None, answered: None, step: None }
     }
 }
 
@@ -50,6 +55,11 @@ pub trait Verifier: Send + Sync {
     fn same(&self, problem: &Problem, a: &str, b: &str) -> bool {
         let _ = problem;
         a == b
+    }
+
+    /// Itself, if it asks models: what [`judge`](Self::judge) says is then replaced by what they say.
+    fn asks(&self) -> Option<&dyn Asks> {
+        None
     }
 }
 
@@ -83,6 +93,11 @@ pub static KINDS: &[Kind] = &[
     Kind::configured::<IfEval>("ifeval", "the reply keeps a constraint that its prompt states, as in IFEval"),
     Kind::configured::<Judge>("code", "a program passes the problem's tests, run in a sandbox"),
     Kind::configured::<External>("external", "a program or a server of your own says"),
+    Kind::configured::<RewardModel>("model", "a reward model in this process scores the completion"),
+    Kind::configured::<LanguageJudge>(
+        "judge",
+        "a language model grades it, compares it, or says whether it agrees",
+    ),
     Kind::configured::<Format>("format", "the thinking and the answer stand in their tags").of_form(),
     Kind::configured::<Language>("language", "the reasoning is written in the target language").of_form(),
     Kind::configured::<Length>("length", "the completion is not too long").of_form(),
@@ -237,7 +252,7 @@ fn fields(options: &impl Serialize) -> Result<Options, String> {
 }
 
 /// What every `[[reward]]` may have in addition to the options of its kind.
-const COMMON: [&str; 4] = ["kind", "name", "weight", "scores"];
+const COMMON: [&str; 6] = ["kind", "name", "weight", "scores", "from_step", "until_step"];
 
 fn unknown_option<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.chain(COMMON).collect();

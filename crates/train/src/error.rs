@@ -57,6 +57,8 @@ pub enum TrainError {
     Data(#[from] DataError),
     /// A reward or its options were refused.
     Reward(#[from] RewardError),
+    /// Models that judge could not be asked.
+    Judges(#[from] koan_reward::ModelsError),
     /// The model's text could not be read or written, or a held-out measurement not be made.
     Infer(#[from] InferError),
 }

@@ -87,6 +87,15 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
+    /// A model that predicts tokens where a reward model is needed.
+    #[error(
+        "`{}` is no reward model: it predicts tokens, and has no score of a text; `koan prefer` makes one with loss = \"reward-model\"",
+        path.display()
+    )]
+    NoRewardModel {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The device refused the memory for the weights.
     #[error(transparent)]
     Memory(#[from] koan_backend::OutOfMemory),
@@ -256,6 +265,22 @@ pub fn load_scorer<B: Backend>(
         }
         Ok::<_, CheckpointError>(weights.read(info)?)
     })
+}
+
+/// Loads the reward model of directory `dir` onto `b` for forward passes alone, for sequences of up to `positions` tokens.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load_scorer_for_inference<B: Backend>(
+    b: &B,
+    dir: &Path,
+    positions: usize,
+) -> Result<Model<B>, CheckpointError> {
+    let (config, weights) = open_any(dir, positions)?;
+    if config.head != HeadKind::Scalar {
+        return Err(CheckpointError::NoRewardModel { path: dir.into() });
+    }
+    Model::for_inference(b, config, positions, |info| Ok::<_, CheckpointError>(weights.read(info)?))
 }
 
 fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {

@@ -7,7 +7,7 @@ use koan_data::Problem;
 use koan_eval::{Interval, Judged};
 use koan_generate::{Limits, Sampling, Stream};
 use koan_infer::{Codec, Engine, Evaluation, PromptStyle};
-use koan_reward::{Context, Outcome, Rewards};
+use koan_reward::{Context, NoModels, Outcome, Rewards};
 use koan_train::{TrainError, rl::RlConfig};
 use serde::Serialize;
 
@@ -59,6 +59,7 @@ pub(super) fn measure<B: Backend>(
         sampling: &sampling,
         rewards: &rewards,
         threads,
+        models: &NoModels,
     };
     let answers = evaluation.sample_all(b, &engine.model, &mut engine.generator)?;
     let answers: Vec<Judged> = answers.into_iter().flatten().collect();

@@ -35,7 +35,7 @@ const RESERVED_FIELDS: [&str; 14] = [
 pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec<Judged>, LineError> {
     let mut fields: Fields = jsonl::parse(line)?;
     let problem = problem(number, &fields)?;
-    let found = rewards.find(&problem).map_err(|error| LineError::Verifier(Box::new(error)))?;
+    let found = rewards.find(&problem, None).map_err(|error| LineError::Verifier(Box::new(error)))?;
     if !fields.contains_key("answer")
         && let Ok(Some(reason)) = rewards.check(&problem)
     {
@@ -73,6 +73,7 @@ pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec
             tokens: completion.tokens(),
             truncated: completion.finish_reason.as_deref().map(|reason| reason == "length"),
             answered: None,
+            step: None,
         });
         let took = start.elapsed();
         let json = write(&fields, sample, &completion, &judgement).map_err(jsonl::LineError::from)?;

@@ -2,6 +2,7 @@
 
 use koan_backend::Backend;
 use koan_data::{DataFiles, read_problems};
+use koan_infer::JudgeModels;
 
 use super::{
     RlConfig,
@@ -36,7 +37,7 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Of `config`, on `b`. The model's directory needs a config and a tokenizer, and no weights. Nothing is written, no
+    /// Of `config`, on `b`. The directories of the model and of models that judge need a config and a tokenizer, and no weights. Nothing is written, no
     /// reward is started; the machine's speed is measured, which takes a second or two.
     ///
     /// # Errors
@@ -52,7 +53,8 @@ impl Forecast {
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| encode(&eval.data))?;
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
-        let plan = Plan::new(b, config, model, longest);
+        let judges = JudgeModels::plan(b, &koan_reward::settle::needs(&config.reward)?)?;
+        let plan = Plan::new(b, config, model, longest).with_judges(judges);
         let speed = Speed::measure(b, model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
         Ok(Self {
             parameters: model.parameters(),

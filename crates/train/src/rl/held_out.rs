@@ -33,6 +33,7 @@ impl<B: Backend> Trainer<'_, B> {
             sampling: &sampling,
             rewards: &self.inputs.rewards,
             threads: self.threads,
+            models: &self.models,
         };
         let start = Instant::now();
         let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;

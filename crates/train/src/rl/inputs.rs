@@ -2,14 +2,17 @@
 
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_infer::{Codec, PromptStyle};
+use koan_infer::{Codec, JudgeModels, PromptStyle};
 use koan_model::HeadKind;
-use koan_reward::{BadReference, Context, Rewards};
+use koan_reward::{
+    BadReference, Context, Rewards,
+    models::{Needed, Role},
+};
 
 use super::{RlConfig, error::RlError, plan::Plan};
 use crate::{
     TrainError,
-    stage::{check_model_and_disk, disk_bytes},
+    stage::{Input, check_model_and_disk, disk_bytes},
 };
 
 /// What a run reads, and what it will hold.
@@ -24,6 +27,8 @@ pub(super) struct Inputs {
     pub(super) held_out: Vec<Problem>,
     /// Held-out problems that are left out.
     pub(super) bad_held_out: Vec<BadReference>,
+    /// What the author of the config should know.
+    pub(super) notes: Vec<String>,
     pub(super) plan: Plan,
     /// Tokens of the longest prompt with the longest completion.
     pub(super) positions: usize,
@@ -41,15 +46,38 @@ impl Inputs {
         let held_out = config.eval.as_ref().map_or(Ok(Vec::new()), |eval| read_problems(&eval.data))?;
         let (held_out, bad_held_out) = rewards.split_bad_references(held_out)?;
         let encode = |problems| encode(&codec, problems, rollout.max_prompt_tokens);
+        let mut notes: Vec<String> =
+            [&problems, &held_out].iter().flat_map(|p| rewards.replaced(p)).map(|r| r.to_string()).collect();
+        notes.extend(rewards.gaps(&problems, config.steps));
         let (prompts, held_out_prompts) = (encode(&problems)?, encode(&held_out)?);
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
-        let plan = Plan::new(b, config, codec.config(), longest);
+        let judges = JudgeModels::plan(b, &rewards.needs())?;
+        let plan = Plan::new(b, config, codec.config(), longest).with_judges(judges);
         let positions = longest + rollout.max_new_tokens;
         plan.check_memory()?;
         let refreshed = config.reference_every().is_some();
         let disk = disk_bytes(stage.checkpoints_kept, refreshed, codec.config(), stage.optim.moments);
         check_model_and_disk(stage, codec.config(), &[HeadKind::Language], positions, disk)?;
-        Ok(Self { rewards, codec, problems, bad, prompts, held_out, bad_held_out, plan, positions })
+        Ok(Self { rewards, codec, problems, bad, prompts, held_out, bad_held_out, notes, plan, positions })
+    }
+
+    /// The models and files that judge, as inputs of the run: with another one it does not go on.
+    pub(super) fn of_rewards(&self) -> Result<Vec<Input>, TrainError> {
+        let mut inputs: Vec<Input> = Vec::new();
+        for Needed { model, role, .. } in self.rewards.needs() {
+            let (role, tokenizer) = match role {
+                Role::Scores => ("reward model", "reward model's tokenizer"),
+                Role::Speaks { .. } => ("judge", "judge's tokenizer"),
+            };
+            if !inputs.iter().any(|input| (input.role, &input.path) == (role, &model)) {
+                inputs.push(Input::model(role, &model)?);
+                inputs.push(Input::file(tokenizer, &model.join("tokenizer.json"))?);
+            }
+        }
+        for (role, path) in self.rewards.files() {
+            inputs.push(Input::file(role, &path)?);
+        }
+        Ok(inputs)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a step found out: a line of metrics.jsonl.
 
+use std::collections::BTreeMap;
+
 use koan_eval::{Interval, Score};
 use koan_generate::FinishReason;
 use koan_reward::Outcome;
@@ -68,6 +70,13 @@ pub struct Metrics {
     pub step_s: f64,
     /// Completion tokens per second of the step.
     pub tokens_per_s: f64,
+    /// `rewards/NAME`: mean score of each reward's term, before its weight, over the completions that it decided; and
+    /// `rewards/NAME/undecided`: how many it did not, if any.
+    #[serde(flatten)]
+    pub rewards: BTreeMap<String, f64>,
+    /// Why a completion was not decided, if one was not.
+    #[serde(skip)]
+    pub why_undecided: Option<String>,
     /// Why nothing was judged, where every completion is undecided: then reward and accuracy say nothing.
     #[serde(skip)]
     pub nothing_judged: Option<String>,
@@ -131,10 +140,34 @@ impl Metrics {
             reflection_words: mean(&|s| reflection_words(&s.text) as f64),
             tokens,
             log_prob_gap: updates[0].log_prob_gap,
-            nothing_judged: decided.is_empty().then(|| rollouts.why_undecided()),
+            rewards: terms(&samples),
+            why_undecided: rollouts.why_undecided(),
+            nothing_judged: rollouts.why_undecided().filter(|_| decided.is_empty()),
             ..Self::default()
         }
     }
+}
+
+/// The mean score of each reward's term, and how many completions it did not decide.
+fn terms(samples: &[&Sample]) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<&str, (f64, usize, usize)> = BTreeMap::new();
+    for term in samples.iter().flat_map(|s| &s.judgement.terms).filter(|term| !term.name.is_empty()) {
+        let (sum, decided, undecided) = sums.entry(&term.name).or_default();
+        match term.score {
+            Some(score) => (*sum, *decided) = (*sum + f64::from(score), *decided + 1),
+            None => *undecided += 1,
+        }
+    }
+    let mut means = BTreeMap::new();
+    for (name, (sum, decided, undecided)) in sums {
+        if decided > 0 {
+            means.insert(format!("rewards/{name}"), sum / decided as f64);
+        }
+        if undecided > 0 {
+            means.insert(format!("rewards/{name}/undecided"), undecided as f64);
+        }
+    }
+    means
 }
 
 fn reflection_words(text: &str) -> usize {

@@ -33,10 +33,12 @@ pub mod preset;
 mod record;
 mod rollout;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use koan_backend::Backend;
 use koan_generate::Sampling;
+use koan_infer::JudgeModels;
+use koan_reward::Standard;
 use serde::{Deserialize, Serialize};
 
 pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
@@ -65,11 +67,14 @@ const MAX_STEPS_WITHOUT_A_VERDICT: usize = 3;
 pub type Event<'a> = stage::Event<'a, Metrics>;
 
 /// What a checkpoint of this stage alone knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RlState {
     /// Problems taken from the data's order.
     cursor: u64,
+    /// Scales of reward models' scores, which the first step set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    standards: BTreeMap<String, Standard>,
 }
 
 /// The line of metrics.jsonl before the first step: where the run starts from.
@@ -84,6 +89,8 @@ struct Trainer<'a, B: Backend> {
     b: &'a B,
     config: &'a RlConfig,
     inputs: Inputs,
+    /// The models that rewards ask.
+    models: JudgeModels<'a, B>,
     /// Threads that judge.
     threads: usize,
     /// Problems taken from the data's order so far.
@@ -106,8 +113,10 @@ pub fn run<B: Backend>(
 ) -> Result<RunSummary, TrainError> {
     let inputs = Inputs::read(b, config)?;
     let held_out = config.eval.as_ref().map(|eval| &eval.data);
-    let course = Course { stage: "rl", steps: config.steps, inputs: Input::all(&config.stage, held_out)? };
-    let mut session = Session::open(course, config, launch, RlState { cursor: 0 })?;
+    let mut all = Input::all(&config.stage, held_out)?;
+    all.extend(inputs.of_rewards()?);
+    let course = Course { stage: "rl", steps: config.steps, inputs: all };
+    let mut session = Session::open(course, config, launch, RlState::default())?;
     let ended = train(b, config, inputs, launch.threads, &mut session, &mut on);
     session.record_outcome(ended)
 }
@@ -127,12 +136,15 @@ fn train<B: Backend>(
     let reference =
         (loss.kl != 0.0).then(|| session.load_reference(b, inputs.positions, refreshed)).transpose()?;
     let optimizer = session.load_optimizer(b, inputs.codec.config())?;
+    let models = JudgeModels::load(b, &inputs.rewards.needs())?;
+    inputs.rewards.set_standards(&session.state().own.standards);
     let (temperature, purpose) = (config.rollout.temperature, config.stage.optim.purpose());
     let mut trainer = Trainer {
         b,
         config,
         threads,
         cursor: session.state().own.cursor,
+        models,
         sampling: Sampling {
             temperature,
             max_new_tokens: config.rollout.max_new_tokens,
@@ -144,6 +156,7 @@ fn train<B: Backend>(
         learner: Learner::new(policy, reference, optimizer, loss, temperature, plan.rows, purpose),
     };
     trainer.tell_bad_references(on);
+    trainer.inputs.notes.iter().for_each(|text| on(Event::Note { text }));
     let (memory, formula) = (plan.breakdown(), config.explain());
     on(Event::Start { step, steps: config.steps, memory: &memory, task: &formula });
 
@@ -176,8 +189,8 @@ fn train<B: Backend>(
         let eval = if trainer.is_measured_after(step) { trainer.evaluate(step, on)? } else { None };
         let metrics = Metrics { eval, ..metrics };
         session.write_rollouts(step, trainer.rollout_lines(step, &rollouts)?.into_iter())?;
-        let (trained, own) =
-            (trainer.learner.trained(refreshes(updates) > 0), RlState { cursor: trainer.cursor });
+        let own = RlState { cursor: trainer.cursor, standards: trainer.inputs.rewards.standards() };
+        let trained = trainer.learner.trained(refreshes(updates) > 0);
         session.after_step(b, trained, metrics.tokens, own, &metrics, on)?;
     }
     Ok(session.finish(b, &trainer.learner.policy)?)

@@ -2,6 +2,7 @@
 
 use koan_backend::{Backend, check_memory};
 use koan_generate::Limits;
+use koan_infer::JudgePlan;
 use koan_model::{Config, Purpose, Residency, TensorInfo};
 
 use super::RlConfig;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub learning: u64,
     /// During rollouts: its other matrices packed, and all sequences that run at once, at their longest.
     pub rollout: u64,
+    /// Of models that judge: their weights, and while completions are judged what the largest of them works in.
+    pub judges: JudgePlan,
     /// While a checkpoint is written: the largest tensor once more.
     pub saving: u64,
     /// What the device has free, where it says.
@@ -61,6 +64,7 @@ impl Plan {
             optimizer: moment_bytes(b, model, optim.moments) as u64,
             learning: (model.gradient_bytes(b) + pass) as u64,
             rollout: packed.saturating_add(limits.bytes(b, model)) as u64,
+            judges: JudgePlan::default(),
             saving: 4 * largest as u64,
             available: b.free_memory(),
             limits,
@@ -68,10 +72,18 @@ impl Plan {
         }
     }
 
-    /// The most that is held at once, in bytes: rollouts, learning and saving take turns.
+    /// The same, with models that judge.
+    #[must_use]
+    pub fn with_judges(self, judges: JudgePlan) -> Self {
+        Self { judges, ..self }
+    }
+
+    /// The most that is held at once, in bytes: rollouts with their judges, learning and saving take turns.
     pub fn bytes(&self) -> u64 {
-        let turns = self.learning.max(self.rollout).max(self.saving);
-        self.weights.saturating_add(self.optimizer).saturating_add(turns)
+        let rollout = self.rollout.saturating_add(self.judges.working as u64);
+        let turns = self.learning.max(rollout).max(self.saving);
+        let judges = self.judges.weights as u64;
+        self.weights.saturating_add(self.optimizer).saturating_add(judges).saturating_add(turns)
     }
 
     /// Refuses a plan that exceeds the memory that is free.
@@ -86,9 +98,17 @@ impl Plan {
     /// What takes how much, in words.
     pub fn breakdown(&self) -> String {
         let gib = |bytes: u64| bytes as f64 / GIB;
+        let judges = match self.judges {
+            JudgePlan { weights: 0, .. } => String::new(),
+            JudgePlan { weights, working } => format!(
+                "; models that judge {:.2}, and {:.2} beside the sequences while they do",
+                gib(weights as u64),
+                gib(working as u64)
+            ),
+        };
         format!(
             "weights {:.2} GiB, optimizer {:.2}, and in turns: gradient and a pass of {} tokens {:.2}, packed weights and \
-             {} sequences at once {:.2}",
+             {} sequences at once {:.2}{judges}",
             gib(self.weights),
             gib(self.optimizer),
             self.rows,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use koan_backend::Backend;
 use koan_generate::{Completion, FinishReason, Finished, Generator, Prompt, Stream, uniform};
-use koan_reward::{Job, Judgement};
+use koan_reward::{Job, Judgement, Unsettled};
 
 use super::{Event, Trainer};
 use crate::TrainError;
@@ -55,11 +55,11 @@ pub(super) struct Rollouts {
 }
 
 impl Rollouts {
-    /// What a reward says of the first completion that it did not decide.
-    pub(super) fn why_undecided(&self) -> String {
-        let terms = self.groups[0].samples[0].judgement.terms.iter();
-        let masked = terms.filter(|term| term.score.is_none());
-        masked.map(|term| format!("`{}`: {}", term.name, term.reason)).next().unwrap_or_default()
+    /// What a reward says of the first completion that it did not decide, if there is one.
+    pub(super) fn why_undecided(&self) -> Option<String> {
+        let samples = self.groups.iter().flat_map(|group| &group.samples);
+        let mut masked = samples.flat_map(|s| &s.judgement.terms).filter(|term| term.score.is_none());
+        masked.next().map(|term| format!("`{}`: {}", term.name, term.reason))
     }
 }
 
@@ -129,6 +129,7 @@ impl<B: Backend> Trainer<'_, B> {
                         completion: text,
                         tokens: completion.token_ids.len(),
                         truncated: completion.finish_reason == FinishReason::Length,
+                        step: Some(step),
                         key: (place, request.sample, completion),
                     }),
                 }
@@ -139,6 +140,13 @@ impl<B: Backend> Trainer<'_, B> {
             return Err(e.into());
         }
         judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        if self.inputs.rewards.asks_models() {
+            let mut unsettled: Vec<Unsettled> = judged
+                .iter_mut()
+                .map(|(job, judgement)| Unsettled { sample: job.sample(), group: job.key.0, judgement })
+                .collect();
+            self.inputs.rewards.settle(&self.models, &mut unsettled, true)?;
+        }
         let mut samples = judged.into_iter().map(|(job, judgement)| {
             let (_, _, completion) = job.key;
             Sample { completion, text: job.completion, judgement, advantage: None }

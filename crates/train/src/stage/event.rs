@@ -16,6 +16,11 @@ pub enum Event<'a, M> {
         /// Which, and why.
         bad: &'a [BadReference],
     },
+    /// Something that whoever started the run should know.
+    Note {
+        /// In a sentence.
+        text: &'a str,
+    },
     /// Everything was checked; the run starts after `step` steps.
     Start {
         /// Steps made by an earlier part of the run.
