@@ -4,6 +4,7 @@ mod generate;
 mod prefer;
 mod product;
 mod rl;
+mod score;
 mod train;
 
 use koan_backend::MomentType;
@@ -11,7 +12,8 @@ use koan_generate::{Prompt, Stream, uniform};
 use serde::Serialize;
 
 use self::{
-    generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench, train::TrainBench,
+    generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench, score::ScoreBench,
+    train::TrainBench,
 };
 
 /// Speed of this machine
@@ -21,6 +23,7 @@ pub(crate) enum Bench {
     Generate(GenerateBench),
     Train(TrainBench),
     Prefer(PreferBench),
+    Score(ScoreBench),
     Product(ProductBench),
 }
 
@@ -31,6 +34,7 @@ impl Bench {
             Self::Generate(args) => args.device.clone().run(args),
             Self::Train(args) => args.device.clone().run(args),
             Self::Prefer(args) => args.device.clone().run(args),
+            Self::Score(args) => args.device.clone().run(args),
             Self::Product(args) => args.device.clone().run(args),
         }
     }

@@ -1,5 +1,6 @@
 //! `koan eval`
 
+mod preferences;
 mod table;
 
 pub(crate) use table::pass_at_1;
@@ -39,15 +40,26 @@ use crate::{
 ///
 /// With `--completions`, completions are kept in FILE.part as they come; stopped or killed, the same command goes on
 /// from there, and ends with the same results.
+///
+/// With `--reward-model`, a reward model is measured: the share of pairs whose chosen reply has the higher score, with its
+/// interval, by category (`category` in the row or its `meta`), by margin, and where the chosen reply is the shorter one; how far scores
+/// follow length; and whether the difference of scores says how sure one can be (calibration). Of labelled rows: accuracy and AUC.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan eval --model models/smollm2 --data held-out.jsonl --n 4
+  koan eval --reward-model runs/reward/model --data preferences-held-out.jsonl --out reward.json
   koan eval --model models/smollm2 --data held-out.jsonl --n 16 --k 1,4,16 --temperature 0.6 --top-p 0.95 \\
       --price-per-hour 0.40 --out report.json --completions completions.jsonl")]
 pub(crate) struct Eval {
     /// The model, a Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "reward_model")]
+    model: Option<PathBuf>,
+    /// Measure a reward model instead, on rows with `prompt`, `chosen` and `rejected`, or with `prompt`, `completion` and `label`
+    #[arg(long, value_name = "DIR", conflicts_with_all = REWARD_MODEL_HAS_NO)]
+    reward_model: Option<PathBuf>,
+    /// Longer texts are left out, with --reward-model: tokens of a prompt and reply
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count::<usize>, requires = "reward_model")]
+    max_tokens: usize,
     /// The problems: rows with `prompt` or `messages`, and `answer`; files or patterns such as 'a*.jsonl'
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
@@ -96,9 +108,29 @@ pub(crate) struct Eval {
     device: Device,
 }
 
+/// What is asked of models that write completions alone.
+const REWARD_MODEL_HAS_NO: [&str; 11] = [
+    "model",
+    "reward",
+    "set",
+    "n",
+    "k",
+    "max_new_tokens",
+    "seed",
+    "raw",
+    "system",
+    "price_per_hour",
+    "completions",
+];
+
 impl Eval {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.device.clone().run(self)
+    }
+
+    /// The model that writes completions.
+    fn model(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(""))
     }
 
     fn files(&self) -> DataFiles {
@@ -126,9 +158,9 @@ impl Eval {
     ) -> anyhow::Result<Map<String, Value>> {
         const FILES: [&str; 4] =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(&self.model, "safetensors")?)]);
-        for name in FILES.into_iter().filter(|name| self.model.join(name).exists()) {
-            model.insert(name.to_owned(), hash_file(&self.model.join(name))?);
+        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(self.model(), "safetensors")?)]);
+        for name in FILES.into_iter().filter(|name| self.model().join(name).exists()) {
+            model.insert(name.to_owned(), hash_file(&self.model().join(name))?);
         }
         let judges = rewards.needs().into_iter().map(|need| hash_files(&need.model, "safetensors"));
         let judges: Vec<String> = judges.collect::<Result<_, _>>()?;
@@ -151,6 +183,10 @@ impl Eval {
 
 impl Job for Eval {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        if let Some(reward_model) = self.reward_model.clone() {
+            let (data, max_tokens) = (self.files(), self.max_tokens);
+            return preferences::Measured { reward_model, data, max_tokens, out: self.out }.run(b, running);
+        }
         ensure!(
             self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
             "--price-per-hour must be 0 or more"
@@ -165,7 +201,7 @@ impl Job for Eval {
             note!("{replaced}");
         }
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let codec = Codec::open(&self.model, style)?;
+        let codec = Codec::open(self.model(), style)?;
         let mut longest = 1;
         for problem in &problems {
             longest = longest.max(codec.encode_problem(problem)?.len());
@@ -185,7 +221,7 @@ impl Job for Eval {
             new_tokens: self.max_new_tokens,
         };
         // Before the weights are read to be hashed.
-        plan_generator(b, &self.model, codec.config(), positions, limits(problems.len()), memory)?;
+        plan_generator(b, self.model(), codec.config(), positions, limits(problems.len()), memory)?;
         let models = JudgeModels::load(b, &rewards.needs())?;
         let working = JudgeModels::plan(b, &rewards.needs())?.working;
         let settings = self.settings(&reward, &rewards, &sampling, running)?;
@@ -246,7 +282,7 @@ impl Job for Eval {
         if let Some(path) = &self.out {
             let mut out = Output::open(Some(path))?;
             out.line(&json!({
-                "model": self.model, "data": self.files(), "settings": settings, "report": report,
+                "model": self.model(), "data": self.files(), "settings": settings, "report": report,
                 "bad_references": bad, "cost": cost.to_json(running),
             }))?;
             out.finish()?;

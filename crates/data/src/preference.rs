@@ -8,12 +8,14 @@
 //! | `prompt`, `completion`, `label` | a question, a reply as text or as a list of one message, and whether it is good |
 //! | `messages`, `label` | a conversation that ends with the assistant's, and whether that is good |
 //!
-//! A pair's `margin`, a number of 0 or more, says by how much the chosen reply is better. Other fields are not read.
+//! A pair's `margin`, a number of 0 or more, says by how much the chosen reply is better; `category`, in the row or in its `meta`, what kind
+//! of row it is. Other fields are not read.
 
 use crate::error::{DataError, LineError};
 use crate::problem::Message;
 use crate::rows::{self, DataFiles};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// A prompt with a reply that was chosen, and one that was rejected.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Preference {
     pub rejected: Message,
     /// By how much the first is better, where the row says so; 0 or more.
     pub margin: Option<f64>,
+    /// What kind of pair it is, where the row says so.
+    pub category: Option<String>,
 }
 
 /// A prompt with a reply that is good or bad.
@@ -37,6 +41,17 @@ pub struct Rated {
     pub completion: Message,
     /// Whether it is good.
     pub good: bool,
+    /// What kind of row it is, where it says so.
+    pub category: Option<String>,
+}
+
+/// The kind that a row, or its `meta`, says it is of.
+fn category_of(category: Option<Value>, meta: Option<&Value>) -> Option<String> {
+    match category.or_else(|| meta?.get("category").cloned())? {
+        Value::String(name) if !name.is_empty() => Some(name),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// A prompt, reply or conversation as it stands in a file.
@@ -101,12 +116,20 @@ pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError>
         chosen: Option<Text>,
         rejected: Option<Text>,
         margin: Option<f64>,
+        category: Option<Value>,
+        meta: Option<Value>,
     }
     read(files, PAIR, |line: Line| {
         let (prompt, [chosen, rejected]) = replies(line.prompt, line.chosen?, line.rejected?)?;
         let margin = line.margin;
         let sensible = margin.is_none_or(|margin| margin.is_finite() && margin >= 0.0);
-        sensible.then_some(Preference { prompt, chosen, rejected, margin })
+        sensible.then(|| Preference {
+            prompt,
+            chosen,
+            rejected,
+            margin,
+            category: category_of(line.category, line.meta.as_ref()),
+        })
     })
 }
 
@@ -121,6 +144,8 @@ pub fn read_rated(files: &DataFiles) -> Result<Vec<Rated>, DataError> {
         completion: Option<Text>,
         messages: Option<Vec<Message>>,
         label: Option<bool>,
+        category: Option<Value>,
+        meta: Option<Value>,
     }
     read(files, RATED, |line: Line| {
         let good = line.label?;
@@ -132,7 +157,8 @@ pub fn read_rated(files: &DataFiles) -> Result<Vec<Rated>, DataError> {
             }
             _ => return None,
         };
-        (!prompt.is_empty()).then_some(Rated { prompt, completion, good })
+        let category = category_of(line.category, line.meta.as_ref());
+        (!prompt.is_empty()).then_some(Rated { prompt, completion, good, category })
     })
 }
 
@@ -227,6 +253,7 @@ mod tests {
             chosen: Message::assistant("a"),
             rejected: Message::assistant("b"),
             margin: Some(2.0),
+            category: None,
         };
         assert_eq!(read, vec![want; 4]);
     }
@@ -241,7 +268,42 @@ mod tests {
         );
         let read = read_rated(&file(&folder, lines)).expect("three rows");
         let (prompt, completion) = (vec![Message::user("p")], Message::assistant("a"));
-        assert_eq!(read, vec![Rated { prompt, completion, good: true }; 3]);
+        assert_eq!(read, vec![Rated { prompt, completion, good: true, category: None }; 3]);
+    }
+
+    #[test]
+    fn a_category_stands_in_the_row_or_in_its_meta() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let row = |more: &str| format!("{{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"{more}}}");
+        let mores = [
+            r#", "category": "maths""#,
+            r#", "meta": {"category": "chat"}"#,
+            r#", "category": 3"#,
+            r#", "meta": {"level": 1}"#,
+            r#", "category": null, "meta": "x""#,
+            r#", "category": ["a"]"#,
+        ];
+        let rows = read_preferences(&file(&folder, &mores.map(row).join("\n"))).expect("pairs");
+        let categories: Vec<_> = rows.iter().map(|row| row.category.as_deref()).collect();
+        assert_eq!(categories, [Some("maths"), Some("chat"), Some("3"), None, None, None]);
+        let rated = r#"{"prompt": "p", "completion": "a", "label": true, "category": "safe"}"#;
+        assert_eq!(read_rated(&file(&folder, rated)).expect("a row")[0].category.as_deref(), Some("safe"));
+    }
+
+    #[test]
+    fn replies_are_read_from_rows_of_every_kind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lines = [
+            r#"{"prompt": "p", "chosen": "a", "rejected": "b"}"#,
+            r#"{"prompt": "p", "completion": "a", "label": false}"#,
+            r#"{"prompt": [{"role": "user", "content": "p"}], "completion": "b", "reward": 1.5}"#,
+            r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}"#,
+            r#"{"messages": [{"role": "user", "content": "p"}], "completions": [{"text": "b", "token_ids": [1]}, {"text": "a"}]}"#,
+        ];
+        let read = read_replies(&file(&folder, &lines.join("\n"))).expect("replies");
+        let replies: String = read.iter().map(|(_, reply)| &*reply.content).collect();
+        assert_eq!(replies, "abababa");
+        assert!(read.iter().all(|(prompt, _)| *prompt == [Message::user("p")]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! - [`Judged`]: a completion and its verdict,
 //! - [`Report`], [`Score`]: what completions come to; [`pass_at_k()`], [`majority()`] and [`Interval`] say how,
+//! - [`PreferenceReport`], [`LabelReport`]: what a reward model's scores come to,
 //! - [`Journal`]: completions kept as they come, so that a killed run goes on.
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ mod journal;
 mod judged;
 mod majority;
 mod pass_at_k;
+mod preference;
 mod report;
 
 pub use interval::Interval;
@@ -18,4 +20,7 @@ pub use journal::{Completions, Journal, JournalError};
 pub use judged::Judged;
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
+pub use preference::{
+    Bin, LabelReport, LabelShare, MarginBin, PreferenceReport, ScoredLabel, ScoredPair, Share,
+};
 pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score, Undecided};

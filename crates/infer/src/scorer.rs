@@ -4,7 +4,7 @@ use koan_backend::{Backend, Layout, OutOfMemory, Scored};
 use koan_data::Message;
 use koan_model::{
     Activations, Config, HeadKind, Model, Purpose, ScalarRows,
-    checkpoint::{CheckpointError, check_positions, load_scorer_for_inference},
+    checkpoint::{CheckpointError, check_positions, load_scorer, load_scorer_for_inference},
 };
 
 use crate::{Codec, InferError, PromptStyle, plan};
@@ -50,6 +50,21 @@ impl<'b, B: Backend> Scorer<'b, B> {
         Ok(Self { b, codec, model, max_tokens })
     }
 
+    /// The same of any model: one that predicts tokens gets a fresh head, whose scores say nothing. For measuring speed.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), except that the model may be another.
+    pub fn with_some_head(b: &'b B, dir: &Path, max_tokens: usize) -> Result<Self, InferError> {
+        let codec = Codec::open(dir, PromptStyle::default())?;
+        if codec.config().head == HeadKind::Scalar {
+            return Self::load(b, dir, max_tokens);
+        }
+        let config = codec.config().with_scalar_head(0, false);
+        let mut model = load_scorer(b, dir, config, max_tokens, 0)?;
+        model.pack(b)?;
+        Ok(Self { b, codec, model, max_tokens })
+    }
+
     /// How the reward model of directory `dir` reads text.
     ///
     /// # Errors
@@ -72,7 +87,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
 
     /// The model's sizes.
     pub fn config(&self) -> &Config {
-        self.codec.config()
+        self.model.config()
     }
 
     /// The tokens of the assistant's `reply` after `prompt`: through the model's own chat template, as in its training.

@@ -79,7 +79,7 @@ const CHARACTERS: &str = " 0123456789+.";
 /// # Errors
 /// If it can't be written.
 pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
-    write_padded_model(dir, seed, 0)
+    write(dir, seed, CHARACTERS, 0, false)
 }
 
 /// As [`write_model`], with `padding` embeddings that are of no token.
@@ -87,8 +87,26 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
 /// # Errors
 /// If it can't be written.
 pub fn write_padded_model(dir: &Path, seed: u64, padding: usize) -> Result<(), CheckpointError> {
+    write(dir, seed, CHARACTERS, padding, false)
+}
+
+/// Writes a reward model's directory with random weights and a tokenizer of these single `characters`.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_reward_model(dir: &Path, seed: u64, characters: &str) -> Result<(), CheckpointError> {
+    write(dir, seed, characters, 0, true)
+}
+
+fn write(
+    dir: &Path,
+    seed: u64,
+    characters: &str,
+    padding: usize,
+    scores: bool,
+) -> Result<(), CheckpointError> {
     let mut vocab = serde_json::Map::from_iter([("<eos>".to_owned(), json!(0))]);
-    vocab.extend(CHARACTERS.chars().enumerate().map(|(i, c)| (c.to_string(), json!(i + 1))));
+    vocab.extend(characters.chars().enumerate().map(|(i, c)| (c.to_string(), json!(i + 1))));
     let unknown = vocab.len();
     vocab.insert("<unk>".into(), json!(unknown));
     let size = vocab.len();
@@ -104,7 +122,11 @@ pub fn write_padded_model(dir: &Path, seed: u64, padding: usize) -> Result<(), C
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     });
     let b = koan_backend::Reference;
-    let model = model(&b, config(size + padding, true), seed);
+    let mut config = config(size + padding, true);
+    if scores {
+        config = config.with_scalar_head(unknown as u32, false);
+    }
+    let model = model(&b, config, seed);
     koan_files::write_directory(dir, |part| {
         koan_files::write_synced(&part.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
         let config = json!({"eos_token": "<eos>"}).to_string();

@@ -94,7 +94,7 @@ impl Examples {
         stops: &[u32],
     ) -> Result<(), TrainError> {
         for (number, row) in read_preferences(files)?.into_iter().enumerate() {
-            let Preference { prompt, chosen, rejected, margin } = row;
+            let Preference { prompt, chosen, rejected, margin, .. } = row;
             let encode = |reply| encode(tokenizer, stops, number + 1, &prompt, reply);
             let (Some(chosen), Some(rejected)) = (encode(chosen)?, encode(rejected)?) else {
                 self.without_thinking += 1;
@@ -127,7 +127,7 @@ impl Examples {
         stops: &[u32],
     ) -> Result<(), TrainError> {
         for (number, row) in read_rated(files)?.into_iter().enumerate() {
-            let Rated { prompt, completion, good } = row;
+            let Rated { prompt, completion, good, .. } = row;
             let Some(reply) = encode(tokenizer, stops, number + 1, &prompt, completion)? else {
                 self.without_thinking += 1;
                 continue;
