@@ -103,6 +103,7 @@ impl<'p> Asked<'p> {
                     completion: text,
                     tokens: completion.token_ids.len(),
                     truncated: completion.finish_reason == FinishReason::Length,
+                    step: None,
                     key: (place, request.sample, completion),
                 }),
             }
