@@ -107,7 +107,9 @@ impl Label {
                 progress.elsewhere
             );
         }
-        if !self.derive {
+        let derived = if self.derive {
+            labelling.derive()?
+        } else {
             let server = Server::bind(&self.host, self.port)?;
             let what = if labelling.settings().rate.is_some() { "answers" } else { "pairs" };
             say!(
@@ -118,9 +120,8 @@ impl Label {
                 progress.wanted
             )?;
             let stop = interrupt::stop_on_signal("the rows are being written");
-            labelling.serve(server, &stop)?;
-        }
-        let derived = labelling.derive()?;
+            labelling.serve(server, &stop)?
+        };
         let both_bad = if derived.both_bad > 0 {
             format!(", {} of two bad answers", derived.both_bad)
         } else {

@@ -27,7 +27,7 @@ struct Desk {
 impl Desk {
     fn new(rows: &[Value]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let lines = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         fs::write(folder.path().join("rows.jsonl"), lines).expect("written");
         Self { folder }
     }
@@ -266,7 +266,7 @@ fn what_was_voted_is_there_after_any_end() {
         // The lock ends with the process; here the server still holds it, so the file is copied.
     }
     let whole = fs::read(&votes).expect("read");
-    let lines = whole.iter().filter(|&&b| b == b'\n').count();
+    let lines = whole.split(|&b| b == b'\n').count() - 1;
     assert_eq!(lines, 7, "a header, five votes, one taken back");
     let header = whole.iter().position(|&b| b == b'\n').expect("a line") + 1;
     let at = (0..=whole.len())
@@ -275,7 +275,7 @@ fn what_was_voted_is_there_after_any_end() {
         let torn = Desk::new(&good_and_bad(8));
         fs::write(torn.path("prefs.votes.jsonl"), &whole[..cut]).expect("written");
         let labelling = torn.open(Wanted { seed: Some(3), ..Wanted::default() }, SHARING).expect("opened");
-        let kept = whole[..cut].iter().filter(|&&b| b == b'\n').count().saturating_sub(1);
+        let kept = (whole[..cut].split(|&b| b == b'\n').count() - 1).saturating_sub(1);
         let in_force = if kept == 6 { 4 } else { kept };
         assert_eq!(labelling.progress().votes, in_force, "cut at {cut}");
         // It goes on where it was: what was voted on is not asked again.
@@ -303,6 +303,10 @@ fn settings_are_those_that_votes_were_begun_with() {
     fs::remove_file(desk.path("prefs.jsonl")).expect("removed");
     let none = Labelling::read(&desk.files(), &desk.path("prefs.jsonl"), Wanted::default());
     assert!(matches!(none, Err(LabelError::NoVotes { .. })));
+
+    let itself =
+        Labelling::open(&desk.files(), &desk.path("rows.jsonl"), Wanted::default(), SHARING, Ties::Drop);
+    assert!(matches!(itself, Err(LabelError::Itself { .. })));
 
     let wanted = Wanted { seed: Some(9), pairs_per_prompt: Some(2), rate: None };
     drop(desk.open(wanted, SHARING).expect("begun"));
@@ -544,7 +548,7 @@ fn rows_may_be_added_and_moved_and_votes_still_count() {
     fs::copy(desk.path("prefs.votes.jsonl"), other.path("prefs.votes.jsonl")).expect("copied");
     let mut rows: Vec<Value> = good_and_bad(6).into_iter().rev().collect();
     rows.pop(); // question 0 has gone
-    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let lines = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     fs::write(other.path("rows.jsonl"), lines).expect("written");
     let labelling = other.open(Wanted::default(), SHARING).expect("opened");
     let progress = labelling.progress();
@@ -606,6 +610,7 @@ fn bodies_names_and_ids_are_bounded_and_checked() {
         (with("name", json!("   ")), 400),
         (with("name", json!("a\nb")), 400),
         (with("name", json!("n".repeat(41))), 400),
+        (with("repeat", json!(true)), 409),
         (with("vote", json!("good")), 400),
         (with("vote", json!("undo")), 400),
         (with("vote", json!(3)), 400),

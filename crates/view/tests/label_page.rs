@@ -29,7 +29,7 @@ struct Site {
 impl Site {
     fn new(rows: &[Value], wanted: Wanted, sharing: Sharing) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let lines = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         let path = |name: &str| -> PathBuf { folder.path().join(name) };
         fs::write(path("rows.jsonl"), lines).expect("written");
         let labelling =
@@ -175,7 +175,7 @@ fn text_is_rendered_and_stays_text() {
     browser.size(1280, 900);
     browser.call("Page.navigate", json!({"url": format!("{}?name=kim", site.url)}));
     browser.wait("document.querySelectorAll('.answer').length", &json!(2));
-    for _ in 0..2 {
+    for n in 1..=2 {
         if browser.eval("document.querySelector('.answer math') !== null") == json!(true) {
             let texts = |selector: &str| {
                 format!(
@@ -219,10 +219,8 @@ fn text_is_rendered_and_stays_text() {
                      performance.getEntriesByType('resource').filter(e => !e.name.startsWith(location.origin)).length].join()";
         browser.wait(asked, &json!("0,1,0"));
         browser.press("s");
-        browser.wait(
-            "document.querySelector('#done').hidden === false || page.shown.item !== undefined",
-            &json!(true),
-        );
+        browser.wait(&format!("{PROGRESS}.split(' ')[0]"), &json!(n.to_string()));
+        browser.wait("page.isBusy", &json!(false));
     }
     browser.wait("document.querySelector('#done').hidden", &json!(false));
 }

@@ -210,7 +210,7 @@ impl Agreement {
             })
             .filter(|of: &Vec<f64>| of.len() >= 2)
             .collect();
-        let alpha = estimate(&ratings, settings.seed, |ratings| alpha(ratings));
+        let alpha = estimate(&ratings, settings.seed, alpha);
         let different = items
             .iter()
             .zip(&by_item)
@@ -265,6 +265,12 @@ impl fmt::Display for Estimate {
             None => write!(f, " (no interval: too few items)"),
         }
     }
+}
+
+/// The start of a text on one line, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect()
 }
 
 impl fmt::Display for Agreement {
@@ -323,9 +329,8 @@ impl fmt::Display for Agreement {
         for Different { row, prompt, votes, .. } in self.different.iter().take(MAX_DIFFERENT) {
             let votes: Vec<String> =
                 votes.iter().map(|(name, vote)| format!("{name} {}", vote.name())).collect();
-            let line = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
-            let short: String = line.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
-            writeln!(f, "  {row}: {} | {short}", votes.join(", "))?;
+            let (row, prompt) = (plain(row), plain(prompt));
+            writeln!(f, "  {row}: {} | {prompt}", votes.join(", "))?;
         }
         if self.different.len() > MAX_DIFFERENT {
             writeln!(f, "  and {} more; the votes file has them all", self.different.len() - MAX_DIFFERENT)?;

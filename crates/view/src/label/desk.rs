@@ -92,6 +92,8 @@ pub(super) struct Shown {
 pub(super) enum Refused {
     #[error("you voted on this already, in another window perhaps; this page goes on with the next")]
     Voted,
+    #[error("you were not asked this a second time; this page goes on with the next")]
+    NotAsked,
     #[error("there is no vote of yours to take back")]
     NothingToUndo,
     #[error("{0}; your vote is not kept yet: free some space, then vote again")]
@@ -248,7 +250,11 @@ impl Desk {
     /// Takes a vote: it is on the disk when this returns. The same vote sent again is taken once.
     pub(super) fn vote(&mut self, cast: Cast) -> Result<(), Refused> {
         let Cast { annotator, asked, vote, strength, comment, seconds } = cast;
-        let before = self.people.get(&annotator).and_then(|person| person.done.get(&asked));
+        let person = self.people.get(&annotator);
+        if asked.repeat && !person.is_some_and(|person| person.done.contains_key(&first(asked.item))) {
+            return Err(Refused::NotAsked);
+        }
+        let before = person.and_then(|person| person.done.get(&asked));
         if let Some(before) = before.and_then(|n| self.votes.get(n)) {
             let same = (before.vote.vote, before.vote.strength) == (vote, strength)
                 && before.vote.comment == comment;

@@ -35,6 +35,12 @@ pub enum LabelError {
         /// What was given.
         out: PathBuf,
     },
+    /// The file to write is the one to read.
+    #[error("`{}` is both what is labelled and --out: give another --out", out.display())]
+    Itself {
+        /// The file.
+        out: PathBuf,
+    },
     /// The file to write is there, and no votes are.
     #[error("`{}` exists and was not made of votes (there is no `{}`): give another --out, or move it away", out.display(), votes.display())]
     NotOurs {

@@ -267,13 +267,12 @@ impl Answered {
         let mut texts = HashSet::new();
         let answers: Vec<Answer> =
             self.answers.into_iter().filter(|answer| texts.insert(said(&answer.message))).collect();
-        let places = match settings.rate {
-            Some(_) => (0..answers.len()).map(|i| vec![i]).collect(),
-            None => {
-                let texts: Vec<String> = answers.iter().map(|answer| said(&answer.message)).collect();
-                let of = sha256(texts.join("\n"));
-                pairs(&seeded::order(settings.seed, &of, answers.len()), settings.pairs_per_prompt)
-            }
+        let places = if settings.rate.is_some() {
+            (0..answers.len()).map(|i| vec![i]).collect()
+        } else {
+            let texts: Vec<String> = answers.iter().map(|answer| said(&answer.message)).collect();
+            let of = sha256(texts.join("\n"));
+            pairs(&seeded::order(settings.seed, &of, answers.len()), settings.pairs_per_prompt)
         };
         let (prompt, meta): (Arc<[Message]>, _) = (self.prompt.into(), self.meta.map(Arc::new));
         let asked: Vec<String> =

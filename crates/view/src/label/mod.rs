@@ -9,7 +9,6 @@
 //! - `routes`: the page and its requests; `page/`: HTML, style, scripts.
 //!
 //! `PREFS.jsonl` can always be made again of the rows and of `PREFS.votes.jsonl` ([`Labelling::derive`]).
-#![allow(clippy::module_inception, reason = "the page is in a folder of its name")]
 
 pub mod agreement;
 pub mod derive;
@@ -82,6 +81,11 @@ impl Labelling {
     ) -> Result<Self, LabelError> {
         let path = votes_path(out)?;
         let begun = Header::read(&path)?;
+        let same =
+            |file: &PathBuf| matches!((file.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if files.paths()?.iter().any(same) {
+            return Err(LabelError::Itself { out: out.into() });
+        }
         if begun.is_none() && out.exists() {
             return Err(LabelError::NotOurs { out: out.into(), votes: path });
         }

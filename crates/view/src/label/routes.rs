@@ -115,7 +115,7 @@ impl IntoResponse for No {
 impl From<Refused> for No {
     fn from(refused: Refused) -> Self {
         let status = match refused {
-            Refused::Voted | Refused::NothingToUndo => StatusCode::CONFLICT,
+            Refused::Voted | Refused::NotAsked | Refused::NothingToUndo => StatusCode::CONFLICT,
             Refused::Log(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self(status, refused.to_string())
@@ -125,7 +125,7 @@ impl From<Refused> for No {
 async fn standing(State(labelling): Shown, Parameters(parameters): Parameters) -> Response {
     answer(move || {
         let [name] = named(["name"], &parameters)?;
-        labelling.told(name_of(name)?)
+        Ok(labelling.told(name_of(name)?))
     })
     .await
 }
@@ -177,7 +177,7 @@ async fn vote(State(labelling): Shown, headers: HeaderMap, body: Bytes) -> Respo
         desk.vote(cast)?;
         drop(desk);
         labelling.changed.store(true, Ordering::Relaxed);
-        labelling.told(name)
+        Ok(labelling.told(name))
     })
     .await
 }
@@ -188,15 +188,15 @@ async fn undo(State(labelling): Shown, headers: HeaderMap, body: Bytes) -> Respo
         let name = name_of(&posted.name)?;
         labelling.desk().undo(&name, posted.votes)?;
         labelling.changed.store(true, Ordering::Relaxed);
-        labelling.told(name)
+        Ok(labelling.told(name))
     })
     .await
 }
 
 impl Labelling {
-    fn told(&self, name: String) -> Result<Told, No> {
+    fn told(&self, name: String) -> Told {
         let mut desk = self.desk();
-        Ok(Told { settings: desk.settings(), standing: desk.standing(&name), name })
+        Told { settings: desk.settings(), standing: desk.standing(&name), name }
     }
 }
 

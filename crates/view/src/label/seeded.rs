@@ -4,12 +4,9 @@ use koan_files::digest;
 
 /// 64 random bits of a seed and of texts.
 pub(super) fn bits(seed: u64, of: &[&str]) -> u64 {
-    let mut text = seed.to_string();
-    for part in of {
-        // With its length, so that no two lists of texts are one.
-        text.push_str(&format!(" {}:{part}", part.len()));
-    }
-    let hash = digest(text);
+    // Each text with its length, so that no two lists of texts are one.
+    let parts: Vec<String> = of.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    let hash = digest(format!("{seed} {}", parts.join(" ")));
     u64::from_le_bytes(hash[..8].try_into().expect("a hash has 32 bytes"))
 }
 

@@ -93,7 +93,8 @@ class Page {
       this.standing = await request();
       await this.show();
       byId("trouble").hidden = true;
-      byId("status").textContent = said;
+      const { mine, left } = this.standing;
+      byId("status").textContent = said && left ? `${said} Now ${mine + 1} of ${mine + left}.` : said;
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       byId("trouble").textContent = error.message;
@@ -117,8 +118,8 @@ class Page {
 
   setBusy(isBusy) {
     this.isBusy = isBusy;
-    document.body.toggleAttribute("aria-busy", isBusy);
-    for (const button of byId("controls").querySelectorAll("button")) button.disabled = isBusy;
+    byId("answers").setAttribute("aria-busy", String(isBusy));
+    // The others stay as they are: a button that is disabled loses the focus.
     if (!isBusy) byId("undo").disabled = !this.standing?.last;
   }
 
@@ -235,6 +236,8 @@ class Page {
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return false;
     if (event.target.matches("input:not([type=radio]), textarea, select")) return false;
+    // There, arrows choose or scroll.
+    if (event.key.startsWith("Arrow") && event.target.matches("input, pre")) return false;
     if (event.key === "?") byId("help").showModal();
     else if (!this.standing || !byId("person").hidden) return false;
     else if (event.key === "u" || event.key === "Backspace") this.undo();
