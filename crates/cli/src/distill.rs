@@ -11,9 +11,10 @@ use crate::{
 
 /// Train a model to do as a better one does: by its texts, by its distributions, or by what it says of the student's own
 ///
-/// Method `logits`: the data are demonstrations, and the student learns the teacher's distribution at each token of the replies.
+/// Method `samples`: the data are problems, the teacher answers them, and the student is fine-tuned on its answers; they may be
+/// judged and filtered as by `koan reject`. Method `logits`: the data are demonstrations, and the student learns the teacher's distribution at each token of the replies.
 /// Method `on-policy`: the data are problems; the student answers, and each token's reward is how much likelier it is to the
-/// teacher. Both need a teacher with the student's tokenizer. Ctrl-C finishes the step, writes a checkpoint and says how to go
+/// teacher. The last two need a teacher with the student's tokenizer. Ctrl-C finishes the step, writes a checkpoint and says how to go
 /// on.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
@@ -26,7 +27,7 @@ A file of settings:
   data = \"data/demonstrations.jsonl\"
   epochs = 2
   [algorithm]
-  method = \"logits\"         # on-policy
+  method = \"logits\"         # samples, on-policy
   divergence = \"forward\"    # reverse, jsd
   temperature = 1.0
   top_k = 0                 # all tokens")]

@@ -123,6 +123,12 @@ impl Screen {
             Event::BadReferences { data, bad } => warn_of_bad_references(data, bad),
             Event::Note { text } => note!("{text}"),
             Event::Start { step, steps, memory, task } => {
+                if self.progress.is_some() {
+                    // Another part of the run is over.
+                    self.finish();
+                    (self.time_left, self.left) = (TimeLeft::new(self.course), None);
+                    self.brief.clear();
+                }
                 let bar = Progress::with_own_time("steps", steps as usize);
                 bar.print(&format!("{}; {memory}", self.running));
                 bar.print(task);

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use koan_backend::{Divergence, DivergenceForm, Support};
+use koan_data::DataFiles;
+use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::{
     TrainError,
     config::{ConfigError, check, check_steps, is_size},
+    reject::{FilterConfig, KeepConfig, RejectConfig, Which},
     rl::RolloutConfig,
     stage::{self, Settings, StageConfig},
-    supervised::{HeldOut, TooLong},
+    supervised::{HeldOut, SupervisedConfig, TooLong},
 };
 
 /// Steps between checkpoints where nothing is said.
@@ -24,7 +27,7 @@ const ON_POLICY_LR: f64 = 1e-6;
 /// A run in which a student learns from a teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DistillConfig {
-    /// What all stages have; `model` is the student. The data are demonstrations for the method `logits`, else problems.
+    /// What all stages have; `model` is the student. The data are demonstrations for the method `logits`, for the others problems.
     #[serde(flatten)]
     pub stage: StageConfig,
     /// The model that is learned from.
@@ -44,12 +47,21 @@ pub struct DistillConfig {
     /// Longest text, tokens; 1024 where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
-    /// What becomes of a longer one; the run is refused where nothing is said.
+    /// What becomes of a longer one; where nothing is said the run is refused, and by `samples` it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub too_long: Option<TooLong>,
-    /// How completions are sampled: the student's by the method `on-policy`.
+    /// How completions are sampled: the student's by the method `on-policy`, the teacher's by `samples`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutConfig>,
+    /// By `samples`: which of the teacher's completions are refused, as in rejection sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterConfig>,
+    /// By `samples`: which of the others are learned; all where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
+    /// By `samples`: what judges them; nothing does where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reward: Vec<RewardConfig>,
     /// Held-out demonstrations, measured as the run goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<HeldOut>,
@@ -87,6 +99,8 @@ pub enum Method {
     Logits,
     /// From what the teacher says of the student's own completions.
     OnPolicy,
+    /// From the teacher's completions, as texts.
+    Samples,
 }
 
 /// Names of divergences, of a teacher's distribution p and a student's q.
@@ -117,6 +131,7 @@ impl Algorithm {
         let none = Self { method: self.method, ..Self::default() };
         match self.method {
             Method::OnPolicy => Self { divergence: Some(DivergenceName::Reverse), ..none },
+            Method::Samples => none,
             Method::Logits => {
                 let name = self.divergence.unwrap_or(DivergenceName::Forward);
                 let top_k = self.top_k.unwrap_or(0);
@@ -150,6 +165,18 @@ impl Algorithm {
 
     fn check(&self) -> Result<(), ConfigError> {
         let name = self.divergence;
+        if self.method == Method::Samples {
+            let expected = "no setting of this method, which learns texts; remove it";
+            for (key, given) in [
+                ("algorithm.divergence", name.is_some()),
+                ("algorithm.beta", self.beta.is_some()),
+                ("algorithm.temperature", self.temperature.is_some()),
+                ("algorithm.top_k", self.top_k.is_some()),
+                ("algorithm.top_k_form", self.top_k_form.is_some()),
+            ] {
+                check(!given, key, &"given", expected)?;
+            }
+        }
         if self.method == Method::OnPolicy {
             let reverse = name.is_none_or(|name| name == DivergenceName::Reverse);
             let expected = "reverse: the student's own samples estimate no other";
@@ -189,6 +216,9 @@ impl Settings for DistillConfig {
         "max_tokens",
         "too_long",
         "rollout",
+        "filter",
+        "keep",
+        "reward",
         "eval",
     ];
     const FREE: &'static [&'static str] =
@@ -199,13 +229,16 @@ impl Settings for DistillConfig {
     }
 
     fn resolved(&self) -> Self {
-        let on_policy = self.algorithm.method == Method::OnPolicy;
+        let (on_policy, samples) =
+            (self.algorithm.method == Method::OnPolicy, self.algorithm.method == Method::Samples);
         Self {
             algorithm: self.algorithm.resolved(),
             batch_tokens: (!on_policy).then(|| self.batch_tokens()),
             max_tokens: (!on_policy || self.eval.is_some()).then(|| self.max_tokens()),
             too_long: (!on_policy || self.eval.is_some()).then(|| self.too_long()),
-            rollout: on_policy.then(|| self.rollout()),
+            rollout: (on_policy || samples).then(|| self.rollout()),
+            filter: samples.then(|| self.filter()),
+            keep: samples.then(|| self.keep()),
             ..self.clone()
         }
     }
@@ -225,7 +258,8 @@ impl Settings for DistillConfig {
     fn sample() -> Self {
         let text = "run_dir = ''\nmodel = ''\ndata = ''\nteacher = ''\nsteps = 1\nepochs = 1\nbatch_tokens = 1\n\
                     max_tokens = 1\ntoo_long = 'refuse'\n[algorithm]\ndivergence = 'jsd'\nbeta = 0.5\ntemperature = 1\n\
-                    top_k = 1\ntop_k_form = 'with-rest'\n[rollout]\nsystem = ''\n[eval]\ndata = ''\nevery = 1\n";
+                    top_k = 1\ntop_k_form = 'with-rest'\n[rollout]\nsystem = ''\n[filter]\nmin_reward = 0\n\
+                    [keep]\nat_most = 1\neasy_at_most = 1\n[[reward]]\nkind = 'math'\n[eval]\ndata = ''\nevery = 1\n";
         toml::from_str(text).expect("a config")
     }
 }
@@ -242,7 +276,14 @@ impl DistillConfig {
         };
         let config = read(LR)?;
         let config = if config.algorithm.method == Method::OnPolicy { read(ON_POLICY_LR)? } else { config };
-        Ok(config.check().map_err(|error| error.of_set(overrides))?)
+        let config = config.check().map_err(|error| error.of_set(overrides))?;
+        if config.algorithm.method == Method::Samples {
+            config.sampling().map_err(|error| match error {
+                TrainError::Config(error) => error.of_set(overrides).into(),
+                error => error,
+            })?;
+        }
+        Ok(config)
     }
 
     /// Tokens that an update learns from, at least.
@@ -257,7 +298,48 @@ impl DistillConfig {
 
     /// What becomes of a longer one.
     pub fn too_long(&self) -> TooLong {
-        self.too_long.unwrap_or_default()
+        match self.algorithm.method {
+            Method::Samples => self.too_long.unwrap_or(TooLong::LeaveOut),
+            _ => self.too_long.unwrap_or_default(),
+        }
+    }
+
+    /// What refuses a completion of the teacher; where nothing judges, none is wrong.
+    fn filter(&self) -> FilterConfig {
+        let judged = !self.reward.is_empty();
+        self.filter.clone().unwrap_or(FilterConfig { wrong: judged, ..FilterConfig::default() })
+    }
+
+    /// Which of the others are learned.
+    fn keep(&self) -> KeepConfig {
+        self.keep.clone().unwrap_or(KeepConfig { which: Which::All, ..KeepConfig::default() })
+    }
+
+    /// The run of rejection sampling by which the teacher's completions are made.
+    ///
+    /// # Errors
+    /// If its settings make no sense.
+    pub(super) fn sampling(&self) -> Result<RejectConfig, TrainError> {
+        let stage = StageConfig {
+            run_dir: self.stage.run_dir.join("samples"),
+            model: self.teacher.clone(),
+            ..self.stage.clone()
+        };
+        let (rollout, filter, keep) = (self.rollout(), self.filter(), self.keep());
+        RejectConfig { stage, rollout, filter, keep, reward: self.reward.clone() }.checked()
+    }
+
+    /// The fine-tuning on the completions in `data`.
+    pub(super) fn fine_tuning(&self, data: &Path) -> SupervisedConfig {
+        SupervisedConfig {
+            stage: StageConfig { data: DataFiles::from(data.to_owned()), ..self.stage.clone() },
+            steps: self.steps,
+            epochs: self.epochs,
+            batch_tokens: self.batch_tokens(),
+            max_tokens: self.max_tokens(),
+            too_long: self.too_long(),
+            eval: self.eval.clone(),
+        }
     }
 
     /// How completions are sampled.
@@ -280,11 +362,22 @@ impl DistillConfig {
                 check(measured || self.too_long.is_none(), "too_long", &"given", expected)?;
                 self.check_rollout()?;
             }
+            Method::Samples => {
+                check(given == 1, "steps", &steps, "one of `steps` and `epochs`")?;
+                let pairs = self.keep().which == Which::Preference;
+                check(!pairs, "keep.which", &"preference", "first, shortest, random or all")?;
+            }
             Method::Logits => {
                 check(given == 1, "steps", &steps, "one of `steps` and `epochs`")?;
                 let expected = "no part of this method, which samples nothing; remove it";
                 check(self.rollout.is_none(), "rollout", &"given", expected)?;
             }
+        }
+        if self.algorithm.method != Method::Samples {
+            let expected = "no part of this method, which judges nothing; remove it";
+            check(self.filter.is_none(), "filter", &"given", expected)?;
+            check(self.keep.is_none(), "keep", &"given", expected)?;
+            check(self.reward.is_empty(), "reward", &"given", expected)?;
         }
         check_steps(self.steps)?;
         let epochs = self.epochs.unwrap_or(1);
@@ -331,6 +424,8 @@ mod tests {
         for (method, set) in [
             ("logits", &["algorithm.divergence=jsd", "algorithm.top_k=20"][..]),
             ("logits", &[]),
+            ("samples", &[]),
+            ("samples", &["filter={code=false, wrong=false}", "keep={which='first', at_most=2}"]),
             ("on-policy", &["rollout.max_new_tokens=9"]),
             ("on-policy", &["eval={data='h', every=2}"]),
         ] {
@@ -343,7 +438,7 @@ mod tests {
         let lr = |method: &str| {
             load(MINIMAL, &[&format!("algorithm.method={method}")]).expect("a config").stage.optim.lr
         };
-        assert_eq!((lr("logits"), lr("on-policy")), (1e-5, 1e-6));
+        assert_eq!([lr("logits"), lr("samples"), lr("on-policy")], [1e-5, 1e-5, 1e-6]);
     }
 
     #[test]
@@ -371,6 +466,10 @@ mod tests {
                 "would be infinite",
             ),
             (&["rollout.problems=4"], "samples nothing"),
+            (&["keep={which='first'}"], "judges nothing"),
+            (&["algorithm.method=samples", "algorithm.top_k=4"], "learns texts"),
+            (&["algorithm.method=samples", "keep={which='preference'}"], "keep.which"),
+            (&["algorithm.method=samples", "filter={wrong=true}"], "nothing says what is right"),
             (&["algorithm.method=on-policy", "algorithm.divergence=forward"], "reverse"),
             (&["algorithm.method=on-policy", "algorithm.temperature=2.0"], "rollout.temperature"),
             (&["algorithm.method=on-policy", "algorithm.top_k=3"], "no setting of this method"),

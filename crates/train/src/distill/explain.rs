@@ -26,6 +26,22 @@ impl DistillConfig {
                 .filter(|line| !line.is_empty())
                 .collect()
             }
+            Method::Samples => {
+                let r = self.rollout();
+                vec![
+                    "minimise -1/T sum_t ln q(y_t)".to_owned(),
+                    format!(
+                        "y: {} completions of each problem by the teacher, {}, at temperature {}, cut at {} tokens, in the tokens of \
+                         the student, {}",
+                        r.group_size,
+                        self.teacher.display(),
+                        r.temperature,
+                        r.max_new_tokens,
+                        self.stage.model.display()
+                    ),
+                    "T: the tokens of an update".to_owned(),
+                ]
+            }
             Method::OnPolicy => {
                 let r = self.rollout();
                 vec![

@@ -9,7 +9,8 @@ use crate::supervised::next_token::Update;
 pub struct Metrics {
     /// The step, from 1.
     pub step: u64,
-    /// Before the update: the mean divergence of a token; on-policy that of the policy loss.
+    /// Before the update: the mean divergence of a token; by `samples` its mean negative log-probability; on-policy the
+    /// policy loss.
     pub loss: f64,
     /// What only the method `on-policy` finds out.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -24,8 +25,8 @@ pub struct Metrics {
     pub tokens_per_s: f64,
     /// Seconds of the step.
     pub step_s: f64,
-    /// On held-out demonstrations after the step, if they were measured: the mean divergence of a token, the whole of it
-    /// whatever is learned from.
+    /// On held-out demonstrations after the step, if they were measured: the loss, and on-policy the mean reverse divergence
+    /// of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
 }

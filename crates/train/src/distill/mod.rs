@@ -1,9 +1,10 @@
 //! Learning from a teacher, a larger or better model:
 //!
+//! - `samples`: its completions of problems, as texts,
 //! - `logits`: its distributions over the tokens of demonstrations, the teacher in process,
 //! - `on_policy`: what it says of each token of the student's own completions.
 //!
-//! Both compare distributions token by token, so teacher and student have one tokenizer.
+//! The last two compare distributions token by token, so teacher and student have one tokenizer.
 
 mod config;
 mod error;
@@ -12,6 +13,7 @@ mod learner;
 mod logits;
 mod metrics;
 mod on_policy;
+mod samples;
 mod teacher;
 
 use koan_backend::Backend;
@@ -49,6 +51,7 @@ pub fn run<B: Backend>(
 ) -> Result<RunSummary, TrainError> {
     match config.algorithm.method {
         Method::Logits => logits::run(b, config, launch, &mut on),
+        Method::Samples => samples::run(b, config, launch, &mut on),
         Method::OnPolicy => on_policy::run(b, config, launch, &mut on),
     }
 }

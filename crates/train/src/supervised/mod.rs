@@ -28,7 +28,7 @@ pub(crate) use pieces::{Batches, Limits, Piece, conversation, encode_reply, read
 use self::next_token::{NextToken, Text};
 use crate::{
     TrainError,
-    stage::{self, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
+    stage::{self, Course, Input, Launch, RunSummary, Session, Settings, check_model_and_disk, disk_bytes},
 };
 
 /// What is imitated.
@@ -116,12 +116,29 @@ pub fn run<B: Backend>(
     launch: Launch,
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
+    run_as(b, stage, config, (config, stage.name(), Vec::new()), launch, &mut on)
+}
+
+/// As [`run`], as a part of a run of another stage: of its settings, its name, and what it read besides.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_as<B: Backend, C: Settings>(
+    b: &B,
+    stage: Stage,
+    config: &SupervisedConfig,
+    (settings, name, more): (&C, &'static str, Vec<Input>),
+    launch: Launch,
+    mut on: impl FnMut(Event),
+) -> Result<RunSummary, TrainError> {
     let inputs = Inputs::read(b, stage, config)?;
     let mut batches = Batches::new(&inputs.pieces, config.stage.seed, config.batch_tokens);
     let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
     let held_out = config.eval.as_ref().map(|eval| &eval.data);
-    let course = Course { stage: stage.name(), steps, inputs: Input::all(&config.stage, held_out)? };
-    let mut session = Session::open(course, config, launch, SupervisedState {})?;
+    let mut all = Input::all(&config.stage, held_out)?;
+    all.extend(more);
+    let course = Course { stage: name, steps, inputs: all };
+    let mut session = Session::open(course, settings, launch, SupervisedState {})?;
     let ended = train(b, config, &inputs, &mut batches, &mut session, &mut on);
     session.record_outcome(ended)
 }
