@@ -2,8 +2,8 @@
 //!
 //! - [`items`]: what people are shown, made of rows of data,
 //! - [`votes`]: the file of raw votes, to which each is appended before it is acknowledged; nothing in it is ever changed,
-//! - [`desk`]: who is shown what next, how far everybody is,
-//! - [`derive`]: rows for `koan prefer`, by majority,
+//! - `desk`: who is shown what next, how far everybody is,
+//! - [`mod@derive`]: rows for `koan prefer`, by majority,
 //! - [`agreement`]: how far people agree, with each other and with themselves,
 //! - `label_studio`: the same votes as Label Studio's JSON,
 //! - `routes`: the page and its requests; `page/`: HTML, style, scripts.

@@ -182,7 +182,7 @@ class Page {
       votes.dataset.kind = String(rate);
       votes.className = rate > 2 ? "scale" : "";
       votes.replaceChildren(...this.votes.map(([vote, name, keys, className]) => {
-        const button = el("button", { type: "button", className, "data-vote": vote }, name, el("kbd", {}, keys[0]));
+        const button = el("button", { type: "button", className, "data-vote": vote }, name, name === keys[0] ? null : el("kbd", {}, keys[0]));
         button.addEventListener("click", () => this.vote(vote));
         return button;
       }));
@@ -201,7 +201,8 @@ class Page {
       byId("keys").replaceChildren(...keys.map(([keys, name]) => el("tr", {},
         el("td", {}, ...keys.flatMap((key) => [el("kbd", {}, key.replace("ArrowLeft", "←").replace("ArrowRight", "→")), " "])), el("td", {}, name))));
     }
-    votes.hidden = byId("skip").hidden = byId("comment").hidden = byId("strengths").hidden = !isOpen;
+    votes.hidden = byId("skip").hidden = byId("comment").hidden = !isOpen;
+    byId("strengths").hidden = !isOpen || rate !== null;
     const [unsaid] = document.getElementsByName("strength");
     if (unsaid) unsaid.checked = true;
   }
