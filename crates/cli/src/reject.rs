@@ -1,7 +1,7 @@
 //! `koan reject`
 
 use koan_backend::Backend;
-use koan_train::reject::{self, Forecast, Made, Metrics, RejectConfig, Summary};
+use koan_train::reject::{self, Comparisons, Forecast, Made, Metrics, RejectConfig, Summary};
 
 use crate::{
     device::{Job, Running},
@@ -84,7 +84,7 @@ fn in_words(summary: &Summary) -> Vec<String> {
     for (n, what) in [
         (summary.problems_without, "of which nothing is kept"),
         (summary.problems_undecided, "of which nothing was decided"),
-        (summary.problems_tied, "whose completions earned the same"),
+        (summary.problems_tied, "whose completions do not differ by enough"),
     ] {
         if n > 0 {
             problems += &format!(", {n} {what}");
@@ -95,6 +95,13 @@ fn in_words(summary: &Summary) -> Vec<String> {
     let rates = bins.iter().zip(summary.pass_rates).map(|(bin, n)| format!("{bin}: {n}"));
     if summary.pass_rates.iter().any(|n| *n > 0) {
         lines.push(format!("problems by pass rate  {}", rates.collect::<Vec<_>>().join("  ")));
+    }
+    let Comparisons { judged, flipped, unclear, undecided } = summary.comparisons;
+    if judged > 0 {
+        let share = 100.0 * flipped as f64 / judged as f64;
+        lines.push(format!(
+            "{judged} pairs judged: {unclear} not clear, {undecided} undecided; in {share:.0}% the order of the answers changed which is better"
+        ));
     }
     if summary.rows_unbalanced > 0 {
         lines.push(format!("{} pairs are left out to balance lengths", summary.rows_unbalanced));
@@ -140,7 +147,7 @@ impl Job for Planned {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let config = self.0;
         let forecast = Forecast::of(b, &config)?;
-        let Forecast { tokens: [prompt, new], memory: [weights, generator], .. } = forecast;
+        let Forecast { tokens: [prompt, new], memory: [weights, generator, judges], .. } = forecast;
         let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
         let free = |bytes: Option<u64>| bytes.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
         say!(
@@ -155,12 +162,13 @@ impl Job for Planned {
             say!("        {} more problems are left out: their references are bad", forecast.bad_references)?;
         }
         say!(
-            "memory  {}{}: weights {}, {} sequences at once {}",
-            gib(weights + generator),
+            "memory  {}{}: weights {}, {} sequences at once {}{}",
+            gib(weights + generator + judges),
             free(forecast.available),
             gib(weights),
             forecast.sequences,
             gib(generator),
+            if judges > 0 { format!(", models that judge {}", gib(judges)) } else { String::new() },
         )?;
         say!(
             "disk    at most about {}{} at {}: rollouts and data",

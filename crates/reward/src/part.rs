@@ -16,7 +16,7 @@ pub enum Part {
 
 impl Part {
     /// This part of `completion`. `opened`: the prompt ended in `<think>`, so that text without `</think>` is thinking.
-    pub(crate) fn of(self, completion: &str, opened: bool) -> &str {
+    pub fn of(self, completion: &str, opened: bool) -> &str {
         match self {
             Self::Completion => completion,
             Self::Answer if opened && !completion.contains("</think>") => "",

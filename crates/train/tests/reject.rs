@@ -237,6 +237,7 @@ fn nothing_judges_where_there_is_no_reward() {
     config.reward.clear();
     let made = run(&config.checked().expect("a config"), 1, false).expect("runs");
     assert!(made.summary.completions.kept > 100, "{:?}", made.summary);
+    assert_eq!(made.summary.problems_undecided, 0, "nobody was asked");
     let row = &rows(&made.data.expect("data"))[0];
     assert_eq!((&row["origin"]["reward"], &row["origin"]["pass_rate"]), (&Value::Null, &Value::Null));
 }

@@ -326,7 +326,7 @@ impl DistillConfig {
             ..self.stage.clone()
         };
         let (rollout, filter, keep) = (self.rollout(), self.filter(), self.keep());
-        RejectConfig { stage, rollout, filter, keep, reward: self.reward.clone() }.checked()
+        RejectConfig { stage, rollout, filter, keep, judge: None, reward: self.reward.clone() }.checked()
     }
 
     /// The fine-tuning on the completions in `data`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use koan_reward::{RewardConfig, form::language::LANGUAGES, form::repetition::MAX_NGRAM};
 use serde::{Deserialize, Serialize};
 
+use super::judge::JudgeConfig;
 use crate::{
     TrainError,
     config::{ConfigError, check},
@@ -27,6 +28,9 @@ pub struct RejectConfig {
     /// Which of the others are kept.
     #[serde(default)]
     pub keep: KeepConfig,
+    /// The language model that compares pairs of preferences; none: they are compared by their rewards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeConfig>,
     /// What judges completions, as in reinforcement learning; an empty list: nothing does.
     #[serde(default = "default_reward")]
     pub reward: Vec<RewardConfig>,
@@ -121,8 +125,10 @@ pub struct KeepConfig {
     pub easy_at_most: Option<usize>,
     /// The pass rate from which a problem is easy.
     pub easy_from: f64,
-    /// A pair's rewards differ by more than this. For preferences alone.
-    pub min_margin: f64,
+    /// A pair differs by more than this, in reward, or in the mean of what a judge says, which is 2 where one answer is much better. None
+    /// is 0 of rewards, and 1 of a judge. For preferences alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_margin: Option<f64>,
     /// The largest difference between the mean lengths of chosen and rejected completions, as a share of their mean; 1: any.
     /// For preferences alone.
     pub length_balance: f64,
@@ -136,7 +142,7 @@ impl Default for KeepConfig {
             pass_rate: [0.0, 1.0],
             easy_at_most: None,
             easy_from: 1.0,
-            min_margin: 0.0,
+            min_margin: None,
             length_balance: 0.2,
         }
     }
@@ -175,7 +181,7 @@ impl KeepConfig {
 }
 
 impl Settings for RejectConfig {
-    const KEYS: &'static [&'static str] = &["rollout", "filter", "keep", "reward"];
+    const KEYS: &'static [&'static str] = &["rollout", "filter", "keep", "judge", "reward"];
     const WITHOUT: &'static [&'static str] = &["checkpoint_every", "checkpoints_kept", "optim"];
     const FREE: &'static [&'static str] = &["rollout.sequences", "rollout.max_prompt_tokens"];
 
@@ -188,12 +194,14 @@ impl Settings for RejectConfig {
             Which::All => None,
             _ => Some(self.keep.at_most.unwrap_or(1)),
         };
-        Self { keep: KeepConfig { at_most, ..self.keep.clone() }, ..self.clone() }
+        let min_margin = Some(self.min_margin());
+        Self { keep: KeepConfig { at_most, min_margin, ..self.keep.clone() }, ..self.clone() }
     }
 
     fn sample() -> Self {
         let text = "run_dir = ''\nmodel = ''\ndata = ''\n[rollout]\nsystem = ''\n[filter]\nmin_reward = 0\n\
-                    [keep]\nat_most = 1\neasy_at_most = 1\n";
+                    [keep]\nat_most = 1\neasy_at_most = 1\n\
+                    min_margin = 0\n[judge]\nmodel = ''\nurl = ''\n";
         toml::from_str(text).expect("a config")
     }
 
@@ -212,13 +220,26 @@ impl Settings for RejectConfig {
             rollout: &'a RolloutConfig,
             filter: &'a FilterConfig,
             keep: &'a KeepConfig,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            judge: &'a Option<JudgeConfig>,
         }
-        let Self { stage, rollout, filter, keep, reward } = &self.resolved();
+        let Self { stage, rollout, filter, keep, judge, reward } = &self.resolved();
         let StageConfig { run_dir, model, data, seed, tensorboard, .. } = stage;
         let no_reward = reward.is_empty().then_some([]);
         let (seed, tensorboard) = (*seed, *tensorboard);
-        let written =
-            Written { run_dir, model, data, seed, tensorboard, reward, no_reward, rollout, filter, keep };
+        let written = Written {
+            run_dir,
+            model,
+            data,
+            seed,
+            tensorboard,
+            reward,
+            no_reward,
+            rollout,
+            filter,
+            keep,
+            judge,
+        };
         toml::to_string(&written).expect("a config of plain values is TOML")
     }
 }
@@ -256,12 +277,30 @@ impl RejectConfig {
         self.filter.check()?;
         self.keep.check()?;
         self.check_judged()?;
+        self.judge = self.judge.as_ref().map(JudgeConfig::resolved).transpose()?;
         self.reward = self.reward.iter().map(RewardConfig::resolved).collect::<Result<_, _>>()?;
         Ok(self)
     }
 
+    /// Whether pairs are compared by their rewards.
+    pub(super) fn compares_rewards(&self) -> bool {
+        self.keep.which == Which::Preference && self.judge.is_none()
+    }
+
+    /// By how much a pair differs, at least.
+    pub(super) fn min_margin(&self) -> f64 {
+        self.keep.min_margin.unwrap_or(if self.judge.is_some() { 1.0 } else { 0.0 })
+    }
+
     /// Refuses to choose by what nothing judges.
     fn check_judged(&self) -> Result<(), ConfigError> {
+        let compares = self.judge.is_none() || self.keep.which == Which::Preference;
+        check(
+            compares,
+            "judge",
+            &"given",
+            "absent, except where keep.which is preference: it compares pairs",
+        )?;
         if !self.reward.is_empty() {
             return Ok(());
         }
@@ -270,7 +309,12 @@ impl RejectConfig {
         check(!filter.wrong, "filter.wrong", &filter.wrong, expected)?;
         let expected = "a choice that needs no reward, since `reward` is empty";
         check(filter.min_reward.is_none(), "filter.min_reward", &"given", expected)?;
-        check(keep.which != Which::Preference, "keep.which", &"preference", expected)?;
+        check(
+            !self.compares_rewards(),
+            "keep.which",
+            &"preference",
+            "another, or with a table [judge]: nothing is rewarded",
+        )?;
         check(keep.pass_rate == [0.0, 1.0], "keep.pass_rate", &format!("{:?}", keep.pass_rate), expected)?;
         check(keep.easy_at_most.is_none(), "keep.easy_at_most", &"given", expected)
     }
@@ -316,8 +360,8 @@ impl KeepConfig {
             "absent where keep.which is all; write first, shortest or random",
         )?;
         check((0.0..=1.0).contains(&self.easy_from), "keep.easy_from", &self.easy_from, "0 to 1")?;
-        let sensible = self.min_margin >= 0.0 && self.min_margin.is_finite();
-        check(sensible, "keep.min_margin", &self.min_margin, "0 or more")?;
+        let margin = self.min_margin.unwrap_or(0.0);
+        check(margin >= 0.0 && margin.is_finite(), "keep.min_margin", &margin, "0 or more")?;
         check(
             (0.0..=1.0).contains(&self.length_balance),
             "keep.length_balance",

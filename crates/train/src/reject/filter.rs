@@ -13,7 +13,7 @@ use koan_reward::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    config::{FilterConfig, FormatFilter, Which},
+    config::{FilterConfig, FormatFilter},
     sample::Group,
 };
 use crate::rl::Sample;
@@ -126,12 +126,12 @@ impl Fates {
 }
 
 impl FilterConfig {
-    /// What refuses each completion of `group`, if anything does. In preferences a wrong completion may be the worse one, so
-    /// that `wrong` and `min_reward` are asked of the better one alone, later.
-    pub(super) fn refusals(&self, group: &Group, which: Which) -> Vec<Option<Fate>> {
+    /// What refuses each completion of `group`, if anything does. Where completions are compared by their rewards, a wrong one may be
+    /// the worse one, so that `wrong` and `min_reward` are asked of the better one alone, later.
+    pub(super) fn refusals(&self, group: &Group, by_reward: bool) -> Vec<Option<Fate>> {
         let mut seen = HashSet::new();
         let refusal = |sample: &Sample| {
-            let refused = self.refusal(sample, group.opened.is_some(), which);
+            let refused = self.refusal(sample, group.opened.is_some(), by_reward);
             // Only what would be kept has a text that others repeat.
             let is_new = refused.is_some() || !self.duplicates || seen.insert(sample.text.trim().to_owned());
             refused.or_else(|| (!is_new).then_some(Fate::Duplicate))
@@ -140,7 +140,7 @@ impl FilterConfig {
     }
 
     /// What refuses a completion by itself; `opened`: its prompt ends in `<think>`.
-    fn refusal(&self, sample: &Sample, opened: bool, which: Which) -> Option<Fate> {
+    fn refusal(&self, sample: &Sample, opened: bool, by_reward: bool) -> Option<Fate> {
         let (text, tokens) = (&*sample.text, sample.completion.token_ids.len());
         if self.cut && sample.completion.finish_reason == FinishReason::Length {
             return Some(Fate::Cut);
@@ -169,7 +169,7 @@ impl FilterConfig {
         if tokens < self.min_tokens || (self.max_tokens > 0 && tokens > self.max_tokens) {
             return Some(Fate::Length);
         }
-        if which == Which::Preference {
+        if by_reward {
             return sample.judgement.reward.is_none().then_some(Fate::Undecided);
         }
         self.by_outcome(sample)

@@ -18,8 +18,8 @@ pub struct Forecast {
     pub tokens: [usize; 2],
     /// Sequences sampled at once.
     pub sequences: usize,
-    /// Bytes of weights, and of the generator.
-    pub memory: [u64; 2],
+    /// Bytes of weights, of the generator, and of models that judge.
+    pub memory: [u64; 3],
     /// Bytes of the device that are free, where it says.
     pub available: Option<u64>,
     /// Bytes of rollouts and data, at most, about.

@@ -5,29 +5,37 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use koan_backend::Backend;
 use koan_data::{Problem, read_placed_problems};
 use koan_generate::{Limits, MemoryPlan, Sampling};
-use koan_infer::{Codec, PromptStyle, plan_generator};
-use koan_model::{HeadKind, Residency};
-use koan_reward::{BadReference, Context, Rewards};
+use koan_infer::{Codec, JudgeModels, JudgePlan, PromptStyle, plan_generator};
+use koan_model::{Config, HeadKind, Residency};
+use koan_reward::{BadReference, Context, Rewards, models::Needed, settle::Asks as _};
 
-use super::{RejectConfig, sample::opened};
+use super::{RejectConfig, judge::Judge, sample::opened};
 use crate::{
     TrainError, rl,
-    stage::{GIB, check_model_and_disk},
+    stage::{GIB, Input, check_model_and_disk},
 };
 
 /// What a run reads, and what it will hold.
 pub(super) struct Inputs {
     /// None: nothing is judged.
     pub(super) rewards: Option<Rewards>,
+    /// Who compares pairs, if a model does.
+    pub(super) judge: Option<Judge>,
     pub(super) codec: Codec,
     pub(super) problems: Vec<Problem>,
     /// Problems that are left out.
     pub(super) bad: Vec<BadReference>,
+    /// What the author of the config should know.
+    pub(super) notes: Vec<String>,
     /// The file of each problem, by its id.
     pub(super) files: HashMap<String, Arc<Path>>,
     /// The tokens of each problem's prompt.
     pub(super) prompts: Vec<Vec<u32>>,
     pub(super) limits: Limits,
+    /// What models that judge take.
+    pub(super) judges: JudgePlan,
+    /// Bytes for the generator, if models judge beside it.
+    pub(super) budget: Option<usize>,
     pub(super) plan: MemoryPlan,
     /// Tokens of the longest prompt with the longest completion.
     pub(super) positions: usize,
@@ -58,8 +66,9 @@ impl Inputs {
         let context = Context { max_new_tokens: Some(rollout.max_new_tokens), log_dir };
         let rewards = match &config.reward[..] {
             [] => None,
-            all => Some(Rewards::build(all, context)?),
+            all => Some(Rewards::build(all, context.clone())?),
         };
+        let judge = config.judge.as_ref().map(|judge| judge.build(&context)).transpose()?;
         let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
         let codec = Codec::open(&stage.model, style)?;
         codec.tokenizer()?;
@@ -78,8 +87,38 @@ impl Inputs {
         let of_step = rollout.problems.min(problems.len()) * rollout.group_size;
         let sequences = if rollout.sequences == 0 { of_step } else { rollout.sequences.min(of_step) };
         let limits = Limits { sequences, prompt_tokens: longest, new_tokens: rollout.max_new_tokens };
-        let plan = plan_generator(b, &stage.model, codec.config(), positions, limits, None)?;
-        Ok(Self { rewards, codec, problems, bad, files, prompts, limits, plan, positions })
+        let judges = JudgeModels::plan(b, &needs(rewards.as_ref(), judge.as_ref()))?;
+        let budget = beside(b, codec.config(), judges);
+        let plan = plan_generator(b, &stage.model, codec.config(), positions, limits, budget)?;
+        let notes = rewards.iter().flat_map(|rewards| rewards.replaced(&problems));
+        let notes = notes.map(|replaced| replaced.to_string()).collect();
+        Ok(Self {
+            rewards,
+            judge,
+            codec,
+            problems,
+            bad,
+            notes,
+            files,
+            prompts,
+            limits,
+            judges,
+            budget,
+            plan,
+            positions,
+        })
+    }
+
+    /// The models in this process that judge.
+    pub(super) fn needs(&self) -> Vec<Needed> {
+        needs(self.rewards.as_ref(), self.judge.as_ref())
+    }
+
+    /// The models and files that judge, as inputs of the run: with another one it does not go on.
+    pub(super) fn of_judges(&self) -> Result<Vec<Input>, TrainError> {
+        let of_rewards = self.rewards.iter().flat_map(Rewards::files);
+        let of_judge = self.judge.iter().flat_map(|judge| judge.judge.files());
+        rl::judging(&self.needs(), of_rewards.chain(of_judge))
     }
 
     /// What opens the thinking at the end of the prompts of problems, by their ids, where something does.
@@ -122,15 +161,35 @@ impl Inputs {
         completions.saturating_mul(2 * (OF_TOKEN * tokens + OF_LINE))
     }
 
-    /// What it will hold in memory, in bytes: weights, and the generator.
-    pub(super) fn memory<B: Backend>(&self, b: &B) -> [u64; 2] {
+    /// What it will hold in memory, in bytes: weights, the generator, and models that judge.
+    pub(super) fn memory<B: Backend>(&self, b: &B) -> [u64; 3] {
         let model = self.codec.config();
-        [model.model_bytes(b, Residency::Inference) as u64, self.plan.bytes(b, model) as u64]
+        let judges = self.judges.weights.saturating_add(self.judges.working);
+        [model.model_bytes(b, Residency::Inference), self.plan.bytes(b, model), judges].map(|n| n as u64)
     }
 
     /// The same in words.
     pub(super) fn in_words<B: Backend>(&self, b: &B) -> String {
-        let [weights, generator] = self.memory(b).map(|bytes| bytes as f64 / GIB);
-        format!("weights {weights:.2} GiB, {} sequences at once {generator:.2}", self.plan.limits.sequences)
+        let [weights, generator, judges] = self.memory(b).map(|bytes| bytes as f64 / GIB);
+        let sequences = self.plan.limits.sequences;
+        let judges = if judges > 0.0 { format!(", models that judge {judges:.2}") } else { String::new() };
+        format!("weights {weights:.2} GiB, {sequences} sequences at once {generator:.2}{judges}")
     }
+}
+
+/// The models in this process that judge.
+fn needs(rewards: Option<&Rewards>, judge: Option<&Judge>) -> Vec<Needed> {
+    let compares = |judge: &Judge| judge.judge.needs();
+    rewards.map(Rewards::needs).unwrap_or_default().into_iter().chain(judge.and_then(compares)).collect()
+}
+
+/// Bytes for a generator beside models that judge, of the memory that weights leave; none if nothing judges, or the device does not
+/// say what is free.
+fn beside<B: Backend>(b: &B, model: &Config, judges: JudgePlan) -> Option<usize> {
+    /// Of what is left.
+    const SHARE: f64 = 0.8;
+    let taken = judges.weights.saturating_add(judges.working);
+    let free = b.free_memory().filter(|_| taken > 0)?;
+    let weights = model.model_bytes(b, Residency::Inference).saturating_add(taken);
+    Some((free.saturating_sub(weights as u64) as f64 * SHARE) as usize)
 }

@@ -5,7 +5,7 @@ use koan_reward::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    choose::Choice,
+    choose::{Choice, Comparisons},
     filter::{Fates, outcome},
     sample::Group,
 };
@@ -24,6 +24,8 @@ pub struct Metrics {
     pub rows: usize,
     /// What became of its completions.
     pub completions: Fates,
+    /// How a judge compared its pairs.
+    pub comparisons: Comparisons,
     /// Mean reward of the completions that have one.
     pub reward: f64,
     /// Share of completions whose first reward's verifier says correct.
@@ -59,6 +61,8 @@ pub struct Summary {
     pub pass_rates: [u64; 6],
     /// What became of completions.
     pub completions: Fates,
+    /// How a judge compared pairs.
+    pub comparisons: Comparisons,
     /// Rows: completions, or pairs.
     pub rows: u64,
     /// Pairs that were left out so that chosen and rejected completions are of about the same length. The rest is in the data.
@@ -81,12 +85,18 @@ impl Metrics {
             problems_without: summary.problems_without as usize,
             rows: summary.rows as usize,
             completions: summary.completions,
+            comparisons: summary.comparisons,
             reward: (0.0 + decided.iter().sum::<f64>()) / (decided.len() as f64).max(1.0),
             accuracy: mean(&|s| f64::from(outcome(s) == Some(Outcome::Correct))),
             completion_tokens: mean(&|s| s.completion.token_ids.len() as f64),
             truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
             tokens: samples.iter().map(|s| s.completion.token_ids.len()).sum(),
-            nothing_judged: why.filter(|_| decided.is_empty()),
+            nothing_judged: if summary.comparisons.judged == 0 {
+                why.filter(|_| decided.is_empty())
+            } else {
+                let all = summary.comparisons.undecided == summary.comparisons.judged;
+                choices.iter().find_map(|choice| choice.silent.clone()).filter(|_| all)
+            },
             ..Self::default()
         }
     }
@@ -99,9 +109,10 @@ impl Summary {
         self.problems_without += u64::from(choice.rows == 0);
         self.problems_tied += u64::from(choice.tied);
         self.rows += choice.rows as u64;
+        self.comparisons.add(choice.comparisons);
         choice.rejections.iter().for_each(|rejection| self.completions.add(rejection.fate));
         match choice.pass_rate {
-            None => self.problems_undecided += 1,
+            None => self.problems_undecided += u64::from(choice.undecided),
             Some(rate) if rate >= 1.0 => self.pass_rates[5] += 1,
             Some(rate) => self.pass_rates[(rate * 4.0).ceil() as usize] += 1,
         }

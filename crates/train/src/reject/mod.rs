@@ -22,14 +22,16 @@ mod error;
 mod filter;
 mod forecast;
 mod inputs;
+mod judge;
 mod metrics;
+mod pairs;
 mod record;
 mod rows;
 mod sample;
 mod sources;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -37,20 +39,22 @@ use std::{
 use koan_backend::Backend;
 use koan_data::Problem;
 use koan_files::{FilesError, NewFile, jsonl};
-use koan_infer::Engine;
+use koan_infer::{Engine, JudgeModels};
+use koan_reward::{Rewards, Standard};
 use serde::{Deserialize, Serialize};
 
-pub use choose::{Choice, Paired, Rejection, choose};
+pub use choose::{Choice, Comparisons, Paired, Rejection, choose};
 pub use config::{FilterConfig, FormatFilter, KeepConfig, RejectConfig, Which};
 pub use error::RejectError;
 pub use filter::{Fate, Fates};
 pub use forecast::Forecast;
+pub use judge::JudgeConfig;
 pub use metrics::{Metrics, Summary};
 pub use sample::{Asked, Group};
 
 use self::{
-    choose::balanced,
     inputs::Inputs,
+    pairs::balanced,
     record::{Line, Recorded},
     sources::Source,
 };
@@ -78,10 +82,13 @@ pub struct Made {
 }
 
 /// What a checkpoint of this stage alone knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RejectState {
     summary: Summary,
+    /// Scales of reward models' scores, which the first step set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    standards: BTreeMap<String, Standard>,
 }
 
 /// Runs `config` to its last problem, or to the end of the step in which `launch.stop` is set. With `launch.resume` it goes on
@@ -97,8 +104,9 @@ pub fn run<B: Backend>(
     mut on: impl FnMut(Event),
 ) -> Result<Made, TrainError> {
     let inputs = Inputs::read(b, config)?;
-    let course =
-        Course { stage: "reject", steps: inputs.steps(config), inputs: Input::all(&config.stage, None)? };
+    let mut all = Input::all(&config.stage, None)?;
+    all.extend(inputs.of_judges()?);
+    let course = Course { stage: "reject", steps: inputs.steps(config), inputs: all };
     let mut session = Session::open(course, config, launch, RejectState::default())?;
     let mut made = None;
     let ended = collect(b, config, inputs, launch.threads, &mut session, &mut on).map(|all| {
@@ -121,6 +129,7 @@ fn collect<B: Backend>(
     if !inputs.bad.is_empty() {
         on(Event::BadReferences { data: &config.stage.data, bad: &inputs.bad });
     }
+    inputs.notes.iter().for_each(|text| on(Event::Note { text }));
     let memory = inputs.in_words(b);
     let task =
         format!("{} completions of each of {} problems", config.rollout.group_size, inputs.problems.len());
@@ -148,7 +157,12 @@ fn sample<B: Backend>(
     on: &mut impl FnMut(Event),
 ) -> Result<(), TrainError> {
     let sampling = inputs.sampling(config);
-    let mut engine = Engine::load(b, inputs.codec.clone(), inputs.positions, inputs.limits, None)?;
+    let (codec, budget) = (inputs.codec.clone(), inputs.budget);
+    let models = JudgeModels::load(b, &inputs.needs())?;
+    let mut engine = Engine::load(b, codec, inputs.positions, inputs.limits, budget)?;
+    if let Some(rewards) = &inputs.rewards {
+        rewards.set_standards(&session.state().own.standards);
+    }
     let asked = Asked {
         problems: &inputs.problems,
         prompts: &inputs.prompts,
@@ -156,6 +170,7 @@ fn sample<B: Backend>(
         sampling: &sampling,
         rewards: inputs.rewards.as_ref(),
         threads,
+        models: &models,
     };
     let mut without_a_verdict = 0;
     while let Some(step) = session.next_step() {
@@ -164,11 +179,14 @@ fn sample<B: Backend>(
         let wanted = first..inputs.problems.len().min(first + config.rollout.problems);
         let of = wanted.len() * config.rollout.group_size;
         let groups = asked.sample(&mut engine, wanted, |done| on(Event::Completed { done, of }))?;
-        let choices: Vec<Choice> = groups.iter().map(|group| choose(config, group)).collect();
+        let choices: Vec<Choice> = match &inputs.judge {
+            Some(judge) => judge.choose(config, &models, &inputs.problems, &groups)?,
+            None => groups.iter().map(|group| choose(config, group)).collect(),
+        };
         let metrics = Metrics::of(&groups, &choices);
         without_a_verdict = if metrics.nothing_judged.is_some() { without_a_verdict + 1 } else { 0 };
         if let Some(reason) = &metrics.nothing_judged
-            && config.filter.asks_for_outcome()
+            && (config.filter.asks_for_outcome() || config.keep.which == Which::Preference)
             && without_a_verdict == MAX_STEPS_WITHOUT_A_VERDICT
         {
             return Err(
@@ -176,7 +194,8 @@ fn sample<B: Backend>(
             );
         }
         session.write_rollouts(step, lines(config, inputs, step, &groups, &choices)?.into_iter())?;
-        let mut own = session.state().own;
+        let mut own = session.state().own.clone();
+        own.standards = inputs.rewards.as_ref().map(Rewards::standards).unwrap_or_default();
         choices.iter().for_each(|choice| own.summary.add(choice));
         let step_s = start.elapsed().as_secs_f64();
         let tokens_per_s = metrics.tokens as f64 / step_s;
@@ -295,7 +314,10 @@ fn nothing_kept(summary: &Summary) -> RejectError {
     let mut why: Vec<String> =
         named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
     if summary.problems_tied > 0 {
-        why.push(format!("{} problems whose completions earned the same", summary.problems_tied));
+        why.push(format!("{} problems whose completions do not differ by enough", summary.problems_tied));
+    }
+    if summary.comparisons.undecided > 0 {
+        why.push(format!("{} pairs that the judge did not decide", summary.comparisons.undecided));
     }
     if summary.rows_unbalanced > 0 {
         let pairs = summary.rows_unbalanced;

@@ -6,7 +6,7 @@ use koan_backend::Backend;
 use koan_data::Problem;
 use koan_generate::{Completion, FinishReason, Finished, Prompt, Sampling};
 use koan_infer::Engine;
-use koan_reward::{Job, Judgement, Rewards};
+use koan_reward::{Job, Judgement, Models, Rewards, Unsettled};
 use koan_text::{TextError, Tokenizer};
 
 use crate::{TrainError, rl::Sample};
@@ -35,6 +35,8 @@ pub struct Asked<'a> {
     pub rewards: Option<&'a Rewards>,
     /// On how many threads.
     pub threads: usize,
+    /// The models that rewards ask.
+    pub models: &'a dyn Models,
 }
 
 /// Place and number of a completion, and its tokens.
@@ -65,6 +67,13 @@ impl<'p> Asked<'p> {
         };
         run?;
         judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        if let Some(rewards) = self.rewards.filter(|rewards| rewards.asks_models()) {
+            let mut unsettled: Vec<Unsettled> = judged
+                .iter_mut()
+                .map(|(job, judgement)| Unsettled { sample: job.sample(), group: job.key.0, judgement })
+                .collect();
+            rewards.settle(self.models, &mut unsettled, true)?;
+        }
         let mut samples = judged.into_iter().map(|(job, judgement)| {
             let (_, _, completion) = job.key;
             Sample { completion, text: job.completion, judgement, advantage: None }

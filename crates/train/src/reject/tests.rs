@@ -2,7 +2,7 @@ use koan_generate::{Completion, FinishReason};
 use koan_reward::{Judgement, Outcome, Term};
 use proptest::prelude::*;
 
-use super::{choose::balanced, *};
+use super::{pairs::balanced, *};
 use crate::{rl::Sample, stage::Settings as _};
 
 const RIGHT: Outcome = Outcome::Correct;
@@ -207,7 +207,7 @@ fn pairs_are_the_best_beside_the_worst_of_about_the_same_length() {
         || vec![earning(0.5, 9), earning(1.0, 3), earning(0.0, 30), earning(1.0, 28), earning(0.0, 90)];
     assert_eq!(pairs(&[], three()), (vec![(3, 2, 1.0)], false), "28 and 30 tokens");
     assert_eq!(pairs(&["keep.at_most=9"], three()).0, [(3, 2, 1.0), (1, 4, 1.0)], "one is left over");
-    assert_eq!(pairs(&["keep.min_margin=1"], three()), (vec![], true));
+    assert_eq!(pairs(&["keep.min_margin=1"], three()), (vec![], true), "not more");
     let equal = vec![earning(1.0, 3), earning(1.0, 4)];
     assert_eq!(pairs(&[], equal), (vec![], true), "all equal");
     assert_eq!(pairs(&[], vec![earning(1.0, 3)]), (vec![], false), "nothing to compare");
@@ -222,6 +222,84 @@ fn pairs_are_the_best_beside_the_worst_of_about_the_same_length() {
     assert_eq!(pairs(&[], vec![earning(0.8, 3), wrong(0.9, 4), wrong(0.2, 5)]).0.len(), 1);
     let undecided = vec![sample("a", 1, Outcome::Undecided), earning(1.0, 3), earning(0.0, 3)];
     assert_eq!(pairs(&[], undecided).0, [(1, 2, 1.0)]);
+}
+
+/// A judge that says what a function makes of the numbers that are answers A and B.
+struct Says<F>(F);
+
+impl<F: Fn(f64, f64) -> &'static str> koan_reward::Models for Says<F> {
+    fn score(
+        &self,
+        _: &Path,
+        _: &[koan_reward::models::Reply],
+    ) -> Result<Vec<Result<f64, String>>, koan_reward::ModelsError> {
+        unreachable!("a judge gives no scores")
+    }
+
+    fn speak(
+        &self,
+        _: &Path,
+        questions: &[koan_reward::models::Question],
+        _: koan_reward::models::Speech,
+    ) -> Result<Vec<Result<String, String>>, koan_reward::ModelsError> {
+        let said = |question: &koan_reward::models::Question| {
+            let prompt = &question.messages[0].content;
+            let number = |name: &str| {
+                let after = prompt.split_once(name).map_or("", |(_, after)| after);
+                after.lines().find_map(|line| line.trim().parse::<f64>().ok()).expect("a number")
+            };
+            Ok((self.0)(number("Answer A:"), number("Answer B:")).to_owned())
+        };
+        Ok(questions.iter().map(said).collect())
+    }
+}
+
+#[test]
+fn a_judge_keeps_pairs_that_differ_clearly_in_both_orders() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("model.safetensors"), "").expect("written");
+    let more = format!(
+        "reward = []\n[filter]\nwrong = false\n[keep]\nwhich = 'preference'\nat_most = 9\n[judge]\nmodel = '{}'\nmin_words = 1\n",
+        folder.path().display()
+    );
+    let config = load(&more, &[]).expect("a config");
+    let built = config.judge.as_ref().expect("one").build(&koan_reward::Context::default());
+    let judge = built.unwrap_or_else(|error| panic!("{error:?}"));
+    let problems: Vec<Problem> =
+        (0..4).map(|_| Problem { prompt: Some("?".to_owned()), ..Problem::default() }).collect();
+    let unrewarded = |text: &str, tokens| {
+        let mut sample = sample(text, tokens, RIGHT);
+        sample.judgement = Judgement { terms: Vec::new(), reward: None };
+        sample
+    };
+    // Pairs of about the same length: 1 and 2; 50 and 9.
+    let samples = [("<think>7</think>1", 10), ("50", 31), ("2", 11), ("9", 30), ("3", 99)];
+    let group = group(samples.map(|(text, tokens)| unrewarded(text, tokens)).into());
+    let chosen = |models: &dyn koan_reward::Models| {
+        let groups = std::slice::from_ref(&group);
+        judge.choose(&config, models, &problems, groups).expect("asked").swap_remove(0)
+    };
+    let larger = Says(|a: f64, b: f64| match a - b {
+        d if d > 1.0 => "[[A>>B]]",
+        d if d > 0.0 => "[[A>B]]",
+        d if d < -1.0 => "[[B>>A]]",
+        _ => "[[B>A]]",
+    });
+    let choice = chosen(&larger);
+    let pairs: Vec<_> = choice.rejections.iter().map(|r| r.pair.map(|p| (p.chosen, p.margin))).collect();
+    assert_eq!(pairs, [None, Some((true, 2.0)), None, Some((false, 2.0)), None]);
+    let all = Comparisons { judged: 2, ..Comparisons::default() };
+    assert_eq!((choice.rows, choice.comparisons), (1, Comparisons { unclear: 1, ..all }));
+    let first = chosen(&Says(|_, _| "[[A>>B]]"));
+    let comparisons = Comparisons { flipped: 2, unclear: 2, ..all };
+    assert_eq!(
+        (first.rows, first.comparisons, first.tied),
+        (0, comparisons, true),
+        "it likes what stands first"
+    );
+    let silent = chosen(&Says(|_, _| "Both are fine."));
+    assert_eq!((silent.rows, silent.comparisons), (0, Comparisons { undecided: 2, ..all }));
+    assert!(silent.silent.is_some() && !silent.tied);
 }
 
 #[test]
@@ -241,7 +319,8 @@ fn a_config_says_everything_and_reads_back() {
     let rewards = "[[reward]]\nkind = 'number'\nweight = 0.5\n";
     let none =
         "reward = []\n[filter]\nwrong = false\n[rollout]\nsystem = 'Be brief.'\n[keep]\nwhich = 'all'\n";
-    for text in ["", rewards, none, "[keep]\nwhich = 'preference'\neasy_at_most = 2\n"] {
+    let judged = "reward = []\n[filter]\nwrong = false\n[keep]\nwhich = 'preference'\n[judge]\nmodel = 'm'\nworkers = 2\n";
+    for text in ["", rewards, none, "[keep]\nwhich = 'preference'\neasy_at_most = 2\n", judged] {
         let config = load(text, &[]).expect("a config");
         let written = config.to_toml();
         let again: RejectConfig = toml::from_str(&written).expect("TOML");
@@ -275,6 +354,15 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("reward = []", &[], "`filter.wrong` is true"),
         ("reward = []\nfilter.wrong = false", &["keep.which=preference"], "`keep.which` is preference"),
         ("[[reward]]\nkind = 'mathe'", &[], "math"),
+        ("[judge]\nmodel = 'm'", &[], "absent, except where keep.which is preference"),
+        (
+            "[judge]\nmodle = 'm'",
+            &["keep.which=preference"],
+            "there is no option `modle`; use one of: model, mode,",
+        ),
+        ("[judge]\nmodel = 'm'\njudgements = 3", &["keep.which=preference"], "an even number from 2 to 64"),
+        ("[judge]\nmodel = 'm'\ntemperature = 0.0", &["keep.which=preference"], "a judge repeats itself"),
+        ("[judge]\nmodel = 'm'\nmode = 'rubric'", &["keep.which=preference"], "the only one that compares"),
     ] {
         let error = load(more, set).expect_err(expected);
         let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());

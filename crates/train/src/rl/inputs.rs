@@ -1,5 +1,7 @@
 //! All that a run reads, checked before its directory is made.
 
+use std::path::PathBuf;
+
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
 use koan_infer::{Codec, JudgeModels, PromptStyle};
@@ -63,22 +65,30 @@ impl Inputs {
 
     /// The models and files that judge, as inputs of the run: with another one it does not go on.
     pub(super) fn of_rewards(&self) -> Result<Vec<Input>, TrainError> {
-        let mut inputs: Vec<Input> = Vec::new();
-        for Needed { model, role, .. } in self.rewards.needs() {
-            let (role, tokenizer) = match role {
-                Role::Scores => ("reward model", "reward model's tokenizer"),
-                Role::Speaks { .. } => ("judge", "judge's tokenizer"),
-            };
-            if !inputs.iter().any(|input| (input.role, &input.path) == (role, &model)) {
-                inputs.push(Input::model(role, &model)?);
-                inputs.push(Input::file(tokenizer, &model.join("tokenizer.json"))?);
-            }
-        }
-        for (role, path) in self.rewards.files() {
-            inputs.push(Input::file(role, &path)?);
-        }
-        Ok(inputs)
+        judging(&self.rewards.needs(), self.rewards.files())
     }
+}
+
+/// The models and files that judge, as inputs of a run.
+pub(crate) fn judging(
+    needs: &[Needed],
+    files: impl IntoIterator<Item = (&'static str, PathBuf)>,
+) -> Result<Vec<Input>, TrainError> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for Needed { model, role, .. } in needs {
+        let (role, tokenizer) = match role {
+            Role::Scores => ("reward model", "reward model's tokenizer"),
+            Role::Speaks { .. } => ("judge", "judge's tokenizer"),
+        };
+        if !inputs.iter().any(|input| (input.role, &input.path) == (role, model)) {
+            inputs.push(Input::model(role, model)?);
+            inputs.push(Input::file(tokenizer, &model.join("tokenizer.json"))?);
+        }
+    }
+    for (role, path) in files {
+        inputs.push(Input::file(role, &path)?);
+    }
+    Ok(inputs)
 }
 
 /// How the model reads problems and writes completions.

@@ -54,7 +54,10 @@ use self::{
     policy_loss::Credit,
     rollout::Rollouts,
 };
-pub(crate) use self::{inputs::encode, record::RolloutLine};
+pub(crate) use self::{
+    inputs::{encode, judging},
+    record::RolloutLine,
+};
 use crate::{
     TrainError,
     stage::{self, Course, Input, Launch, RunSummary, Session},
