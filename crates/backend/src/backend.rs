@@ -207,6 +207,8 @@ pub trait Backend: Sync + Sized {
     fn values_mut<'a>(&self, x: &'a mut Self::Operand) -> &'a mut Self::Buf;
     /// Rounds the first `n` values to the precision of products, to nearest even; nothing to do where products are f32.
     fn round(&self, x: &mut Self::Operand, n: usize);
+    /// Multiplies the first `n` values by `factor`, and rounds them as [`round`](Self::round) does.
+    fn scale(&self, x: &mut Self::Operand, factor: f32, n: usize);
     /// Overwrites the first elements of an operand, and its values where it keeps them, with `values`.
     fn write_operand(&self, x: &mut Self::Operand, values: &[f64]);
     /// The first `n` elements as products read them. It waits as [`read`](Self::read) does.
@@ -241,7 +243,7 @@ pub trait Backend: Sync + Sized {
     /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`. Whether `w` is packed changes no
     /// bit.
     fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Operand, w: &Matrix<Self>, n: usize, store: Store);
-    /// `dx = dy W`, or `dx += dy W`; it reads the values of `w`.
+    /// `dx = dy W`, or `dx += dy W`. It reads the values of `w`, or where none are held the packed form, which changes no bit.
     fn linear_backward_input(
         &self,
         dx: &mut Self::Buf,
@@ -288,11 +290,11 @@ pub trait Backend: Sync + Sized {
         n: usize,
     );
     /// Of both norms. With `x̂ = x · rstd` and `g = w · dy`: **adds** `rstd · (g − x̂ · mean(g · x̂))` to `dx`, the gradient of the residual
-    /// stream that `x` belongs to, and `Σₙ dy · x̂` to `dw`.
+    /// stream that `x` belongs to, and `Σₙ dy · x̂` to `dw`, unless the scales are frozen.
     fn rms_norm_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         dy: &Self::Buf,
         x: &Self::Buf,
         w: &Self::Buf,
@@ -371,11 +373,12 @@ pub trait Backend: Sync + Sized {
         layout: &Self::Layout,
     );
     /// The gradient of the log-probabilities (not of the entropy), with `dlᵥ = d_log_probs[n] ([v = targets[n]] − pᵥ) /
-    /// temperature`: writes `dx = dl W`, adds `dlᵀ x` to `dw`. `w` is held in both forms.
+    /// temperature`: writes `dx = dl W`, adds `dlᵀ x` to `dw`, unless `w` is frozen. `w` is held packed; its values, where they
+    /// are held, change no bit.
     fn log_prob_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         d_log_probs: &Self::Buf,
         x: &Self::Operand,
         w: &Matrix<Self>,

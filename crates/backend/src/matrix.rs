@@ -4,7 +4,8 @@ use crate::{Backend, OutOfMemory};
 
 /// A weight matrix `[out_features, in_features]` on a device.
 pub struct Matrix<B: Backend> {
-    /// The values, row-major: what is trained and saved. Empty where only products read the matrix and nobody trains it.
+    /// The values, row-major: what is trained and saved. Empty where only products read the matrix and nobody
+    /// trains it.
     pub values: B::Buf,
     packed: Option<B::Packed>,
     shape: [usize; 2],

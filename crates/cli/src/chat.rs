@@ -19,6 +19,7 @@ use serde_json::json;
 
 use self::messages::Messages;
 use crate::{
+    adapter::AdapterArg,
     device::{Device, Job, Running},
     generate::SamplingArgs,
     interrupt::on_ctrl_c,
@@ -49,6 +50,8 @@ pub(crate) struct Chat {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// A system message before the conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -78,7 +81,8 @@ impl Chat {
 
 impl Job for Chat {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
-        let codec = Codec::open(&self.model, PromptStyle { raw: false, system: self.system })?;
+        let style = PromptStyle { raw: false, system: self.system };
+        let codec = Codec::open_at(&self.adapter.on(&self.model)?, style)?;
         codec.tokenizer()?;
         let context = self.context.unwrap_or(codec.config().longest_sequence().min(CONTEXT));
         let max_new_tokens = self.max_new_tokens.min(context);

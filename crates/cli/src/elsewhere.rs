@@ -20,7 +20,8 @@ const VERBS: &[(&[&str], &str)] = &[
     (&["finetune", "fine-tune", "tune", "instruct"], "fine-tuning on demonstrations is `koan sft FILE.toml`"),
     (
         &["lora", "qlora", "peft", "adapter", "merge"],
-        "Koan trains all weights; it does not train, apply or merge adapters (LoRA) yet",
+        "a table [adapter] in the file of `koan sft`, `koan rl` or `koan prefer` trains a LoRA, `--adapter` applies one, `koan model \
+         merge` merges it: docs/guide/adapters.md",
     ),
     (
         &[
@@ -111,7 +112,6 @@ const MODEL_VERBS: &[(&[&str], &str)] = &[
         &["push", "upload", "publish"],
         "Koan does not upload yet: a model directory is one of Hugging Face as it stands, for `hf upload`",
     ),
-    (&["merge"], "Koan does not merge adapters (LoRA) yet: PEFT's `merge_and_unload` does"),
     (&["new", "create"], "`koan model init`"),
     (&["show", "inspect", "ls", "list"], "`koan model info DIR`"),
     (
@@ -157,8 +157,13 @@ const OPTIONS: &[(&[&str], &str)] = &[
     ),
     (&["config"], "the file of settings is named without an option: `koan rl FILE.toml`"),
     (
-        &["lora", "use-peft", "load-in-4bit", "load-in-8bit"],
-        "Koan trains all weights, in f32; adapters (LoRA) are not in Koan yet",
+        &["lora", "use-peft", "lora-r", "lora-alpha", "lora-target-modules"],
+        "a table [adapter] in the run's file trains a LoRA (`--set adapter.rank=16`): docs/guide/adapters.md",
+    ),
+    (
+        &["load-in-4bit", "load-in-8bit"],
+        "Koan holds frozen weights in the precision of the products, and no lower one: a table [adapter] in the run's file \
+         freezes them",
     ),
     (&["jobs", "num-threads", "workers"], "it is called `--threads` here"),
 ];

@@ -19,10 +19,12 @@ use koan_eval::{Completions, Journal, Judged, Report};
 use koan_files::{hash_file, hash_files};
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Engine, Evaluation, JudgeModels, PromptStyle, plan_generator};
+use koan_model::checkpoint::Place;
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    adapter::AdapterArg,
     device::{Device, Job, Running},
     generate::{SamplingArgs, check_completions, memory_bytes},
     interrupt::stop_on_signal,
@@ -54,6 +56,8 @@ pub(crate) struct Eval {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR", required_unless_present = "reward_model")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// Measure a reward model instead, on rows with `prompt`, `chosen` and `rejected`, or with `prompt`, `completion` and `label`
     #[arg(long, value_name = "DIR", conflicts_with_all = REWARD_MODEL_HAS_NO)]
     reward_model: Option<PathBuf>,
@@ -151,6 +155,7 @@ impl Eval {
     /// Everything that completions and verdicts depend on.
     fn settings(
         &self,
+        place: &Place,
         reward: &RewardConfig,
         rewards: &Rewards,
         sampling: &Sampling,
@@ -158,9 +163,16 @@ impl Eval {
     ) -> anyhow::Result<Map<String, Value>> {
         const FILES: [&str; 4] =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(self.model(), "safetensors")?)]);
-        for name in FILES.into_iter().filter(|name| self.model().join(name).exists()) {
-            model.insert(name.to_owned(), hash_file(&self.model().join(name))?);
+        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(place.model(), "safetensors")?)]);
+        for name in FILES {
+            let dir = if name == "config.json" { place.model() } else { place.texts() };
+            if dir.join(name).exists() {
+                model.insert(name.to_owned(), hash_file(&dir.join(name))?);
+            }
+        }
+        if let Some(dir) = place.adapter() {
+            model.insert("adapter".into(), hash_files(dir, "safetensors")?);
+            model.insert("adapter_config.json".into(), hash_file(&dir.join("adapter_config.json"))?);
         }
         let judges = rewards.needs().into_iter().map(|need| hash_files(&need.model, "safetensors"));
         let judges: Vec<String> = judges.collect::<Result<_, _>>()?;
@@ -201,7 +213,8 @@ impl Job for Eval {
             note!("{replaced}");
         }
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let codec = Codec::open(self.model(), style)?;
+        let place = self.adapter.on(self.model())?;
+        let codec = Codec::open_at(&place, style)?;
         let mut longest = 1;
         for problem in &problems {
             longest = longest.max(codec.encode_problem(problem)?.len());
@@ -221,10 +234,10 @@ impl Job for Eval {
             new_tokens: self.max_new_tokens,
         };
         // Before the weights are read to be hashed.
-        plan_generator(b, self.model(), codec.config(), positions, limits(problems.len()), memory)?;
+        plan_generator(b, place.model(), codec.config(), positions, limits(problems.len()), memory)?;
         let models = JudgeModels::load(b, &rewards.needs())?;
         let working = JudgeModels::plan(b, &rewards.needs())?.working;
-        let settings = self.settings(&reward, &rewards, &sampling, running)?;
+        let settings = self.settings(&place, &reward, &rewards, &sampling, running)?;
         let (mut completions, mut journal) = (Completions::new(), None);
         if let Some(path) = &self.completions {
             let part = part_of(path)?;

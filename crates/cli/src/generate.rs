@@ -22,6 +22,7 @@ use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 use koan_text::RowTemplate;
 
 use crate::{
+    adapter::AdapterArg,
     device::{Device, Job, Running},
     numbers::{MAX_ROWS, count},
     output::Output,
@@ -44,6 +45,7 @@ const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 #[command(after_help = "Examples:
   koan generate --model models/smollm2 --prompt 'What is the capital of Japan?' --temperature 0
   koan generate --model models/smollm2 --input questions.jsonl --out answers.jsonl --temperature 0
+  koan generate --model models/smollm2 --adapter runs/lora/model --prompt 'What is 7 times 8?'
   cat questions.txt | koan generate --model models/smollm2 --input - --lines
   koan generate --model models/smollm2 --input answers.jsonl --prompt-template 'Is this right? {{ completions[0].text }}'
   koan generate --model models/smollm2 --input questions.jsonl --n 16 --temperature 0.6 --top-p 0.95 --stop '\\n\\n'")]
@@ -51,6 +53,8 @@ pub(crate) struct Generate {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// A prompt. Repeatable
     #[arg(long, value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
     prompt: Vec<String>,
@@ -233,7 +237,7 @@ impl Job for Generate {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         let memory = memory_bytes(self.memory)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let codec = Codec::open(&self.model, style)?;
+        let codec = Codec::open_at(&self.adapter.on(&self.model)?, style)?;
         if !self.stop.is_empty() {
             codec.tokenizer().context("--stop")?;
         }

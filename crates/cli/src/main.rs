@@ -7,6 +7,7 @@
 #[macro_use]
 mod output;
 
+mod adapter;
 mod bench;
 mod chat;
 mod children;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
-    Config, Purpose, RopeScaling,
-    checkpoint::{self, Weights},
+    AdapterSpec, Config, Purpose, RopeScaling,
+    checkpoint::{self, Place, Weights},
     gguf::{self, ExportType},
     license,
     safetensors_file::Stored,
@@ -22,6 +22,7 @@ pub(crate) enum Model {
     Init(Init),
     Import(Import),
     Export(Export),
+    Merge(Merge),
     Info(Info),
 }
 
@@ -95,6 +96,24 @@ pub(crate) struct Export {
     kind: Kind,
 }
 
+/// Make a model of a model and an adapter (LoRA) on it: weights with the adapter in them, in f32
+///
+/// A merged model computes what both do together up to rounding. Export it afterwards to store it in another precision.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan model merge --model models/smollm2 --adapter runs/lora/model --out models/merged")]
+pub(crate) struct Merge {
+    /// The base model, a Hugging Face directory; default: where the adapter says that it is
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The adapter, PEFT's directory of one
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Kind {
     F32,
@@ -112,7 +131,7 @@ enum Kind {
   koan model info models/smollm2
   koan model info SmolLM2-135M-Instruct.Q4_1.gguf")]
 pub(crate) struct Info {
-    /// The model: a Hugging Face directory, or a GGUF file
+    /// The model: a Hugging Face directory, an adapter's (PEFT), or a GGUF file
     model: PathBuf,
 }
 
@@ -123,6 +142,7 @@ impl Model {
             Self::Init(args) => args.run(),
             Self::Import(args) => import(&args.file, &args.out),
             Self::Export(args) => args.run(),
+            Self::Merge(args) => args.run(),
             Self::Info(args) if args.model.is_file() => gguf_info(&args.model),
             Self::Info(args) => info(&args.model),
         }
@@ -210,6 +230,19 @@ impl Export {
     }
 }
 
+impl Merge {
+    fn run(self) -> anyhow::Result<()> {
+        let place = match &self.model {
+            Some(model) => Place::find(model, Some(&self.adapter))?,
+            None => Place::find(&self.adapter, None)?,
+        };
+        let mut tensors = Tensors::default();
+        checkpoint::merge(&place, &self.out, &mut |done, of| tensors.set("", done, of))?;
+        tensors.finish();
+        info(&self.out)
+    }
+}
+
 fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
     let mut tensors = Tensors::default();
     gguf::import(file, out, &mut |tensor, done, of| tensors.set(tensor, done, of))
@@ -234,7 +267,41 @@ fn gguf_info(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn adapter_info(dir: &Path) -> anyhow::Result<()> {
+    let place = Place::find(dir, None)?;
+    let config = place.config()?;
+    Weights::open_at(&place, &config)?;
+    let Some(adapter) = &config.adapter else { bail!("`{}` is no adapter", dir.display()) };
+    let AdapterSpec { rank, alpha, rslora, .. } = adapter.spec;
+    let trained = config.parameters() - config.base().parameters();
+    say!(
+        "{}: an adapter (LoRA) of rank {rank} on {} layers, {:.2} million parameters",
+        dir.display(),
+        adapter.layers(),
+        trained as f64 / 1e6
+    )?;
+    say!(
+        "  on {}; alpha {alpha}{}",
+        adapter.targets().join(", "),
+        if rslora { ", scaled by its root" } else { "" }
+    )?;
+    let replaced: Vec<&str> = adapter.replaced().collect();
+    if !replaced.is_empty() {
+        say!("  and values of its own for {}", replaced.join(", "))?;
+    }
+    say!(
+        "  to use: `--model {} --adapter {}`, or `koan model merge`",
+        place.model().display(),
+        dir.display()
+    )?;
+    say!("  its base model:")?;
+    info(place.model())
+}
+
 fn info(dir: &Path) -> anyhow::Result<()> {
+    if dir.join("adapter_config.json").exists() && !dir.join("config.json").exists() {
+        return adapter_info(dir);
+    }
     let config = Config::load(dir)?;
     Weights::open(dir, &config)?;
     if dir.join("tokenizer.json").exists() {

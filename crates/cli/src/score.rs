@@ -7,6 +7,7 @@ use koan_backend::Backend;
 use koan_infer::{Codec, PromptStyle, read_score_lines, score};
 
 use crate::{
+    adapter::AdapterArg,
     device::{Device, Job, Running},
     output::Output,
     progress::Progress,
@@ -23,6 +24,8 @@ pub(crate) struct Score {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// The completions, JSON Lines
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
@@ -48,7 +51,8 @@ impl Score {
 impl Job for Score {
     fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
         ensure!(self.temperature > 0.0 && self.temperature.is_finite(), "--temperature must be above 0");
-        let codec = Codec::open(&self.model, PromptStyle { raw: self.raw, system: None })?;
+        let style = PromptStyle { raw: self.raw, system: None };
+        let codec = Codec::open_at(&self.adapter.on(&self.model)?, style)?;
         let lines = read_score_lines(&self.input.clone().into(), &codec)?;
         let mut out = Output::open(self.out.as_deref())?;
         let mut progress = Progress::new("completions", lines.len());

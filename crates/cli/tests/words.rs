@@ -53,7 +53,7 @@ fn options_of_other_programs_too() {
         ("rl run.toml --device abacus", "use cpu or reference"),
         ("chat --max_tokens 3", "`--max-new-tokens`"),
         ("rl run.toml --learning-rate=1e-5", "--set"),
-        ("rl run.toml --lora", "not in Koan yet"),
+        ("rl run.toml --lora", "docs/guide/adapters.md"),
     ] {
         let error = refused(typed);
         assert!(error.contains(said), "{typed}: {error}");

@@ -17,7 +17,9 @@ use crate::{
         attention, bias, copy, divergence, embedding,
         head::{log_prob, sample},
         operand::Operand,
-        product::{Packed, multiply, multiply_on_the_fly, pack_on_the_fly},
+        product::{
+            OnTheFly, Packed, Weights, multiply, multiply_by_weights, multiply_on_the_fly, pack_on_the_fly,
+        },
         rms_norm, rope, swiglu,
     },
     tables::Kernels,
@@ -52,6 +54,15 @@ fn assert_rows(x: &AlignedVec<f32>, rows: &[u32], features: usize, name: &str) {
 fn values(w: &Matrix<Cpu>) -> Source<'_> {
     let [out, inp] = w.shape();
     Source::new(first(&w.values, out * inp, "w"), out, inp)
+}
+
+/// What a backward reads of `w`: its values, or where none are held its packed form.
+#[track_caller]
+fn weights<'a>(w: &'a Matrix<Cpu>, kernels: &Kernels) -> Weights<'a> {
+    match w.packed() {
+        Some(packed) if w.values.is_empty() => Weights::Packed(packed.panels(kernels)),
+        _ => Weights::Values(values(w)),
+    }
 }
 
 /// The panels of the output head `w`, which is held packed.
@@ -215,6 +226,10 @@ impl Backend for Cpu {
         x.round(self.kernels, &self.threads, 0..n);
     }
 
+    fn scale(&self, x: &mut Operand, factor: f32, n: usize) {
+        x.scale(self.kernels, &self.threads, factor, n);
+    }
+
     fn write_operand(&self, x: &mut Operand, values: &[f64]) {
         x.write(self.kernels, &self.threads, values);
     }
@@ -287,9 +302,10 @@ impl Backend for Cpu {
         store: Store,
     ) {
         let [out, inp] = w.shape();
-        let (dx, dy, scratch) =
-            (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"), &mut self.scratch().packed);
-        multiply_on_the_fly(self.kernels, &self.threads, dx, dy, values(w), store, scratch);
+        let (dx, dy) = (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"));
+        let Scratch { packed: panels, rows, .. } = &mut *self.scratch();
+        let (w, memory) = (weights(w, self.kernels), OnTheFly { panels, rows });
+        multiply_by_weights(self.kernels, &self.threads, dx, dy, w, store, memory);
     }
 
     fn linear_backward_weight(
@@ -346,7 +362,7 @@ impl Backend for Cpu {
     fn rms_norm_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         dy: &Self::Buf,
         x: &Self::Buf,
         w: &Self::Buf,
@@ -355,7 +371,7 @@ impl Backend for Cpu {
     ) {
         let features = w.len();
         let (dy, x) = (first(dy, n * features, "dy"), first(x, n * features, "x"));
-        let (dx, dw) = (first_mut(dx, n * features, "dx"), first_mut(dw, features, "dw"));
+        let (dx, dw) = (first_mut(dx, n * features, "dx"), dw.map(|dw| first_mut(dw, features, "dw")));
         let rstd = first(rstd, n, "rstd");
         rms_norm::backward(self.kernels, &self.threads, dx, dw, dy, x, w, rstd);
     }
@@ -450,7 +466,7 @@ impl Backend for Cpu {
     fn log_prob_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         d_log_probs: &Self::Buf,
         x: &Operand,
         w: &Matrix<Self>,
@@ -467,11 +483,12 @@ impl Backend for Cpu {
             log_sum_exp: first(log_sum_exp, n, "log_sum_exp"),
         };
         let dx = first_mut(dx, n * features, "dx");
-        let dw = first_mut(dw, vocab * features, "dw");
+        let dw = dw.map(|dw| first_mut(dw, vocab * features, "dw"));
         let x = x.matrix(n, features, "x");
-        let head = log_prob::Head { w: values(w), packed: packed(w, self.kernels) };
-        let Scratch { packed, packed_rows, logits } = &mut *self.scratch();
-        let scratch = log_prob::Scratch { logits, x: packed_rows, w: packed };
+        let head = log_prob::Head { w: weights(w, self.kernels), packed: packed(w, self.kernels) };
+        let Scratch { packed, packed_rows, rows: of_w, logits } = &mut *self.scratch();
+        let w = OnTheFly { panels: packed, rows: of_w };
+        let scratch = log_prob::Scratch { logits, x: packed_rows, w };
         log_prob::backward(self.kernels, &self.threads, dx, dw, rows, x, head, temperature, scratch);
     }
 

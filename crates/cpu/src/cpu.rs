@@ -53,6 +53,8 @@ pub struct Cpu {
 pub(crate) struct Scratch {
     pub(crate) packed: AlignedVec<f32>,
     pub(crate) packed_rows: AlignedVec<f32>,
+    /// Rows of a matrix that is held packed alone.
+    pub(crate) rows: AlignedVec<f32>,
     pub(crate) logits: AlignedVec<f32>,
 }
 
@@ -71,8 +73,8 @@ impl Cpu {
         if threads > MAX_THREADS {
             return Err(CpuError::TooManyThreads(threads));
         }
-        let [packed, packed_rows, logits] = [(); 3].map(|()| AlignedVec::empty());
-        let scratch = Mutex::new(Scratch { packed, packed_rows, logits });
+        let [packed, packed_rows, rows, logits] = [(); 4].map(|()| AlignedVec::empty());
+        let scratch = Mutex::new(Scratch { packed, packed_rows, rows, logits });
         Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })
     }
 

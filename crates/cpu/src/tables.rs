@@ -83,8 +83,10 @@ macro_rules! kernels {
 
 kernels! {
     pack(panel: &mut [f32], b: Source<'_>) = pack::panel;
+    unpack(rows: &mut [f32], panel: &[f32]) = pack::unpack;
     multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
+    scale(x: &mut [f32], factor: f32) = rows::scale;
     rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
     rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
     rms_norm_backward_weight(
@@ -120,6 +122,7 @@ const AMX: Kernels = {
         scratch_len: amx::scratch_len,
         round: Some(amx::round),
         pack: amx::pack,
+        unpack: amx::unpack,
         multiply: amx::multiply,
         ..AVX512
     }

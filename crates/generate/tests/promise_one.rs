@@ -9,7 +9,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_generate::{
     Completion, Counters, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
 };
-use koan_model::{Activations, Head, Model, Purpose, testkit};
+use koan_model::{Activations, Head, Model, Purpose, Targets, testkit};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits { sequences: 9, prompt_tokens: 60, new_tokens: 40 };
@@ -26,7 +26,7 @@ struct Schedule {
     sampling: Sampling,
     /// A completion ends, as if by a stop string, where two tokens in a row sum up to a multiple of it.
     cut: u32,
-    /// Which of the test kit's models.
+    /// Which of the test kit's models, and the same with an adapter.
     kind: usize,
 }
 
@@ -43,7 +43,7 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     let room = prop::sample::select(vec![100usize, 150, 250, 10_000]);
     let temperature = prop::sample::select(vec![0.0f32, 0.6, 1.0, 1.0]);
     let shape = (0usize..30, prompts, 1usize..10, room);
-    let kinds = 0..testkit::kinds().len();
+    let kinds = 0..2 * testkit::kinds().len();
     (shape, temperature, truncation, 1usize..40, 5u32..40, kinds).prop_map(
         |((common, prompts, sequences, cache_tokens), temperature, cuts, max_new_tokens, cut, kind)| {
             let (top_k, top_p, min_p) = cuts;
@@ -124,8 +124,14 @@ fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
 }
 
 fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
-    let kind = testkit::kinds().swap_remove(schedule.kind);
-    let mut model = testkit::model(b, testkit::config_with(29, true, kind), 5);
+    let mut kinds = testkit::kinds();
+    let adapted = schedule.kind >= kinds.len();
+    let kind = kinds.swap_remove(schedule.kind % kinds.len());
+    let mut config = testkit::config_with(29, true, kind);
+    if adapted {
+        config = config.with_adapter(testkit::adapter(Targets::AllLinear)).expect("an adapter");
+    }
+    let mut model = testkit::model(b, config, 5);
     let prompts = prompts(schedule);
     model.pack(b).expect("memory");
     let (completions, _) = generate(b, &model, schedule, &prompts);

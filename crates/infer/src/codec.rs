@@ -1,12 +1,12 @@
 //! How a model reads and writes text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use koan_backend::Backend;
 use koan_data::{Message, Problem};
 use koan_model::{
     Config, Model,
-    checkpoint::{self, CheckpointError},
+    checkpoint::{self, CheckpointError, Place},
 };
 use koan_text::{Conversation, Reply, TextError, Tokenizer, Turn};
 use serde_json::{Map, Value};
@@ -34,27 +34,48 @@ pub struct PromptStyle {
 /// How the model of a directory reads and writes text: all of it except the weights.
 #[derive(Clone, Debug)]
 pub struct Codec {
-    dir: PathBuf,
+    place: Place,
     config: Config,
     tokenizer: Option<Tokenizer>,
     style: PromptStyle,
 }
 
 impl Codec {
-    /// Reads the config and, if there is one, the tokenizer of the model directory `dir`; prompts are put to it in `style`.
+    /// Reads the config and, if there is one, the tokenizer of the model directory `dir`, which may be that of an adapter whose
+    /// base model is where it says; prompts are put to it in `style`.
     ///
     /// # Errors
     /// A config or a tokenizer that is refused, or a tokenizer with more tokens than the model has embeddings.
     pub fn open(dir: &Path, style: PromptStyle) -> Result<Self, InferError> {
-        let config = Config::load(dir).map_err(CheckpointError::from)?;
+        Self::open_at(&Place::find(dir, None).map_err(CheckpointError::from)?, style)
+    }
+
+    /// As [`open`](Self::open), of the model at `place`, which may have an adapter.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(place: &Place, style: PromptStyle) -> Result<Self, InferError> {
+        Ok(Self { place: place.clone(), ..Self::of(place.texts(), place.config()?, style)? })
+    }
+
+    /// The text of `dir`, for a model of `config` that whoever asks has loaded.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of(dir: &Path, config: Config, style: PromptStyle) -> Result<Self, InferError> {
         let has_tokenizer = dir.join("tokenizer.json").exists();
         let tokenizer = has_tokenizer.then(|| Tokenizer::load_for(dir, config.vocab_size)).transpose()?;
-        Ok(Self { dir: dir.to_owned(), config, tokenizer, style })
+        Ok(Self { place: dir.into(), config, tokenizer, style })
     }
 
     /// The model's directory.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.place.model()
+    }
+
+    /// Where the model lies.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The model's sizes.
@@ -67,7 +88,7 @@ impl Codec {
     /// # Errors
     /// If the model has none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, TextError> {
-        self.tokenizer.as_ref().ok_or_else(|| TextError::NoTokenizer { dir: self.dir.clone() })
+        self.tokenizer.as_ref().ok_or_else(|| TextError::NoTokenizer { dir: self.place.texts().into() })
     }
 
     /// Whether the model has a tokenizer: without one it is asked in tokens alone.
@@ -180,7 +201,7 @@ impl Codec {
     /// # Errors
     /// Weights that are refused, more positions than the model reaches, or a lack of memory.
     pub fn load<B: Backend>(&self, b: &B, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
-        checkpoint::load_for_inference(b, &self.dir, positions)
+        checkpoint::load_for_inference(b, &self.place, positions)
     }
 
     /// Says what is wrong with tokens that are to be fed to the model: there are none, or one is outside of its vocabulary.

@@ -4,7 +4,7 @@ use koan_backend::{Backend, Layout, OutOfMemory, Scored};
 use koan_data::Message;
 use koan_model::{
     Activations, Config, HeadKind, Model, Purpose, ScalarRows,
-    checkpoint::{CheckpointError, check_positions, load_scorer, load_scorer_for_inference},
+    checkpoint::{CheckpointError, check_positions, load_as, load_scorer_for_inference},
 };
 
 use crate::{Codec, InferError, PromptStyle, plan};
@@ -46,7 +46,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
         let max_tokens = max_tokens.min(codec.config().longest_sequence());
         let pass = Self::pass_bytes(b, codec.config(), max_tokens);
         plan::check(b, codec.config(), pass, "a pass of the reward model")?;
-        let model = load_scorer_for_inference(b, dir, max_tokens)?;
+        let model = load_scorer_for_inference(b, codec.place(), max_tokens)?;
         Ok(Self { b, codec, model, max_tokens })
     }
 
@@ -60,7 +60,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
             return Self::load(b, dir, max_tokens);
         }
         let config = codec.config().with_scalar_head(0, false);
-        let mut model = load_scorer(b, dir, config, max_tokens, 0)?;
+        let mut model = load_as(b, codec.place(), config, max_tokens, 0)?;
         model.pack(b)?;
         Ok(Self { b, codec, model, max_tokens })
     }

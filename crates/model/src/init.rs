@@ -13,16 +13,22 @@ use crate::{
 };
 
 /// The fresh values of a tensor: norms are 1, biases 0, matrices normal with mean 0 and standard deviation
-/// `initializer_range`, and the embedding of the padding token is 0. They depend on `seed` and the tensor's name alone.
+/// `initializer_range`, and the embedding of the padding token is 0. A of an adapter is uniform within ±1/√in_features, B is 0, so
+/// that a fresh adapter changes nothing (PEFT's `init_lora_weights = true`). They depend on `seed` and the tensor's name alone.
 pub fn fresh(config: &Config, info: &TensorInfo, seed: u64) -> Vec<f32> {
     match info.role {
         Role::Norm => return vec![1.0; info.len()],
-        Role::Bias => return vec![0.0; info.len()],
+        Role::Bias | Role::AdapterUp => return vec![0.0; info.len()],
         _ => {}
     }
     let key = [&seed.to_le_bytes(), info.name.as_bytes()].concat();
     let mut stream = ChaCha8Rng::from_seed(koan_files::digest(key));
     let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 * (-53f64).exp2(); // in (0, 1]
+    if info.role == Role::AdapterDown {
+        let [_, in_features] = info.matrix();
+        let bound = (in_features as f64).sqrt().recip();
+        return (0..info.len()).map(|_| (bound * (2.0 * uniform() - 1.0)) as f32).collect();
+    }
     let mut values = Vec::with_capacity(info.len() + 1);
     while values.len() < info.len() {
         // Box and Muller (1958): two uniforms make two normals.

@@ -187,7 +187,7 @@ impl<B: Backend> Layer<Param<B>> {
         b.copy(&mut a.x1, x, n * c.hidden_size);
         let w = self.post_attention_layernorm.value();
         b.rms_norm_forward(normed, &mut a.rstd1, x, w, c.rms_norm_eps, n);
-        self.mlp.activate(p, normed, &mut a.mlp);
+        self.mlp.activate(p, normed, &mut a.mlp, &mut work.mlp);
     }
 
     /// Turns `dx`, the gradient of the stream after the layer, into that of the stream before it; adds to `grad`. Uses the
@@ -203,13 +203,15 @@ impl<B: Backend> Layer<Param<B>> {
     ) {
         let (b, eps, n) = (p.b, p.config.rms_norm_eps, p.rows);
         let (normed, elements) = (&mut work.normed, n * p.config.hidden_size);
-        let (w, dw) = (self.post_attention_layernorm.value(), &mut grad.post_attention_layernorm);
+        let norm = &self.post_attention_layernorm;
+        let (w, dw) = (norm.value(), norm.gradient(&mut grad.post_attention_layernorm));
         b.rms_norm_forward(normed, &mut a.rstd1, &a.x1, w, eps, n);
         b.round(dx, elements);
         self.mlp.backward(p, &mut d.normed, dx, normed, &mut a.mlp, &mut work.mlp, &mut grad.mlp);
         b.rms_norm_backward(b.values_mut(dx), dw, &d.normed, &a.x1, w, &a.rstd1, n);
 
-        let (w, dw) = (self.input_layernorm.value(), &mut grad.input_layernorm);
+        let norm = &self.input_layernorm;
+        let (w, dw) = (norm.value(), norm.gradient(&mut grad.input_layernorm));
         b.rms_norm_forward(normed, &mut a.rstd0, &a.x0, w, eps, n);
         b.round(dx, elements);
         let (attention, d_attention) = (&a.attention, &mut d.attention);

@@ -6,10 +6,12 @@
 //! - [`TensorInfo`], [`Role`]: what a tensor is called and what it is for,
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
+//! - [`Adapter`]: low-rank adapters (LoRA) on its linear layers, in PEFT's format,
 //! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models.
 #![deny(unsafe_code)]
 
 mod activations;
+mod adapter;
 mod attention;
 mod cache;
 pub mod checkpoint;
@@ -35,6 +37,7 @@ mod transformer;
 mod trunk;
 
 pub use activations::{Activations, Purpose};
+pub use adapter::{Adapter, AdapterError, AdapterSpec, LowRank, Targets};
 pub use attention::{Attention, AttentionKind, Grouped};
 pub use cache::KvCache;
 pub use config::{Biases, Config, ConfigError, Family};
@@ -42,7 +45,7 @@ pub use heads::{DivergenceRows, Head, HeadKind, Heads, LanguageHead, ScalarHead,
 pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};
 pub use license::license;
-pub use linear::Linear;
+pub use linear::{Linear, Lora};
 pub use mlp::{Dense, Mlp, MlpKind};
 pub use model::{Gradient, Model};
 pub use param::{Param, Residency};

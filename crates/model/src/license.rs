@@ -57,6 +57,12 @@ pub(crate) fn card(stated: &[(&str, String)]) -> Option<String> {
     (!stated.is_empty()).then(|| format!("---\n{}---\n", stated.iter().map(line).collect::<String>()))
 }
 
+/// The card of an adapter on the model in `base`, which states that model's licence.
+pub(crate) fn adapter_card(stated: &[(&str, String)], base: &Path) -> String {
+    let base = [("base_model", base.to_string_lossy().into_owned()), ("library_name", "peft".to_owned())];
+    card(&[&base, stated].concat()).unwrap_or_default()
+}
+
 /// The text between the two lines of dashes that a model card begins with.
 fn front_matter(card: &str) -> Option<&str> {
     card.trim_start_matches('\u{feff}').strip_prefix("---")?.split_once("\n---").map(|(matter, _)| matter)

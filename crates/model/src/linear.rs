@@ -1,16 +1,46 @@
-//! A linear layer, forward and backward.
+//! A linear layer, forward and backward, with a low-rank adapter (arXiv:2106.09685) or without.
+//!
+//! ```text
+//! y  = x Wᵀ + b + s (x Aᵀ) Bᵀ                         with A [rank, in], B [out, rank]
+//! dh = s dy B      dB += dyᵀ (s x Aᵀ)      dA += dhᵀ x      dx = dy W + dh A
+//! ```
+//!
+//! The adapter is never merged into W: sampling computes what training does. `s x Aᵀ` is computed again in the backward.
 
-use koan_backend::{Backend, Store};
+use koan_backend::{Backend, Keep, OutOfMemory, Store};
 
-use crate::{Param, Role, TensorInfo, layer::Pass, tensors::Maker};
+use crate::{Config, Param, Role, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
-/// A linear layer: `x Wᵀ + b`.
+/// A linear layer: `x Wᵀ + b`, and what its adapter adds.
 #[derive(Clone, Debug)]
 pub struct Linear<T> {
     /// `[out_features, in_features]`
     pub weight: T,
     /// `[out_features]`, in families that have one.
     pub bias: Option<T>,
+    /// What an adapter adds, if the layer has one.
+    pub lora: Option<Lora<T>>,
+}
+
+/// A low-rank adapter on a linear layer: `s (B A x + b)`.
+#[derive(Clone, Debug)]
+pub struct Lora<T> {
+    /// A: `[rank, in_features]`
+    pub down: T,
+    /// B: `[out_features, rank]`
+    pub up: T,
+    /// `s b`: `[out_features]`, in adapters that have one (PEFT's `lora_bias`).
+    pub bias: Option<T>,
+    /// s
+    pub scale: f32,
+}
+
+/// What an adapter works in `[rows, rank]`; the adapters of a layer use it in turn.
+pub(crate) struct LowRankRows<B: Backend> {
+    /// s x Aᵀ
+    h: B::Operand,
+    /// Its gradient, times s.
+    dh: B::Operand,
 }
 
 impl<T> Linear<T> {
@@ -24,31 +54,68 @@ impl<T> Linear<T> {
     where
         F: FnMut(TensorInfo) -> Result<T, E>,
     {
+        let low_rank = at.low_rank(name);
         let mut at = at.under(name);
         let weight = at.tensor("weight", &[out, inp], Role::Product)?;
         let bias = bias.then(|| at.tensor("bias", &[out], Role::Bias)).transpose()?;
-        Ok(Self { weight, bias })
+        let lora = low_rank.map(|low_rank| {
+            Ok(Lora {
+                down: at.tensor("lora_A.weight", &[low_rank.rank, inp], Role::AdapterDown)?,
+                up: at.tensor("lora_B.weight", &[out, low_rank.rank], Role::AdapterUp)?,
+                bias: low_rank.bias.then(|| at.tensor("lora_B.bias", &[out], Role::Bias)).transpose()?,
+                scale: low_rank.scale,
+            })
+        });
+        Ok(Self { weight, bias, lora: lora.transpose()? })
     }
 
     pub(crate) fn tensors(&self) -> impl Iterator<Item = &T> {
-        std::iter::once(&self.weight).chain(&self.bias)
+        std::iter::once(&self.weight).chain(&self.bias).chain(self.lora.iter().flat_map(Lora::tensors))
     }
 
     pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        std::iter::once(&mut self.weight).chain(&mut self.bias)
+        let Self { weight, bias, lora } = self;
+        std::iter::once(weight).chain(bias).chain(lora.iter_mut().flat_map(Lora::tensors_mut))
+    }
+}
+
+impl<T> Lora<T> {
+    fn tensors(&self) -> impl Iterator<Item = &T> {
+        [&self.down, &self.up].into_iter().chain(&self.bias)
+    }
+
+    fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        [&mut self.down, &mut self.up].into_iter().chain(&mut self.bias)
+    }
+}
+
+impl<B: Backend> LowRankRows<B> {
+    /// Empty where the model has no adapter.
+    pub(crate) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+        let rank = config.adapter.as_ref().map_or(0, |adapter| adapter.largest_rank());
+        Ok(Self { h: make.operand(rank, Keep::Values)?, dh: make.operand(rank, Keep::Values)? })
     }
 }
 
 impl<B: Backend> Linear<Param<B>> {
-    /// `y ← x Wᵀ + b`, or `y += x Wᵀ + b`.
-    pub(crate) fn forward(&self, p: &Pass<B>, (y, store): (&mut B::Buf, Store), x: &B::Operand) {
+    /// `y ← x Wᵀ + b + s (x Aᵀ) Bᵀ`, or `+=`.
+    pub(crate) fn forward(
+        &self,
+        p: &Pass<B>,
+        (y, store): (&mut B::Buf, Store),
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
         p.b.linear_forward(y, x, self.weight.matrix(), p.rows, store);
         if let Some(bias) = &self.bias {
             p.b.bias_forward(y, bias.value(), bias.info().len(), p.rows);
         }
+        if let Some(lora) = &self.lora {
+            lora.forward(p, y, x, low_rank);
+        }
     }
 
-    /// `dx ← dy W` (or `+=`), `dW += dyᵀ x` and `db += Σ dy`.
+    /// Writes `dx`, or adds to it; adds to the gradients of what is trained.
     pub(crate) fn backward(
         &self,
         p: &Pass<B>,
@@ -56,28 +123,88 @@ impl<B: Backend> Linear<Param<B>> {
         grad: &mut Linear<B::Buf>,
         dy: &B::Operand,
         x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
     ) {
-        self.backward_weight(p, grad, dy, x);
-        self.backward_input(p, dx, dy);
+        self.backward_input(p, dx, dy, low_rank);
+        self.backward_weight(p, grad, dy, x, low_rank);
     }
 
-    /// `dx ← dy W`, or `+=`.
-    pub(crate) fn backward_input(&self, p: &Pass<B>, (dx, store): (&mut B::Buf, Store), dy: &B::Operand) {
+    /// `dx ← dy W + dh A`, or `+=`.
+    pub(crate) fn backward_input(
+        &self,
+        p: &Pass<B>,
+        (dx, store): (&mut B::Buf, Store),
+        dy: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
         p.b.linear_backward_input(dx, dy, self.weight.matrix(), p.rows, store);
+        if let Some(lora) = &self.lora {
+            lora.backward_input(p, dx, dy, low_rank);
+        }
     }
 
-    /// `dW += dyᵀ x` and `db += Σ dy`.
+    /// After [`backward_input`](Self::backward_input): `dW += dyᵀ x` and `db += Σ dy` of what is trained, and the gradients of
+    /// the adapter.
     pub(crate) fn backward_weight(
         &self,
         p: &Pass<B>,
         grad: &mut Linear<B::Buf>,
         dy: &B::Operand,
         x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
     ) {
         let shape = self.weight.matrix().shape();
-        p.b.linear_backward_weight(&mut grad.weight, dy, x, p.rows, shape);
-        if let Some(grad) = &mut grad.bias {
+        if let Some(grad) = self.weight.gradient(&mut grad.weight) {
+            p.b.linear_backward_weight(grad, dy, x, p.rows, shape);
+        }
+        if let Some((bias, grad)) = self.bias.as_ref().zip(grad.bias.as_mut())
+            && let Some(grad) = bias.gradient(grad)
+        {
             p.b.bias_backward(grad, dy, shape[0], p.rows);
         }
+        if let Some((lora, grad)) = self.lora.as_ref().zip(grad.lora.as_mut()) {
+            lora.backward_weight(p, grad, dy, x, low_rank);
+        }
+    }
+}
+
+impl<B: Backend> Lora<Param<B>> {
+    /// `h ← s x Aᵀ`
+    fn project(&self, p: &Pass<B>, h: &mut B::Operand, x: &B::Operand) {
+        let [rank, _] = self.down.matrix().shape();
+        p.b.linear_forward(p.b.values_mut(h), x, self.down.matrix(), p.rows, Store::Write);
+        p.b.scale(h, self.scale, p.rows * rank);
+    }
+
+    /// `y += h Bᵀ + s b`
+    fn forward(&self, p: &Pass<B>, y: &mut B::Buf, x: &B::Operand, low_rank: &mut LowRankRows<B>) {
+        self.project(p, &mut low_rank.h, x);
+        p.b.linear_forward(y, &low_rank.h, self.up.matrix(), p.rows, Store::Add);
+        if let Some(bias) = &self.bias {
+            p.b.bias_forward(y, bias.value(), bias.info().len(), p.rows);
+        }
+    }
+
+    /// `dh ← s dy B` and `dx += dh A`
+    fn backward_input(&self, p: &Pass<B>, dx: &mut B::Buf, dy: &B::Operand, low_rank: &mut LowRankRows<B>) {
+        let ([rank, _], dh) = (self.down.matrix().shape(), &mut low_rank.dh);
+        p.b.linear_backward_input(p.b.values_mut(dh), dy, self.up.matrix(), p.rows, Store::Write);
+        p.b.scale(dh, self.scale, p.rows * rank);
+        p.b.linear_backward_input(dx, dh, self.down.matrix(), p.rows, Store::Add);
+    }
+
+    /// `dA += dhᵀ x` and `dB += dyᵀ h`
+    fn backward_weight(
+        &self,
+        p: &Pass<B>,
+        grad: &mut Lora<B::Buf>,
+        dy: &B::Operand,
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        self.project(p, &mut low_rank.h, x);
+        let [up, down] = [&self.up, &self.down].map(|param| param.matrix().shape());
+        p.b.linear_backward_weight(&mut grad.up, dy, &low_rank.h, p.rows, up);
+        p.b.linear_backward_weight(&mut grad.down, &low_rank.dh, x, p.rows, down);
     }
 }

@@ -135,8 +135,8 @@ fn of_directory(dir: &Path) -> String {
             base.as_ref().and_then(|c| c["base_model_name_or_path"].as_str()).filter(|b| b.len() < 200);
         let of = base.map_or_else(String::new, |base| format!(" of `{base}`"));
         return format!(
-            "it is an adapter (LoRA){of}, which Koan does not apply yet: merge it into its base model with PEFT's \
-             `merge_and_unload`, save that, and give its directory"
+            "it is an adapter (LoRA){of}: give the base model's directory here and this one as its adapter (`--adapter`, \
+             `adapter.from`), or make one model of both with `koan model merge`"
         );
     }
     if has("config.toml") && has("checkpoints") {

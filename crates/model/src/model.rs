@@ -1,6 +1,8 @@
 //! A model on a backend: a trunk and a head, with the forward pass that sampling and training share, and the
 //! backward pass.
 
+use std::collections::HashMap;
+
 use koan_backend::{Backend, Divergence, Layout, OutOfMemory};
 
 use crate::{
@@ -25,7 +27,7 @@ pub struct Model<B: Backend> {
 
 /// The gradient of a model's weights, and the memory its backward pass works in.
 pub struct Gradient<B: Backend> {
-    /// The gradient, a buffer per tensor.
+    /// The gradient, a buffer per tensor; that of a frozen one is empty.
     pub weights: Transformer<B::Buf>,
     /// Of the trunk's normed rows: the head's backward writes it, the trunk's takes it.
     d_normed: B::Buf,
@@ -39,9 +41,21 @@ impl<B: Backend> Gradient<B> {
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            weights: Transformer::try_build(config, |info| b.zeros(info.len()))?,
+            weights: Transformer::try_build(config, |info| b.zeros(info.trained_len()))?,
             d_normed: b.zeros(rows * config.hidden_size)?,
             trunk: TrunkGradients::build(config, &mut RowMaker::new(b, rows))?,
+        })
+    }
+
+    /// None: for models that are only measured.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn none(b: &B, config: &Config) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            weights: Transformer::try_build(config, |_| b.zeros(0))?,
+            d_normed: b.zeros(0)?,
+            trunk: TrunkGradients::build(config, &mut RowMaker::new(b, 0))?,
         })
     }
 
@@ -80,6 +94,30 @@ impl<B: Backend> Model<B> {
         Self::build(b, config, positions, Residency::Inference, read)
     }
 
+    /// A model of `config` that shares the frozen weights of this one; `read` gives the values of its other tensors. Of a
+    /// policy with an adapter this makes the reference policy, and costs nothing: the base model without the adapter, or with
+    /// another.
+    ///
+    /// # Errors
+    /// What `read` returns, or if the device refuses the memory.
+    pub fn on_same_base<V: AsRef<[f32]>, E: From<OutOfMemory>>(
+        &self,
+        b: &B,
+        config: Config,
+        mut read: impl FnMut(&TensorInfo) -> Result<V, E>,
+    ) -> Result<Self, E> {
+        let own: HashMap<&str, &Param<B>> =
+            self.weights.tensors().map(|param| (param.info().name.as_str(), param)).collect();
+        let weights = Transformer::try_build(&config, |info| {
+            if let Some(shared) = own.get(info.name.as_str()).and_then(|param| param.shared()) {
+                return Ok(shared);
+            }
+            let values = read(&info)?;
+            Ok::<_, E>(Param::new(b, info, values.as_ref(), Residency::Training)?)
+        })?;
+        Self::of_weights(b, config, self.positions, weights)
+    }
+
     fn build<V: AsRef<[f32]>, E: From<OutOfMemory>>(
         b: &B,
         config: Config,
@@ -93,6 +131,15 @@ impl<B: Backend> Model<B> {
             assert_eq!(values.len(), info.len(), "{}: elements", info.name);
             Ok::<_, E>(Param::new(b, info, values, residency)?)
         })?;
+        Self::of_weights(b, config, positions, weights)
+    }
+
+    fn of_weights<E: From<OutOfMemory>>(
+        b: &B,
+        config: Config,
+        positions: usize,
+        weights: Transformer<Param<B>>,
+    ) -> Result<Self, E> {
         let (cos, sin) = rope::tables(&config, positions);
         let table = |values: &[f64]| {
             let mut table = b.zeros(values.len())?;
@@ -308,7 +355,8 @@ impl<B: Backend> Model<B> {
         let trunk = &self.weights.trunk;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
-        let dw = d_head.lm_head.as_mut().unwrap_or(&mut grad.trunk.embed_tokens);
+        let w = self.weights.head.language().matrix(&trunk.embed_tokens);
+        let dw = w.gradient(d_head.lm_head.as_mut().unwrap_or(&mut grad.trunk.embed_tokens));
         let target = Some(Target { dw, d_normed });
         let sides = [self.side(a), teacher.side(of_teacher)];
         let divergences = heads::divergences(b, sides, head_rows, of, weight, target, head)?;

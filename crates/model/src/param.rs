@@ -1,5 +1,7 @@
 //! A weight on a backend: its values, and the form that products read.
 
+use std::sync::Arc;
+
 use koan_backend::{Backend, Forms, Matrix, OutOfMemory};
 
 use crate::{Config, Role, TensorInfo};
@@ -16,8 +18,16 @@ pub enum Residency {
 }
 
 impl Residency {
-    /// In which forms a tensor of this role is there.
-    fn forms(self, role: Role) -> Forms {
+    /// In which forms a tensor is there. One that is frozen is never changed: products read it packed, forward and backward.
+    fn forms(self, info: &TensorInfo) -> Forms {
+        let role = info.role;
+        match self {
+            _ if !info.trained => Self::Inference.of_role(role),
+            _ => self.of_role(role),
+        }
+    }
+
+    fn of_role(self, role: Role) -> Forms {
         match self {
             Self::Training => Forms { values: true, packed: role.is_head() },
             Self::Rollout => Forms { values: true, packed: role.is_product() },
@@ -31,7 +41,8 @@ impl Residency {
 
 /// A weight tensor: a matrix, or a vector as a matrix of one row.
 pub struct Param<B: Backend> {
-    matrix: Matrix<B>,
+    /// A frozen one may be that of several models.
+    matrix: Arc<Matrix<B>>,
     info: TensorInfo,
 }
 
@@ -42,8 +53,18 @@ impl<B: Backend> Param<B> {
         values: &[f32],
         residency: Residency,
     ) -> Result<Self, OutOfMemory> {
-        let matrix = Matrix::new(b, values, info.matrix(), residency.forms(info.role))?;
+        let matrix = Arc::new(Matrix::new(b, values, info.matrix(), residency.forms(&info))?);
         Ok(Self { matrix, info })
+    }
+
+    /// The same tensor, if it is frozen: another model reads it too.
+    pub(crate) fn shared(&self) -> Option<Self> {
+        (!self.info.trained).then(|| Self { matrix: self.matrix.clone(), info: self.info.clone() })
+    }
+
+    /// Where its gradient is added, unless it is frozen.
+    pub(crate) fn gradient<'a>(&self, grad: &'a mut B::Buf) -> Option<&'a mut B::Buf> {
+        self.info.trained.then_some(grad)
     }
 
     /// Name, shape and role.
@@ -51,15 +72,22 @@ impl<B: Backend> Param<B> {
         &self.info
     }
 
-    /// The values, row-major. None are kept of a matrix that only products read in a model
+    /// The values, row-major. None are kept of a matrix that only products read, where it is frozen or the model is one
     /// [`for_inference`](crate::Model::for_inference).
     pub fn value(&self) -> &B::Buf {
         &self.matrix.values
     }
 
     /// The values, to be changed; [`repack`](Self::repack) follows.
+    ///
+    /// # Panics
+    /// If several models share it.
     pub fn value_mut(&mut self) -> &mut B::Buf {
-        &mut self.matrix.values
+        &mut self.matrix_mut().values
+    }
+
+    fn matrix_mut(&mut self) -> &mut Matrix<B> {
+        Arc::get_mut(&mut self.matrix).expect("only what is frozen is shared, and it is not changed")
     }
 
     /// What products read.
@@ -69,26 +97,31 @@ impl<B: Backend> Param<B> {
 
     /// Makes the packed form, if there is none and products read the tensor.
     pub(crate) fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
-        if Residency::Rollout.forms(self.info.role).packed { self.matrix.pack(b) } else { Ok(()) }
+        if self.info.trained && Residency::Rollout.forms(&self.info).packed {
+            self.matrix_mut().pack(b)?;
+        }
+        Ok(())
     }
 
-    /// Drops the packed form, except the output head's.
+    /// Drops the packed form, except the output head's, and of what is frozen.
     pub(crate) fn unpack(&mut self) {
-        if !Residency::Training.forms(self.info.role).packed {
-            self.matrix.unpack();
+        if self.info.trained && !Residency::Training.forms(&self.info).packed {
+            self.matrix_mut().unpack();
         }
     }
 
     /// Brings the packed form, if there is one, up to date after the values changed.
     pub fn repack(&mut self, b: &B) {
-        self.matrix.repack(b);
+        if self.info.trained {
+            self.matrix_mut().repack(b);
+        }
     }
 }
 
 impl Config {
     /// Bytes that a [`Model`](crate::Model) holds on `b`, at most.
     pub fn model_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
-        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrix(), residency.forms(info.role));
+        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrix(), residency.forms(info));
         self.tensors().iter().map(bytes).sum()
     }
 
@@ -97,14 +130,14 @@ impl Config {
     pub fn loading_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
         let (mut there, mut most) = (0, 0);
         for info in self.tensors() {
-            there += Matrix::bytes(b, info.matrix(), residency.forms(info.role));
+            there += Matrix::bytes(b, info.matrix(), residency.forms(&info));
             most = most.max(there + 4 * info.len());
         }
         most
     }
 
-    /// Bytes of a buffer for each tensor: of a gradient, or of a moment in f32.
+    /// Bytes of a buffer for each tensor that is trained: of a gradient, or of a moment in f32.
     pub fn gradient_bytes<B: Backend>(&self, b: &B) -> usize {
-        self.tensors().iter().map(|info| b.bytes(info.len())).sum()
+        self.tensors().iter().map(|info| b.bytes(info.trained_len())).sum()
     }
 }

@@ -19,6 +19,10 @@ pub enum Role {
     Head,
     /// `[experts, out_features, in_features]`: the same matrix of each expert of a layer.
     Expert,
+    /// `[rank, in_features]`: A of an adapter on a linear layer, which it projects down with.
+    AdapterDown,
+    /// `[out_features, rank]`: B of an adapter, which projects up again.
+    AdapterUp,
     /// `[experts, hidden_size]`: scores a layer's experts for a token.
     Router,
 }
@@ -33,6 +37,11 @@ impl Role {
     /// Whether it is a matrix that is multiplied by, not only looked up in.
     pub fn is_product(self) -> bool {
         self.is_matrix() && self != Self::Embedding { tied: false }
+    }
+
+    /// Whether it is a matrix of an adapter.
+    pub fn is_adapter(self) -> bool {
+        matches!(self, Self::AdapterDown | Self::AdapterUp)
     }
 
     /// Whether it is the matrix of the output head.

@@ -178,6 +178,11 @@ impl Reader {
         self.metadata.offset_keys()
     }
 
+    /// The shape of a tensor, if it is there.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|tensor| &tensor.shape[..])
+    }
+
     /// Checks that a tensor is there, of this shape and of a type that is read.
     ///
     /// # Errors

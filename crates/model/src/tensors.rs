@@ -1,6 +1,10 @@
 //! The tensors of a model: what each is called, its shape and its role, and how the parts of a model make theirs.
 
-use crate::{Role, safetensors_file::Entry};
+use crate::{
+    Role,
+    adapter::{Adapter, LowRank},
+    safetensors_file::Entry,
+};
 
 /// A tensor's name, its shape, what it is for, and where it lies in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,18 +18,25 @@ pub struct TensorInfo {
     /// The entries of a checkpoint that hold it, each a slice of it, back to back: the elements of the first come first.
     /// Most tensors are one entry, which is the whole; published checkpoints hold each expert's matrix apart.
     pub entries: Vec<Entry>,
+    /// Whether training changes it. Where a model has an adapter, all else is frozen.
+    pub trained: bool,
 }
 
 impl TensorInfo {
     /// A tensor that is one entry of a checkpoint.
     pub(crate) fn whole(name: String, shape: &[usize], role: Role) -> Self {
         let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
-        Self { name, shape: shape.into(), role, entries }
+        Self { name, shape: shape.into(), role, entries, trained: true }
     }
 
     /// How many elements the tensor holds.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// How many of them training changes: all or none.
+    pub fn trained_len(&self) -> usize {
+        if self.trained { self.len() } else { 0 }
     }
 
     /// Whether it holds none.
@@ -43,21 +54,31 @@ impl TensorInfo {
 /// Makes the tensors of a part of a model, whose names share a prefix.
 pub(crate) struct Maker<'a, F> {
     prefix: String,
+    adapter: Option<&'a Adapter>,
     make: &'a mut F,
 }
 
 impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
-    pub(crate) fn new(make: &'a mut F) -> Self {
-        Self { prefix: String::new(), make }
+    pub(crate) fn new(adapter: Option<&'a Adapter>, make: &'a mut F) -> Self {
+        Self { prefix: String::new(), adapter, make }
     }
 
     /// Of a part of this part.
     pub(crate) fn under(&mut self, prefix: &str) -> Maker<'_, F> {
-        Maker { prefix: format!("{}{prefix}.", self.prefix), make: self.make }
+        Maker { prefix: format!("{}{prefix}.", self.prefix), adapter: self.adapter, make: self.make }
+    }
+
+    /// What the model's adapter adds to the linear layer `name`.
+    pub(crate) fn low_rank(&self, name: &str) -> Option<LowRank> {
+        self.adapter?.of(&format!("{}{name}", self.prefix))
     }
 
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
-        (self.make)(TensorInfo::whole(format!("{}{name}", self.prefix), shape, role))
+        let info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        (self.make)(match self.adapter {
+            Some(adapter) => adapter.place(info),
+            None => info,
+        })
     }
 
     /// The scales of a norm of `features` features.

@@ -6,7 +6,7 @@ use koan_backend::{Backend, OutOfMemory};
 use serde_json::{Value, json};
 
 use crate::{
-    Config, Model, Role, TensorInfo,
+    AdapterSpec, Config, Model, Role, Targets, TensorInfo,
     checkpoint::{self, CheckpointError},
 };
 
@@ -46,6 +46,11 @@ pub fn config_with(vocab_size: usize, tied: bool, changes: Value) -> Config {
     let (Value::Object(mut json), Value::Object(changes)) = (json, changes) else { unreachable!("objects") };
     json.extend(changes);
     Config::from_json(json, Path::new("testkit")).expect("a config of the testkit")
+}
+
+/// The specification of an adapter on `targets`, of rank 3, whose scale is no power of two.
+pub fn adapter(targets: Targets) -> AdapterSpec {
+    AdapterSpec { rank: 3, alpha: 4.0, rslora: false, targets }
 }
 
 /// A number in [-1/2, 1/2) that depends on `seed` and `i` alone (SplitMix64, Steele et al. 2014).

@@ -22,7 +22,7 @@ impl<T> Transformer<T> {
         config: &Config,
         mut make: impl FnMut(TensorInfo) -> Result<T, E>,
     ) -> Result<Self, E> {
-        let mut at = Maker::new(&mut make);
+        let mut at = Maker::new(config.adapter.as_ref(), &mut make);
         Ok(Self {
             trunk: Trunk::try_build(config, &mut at.under("model"))?,
             head: Heads::try_build(config, &mut at)?,
@@ -57,5 +57,10 @@ impl Config {
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.tensors().iter().map(TensorInfo::len).sum()
+    }
+
+    /// Number of parameters that training changes: those of the adapter, if the model has one.
+    pub fn trained_parameters(&self) -> usize {
+        self.tensors().iter().map(TensorInfo::trained_len).sum()
     }
 }

@@ -165,7 +165,8 @@ impl<B: Backend> Trunk<Param<B>> {
         let (b, n, hidden) = (p.b, p.rows, p.config.hidden_size);
         let dx = b.values_mut(&mut d.dx);
         b.clear(dx);
-        b.rms_norm_backward(dx, &mut grad.norm, d_normed, &a.stream, self.norm.value(), &a.rstd, n);
+        let (w, dw) = (self.norm.value(), self.norm.gradient(&mut grad.norm));
+        b.rms_norm_backward(dx, dw, d_normed, &a.stream, w, &a.rstd, n);
         for (i, (layer, grad)) in self.layers.iter().zip(&mut grad.layers).enumerate().rev() {
             let kind = layer.kind();
             let (saved, work) = (a.layers.of(i, kind), a.work.of(kind));
@@ -175,6 +176,8 @@ impl<B: Backend> Trunk<Param<B>> {
             }
             layer.backward(p, &mut d.dx, saved, work, d.layers.of(kind), grad);
         }
-        b.embedding_backward(&mut grad.embed_tokens, b.values(&d.dx), hidden, p.layout);
+        if let Some(grad) = self.embed_tokens.gradient(&mut grad.embed_tokens) {
+            b.embedding_backward(grad, b.values(&d.dx), hidden, p.layout);
+        }
     }
 }

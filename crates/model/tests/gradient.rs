@@ -1,7 +1,7 @@
 //! The backward pass of a whole model against finite differences, through the f64 reference backend.
 
 use koan_backend::{Backend, Layout, Reference};
-use koan_model::{Activations, Gradient, Head, Model, Purpose, testkit};
+use koan_model::{Activations, Config, Gradient, Head, Model, Purpose, Targets, testkit};
 
 const TEMPERATURE: f32 = 0.7;
 
@@ -45,11 +45,30 @@ impl Passes {
     }
 }
 
+fn kinds() -> impl Iterator<Item = Config> {
+    let kinds = testkit::kinds().into_iter().zip([true, false].into_iter().cycle());
+    kinds.map(|(kind, tied)| testkit::config_with(11, tied, kind))
+}
+
 #[test]
 fn the_gradient_of_every_tensor_is_the_finite_difference() {
-    for (kind, tied) in testkit::kinds().into_iter().zip([true, false].into_iter().cycle()) {
+    hold_to_finite_differences(kinds());
+}
+
+#[test]
+fn the_gradient_of_an_adapter_is_the_finite_difference_and_all_else_is_frozen() {
+    let some = Targets::Suffixes(vec!["v_proj".into(), "layers.1.mlp.down_proj".into()]);
+    let targets = [Targets::AllLinear, some].into_iter().cycle();
+    let adapted = kinds()
+        .zip(targets)
+        .map(|(config, targets)| config.with_adapter(testkit::adapter(targets)).expect("an adapter"));
+    hold_to_finite_differences(adapted);
+}
+
+fn hold_to_finite_differences(configs: impl Iterator<Item = Config>) {
+    for config in configs {
         let b = Reference;
-        let mut model = testkit::model(&b, testkit::config_with(11, tied, kind), 1);
+        let mut model = testkit::model(&b, config, 1);
         let layout = model.upload(&b, layout()).expect("memory");
         let rows = b.rows(&layout);
         let mut passes = Passes {
@@ -61,8 +80,14 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
         passes.activations =
             Activations::new(&b, model.config(), rows + 3, Purpose::Recomputing).expect("memory");
         assert_eq!(gradients, passes.gradient(&model), "what is computed again has the same bits");
-        let names: Vec<String> = model.config().tensors().into_iter().map(|t| t.name).collect();
-        for (t, (name, gradient)) in names.iter().zip(&gradients).enumerate() {
+        let infos = model.config().tensors();
+        assert!(infos.iter().any(|info| info.trained));
+        for (t, (info, gradient)) in infos.iter().zip(&gradients).enumerate() {
+            let name = &info.name;
+            if !info.trained {
+                assert!(gradient.is_empty(), "{name} is frozen");
+                continue;
+            }
             let largest =
                 (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
             let largest = largest.expect("a tensor has elements");

@@ -105,7 +105,7 @@ pub(crate) fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
 }
 
 /// What options of other frameworks are called here; their names as TRL, verl and OpenRLHF have them.
-const ELSEWHERE: [(&[&str], &str); 19] = [
+const ELSEWHERE: [(&[&str], &str); 23] = [
     (&["learning_rate"], "optim.lr"),
     (&["lr_scheduler_type", "lr_scheduler"], "optim.schedule"),
     (&["warmup_ratio", "lr_warmup_steps"], "optim.warmup_steps"),
@@ -128,6 +128,10 @@ const ELSEWHERE: [(&[&str], &str); 19] = [
     (&["mask_truncated_completions"], "algorithm.mask_truncated"),
     (&["max_steps", "num_train_steps", "total_training_steps"], "steps"),
     (&["save_steps", "save_freq"], "checkpoint_every"),
+    (&["lora_rank", "lora_r", "r"], "adapter.rank"),
+    (&["lora_alpha"], "adapter.alpha"),
+    (&["target_modules", "lora_target_modules"], "adapter.targets"),
+    (&["use_rslora"], "adapter.rslora"),
 ];
 
 /// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`"; `keys` are those of the whole file, with

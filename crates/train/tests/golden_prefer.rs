@@ -1,4 +1,5 @@
-//! Losses, gradients and steps of `prefer` against the numbers of PyTorch and TRL, where the fixtures lie beside the project.
+//! Losses, gradients and steps of `prefer` against the numbers of PyTorch and TRL, and steps of an adapter against those of PEFT,
+//! where the fixtures lie beside the project.
 
 use std::{
     fs,
@@ -7,10 +8,14 @@ use std::{
 
 use koan_backend::{Backend, MomentType, Reference};
 use koan_cpu::{Cpu, Isa};
-use koan_model::{Config, Model, checkpoint};
+use koan_model::{
+    Config, Model,
+    checkpoint::{self, Place},
+};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     prefer::{Algorithm, Compared, Example, Learner, Nll, NllOver, Objective, PairForm, PairLoss},
+    supervised::next_token::{NextToken, Text},
 };
 use serde_json::Value;
 
@@ -88,7 +93,7 @@ fn learner<B: Backend>(
     optim: &OptimConfig,
 ) -> Learner<B> {
     let model: Model<B> = if scorer {
-        checkpoint::load_scorer(b, dir, Config::load(dir).expect("a fixture"), 64, 0).expect("a fixture")
+        checkpoint::load_as(b, dir, Config::load(dir).expect("a fixture"), 64, 0).expect("a fixture")
     } else {
         checkpoint::load(b, dir, Some(64)).expect("a fixture")
     };
@@ -260,4 +265,46 @@ fn reward_models() {
         };
         run.check();
     }
+}
+
+fn three_steps_of_an_adapter<B: Backend>(b: &B, dir: &Path, near: Near) {
+    let expected = &json(dir.join("expected.json"))["three_steps"];
+    let (base, start) = (dir.join("base-llama"), dir.join("train-init"));
+    let config = Config::load(&base).expect("a fixture").with_adapter_from(&start).expect("a fixture");
+    let place = Place::find(&base, Some(&start)).expect("a fixture");
+    let model = checkpoint::load_as(b, &place, config, 64, 0).expect("a fixture");
+    let optimizer = Optimizer::new(b, model.config(), MomentType::F32).expect("memory");
+    let optim = OptimConfig { lr: 1e-2, ..optim() };
+    let mut learner = NextToken::new(b, model, optimizer, 64, &optim).expect("memory");
+    let rows: Vec<(Vec<u32>, Vec<u32>)> = rows(dir.join("rows.jsonl"))
+        .iter()
+        .map(|row| (ids(&row["prompt_ids"]), ids(&row["completion_ids"])))
+        .collect();
+    let texts: Vec<Text> = rows.iter().map(|(context, tokens)| Text { context, tokens }).collect();
+    let check = |what: &str, found: f64, wanted: f64, near: f64| {
+        let error = (found / wanted - 1.0).abs();
+        assert!(error < near, "{what} is {found}, wanted {wanted}, {error:.1e} off");
+    };
+    let losses = floats(&expected["loss_before_each_step_and_after_last"]);
+    let norms = floats(&expected["grad_norm_of_each_step_before_clipping"]);
+    for (step, (&loss, &norm)) in losses.iter().zip(&norms).enumerate() {
+        let near = if step == 0 { near.value } else { near.after_steps };
+        let update = learner.update(b, &texts, &optim, optim.lr).expect("finite");
+        check(&format!("the loss before step {step}"), update.loss, loss, near);
+        check(&format!("the norm of the gradient of step {step}"), update.grad_norm, norm, near);
+    }
+    check("the last loss", learner.loss(b, &texts).expect("memory"), losses[3], near.after_steps);
+    for param in learner.model.weights.tensors().filter(|param| param.info().trained) {
+        let name = param.info().name.trim_start_matches("model.").trim_end_matches(".weight");
+        let values = b.read_exact([(param.value(), param.info().len())]);
+        let norm = values[0].iter().map(|x| x * x).sum::<f64>().sqrt();
+        check(name, norm, float(&expected["adapter_after"][name]["norm"]), near.after_steps);
+    }
+}
+
+#[test]
+fn steps_of_an_adapter() {
+    let Some(dir) = fixtures("lora") else { return };
+    three_steps_of_an_adapter(&Reference, &dir, EXACT);
+    three_steps_of_an_adapter(&Cpu::new(Isa::Portable, 2).expect("a processor"), &dir, SINGLE);
 }

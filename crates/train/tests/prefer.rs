@@ -298,3 +298,56 @@ proptest! {
         }
     }
 }
+
+/// The reference policy of a fresh adapter is the model without it; of one that goes on, what it goes on from.
+#[test]
+fn an_adapter_learns_what_is_preferred() {
+    let bench = Bench::new();
+    let adapter = ["adapter.rank=4", "optim.lr=1e-2"];
+    let config = |run: &str, set: &[&str]| bench.load(run, &[&adapter[..], set].concat()).expect("a config");
+    let (a, b) = (config("1", &[]), config("2", &[]));
+    let summary = run(&a, 1, false).expect("runs");
+    assert_eq!(summary.digest, run(&b, 2, false).expect("runs").digest);
+    let lines = metrics(&a);
+    let margin =
+        |lines: &[serde_json::Value], i: usize| lines[i]["rewards/margins"].as_f64().expect("a margin");
+    assert_eq!(margin(&lines, 0), 0.0, "a policy begins as its reference: {lines:?}");
+    assert!(margin(&lines, 5) > 0.0, "{lines:?}");
+    let part = config("part", &["steps=2"]);
+    run(&part, 2, false).expect("runs");
+    assert_eq!(run(&config("part", &[]), 1, true).expect("goes on").digest, summary.digest);
+
+    let from = format!("adapter.from={}", summary.model.expect("a model").display());
+    let on = bench.load("on", &[&*from, "optim.lr=1e-2"]).expect("a config");
+    run(&on, 2, false).expect("runs");
+    assert_eq!(margin(&metrics(&on), 0), 0.0, "it is compared with what it goes on from");
+}
+
+#[test]
+fn a_reward_model_may_be_an_adapter_with_a_head() {
+    let bench = Bench::new();
+    let set = ["algorithm.loss=reward-model", "adapter.rank=4", "optim.lr=1e-2", "steps=12"];
+    let config = |run: &str, more: &[&str]| bench.load(run, &[&set[..], more].concat()).expect("a config");
+    let whole = config("whole", &[]);
+    let summary = run(&whole, 1, false).expect("runs");
+    let lines = metrics(&whole);
+    assert_eq!(lines[11]["eval_rewards/accuracies"], 1.0, "{lines:?}");
+    let part = config("part", &["steps=4"]);
+    run(&part, 2, false).expect("runs");
+    assert_eq!(run(&config("part", &[]), 2, true).expect("goes on").digest, summary.digest);
+    let model = summary.model.expect("a model");
+    let json = fs::read_to_string(model.join("adapter_config.json")).expect("there");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("an object");
+    assert_eq!(
+        (&json["task_type"], &json["modules_to_save"]),
+        (&"SEQ_CLS".into(), &serde_json::json!(["score"]))
+    );
+    let weights = fs::read(model.join("adapter_model.safetensors")).expect("there");
+    assert!(String::from_utf8_lossy(&weights).contains("base_model.model.score.weight"));
+    // It goes on as a reward model.
+    let from = format!("adapter.from={}", model.display());
+    let set = ["algorithm.loss=reward-model", &*from, "optim.lr=1e-3", "steps=1", "eval.every=1"];
+    let on = bench.load("on", &set).expect("a config");
+    run(&on, 1, false).expect("runs");
+    assert_eq!(metrics(&on)[0]["eval_rewards/accuracies"], 1.0);
+}

@@ -8,17 +8,18 @@ use std::{
 
 use koan_backend::Reference;
 use koan_cpu::{Cpu, Isa};
-use koan_model::{checkpoint, testkit};
+use koan_model::{Targets, checkpoint, testkit};
 use koan_text::Tokenizer;
 use koan_train::{
     TrainError,
-    optim::Optimizer,
+    optim::{OptimConfig, Optimizer},
     stage::{Event, Launch, RunSummary},
     supervised::{
         self, Stage, SupervisedConfig,
         next_token::{NextToken, Text},
     },
 };
+use proptest::prelude::*;
 
 /// A folder with a tiny model and data.
 struct Bench {
@@ -334,4 +335,76 @@ fn what_is_wrong_is_said_before_any_work() {
     config["sliding_window"] = 8.into();
     fs::write(&config_file, config.to_string()).expect("written");
     assert!(refused(&["max_tokens=12"]).contains("sliding_window"));
+}
+
+/// An adapter learns over frozen weights, repeats itself whatever the threads and interruptions, and the next run goes on
+/// from it.
+#[test]
+fn an_adapter_learns_over_frozen_weights() {
+    let bench = Bench::new();
+    let set = ["adapter.rank=4", "adapter.targets=[\"q_proj\", \"mlp.down_proj\"]", "adapter.rslora=true"];
+    let config =
+        |run: &str, more: &[&str]| bench.load(Stage::Sft, run, &[&set[..], more].concat()).expect("a config");
+    let whole = config("whole", &[]);
+    let digest = run(Stage::Sft, &whole, 1, false).expect("runs").digest;
+    let lines = metrics(&whole);
+    let loss = |lines: &[serde_json::Value], i: usize| lines[i]["loss"].as_f64().expect("a loss");
+    let last = lines.len() - 1;
+    assert!(last > 2 && loss(&lines, last) < 0.9 * loss(&lines, 0), "{lines:?}");
+
+    let stopped = config("stopped", &[]);
+    let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
+    let launch = Launch { resume: false, threads: 2, stop: &stop };
+    supervised::run(&cpu, Stage::Sft, &stopped, launch, |event| {
+        stop.store(matches!(event, Event::Step { step: 3, .. }), Ordering::Relaxed);
+    })
+    .expect("stops");
+    let entries = fs::read(stopped.stage.run_dir.join("checkpoints/step-000003/optimizer.safetensors"));
+    let header = String::from_utf8_lossy(&entries.expect("there")).into_owned();
+    assert!(
+        header.contains("q_proj.lora_A.weight") && !header.contains("q_proj.weight"),
+        "only what is trained"
+    );
+    assert_eq!(run(Stage::Sft, &stopped, 2, true).expect("goes on").digest, digest);
+
+    let from = format!("adapter.from={}", whole.stage.run_dir.join("model").display());
+    let on = bench.load(Stage::Sft, "on", &[&*from]).expect("a config");
+    run(Stage::Sft, &on, 2, false).expect("runs");
+    assert!(loss(&metrics(&on), 0) < loss(&lines, last) + 0.1, "it goes on where the other ended");
+    let lineage = fs::read_to_string(on.stage.run_dir.join("lineage.json")).expect("lineage");
+    assert!(lineage.contains("\"role\": \"adapter\""), "{lineage}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// How an update of an adapter is cut into passes changes nothing but rounding.
+    #[test]
+    fn cut_and_order_change_nothing_of_an_adapter(
+        lengths in prop::collection::vec((1usize..6, 1usize..6), 1..5), rows in 10usize..30, seed in 0u64..1000,
+    ) {
+        let token = |i: usize, j: usize| ((testkit::random(seed, (16 * i + j) as u64) + 0.5) * 11.0) as u32;
+        let texts: Vec<(Vec<u32>, Vec<u32>)> = lengths
+            .iter()
+            .enumerate()
+            .map(|(i, &(n, m))| ((0..n).map(|j| token(i, j)).collect(), (n..n + m).map(|j| token(i, j)).collect()))
+            .collect();
+        let texts: Vec<Text> = texts.iter().map(|(context, tokens)| Text { context, tokens }).collect();
+        let reversed: Vec<Text> = texts.iter().rev().copied().collect();
+        let optim = OptimConfig { lr: 1e-2, ..OptimConfig::default() };
+        let step = |texts: &[Text], rows: usize| {
+            let adapter = testkit::adapter(Targets::AllLinear);
+            let config = testkit::config(11, true).with_adapter(adapter).expect("an adapter");
+            let model = testkit::model(&Reference, config, 5);
+            let optimizer = Optimizer::new(&Reference, model.config(), optim.moments).expect("memory");
+            let mut learner = NextToken::new(&Reference, model, optimizer, rows, &optim).expect("memory");
+            let update = learner.update(&Reference, texts, &optim, optim.lr).expect("finite");
+            (update.loss, update.grad_norm)
+        };
+        let (loss, norm) = step(&texts, 200);
+        for (texts, rows) in [(&texts, rows), (&reversed, 200), (&reversed, rows)] {
+            let (other_loss, other_norm) = step(texts, rows);
+            prop_assert!((loss - other_loss).abs() < 1e-9 && (norm - other_norm).abs() < 1e-7 * (1.0 + norm));
+        }
+    }
 }

@@ -179,6 +179,10 @@ impl Backend for Counting {
         Reference.round(&mut x.0, n);
     }
 
+    fn scale(&self, x: &mut Self::Operand, factor: f32, n: usize) {
+        Reference.scale(&mut x.0, factor, n);
+    }
+
     fn write_operand(&self, x: &mut Self::Operand, values: &[f64]) {
         self.upload_counted();
         Reference.write_operand(&mut x.0, values);
@@ -284,14 +288,14 @@ impl Backend for Counting {
     fn rms_norm_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         dy: &Self::Buf,
         x: &Self::Buf,
         w: &Self::Buf,
         rstd: &Self::Buf,
         n: usize,
     ) {
-        Reference.rms_norm_backward(&mut dx.0, &mut dw.0, &dy.0, &x.0, &w.0, &rstd.0, n);
+        Reference.rms_norm_backward(&mut dx.0, dw.map(|dw| &mut dw.0), &dy.0, &x.0, &w.0, &rstd.0, n);
     }
 
     fn rope_forward(
@@ -371,7 +375,7 @@ impl Backend for Counting {
     fn log_prob_backward(
         &self,
         dx: &mut Self::Buf,
-        dw: &mut Self::Buf,
+        dw: Option<&mut Self::Buf>,
         d_log_probs: &Self::Buf,
         x: &Self::Operand,
         w: &Matrix<Self>,
@@ -379,7 +383,7 @@ impl Backend for Counting {
         temperature: f32,
         layout: &Self::Layout,
     ) {
-        let (dx, dw, x, w) = (&mut dx.0, &mut dw.0, &x.0, local(w));
+        let (dx, dw, x, w) = (&mut dx.0, dw.map(|dw| &mut dw.0), &x.0, local(w));
         let (d_log_probs, saved) = (&d_log_probs.0, &log_sum_exp.0);
         Reference.log_prob_backward(dx, dw, d_log_probs, x, &w, saved, temperature, &layout.0);
     }

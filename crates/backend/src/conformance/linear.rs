@@ -4,7 +4,7 @@ use super::{
     Case, EDGES, Output, Precision, sum_of_products,
     values::{Numbers, by_row, exactly, magnitudes, matrix, operand, output, pick, summed, unwritten},
 };
-use crate::{Backend, Reference, Store};
+use crate::{Backend, Forms, Matrix, Reference, Store};
 
 /// `x`, `dx` are (N, I); `y`, `dy` are (N, O); `w`, `dw` are (O, I).
 /// `y`, `dx`, `dw` are what the outputs hold before.
@@ -97,10 +97,15 @@ impl Case for Linear {
         let mut y_packed = output(b, &self.y);
         b.linear_forward(&mut y_packed, &x, &unpacked, n, store);
         let [y, y_unpacked, y_packed] = [&y, &y_unpacked, &y_packed].map(|y| by_row("y", b, y));
+        let (forms, mut dx_packed) = (Forms { values: false, packed: true }, output(b, &self.dx));
+        let frozen = Matrix::new(b, &self.w, [o, i], forms).expect("a little memory");
+        b.linear_backward_input(&mut dx_packed, &dy, &frozen, n, store);
+        let [dx, dx_packed] = [&dx, &dx_packed].map(|dx| by_row("dx", b, dx));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&y_unpacked), bits(&y), "{}: unpacked weights give other bits", self.name());
         assert_eq!(bits(&y_packed), bits(&y), "{}: weights packed later give other bits", self.name());
-        vec![y, by_row("dx", b, &dx), Self::backward_weight(std::slice::from_ref(self), b)]
+        assert_eq!(bits(&dx_packed), bits(&dx), "{}: a packed form alone gives other bits", self.name());
+        vec![y, dx, Self::backward_weight(std::slice::from_ref(self), b)]
     }
 
     /// `k · u · Σ |aᵢ bᵢ|`: the sum is the case itself on magnitudes.

@@ -7,7 +7,7 @@ use super::{
     },
 };
 use crate::{
-    Backend, Draw, Layout, Matrix, Reference, Store,
+    Backend, Draw, Forms, Layout, Matrix, Reference, Store,
     reference::{dot, log_sum_exp},
 };
 
@@ -43,6 +43,12 @@ impl Head {
 
     fn matrix<B: Backend>(&self, b: &B) -> Matrix<B> {
         matrix(b, &self.w, [self.vocab(), self.c], true)
+    }
+
+    /// The same matrix, of which only the packed form is held.
+    fn frozen<B: Backend>(&self, b: &B) -> Matrix<B> {
+        let forms = Forms { values: false, packed: true };
+        Matrix::new(b, &self.w, [self.vocab(), self.c], forms).expect("a little memory")
     }
 
     /// Each row is a head row, with its target or draw, if there is one.
@@ -143,12 +149,16 @@ impl Case for LogProb {
         b.log_prob_forward(&mut log_probs, &mut entropy, saved, &x, &w, temperature, &layout);
         let (mut dx, mut dw) = (output(b, &unwritten(n * c)), output(b, &self.dw));
         let (d_log_probs, saved) = (input(b, &self.d_log_probs), input(b, &self.log_sum_exp));
-        b.log_prob_backward(&mut dx, &mut dw, &d_log_probs, &x, &w, &saved, temperature, &layout);
+        b.log_prob_backward(&mut dx, Some(&mut dw), &d_log_probs, &x, &w, &saved, temperature, &layout);
+        let (mut dx_frozen, frozen) = (output(b, &unwritten(n * c)), self.head.frozen(b));
+        b.log_prob_backward(&mut dx_frozen, None, &d_log_probs, &x, &frozen, &saved, temperature, &layout);
+        let [dx, dx_frozen] = [&dx, &dx_frozen].map(|dx| by_row("dx", b, dx));
+        assert_same_bits(&self.name(), "dx of a frozen matrix", &dx_frozen.values, &dx.values);
         vec![
             by_row("log_probs", b, &log_probs),
             by_row("entropy", b, &entropy),
             by_row("log_sum_exp", b, &log_sum_exp),
-            by_row("dx", b, &dx),
+            dx,
             summed("dw", b, &dw),
         ]
     }

@@ -53,14 +53,13 @@ impl Case for RmsNorm {
         let [rstd, head_rstd] = [&rstd, &head_rstd].map(|rstd| by_row("rstd", b, rstd));
         assert_same_bits(&self.name(), "rstd of both norms", &head_rstd.values, &rstd.values);
         let (mut dx, mut dw) = (output(b, &self.dx), output(b, &self.dw));
-        b.rms_norm_backward(&mut dx, &mut dw, &input(b, &self.dy), &x, &w, &input(b, &self.rstd), n);
-        vec![
-            operand_by_row("y", b, &y, len),
-            by_row("y of heads", b, &heads),
-            rstd,
-            by_row("dx", b, &dx),
-            summed("dw", b, &dw),
-        ]
+        let (dy, saved) = (input(b, &self.dy), input(b, &self.rstd));
+        b.rms_norm_backward(&mut dx, Some(&mut dw), &dy, &x, &w, &saved, n);
+        let mut dx_frozen = output(b, &self.dx);
+        b.rms_norm_backward(&mut dx_frozen, None, &dy, &x, &w, &saved, n);
+        let [dx, dx_frozen] = [&dx, &dx_frozen].map(|dx| by_row("dx", b, dx));
+        assert_same_bits(&self.name(), "dx of frozen scales", &dx_frozen.values, &dx.values);
+        vec![operand_by_row("y", b, &y, len), by_row("y of heads", b, &heads), rstd, dx, summed("dw", b, &dw)]
     }
 
     /// A mean of C numbers of one sign errs by C roundings, its root by half of them.

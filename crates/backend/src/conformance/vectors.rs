@@ -2,9 +2,11 @@
 
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF,
-    values::{Numbers, by_row, exactly, input, output, pick, unwritten, whole, wide},
+    values::{
+        Numbers, by_row, exactly, input, output, output_operand, pick, unwritten, values_by_row, whole, wide,
+    },
 };
-use crate::{AdamWStep, Backend, MomentType, bf16};
+use crate::{AdamWStep, Backend, Keep, MomentType, bf16};
 
 const STEP: AdamWStep = AdamWStep {
     lr: 0.01,
@@ -100,6 +102,9 @@ impl Case for Vectors {
         let [exact] = b.read_exact([(&zeros, n - n / 2)]);
         assert_eq!(exact, wide(&written), "f32 values in f64");
         outputs.push(by_row("copy", b, &copy));
+        let mut scaled = output_operand(b, &self.w, Keep::Values);
+        b.scale(&mut scaled, STEP.grad_scale, n);
+        outputs.push(values_by_row("scaled", b, &scaled, n));
         let values = vec![squares as f32];
         outputs.push(Output { name: "sum_of_squares", by_row: false, rounded: false, values });
         outputs
@@ -123,7 +128,8 @@ impl Case for Vectors {
         }
         let squares = self.w.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         let sum = vec![(n as f64 + 1.0) * ROUNDOFF * squares];
-        vec![w, m, v, w_short, m_short, v_short, vec![0.0; n], sum]
+        let scaled = self.w.iter().map(|&w| ROUNDOFF * f64::from(w.abs())).collect();
+        vec![w, m, v, w_short, m_short, v_short, vec![0.0; n], scaled, sum]
     }
 
     fn rows(&self) -> usize {

@@ -87,6 +87,17 @@ fn bias() {
 }
 
 #[test]
+fn scale() {
+    let (x, dy, factor) = (numbers(1, 6), numbers(2, 6), -0.75);
+    let scaled = |x: &Vec<f64>| {
+        let mut x = x.clone();
+        Reference.scale(&mut x, factor, 6);
+        x
+    };
+    assert_gradient("dx", &scaled(&dy), &x, |x| dot(&scaled(x), &dy));
+}
+
+#[test]
 fn rms_norm() {
     let (n, c, eps) = (3, 5, 0.125);
     let (x, w, dy) = (numbers(1, n * c), numbers(2, c), numbers(3, n * c));
@@ -96,7 +107,7 @@ fn rms_norm() {
         (dot(&y, &dy), rstd)
     };
     let (mut dx, mut dw) = (vec![1.0; n * c], vec![1.0; c]);
-    Reference.rms_norm_backward(&mut dx, &mut dw, &dy, &x, &w, &forward(&x, &w).1, n);
+    Reference.rms_norm_backward(&mut dx, Some(&mut dw), &dy, &x, &w, &forward(&x, &w).1, n);
     assert_gradient("dx", &dx, &x, |x| forward(x, &w).0 + x.iter().sum::<f64>());
     assert_gradient("dw", &dw, &w, |w| forward(&x, w).0 + w.iter().sum::<f64>());
 }
@@ -201,7 +212,16 @@ fn log_prob() {
     };
     let (mut dx, mut dw) = (unwritten(n * c), vec![1.0; vocab * c]);
     let (head, saved) = (matrix(&w, [vocab, c]), forward(&x, &w).1);
-    Reference.log_prob_backward(&mut dx, &mut dw, &d_log_probs, &x, &head, &saved, temperature, &layout);
+    Reference.log_prob_backward(
+        &mut dx,
+        Some(&mut dw),
+        &d_log_probs,
+        &x,
+        &head,
+        &saved,
+        temperature,
+        &layout,
+    );
     assert_gradient("dx", &dx, &x, |x| forward(x, &w).0);
     assert_gradient("dw", &dw, &w, |w| forward(&x, w).0 + w.iter().sum::<f64>());
 }

@@ -29,10 +29,10 @@ pub(super) fn forward(
     }
 }
 
-/// Writes `dx`, adds to `dw`.
+/// Writes `dx`, adds to `dw`, if it is asked for.
 pub(super) fn backward(
     dx: &mut [f64],
-    dw: &mut [f64],
+    mut dw: Option<&mut [f64]>,
     d_log_probs: &[f64],
     x: &[f64],
     w: &[f64],
@@ -49,7 +49,9 @@ pub(super) fn backward(
             *l = d_log_probs[n] * (hit - (*l - log_sum_exp[n]).exp()) / temperature;
         }
         linear::backward_input(&mut dx[row.clone()], &dl, w, dl.len(), c, Store::Write);
-        linear::backward_weight(dw, &dl, &x[row], dl.len(), c);
+        if let Some(dw) = &mut dw {
+            linear::backward_weight(dw, &dl, &x[row], dl.len(), c);
+        }
     }
 }
 

@@ -84,6 +84,12 @@ fn weights(w: &Matrix<Reference>) -> &[f64] {
     w.packed().map_or_else(|| rows(&w.values, o, i), |packed| &packed.w)
 }
 
+/// The values that a backward reads: those of the matrix, or where it holds none those of its packed form.
+fn values(w: &Matrix<Reference>) -> &[f64] {
+    let [o, i] = w.shape();
+    if w.values.is_empty() { weights(w) } else { rows(&w.values, o, i) }
+}
+
 /// The inputs of attention, as many rows as are read: `q`, `k`, `v`.
 fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
     let Attention { q, k, v, layout, heads, .. } = inputs;
@@ -219,6 +225,10 @@ impl Backend for Reference {
         rows(x, n, 1);
     }
 
+    fn scale(&self, x: &mut Vec<f64>, factor: f32, n: usize) {
+        rows_mut(x, n, 1).iter_mut().for_each(|x| *x *= f64::from(factor));
+    }
+
     fn write_operand(&self, x: &mut Vec<f64>, values: &[f64]) {
         self.write(x, values);
     }
@@ -282,7 +292,7 @@ impl Backend for Reference {
         store: Store,
     ) {
         let [o, i] = w.shape();
-        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), rows(&w.values, o, i), o, i, store);
+        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), values(w), o, i, store);
     }
 
     fn linear_backward_weight(
@@ -332,7 +342,7 @@ impl Backend for Reference {
     fn rms_norm_backward(
         &self,
         dx: &mut Vec<f64>,
-        dw: &mut Vec<f64>,
+        dw: Option<&mut Vec<f64>>,
         dy: &Vec<f64>,
         x: &Vec<f64>,
         w: &Vec<f64>,
@@ -340,7 +350,7 @@ impl Backend for Reference {
         n: usize,
     ) {
         let c = w.len();
-        let (dx, dw) = (rows_mut(dx, n, c), rows_mut(dw, 1, c));
+        let (dx, dw) = (rows_mut(dx, n, c), dw.map(|dw| rows_mut(dw, 1, c)));
         rms_norm::backward(dx, dw, rows(dy, n, c), rows(x, n, c), w, rows(rstd, n, 1));
     }
 
@@ -423,7 +433,7 @@ impl Backend for Reference {
     fn log_prob_backward(
         &self,
         dx: &mut Vec<f64>,
-        dw: &mut Vec<f64>,
+        dw: Option<&mut Vec<f64>>,
         d_log_probs: &Vec<f64>,
         x: &Vec<f64>,
         w: &Matrix<Self>,
@@ -433,8 +443,8 @@ impl Backend for Reference {
     ) {
         let ([vocab, c], targets, n) = (w.shape(), &layout.targets, layout.targets.len());
         assert_ids(targets, vocab, 1);
-        let (dx, dw) = (rows_mut(dx, n, c), rows_mut(dw, vocab, c));
-        let (x, w) = (rows(x, n, c), rows(&w.values, vocab, c));
+        let (dx, dw) = (rows_mut(dx, n, c), dw.map(|dw| rows_mut(dw, vocab, c)));
+        let (x, w) = (rows(x, n, c), values(w));
         let [d_log_probs, log_sum_exp] = [d_log_probs, log_sum_exp].map(|y| rows(y, n, 1));
         log_prob::backward(dx, dw, d_log_probs, x, w, targets, log_sum_exp, temperature.into());
     }

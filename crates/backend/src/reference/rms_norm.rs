@@ -15,8 +15,15 @@ pub(super) fn forward(y: &mut [f64], rstd: &mut [f64], x: &[f64], w: &[f64], eps
 }
 
 /// With `x̂ = x · rstd` and `g = w · dy`: adds `rstd · (g − x̂ · mean(g · x̂))` to `dx` and `Σₙ dy · x̂` to
-/// `dw`.
-pub(super) fn backward(dx: &mut [f64], dw: &mut [f64], dy: &[f64], x: &[f64], w: &[f64], rstd: &[f64]) {
+/// `dw`, if it is asked for.
+pub(super) fn backward(
+    dx: &mut [f64],
+    mut dw: Option<&mut [f64]>,
+    dy: &[f64],
+    x: &[f64],
+    w: &[f64],
+    rstd: &[f64],
+) {
     let c = w.len();
     let rows = dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(rstd);
     for (dx, ((dy, x), rstd)) in dx.chunks_exact_mut(c).zip(rows) {
@@ -25,7 +32,9 @@ pub(super) fn backward(dx: &mut [f64], dw: &mut [f64], dy: &[f64], x: &[f64], w:
         let mean = dot(&g, &x_hat) / c as f64;
         for i in 0..c {
             dx[i] += rstd * (g[i] - x_hat[i] * mean);
-            dw[i] += dy[i] * x_hat[i];
+        }
+        if let Some(dw) = &mut dw {
+            (0..c).for_each(|i| dw[i] += dy[i] * x_hat[i]);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use koan_backend::Backend;
 use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
-use koan_model::{Config, Purpose, checkpoint};
+use koan_model::{AdapterSpec, Config, Purpose, Targets, checkpoint};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     rl::{
@@ -17,7 +17,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, random_prompts};
+use super::{Moments, median, peak_memory_bytes, random_prompts};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -66,6 +66,9 @@ struct RlShape {
     /// In what AdamW's moments are kept
     #[arg(long, value_enum, default_value_t = Moments::F32)]
     moments: Moments,
+    /// Train an adapter (LoRA) of this rank on all linear layers, over frozen weights; 0: train all weights
+    #[arg(long, default_value_t = 0, value_name = "RANK")]
+    adapter_rank: usize,
 }
 
 /// Seconds of one step.
@@ -78,16 +81,24 @@ struct StepSeconds {
 impl Job for RlBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let shape = self.shape;
-        let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments } = shape;
-        let config = Config::load(&self.model)?;
+        let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments, adapter_rank } =
+            shape;
+        let mut config = Config::load(&self.model)?;
+        if adapter_rank > 0 {
+            let targets = Targets::AllLinear;
+            let spec = AdapterSpec { rank: adapter_rank, alpha: 32.0, rslora: false, targets };
+            config = config.with_adapter(spec)?;
+        }
         let limits = Limits { sequences: problems.saturating_mul(group), prompt_tokens, new_tokens };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
         let positions = prompt_tokens.saturating_add(new_tokens);
         checkpoint::check_positions(&self.model, &config, positions)?;
-        Plan::of(b, &config, limits, &optim, false).check_memory()?;
-        let policy = checkpoint::load(b, &self.model, Some(positions))?;
+        let plan = Plan::of(b, &config, limits, &optim, false);
+        plan.check_memory()?;
+        let policy = checkpoint::load_as(b, &self.model, config.clone(), positions, 0)?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", config.parameters() as f64 / 1e6)?;
+            say!("planned: {:.2} GiB, {}", plan.bytes() as f64 / f64::from(1 << 30), plan.breakdown())?;
         }
         let rows = micro_batch_tokens.max(prompt_tokens - 1 + new_tokens);
         let optimizer = Optimizer::new(b, &config, moments.into())?;
@@ -135,18 +146,20 @@ impl Job for RlBench {
         let (generate_s, train_s) = (of_step(|s| s.generate_s), of_step(|s| s.train_s));
         let step_s = of_step(|s| s.generate_s + s.train_s);
         let tokens_per_s = (problems * group * new_tokens) as f64 / step_s;
+        let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
                 "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape,
                 "steps": self.steps, "generate_s": generate_s, "train_s": train_s, "step_s": step_s,
-                "tokens_per_s": tokens_per_s,
+                "tokens_per_s": tokens_per_s, "planned_bytes": plan.bytes(), "peak_memory_bytes": peak,
                 "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),
             });
             say!("{result}")?;
         } else {
             say!(
                 "median   generate {generate_s:6.2} s   train {train_s:6.2} s   step {step_s:6.2} s   \
-                 {tokens_per_s:.0} completion tokens/s"
+                 {tokens_per_s:.0} completion tokens/s{}",
+                peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9))
             )?;
         }
         Ok(())

@@ -24,6 +24,12 @@ impl Job for Planned {
             forecast.problems,
             forecast.parameters as f64 / 1e6,
         )?;
+        if let Some(adapter) = &forecast.adapter {
+            say!("trains  {adapter}")?;
+            if config.loss().kl != 0.0 {
+                say!("        the reference policy shares the frozen weights: no second model is held")?;
+            }
+        }
         let free = |bytes: Option<u64>| bytes.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
         say!("memory  {}{}: {}", gib(plan.bytes()), free(plan.available), plan.breakdown())?;
         say!(

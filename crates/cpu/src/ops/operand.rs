@@ -90,6 +90,13 @@ impl Operand {
         }
     }
 
+    /// Multiplies the first `n` values, which it must keep, and rounds them.
+    pub(crate) fn scale(&mut self, kernels: &Kernels, threads: &Threads, factor: f32, n: usize) {
+        let values = &mut self.values_mut()[..n];
+        threads.chunks([(values, TASK_LEN)], |_, [x]| kernels.scale(x, factor));
+        self.round(kernels, threads, 0..n);
+    }
+
     /// Overwrites the first elements, and the values where they are kept.
     pub(crate) fn write(&mut self, kernels: &Kernels, threads: &Threads, values: &[f64]) {
         self.produce(kernels, threads, values.len(), TASK_LEN, |task, y| {

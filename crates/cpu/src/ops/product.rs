@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! forward           y  [n, out]  = x   [n, in]  · Wᵀ [in, out]     B packed once per update
-//! backward_input    dx [n, in]   = dy  [n, out] · W  [out, in]     B packed on the fly
+//! backward_input    dx [n, in]   = dy  [n, out] · W  [out, in]     B packed on the fly, from the values or from packed Wᵀ
 //! backward_weight   dW [out, in] = dyᵀ [out, n] · x  [n, in]       A and B packed on the fly
 //! ```
 //!
@@ -14,7 +14,7 @@
 use koan_backend::{AlignedVec, OutOfMemory, Store};
 
 use crate::{
-    kernels::product::{Block, Format, Panels, Source},
+    kernels::product::{Block, Format, Panels, Source, View},
     memory::{Disjoint, grown, with_scratch},
     parallel::Threads,
     tables::Kernels,
@@ -136,6 +136,78 @@ pub(crate) fn multiply(
             kernels.multiply(block, a, b.part(column, width), store, scratch);
         });
     });
+}
+
+/// What is held of a weight matrix `W` `[out_features, in_features]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Values(Source<'a>),
+    /// The panels of `Wᵀ`.
+    Packed(Panels<'a>),
+}
+
+impl<'a> Weights<'a> {
+    /// `rows` rows from `row`, a panel's first, on.
+    pub(crate) fn part(self, row: usize, rows: usize) -> Self {
+        match self {
+            Self::Values(w) => Self::Values(w.part(row, rows, 0, w.columns())),
+            Self::Packed(w) => Self::Packed(w.part(row, rows)),
+        }
+    }
+}
+
+/// Memory in which weights are packed as they are read: panels, and where only those of the transpose are held, rows.
+pub(crate) struct OnTheFly<'a> {
+    pub(crate) panels: &'a mut AlignedVec<f32>,
+    pub(crate) rows: &'a mut AlignedVec<f32>,
+}
+
+/// `c = a W`, or `c += a W`.
+pub(crate) fn multiply_by_weights(
+    kernels: &Kernels,
+    threads: &Threads,
+    c: &mut [f32],
+    a: Source<'_>,
+    w: Weights<'_>,
+    store: Store,
+    memory: OnTheFly<'_>,
+) {
+    let OnTheFly { panels, rows } = memory;
+    let transposed = match w {
+        Weights::Values(w) => return multiply_on_the_fly(kernels, threads, c, a, w, store, panels),
+        Weights::Packed(transposed) => transposed,
+    };
+    let mut store = store;
+    for k in (0..transposed.columns()).step_by(FLY_DEPTH) {
+        let depth = FLY_DEPTH.min(transposed.columns() - k);
+        let w = unpack(kernels, threads, rows, transposed.part(k, depth));
+        let w = pack_on_the_fly(kernels, threads, panels, w);
+        multiply(kernels, threads, c, a.part(0, a.rows(), k, depth), w, store);
+        store = Store::Add;
+    }
+}
+
+/// The matrix whose transpose is `panels`, in rows.
+fn unpack<'a>(
+    kernels: &Kernels,
+    threads: &Threads,
+    rows: &'a mut AlignedVec<f32>,
+    panels: Panels<'_>,
+) -> Source<'a> {
+    let Format { panel_columns, depth, per_f32, .. } = kernels.format;
+    let (n, k) = (panels.columns(), panels.k());
+    let (stride, panel_len) = (k.next_multiple_of(depth) / per_f32, kernels.format.panel_len(k));
+    let rows = grown(rows, n.next_multiple_of(panel_columns) * stride);
+    if panel_len > 0 {
+        threads.chunks([(&mut *rows, panel_len)], |i, [rows]| kernels.unpack(rows, panels.panel(i)));
+    }
+    if kernels.rounds() {
+        // SAFETY: each f32 holds two bf16, of which any bits are some.
+        let rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<u16>(), per_f32 * rows.len()) };
+        Source::Bf16(View::strided(rows, per_f32 * stride, n, k))
+    } else {
+        Source::F32(View::strided(rows, stride, n, k))
+    }
 }
 
 /// `c = a b`, or `c += a b`, packing `b` on the fly.

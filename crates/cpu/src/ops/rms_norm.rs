@@ -45,12 +45,12 @@ pub(crate) fn forward_heads(
     });
 }
 
-/// Adds to `dx` `[n, features]` and to `dw` `[features]`.
+/// Adds to `dx` `[n, features]` and to `dw` `[features]`, if it is asked for.
 pub(crate) fn backward(
     kernels: &Kernels,
     threads: &Threads,
     dx: &mut [f32],
-    dw: &mut [f32],
+    dw: Option<&mut [f32]>,
     dy: &[f32],
     x: &[f32],
     w: &[f32],
@@ -61,6 +61,7 @@ pub(crate) fn backward(
         let part = task * rows * features..task * rows * features + dx.len();
         kernels.rms_norm_backward(dx, &dy[part.clone()], &x[part], w, &rstd[task * rows..]);
     });
+    let Some(dw) = dw else { return };
     threads.chunks([(dw, TASK_COLUMNS)], |task, [dw]| {
         kernels.rms_norm_backward_weight(dw, task * TASK_COLUMNS, features, dy, x, rstd);
     });

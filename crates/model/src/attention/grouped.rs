@@ -8,7 +8,10 @@
 
 use koan_backend::{Attention, Backend, Heads, Keep, OutOfMemory, Store};
 
-use crate::{Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
+use crate::{
+    Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, linear::LowRankRows,
+    tensors::Maker,
+};
 
 /// Grouped-query attention.
 #[derive(Clone, Debug)]
@@ -50,6 +53,7 @@ struct HeadNorm<B: Backend> {
 /// What the forward works in, and no layer keeps: keys or values as they are computed.
 pub(crate) struct GroupedWork<B: Backend> {
     kv: B::Buf,
+    low_rank: LowRankRows<B>,
 }
 
 /// The gradients that the backward works in.
@@ -60,6 +64,7 @@ pub(crate) struct GroupedGradients<B: Backend> {
     /// Of queries or keys before their norm; empty where there is none.
     heads: B::Buf,
     attention: B::Buf,
+    low_rank: LowRankRows<B>,
 }
 
 /// Keys and values `[rows, key_value_heads · head_dim]`, of the tokens of a pass or of those seen before.
@@ -129,7 +134,8 @@ impl<B: Backend> GroupedActivations<B> {
 
 impl<B: Backend> GroupedWork<B> {
     pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
-        Ok(Self { kv: make.buf(heads(config).key_features())? })
+        let kv = make.buf(heads(config).key_features())?;
+        Ok(Self { kv, low_rank: LowRankRows::build(config, make)? })
     }
 }
 
@@ -142,6 +148,7 @@ impl<B: Backend> GroupedGradients<B> {
             v: make.operand(key, Keep::Values)?,
             heads: make.buf(if config.head_norms { query } else { 0 })?,
             attention: make.buf(query)?,
+            low_rank: LowRankRows::build(config, make)?,
         })
     }
 }
@@ -174,14 +181,15 @@ impl<B: Backend> Grouped<Param<B>> {
         let GroupedActivations { q_norm, k_norm, q, kv, attention, log_sum_exp } = a;
         let kv = cache.unwrap_or(kv);
         let q_norm = self.q_norm.as_ref().zip(q_norm.as_mut());
-        heads_forward(p, q, normed, &self.q_proj, q_norm, heads.query);
+        let GroupedWork { kv: new, low_rank } = work;
+        heads_forward(p, q, normed, &self.q_proj, q_norm, heads.query, low_rank);
         let k_norm = self.k_norm.as_ref().zip(k_norm.as_mut());
-        heads_forward(p, &mut work.kv, normed, &self.k_proj, k_norm, heads.key_value);
-        b.store_keys(&mut kv.keys, &work.kv, heads.key_features(), p.layout);
-        self.v_proj.forward(p, (&mut work.kv, Store::Write), normed);
-        b.store_keys(&mut kv.values, &work.kv, heads.key_features(), p.layout);
+        heads_forward(p, new, normed, &self.k_proj, k_norm, heads.key_value, low_rank);
+        b.store_keys(&mut kv.keys, new, heads.key_features(), p.layout);
+        self.v_proj.forward(p, (&mut *new, Store::Write), normed, low_rank);
+        b.store_keys(&mut kv.values, new, heads.key_features(), p.layout);
         b.attention_forward(attention, log_sum_exp, kv.attention(p, q));
-        self.o_proj.forward(p, (x, Store::Add), attention);
+        self.o_proj.forward(p, (x, Store::Add), attention, low_rank);
     }
 
     /// See [`Attention::backward`](super::Attention::backward).
@@ -196,7 +204,15 @@ impl<B: Backend> Grouped<Param<B>> {
         grad: &mut Grouped<B::Buf>,
     ) {
         let (b, heads) = (p.b, heads(p.config));
-        self.o_proj.backward(p, (&mut d.attention, Store::Write), &mut grad.o_proj, dx, &a.attention);
+        let low_rank = &mut d.low_rank;
+        self.o_proj.backward(
+            p,
+            (&mut d.attention, Store::Write),
+            &mut grad.o_proj,
+            dx,
+            &a.attention,
+            low_rank,
+        );
         let d_qkv = [&mut d.q, &mut d.k, &mut d.v].map(|d| b.values_mut(d));
         let [dq, dk, dv] = d_qkv;
         b.clear(dk);
@@ -208,9 +224,9 @@ impl<B: Backend> Grouped<Param<B>> {
         let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_ref());
         heads_backward(p, &mut d.k, k_norm, grad.k_norm.as_mut(), &mut d.heads, heads.key_value);
         b.round(&mut d.v, p.rows * heads.key_features());
-        self.q_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.q_proj, &d.q, normed);
-        self.k_proj.backward(p, (&mut *d_normed, Store::Add), &mut grad.k_proj, &d.k, normed);
-        self.v_proj.backward(p, (d_normed, Store::Add), &mut grad.v_proj, &d.v, normed);
+        self.q_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.q_proj, &d.q, normed, low_rank);
+        self.k_proj.backward(p, (&mut *d_normed, Store::Add), &mut grad.k_proj, &d.k, normed, low_rank);
+        self.v_proj.backward(p, (d_normed, Store::Add), &mut grad.v_proj, &d.v, normed, low_rank);
     }
 }
 
@@ -222,12 +238,13 @@ fn heads_forward<B: Backend>(
     w: &Linear<Param<B>>,
     norm: Option<(&Param<B>, &mut HeadNorm<B>)>,
     heads: usize,
+    low_rank: &mut LowRankRows<B>,
 ) {
     let (b, c) = (p.b, p.config);
     match norm {
-        None => w.forward(p, (&mut *y, Store::Write), x),
+        None => w.forward(p, (&mut *y, Store::Write), x, low_rank),
         Some((norm, a)) => {
-            w.forward(p, (&mut a.x, Store::Write), x);
+            w.forward(p, (&mut a.x, Store::Write), x, low_rank);
             b.head_norm_forward(y, &mut a.rstd, &a.x, norm.value(), c.rms_norm_eps, p.rows * heads);
         }
     }
@@ -248,7 +265,7 @@ fn heads_backward<B: Backend>(
     b.rope_backward(values, p.cos, p.sin, heads, dim, p.layout);
     if let (Some((norm, a)), Some(grad)) = (norm, grad) {
         b.clear(d);
-        b.rms_norm_backward(d, grad, values, &a.x, norm.value(), &a.rstd, rows);
+        b.rms_norm_backward(d, norm.gradient(grad), values, &a.x, norm.value(), &a.rstd, rows);
         b.copy(values, d, rows * dim);
     }
     b.round(dy, rows * dim);

@@ -1,6 +1,7 @@
 //! Hugging Face model directories: `config.json`, weights in safetensors (one file, or shards with an index), and the
-//! tokenizer's files, which are carried along.
+//! tokenizer's files, which are carried along; and PEFT's directories of adapters on them.
 
+mod place;
 mod save;
 
 use std::{
@@ -14,7 +15,9 @@ use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
 use crate::{
-    Config, ConfigError, HeadKind, Model, TensorInfo, fresh, mistaken,
+    AdapterError, Config, ConfigError, HeadKind, Model, TensorInfo,
+    adapter::{Adapter, WEIGHTS},
+    fresh, mistaken,
     safetensors_file::{Entry, FileError, Reader},
 };
 
@@ -23,7 +26,8 @@ const MAX_INDEX_BYTES: u64 = 1 << 24;
 /// Most shards of a model, each an open file.
 const MAX_SHARDS: usize = 512;
 
-pub use save::{convert, save, save_as, save_into};
+pub use place::Place;
+pub use save::{convert, merge, save, save_as, save_into};
 pub(crate) use save::{write_fresh, write_weights};
 
 /// Why a model could not be loaded or saved.
@@ -33,6 +37,9 @@ pub enum CheckpointError {
     /// The config was refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An adapter was refused.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A weights file was refused.
     #[error(transparent)]
     File(#[from] FileError),
@@ -120,24 +127,44 @@ impl Weights {
         Self::of_tensors(dir, &config.tensors())
     }
 
+    /// As [`Weights::open`], of the model of `config` at `place`, which may have an adapter.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_at(place: &Place, config: &Config) -> Result<Self, CheckpointError> {
+        // What the adapter has its own values of, the model may have too, or not.
+        let base = config.base().tensors().into_iter().zip(config.tensors_of_base());
+        let base: Vec<TensorInfo> =
+            base.filter(|(_, own)| !Adapter::holds(own)).map(|(info, _)| info).collect();
+        let replaced = config.adapter.iter().flat_map(Adapter::replaced);
+        let mut weights = Self::of_some_tensors(place.model(), &base, replaced)?;
+        if let Some(dir) = place.adapter() {
+            weights.add(dir, &dir.join(WEIGHTS))?;
+            let infos = config.tensors();
+            let of_adapter = infos.iter().filter(|info| Adapter::holds(info)).flat_map(|info| &info.entries);
+            of_adapter.into_iter().try_for_each(|entry| weights.check(entry, dir))?;
+        }
+        Ok(weights)
+    }
+
     /// As [`Weights::open`], of a model that has the tensors `infos`.
     fn of_tensors(dir: &Path, infos: &[TensorInfo]) -> Result<Self, CheckpointError> {
+        Self::of_some_tensors(dir, infos, std::iter::empty())
+    }
+
+    /// As [`Weights::of_tensors`], of a directory that may have tensors `others` too.
+    fn of_some_tensors<'a>(
+        dir: &Path,
+        infos: &'a [TensorInfo],
+        others: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, CheckpointError> {
         let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new() };
         for path in shard_paths(dir)? {
-            let shard = Reader::open(&path)?;
-            for name in shard.names() {
-                if weights.shard_of.insert(name.clone(), weights.shards.len()).is_some() {
-                    return Err(CheckpointError::Twice { name, path: dir.into() });
-                }
-            }
-            weights.shards.push(shard);
+            weights.add(dir, &path)?;
         }
-        let mut known = HashSet::new();
+        let mut known: HashSet<&str> = others.collect();
         for entry in infos.iter().flat_map(|info| &info.entries) {
-            match weights.shard_of.get(&entry.name) {
-                Some(&shard) => weights.shards[shard].check(entry)?,
-                None => return Err(FileError::Missing { name: entry.name.clone(), path: dir.into() }.into()),
-            }
+            weights.check(entry, dir)?;
             known.insert(entry.name.as_str());
         }
         let unexpected =
@@ -145,6 +172,43 @@ impl Weights {
         match unexpected {
             Some(name) => Err(CheckpointError::Unexpected { name: name.clone(), path: dir.into() }),
             None => Ok(weights),
+        }
+    }
+
+    /// Opens one more file, of directory `dir`.
+    fn add(&mut self, dir: &Path, path: &Path) -> Result<(), CheckpointError> {
+        let shard = Reader::open(path)?;
+        for name in shard.names() {
+            if self.shard_of.insert(name.clone(), self.shards.len()).is_some() {
+                return Err(CheckpointError::Twice { name, path: dir.into() });
+            }
+        }
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    fn check(&self, entry: &Entry, dir: &Path) -> Result<(), FileError> {
+        match self.shard_of.get(&entry.name) {
+            Some(&shard) => self.shards[shard].check(entry),
+            None => Err(FileError::Missing { name: entry.name.clone(), path: dir.into() }),
+        }
+    }
+
+    /// Reads a tensor of a model of `config`; of one that no file holds, an adapter or a head that is to be trained, the fresh
+    /// values, from `seed`.
+    fn values(&self, config: &Config, info: &TensorInfo, seed: u64) -> Result<Cow<'_, [f32]>, FileError> {
+        if info.entries.iter().all(|entry| self.shard_of.contains_key(&entry.name)) {
+            let mut values = self.read(info)?;
+            if let Some(scale) = config.adapter.as_ref().and_then(|adapter| adapter.bias_scale(info)) {
+                values.to_mut().iter_mut().for_each(|value| *value *= scale);
+            }
+            return Ok(values);
+        }
+        match self.shard_of.get(&info.name) {
+            Some(&shard) => {
+                self.shards[shard].read(&Entry { name: info.name.clone(), shape: info.shape.clone() })
+            }
+            None => Ok(Cow::Owned(fresh(config, info, seed))),
         }
     }
 
@@ -198,14 +262,18 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(files.into_values().collect())
 }
 
-/// Loads the model of directory `dir` onto `b`, for sequences of up to `positions` tokens (all that the model was made
-/// for, if `None`).
+/// Loads the model at `place`, a directory or one with an adapter, onto `b`, for sequences of up to `positions` tokens (all that
+/// the model was made for, if `None`).
 ///
 /// # Errors
 /// See [`CheckpointError`].
-pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<Model<B>, CheckpointError> {
-    let (config, weights, positions) = open(dir, positions)?;
-    Model::new(b, config, positions, |info| Ok(weights.read(info)?))
+pub fn load<B: Backend>(
+    b: &B,
+    place: impl Into<Place>,
+    positions: Option<usize>,
+) -> Result<Model<B>, CheckpointError> {
+    let (config, weights, positions) = open(&place.into(), positions)?;
+    Model::new(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 
 /// As [`load`], for forward passes alone, in half the memory: see [`Model::for_inference`].
@@ -214,11 +282,11 @@ pub fn load<B: Backend>(b: &B, dir: &Path, positions: Option<usize>) -> Result<M
 /// See [`CheckpointError`].
 pub fn load_for_inference<B: Backend>(
     b: &B,
-    dir: &Path,
+    place: impl Into<Place>,
     positions: Option<usize>,
 ) -> Result<Model<B>, CheckpointError> {
-    let (config, weights, positions) = open(dir, positions)?;
-    Model::for_inference(b, config, positions, |info| Ok(weights.read(info)?))
+    let (config, weights, positions) = open(&place.into(), positions)?;
+    Model::for_inference(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 
 /// Refuses sequences of `asked` tokens if the model of `config`, which lies in `dir`, does not reach as far.
@@ -246,58 +314,70 @@ pub(crate) fn check_streamed(infos: &[TensorInfo]) -> Result<(), CheckpointError
     Ok(check_memory("one tensor at a time", bytes, free_host_memory(), breakdown, remedy)?)
 }
 
-/// Loads a reward model of `config` from directory `dir` onto `b`, for sequences of up to `positions` tokens. Where `dir` has a
-/// model that predicts tokens, the scalar head is a fresh one, from `seed`.
+/// Loads what lies at `place` as a model of `config` onto `b`, for sequences of up to `positions` tokens. What `config` has beside
+/// and no file holds is fresh, from `seed`: an adapter that is to be trained, or the scalar head of a reward model made of a model
+/// that predicts tokens.
 ///
 /// # Errors
 /// See [`CheckpointError`].
-pub fn load_scorer<B: Backend>(
+pub fn load_as<B: Backend>(
     b: &B,
-    dir: &Path,
+    place: impl Into<Place>,
     config: Config,
     positions: usize,
     seed: u64,
 ) -> Result<Model<B>, CheckpointError> {
-    let (there, weights) = open_any(dir, positions)?;
-    Model::new(b, config.clone(), positions, |info| {
-        if there.head == HeadKind::Language && info.name == "score.weight" {
-            return Ok(Cow::Owned(fresh(&config, info, seed)));
-        }
-        Ok::<_, CheckpointError>(weights.read(info)?)
-    })
+    let (_, weights) = open_any(&place.into(), positions)?;
+    Model::new(b, config.clone(), positions, |info| Ok(weights.values(&config, info, seed)?))
 }
 
-/// Loads the reward model of directory `dir` onto `b` for forward passes alone, for sequences of up to `positions` tokens.
+/// Loads the reward model at `place` onto `b` for forward passes alone, for sequences of up to `positions` tokens.
 ///
 /// # Errors
 /// See [`CheckpointError`].
 pub fn load_scorer_for_inference<B: Backend>(
     b: &B,
-    dir: &Path,
+    place: impl Into<Place>,
     positions: usize,
 ) -> Result<Model<B>, CheckpointError> {
-    let (config, weights) = open_any(dir, positions)?;
+    let place = place.into();
+    let (config, weights) = open_any(&place, positions)?;
     if config.head != HeadKind::Scalar {
-        return Err(CheckpointError::NoRewardModel { path: dir.into() });
+        return Err(CheckpointError::NoRewardModel { path: place.model().into() });
     }
-    Model::for_inference(b, config, positions, |info| Ok::<_, CheckpointError>(weights.read(info)?))
+    Model::for_inference(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 
-fn open(dir: &Path, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {
+/// Loads what lies at `place` as a model of `config` that shares the frozen weights of `model`, as [`Model::on_same_base`] says.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load_on_same_base<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    place: impl Into<Place>,
+    config: Config,
+    seed: u64,
+) -> Result<Model<B>, CheckpointError> {
+    let (_, weights) = open_any(&place.into(), model.positions())?;
+    model.on_same_base(b, config.clone(), |info| Ok(weights.values(&config, info, seed)?))
+}
+
+fn open(place: &Place, positions: Option<usize>) -> Result<(Config, Weights, usize), CheckpointError> {
     let positions = match positions {
         Some(positions) => positions,
-        None => Config::load(dir)?.longest_sequence(),
+        None => Config::load(place.model())?.longest_sequence(),
     };
-    let (config, weights) = open_any(dir, positions)?;
+    let (config, weights) = open_any(place, positions)?;
     match config.head {
         HeadKind::Language => Ok((config, weights, positions)),
-        HeadKind::Scalar => Err(CheckpointError::RewardModel { path: dir.into() }),
+        HeadKind::Scalar => Err(CheckpointError::RewardModel { path: place.model().into() }),
     }
 }
 
-fn open_any(dir: &Path, positions: usize) -> Result<(Config, Weights), CheckpointError> {
-    let config = Config::load(dir)?;
-    check_positions(dir, &config, positions)?;
-    let weights = Weights::open(dir, &config)?;
+fn open_any(place: &Place, positions: usize) -> Result<(Config, Weights), CheckpointError> {
+    let config = place.config()?;
+    check_positions(place.model(), &config, positions)?;
+    let weights = Weights::open_at(place, &config)?;
     Ok((config, weights))
 }

@@ -6,9 +6,10 @@ use koan_backend::Backend;
 use koan_files::{FilesError, read_bounded, sha256, write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
-use super::{CheckpointError, Weights, check_streamed};
+use super::{CheckpointError, Place, Weights, check_streamed};
 use crate::{
-    Config, Model, Param, TensorInfo,
+    AdapterError, Config, Model, Param, TensorInfo,
+    adapter::{self, Adapter},
     license::{self, TERMS},
     safetensors_file::{self, Entry, FileError, Stored},
 };
@@ -82,6 +83,9 @@ fn write_model<B: Backend>(
     dir: &Path,
     like: &Path,
 ) -> Result<String, CheckpointError> {
+    if model.config().adapter.is_some() {
+        return write_adapter(stored, b, model, dir, like);
+    }
     write_config(stored, &model.config().raw, dir)?;
     copy(&[&TOKENIZER[..], &ORIGIN, &TERMS].concat(), like, dir)?;
     // The card of `like` describes another model; its terms hold for this one.
@@ -94,6 +98,59 @@ fn write_model<B: Backend>(
         let [values] = b.read([(params[i].value(), infos[i].len())]);
         Ok::<_, CheckpointError>(values)
     })
+}
+
+/// Writes the adapter of `model` as PEFT does; its base model is that of directory `like`.
+fn write_adapter<B: Backend>(
+    stored: Stored,
+    b: &B,
+    model: &Model<B>,
+    dir: &Path,
+    like: &Path,
+) -> Result<String, CheckpointError> {
+    adapter::write_config(dir, model.config(), like)?;
+    copy(&[&TOKENIZER[..], &TERMS].concat(), like, dir)?;
+    let card = license::adapter_card(&license::stated(like, model.config()), like);
+    write_synced(&dir.join("README.md"), card.as_bytes())?;
+    let params: Vec<&Param<B>> = model.weights.tensors().filter(|p| Adapter::holds(p.info())).collect();
+    let entries: Vec<Entry> = params.iter().flat_map(|p| p.info().entries.clone()).collect();
+    safetensors_file::write_as(stored, &dir.join(adapter::WEIGHTS), &entries, |i| {
+        let [values] = b.read([(params[i].value(), params[i].info().len())]);
+        Ok::<_, CheckpointError>(values)
+    })
+}
+
+/// Writes the model at `place` with its adapter merged into its weights, in f32, to `dir`, one tensor at a time in memory;
+/// `progress` is called after each with how many are done and how many there are. Returns the hash that [`save`] does.
+///
+/// # Errors
+/// As [`load`](super::load) and [`save`]; if there is no adapter, or it has a bias that no tensor of the model can take.
+pub fn merge(
+    place: &Place,
+    dir: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<String, CheckpointError> {
+    let config = place.config()?;
+    let Some(of_adapter) = place.adapter() else {
+        return Err(AdapterError::NotAnAdapter { path: place.model().into() }.into());
+    };
+    adapter::check_mergeable(&config, of_adapter)?;
+    let (base, infos) = (config.base(), config.base().tensors());
+    check_streamed(&infos)?;
+    let weights = Weights::open_at(place, &config)?;
+    let mut hash = String::new();
+    write_directory(dir, |part| {
+        write_config(Stored::F32, &base.raw, part)?;
+        copy(&TOKENIZER, place.texts(), part)?;
+        copy(&[&ORIGIN[..], &TERMS, &CARD].concat(), place.model(), part)?;
+        hash = write_weights(Stored::F32, part, &infos, MAX_SHARD_BYTES, |i| {
+            let values = adapter::merged(&config, &weights, &infos[i])?;
+            progress(i + 1, infos.len());
+            Ok::<_, CheckpointError>(values)
+        })?;
+        Ok::<_, CheckpointError>(())
+    })?;
+    Ok(hash)
 }
 
 /// Copies model directory `from` to `dir`, its values stored as `stored`, one tensor at a time in memory; `progress` is

@@ -12,7 +12,8 @@ pub use family::Family;
 use reader::Reader;
 
 use crate::{
-    RopeScaling, attention::AttentionKind, heads::HeadKind, layer::LayerKind, mistaken, mlp::MlpKind,
+    RopeScaling, adapter::Adapter, attention::AttentionKind, heads::HeadKind, layer::LayerKind, mistaken,
+    mlp::MlpKind,
 };
 
 /// Elements that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
@@ -73,6 +74,8 @@ pub struct Config {
     pub initializer_range: f32,
     /// The tokens that end a completion (`eos_token_id` of the config and of `generation_config.json`).
     pub eos_token_ids: Vec<u32>,
+    /// What an adapter adds to it, if the model has one.
+    pub adapter: Option<Adapter>,
     /// The file as it was read, to be saved as it stands.
     pub raw: Map<String, Value>,
 }
@@ -201,6 +204,11 @@ impl Config {
             config.raw.insert("problem_type".to_owned(), json!("multi_label_classification"));
         }
         config
+    }
+
+    /// The padding token, if its file names one.
+    pub(crate) fn padding(&self) -> Option<u32> {
+        self.raw.get("pad_token_id").and_then(Value::as_u64).map(|id| id as u32)
     }
 
     /// The kind of each layer, first to last.

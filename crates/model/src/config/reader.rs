@@ -73,6 +73,7 @@ impl Reader<'_> {
             tie_word_embeddings: self.flag(self.raw, "tie_word_embeddings", false)?,
             initializer_range: self.number(self.raw, "initializer_range", Some(0.02))? as f32,
             eos_token_ids: self.token_ids("eos_token_id")?,
+            adapter: None,
             raw: Map::new(),
         })
     }

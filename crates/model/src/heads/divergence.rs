@@ -44,7 +44,7 @@ pub(crate) struct Side<'a, B: Backend> {
 /// What the backward adds to, or writes.
 pub(crate) struct Target<'a, B: Backend> {
     /// The gradient of the head's matrix; added to.
-    pub(crate) dw: &'a mut B::Buf,
+    pub(crate) dw: Option<&'a mut B::Buf>,
     /// That of the normed rows; written.
     pub(crate) d_normed: &'a mut B::Buf,
 }
@@ -154,7 +154,9 @@ pub(crate) fn divergences<B: Backend>(
         b.divergence(of_chunk, logits, teacher_logits, of, weight, [n, vocab, other]);
         b.embedding_backward(of_pass, of_chunk, 1, &scatter);
         if let Some(Target { dw, d_normed }) = &mut target {
-            b.linear_backward_weight(dw, logits, x, n, w.shape());
+            if let Some(dw) = dw {
+                b.linear_backward_weight(dw, logits, x, n, w.shape());
+            }
             b.linear_backward_input(dx, logits, w, n, Store::Write);
             b.embedding_backward(d_normed, dx, features, &scatter);
         }

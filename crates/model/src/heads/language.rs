@@ -42,7 +42,7 @@ impl<T> LanguageHead<T> {
     }
 
     /// The head's matrix, on a trunk with this embedding.
-    pub(super) fn matrix<'a>(&'a self, embedding: &'a T) -> &'a T {
+    pub(crate) fn matrix<'a>(&'a self, embedding: &'a T) -> &'a T {
         self.lm_head.as_ref().unwrap_or(embedding)
     }
 }
@@ -125,8 +125,9 @@ impl<B: Backend> LanguageHead<Param<B>> {
         d_embedding: &mut B::Buf,
     ) {
         assert_eq!(d_log_probs.len(), b.head_rows(layout), "a derivative for each scored token");
-        let w = self.matrix(embedding).matrix();
-        let dw = grad.lm_head.as_mut().unwrap_or(d_embedding);
+        let w = self.matrix(embedding);
+        let dw = w.gradient(grad.lm_head.as_mut().unwrap_or(d_embedding));
+        let w = w.matrix();
         b.write(&mut a.d_log_probs, d_log_probs);
         b.log_prob_backward(&mut a.dx, dw, &a.d_log_probs, &a.x, w, &a.log_sum_exp, temperature, layout);
         b.head_rows_backward(d_normed, &a.dx, in_features(w), layout);

@@ -8,7 +8,10 @@
 
 use koan_backend::{Backend, Keep, OutOfMemory, Store};
 
-use crate::{Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
+use crate::{
+    Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, linear::LowRankRows,
+    tensors::Maker,
+};
 
 /// A gated MLP.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub(crate) struct DenseActivations<B: Backend> {
 /// before.
 pub(crate) struct DenseWork<B: Backend> {
     swiglu: B::Operand,
+    low_rank: LowRankRows<B>,
 }
 
 impl<T> Dense<T> {
@@ -70,15 +74,23 @@ impl<B: Backend> DenseWork<B> {
         purpose: Purpose,
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
-        Ok(Self { swiglu: make.operand(config.intermediate_size, purpose.keep())? })
+        let swiglu = make.operand(config.intermediate_size, purpose.keep())?;
+        Ok(Self { swiglu, low_rank: LowRankRows::build(config, make)? })
     }
 }
 
 impl<B: Backend> Dense<Param<B>> {
     /// See [`Mlp::activate`](super::Mlp::activate).
-    pub(super) fn activate(&self, p: &Pass<B>, normed: &B::Operand, a: &mut DenseActivations<B>) {
-        self.gate_proj.forward(p, (p.b.values_mut(&mut a.gate), Store::Write), normed);
-        self.up_proj.forward(p, (p.b.values_mut(&mut a.up), Store::Write), normed);
+    pub(super) fn activate(
+        &self,
+        p: &Pass<B>,
+        normed: &B::Operand,
+        a: &mut DenseActivations<B>,
+        work: &mut DenseWork<B>,
+    ) {
+        let low_rank = &mut work.low_rank;
+        self.gate_proj.forward(p, (p.b.values_mut(&mut a.gate), Store::Write), normed, low_rank);
+        self.up_proj.forward(p, (p.b.values_mut(&mut a.up), Store::Write), normed, low_rank);
     }
 
     /// See [`Mlp::add_output`](super::Mlp::add_output).
@@ -90,7 +102,7 @@ impl<B: Backend> Dense<Param<B>> {
         work: &mut DenseWork<B>,
     ) {
         p.b.swiglu_forward(&mut work.swiglu, p.b.values(&a.gate), p.b.values(&a.up), elements(p));
-        self.down_proj.forward(p, (x, Store::Add), &work.swiglu);
+        self.down_proj.forward(p, (x, Store::Add), &work.swiglu, &mut work.low_rank);
     }
 
     /// See [`Mlp::backward`](super::Mlp::backward). The activations become their gradients.
@@ -104,12 +116,13 @@ impl<B: Backend> Dense<Param<B>> {
         work: &mut DenseWork<B>,
         grad: &mut Dense<B::Buf>,
     ) {
-        let swiglu = &mut work.swiglu;
-        self.down_proj.backward_input(p, (p.b.values_mut(swiglu), Store::Write), dx);
+        let DenseWork { swiglu, low_rank } = work;
+        self.down_proj.backward_input(p, (p.b.values_mut(swiglu), Store::Write), dx, low_rank);
         p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, elements(p));
-        self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu);
-        self.gate_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.gate_proj, &a.gate, normed);
-        self.up_proj.backward(p, (d_normed, Store::Add), &mut grad.up_proj, &a.up, normed);
+        self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu, low_rank);
+        let (gate, up) = (&mut grad.gate_proj, &mut grad.up_proj);
+        self.gate_proj.backward(p, (&mut *d_normed, Store::Write), gate, &a.gate, normed, low_rank);
+        self.up_proj.backward(p, (d_normed, Store::Add), up, &a.up, normed, low_rank);
     }
 }
 

@@ -67,9 +67,17 @@ impl<T> Mlp<T> {
 
 impl<B: Backend> Mlp<Param<B>> {
     /// Computes all that the backward reads, from the normed rows `[n, hidden_size]`.
-    pub(crate) fn activate(&self, p: &Pass<B>, normed: &B::Operand, a: &mut MlpActivations<B>) {
-        match (self, a) {
-            (Self::Dense(mlp), MlpActivations::Dense(a)) => mlp.activate(p, normed, a),
+    pub(crate) fn activate(
+        &self,
+        p: &Pass<B>,
+        normed: &B::Operand,
+        a: &mut MlpActivations<B>,
+        work: &mut MlpWork<B>,
+    ) {
+        match (self, a, work) {
+            (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
+                mlp.activate(p, normed, a, work);
+            }
         }
     }
 

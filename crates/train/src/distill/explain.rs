@@ -3,6 +3,7 @@
 use koan_backend::{Divergence, DivergenceForm, Support};
 
 use super::config::{DistillConfig, Method};
+use crate::stage::AdapterConfig;
 
 impl DistillConfig {
     /// The formula in force, every constant with its value, for a reader who holds it against the paper.
@@ -59,6 +60,7 @@ impl DistillConfig {
                 ]
             }
         };
+        lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.push(self.stage.optim.explain());
         lines.join("\n")
     }

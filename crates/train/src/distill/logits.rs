@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use koan_backend::{Backend, check_memory};
-use koan_model::{Config, HeadKind, Residency, checkpoint::CheckpointError};
+use koan_model::{Config, HeadKind, Residency};
 use koan_text::Tokenizer;
 
 use super::{
@@ -100,7 +100,7 @@ impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
     fn read<B: Backend>(b: &B, config: &DistillConfig) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
-        let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
+        let model = shared.trained_config()?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
         let limits = Limits { max_tokens: config.max_tokens(), too_long: config.too_long() };
         let read = |files| read_pieces(Stage::Sft, files, &tokenizer, limits, &model);

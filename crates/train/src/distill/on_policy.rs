@@ -173,7 +173,7 @@ impl Inputs {
     fn read<B: Backend>(b: &B, config: &DistillConfig) -> Result<Self, TrainError> {
         let (stage, rollout) = (&config.stage, config.rollout());
         let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
-        let codec = Codec::open(&stage.model, style)?;
+        let codec = Codec::of(&stage.model, stage.trained_config()?, style)?;
         let (model, tokenizer) = (codec.config(), codec.tokenizer()?);
         let problems = read_problems(&stage.data)?;
         let prompts = encode(&codec, &problems, rollout.max_prompt_tokens)?;

@@ -92,20 +92,36 @@ impl<B: Backend> Passes<B> {
         temperature: f32,
         reference: bool,
     ) -> Result<Self, OutOfMemory> {
+        let gradient = Gradient::new(b, config, rows)?;
+        Self::with_gradient(b, config, rows, purpose, temperature, reference, gradient)
+    }
+
+    fn with_gradient(
+        b: &B,
+        config: &Config,
+        rows: usize,
+        purpose: Purpose,
+        temperature: f32,
+        reference: bool,
+        gradient: Gradient<B>,
+    ) -> Result<Self, OutOfMemory> {
         let activations = Activations::new(b, config, rows, purpose)?;
         let of_reference = reference.then(|| Activations::new(b, config, rows, Purpose::Inference));
         let head = match config.head {
             HeadKind::Language => HeadRows::Language(Head::new(b, config, rows)?),
             HeadKind::Scalar => HeadRows::Scalar(ScalarRows::new(b, config, rows)?),
         };
-        Ok(Self {
-            rows,
-            temperature,
-            activations,
-            of_reference: of_reference.transpose()?,
-            head,
-            gradient: Gradient::new(b, config, rows)?,
-        })
+        Ok(Self { rows, temperature, activations, of_reference: of_reference.transpose()?, head, gradient })
+    }
+
+    /// For [`measure`](Self::measure) alone: without a gradient, and the model may be one
+    /// [`for_inference`](Model::for_inference).
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn to_measure(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
+        let gradient = Gradient::none(b, config)?;
+        Self::with_gradient(b, config, rows, Purpose::Inference, 1.0, false, gradient)
     }
 
     /// The gradient as it is.

@@ -5,7 +5,7 @@ use koan_model::{Config, Gradient, Model, TensorInfo, Transformer, safetensors_f
 
 use super::{NotFinite, OptimConfig};
 
-/// The moments of every parameter.
+/// The moments of every parameter; those of what is frozen are empty.
 pub struct Optimizer<B: Backend> {
     /// First moments.
     pub m: Transformer<B::Moment>,
@@ -23,7 +23,7 @@ impl<B: Backend> Optimizer<B> {
     /// # Errors
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, moments: MomentType) -> Result<Self, OutOfMemory> {
-        let zeros = || Transformer::try_build(config, |info| b.zero_moment(info.len(), moments));
+        let zeros = || Transformer::try_build(config, |info| b.zero_moment(info.trained_len(), moments));
         Ok(Self { m: zeros()?, v: zeros()?, moments, updates: 0 })
     }
 
@@ -63,7 +63,7 @@ impl<B: Backend> Optimizer<B> {
         };
         let moments = (0..).zip(self.m.tensors_mut().zip(self.v.tensors_mut()));
         let weights = model.weights.tensors_mut().zip(gradient.weights.tensors());
-        for ((p, g), (tensor, (m, v))) in weights.zip(moments) {
+        for ((p, g), (tensor, (m, v))) in weights.zip(moments).filter(|((p, _), _)| p.info().trained) {
             let weight_decay = if p.info().role.is_matrix() { step.weight_decay } else { 0.0 };
             let rounding_key = bf16::random_bits(bf16::random_bits(0, tensor), self.updates as u32);
             b.adamw_step(p.value_mut(), m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
@@ -75,7 +75,7 @@ impl<B: Backend> Optimizer<B> {
 
 /// Bytes of memory of both moments of all parameters.
 pub(crate) fn moment_bytes<B: Backend>(b: &B, model: &Config, moments: MomentType) -> usize {
-    let bytes = |info: &TensorInfo| b.moment_bytes(info.len(), moments);
+    let bytes = |info: &TensorInfo| b.moment_bytes(info.trained_len(), moments);
     2 * model.tensors().iter().map(bytes).sum::<usize>()
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use koan_model::checkpoint::{CheckpointError, Place};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -360,6 +361,19 @@ impl PreferConfig {
             Objective::Rank(_) | Objective::Labels => false,
         };
         needed.then(|| self.reference.as_deref().unwrap_or(&self.stage.model))
+    }
+
+    /// Where that model lies. Without `reference` it is what the policy starts from: with an adapter that training goes on
+    /// from, or without the one that is trained.
+    ///
+    /// # Errors
+    /// An adapter whose base model is not here.
+    pub(super) fn reference_place(&self) -> Result<Option<Place>, TrainError> {
+        match (self.reference_model(), &self.reference) {
+            (None, _) => Ok(None),
+            (Some(_), None) => Ok(Some(self.stage.start()?)),
+            (Some(path), Some(_)) => Ok(Some(Place::find(path, None).map_err(CheckpointError::from)?)),
+        }
     }
 
     fn check(self) -> Result<Self, ConfigError> {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::config::{NllOver, Objective, PreferConfig};
+use crate::stage::AdapterConfig;
 
 impl PreferConfig {
     /// The loss in force, every constant with its value, for a reader who holds it against the paper.
@@ -47,6 +48,7 @@ impl PreferConfig {
             ));
         }
         lines.push(format!("mean over the {} rows of an update", self.batch));
+        lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.push(o.explain());
         lines.join("\n")
     }

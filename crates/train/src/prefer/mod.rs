@@ -22,7 +22,10 @@ mod reward_model;
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_model::{Config, HeadKind, checkpoint::CheckpointError};
+use koan_model::{
+    Config, HeadKind,
+    checkpoint::{CheckpointError, Place},
+};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -138,7 +141,7 @@ impl Inputs {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
         if let Some(path) = &config.reference {
-            let reference = Config::load(path).map_err(CheckpointError::from)?.vocab_size;
+            let reference = Place::find(path, None).map_err(CheckpointError::from)?.config()?.vocab_size;
             if reference != model.vocab_size {
                 let (path, model) = (path.clone(), model.vocab_size);
                 return Err(PreferError::OtherVocabulary { path, reference, model }.into());
@@ -164,6 +167,7 @@ impl Inputs {
         } else {
             start.clone()
         };
+        let model = shared.adapted(model)?;
         let all = || examples.rows.iter().chain(&held_out.rows);
         let positions = all().map(Example::positions).max().unwrap_or(1);
         let rows = optim.micro_batch_tokens.max(all().map(Example::rows).max().unwrap_or(1));
@@ -194,10 +198,10 @@ impl Inputs {
         on: &mut impl FnMut(Event),
     ) -> Result<Vec<[f64; 2]>, TrainError> {
         let (rows, file) = (&examples.rows, config.stage.run_dir.join(file));
-        match config.reference_model() {
-            Some(dir) if !rows.is_empty() => {
+        match config.reference_place()? {
+            Some(place) if !rows.is_empty() => {
                 let done = |done| on(Event::Scored { done, of: rows.len() });
-                reference::log_probs(b, dir, rows, self.rows, &config.stage.optim, &file, done)
+                reference::log_probs(b, &place, rows, self.rows, &file, done)
             }
             _ => Ok(vec![[0.0; 2]; rows.len()]),
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use koan_backend::Backend;
 use koan_files::{read_bounded, replace, sha256};
-use koan_model::{Config, checkpoint};
+use koan_model::checkpoint::{self, Place};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     examples::Example,
     learner::{Compared, LogProbSums},
 };
-use crate::{TrainError, gradient::Passes, optim::OptimConfig};
+use crate::{TrainError, gradient::Passes};
 
 /// How many examples are scored between two words about progress.
 const AT_ONCE: usize = 64;
@@ -28,7 +28,7 @@ struct Kept {
     log_probs: Vec<[f64; 2]>,
 }
 
-/// The sums of log-probabilities of both replies of each of `examples` under the model in `dir`, in passes of up to `rows`
+/// The sums of log-probabilities of both replies of each of `examples` under the model at `place`, in passes of up to `rows`
 /// tokens: those in `file`, if an earlier part of the run left them there, else computed and written to it. `on` hears how
 /// many examples are done.
 ///
@@ -37,10 +37,9 @@ struct Kept {
 /// written.
 pub(super) fn log_probs<B: Backend>(
     b: &B,
-    dir: &Path,
+    place: &Place,
     examples: &[Example],
     rows: usize,
-    optim: &OptimConfig,
     file: &Path,
     mut on: impl FnMut(usize),
 ) -> Result<Vec<[f64; 2]>, TrainError> {
@@ -48,10 +47,9 @@ pub(super) fn log_probs<B: Backend>(
     if let Some(kept) = read(file).filter(|kept| kept.examples_sha256 == examples_sha256) {
         return Ok(kept.log_probs);
     }
-    let config = Config::load(dir).map_err(checkpoint::CheckpointError::from)?;
     let positions = examples.iter().map(Example::positions).max().unwrap_or(1);
-    let model = checkpoint::load(b, dir, Some(positions))?;
-    let mut passes = Passes::new(b, &config, rows, optim.purpose(), 1.0, false)?;
+    let model = checkpoint::load_for_inference(b, place, Some(positions))?;
+    let mut passes = Passes::to_measure(b, model.config(), rows)?;
     let mut log_probs = Vec::with_capacity(examples.len());
     for some in examples.chunks(AT_ONCE) {
         let alone = |example| Compared { example, reference: [0.0; 2] };
@@ -60,7 +58,7 @@ pub(super) fn log_probs<B: Backend>(
         on(log_probs.len());
     }
     if log_probs.iter().flatten().any(|x| !x.is_finite()) {
-        return Err(PreferError::ReferenceNotFinite { path: dir.into() }.into());
+        return Err(PreferError::ReferenceNotFinite { path: place.model().into() }.into());
     }
     let kept = Kept { examples_sha256, log_probs };
     let text = serde_json::to_string(&kept).expect("plain numbers") + "\n";

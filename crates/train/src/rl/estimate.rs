@@ -158,6 +158,10 @@ impl Estimate {
         };
         let head = elements(Role::is_head);
         let layers = elements(Role::is_product) - head;
+        let infos = model.tensors();
+        let products = infos.iter().filter(|t| t.role.is_product());
+        let trained = products.map(TensorInfo::trained_len).sum::<usize>() as f64;
+        let trained_head = if model.adapter.is_none() { head } else { 0.0 };
         let features = (model.num_hidden_layers * model.num_attention_heads * model.head_dim) as f64;
         let attention = |keys: f64| 4.0 * keys * features;
         // A prompt is computed once for its group; a token of a completion sees half of the others on average.
@@ -170,12 +174,12 @@ impl Estimate {
         let (prompts, tokens) = (problems * prompt_tokens, problems * group * new);
         let rows = prompts + tokens;
         let forward = (rows * 2.0 * layers + tokens * (2.0 * head + attention(keys))) / speed.forward;
-        let backward = (rows * 2.0 * layers + tokens * 2.0 * head)
-            * (1.0 / speed.backward_input + 1.0 / speed.backward_weight)
+        let backward = (rows * 2.0 * layers + tokens * 2.0 * head) / speed.backward_input
+            + (rows * 2.0 * (trained - trained_head) + tokens * 2.0 * trained_head) / speed.backward_weight
             + tokens * (2.0 * head + 2.5 * attention(keys)) / speed.forward;
         let again = if config.stage.optim.recompute { rows * 2.0 * layers / speed.forward } else { 0.0 };
         let reference = if config.loss().kl == 0.0 { 0.0 } else { forward };
-        let update = model.parameters() as f64 / speed.update * config.updates_per_step() as f64;
+        let update = model.trained_parameters() as f64 / speed.update * config.updates_per_step() as f64;
         let train_s = algorithm.epochs() as f64 * (forward + backward + again + reference) + update;
         let generate_s = sampling(problems, group);
         let (eval_s, evals) = config.eval.as_ref().map_or((0.0, 0), |eval| {

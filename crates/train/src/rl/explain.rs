@@ -3,6 +3,7 @@
 use koan_reward::RewardConfig;
 
 use super::{RlConfig, preset::Preset};
+use crate::stage::AdapterConfig;
 
 impl RlConfig {
     /// The algorithm in force, every constant with its value, for a reader who holds it against the paper.
@@ -39,6 +40,7 @@ impl RlConfig {
             r.max_new_tokens,
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
+        lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.push(o.explain());
         lines.join("\n")
     }

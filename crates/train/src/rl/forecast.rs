@@ -12,14 +12,16 @@ use super::{
 };
 use crate::{
     TrainError,
-    stage::{GIB, available_disk, disk_bytes},
+    stage::{GIB, adapter_in_words, available_disk, disk_bytes},
 };
 
 /// What a run will take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Forecast {
     /// Parameters of the model.
     pub parameters: usize,
+    /// What of them is trained, in words, if that is an adapter.
+    pub adapter: Option<String>,
     /// Memory.
     pub plan: Plan,
     /// Bytes of checkpoints and of the final model.
@@ -58,6 +60,7 @@ impl Forecast {
         let speed = Speed::measure(b, model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
         Ok(Self {
             parameters: model.parameters(),
+            adapter: adapter_in_words(model),
             disk: disk_bytes(
                 config.stage.checkpoints_kept,
                 config.reference_every().is_some(),

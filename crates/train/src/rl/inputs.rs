@@ -94,7 +94,8 @@ pub(crate) fn judging(
 /// How the model reads problems and writes completions.
 pub(super) fn codec(config: &RlConfig) -> Result<Codec, TrainError> {
     let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
-    Ok(Codec::open(&config.stage.model, style)?)
+    let (place, model) = (config.stage.start()?, config.stage.trained_config()?);
+    Ok(Codec::of(place.model(), model, style)?)
 }
 
 /// The tokens of each problem's prompt, at most `max`.

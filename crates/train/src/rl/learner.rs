@@ -113,7 +113,9 @@ impl<B: Backend> Learner<B> {
     /// Makes the reference policy, if there is one, a copy of the policy.
     pub fn refresh_reference(&mut self, b: &B) {
         let Some(reference) = &mut self.reference else { return };
-        for (to, from) in reference.weights.tensors_mut().zip(self.policy.weights.tensors()) {
+        let trained = self.policy.weights.tensors().filter(|from| from.info().trained);
+        let tensors = reference.weights.tensors_mut().filter(|to| to.info().trained);
+        for (to, from) in tensors.zip(trained) {
             b.copy(to.value_mut(), from.value(), from.info().len());
             to.repack(b);
         }

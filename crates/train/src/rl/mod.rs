@@ -136,8 +136,9 @@ fn train<B: Backend>(
     let refreshes = |updates: u64| config.reference_every().map_or(0, |every| updates / every);
     let (step, refreshed) = (session.state().step, refreshes(session.state().updates) > 0);
     let policy = session.load_model(b, inputs.positions)?;
-    let reference =
-        (loss.kl != 0.0).then(|| session.load_reference(b, inputs.positions, refreshed)).transpose()?;
+    let refreshes_at_all = config.reference_every().is_some();
+    let load_reference = || session.load_reference(b, &policy, refreshes_at_all, refreshed);
+    let reference = (loss.kl != 0.0).then(load_reference).transpose()?;
     let optimizer = session.load_optimizer(b, inputs.codec.config())?;
     let models = JudgeModels::load(b, &inputs.rewards.needs())?;
     inputs.rewards.set_standards(&session.state().own.standards);
@@ -160,7 +161,8 @@ fn train<B: Backend>(
     };
     trainer.tell_bad_references(on);
     trainer.inputs.notes.iter().for_each(|text| on(Event::Note { text }));
-    let (memory, formula) = (plan.breakdown(), config.explain());
+    let memory = plan.in_words(trainer.inputs.codec.config());
+    let formula = config.explain();
     on(Event::Start { step, steps: config.steps, memory: &memory, task: &formula });
 
     if step == 0

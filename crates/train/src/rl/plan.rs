@@ -9,7 +9,7 @@ use super::RlConfig;
 use crate::{
     gradient::Passes,
     optim::{OptimConfig, moment_bytes},
-    stage::{GIB, StageError},
+    stage::{GIB, StageError, adapter_in_words},
 };
 
 /// What a run holds, in bytes.
@@ -55,12 +55,16 @@ impl Plan {
         let rows = optim.micro_batch_tokens.max((prompt_tokens - 1).saturating_add(new_tokens));
         let weights = model.model_bytes(b, Residency::Training);
         let packed = model.model_bytes(b, Residency::Rollout) - weights;
-        let (models, reference_pass) =
-            if has_reference { (2, Purpose::Inference.bytes(b, model, rows)) } else { (1, 0) };
+        let (reference, reference_pass) = match (has_reference, &model.adapter) {
+            (false, _) => (0, 0),
+            (true, None) => (weights, Purpose::Inference.bytes(b, model, rows)),
+            // It shares the frozen weights, and has an adapter of its own at most.
+            (true, Some(_)) => (model.gradient_bytes(b), Purpose::Inference.bytes(b, model, rows)),
+        };
         let pass = Passes::bytes(b, model, rows, optim.purpose()) + reference_pass;
         let largest = model.tensors().iter().map(TensorInfo::len).max().unwrap_or(0);
         Self {
-            weights: (models * weights) as u64,
+            weights: (weights + reference) as u64,
             optimizer: moment_bytes(b, model, optim.moments) as u64,
             learning: (model.gradient_bytes(b) + pass) as u64,
             rollout: packed.saturating_add(limits.bytes(b, model)) as u64,
@@ -93,6 +97,12 @@ impl Plan {
     pub fn check_memory(&self) -> Result<(), StageError> {
         let remedy = "lower rollout.sequences, optim.micro_batch_tokens or rollout.max_new_tokens";
         Ok(check_memory("the worst step", self.bytes(), self.available, self.breakdown(), remedy)?)
+    }
+
+    /// What takes how much, in words, and with an adapter what of `model` is trained.
+    pub(crate) fn in_words(&self, model: &Config) -> String {
+        let adapter = adapter_in_words(model).map_or_else(String::new, |adapter| format!("; {adapter}"));
+        self.breakdown() + &adapter
     }
 
     /// What takes how much, in words.

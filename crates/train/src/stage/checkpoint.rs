@@ -69,7 +69,11 @@ pub(super) fn save<B: Backend>(
             fs::create_dir(&part).map_err(FilesError::io("create", &part))?;
             checkpoint::save_into(b, reference, &part, like)?;
         }
-        let moments: Vec<&B::Moment> = optimizer.m.tensors().chain(optimizer.v.tensors()).collect();
+        let is_trained = || model.weights.tensors().map(|param| param.info().trained);
+        let of = |(moment, trained): (_, bool)| trained.then_some(moment);
+        let [m, v] =
+            [&optimizer.m, &optimizer.v].map(|of_all| of_all.tensors().zip(is_trained()).filter_map(of));
+        let moments: Vec<&B::Moment> = m.chain(v).collect();
         let read = |i: usize| Ok::<_, StageError>(b.read_moment(moments[i]));
         let (entries, stored) = (moment_entries(model.config()), stored(optimizer.moments));
         safetensors_file::write_as(stored, &part.join(MOMENTS), &entries, read)?;
@@ -134,7 +138,10 @@ pub(super) fn load_optimizer<B: Backend>(
     let reader = Reader::open(&dir.join(MOMENTS))?;
     let mut entries = moment_entries(config).into_iter();
     let mut moment = || {
-        Transformer::try_build(config, |_| {
+        Transformer::try_build(config, |info| {
+            if !info.trained {
+                return Ok(b.zero_moment(0, moments)?);
+            }
             let entry = entries.next().expect("two moments a tensor");
             Ok::<_, StageError>(b.upload_moment(&reader.read(&entry)?, moments)?)
         })
@@ -142,11 +149,11 @@ pub(super) fn load_optimizer<B: Backend>(
     Ok(Optimizer { m: moment()?, v: moment()?, moments, updates })
 }
 
-/// The moments as tensors of a file: all first moments, then all second ones.
+/// The moments as tensors of a file: all first moments, then all second ones, of what is trained.
 fn moment_entries(config: &Config) -> Vec<Entry> {
     let named = |moment: &str| {
         let entry = |info: TensorInfo| Entry { name: format!("{moment}.{}", info.name), shape: info.shape };
-        config.tensors().into_iter().map(entry).collect::<Vec<_>>()
+        config.tensors().into_iter().filter(|info| info.trained).map(entry).collect::<Vec<_>>()
     };
     [named("m"), named("v")].concat()
 }

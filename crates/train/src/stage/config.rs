@@ -12,6 +12,7 @@ use koan_files::{open_stream, sha256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
 
+use super::adapter::{self, AdapterConfig};
 use crate::{
     config::{ConfigError, check, is_list, override_key, with_nearest_name},
     optim::OptimConfig,
@@ -44,6 +45,9 @@ pub struct StageConfig {
     /// How the weights are moved.
     #[serde(default)]
     pub optim: OptimConfig,
+    /// Train an adapter, and freeze the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
 }
 
 fn default_checkpoint_every() -> u64 {
@@ -55,17 +59,27 @@ fn default_checkpoints_kept() -> usize {
 }
 
 impl StageConfig {
-    const KEYS: [&'static str; 8] =
-        ["run_dir", "model", "data", "seed", "checkpoint_every", "checkpoints_kept", "tensorboard", "optim"];
+    const KEYS: [&'static str; 9] = [
+        "run_dir",
+        "model",
+        "data",
+        "seed",
+        "checkpoint_every",
+        "checkpoints_kept",
+        "tensorboard",
+        "optim",
+        "adapter",
+    ];
     /// As [`Settings::FREE`]; what is given by hash instead is one of them.
-    const FREE: [&'static str; 6] =
-        ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard"];
+    const FREE: [&'static str; 7] =
+        ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard", "adapter.from"];
 
     /// Refuses values that make no sense.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
         check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
-        self.optim.check()
+        self.optim.check()?;
+        self.adapter.as_ref().map_or(Ok(()), AdapterConfig::check)
     }
 }
 
@@ -176,6 +190,7 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
+    keys.extend(adapter::KEYS.map(str::to_owned));
     keys
 }
 

@@ -61,12 +61,20 @@ impl Input {
     /// # Errors
     /// If one can't be read.
     pub(crate) fn all(config: &StageConfig, held_out: Option<&DataFiles>) -> Result<Vec<Self>, StageError> {
+        let place = config.start()?;
+        let texts = if config.adapter.is_some() { place.model() } else { place.texts() };
         let mut all = vec![
             Self::model("model", &config.model)?,
-            Self::file("tokenizer", &config.model.join("tokenizer.json"))?,
-            Self::files("chat template and special tokens", &config.model, &OF_TEMPLATE)?,
-            Self::files("model's config", &config.model, &OF_CONFIG)?,
+            Self::file("tokenizer", &texts.join("tokenizer.json"))?,
+            Self::files("chat template and special tokens", texts, &OF_TEMPLATE)?,
+            Self::files("model's config", place.model(), &OF_CONFIG)?,
         ];
+        if place.model() != config.model {
+            all.push(Self::model("base model", place.model())?);
+        }
+        if let Some(from) = config.adapter.as_ref().and_then(|adapter| adapter.from.as_deref()) {
+            all.push(Self::model("adapter", from)?);
+        }
         for path in config.data.paths()? {
             all.push(Self::file("data", &path)?);
         }

@@ -3,12 +3,14 @@
 //! - [`Session`]: open, resume, save, stop, finish, so that a stage's loop stays a straight line; [`Course`]: what the stage
 //!   gives it; [`Launch`]: what whoever starts the run decides; [`Event`]: what it says while it goes,
 //! - [`StageConfig`], [`Settings`]: what the TOML file of every stage says,
+//! - [`AdapterConfig`]: training an adapter in place of the weights,
 //! - [`Input`]: what a run was made from,
 //! - [`TrainerState`], [`Trained`]: what a checkpoint holds,
 //! - `run_dir`: everything that a run makes; `status`: how far it is, in its own words; [`tensorboard`]: its metrics as
 //!   TensorBoard event files,
 //! - [`disk_bytes`], [`available_disk`]: whether there is room.
 
+mod adapter;
 mod batches;
 mod checkpoint;
 mod config;
@@ -21,6 +23,8 @@ mod session;
 mod status;
 pub mod tensorboard;
 
+pub(crate) use adapter::in_words as adapter_in_words;
+pub use adapter::{AdapterConfig, TargetsConfig};
 pub(crate) use batches::Batches;
 pub use checkpoint::{Trained, TrainerState};
 #[cfg(test)]

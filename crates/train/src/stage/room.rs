@@ -28,20 +28,22 @@ pub(crate) fn check_model_and_disk(
     asked: usize,
     disk: u64,
 ) -> Result<(), StageError> {
-    if !heads.contains(&model.head) {
+    let place = config.start()?;
+    let there = place.config()?;
+    if !heads.contains(&there.head) {
         return Err(CheckpointError::RewardModel { path: config.model.clone() }.into());
     }
     check_positions(&config.model, model, asked)?;
     check_disk(&config.run_dir, disk)?;
-    Weights::open(&config.model, model)?;
+    Weights::open_at(&place, &there)?;
     Ok(())
 }
 
 /// Bytes of a run's checkpoints, `kept` and the one being written, and of its final model. A checkpoint holds the weights
-/// and two moments of each, and with `reference` the reference policy's weights.
+/// that are trained and two moments of each, and with `reference` the reference policy's.
 pub fn disk_bytes(kept: usize, reference: bool, model: &Config, moments: MomentType) -> u64 {
-    let weights = 4 * model.parameters() as u64;
-    let moments = 2 * (stored(moments).bytes() * model.parameters()) as u64;
+    let weights = 4 * model.trained_parameters() as u64;
+    let moments = 2 * (stored(moments).bytes() * model.trained_parameters()) as u64;
     let checkpoint = weights * (1 + u64::from(reference)) + moments;
     (kept as u64).saturating_add(1).saturating_mul(checkpoint).saturating_add(weights)
 }

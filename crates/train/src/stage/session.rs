@@ -18,7 +18,10 @@ use std::{
 
 use koan_backend::Backend;
 use koan_files::{FilesError, hash_file};
-use koan_model::{Config, Model, checkpoint};
+use koan_model::{
+    Config, Model,
+    checkpoint::{self, CheckpointError, Place},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -133,18 +136,18 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         &self.state
     }
 
-    /// The model as the run has it: of the checkpoint that it goes on from, or the one that it starts from. Sequences may
-    /// have up to `positions` tokens.
+    /// The model as the run has it: of the checkpoint that it goes on from, or the one that it starts from, with an adapter
+    /// if that is what is trained. Sequences may have up to `positions` tokens.
     ///
     /// # Errors
     /// If it can't be loaded.
     pub fn load_model<B: Backend>(&self, b: &B, positions: usize) -> Result<Model<B>, StageError> {
-        let dir = self.from.as_deref().unwrap_or(&self.config.model);
-        Ok(checkpoint::load(b, dir, Some(positions))?)
+        let config = self.config.trained_config()?;
+        self.load_scorer(b, &config, positions)
     }
 
-    /// The reward model of `config` as the run has it: of the checkpoint that it goes on from, or the one that it starts from;
-    /// a model that predicts tokens gets a fresh head.
+    /// The model of `config` as the run has it, as [`load_model`](Self::load_model). A reward model that starts from one that
+    /// predicts tokens gets a fresh head.
     ///
     /// # Errors
     /// If it can't be loaded.
@@ -154,34 +157,53 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         config: &Config,
         positions: usize,
     ) -> Result<Model<B>, StageError> {
-        let dir = self.from.as_deref().unwrap_or(&self.config.model);
-        Ok(checkpoint::load_scorer(b, dir, config.clone(), positions, self.config.seed)?)
+        let config = self.config.adapted(config.clone())?;
+        let place = self.place(self.from.as_deref())?;
+        Ok(checkpoint::load_as(b, &place, config, positions, self.config.seed)?)
     }
 
-    /// The reference policy as the run has it: the model that it starts from, or, if it was `refreshed` since, that of the
-    /// checkpoint that the run goes on from.
+    /// Where the weights lie that were saved in `saved`; without it, where those lie that the run starts from.
+    fn place(&self, saved: Option<&Path>) -> Result<Place, StageError> {
+        let place = match saved {
+            None => return self.config.start(),
+            Some(dir) if self.config.adapter.is_some() => Place::find(&self.config.model, Some(dir)),
+            Some(dir) => Ok(dir.into()),
+        };
+        Ok(place.map_err(CheckpointError::from)?)
+    }
+
+    /// The reference policy of `policy` as the run has it: the model that it starts from, or, if it was `refreshed` since, that
+    /// of the checkpoint that the run goes on from. Where an adapter is trained it shares the policy's frozen weights: it is
+    /// the model without an adapter, unless the run starts from one or the reference `refreshes` as it goes.
     ///
     /// # Errors
     /// If it can't be loaded.
     pub fn load_reference<B: Backend>(
         &self,
         b: &B,
-        positions: usize,
+        policy: &Model<B>,
+        refreshes: bool,
         refreshed: bool,
     ) -> Result<Model<B>, StageError> {
         let saved = self.from.as_ref().filter(|_| refreshed).map(|dir| dir.join("reference"));
-        Ok(checkpoint::load(b, saved.as_deref().unwrap_or(&self.config.model), Some(positions))?)
+        let place = self.place(saved.as_deref())?;
+        if self.config.adapter.is_none() {
+            return Ok(checkpoint::load(b, &place, Some(policy.positions()))?);
+        }
+        let adapted = refreshes || place.adapter().is_some();
+        let config = if adapted { policy.config().clone() } else { policy.config().base() };
+        Ok(checkpoint::load_on_same_base(b, policy, &place, config, self.config.seed)?)
     }
 
-    /// The optimizer as the run has it.
+    /// The optimizer of the model of `config` as the run has it.
     ///
     /// # Errors
     /// If it can't be loaded, or the device refuses the memory.
-    pub fn load_optimizer<B: Backend>(&self, b: &B, model: &Config) -> Result<Optimizer<B>, StageError> {
-        let moments = self.config.optim.moments;
+    pub fn load_optimizer<B: Backend>(&self, b: &B, config: &Config) -> Result<Optimizer<B>, StageError> {
+        let (config, moments) = (self.config.adapted(config.clone())?, self.config.optim.moments);
         match &self.from {
-            Some(dir) => load_optimizer(b, dir, model, moments, self.state.updates),
-            None => Ok(Optimizer::new(b, model, moments)?),
+            Some(dir) => load_optimizer(b, dir, &config, moments, self.state.updates),
+            None => Ok(Optimizer::new(b, &config, moments)?),
         }
     }
 

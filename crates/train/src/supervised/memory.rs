@@ -6,7 +6,7 @@ use koan_model::{Config, Residency};
 use crate::{
     gradient::Passes,
     optim::{OptimConfig, moment_bytes},
-    stage::{GIB, StageError},
+    stage::{GIB, StageError, adapter_in_words},
 };
 
 /// Refuses a run in passes of `rows` tokens that exceeds the memory that is free. Says what takes how much.
@@ -22,8 +22,9 @@ pub fn check_memory<B: Backend>(
     let moments = moment_bytes(b, model, optim.moments);
     let weights = (model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments) as u64;
     let pass = Passes::bytes(b, model, rows, optim.purpose()) as u64;
+    let adapter = adapter_in_words(model).map_or_else(String::new, |adapter| format!("; {adapter}"));
     let breakdown = format!(
-        "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}",
+        "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}{adapter}",
         weights as f64 / GIB,
         pass as f64 / GIB
     );

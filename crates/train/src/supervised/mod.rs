@@ -15,7 +15,7 @@ mod pieces;
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_model::{Config, HeadKind, checkpoint::CheckpointError};
+use koan_model::{Config, HeadKind};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -192,7 +192,7 @@ impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
     fn read<B: Backend>(b: &B, stage: Stage, config: &SupervisedConfig) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
-        let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
+        let model = shared.trained_config()?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
         let limits = Limits { max_tokens: config.max_tokens, too_long: config.too_long };
         let read = |files| pieces::read(stage, files, &tokenizer, limits, &model);

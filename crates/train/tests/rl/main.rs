@@ -1,5 +1,6 @@
 //! Runs of reinforcement learning as a whole, in small.
 
+mod adapter;
 mod course;
 mod odd;
 mod resume;

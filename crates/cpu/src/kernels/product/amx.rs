@@ -22,7 +22,11 @@ use std::arch::x86_64::*;
 
 use koan_backend::Store;
 
-use super::matrix::{Block, Format, Panels, Source, View};
+use super::{
+    matrix::{Block, Format, Panels, Source, View},
+    pack,
+};
+use crate::simd::{Avx512, Simd};
 
 /// k of a tile.
 const DEPTH: usize = 32;
@@ -89,6 +93,22 @@ impl Drop for Tiles {
 pub(crate) unsafe fn pack(panel: &mut [f32], b: Source<'_>) {
     for (i, tile) in panel.as_chunks_mut().0.iter_mut().enumerate() {
         pack_tile(tile, b.transposed(), i % 2 * ROWS, i / 2 * DEPTH, Order::Pairs);
+    }
+}
+
+/// The reverse of [`pack`], transposed: the panel's columns as `rows` of pairs of bf16, each contiguous.
+///
+/// # Safety
+/// The machine has AVX-512 and AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+pub(crate) unsafe fn unpack(rows: &mut [f32], panel: &[f32]) {
+    let stride = panel.len() / SIDE;
+    // SAFETY: by this function's contract.
+    let s = unsafe { Avx512::new() };
+    for (i, tile) in panel.chunks_exact(TILE).enumerate() {
+        // A pair has the size of an f32; no arithmetic touches it.
+        let rows = &mut rows[i % 2 * ROWS * stride + i / 2 * ROWS..];
+        pack::transpose(s, rows, stride, View::new(tile, ROWS, ROWS), None);
     }
 }
 

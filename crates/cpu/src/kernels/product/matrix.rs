@@ -208,6 +208,11 @@ impl<'a> Panels<'a> {
         self.k
     }
 
+    /// Panel `i` and its columns.
+    pub(crate) fn panel(self, i: usize) -> &'a [f32] {
+        &self.data[i * self.panel_len..][..self.panel_len]
+    }
+
     pub(crate) fn columns(self) -> usize {
         self.columns
     }

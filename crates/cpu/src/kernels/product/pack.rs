@@ -31,6 +31,14 @@ pub(crate) fn panel<S: Simd>(s: S, panel: &mut [f32], b: Source<'_>) {
     }
 }
 
+/// The reverse of [`panel`], transposed: the panel's columns as `rows`, each contiguous.
+#[inline(always)]
+pub(crate) fn unpack<S: Simd>(s: S, rows: &mut [f32], panel: &[f32]) {
+    let width = 2 * S::LANES;
+    let k = panel.len() / width;
+    transpose(s, rows, k, View::new(panel, k, width), None);
+}
+
 /// `y[column · y_stride + row] = x[row, column]`, for an `x` whose rows are contiguous. The `next` matrix is fetched meanwhile.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd>(s: S, y: &mut [f32], y_stride: usize, x: View<'_>, next: Option<View<'_>>) {

@@ -6,7 +6,7 @@ use super::partials::{CHUNK, Partials, TASK_ROWS, chunk_of, with_logits};
 use crate::{
     kernels::product::{Panels, Source},
     memory::{Disjoint, grown},
-    ops::product::{multiply, multiply_on_the_fly, pack_on_the_fly},
+    ops::product::{OnTheFly, Weights, multiply, multiply_by_weights, pack_on_the_fly},
     parallel::Threads,
     tables::Kernels,
 };
@@ -39,18 +39,18 @@ pub(crate) fn forward(
     });
 }
 
-/// The weights of the output head: as they are, and packed.
+/// The weights of the output head: as the gradient of rows reads them, and packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
-    pub(crate) w: Source<'a>,
+    pub(crate) w: Weights<'a>,
     pub(crate) packed: Panels<'a>,
 }
 
-/// Memory of the backward: the gradient of logits, `x` packed, and rows of `w` packed.
+/// Memory of the backward: the gradient of logits, `x` packed, and rows of `w` as they lie and packed.
 pub(crate) struct Scratch<'a> {
     pub(crate) logits: &'a mut AlignedVec<f32>,
     pub(crate) x: &'a mut AlignedVec<f32>,
-    pub(crate) w: &'a mut AlignedVec<f32>,
+    pub(crate) w: OnTheFly<'a>,
 }
 
 /// What the backward reads of each row: the gradient of its log-probability, its target, and what the forward
@@ -62,12 +62,12 @@ pub(crate) struct Rows<'a> {
     pub(crate) log_sum_exp: &'a [f32],
 }
 
-/// Writes `dx = dl W`, adds `dlᵀ x` to `dw`, with `dlᵥ = d_log_prob ([v = target] − pᵥ) / temperature`.
+/// Writes `dx = dl W`, adds `dlᵀ x` to `dw`, if it is asked for, with `dlᵥ = d_log_prob ([v = target] − pᵥ) / temperature`.
 pub(crate) fn backward(
     kernels: &Kernels,
     threads: &Threads,
     dx: &mut [f32],
-    dw: &mut [f32],
+    mut dw: Option<&mut [f32]>,
     rows: Rows<'_>,
     x: Source<'_>,
     head: Head<'_>,
@@ -75,17 +75,20 @@ pub(crate) fn backward(
     scratch: Scratch<'_>,
 ) {
     let (n, vocab, features) = (x.rows(), head.packed.columns(), head.packed.k());
-    let packed_x = pack_on_the_fly(kernels, threads, scratch.x, x);
+    let Scratch { logits, x: of_x, w: OnTheFly { panels, rows: of_w } } = scratch;
+    let packed_x = dw.is_some().then(|| pack_on_the_fly(kernels, threads, of_x, x));
     let mut store = Store::Write;
     for first in (0..vocab).step_by(BACKWARD_CHUNK) {
         let width = BACKWARD_CHUNK.min(vocab - first);
-        let dl = grown(scratch.logits, n * width);
+        let dl = grown(logits, n * width);
         logit_gradients(kernels, threads, dl, rows, x, head.packed.part(first, width), first, temperature);
         let dl = Source::new(dl, n, width);
-        let dw = &mut dw[first * features..][..width * features];
-        multiply(kernels, threads, dw, dl.transposed(), packed_x, Store::Add);
-        let w = head.w.part(first, width, 0, features);
-        multiply_on_the_fly(kernels, threads, dx, dl, w, store, scratch.w);
+        if let (Some(dw), Some(packed_x)) = (&mut dw, packed_x) {
+            let dw = &mut dw[first * features..][..width * features];
+            multiply(kernels, threads, dw, dl.transposed(), packed_x, Store::Add);
+        }
+        let (w, memory) = (head.w.part(first, width), OnTheFly { panels, rows: of_w });
+        multiply_by_weights(kernels, threads, dx, dl, w, store, memory);
         store = Store::Add;
     }
 }

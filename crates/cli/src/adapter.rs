@@ -1,0 +1,21 @@
+//! `--adapter`: a model with an adapter on it, wherever a model is used.
+
+use std::path::{Path, PathBuf};
+
+use koan_model::checkpoint::Place;
+
+/// The adapter on the model.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct AdapterArg {
+    /// An adapter (LoRA) on the model, PEFT's directory of one; `--model` may be such a directory too, whose base model is
+    /// then found where it says
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+}
+
+impl AdapterArg {
+    /// Where the model of directory `model` lies, with this adapter.
+    pub(crate) fn on(&self, model: &Path) -> anyhow::Result<Place> {
+        Ok(Place::find(model, self.adapter.as_deref())?)
+    }
+}

@@ -1,0 +1,84 @@
+//! Where a model lies: in a directory, with an adapter of another directory or without.
+
+use std::path::{Path, PathBuf};
+
+use super::CheckpointError;
+use crate::{
+    Config,
+    adapter::{self, AdapterError},
+};
+
+/// Where a model lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    model: PathBuf,
+    adapter: Option<PathBuf>,
+}
+
+impl Place {
+    /// The model in directory `model`, with the adapter in directory `adapter`, if one is given. Where `model` is an adapter's
+    /// directory, it is its base model with that adapter.
+    ///
+    /// # Errors
+    /// An adapter whose base model is not here, or with another adapter.
+    pub fn find(model: &Path, adapter: Option<&Path>) -> Result<Self, AdapterError> {
+        match adapter {
+            None if adapter::is_adapter(model) => {
+                let base = adapter::base_name(model)?.unwrap_or_default();
+                let candidates = [PathBuf::from(&base), model.join(&base)];
+                let found = candidates.into_iter().find(|dir| !base.is_empty() && dir.is_dir());
+                let found = found.ok_or_else(|| AdapterError::NoBase { base, path: model.into() })?;
+                Ok(Self { model: found, adapter: Some(model.into()) })
+            }
+            Some(_) if adapter::is_adapter(model) => Err(AdapterError::OnAnAdapter { path: model.into() }),
+            _ => Ok(Self { model: model.into(), adapter: adapter.map(Path::to_owned) }),
+        }
+    }
+
+    /// The directory of the model, without its adapter.
+    pub fn model(&self) -> &Path {
+        &self.model
+    }
+
+    /// The directory of the adapter.
+    pub fn adapter(&self) -> Option<&Path> {
+        self.adapter.as_deref()
+    }
+
+    /// The directory whose tokenizer and chat template the model has: those that came with its adapter, or the base model's.
+    pub fn texts(&self) -> &Path {
+        self.adapter().filter(|dir| dir.join("tokenizer.json").exists()).unwrap_or(&self.model)
+    }
+
+    /// The sizes of the model, and what its adapter adds.
+    ///
+    /// # Errors
+    /// A config that is refused, of either.
+    pub fn config(&self) -> Result<Config, CheckpointError> {
+        let base = Config::load(&self.model)?;
+        Ok(match &self.adapter {
+            Some(dir) => adapter::read(dir, &base)?,
+            None => base,
+        })
+    }
+}
+
+/// A model without an adapter.
+impl From<&Path> for Place {
+    fn from(model: &Path) -> Self {
+        Self { model: model.into(), adapter: None }
+    }
+}
+
+/// A model without an adapter.
+impl From<&PathBuf> for Place {
+    fn from(model: &PathBuf) -> Self {
+        model.as_path().into()
+    }
+}
+
+impl From<&Place> for Place {
+    fn from(place: &Place) -> Self {
+        place.clone()
+    }
+}
