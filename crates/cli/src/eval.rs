@@ -113,8 +113,9 @@ pub(crate) struct Eval {
 }
 
 /// What is asked of models that write completions alone.
-const REWARD_MODEL_HAS_NO: [&str; 11] = [
+const REWARD_MODEL_HAS_NO: [&str; 12] = [
     "model",
+    "adapter",
     "reward",
     "set",
     "n",
