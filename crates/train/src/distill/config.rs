@@ -323,6 +323,7 @@ impl DistillConfig {
         let stage = StageConfig {
             run_dir: self.stage.run_dir.join("samples"),
             model: self.teacher.clone(),
+            adapter: None,
             ..self.stage.clone()
         };
         let (rollout, filter, keep) = (self.rollout(), self.filter(), self.keep());

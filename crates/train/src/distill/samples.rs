@@ -8,7 +8,7 @@
 //! The text is what is handed over, in the student's tokens: so the teacher's tokenizer may be another.
 
 use koan_backend::Backend;
-use koan_model::{Config, HeadKind, checkpoint::CheckpointError};
+use koan_model::HeadKind;
 use koan_text::Tokenizer;
 
 use super::{DistillConfig, Event, Metrics, teacher::Teacher};
@@ -49,7 +49,7 @@ pub(super) fn run<B: Backend>(
 /// Refuses what is wrong with the student before the teacher works for hours.
 fn check_student<B: Backend>(b: &B, config: &DistillConfig) -> Result<(), TrainError> {
     let (shared, optim) = (&config.stage, &config.stage.optim);
-    let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
+    let model = shared.trained_config()?;
     let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
     if let Some(eval) = &config.eval {
         let limits = Limits { max_tokens: config.max_tokens(), too_long: config.too_long() };
