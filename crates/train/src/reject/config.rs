@@ -43,6 +43,7 @@ fn default_reward() -> Vec<RewardConfig> {
 /// `[filter]`: what refuses a completion, in the order in which it is asked. The first that refuses it counts it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "filters, each switched by itself")]
 pub struct FilterConfig {
     /// Refuse completions that were cut at `rollout.max_new_tokens`.
     pub cut: bool,

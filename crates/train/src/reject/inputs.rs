@@ -117,7 +117,7 @@ impl Inputs {
     /// The models and files that judge, as inputs of the run: with another one it does not go on.
     pub(super) fn of_judges(&self) -> Result<Vec<Input>, TrainError> {
         let of_rewards = self.rewards.iter().flat_map(Rewards::files);
-        let of_judge = self.judge.iter().flat_map(|judge| judge.judge.files());
+        let of_judge = self.judge.iter().flat_map(|judge| judge.model.files());
         rl::judging(&self.needs(), of_rewards.chain(of_judge))
     }
 
@@ -179,7 +179,7 @@ impl Inputs {
 
 /// The models in this process that judge.
 fn needs(rewards: Option<&Rewards>, judge: Option<&Judge>) -> Vec<Needed> {
-    let compares = |judge: &Judge| judge.judge.needs();
+    let compares = |judge: &Judge| judge.model.needs();
     rewards.map(Rewards::needs).unwrap_or_default().into_iter().chain(judge.and_then(compares)).collect()
 }
 

@@ -72,13 +72,13 @@ impl JudgeConfig {
             .map_err(|error| wrong(error.to_string()))?;
         let (part, opened) = (options.part, options.opened);
         let judge = LanguageJudge::new(options, context).map_err(wrong)?;
-        Ok(Judge { judge, part, opened, repeats: self.judgements as u64 / 2 })
+        Ok(Judge { model: judge, part, opened, repeats: self.judgements as u64 / 2 })
     }
 }
 
 /// A judge of pairs.
 pub(super) struct Judge {
-    pub(super) judge: LanguageJudge,
+    pub(super) model: LanguageJudge,
     /// What of completions it is shown.
     part: Part,
     /// Whether all prompts end in `<think>`; those that are seen to do so anyway need not say it.
@@ -119,7 +119,7 @@ impl Judge {
             .collect();
         let mut judged: Vec<Vec<_>> = vec![Vec::new(); asked.len()];
         for repeat in 0..self.repeats {
-            let compared = self.judge.compare(models, &asked, repeat)?;
+            let compared = self.model.compare(models, &asked, repeat)?;
             judged.iter_mut().zip(compared).for_each(|(all, compared)| all.push(compared));
         }
         let mut judged = judged.into_iter();
@@ -144,7 +144,7 @@ impl Judge {
                 kept.push(Pair { chosen, rejected, margin: mean.abs() });
             }
             let tied = kept.is_empty() && comparisons.judged > comparisons.undecided;
-            choices.push(Choice { comparisons, silent, tied, ..open.paired(&kept) });
+            choices.push(Choice { tied, comparisons, silent, ..open.paired(&kept) });
         }
         Ok(choices)
     }

@@ -77,7 +77,9 @@ impl Metrics {
         let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
         let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
         let mut summary = Summary::default();
-        choices.iter().for_each(|choice| summary.add(choice));
+        for choice in choices {
+            summary.add(choice);
+        }
         let masked = samples.iter().flat_map(|s| &s.judgement.terms).find(|term| term.score.is_none());
         let why = masked.map(|term| format!("`{}`: {}", term.name, term.reason));
         Self {

@@ -196,7 +196,9 @@ fn sample<B: Backend>(
         session.write_rollouts(step, lines(config, inputs, step, &groups, &choices)?.into_iter())?;
         let mut own = session.state().own.clone();
         own.standards = inputs.rewards.as_ref().map(Rewards::standards).unwrap_or_default();
-        choices.iter().for_each(|choice| own.summary.add(choice));
+        for choice in &choices {
+            own.summary.add(choice);
+        }
         let step_s = start.elapsed().as_secs_f64();
         let tokens_per_s = metrics.tokens as f64 / step_s;
         let metrics = Metrics { step, step_s, tokens_per_s, ..metrics };

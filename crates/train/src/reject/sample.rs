@@ -54,16 +54,13 @@ impl<'p> Asked<'p> {
         wanted: Range<usize>,
         on: impl FnMut(usize),
     ) -> Result<Vec<Group>, TrainError> {
-        let (run, mut judged) = match self.rewards {
-            Some(rewards) => {
-                rewards.judge_while(self.threads, |send| self.generate(engine, wanted.clone(), on, send))
-            }
-            None => {
-                let mut all = Vec::new();
-                let nothing = || Judgement { terms: Vec::new(), reward: None };
-                let run = self.generate(engine, wanted.clone(), on, &mut |job| all.push((job, nothing())));
-                (run, all)
-            }
+        let (run, mut judged) = if let Some(rewards) = self.rewards {
+            rewards.judge_while(self.threads, |send| self.generate(engine, wanted.clone(), on, send))
+        } else {
+            let mut all = Vec::new();
+            let nothing = || Judgement { terms: Vec::new(), reward: None };
+            let run = self.generate(engine, wanted.clone(), on, &mut |job| all.push((job, nothing())));
+            (run, all)
         };
         run?;
         judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
