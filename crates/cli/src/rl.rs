@@ -108,11 +108,22 @@ fn line(m: &Metrics, left: &str) -> String {
         let [entropy, kl, grad] = [fit(m.entropy, 3, 7), fit(m.kl, 4, 7), fit(m.grad_norm, 3, 7)];
         format!(" {cut:>4} {entropy:>7} {kl:>7} {grad:>7} {same:>7}")
     };
-    let line = format!("{:5} {reward:>7} {right:>6} {tokens:>6}{middle} {step_s:>7} {left:>6}", m.step);
+    let mut line = format!("{:5} {reward:>7} {right:>6} {tokens:>6}{middle} {step_s:>7} {left:>6}", m.step);
+    if let Some(why) = &m.why_undecided {
+        line += &cut(&format!("\n       {} not decided: {why}", m.undecided), 80);
+    }
     if m.log_prob_gap == 0.0 {
         return line;
     }
     format!("{line}\n       log_prob_gap is {:?}: sampling and training differ", m.log_prob_gap)
+}
+
+/// The first line of `text` after its line end, at most `width` characters of it.
+fn cut(text: &str, width: usize) -> String {
+    let line = text.trim_start_matches('\n').lines().next().unwrap_or_default();
+    let short: String = line.chars().take(width - 1).collect();
+    let mark = if short.len() < line.len() { "…" } else { "" };
+    format!("\n{short}{mark}")
 }
 
 /// `value` with `decimals`, or as few of them, or as short a power of ten, as fit into `width` characters.
@@ -167,7 +178,16 @@ mod tests {
             step_s: 86_400.0,
             ..Metrics::default()
         };
-        for m in [&usual, &equal, &huge, &Metrics { nothing_judged: Some("why".into()), ..huge.clone() }] {
+        let why = Some(format!("`judge`: {}", "slow ".repeat(50)));
+        let undecided = Metrics { undecided: 3, why_undecided: why, ..usual.clone() };
+        assert!(line(&undecided, "12m").contains("\n       3 not decided: `judge`: slow slow"));
+        for m in [
+            &usual,
+            &equal,
+            &huge,
+            &undecided,
+            &Metrics { nothing_judged: Some("why".into()), ..huge.clone() },
+        ] {
             for line in line(m, "23h30m").lines().chain([Metrics::HEADER]) {
                 assert!(line.chars().count() <= 80, "{line}");
             }

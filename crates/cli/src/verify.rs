@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use koan_data::{DataFiles, rows};
 use koan_reward::{
     Context, Outcome, Replay, Report, RewardConfig, RewardError, Rewards,
+    models::Needed,
     replay::{Event, Judged},
 };
 use koan_train::rl::RlConfig;
@@ -84,6 +85,12 @@ impl Shown {
 impl Verify {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let rewards = self.rewards()?;
+        if let Some(Needed { reward, model, .. }) = rewards.needs().first() {
+            bail!(
+                "reward `{reward}` asks the model `{}`, which `koan verify` does not load: measure with `koan eval`, or give a `judge` a `url`",
+                model.display()
+            );
+        }
         let files = DataFiles::from(self.input.clone());
         let file = files.to_string();
         let rows = rows::all(&files)?;

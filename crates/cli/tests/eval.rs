@@ -156,3 +156,116 @@ fn undecided_completions_are_not_correct_and_are_counted() {
     assert_eq!(report["undecided"], json!({"count": 60, "share": 0.5}));
     assert_eq!(report["majority"]["problems"], 30);
 }
+
+/// A folder with a reward model, pairs, and labelled rows.
+fn with_reward_model() -> tempfile::TempDir {
+    let folder = prepare();
+    let characters = " 0123456789+.abc";
+    testkit::write_reward_model(&folder.path().join("rm"), 5, characters).expect("a model");
+    let pair = |i: usize| {
+        let (chosen, rejected) = (format!("{}", i + 1), format!("{}", i * 37 % 100));
+        let category = if i.is_multiple_of(2) { json!("even") } else { Value::Null };
+        let margin = i % 3;
+        json!({"prompt": format!("{i} + 1"), "chosen": chosen, "rejected": rejected, "category": category, "margin": margin})
+            .to_string()
+            + "\n"
+    };
+    let equal = "{\"prompt\": \"1\", \"chosen\": \"2\", \"rejected\": \"2\"}\n";
+    let long = json!({"prompt": "1", "chosen": "2".repeat(300), "rejected": "2"}).to_string() + "\n";
+    let pairs: String = (0..20).map(pair).chain([equal.into(), long]).collect();
+    let row = |i: usize| {
+        json!({"prompt": "1", "completion": i.to_string(), "label": i.is_multiple_of(3), "meta": {"category": "c"}})
+            .to_string()
+            + "\n"
+    };
+    let good = "{\"prompt\": \"1\", \"completion\": \"2\", \"label\": true}\n";
+    for (name, rows) in [
+        ("pairs.jsonl", pairs),
+        ("rows.jsonl", (0..20).map(row).collect()),
+        ("good.jsonl", good.repeat(3)),
+        ("empty.jsonl", String::new()),
+    ] {
+        fs::write(folder.path().join(name), rows).expect("written");
+    }
+    folder
+}
+
+#[test]
+fn a_reward_model_is_measured_on_pairs_and_on_labels() {
+    let folder = with_reward_model();
+    let folder = folder.path();
+    let measure = |data: &str, more: &str| {
+        let command =
+            format!("eval --reward-model rm --data {data} --out report.json --max-tokens 100 {more}");
+        let output = koan(folder, &command);
+        let report = fs::read_to_string(folder.join("report.json")).ok();
+        _ = fs::remove_file(folder.join("report.json"));
+        (output, report.map(|text| serde_json::from_str::<Value>(&text).expect("JSON")))
+    };
+    let (output, report) = measure("pairs.jsonl", "");
+    let (said, report) = (text(&output.stdout), report.unwrap_or_else(|| panic!("{}", text(&output.stderr))));
+    assert_eq!((&report["pairs"], &report["ties"], &report["left_out"]), (&json!(21), &json!(1), &json!(1)));
+    assert!(
+        text(&output.stderr).contains("1 rows are left out: of row 22, it has"),
+        "{}",
+        text(&output.stderr)
+    );
+    let accuracy = |value: &Value| value["accuracy"].as_f64().expect("an accuracy");
+    let [low, high] = ["low", "high"].map(|end| report["pairwise_accuracy"][end].as_f64().expect("an end"));
+    assert!((low..high).contains(&accuracy(&report["pairwise_accuracy"])));
+    assert_eq!(report["by_category"]["even"]["pairs"], 10);
+    assert_eq!(report["by_margin"].as_array().map(Vec::len), Some(3));
+    assert!(report["length_correlation"].is_number() && report["expected_calibration_error"].is_number());
+    assert!(said.contains("the chosen is shorter") && said.contains("1 pairs have equal scores"), "{said}");
+    let (_, again) = measure("pairs.jsonl", "--threads 1");
+    let again = again.expect("a report");
+    for field in ["pairwise_accuracy", "by_category", "calibration", "score_mean", "score_std"] {
+        assert_eq!(report[field], again[field], "whatever the threads: {field}");
+    }
+
+    let (output, report) = measure("rows.jsonl", "");
+    let report = report.unwrap_or_else(|| panic!("{}", text(&output.stderr)));
+    assert_eq!(
+        (&report["rows"], &report["good"], &report["by_category"]["c"]["rows"]),
+        (&json!(20), &json!(7), &json!(20))
+    );
+    assert!(report["auc"].as_f64().is_some_and(|auc| (0.0..=1.0).contains(&auc)), "{report}");
+    let (output, report) = measure("good.jsonl", "");
+    assert!(report.expect("a report")["auc"].is_null() && text(&output.stdout).contains("there is no AUC"));
+
+    for (data, more, expected) in [
+        ("empty.jsonl", "", "empty.jsonl"),
+        ("none.jsonl", "", "none.jsonl"),
+        ("problems.jsonl", "", "`chosen`"),
+        ("pairs.jsonl", "--n 3", "--n"),
+    ] {
+        let (output, report) = measure(data, more);
+        assert!(!output.status.success() && report.is_none(), "{data} {more}");
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+    let other = koan(folder, "eval --reward-model model --data pairs.jsonl");
+    assert!(text(&other.stderr).contains("is no reward model"), "{}", text(&other.stderr));
+}
+
+#[test]
+fn a_reward_model_judges_a_measurement_and_verify_says_that_it_does_not_load_one() {
+    let folder = with_reward_model();
+    let folder = folder.path();
+    let eval = "eval --model model --data problems.jsonl --reward model --set model=rm --n 4 --max-new-tokens 6 --out a.json --completions a.jsonl";
+    let output = koan(folder, eval);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let completions = fs::read_to_string(folder.join("a.jsonl")).expect("completions");
+    assert_eq!(completions.lines().count(), 120);
+    assert!(completions.lines().any(|line| line.contains("\"reason\":\"scored ")), "{completions}");
+    let other =
+        koan(folder, &eval.replace("a.json", "b.json").replace("--n 4", "--n 4 --threads 1 --sequences 3"));
+    assert!(other.status.success(), "{}", text(&other.stderr));
+    let again = fs::read_to_string(folder.join("b.jsonl")).expect("completions");
+    assert_eq!(completions, again, "whatever the threads, and what is asked together");
+    let verify = koan(folder, "verify --input a.jsonl --reward model --set model=rm");
+    assert!(!verify.status.success());
+    assert!(text(&verify.stderr).contains("`koan verify` does not load"), "{}", text(&verify.stderr));
+    let scored = koan(folder, "bench score --model model --answers 4 --answer-tokens 5 --rounds 1 --json");
+    let scored: Value = serde_json::from_slice(&scored.stdout).expect("JSON");
+    assert!(scored["answers_per_s"].as_f64().is_some_and(|n| n > 0.0), "{scored}");
+}

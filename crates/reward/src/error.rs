@@ -106,6 +106,9 @@ pub enum LineError {
     /// No completion can be judged by what the line has for a reference.
     #[error("can't be judged: {0}")]
     Reference(String),
+    /// A model that judges could not be asked.
+    #[error("{0}")]
+    Models(String),
     /// One completion and a list of them.
     #[error("has both `completion` and `completions`; remove one of them")]
     TwoCompletions,

@@ -423,7 +423,8 @@ impl Rewards {
         answers.iter().map(|&answer| class(answer)).collect()
     }
 
-    /// The rewards that apply to `problem` in training step `step`, those of answers first; or why there is none with a name that it gives.
+    /// The rewards that apply to `problem` in training step `step`, those of answers first; none if it has some of answers, and none of
+    /// these is in force. Or why there is none with a name that it gives.
     pub(crate) fn find(&self, problem: &Problem, step: Option<u64>) -> Result<Vec<Arc<Reward>>, RewardError> {
         let is_form = |reward: &Arc<Reward>| reward.kind.judges == Judges::Form;
         let mut chosen: Vec<Arc<Reward>> = Vec::new();
@@ -447,7 +448,13 @@ impl Rewards {
                 chosen.sort_by_key(is_form);
             }
         }
+        let judges_answers = |all: &[Arc<Reward>]| all.iter().any(|reward| !is_form(reward));
+        let has_answers = judges_answers(&chosen);
         chosen.retain(|reward| reward.is_in_force(step));
+        // An answer that nobody judges now must not be learned for its form alone.
+        if has_answers && !judges_answers(&chosen) {
+            chosen.clear();
+        }
         Ok(chosen)
     }
 

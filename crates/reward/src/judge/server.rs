@@ -1,4 +1,4 @@
-//! A judge on a server with OpenAI's API (`POST …/chat/completions`): Koan's own, vLLM, llama.cpp, SGLang, or a service.
+//! A judge on a server with OpenAI's API (`POST …/chat/completions`): vLLM, llama.cpp, SGLang, or a service.
 //!
 //! | what happens | then |
 //! |---|---|

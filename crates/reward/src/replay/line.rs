@@ -3,13 +3,13 @@
 use super::Judged;
 use crate::error::LineError;
 use crate::verdict::shorten;
-use crate::{Judgement, Problem, Rewards, Sample};
+use crate::{Judgement, NoModels, Problem, Rewards, Sample, Unsettled};
 use koan_data::exact;
 use koan_files::jsonl;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Fields = BTreeMap<String, Box<RawValue>>;
 
@@ -64,23 +64,47 @@ pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec
     };
     let is_list = !fields.contains_key("completion");
     let expected = value(&fields, "expected", "true or false")?;
-    let judge = |(i, completion): (usize, Attempt)| {
-        let sample = is_list.then_some(i);
+    // A line of rollouts has the step that it was sampled in.
+    let step = if fields.contains_key("rewards") {
+        value(&fields, "step", "a whole number").ok().flatten()
+    } else {
+        None
+    };
+    let samples = completions.iter().map(|completion| Sample {
+        problem: &problem,
+        completion: &completion.text,
+        tokens: completion.tokens(),
+        truncated: completion.finish_reason.as_deref().map(|reason| reason == "length"),
+        answered: None,
+        step,
+    });
+    let mut judged: Vec<(Sample, Judgement, Duration)> = samples
+        .map(|sample| {
+            let start = Instant::now();
+            let judgement = rewards.judge(&sample);
+            (sample, judgement, start.elapsed())
+        })
+        .collect();
+    if rewards.asks_models() {
         let start = Instant::now();
-        let judgement = rewards.judge(&Sample {
-            problem: &problem,
-            completion: &completion.text,
-            tokens: completion.tokens(),
-            truncated: completion.finish_reason.as_deref().map(|reason| reason == "length"),
-            answered: None,
-            step: None,
-        });
-        let took = start.elapsed();
+        let mut unsettled: Vec<Unsettled> = judged
+            .iter_mut()
+            .map(|(sample, judgement, _)| Unsettled { sample: *sample, group: 0, judgement })
+            .collect();
+        rewards
+            .settle(&NoModels, &mut unsettled, false)
+            .map_err(|error| LineError::Models(error.to_string()))?;
+        judged.iter_mut().for_each(|(_, _, took)| *took += start.elapsed());
+    }
+    let judged: Vec<(Judgement, Duration)> =
+        judged.into_iter().map(|(_, judgement, took)| (judgement, took)).collect();
+    let write = |((i, completion), (judgement, took)): ((usize, Attempt), (Judgement, Duration))| {
+        let sample = is_list.then_some(i);
         let json = write(&fields, sample, &completion, &judgement).map_err(jsonl::LineError::from)?;
         let (problem, completion) = (problem.clone(), completion.text);
         Ok(Judged { line: number, sample, problem, completion, judgement, expected, json, took })
     };
-    completions.into_iter().enumerate().map(judge).collect()
+    completions.into_iter().enumerate().zip(judged).map(write).collect()
 }
 
 /// A completion of a line.
@@ -113,7 +137,10 @@ fn problem(number: usize, fields: &Fields) -> Result<Problem, LineError> {
     let id = present(fields, "id").map_or(Ok(format!("line-{number}")), |raw| text_or_number(raw, "id"))?;
     // In rollouts, `reward` is the sum of rewards, and `verifier` the problem's own reward.
     let reward = match present(fields, "reward").filter(|raw| !is_number(raw)) {
-        Some(raw) => Some(text(raw, "reward", "a string")?),
+        Some(raw) => match serde_json::from_str::<Vec<String>>(raw.get()) {
+            Ok(names) => Some(names.join(",")),
+            Err(_) => Some(text(raw, "reward", "a string, or a list of strings")?),
+        },
         None => string(fields, "verifier")?,
     };
     let mut problem = Problem { id, answer, reward, ..Problem::default() };

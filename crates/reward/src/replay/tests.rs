@@ -221,3 +221,31 @@ fn a_replay_can_be_stopped_and_its_writer_can_fail() {
     let full = |_: Event| Err(io::Error::from(io::ErrorKind::StorageFull));
     assert!(matches!(replay.run(rows(line), full), Err(RewardError::Write { .. })));
 }
+
+#[test]
+fn a_problem_may_name_several_rewards_and_a_rollout_has_its_step() {
+    let early = RewardConfig { until_step: Some(2), ..RewardConfig::new("words") };
+    let configs = [RewardConfig::new("number"), early];
+    let rewards = Rewards::build(&configs, Context::default()).expect("builds");
+    let input = concat!(
+        r#"{"answer": 7, "completion": "7", "reward": ["words", "number"]}"#,
+        "\n",
+        r#"{"answer": 7, "completion": "7", "step": 3, "rewards": [], "reward": 1.0}"#,
+        "\n",
+        r#"{"answer": 7, "completion": "7", "step": 3}"#,
+    );
+    let (_, lines, _) = replay(input, &rewards, 1, false).expect("good lines");
+    let n = |i: usize| lines[i]["rewards"].as_array().map_or(1, Vec::len);
+    assert_eq!(
+        (n(0), lines[1].get("rewards").is_none_or(|r| r.as_array().is_some_and(Vec::is_empty)), n(2)),
+        (2, true, 2)
+    );
+}
+
+#[test]
+fn a_model_that_is_not_there_is_an_error_of_the_line() {
+    let model = RewardConfig::parse("model", &["model=rm".to_owned()]).expect("a config");
+    let rewards = Rewards::build(&[model], Context::default()).expect("builds");
+    let error = replay(r#"{"answer": 7, "completion": "7"}"#, &rewards, 1, false).expect_err("not loaded");
+    assert!(error.to_string().contains("in.jsonl:1: ") && error.to_string().contains("`rm`"), "{error}");
+}

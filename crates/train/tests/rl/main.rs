@@ -2,6 +2,7 @@
 
 mod adapter;
 mod course;
+mod judges;
 mod odd;
 mod resume;
 mod safety;
