@@ -9,7 +9,7 @@
 
 use koan_backend::{Backend, Keep, OutOfMemory, Store};
 
-use crate::{Config, Param, Role, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
+use crate::{Adapter, Config, Param, Role, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
 /// A linear layer: `x Wᵀ + b`, and what its adapter adds.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl<T> Lora<T> {
 impl<B: Backend> LowRankRows<B> {
     /// Empty where the model has no adapter.
     pub(crate) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
-        let rank = config.adapter.as_ref().map_or(0, |adapter| adapter.largest_rank());
+        let rank = config.adapter.as_ref().map_or(0, Adapter::largest_rank);
         Ok(Self { h: make.operand(rank, Keep::Values)?, dh: make.operand(rank, Keep::Values)? })
     }
 }

@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 /// Log-probabilities of completions after prompts, one after another.
 fn log_probs<B: Backend>(b: &B, model: &Model<B>, rows: &[(Vec<u32>, Vec<u32>)]) -> Vec<f64> {
     let mut layout = Layout::default();
-    rows.iter().for_each(|(prompt, completion)| layout.push_group(prompt, [&completion[..]]));
+    for (prompt, completion) in rows {
+        layout.push_group(prompt, [&completion[..]]);
+    }
     let mut activations =
         Activations::new(b, model.config(), layout.len(), Purpose::Inference).expect("memory");
     let mut head = Head::new(b, model.config(), layout.head_rows.len()).expect("memory");
@@ -228,7 +230,7 @@ fn an_alpha_of_its_own_scales_a_layer() {
     let folder = tempfile::tempdir().expect("a folder");
     let (base, dir) = write_both(folder.path(), testkit::adapter(Targets::Suffixes(vec!["v_proj".into()])));
     let compute = || {
-        let model = checkpoint::load(&Reference, &find(&base, &dir), Some(64)).expect("loads");
+        let model = checkpoint::load(&Reference, find(&base, &dir), Some(64)).expect("loads");
         log_probs(&Reference, &model, &rows())
     };
     change(&dir, |config| config["lora_alpha"] = json!(8));

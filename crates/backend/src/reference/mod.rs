@@ -226,7 +226,9 @@ impl Backend for Reference {
     }
 
     fn scale(&self, x: &mut Vec<f64>, factor: f32, n: usize) {
-        rows_mut(x, n, 1).iter_mut().for_each(|x| *x *= f64::from(factor));
+        for x in rows_mut(x, n, 1) {
+            *x *= f64::from(factor);
+        }
     }
 
     fn write_operand(&self, x: &mut Vec<f64>, values: &[f64]) {

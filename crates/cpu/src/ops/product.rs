@@ -146,7 +146,7 @@ pub(crate) enum Weights<'a> {
     Packed(Panels<'a>),
 }
 
-impl<'a> Weights<'a> {
+impl Weights<'_> {
     /// `rows` rows from `row`, a panel's first, on.
     pub(crate) fn part(self, row: usize, rows: usize) -> Self {
         match self {
