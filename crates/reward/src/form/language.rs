@@ -16,10 +16,12 @@
 //! letters are judged sentence by sentence, with short sentences joined to at least [`MIN_PASSAGE_WORDS`] words, and the language of
 //! each such passage is found by `whichlang`, among German, English, Spanish, French, Italian, Dutch, Portuguese,
 //! Swedish, Turkish and Vietnamese.
+//!
+//! The target is one language for all problems, or the [problem's own](super::problem_language).
 
-use super::{is_han, is_kana, is_word_alone, reasoning};
-use crate::Verdict;
+use super::{is_han, is_kana, is_word_alone, problem_language::language_of, reasoning};
 use crate::verifier::{Configured, Context, Sample, Verifier};
+use crate::{Outcome, Verdict};
 use koan_data::Problem;
 use serde::{Deserialize, Serialize};
 use whichlang::Lang;
@@ -33,11 +35,14 @@ pub const LANGUAGES: [&str; 19] = [
     "vi", "zh",
 ];
 
+/// The target that is each problem's own language.
+pub const PROBLEM: &str = "problem";
+
 /// The options of `language`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The target language, such as `en`.
+    /// The target language, such as `en`; or `problem`: that of each problem.
     pub language: String,
 }
 
@@ -50,28 +55,44 @@ impl Default for Options {
 /// Judges the language of the reasoning.
 #[derive(Clone, Copy, Debug)]
 pub struct Language {
-    target: &'static str,
+    /// None: the problem's own.
+    target: Option<&'static str>,
+}
+
+impl Language {
+    fn target(&self, problem: &Problem) -> Result<&'static str, String> {
+        self.target.map_or_else(|| language_of(problem), Ok)
+    }
 }
 
 impl Configured for Language {
     type Options = Options;
 
     fn build(options: Options, _: &Context) -> Result<Self, String> {
+        if options.language == PROBLEM {
+            return Ok(Self { target: None });
+        }
         let target = LANGUAGES.into_iter().find(|code| *code == options.language);
-        let refuse = || format!("`language` is `{}`; use one of: {}", options.language, LANGUAGES.join(", "));
-        Ok(Self { target: target.ok_or_else(refuse)? })
+        let refuse = || {
+            format!("`language` is `{}`; use one of: {PROBLEM}, {}", options.language, LANGUAGES.join(", "))
+        };
+        Ok(Self { target: Some(target.ok_or_else(refuse)?) })
     }
 }
 
 impl Verifier for Language {
     fn judge(&self, sample: &Sample) -> Verdict {
-        let (target, all) = count_words(reasoning(sample.completion), self.target);
+        let language = match self.target(sample.problem) {
+            Ok(language) => language,
+            Err(reason) => return Verdict::without_answer(Outcome::BadReference, reason),
+        };
+        let (target, all) = count_words(reasoning(sample.completion), language);
         let score = if all == 0 { 1.0 } else { target as f32 / all as f32 };
-        Verdict::graded(score, 1.0, format!("{target} of {all} words are in `{}`", self.target))
+        Verdict::graded(score, 1.0, format!("{target} of {all} words are in `{language}`"))
     }
 
-    fn check(&self, _: &Problem) -> Result<(), String> {
-        Ok(())
+    fn check(&self, problem: &Problem) -> Result<(), String> {
+        self.target(problem).map(|_| ())
     }
 }
 
@@ -90,6 +111,12 @@ pub fn share(completion: &str, language: Option<&str>) -> f64 {
 pub(crate) fn count_words(text: &str, language: &str) -> (usize, usize) {
     let counts = Counts::of(&without_code_and_formulas(text));
     (counts.of_language(language), counts.all())
+}
+
+/// The language that most words of `text` are in; none if it has no words. Of several, the one that comes first.
+pub(super) fn most_words(text: &str) -> Option<&'static str> {
+    let counts = Counts::of(&without_code_and_formulas(text)).0;
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(language, _)| language)
 }
 
 /// Words by language.
@@ -369,7 +396,21 @@ mod tests {
     fn an_unknown_language_is_refused() {
         let options = Options { language: "klingon".to_owned() };
         let error = Language::build(options, &Context::default()).expect_err("unknown");
-        assert!(error.starts_with("`language` is `klingon`; use one of: ar, de, "), "{error}");
+        assert!(error.starts_with("`language` is `klingon`; use one of: problem, ar, de, "), "{error}");
+    }
+
+    #[test]
+    fn the_target_may_be_the_problems_own() {
+        let options = Options { language: PROBLEM.to_owned() };
+        let judge = Language::build(options, &Context::default()).expect("known");
+        let problem = |prompt: &str| Problem { prompt: Some(prompt.to_owned()), ..Problem::default() };
+        let (chinese, english) = (problem("三加四是多少？"), problem("How much is three and four?"));
+        let mixed = format!("{ENGLISH} 所以答案是七。");
+        assert_eq!(judge.judge(&Sample::new(&chinese, &mixed)).score, Some(6.0 / 20.0));
+        assert_eq!(judge.judge(&Sample::new(&english, &mixed)).score, Some(14.0 / 20.0));
+        let none = problem("3 + 4 =");
+        assert!(judge.check(&none).expect_err("no language").contains("field `language`"));
+        assert_eq!(judge.judge(&Sample::new(&none, ENGLISH)).outcome, Outcome::BadReference);
     }
 
     proptest! {

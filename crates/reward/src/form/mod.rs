@@ -3,7 +3,7 @@
 //! | term | score | source |
 //! |---|---|---|
 //! | [`mod@format`] | 1 if the think and answer blocks are as asked for, otherwise 0 or a part | DeepSeek-R1, arXiv:2501.12948 |
-//! | [`language`] | share of the reasoning's words in the target language, 0 to 1 | DeepSeek-R1 |
+//! | [`language`] | share of the reasoning's words in the target language, which may be [the problem's](problem_language), 0 to 1 | DeepSeek-R1 |
 //! | [`length`] | overlong penalty, −1 to 0; or the cosine reward | DAPO, arXiv:2503.14476; arXiv:2502.03373 |
 //! | [`repetition`] | repeated n-grams, −1 to 0 | arXiv:2502.03373 |
 //!
@@ -12,6 +12,7 @@
 pub mod format;
 pub mod language;
 pub mod length;
+pub mod problem_language;
 pub mod repetition;
 
 /// The reasoning of a completion: the text before the last `</think>`, without the tag that opens it; the whole
