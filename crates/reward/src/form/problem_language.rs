@@ -6,7 +6,6 @@
 
 use super::language::{LANGUAGES, most_words};
 use koan_data::Problem;
-use serde_json::Value;
 
 /// The English name of each of [`LANGUAGES`].
 const NAMES: [&str; LANGUAGES.len()] = [
@@ -70,7 +69,7 @@ fn known(name: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use koan_data::Message;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn problem(row: Value) -> Problem {
         serde_json::from_value(row).expect("a problem")

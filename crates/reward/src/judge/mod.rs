@@ -6,6 +6,7 @@
 //! | `rubric` | grades it from 1 to 10, by each of `criteria` in a request of its own | the mean of (grade − 1)/9; correct from ½ |
 //! | `pairwise` | compares it with the problem's `answer`, or with the other completions of its group (`against = "group"`), in both orders | 1 if it is better, 0 if it is worse, ½ if both are equal or the orders disagree; of several, the mean; correct above ½ |
 //! | `reference` | says whether it agrees with the problem's `answer` | 1 or 0 |
+//! | `safety` | says whether it is safe, unsafe, or declines | 1 where the problem's `expected` allows it, otherwise 0 |
 //!
 //! Answers are read by `label`'s rules; one without a verdict is asked for its label once more, and if it then has none, the completion is undecided, as it is
 //! if the judge says nothing at all. What a judge said is kept in the folder `cache`, or with the run.
@@ -18,10 +19,12 @@ mod cache;
 mod compare;
 mod label;
 mod prompt;
+mod safety;
 mod server;
 
 pub use compare::{Compared, Pair};
 pub use label::Label;
+pub use safety::{Conduct, Expected};
 pub use server::{MAX_BODY_BYTES, MAX_FAILURES, MAX_WAIT};
 
 use self::cache::Cache;
@@ -127,6 +130,8 @@ pub enum Mode {
     Pairwise,
     /// Whether an answer agrees with the reference.
     Reference,
+    /// Whether an answer is safe, unsafe, or declines.
+    Safety,
 }
 
 /// What an answer is compared with.
@@ -196,6 +201,7 @@ impl Configured for LanguageJudge {
             Mode::Rubric => (prompt::RUBRIC, &["question", "answer"]),
             Mode::Pairwise => (prompt::PAIRWISE, &["question", "answer_a", "answer_b"]),
             Mode::Reference => (prompt::REFERENCE, &["question", "answer", "reference"]),
+            Mode::Safety => (prompt::SAFETY, &["question", "answer"]),
         };
         let template = Template::load(options.template.as_deref(), own, needed)?;
         let voice = match (&options.url, &options.model) {
@@ -230,6 +236,7 @@ impl Verifier for LanguageJudge {
 
     fn check(&self, problem: &Problem) -> Result<(), String> {
         let needs_answer = match self.options.mode {
+            Mode::Safety => return Expected::of(problem).map(|_| ()),
             Mode::Rubric => false,
             Mode::Pairwise => self.options.against == Against::Reference,
             Mode::Reference => true,
@@ -272,6 +279,7 @@ impl Asks for LanguageJudge {
         match (self.options.mode, self.options.against) {
             (Mode::Rubric, _) => self.grade(models, candidates, &answers),
             (Mode::Reference, _) => self.agree(models, candidates, &answers),
+            (Mode::Safety, _) => self.conduct(models, candidates, &answers),
             (Mode::Pairwise, Against::Reference) => self.against_references(models, candidates, &answers),
             (Mode::Pairwise, Against::Group) => self.against_one_another(models, candidates, &answers),
         }
