@@ -1,36 +1,30 @@
 //! `koan eval`
 
+mod compare;
+mod measure;
 mod preferences;
+mod suite;
 mod table;
 
 pub(crate) use table::pass_at_1;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::atomic::Ordering,
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use koan_backend::Backend;
-use koan_data::{DataFiles, Problem, read_problems};
-use koan_eval::{Completions, Journal, Judged, Report};
-use koan_files::{hash_file, hash_files};
-use koan_generate::{Limits, Sampling};
-use koan_infer::{Codec, Engine, Evaluation, JudgeModels, PromptStyle, plan_generator};
-use koan_model::checkpoint::Place;
-use koan_reward::{BadReference, Context, RewardConfig, Rewards};
-use serde_json::{Map, Value, json};
+use koan_data::DataFiles;
+use koan_generate::Sampling;
+use koan_infer::PromptStyle;
+use koan_reward::{BadReference, RewardConfig};
 
+use self::measure::{Cost, Hashes, Measure};
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},
-    generate::{SamplingArgs, check_completions, memory_bytes},
+    generate::{SamplingArgs, memory_bytes},
     interrupt::stop_on_signal,
     numbers::count,
     output::Output,
-    progress::Progress,
 };
 
 /// Measure a model: pass@1 with its 95% interval, pass@k, majority vote, tokens, seconds, cost
@@ -46,16 +40,26 @@ use crate::{
 /// With `--reward-model`, a reward model is measured: the share of pairs whose chosen reply has the higher score, with its
 /// interval, by category (`category` in the row or its `meta`), by margin, and where the chosen reply is the shorter one; how far scores
 /// follow length; and whether the difference of scores says how sure one can be (calibration). Of labelled rows: accuracy and AUC.
+///
+/// With `--compare`, two reports of `--out` are compared over the problems that both have: the difference of pass@1 with its 95% interval
+/// (bootstrap over problems), how many problems changed which way, tokens. One model is called better only where the interval excludes 0
+/// and the change is more than the luck of a few problems.
+///
+/// With `--suite`, several data sets are measured, each with its reward and sampling, on each `--model`: `[[set]]` tables with `name`, `data`, and
+/// optionally `reward`, `n`, `k`, `temperature`, `top_k`, `top_p`, `min_p`, `max_new_tokens`, `seed`, `system`, `raw`. A set of `kind = "safety"` asks a `judge` how requests that may be harmful are met: docs/guide/measuring.md. With `--completions DIR`, what
+/// is measured is kept there, and the same command goes on from it. `--chart` draws accuracy against cost.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan eval --model models/smollm2 --data held-out.jsonl --n 4
+  koan eval --compare before.json after.json
+  koan eval --suite suite.toml --model models/smollm2 runs/first/model --completions evals --out suite.json --chart suite.svg
   koan eval --reward-model runs/reward/model --data preferences-held-out.jsonl --out reward.json
   koan eval --model models/smollm2 --data held-out.jsonl --n 16 --k 1,4,16 --temperature 0.6 --top-p 0.95 \\
       --price-per-hour 0.40 --out report.json --completions completions.jsonl")]
 pub(crate) struct Eval {
-    /// The model, a Hugging Face directory
-    #[arg(long, value_name = "DIR", required_unless_present = "reward_model")]
-    model: Option<PathBuf>,
+    /// The model, a Hugging Face directory; with --suite one or several
+    #[arg(long, value_name = "DIR", num_args = 1.., required_unless_present_any = ["reward_model", "compare"])]
+    model: Vec<PathBuf>,
     #[command(flatten)]
     adapter: AdapterArg,
     /// Measure a reward model instead, on rows with `prompt`, `chosen` and `rejected`, or with `prompt`, `completion` and `label`
@@ -65,8 +69,17 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count::<usize>, requires = "reward_model")]
     max_tokens: usize,
     /// The problems: rows with `prompt` or `messages`, and `answer`; files or patterns such as 'a*.jsonl'
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["compare", "suite"])]
     data: Vec<PathBuf>,
+    /// Compare two reports of --out: is the model of B better than that of A?
+    #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, conflicts_with_all = COMPARE_HAS_NO)]
+    compare: Vec<PathBuf>,
+    /// Measure the data sets of this file, TOML
+    #[arg(long, value_name = "FILE", conflicts_with_all = SUITE_HAS_NO)]
+    suite: Option<PathBuf>,
+    /// Where a chart of accuracy against cost goes, SVG, with --suite
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    chart: Option<PathBuf>,
     /// The verifier of problems that name none; docs/guide/rewards.md lists them
     #[arg(long, default_value = "math", value_name = "NAME")]
     reward: String,
@@ -84,7 +97,7 @@ pub(crate) struct Eval {
     /// A completion is cut at this many tokens
     #[arg(long, default_value_t = 256, value_parser = count::<usize>)]
     max_new_tokens: usize,
-    /// Keys the random numbers
+    /// Keys the random numbers, with --compare those of the bootstrap
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Feed prompts as they stand, without the chat template
@@ -105,7 +118,7 @@ pub(crate) struct Eval {
     /// Where the report goes, one JSON object
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where judged completions go, JSON Lines
+    /// Where judged completions go, JSON Lines; with --suite a folder, which has the report of each set too
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
     #[command(flatten)]
@@ -128,14 +141,57 @@ const REWARD_MODEL_HAS_NO: [&str; 12] = [
     "completions",
 ];
 
+/// What a comparison of reports has no use for.
+const COMPARE_HAS_NO: [&str; 13] = [
+    "model",
+    "adapter",
+    "reward_model",
+    "data",
+    "reward",
+    "set",
+    "n",
+    "k",
+    "max_new_tokens",
+    "raw",
+    "system",
+    "price_per_hour",
+    "completions",
+];
+
+/// What a suite's own file says.
+const SUITE_HAS_NO: [&str; 15] = [
+    "reward_model",
+    "compare",
+    "data",
+    "reward",
+    "set",
+    "n",
+    "k",
+    "max_new_tokens",
+    "seed",
+    "raw",
+    "system",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+];
+
 impl Eval {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        self.device.clone().run(self)
+        match &self.compare[..] {
+            [] => self.device.clone().run(self),
+            [a, b] => compare::run(a, b, self.seed, self.out.as_deref()),
+            _ => bail!("--compare: give two reports"),
+        }
     }
 
     /// The model that writes completions.
-    fn model(&self) -> &Path {
-        self.model.as_deref().unwrap_or(Path::new(""))
+    fn model(&self) -> anyhow::Result<&Path> {
+        match &self.model[..] {
+            [model] => Ok(model),
+            _ => bail!("--model: several models are measured by --suite; give one"),
+        }
     }
 
     fn files(&self) -> DataFiles {
@@ -153,44 +209,41 @@ impl Eval {
         Ok(ks)
     }
 
-    /// Everything that completions and verdicts depend on.
-    fn settings(
-        &self,
-        place: &Place,
-        reward: &RewardConfig,
-        rewards: &Rewards,
-        sampling: &Sampling,
-        running: Running,
-    ) -> anyhow::Result<Map<String, Value>> {
-        const FILES: [&str; 4] =
-            ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-        let mut model = BTreeMap::from([("weights".to_owned(), hash_files(place.model(), "safetensors")?)]);
-        for name in FILES {
-            let dir = if name == "config.json" { place.model() } else { place.texts() };
-            if dir.join(name).exists() {
-                model.insert(name.to_owned(), hash_file(&dir.join(name))?);
-            }
-        }
-        if let Some(dir) = place.adapter() {
-            model.insert("adapter".into(), hash_files(dir, "safetensors")?);
-            model.insert("adapter_config.json".into(), hash_file(&dir.join("adapter_config.json"))?);
-        }
-        let judges = rewards.needs().into_iter().map(|need| hash_files(&need.model, "safetensors"));
-        let judges: Vec<String> = judges.collect::<Result<_, _>>()?;
-        let files = rewards.files().into_iter().map(|(_, path)| hash_file(&path));
-        let files: Vec<String> = files.collect::<Result<_, _>>()?;
-        let mut settings = json!({
-            "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
-            "model_sha256": model, "data_sha256": self.files().hash()?, "reward": reward,
-            "n": self.n, "seed": self.seed, "max_new_tokens": self.max_new_tokens, "stop_ids": sampling.stop_ids,
-            "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "min_p": sampling.min_p,
-            "raw": self.raw, "system": self.system,
-        });
-        if !(judges.is_empty() && files.is_empty()) {
-            settings["judges_sha256"] = json!({ "models": judges, "files": files });
-        }
-        // As they read back from a file: 32-bit floats as the shortest decimals.
-        Ok(serde_json::from_str(&settings.to_string())?)
+    fn measure(self) -> anyhow::Result<Measure> {
+        let model = self.model()?.to_owned();
+        Ok(Measure {
+            place: self.adapter.on(&model)?,
+            model,
+            data: Some(self.files()),
+            safety: None,
+            reward: RewardConfig::parse(&self.reward, &self.set)?,
+            ks: self.ks()?,
+            n: self.n,
+            sampling: Sampling {
+                max_new_tokens: self.max_new_tokens,
+                seed: self.seed,
+                ..self.sampling.checked()?
+            },
+            style: PromptStyle { raw: self.raw, system: self.system },
+            sequences: self.sequences,
+            memory: memory_bytes(self.memory)?,
+            completions: self.completions,
+        })
+    }
+
+    fn suite(self, suite: PathBuf) -> anyhow::Result<suite::Measured> {
+        suite::check_models(&self.model)?;
+        let place = |model: &PathBuf| Ok((model.clone(), self.adapter.on(model)?));
+        Ok(suite::Measured {
+            suite,
+            models: self.model.iter().map(place).collect::<anyhow::Result<_>>()?,
+            sequences: self.sequences,
+            memory: memory_bytes(self.memory)?,
+            price_per_hour: self.price_per_hour,
+            out: self.out,
+            chart: self.chart,
+            folder: self.completions,
+        })
     }
 }
 
@@ -204,170 +257,25 @@ impl Job for Eval {
             self.price_per_hour.is_none_or(|p| p >= 0.0 && p.is_finite()),
             "--price-per-hour must be 0 or more"
         );
-        let (ks, sampling, memory) = (self.ks()?, self.sampling.checked()?, memory_bytes(self.memory)?);
-        let context = Context { max_new_tokens: Some(self.max_new_tokens), ..Context::default() };
-        let reward = RewardConfig::parse(&self.reward, &self.set)?.resolved()?;
-        let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
-        let (problems, bad) = rewards.split_bad_references(read_problems(&self.files())?)?;
-        warn_of_bad_references(&self.files(), &bad);
-        for replaced in rewards.replaced(&problems) {
-            note!("{replaced}");
+        if let Some(suite) = self.suite.clone() {
+            return self.suite(suite)?.run(b, running);
         }
-        let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let place = self.adapter.on(self.model())?;
-        let codec = Codec::open_at(&place, style)?;
-        let mut longest = 1;
-        for problem in &problems {
-            longest = longest.max(codec.encode_problem(problem)?.len());
-        }
-        check_completions(problems.len(), self.n)?;
-        self.out.as_deref().map_or(Ok(()), Output::check)?;
-        let sampling = Sampling {
-            max_new_tokens: self.max_new_tokens,
-            stop_ids: codec.stop_ids(),
-            seed: self.seed,
-            ..sampling
-        };
-        let positions = longest.saturating_add(self.max_new_tokens);
-        let limits = |problems: usize| Limits {
-            sequences: self.sequences.min(problems * self.n).max(1),
-            prompt_tokens: longest,
-            new_tokens: self.max_new_tokens,
-        };
-        // Before the weights are read to be hashed.
-        plan_generator(b, place.model(), codec.config(), positions, limits(problems.len()), memory)?;
-        let models = JudgeModels::load(b, &rewards.needs())?;
-        let working = JudgeModels::plan(b, &rewards.needs())?.working;
-        let settings = self.settings(&place, &reward, &rewards, &sampling, running)?;
-        let (mut completions, mut journal) = (Completions::new(), None);
-        if let Some(path) = &self.completions {
-            let part = part_of(path)?;
-            let (opened, held) = Journal::open(&part, &settings, [problems.len(), self.n])?;
-            if !held.is_empty() {
-                let all = problems.len() * self.n;
-                note!("goes on from {}, which has {} of {all} completions", part.display(), held.len());
-            }
-            (completions, journal) = (held, Some(opened));
-        }
-        let is_whole = |i: &usize| (0..self.n).all(|sample| completions.contains_key(&(*i, sample)));
-        let wanted: Vec<usize> = (0..problems.len()).filter(|i| !is_whole(i)).collect();
-
-        let Engine { codec, model, mut generator, .. } =
-            Engine::load_beside(b, codec, positions, limits(wanted.len()), memory, working)
-                .context("cannot measure")?;
+        let (out, price_per_hour, max_new_tokens) =
+            (self.out.clone(), self.price_per_hour, self.max_new_tokens);
+        out.as_deref().map_or(Ok(()), Output::check)?;
+        let prepared = self.measure()?.prepare(b, running, &mut Hashes::default())?;
         let stop = stop_on_signal("giving up what is not whole");
-        let evaluation = Evaluation {
-            problems: &problems,
-            samples: self.n,
-            codec: &codec,
-            sampling: &sampling,
-            rewards: &rewards,
-            threads: running.judges,
-            models: &models,
-        };
-        let start = Instant::now();
-        let mut progress = Progress::new("completions", wanted.len() * self.n);
-        let (mut done, mut tokens, mut kept) = (0, 0, Ok(()));
-        evaluation.sample(b, &model, &mut generator, &wanted, &stop, |problem, sample, judged| {
-            done += 1;
-            tokens += judged.completion_tokens;
-            progress.set(done, &format!("{:.0} tokens/s", tokens as f64 / start.elapsed().as_secs_f64()));
-            if let (Some(journal), Ok(())) = (&mut journal, &kept) {
-                kept = journal.add(problem, sample, &judged);
-                stop.fetch_or(kept.is_err(), Ordering::Relaxed);
-            }
-            completions.insert((problem, sample), judged);
-        })?;
-        progress.finish();
-        kept?;
-        if stop.load(Ordering::Relaxed) {
-            match &self.completions {
-                Some(path) => bail!("stopped; the same command goes on from {}", part_of(path)?.display()),
-                None => bail!("stopped; with --completions FILE a run that is stopped can go on"),
-            }
-        }
-
-        let seconds = journal.as_ref().map_or_else(|| start.elapsed().as_secs_f64(), Journal::seconds);
-        let mut completions = completions.into_values();
-        let completions: Vec<Vec<Judged>> =
-            problems.iter().map(|_| completions.by_ref().take(self.n).collect()).collect();
-        let report = Report::of(&problems, &completions, &ks, &rewards);
-        let cost = Cost { seconds, tokens: report.all.tokens, price_per_hour: self.price_per_hour };
-        if let Some(path) = &self.out {
+        let measured = prepared.run(b, running, &stop)?;
+        let cost = Cost { seconds: measured.seconds, tokens: measured.report.all.tokens, price_per_hour };
+        if let Some(path) = &out {
             let mut out = Output::open(Some(path))?;
-            out.line(&json!({
-                "model": self.model(), "data": self.files(), "settings": settings, "report": report,
-                "bad_references": bad, "cost": cost.to_json(running),
-            }))?;
+            out.line(&prepared.report(&measured, &cost, running))?;
             out.finish()?;
         }
-        if let Some(path) = &self.completions {
-            write_completions(path, &problems, &completions)?;
-        }
-        if let Some(journal) = journal {
-            journal.remove()?;
-        }
-        let table = table::Table { report: &report, max_new_tokens: self.max_new_tokens };
+        let table = table::Table { report: &measured.report, max_new_tokens }.to_string();
+        prepared.keep(measured)?;
         Ok(say!("{table}\n{cost} ({running})")?)
     }
-}
-
-/// What a measurement took.
-struct Cost {
-    seconds: f64,
-    tokens: usize,
-    price_per_hour: Option<f64>,
-}
-
-impl Cost {
-    fn tokens_per_s(&self) -> f64 {
-        self.tokens as f64 / self.seconds
-    }
-
-    fn price(&self) -> Option<f64> {
-        self.price_per_hour.map(|price| price * self.seconds / 3600.0)
-    }
-
-    fn to_json(&self, running: Running) -> Value {
-        json!({
-            "seconds": self.seconds, "tokens_per_s": self.tokens_per_s(), "device": running.to_string(),
-            "price_per_hour": self.price_per_hour, "cost": self.price(),
-        })
-    }
-}
-
-impl std::fmt::Display for Cost {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} tokens in {:.1} s, {:.0} tokens/s", self.tokens, self.seconds, self.tokens_per_s())?;
-        match (self.price(), self.price_per_hour) {
-            (Some(price), Some(per_hour)) => write!(f, "; cost {price:.4} at {per_hour:.2} per hour"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Where completions lie until they are whole: beside the file they become.
-fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
-    Ok(path.with_file_name(format!("{}.part", name.display())))
-}
-
-/// Writes a line a completion, as `koan verify` reads them.
-fn write_completions(path: &Path, problems: &[Problem], completions: &[Vec<Judged>]) -> anyhow::Result<()> {
-    let mut out = Output::open(Some(path))?;
-    for (problem, completions) in problems.iter().zip(completions) {
-        for (sample, judged) in completions.iter().enumerate() {
-            let mut line = serde_json::to_value(judged)?;
-            if let Value::Object(line) = &mut line {
-                let about = json!({
-                    "id": problem.id, "sample": sample, "prompt": problem.messages(), "answer": problem.answer,
-                });
-                line.extend(about.as_object().cloned().unwrap_or_default());
-            }
-            out.line(&line)?;
-        }
-    }
-    out.finish()
 }
 
 /// Says on standard error which problems of `data` were left out.

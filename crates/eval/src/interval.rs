@@ -4,13 +4,13 @@
 //! over problems (arXiv:2411.00640, §2.2: clustered), not over samples. Near 0 and 1 the normal interval collapses;
 //! Wilson's (1927) does not, so it is used with the number of independent samples that would have that standard error.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The 97.5% point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
 /// An accuracy with its 95% confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Mean over problems of their share of correct samples.
     pub accuracy: f64,

@@ -214,8 +214,8 @@ impl Lines<'_> {
     }
 }
 
-/// What differs between two tables of settings.
-fn differences(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+/// What differs between two tables of settings: `name was value, is value`.
+pub fn differences(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();

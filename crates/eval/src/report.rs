@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 
 use koan_data::Problem;
+use koan_files::sha256;
 use koan_reward::{Outcome, Rewards, Summary};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Interval, Judged, majority, pass_at_k};
 
 /// An estimate and how many problems it is a mean over.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Problems that take part: those with enough completions.
     pub problems: usize,
@@ -25,7 +26,7 @@ pub struct Estimate {
 }
 
 /// pass@k for one k.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PassAtK {
     /// How many completions one may try.
     pub k: usize,
@@ -150,6 +151,10 @@ pub struct Group {
 pub struct ProblemScore {
     /// The problem.
     pub id: String,
+    /// SHA-256 of its conversation: another prompt is another problem.
+    pub prompt_sha256: String,
+    /// Completions whose reference is not bad: those that pass@1 counts.
+    pub judged: usize,
     /// Completions that were decided.
     pub decided: usize,
     /// Of those, the correct ones.
@@ -197,12 +202,14 @@ impl Report {
             shown.into_iter().map(move |((_, value), places)| (by, value, places))
         });
         let per_problem = (0..problems.len()).map(|i| {
-            let Counts { decided, correct, .. } = Counts::of(&completions[i]);
+            let counts = Counts::of(&completions[i]);
             let tokens: usize = completions[i].iter().map(|c| c.completion_tokens).sum();
             ProblemScore {
                 id: problems[i].id.clone(),
-                decided,
-                correct,
+                prompt_sha256: prompt_sha256(&problems[i]),
+                judged: counts.judged(),
+                decided: counts.decided,
+                correct: counts.correct,
                 majority: votes.as_ref().map(|votes| votes[i]),
                 completion_tokens: tokens as f64 / completions[i].len().max(1) as f64,
             }
@@ -213,6 +220,11 @@ impl Report {
             per_problem: per_problem.collect(),
         }
     }
+}
+
+/// SHA-256 of a problem's conversation, as JSON.
+fn prompt_sha256(problem: &Problem) -> String {
+    sha256(serde_json::to_vec(&problem.messages()).expect("messages are JSON"))
 }
 
 /// The places of the problems that have each value of the field `by` of `meta`: numbers in their order, then texts.
@@ -275,7 +287,11 @@ mod tests {
             report.per_problem.iter().map(|p| p.majority).collect::<Vec<_>>(),
             [Some(1.0), Some(0.0), Some(0.0)]
         );
-        assert_eq!((report.per_problem[1].decided, report.per_problem[1].correct), (1, 1));
+        let second = &report.per_problem[1];
+        assert_eq!(
+            (second.judged, second.decided, second.correct, second.prompt_sha256.len()),
+            (4, 1, 1, 64)
+        );
         let json = serde_json::to_value(all).expect("JSON");
         assert_eq!(json["accuracy"], json["pass_at_1"]["accuracy"]);
         assert_eq!(json["undecided"], json!({"count": 7, "share": 7.0 / 12.0}));
