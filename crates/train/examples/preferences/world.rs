@@ -27,16 +27,16 @@ const RUDE: &str = "find it yourself.";
 /// The least difference by the rule of two replies that people are asked to compare.
 const CLEAR: f64 = 0.5;
 
-/// A number from 0 up to `n`, of stream `seed`.
-pub struct Random(u64);
+/// Random numbers of stream `seed`.
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// SplitMix64, as a share of 1.
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -51,18 +51,36 @@ impl Random {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     colour: &'static str,
     thing: &'static str,
 }
 
 impl Request {
-    pub fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(random: &mut Random) -> Self {
         Self { colour: random.one(&COLOURS), thing: random.one(&THINGS) }
     }
 
-    pub fn prompt(&self) -> String {
+    pub(crate) fn prompt(&self) -> String {
         format!("where is the {} {}?\n", self.colour, self.thing)
+    }
+
+    /// The request of a prompt.
+    pub(crate) fn of(prompt: &str) -> Self {
+        let one = |of: &[&'static str]| {
+            *of.iter().find(|word| prompt.contains(**word)).expect("a prompt of this world")
+        };
+        Self { colour: one(&COLOURS), thing: one(&THINGS) }
+    }
+
+    /// Whether a reply that is liked so much is preferred to the plain one, which only answers; a half if they are alike.
+    pub(crate) fn preferred(&self, liked: f64) -> f64 {
+        let plain = self.liked(&format!("the {} {} is in the hall.", self.colour, self.thing));
+        match liked.total_cmp(&plain) {
+            std::cmp::Ordering::Greater => 1.0,
+            std::cmp::Ordering::Equal => 0.5,
+            std::cmp::Ordering::Less => 0.0,
+        }
     }
 
     fn answer(&self, random: &mut Random) -> String {
@@ -70,7 +88,7 @@ impl Request {
     }
 
     /// A reply, as people of this world write them.
-    pub fn reply(&self, random: &mut Random) -> String {
+    pub(crate) fn reply(&self, random: &mut Random) -> String {
         let mut said = Vec::new();
         let happens = |share: f64, random: &mut Random| random.share() < share;
         if happens(0.3, random) {
@@ -100,7 +118,7 @@ impl Request {
 
     /// How much a reply is liked: 3 for naming what was asked for, 1 for a friendly end, −2 for rudeness, −½ for each filler, −1
     /// for each sentence said again, and −1 for what is no sentence of this world.
-    pub fn liked(&self, reply: &str) -> f64 {
+    pub(crate) fn liked(&self, reply: &str) -> f64 {
         let sentences: Vec<&str> = reply.split_inclusive('.').map(str::trim).collect();
         let about = format!("the {} {} is in the ", self.colour, self.thing);
         let mut liked = 0.0;
@@ -130,15 +148,15 @@ fn is_answer(sentence: &str) -> bool {
 }
 
 /// Two replies to a request, the one that is liked better first.
-pub struct Pair {
-    pub request: Request,
-    pub better: String,
-    pub worse: String,
+pub(crate) struct Pair {
+    pub(crate) request: Request,
+    pub(crate) better: String,
+    pub(crate) worse: String,
 }
 
 impl Pair {
     /// Two replies that the rule clearly tells apart.
-    pub fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(random: &mut Random) -> Self {
         loop {
             let request = Request::draw(random);
             let [a, b] = [request.reply(random), request.reply(random)];
@@ -152,17 +170,20 @@ impl Pair {
 }
 
 /// How much of everything.
-pub struct Sizes {
-    pub texts: usize,
-    pub pairs: usize,
-    pub held_out: usize,
+pub(crate) struct Sizes {
+    pub(crate) texts: usize,
+    pub(crate) pairs: usize,
+    pub(crate) held_out: usize,
     /// Share of labels that are wrong.
-    pub noise: f64,
+    pub(crate) noise: f64,
 }
+
+/// Two thousand pairs, one label in ten wrong.
+pub(crate) const FULL: Sizes = Sizes { texts: 20_000, pairs: 2_000, held_out: 500, noise: 0.1 };
 
 /// Writes `fresh/`, `text.jsonl`, `pairs.jsonl`, `held-out.jsonl` (pairs without wrong labels) and `requests.jsonl` into `dir`;
 /// the share of held-out pairs whose longer reply is the better one.
-pub fn write(dir: &Path, sizes: &Sizes) -> f64 {
+pub(crate) fn write(dir: &Path, sizes: &Sizes) -> f64 {
     let random = |stream: u64| Random::new(stream << 40);
     let put = |name: &str, rows: Vec<Value>| {
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();

@@ -1,0 +1,27 @@
+//! What learning from preferences does: with one label in ten wrong, DPO and a reward model still find what was meant, and
+//! reinforcement by that reward model makes replies that the rule behind the labels prefers.
+
+#[path = "../examples/preferences/course.rs"]
+mod course;
+#[path = "../examples/preferences/world.rs"]
+mod world;
+
+use course::Course;
+use koan_cpu::{Cpu, Isa};
+
+#[test]
+fn what_was_meant_is_learned_from_labels_of_which_some_are_wrong() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
+    let course = Course { dir: dir.path(), cpu: &cpu, threads: 2 };
+    let longer = world::write(dir.path(), &world::FULL);
+    assert!((0.4..0.6).contains(&longer), "length alone says little: {longer}");
+    course.base();
+    let (dpo, reward_model) = (course.dpo(), course.reward_model());
+    assert!(dpo >= 0.85, "DPO is right on {dpo}");
+    assert!(reward_model >= 0.85, "the reward model is right on {reward_model}");
+    let points = course.reinforce("rl", 20, 0.0);
+    let (first, last) = (points[0], points[points.len() - 1]);
+    assert!(last.reward > first.reward + 1.0, "{first:?} {last:?}");
+    assert!(last.preferred > first.preferred + 0.3 && last.liked > first.liked + 1.0, "{first:?} {last:?}");
+}
