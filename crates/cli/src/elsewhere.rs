@@ -15,7 +15,7 @@ const VERBS: &[(&[&str], &str)] = &[
     (
         &["grpo", "ppo", "rlvr", "rloo", "dapo", "gspo", "cispo", "r1", "dr-grpo", "reinforce", "rlhf"],
         "reinforcement learning is `koan rl FILE.toml`; `preset` in its table [algorithm] chooses among grpo, r1, dapo, \
-         dr-grpo, gspo, cispo and rloo. PPO with a value model, and rewards by a model, are not in Koan yet",
+         dr-grpo, gspo, cispo and rloo. A reward model is a reward of the kind `model`; PPO with a value model is not in Koan",
     ),
     (&["finetune", "fine-tune", "tune", "instruct"], "fine-tuning on demonstrations is `koan sft FILE.toml`"),
     (

@@ -23,7 +23,7 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
         ("serve --model m", "does not serve models yet"),
         ("convert x", "`koan model import FILE.gguf`"),
         ("dpo", "`koan prefer FILE.toml`"),
-        ("distill", "not in Koan yet"),
+        ("distillation", "`koan distill FILE.toml`"),
         ("rejection-sampling", "`koan reject FILE.toml`"),
         ("quantize m", "q8_0"),
         ("download OWNER/NAME", "`koan model pull OWNER/NAME`"),

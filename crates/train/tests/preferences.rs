@@ -22,6 +22,7 @@ fn what_was_meant_is_learned_from_labels_of_which_some_are_wrong() {
     assert!(reward_model >= 0.85, "the reward model is right on {reward_model}");
     let points = course.reinforce("rl", 20, 0.0);
     let (first, last) = (points[0], points[points.len() - 1]);
+    assert!(last.step == 20 && last.tokens < 2.0 * first.tokens, "not yet too long: {last:?}");
     assert!(last.reward > first.reward + 1.0, "{first:?} {last:?}");
     assert!(last.preferred > first.preferred + 0.3 && last.liked > first.liked + 1.0, "{first:?} {last:?}");
 }

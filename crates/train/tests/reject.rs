@@ -276,6 +276,7 @@ fn a_forecast_starts_nothing() {
     let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
     let forecast = Forecast::of(&cpu, &bench.config("forecast", &[])).expect("a forecast");
     assert_eq!((forecast.steps, forecast.problems, forecast.sequences), (7, 20, 17));
-    assert!(forecast.memory.iter().all(|bytes| *bytes > 0) && forecast.disk > 0);
+    let [weights, generating, judges] = forecast.memory;
+    assert!(weights > 0 && generating > 0 && judges == 0 && forecast.disk > 0, "{:?}", forecast.memory);
     assert!(!bench.at("forecast").exists());
 }

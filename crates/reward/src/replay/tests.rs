@@ -156,8 +156,8 @@ const BAD: [(&str, &str); 13] = [
         "in.jsonl:2: `expected` is \"yes\"; write true or",
     ),
     (
-        r#"{"answer": "1", "completion": "1", "reward": ["number"]}"#,
-        "in.jsonl:2: `reward` is [\"number\"]; write a",
+        r#"{"answer": "1", "completion": "1", "reward": 3}"#,
+        "in.jsonl:2: `reward` is 3; write a",
     ),
     (
         r#"{"answer": "1", "completion": "1", "reward": "numbr"}"#,
