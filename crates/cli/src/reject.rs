@@ -87,7 +87,7 @@ fn in_words(summary: &Summary) -> Vec<String> {
         (summary.problems_tied, "whose completions do not differ by enough"),
     ] {
         if n > 0 {
-            problems += &format!(", {n} {what}");
+            problems.extend([", ", &n.to_string(), " ", what]);
         }
     }
     lines.push(problems);

@@ -40,6 +40,9 @@ pub struct Codec {
     style: PromptStyle,
 }
 
+/// The tokens of a prompt, and those of the reply.
+pub type Encoded = (Vec<u32>, Vec<u32>);
+
 impl Codec {
     /// Reads the config and, if there is one, the tokenizer of the model directory `dir`, which may be that of an adapter whose
     /// base model is where it says; prompts are put to it in `style`.
@@ -137,11 +140,7 @@ impl Codec {
     ///
     /// # Errors
     /// As [`encode`](Self::encode); or if there is no token that could end the reply.
-    pub fn encode_reply(
-        &self,
-        prompt: &[Message],
-        reply: &Message,
-    ) -> Result<Option<(Vec<u32>, Vec<u32>)>, InferError> {
+    pub fn encode_reply(&self, prompt: &[Message], reply: &Message) -> Result<Option<Encoded>, InferError> {
         let tokenizer = self.tokenizer()?;
         let messages = || prompt.iter().chain([reply]);
         self.check_length(messages().map(|message| message.content.len() + message.role.len()).sum())?;

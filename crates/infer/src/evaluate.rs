@@ -109,9 +109,8 @@ impl Evaluation<'_> {
                 }
                 Ok(())
             },
-            |job, judgement| match asks {
-                true => locked(&waiting).push((job, judgement)),
-                false => hand_over(&job, &judgement),
+            |job, judgement| {
+                if asks { locked(&waiting).push((job, judgement)) } else { hand_over(&job, &judgement) }
             },
         );
         generator.cancel_all();
@@ -169,7 +168,9 @@ impl<'p> Asked<'_, 'p> {
             .collect();
         self.evaluation.rewards.settle(self.evaluation.models, &mut all, false)?;
         drop(all);
-        ready.iter().for_each(|(job, judgement)| hand_over(job, judgement));
+        for (job, judgement) in &ready {
+            hand_over(job, judgement);
+        }
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ mod scorer;
 mod thinking;
 
 pub use chat::{Conversation, Reply};
-pub use codec::{Codec, MAX_BYTES_PER_TOKEN, MAX_TEXT_BYTES, PromptStyle};
+pub use codec::{Codec, Encoded, MAX_BYTES_PER_TOKEN, MAX_TEXT_BYTES, PromptStyle};
 pub use complete::{Completed, CompletionLine, PromptLine, Prompts, Work};
 pub use engine::Engine;
 pub use error::InferError;

@@ -1,6 +1,6 @@
 //! Tiny models judge: scores and answers that depend on nothing but what is asked, whatever the tokenizer.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, slice};
 
 use koan_backend::Backend;
 use koan_cpu::{Cpu, Isa};
@@ -122,7 +122,7 @@ fn a_plan_counts_each_model_once() {
     let (rm, lm) = (bench.need("rm", Role::Scores), bench.need("lm", role));
     let plan = |needs: &[Needed]| JudgeModels::<Cpu>::plan(&bench.cpu, needs).expect("planned");
     let [one, other, both] =
-        [plan(&[rm.clone()]), plan(&[lm.clone()]), plan(&[rm.clone(), lm.clone(), rm.clone()])];
+        [plan(slice::from_ref(&rm)), plan(slice::from_ref(&lm)), plan(&[rm.clone(), lm.clone(), rm.clone()])];
     assert!(one.weights > 0 && one.working > 0);
     assert_eq!((both.weights, both.working), (one.weights + other.weights, one.working.max(other.working)));
     assert_eq!(plan(&[]), koan_infer::JudgePlan::default());

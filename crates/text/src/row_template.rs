@@ -89,7 +89,7 @@ mod tests {
         let Json::Object(row) = row else { panic!("an object") };
         let in_words = |error: TextError| {
             let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
-            causes.map(|e| format!("{e}\n")).collect::<String>()
+            causes.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         RowTemplate::new(source).map_err(in_words)?.render(&row).map_err(in_words)
     }

@@ -80,7 +80,7 @@ fn written(config: &RejectConfig) -> BTreeMap<String, Vec<u8>> {
 
 fn in_words(error: &TrainError) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-    causes.map(|e| format!("{e}\n")).collect()
+    causes.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn divergence() {
             let run = |student: &Vec<f64>| {
                 let (mut d, mut gradient, mut teacher) = (unwritten(n), student.clone(), teacher.clone());
                 Reference.divergence(&mut d, &mut gradient, &mut teacher, of, weight, [n, own, of_teacher]);
-                (d.iter().sum::<f64>() * f64::from(weight), gradient)
+                (d.iter().sum::<f64>() * weight, gradient)
             };
             let what = format!("{of:?}, {own} tokens of {of_teacher}");
             assert_gradient(&what, &run(student).1, student, |student| run(student).0);

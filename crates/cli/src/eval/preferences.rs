@@ -31,6 +31,9 @@ struct Row<T> {
     about: T,
 }
 
+/// Margin and category of a pair.
+type AboutPair = (Option<f64>, Option<String>);
+
 impl Measured {
     pub(super) fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         self.out.as_deref().map_or(Ok(()), Output::check)?;
@@ -64,8 +67,7 @@ impl Measured {
                 about: (pair.margin, pair.category),
             });
             let (scored, counts) = score(&scorer, rows.collect())?;
-            type About = (Option<f64>, Option<String>);
-            let pair = |(scores, tokens, (margin, category)): (Vec<f64>, Vec<usize>, About)| ScoredPair {
+            let pair = |(scores, tokens, (margin, category)): (Vec<f64>, Vec<usize>, AboutPair)| ScoredPair {
                 chosen: scores[0],
                 rejected: scores[1],
                 chosen_tokens: tokens[0],
@@ -103,7 +105,7 @@ impl Measured {
 
 /// Whether the first row of `files` has a label, and so no partner.
 fn has_labels(files: &DataFiles) -> anyhow::Result<bool> {
-    let Some(first) = rows::all(files)?.into_iter().next() else { return Ok(false) };
+    let Some(first) = rows::all(files)?.next() else { return Ok(false) };
     let Ok((_, Ok(bytes))) = first else { return Ok(false) }; // the reader of pairs says what is wrong
     let row: Map<String, Value> = serde_json::from_slice(&bytes).unwrap_or_default();
     Ok(row.contains_key("label") && !row.contains_key("chosen"))
@@ -218,7 +220,7 @@ impl fmt::Display for Labels<'_> {
         }
         match r.auc {
             Some(auc) => {
-                writeln!(f, "{} of {} are good; area under the curve (AUC) {auc:.3}", r.good, r.rows)?
+                writeln!(f, "{} of {} are good; area under the curve (AUC) {auc:.3}", r.good, r.rows)?;
             }
             None => writeln!(f, "{} of {} are good: with one kind of label there is no AUC", r.good, r.rows)?,
         }

@@ -84,9 +84,10 @@ impl LanguageJudge {
             Some(Err(reason)) => Err(reason),
             Some(Ok(_)) | None => Err("not asked".to_owned()),
         };
-        let compared = |pair: &Pair| match unasked(pair) {
-            Some(compared) => Ok(compared),
-            None => {
+        let compared = |pair: &Pair| {
+            if let Some(compared) = unasked(pair) {
+                Ok(compared)
+            } else {
                 let orders = [next(), next()];
                 let [first, second] = orders;
                 Ok(Compared { preferences: [first?, -second?] })

@@ -124,7 +124,9 @@ impl Template {
         for (at, name) in places(&self.0) {
             prompt += &self.0[end..at];
             match texts.iter().find(|(known, _)| *known == name) {
-                Some((_, text)) => prompt += &format!("----- {marker} begins\n{text}\n----- {marker} ends"),
+                Some((_, text)) => {
+                    prompt.extend(["----- ", marker, " begins\n", text, "\n----- ", marker, " ends"]);
+                }
                 None if name == "criterion" => prompt += criterion,
                 None => {}
             }

@@ -41,11 +41,18 @@ pub(super) struct Server {
     workers: usize,
 }
 
+/// Whether another attempt may do better.
+#[derive(Clone, Copy)]
+enum Again {
+    No,
+    /// After how long, if the server says so.
+    Yes(Option<Duration>),
+}
+
 /// Why an attempt gave no answer.
 struct Failed {
     reason: String,
-    /// Whether another attempt may do better; after how long, if the server says so.
-    again: Option<Option<Duration>>,
+    again: Again,
 }
 
 impl Server {
@@ -141,7 +148,7 @@ impl Server {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let Some(asked) = again else { return Err(reason) };
+            let Again::Yes(asked) = again else { return Err(reason) };
             let pause = asked.map_or(wait, |asked| asked.min(MAX_WAIT));
             let left = deadline.saturating_duration_since(Instant::now());
             if attempt == self.retries || pause >= left {
@@ -155,8 +162,11 @@ impl Server {
 
     fn attempt(&self, body: &str, left: Duration) -> Result<String, Failed> {
         let failed = |error: ureq::Error| {
-            let again = !matches!(error, ureq::Error::Timeout(_) | ureq::Error::BodyExceedsLimit(_));
-            Failed { reason: format!("the server `{}`: {error}", self.url), again: again.then_some(None) }
+            let again = match error {
+                ureq::Error::Timeout(_) | ureq::Error::BodyExceedsLimit(_) => Again::No,
+                _ => Again::Yes(None),
+            };
+            Failed { reason: format!("the server `{}`: {error}", self.url), again }
         };
         let post = self.agent.post(&self.url).config().timeout_global(Some(left)).build();
         let post = post.header("content-type", "application/json");
@@ -171,11 +181,12 @@ impl Server {
         if !status.is_success() {
             let said = self.without_key(&error_of(&read.unwrap_or_default()));
             let reason = format!("the server `{}` answered {status}{said}", self.url);
-            return Err(Failed { reason, again: RETRIED.contains(&status.as_u16()).then_some(wait) });
+            let again = if RETRIED.contains(&status.as_u16()) { Again::Yes(wait) } else { Again::No };
+            return Err(Failed { reason, again });
         }
         content(&read.map_err(failed)?).map_err(|what| {
             let reason = format!("the server `{}` answered {what}", self.url);
-            Failed { reason: self.without_key(&reason), again: None }
+            Failed { reason: self.without_key(&reason), again: Again::No }
         })
     }
 

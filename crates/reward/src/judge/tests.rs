@@ -142,14 +142,12 @@ fn a_group_is_compared_among_itself() {
     // The longer answer is better.
     let longer = |asked: &str| {
         let [a, b] = [fenced(asked, 1).len(), fenced(asked, 2).len()];
-        Ok(if a > b {
-            "[[A>B]]"
-        } else if b > a {
-            "[[B>A]]"
-        } else {
-            "[[A=B]]"
-        }
-        .to_owned())
+        let label = match a.cmp(&b) {
+            std::cmp::Ordering::Greater => "[[A>B]]",
+            std::cmp::Ordering::Less => "[[B>A]]",
+            std::cmp::Ordering::Equal => "[[A=B]]",
+        };
+        Ok(label.to_owned())
     };
     let found = verdicts(
         &judge,

@@ -94,7 +94,9 @@ pub(super) fn judge(number: usize, line: &[u8], rewards: &Rewards) -> Result<Vec
         rewards
             .settle(&NoModels, &mut unsettled, false)
             .map_err(|error| LineError::Models(error.to_string()))?;
-        judged.iter_mut().for_each(|(_, _, took)| *took += start.elapsed());
+        for (_, _, took) in &mut judged {
+            *took += start.elapsed();
+        }
     }
     let judged: Vec<(Judgement, Duration)> =
         judged.into_iter().map(|(_, judgement, took)| (judgement, took)).collect();

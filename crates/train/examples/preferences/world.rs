@@ -186,8 +186,7 @@ pub(crate) const FULL: Sizes = Sizes { texts: 20_000, pairs: 2_000, held_out: 50
 pub(crate) fn write(dir: &Path, sizes: &Sizes) -> f64 {
     let random = |stream: u64| Random::new(stream << 40);
     let put = |name: &str, rows: Vec<Value>| {
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        fs::write(dir.join(name), lines).expect("written");
+        koan_files::jsonl::write(&dir.join(name), rows).expect("written");
     };
     let text = |random: &mut Random| {
         let request = Request::draw(random);

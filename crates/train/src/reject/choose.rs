@@ -79,7 +79,7 @@ impl Comparisons {
 }
 
 /// Chooses among the completions of `group`, which is of the problem at place `group.problem`. Pairs are compared by their
-/// rewards; for those that a judge compares see [`super::judge`].
+/// rewards; for those that a judge compares see `judge.rs`.
 pub fn choose(config: &RejectConfig, group: &Group) -> Choice {
     let mut open = Open::of(config, group);
     if config.keep.which == Which::Preference {

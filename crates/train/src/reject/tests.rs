@@ -195,9 +195,9 @@ fn pairs_are_the_best_beside_the_worst_of_about_the_same_length() {
         let mut pairs = vec![(0, 0, 0.0); choice.rows];
         for (i, pair) in choice.rejections.iter().enumerate().filter_map(|(i, r)| Some((i, r.pair?))) {
             if pair.chosen {
-                pairs[pair.number].0 = i
+                pairs[pair.number].0 = i;
             } else {
-                pairs[pair.number].1 = i
+                pairs[pair.number].1 = i;
             }
             pairs[pair.number].2 = pair.margin;
         }
@@ -366,7 +366,7 @@ fn what_makes_no_sense_is_refused_with_its_key() {
     ] {
         let error = load(more, set).expect_err(expected);
         let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
-        let error: String = causes.map(|e| format!("{e}\n")).collect();
+        let error = causes.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert!(error.contains(expected), "{more} {set:?}: {error}");
     }
     config(&["rollout.temperature=0", "rollout.group_size=1"]);

@@ -93,9 +93,9 @@ fn another_reward_model_does_not_go_on_with_a_run() {
 fn a_reference_is_the_scale_from_the_first_measurement_on() {
     let tiny = with_reward_model();
     let file = tiny.folder.path().join("reference.jsonl");
-    let rows: String =
-        (0..20).map(|i| format!("{{\"prompt\": \"{i} + 1\", \"completion\": \"{}\"}}\n", i + 1)).collect();
-    fs::write(&file, rows).expect("written");
+    let row = |i: u32| format!("{{\"prompt\": \"{i} + 1\", \"completion\": \"{}\"}}\n", i + 1);
+    let rows: Vec<String> = (0..20).map(row).collect();
+    fs::write(&file, rows.concat()).expect("written");
     let set = reward_model(&tiny, "rm", &format!(", reference='{}'", file.display()));
     let (a, b) = (tiny.config("a", &[&set]), tiny.config("b", &[&set]));
     assert_eq!(run(&a, 1, false).expect("runs").digest, run(&b, 2, false).expect("runs").digest);
@@ -162,7 +162,7 @@ fn models_that_judge_are_in_the_plan() {
     assert!(judged.breakdown().contains("models that judge"), "{}", judged.breakdown());
     assert!(!plain.breakdown().contains("judge"));
     let none = tiny.config("c", &[&reward_model(&tiny, "model", "")]);
-    let error = Forecast::of(&cpu, &none).err().expect("no reward model");
+    let error = Forecast::of(&cpu, &none).expect_err("no reward model");
     let causes: Vec<String> = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
         .map(ToString::to_string)
         .collect();
