@@ -55,5 +55,5 @@ pub use kinds::{Generate, KINDS, Kind};
 pub use preference::{Preference, Rated, read_preferences, read_rated, read_replies};
 pub use problem::{Message, Problem, exact, read_placed_problems, read_problems, write_problems};
 pub use rows::DataFiles;
-pub use split::{Split, parse_levels};
+pub use split::{Split, parse_levels, stable_hash};
 pub use stats::{CountTokens, Stats, stats};

@@ -51,7 +51,7 @@ impl FromStr for Split {
 
 /// A hash that is the same in every version of this program and on every machine. Each word goes through the
 /// finalizer of SplitMix64 (Steele et al. 2014).
-pub(crate) fn stable_hash(words: impl IntoIterator<Item = u64>) -> u64 {
+pub fn stable_hash(words: impl IntoIterator<Item = u64>) -> u64 {
     words.into_iter().fold(0, |hash, word| {
         let mut x = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

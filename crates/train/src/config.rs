@@ -84,7 +84,10 @@ pub(crate) fn is_list(key: &str) -> String {
 }
 
 /// Sets `a.b=value` in a table; the value is TOML, or a bare string.
-pub(crate) fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is no `KEY=VALUE`, or a key within something that is no table; in words.
+pub fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
     let (key, value) = set.split_once('=').ok_or("expected KEY=VALUE, as in optim.lr=1e-6")?;
     let value = value.trim();
     let parsed = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
@@ -136,7 +139,7 @@ const ELSEWHERE: [(&[&str], &str); 23] = [
 
 /// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`"; `keys` are those of the whole file, with
 /// their tables: a key may be known in another one.
-pub(crate) fn with_nearest_name(message: &str, keys: &[String]) -> String {
+pub fn with_nearest_name(message: &str, keys: &[String]) -> String {
     /// Similarity from which a name may have been meant: above what words that merely share a few letters have.
     const MEANT: f64 = 0.75;
     let message = message.trim_end();

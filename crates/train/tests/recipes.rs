@@ -15,6 +15,10 @@ fn every_recipe_loads() {
         let path = entry.expect("an entry").path();
         let shown = path.display();
         n += 1;
+        // Of many steps: `koan recipe` runs it in the test of the guide.
+        if std::fs::read_to_string(&path).expect("text").contains("[[step]]") {
+            continue;
+        }
         if path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("-base")) {
             let config = SupervisedConfig::load(Stage::Pretrain, &path, &[]);
             config.unwrap_or_else(|error| panic!("{shown}: {error}"));

@@ -270,12 +270,7 @@ impl DistillConfig {
     /// # Errors
     /// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let read = |lr: f64| {
-            let defaults = [("checkpoint_every", CHECKPOINT_EVERY.into()), ("optim.lr", lr.into())];
-            stage::read::<Self>(path, overrides, &defaults)
-        };
-        let config = read(LR)?;
-        let config = if config.algorithm.method == Method::OnPolicy { read(ON_POLICY_LR)? } else { config };
+        let config = Self::with_lr(|defaults| stage::read(path, overrides, defaults))?;
         let config = config.check().map_err(|error| error.of_set(overrides))?;
         if config.algorithm.method == Method::Samples {
             config.sampling().map_err(|error| match error {
@@ -284,6 +279,25 @@ impl DistillConfig {
             })?;
         }
         Ok(config)
+    }
+
+    /// The settings of a `table` that stands in the file `origin`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_table(table: &Table, origin: &Path) -> Result<Self, TrainError> {
+        let config = Self::with_lr(|defaults| stage::of_table(table, origin, defaults))?.check()?;
+        if config.algorithm.method == Method::Samples {
+            config.sampling()?;
+        }
+        Ok(config)
+    }
+
+    /// What `read` reads with the learning rate that its method has where none is given.
+    fn with_lr(read: impl Fn(&[(&str, Value)]) -> Result<Self, ConfigError>) -> Result<Self, ConfigError> {
+        let read = |lr: f64| read(&[("checkpoint_every", CHECKPOINT_EVERY.into()), ("optim.lr", lr.into())]);
+        let config = read(LR)?;
+        if config.algorithm.method == Method::OnPolicy { read(ON_POLICY_LR) } else { Ok(config) }
     }
 
     /// Tokens that an update learns from, at least.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use koan_reward::{RewardConfig, form::language::LANGUAGES, form::repetition::MAX_NGRAM};
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use super::judge::JudgeConfig;
 use crate::{
@@ -256,6 +257,14 @@ impl RejectConfig {
             TrainError::Config(error) => error.of_set(overrides).into(),
             error => error,
         })
+    }
+
+    /// The settings of a `table` that stands in the file `origin`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_table(table: &Table, origin: &Path) -> Result<Self, TrainError> {
+        stage::of_table::<Self>(table, origin, &[])?.checked()
     }
 
     /// With the options of rewards resolved, if all of it makes sense.

@@ -294,6 +294,14 @@ impl RlConfig {
         })
     }
 
+    /// The settings of a `table` that stands in the file `origin`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_table(table: &Table, origin: &Path) -> Result<Self, TrainError> {
+        stage::of_table::<Self>(table, origin, &[])?.check()
+    }
+
     /// The `[[reward]]` tables of a file, resolved, and its `rollout.max_new_tokens`, which the reward `length` needs. The file may be a
     /// run's, or hold nothing else.
     ///

@@ -165,7 +165,7 @@ impl StageConfig {
     ///
     /// # Errors
     /// A config that is refused, of either.
-    pub(crate) fn trained_config(&self) -> Result<Config, StageError> {
+    pub fn trained_config(&self) -> Result<Config, StageError> {
         self.adapted(Config::load(&self.model).map_err(CheckpointError::from)?)
     }
 }

@@ -156,6 +156,18 @@ pub(crate) fn read<C: Settings>(
     Err(wrong(with_line.map_or(error, |e| with_nearest_name(&e.to_string(), &all_keys::<C>()))))
 }
 
+/// The config of a `table` that stands in the file `origin`, with defaults as in [`read`].
+///
+/// # Errors
+/// Unknown keys (with the nearest known one), wrong types and values, with the file and the key.
+pub(crate) fn of_table<C: Settings>(
+    table: &Table,
+    origin: &Path,
+    defaults: &[(&str, Value)],
+) -> Result<C, ConfigError> {
+    config(table, "", defaults).map_err(|message| ConfigError::Parse { path: origin.into(), message })
+}
+
 /// Reads a part `P` of a config file of `C`, whose other keys may be missing.
 ///
 /// # Errors

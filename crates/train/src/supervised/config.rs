@@ -4,6 +4,7 @@ use std::path::Path;
 
 use koan_data::DataFiles;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use super::Stage;
 use crate::{
@@ -72,6 +73,11 @@ fn default_max_tokens() -> usize {
     1024
 }
 
+/// What a file that says nothing means, in `stage`.
+fn defaults(stage: Stage) -> [(&'static str, Value); 2] {
+    [("checkpoint_every", CHECKPOINT_EVERY.into()), ("optim.lr", stage.default_lr().into())]
+}
+
 impl Settings for SupervisedConfig {
     const KEYS: &'static [&'static str] =
         &["steps", "epochs", "batch_tokens", "max_tokens", "too_long", "eval"];
@@ -98,10 +104,16 @@ impl SupervisedConfig {
     /// # Errors
     /// Unknown keys (with the nearest known one), wrong types and values, with file, line and key.
     pub fn load(stage: Stage, path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let defaults =
-            [("checkpoint_every", CHECKPOINT_EVERY.into()), ("optim.lr", stage.default_lr().into())];
-        let config = stage::read::<Self>(path, overrides, &defaults)?;
+        let config = stage::read::<Self>(path, overrides, &defaults(stage))?;
         Ok(config.check().map_err(|error| error.of_set(overrides))?)
+    }
+
+    /// The settings of a `table` that stands in the file `origin`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_table(stage: Stage, table: &Table, origin: &Path) -> Result<Self, TrainError> {
+        Ok(stage::of_table::<Self>(table, origin, &defaults(stage))?.check()?)
     }
 
     fn check(self) -> Result<Self, ConfigError> {

@@ -9,6 +9,13 @@ use crate::{
     stage::{GIB, StageError, adapter_in_words},
 };
 
+/// Bytes of weights, gradient and optimizer, and of a pass of `rows` tokens.
+pub fn step_bytes<B: Backend>(b: &B, model: &Config, rows: usize, optim: &OptimConfig) -> [u64; 2] {
+    let moments = moment_bytes(b, model, optim.moments);
+    let weights = model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments;
+    [weights as u64, Passes::bytes(b, model, rows, optim.purpose()) as u64]
+}
+
 /// Refuses a run in passes of `rows` tokens that exceeds the memory that is free. Says what takes how much.
 ///
 /// # Errors
@@ -19,9 +26,7 @@ pub fn check_memory<B: Backend>(
     rows: usize,
     optim: &OptimConfig,
 ) -> Result<String, StageError> {
-    let moments = moment_bytes(b, model, optim.moments);
-    let weights = (model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments) as u64;
-    let pass = Passes::bytes(b, model, rows, optim.purpose()) as u64;
+    let [weights, pass] = step_bytes(b, model, rows, optim);
     let adapter = adapter_in_words(model).map_or_else(String::new, |adapter| format!("; {adapter}"));
     let breakdown = format!(
         "weights, gradient and optimizer {:.2} GiB, a pass of {rows} tokens {:.2}{adapter}",

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{HeldOut, SupervisedConfig, TooLong};
 pub use error::SupervisedError;
-pub use memory::check_memory;
+pub use memory::{check_memory, step_bytes};
 pub use pieces::demonstration_tokens;
 pub(crate) use pieces::{Batches, Limits, Piece, conversation, encode_reply, read as read_pieces};
 
