@@ -1,6 +1,6 @@
 //! `koan data`
 
-mod decontaminate;
+pub(crate) mod decontaminate;
 
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -210,7 +210,7 @@ impl Data {
 }
 
 impl Generate {
-    fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         let (problems, out) = match self {
             Self::Arithmetic(ArithmeticArgs { draw, levels, phrasing }) => {
                 let levels = parse_levels(&levels, arithmetic::LEVELS.len())?;
@@ -260,7 +260,7 @@ impl PullArgs {
 }
 
 impl ConvertArgs {
-    fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         let conversion = Conversion {
             files: self.files.into(),
             from: self.from,

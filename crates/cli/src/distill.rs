@@ -1,7 +1,10 @@
 //! `koan distill`
 
 use koan_backend::Backend;
-use koan_train::distill::{self, DistillConfig, Metrics};
+use koan_train::{
+    distill::{self, DistillConfig, Metrics},
+    stage::{Launch, RunSummary},
+};
 
 use crate::{
     device::{Job, Running},
@@ -59,14 +62,24 @@ struct Run {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let stop = stop_on_signal(STOPPING);
-        let eval_every = self.config.eval.as_ref().map(|eval| eval.every);
-        let course = Course { eval_every, checkpoint_every: self.config.stage.checkpoint_every };
-        let mut screen = Screen::new(running, course);
-        let launch = self.args.launch(running, &stop);
-        let summary = distill::run(b, &self.config, launch, |event| screen.show(event))?;
-        screen.finish();
+        let summary = show(b, running, &self.config, self.args.launch(running, &stop))?;
         self.args.conclude(&summary, "distill")
     }
+}
+
+/// Runs `config`, and shows it.
+pub(crate) fn show<B: Backend>(
+    b: &B,
+    running: Running,
+    config: &DistillConfig,
+    launch: Launch,
+) -> anyhow::Result<RunSummary> {
+    let eval_every = config.eval.as_ref().map(|eval| eval.every);
+    let course = Course { eval_every, checkpoint_every: config.stage.checkpoint_every };
+    let mut screen = Screen::new(running, course);
+    let summary = distill::run(b, config, launch, |event| screen.show(event))?;
+    screen.finish();
+    Ok(summary)
 }
 
 /// A line for each of about a hundred steps, and for each measurement.

@@ -65,6 +65,10 @@ const VERBS: &[(&[&str], &str)] = &[
         "`koan model pull OWNER/NAME` fetches a model from a hub",
     ),
     (
+        &["pipeline", "workflow", "flow", "dag", "make"],
+        "many steps as one file are `koan recipe run FILE.toml`",
+    ),
+    (
         &["init", "new", "create"],
         "`koan model init` makes a fresh model; recipes/ has configs of runs that work as they stand",
     ),

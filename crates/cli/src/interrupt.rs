@@ -92,6 +92,14 @@ pub(crate) fn stop_on_signal(what: &'static str) -> Arc<AtomicBool> {
     stop
 }
 
+/// Whether work that was asked to end well was.
+pub(crate) fn is_asked() -> bool {
+    match &*REACTION.lock().unwrap_or_else(PoisonError::into_inner) {
+        Reaction::Ask(stop, _) => stop.load(Ordering::Relaxed),
+        _ => false,
+    }
+}
+
 /// Ctrl-C does `act` from now on.
 pub(crate) fn on_ctrl_c(act: impl FnMut() + Send + 'static) {
     set(Reaction::CtrlC(Box::new(act)));

@@ -25,6 +25,7 @@ mod model;
 mod numbers;
 mod prefer;
 mod progress;
+mod recipe;
 mod reject;
 mod rl;
 mod score;
@@ -66,6 +67,8 @@ enum Verb {
     Distill(distill::Distill),
     Rl(rl::Rl),
     Reject(reject::Reject),
+    #[command(subcommand)]
+    Recipe(recipe::Recipe),
     Generate(generate::Generate),
     Chat(chat::Chat),
     Score(score::Score),
@@ -112,6 +115,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Distill(verb) => verb.run(),
         Verb::Rl(verb) => verb.run(),
         Verb::Reject(verb) => verb.run(),
+        Verb::Recipe(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),

@@ -185,7 +185,7 @@ impl Pull {
 }
 
 impl Init {
-    fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Some(dir) = &self.tokenizer {
             Tokenizer::load_for(dir, Config::from_file(&self.config)?.vocab_size)?;
         }

@@ -1,7 +1,10 @@
 //! `koan reject`
 
 use koan_backend::Backend;
-use koan_train::reject::{self, Comparisons, Forecast, Made, Metrics, RejectConfig, Summary};
+use koan_train::{
+    reject::{self, Comparisons, Forecast, Made, Metrics, RejectConfig, Summary},
+    stage::Launch,
+};
 
 use crate::{
     device::{Job, Running},
@@ -61,17 +64,28 @@ struct Run {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let stop = stop_on_signal("finishing the step");
-        let mut screen = Screen::new(running, Course { eval_every: None, checkpoint_every: u64::MAX });
-        let launch = self.args.launch(running, &stop);
-        let Made { run, data, summary } = reject::run(b, &self.config, launch, |event| screen.show(event))?;
-        screen.finish();
-        let Some(data) = data else { return self.args.conclude(&run, "reject") };
-        for line in in_words(&summary) {
-            note!("{line}");
-        }
+        let made = show(b, running, &self.config, self.args.launch(running, &stop))?;
+        let Some(data) = made.data else { return self.args.conclude(&made.run, "reject") };
+        let summary = made.summary;
         say!("{} rows are in {}", summary.rows - summary.rows_unbalanced, data.display())?;
         Ok(())
     }
+}
+
+/// Runs `config`, shows it, and says what became of completions and problems.
+pub(crate) fn show<B: Backend>(
+    b: &B,
+    running: Running,
+    config: &RejectConfig,
+    launch: Launch,
+) -> anyhow::Result<Made> {
+    let mut screen = Screen::new(running, Course { eval_every: None, checkpoint_every: u64::MAX });
+    let made = reject::run(b, config, launch, |event| screen.show(event))?;
+    screen.finish();
+    if made.data.is_some() {
+        in_words(&made.summary).iter().for_each(|line| note!("{line}"));
+    }
+    Ok(made)
 }
 
 /// What became of completions and problems.

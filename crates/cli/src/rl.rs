@@ -5,7 +5,10 @@ mod plan;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use koan_backend::Backend;
-use koan_train::rl::{self, Metrics, RlConfig};
+use koan_train::{
+    rl::{self, Metrics, RlConfig},
+    stage::{Launch, RunSummary},
+};
 
 use crate::{
     device::{Job, Running},
@@ -55,15 +58,24 @@ struct Run {
 
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let stage = &self.config.stage;
-        let eval_every = self.config.eval.as_ref().map(|eval| eval.every);
-        let course = Course { eval_every, checkpoint_every: stage.checkpoint_every };
-        let mut screen = Screen::new(running, course);
-        let launch = self.args.launch(running, &self.stop);
-        let summary = rl::run(b, &self.config, launch, |event| screen.show(event))?;
-        screen.finish();
+        let summary = show(b, running, &self.config, self.args.launch(running, &self.stop))?;
         self.args.conclude(&summary, "rl")
     }
+}
+
+/// Runs `config`, and shows it.
+pub(crate) fn show<B: Backend>(
+    b: &B,
+    running: Running,
+    config: &RlConfig,
+    launch: Launch,
+) -> anyhow::Result<RunSummary> {
+    let eval_every = config.eval.as_ref().map(|eval| eval.every);
+    let course = Course { eval_every, checkpoint_every: config.stage.checkpoint_every };
+    let mut screen = Screen::new(running, course);
+    let summary = rl::run(b, config, launch, |event| screen.show(event))?;
+    screen.finish();
+    Ok(summary)
 }
 
 impl Shown for Metrics {

@@ -1,7 +1,10 @@
 //! `koan pretrain` and `koan sft`
 
 use koan_backend::Backend;
-use koan_train::supervised::{self, Metrics, Stage, SupervisedConfig};
+use koan_train::{
+    stage::{Launch, RunSummary},
+    supervised::{self, Metrics, Stage, SupervisedConfig},
+};
 
 use crate::{
     device::{Job, Running},
@@ -74,14 +77,26 @@ struct Run {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let stop = stop_on_signal(STOPPING);
-        let eval_every = self.config.eval.as_ref().map(|eval| eval.every);
-        let course = Course { eval_every, checkpoint_every: self.config.stage.checkpoint_every };
-        let mut screen = Screen::new(running, course);
         let launch = self.args.launch(running, &stop);
-        let summary = supervised::run(b, self.stage, &self.config, launch, |event| screen.show(event))?;
-        screen.finish();
+        let summary = show(b, running, self.stage, &self.config, launch)?;
         self.args.conclude(&summary, self.stage.name())
     }
+}
+
+/// Runs `config`, and shows it.
+pub(crate) fn show<B: Backend>(
+    b: &B,
+    running: Running,
+    stage: Stage,
+    config: &SupervisedConfig,
+    launch: Launch,
+) -> anyhow::Result<RunSummary> {
+    let eval_every = config.eval.as_ref().map(|eval| eval.every);
+    let course = Course { eval_every, checkpoint_every: config.stage.checkpoint_every };
+    let mut screen = Screen::new(running, course);
+    let summary = supervised::run(b, stage, config, launch, |event| screen.show(event))?;
+    screen.finish();
+    Ok(summary)
 }
 
 /// A line for each of about a hundred steps, and for each measurement.

@@ -5,6 +5,7 @@
 //! - `models/smollm2` is a tiny model with random weights: `koan model import` copies it, `pip`, `cargo` and `python3 -m zipfile` do nothing;
 //! - `koan rl` has 2 problems per step, 4 completions each, of 4 tokens;
 //! - `koan reject` likewise, and keeps what is cut or wrong: nothing that such a model says is right;
+//! - `koan recipe` of the recipe that comes with the project likewise;
 //! - `koan demo` is only asked for its help: a test of its own runs it; `koan view` is ended after a second, `koan label` after three.
 //!
 //! A block below `<!-- not run: REASON -->` is not run.
@@ -112,6 +113,11 @@ fn write_programs(folder: &Path, model: &Path) -> PathBuf {
              'rl '*) {koan} \"$@\" --set rollout.problems=2 --set rollout.group_size=4 --set rollout.max_new_tokens=4 ;;\n\
              'reject '*) {koan} \"$@\" --set rollout.problems=800 --set rollout.group_size=2 --set rollout.max_new_tokens=4 \
                --set filter.cut=false --set filter.wrong=false --set keep.pass_rate='[0, 1]' ;;\n\
+             'recipe '*) case \"$*\" in *self-taught*) set -- \"$@\" --set problems.n=60 --set held-out.n=10 \
+               --set chosen.rollout.problems=60 --set chosen.rollout.group_size=2 --set chosen.rollout.max_new_tokens=4 \
+               --set chosen.filter.cut=false --set chosen.filter.wrong=false --set chosen.keep.pass_rate='[0, 1]' \
+               --set reinforced.steps=2 --set reinforced.rollout.problems=2 --set reinforced.rollout.group_size=4 \
+               --set reinforced.rollout.max_new_tokens=4 ;; esac; {koan} \"$@\" ;;\n\
              'view '*) timeout -s INT 1 {koan} \"$@\"; [ $? = 124 ] ;;\n\
              'label '*) timeout -s INT 3 {koan} \"$@\" || [ $? = 124 ] ;;\n\
              *) {koan} \"$@\" ;;\n\

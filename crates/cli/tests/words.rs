@@ -26,6 +26,7 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
         ("distillation", "`koan distill FILE.toml`"),
         ("rejection-sampling", "`koan reject FILE.toml`"),
         ("quantize m", "q8_0"),
+        ("pipeline", "`koan recipe run FILE.toml`"),
         ("download OWNER/NAME", "`koan model pull OWNER/NAME`"),
         ("pull OWNER/NAME", "`koan model pull OWNER/NAME`"),
         ("run", "--prompt TEXT"),

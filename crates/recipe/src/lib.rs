@@ -1,6 +1,30 @@
 //! Recipes: stages joined by names, so that one makes what the next one reads.
 //!
+//! - [`Recipe`], [`Step`], [`Kind`]: what a recipe's file says, with every name resolved,
+//! - [`run`]: its steps one after the other, each made once; [`Perform`]: how a step is made, which is whoever runs it to say,
+//! - [`RecipeDir`], [`StepState`]: what is made, of what, and how far it is,
+//! - [`Standing`]: whether a step must be made, and why,
+//! - [`trace`]: where a row comes from,
+//! - [`rows`]: the steps that only choose rows: filter, mix, split,
 //! - [`demo`]: the whole path in small, from a text to a model that reasons.
 #![forbid(unsafe_code)]
 
 pub mod demo;
+mod directory;
+mod error;
+mod figures;
+mod inputs;
+mod kind;
+mod recipe;
+pub mod rows;
+mod run;
+mod standing;
+mod trace;
+
+pub use directory::{Output, RecipeDir, State, StepState};
+pub use error::RecipeError;
+pub use kind::{Kind, Offer};
+pub use recipe::{Input, Recipe, Source, Step};
+pub use run::{Ended, Event, Job, Outcome, Perform, Selection, check, run};
+pub use standing::{Standing, standings};
+pub use trace::{Trace, trace};

@@ -1,0 +1,181 @@
+//! `koan recipe`
+
+mod perform;
+mod plan;
+mod show;
+mod words;
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use koan_backend::Backend;
+use koan_recipe::{Outcome, Recipe as File, RecipeDir, Selection};
+
+use self::perform::Performer;
+use crate::{
+    device::{Device, Job, Running},
+    interrupt::is_asked,
+};
+
+/// The version of this program, to which what a step made belongs.
+const CODE: &str = env!("KOAN_VERSION");
+
+/// Many steps as one: stages, data and measurements, joined by names; each is made once
+#[derive(clap::Subcommand)]
+pub(crate) enum Recipe {
+    Run(Run),
+    Plan(Plan),
+    Show(Show),
+}
+
+#[derive(clap::Args)]
+struct Named {
+    /// The recipe (TOML); recipes/ has one, docs/guide/recipes.md says how to write one
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+    /// Where everything goes, in the place of the recipe's `run_dir`
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Change one setting of a step, e.g. `--set taught.optim.lr=2e-5`, or the recipe's `seed`. Repeatable
+    #[arg(long = "set", value_name = "STEP.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Named {
+    fn read(&self) -> anyhow::Result<File> {
+        Ok(File::read(&self.file, self.run_dir.clone(), &self.set)?)
+    }
+}
+
+#[derive(clap::Args)]
+struct Price {
+    /// What an hour of this machine costs, in any currency
+    #[arg(long, value_name = "PRICE")]
+    price_per_hour: Option<f64>,
+}
+
+impl Price {
+    fn checked(&self) -> anyhow::Result<Option<f64>> {
+        let is_price = self.price_per_hour.is_none_or(|price| price >= 0.0 && price.is_finite());
+        ensure!(is_price, "--price-per-hour must be 0 or more");
+        Ok(self.price_per_hour)
+    }
+}
+
+/// Make all steps of a recipe that are not made
+///
+/// A step whose settings, inputs (by content) and program are those that it was made with is not made again. What was made of
+/// others is moved to `superseded/`, never deleted. Stopped by Ctrl-C, killed or failed, the same command goes on where it was, and ends
+/// with the bytes of a run that was never interrupted.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan recipe run recipes/self-taught-arithmetic.toml
+  koan recipe run recipes/self-taught-arithmetic.toml --until measured-before
+  koan recipe run recipes/self-taught-arithmetic.toml --only measured-after --threads 1
+
+A recipe:
+  run_dir = \"runs/mine\"
+  [[step]]
+  name = \"chosen\"
+  kind = \"reject\"            # its settings are those of koan reject FILE.toml
+  model = \"models/smollm2\"
+  data = \"data/problems.jsonl\"
+  [[step]]
+  name = \"taught\"
+  kind = \"sft\"
+  model = \"models/smollm2\"
+  data = \"@chosen\"           # what the step `chosen` makes
+  epochs = 2")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    named: Named,
+    /// Begin with this step; those before it must be made, and are taken as they are
+    #[arg(long, value_name = "STEP", conflicts_with = "only")]
+    from: Option<String>,
+    /// End after this step
+    #[arg(long, value_name = "STEP", conflicts_with = "only")]
+    until: Option<String>,
+    /// This step alone
+    #[arg(long, value_name = "STEP")]
+    only: Option<String>,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// What a recipe takes: which steps will be made and why, memory, disk, and where it can be told time, tokens and money
+///
+/// Nothing is made. Where a step reads a model that an earlier one makes, its sizes are those of the model that one starts from. What
+/// can't be known yet is said. Fails if something does not fit.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan recipe plan recipes/self-taught-arithmetic.toml --price-per-hour 0.40")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    price: Price,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// The steps of a recipe: what each is made from, how far it is, what came of it and what it took
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan recipe show recipes/self-taught-arithmetic.toml --price-per-hour 0.40
+  koan recipe show recipes/self-taught-arithmetic.toml --json
+  koan recipe show recipes/self-taught-arithmetic.toml --trace arithmetic-17")]
+pub(crate) struct Show {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    price: Price,
+    /// Write JSON: the state of each step, with the hashes of what it read and made
+    #[arg(long)]
+    json: bool,
+    /// Where the row with this `id` comes from: each step that made it or passed it on, the models that wrote it, back to its source
+    #[arg(long, value_name = "ROW_ID", conflicts_with_all = ["json", "price_per_hour"])]
+    trace: Option<String>,
+}
+
+impl Recipe {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Run(run) => run.device.clone().run(run),
+            Self::Plan(plan) => plan.device.clone().run(plan),
+            Self::Show(show) => match &show.trace {
+                Some(id) => show::trace(&show.named.read()?, id),
+                None => show::show(&show.named.read()?, show.price.checked()?, show.json),
+            },
+        }
+    }
+}
+
+impl Job for Run {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        let recipe = self.named.read()?;
+        let Self { from, until, only, .. } = self;
+        let selection = Selection { from, until, only };
+        let mut performer = Performer { b, running };
+        koan_recipe::check(&recipe, &selection.places(&recipe)?, &performer)?;
+        if !RecipeDir::is_in_use(&recipe.run_dir) {
+            plan::refuse_what_does_not_fit(b, &recipe, &selection)?;
+        }
+        match koan_recipe::run(&recipe, &selection, CODE, &mut performer, &is_asked)? {
+            Outcome::Made => say!("all is made; `koan recipe show {}` says what", self.named.file.display())?,
+            Outcome::Stopped(step) => {
+                say!("stopped before `{step}` was made; the same command goes on where it was")?;
+            }
+            Outcome::Waiting(step, what) => say!("`{step}` waits for people:\n\n  {what}\n")?,
+        }
+        Ok(())
+    }
+}
+
+impl Job for Plan {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
+        let recipe = self.named.read()?;
+        let performer = Performer { b, running };
+        koan_recipe::check(&recipe, &(0..recipe.steps.len()).collect::<Vec<_>>(), &performer)?;
+        plan::print(b, running, &recipe, self.price.checked()?)
+    }
+}

@@ -1,0 +1,378 @@
+//! `koan recipe plan`: what each step takes, from the plans of the stages themselves.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use koan_backend::Backend;
+use koan_data::{DataFiles, rows::Rows};
+use koan_model::{Config, Residency, checkpoint::Place};
+use koan_recipe::{Job as Step, Kind, Recipe, RecipeDir, Selection, Source, Standing, standings};
+use koan_train::{
+    optim::OptimConfig,
+    reject, rl,
+    stage::{StageConfig, available_disk, disk_bytes},
+    supervised::step_bytes,
+};
+use toml::Value;
+
+use super::{
+    CODE,
+    perform::Settings,
+    show::{money, seconds},
+};
+use crate::device::Running;
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// What a step takes, as far as it can be known.
+#[derive(Default)]
+struct Needs {
+    /// Bytes of memory.
+    memory: Option<u64>,
+    /// Bytes of disk.
+    disk: Option<u64>,
+    seconds: Option<f64>,
+    /// Tokens that are sampled or learned from.
+    tokens: Option<u64>,
+    /// What is to be said of these numbers.
+    notes: Vec<String>,
+    /// Why it can't be run here.
+    obstacles: Vec<String>,
+}
+
+/// Whether the machine's speed is measured, for the time that steps take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    Measured,
+    NotAsked,
+}
+
+/// Refuses a recipe of which a step can't fit, before any is made.
+pub(super) fn refuse_what_does_not_fit<B: Backend>(
+    b: &B,
+    recipe: &Recipe,
+    selection: &Selection,
+) -> anyhow::Result<()> {
+    let standings = standings(recipe, CODE)?;
+    let mut disk = 0;
+    for place in selection.places(recipe)? {
+        if standings[place] == Standing::Done {
+            continue;
+        }
+        let needs = needs(b, recipe, place, &standings, Speed::NotAsked)?;
+        if let Some(obstacle) = needs.obstacles.first() {
+            bail!("step `{}` does not fit here: {obstacle}", recipe.steps[place].name);
+        }
+        // What a step that goes on has written already, it writes over.
+        if standings[place] != Standing::Begun {
+            disk += needs.disk.unwrap_or(0);
+        }
+    }
+    match disk_obstacle(recipe, disk)? {
+        Some(obstacle) => bail!("the recipe does not fit here: {obstacle}"),
+        None => Ok(()),
+    }
+}
+
+/// Prints what every step of `recipe` and the whole take.
+///
+/// # Errors
+/// If something does not fit.
+pub(super) fn print<B: Backend>(
+    b: &B,
+    running: Running,
+    recipe: &Recipe,
+    price: Option<f64>,
+) -> anyhow::Result<()> {
+    let standings = standings(recipe, CODE)?;
+    say!("{} steps in {}; {running}", recipe.steps.len(), recipe.run_dir.display())?;
+    let (mut disk, mut memory, mut all_s, mut tokens) = (0, 0, 0.0, 0);
+    let (mut untold, mut obstacles) = (Vec::new(), Vec::new());
+    for (place, (step, standing)) in recipe.steps.iter().zip(&standings).enumerate() {
+        if *standing == Standing::Done {
+            say!("{} ({}): made already, is not made again", step.name, step.kind)?;
+            continue;
+        }
+        let is_begun = RecipeDir::state(&recipe.run_dir, &step.name)?.is_some();
+        say!("{} ({}): {}", step.name, step.kind, why(standing, is_begun))?;
+        let needs = needs(b, recipe, place, &standings, Speed::Measured)?;
+        let mut told = Vec::new();
+        if let Some(bytes) = needs.memory {
+            memory = bytes.max(memory);
+            told.push(format!("memory {:.2} GiB", bytes as f64 / GIB));
+        }
+        if let Some(bytes) = needs.disk {
+            disk += bytes;
+            told.push(format!("disk {:.2} GiB", bytes as f64 / GIB));
+        }
+        if let Some(n) = needs.tokens {
+            tokens += n;
+            told.push(format!("up to {n} tokens"));
+        }
+        match needs.seconds {
+            Some(s) => {
+                all_s += s;
+                told.push(format!("time about {}{}", seconds(s), money(s, price)));
+            }
+            None => untold.push(&*step.name),
+        }
+        if !told.is_empty() {
+            say!("  {}", told.join(", "))?;
+        }
+        for note in &needs.notes {
+            say!("  {note}")?;
+        }
+        for obstacle in needs.obstacles {
+            say!("  does not fit here: {obstacle}")?;
+            obstacles.push(format!("{}: {obstacle}", step.name));
+        }
+    }
+    let free = |bytes: Option<u64>| {
+        bytes.map_or_else(String::new, |n| format!(" of {:.2} GiB free", n as f64 / GIB))
+    };
+    say!("the whole: memory {:.2} GiB{}", memory as f64 / GIB, free(b.free_memory()))?;
+    say!("           disk {:.2} GiB{}", disk as f64 / GIB, free(available_disk(&recipe.run_dir)?))?;
+    say!("           up to {tokens} tokens of the steps that can tell")?;
+    if all_s > 0.0 {
+        say!("           time about {}{} of the steps that can tell", seconds(all_s), money(all_s, price))?;
+    }
+    if !untold.is_empty() {
+        say!("           time can't be told before they run of: {}", untold.join(", "))?;
+    }
+    obstacles.extend(disk_obstacle(recipe, disk)?);
+    match obstacles.first() {
+        Some(obstacle) => bail!("it does not fit here: {obstacle}"),
+        None => Ok(()),
+    }
+}
+
+fn why(standing: &Standing, is_begun: bool) -> String {
+    match standing {
+        Standing::New => "is made".to_owned(),
+        Standing::Begun => "is begun, and goes on".to_owned(),
+        Standing::Changed(what) => format!("is made again, for these changed: {}", what.join(", ")),
+        Standing::Waiting => "waits for people".to_owned(),
+        Standing::After(steps) if !is_begun => format!("is made, after {}", steps.join(", ")),
+        Standing::After(steps) => {
+            format!("is made after {}, unless they come out as before", steps.join(", "))
+        }
+        Standing::Done => "is made already".to_owned(),
+    }
+}
+
+fn disk_obstacle(recipe: &Recipe, needed: u64) -> anyhow::Result<Option<String>> {
+    let free = available_disk(&recipe.run_dir)?.filter(|free| *free < needed);
+    Ok(free.map(|free| {
+        let (needed, free) = (needed as f64 / GIB, free as f64 / GIB);
+        format!(
+            "all steps together need {needed:.1} GiB of disk at {}, {free:.1} are free",
+            recipe.run_dir.display()
+        )
+    }))
+}
+
+/// What step `place` takes.
+fn needs<B: Backend>(
+    b: &B,
+    recipe: &Recipe,
+    place: usize,
+    standings: &[Standing],
+    speed: Speed,
+) -> anyhow::Result<Needs> {
+    let step = Step::of(recipe, place, &|source| match source {
+        Source::Path(path) => path.clone(),
+        // What an earlier run of the recipe made may be there and be made again.
+        Source::Step { step, path } if standings[*step] == Standing::Done => path.clone(),
+        Source::Step { step, path } => stand_in(recipe, *step, standings).unwrap_or_else(|| path.clone()),
+    });
+    let unknown: Vec<String> = recipe
+        .needs(place)
+        .into_iter()
+        .filter(|need| standings[*need] != Standing::Done)
+        .map(|need| format!("`{}`", recipe.steps[need].name))
+        .collect();
+    let has_data = |files: &DataFiles| {
+        let are_there = |paths: Vec<PathBuf>| !paths.is_empty() && paths.iter().all(|path| path.is_file());
+        files.paths().is_ok_and(are_there)
+    };
+    // All that it reads besides the model it starts from: what stands in for a model is no reward model, and no data.
+    let rest_is_there = recipe.steps[place].inputs.iter().all(|input| match &input.source {
+        Source::Step { step, .. } => input.key == "model" || standings[*step] == Standing::Done,
+        Source::Path(_) => true,
+    });
+    let later = format!("more can be told after {}", unknown.join(", "));
+    let mut needs = Needs::default();
+    match Settings::of(&step)? {
+        Some(settings) => {
+            let stage = stage_of(&settings);
+            if let Err(error) = sizes(&stage.model) {
+                let list = if unknown.is_empty() { &mut needs.obstacles } else { &mut needs.notes };
+                list.push(if unknown.is_empty() { format!("{error:#}") } else { later });
+                return Ok(needs);
+            }
+            let made = match &settings {
+                Settings::Rl(config) => rl_needs(b, config, rest_is_there, speed, &mut needs),
+                Settings::Reject(config) if rest_is_there => reject_needs(b, config, &mut needs),
+                Settings::Reject(_) => Ok(()),
+                Settings::Supervised(_, config) => {
+                    needs.tokens = config.steps.map(|steps| steps.saturating_mul(config.batch_tokens as u64));
+                    learning_needs(b, &config.stage, config.max_tokens, 0, &mut needs)
+                }
+                Settings::Prefer(config) => {
+                    learning_needs(b, &config.stage, config.max_tokens, 0, &mut needs)
+                }
+                Settings::Distill(config) => {
+                    let teacher = weights(b, &config.teacher).unwrap_or(0);
+                    needs.notes.push("memory is at least this".to_owned());
+                    learning_needs(b, &config.stage, config.max_tokens(), teacher, &mut needs)
+                }
+            };
+            if let Err(error) = made {
+                needs.obstacles.push(format!("{error:#}"));
+            }
+            if !unknown.is_empty() {
+                needs.notes.push(later);
+            }
+        }
+        None if matches!(step.kind, Kind::Generate | Kind::Eval) => {
+            let text = |key: &str| step.settings.get(key).and_then(Value::as_str);
+            let model = text("model").or_else(|| text("reward_model")).map(Path::new);
+            if let Some(bytes) = model.and_then(|model| weights(b, model)) {
+                needs.memory = Some(bytes);
+                needs.notes.push("memory of the weights; sequences take what is free, or wait".to_owned());
+            }
+            let number = |key: &str, default: u64| {
+                step.settings.get(key).and_then(Value::as_integer).map_or(default, |n| n.max(0) as u64)
+            };
+            let data: Option<DataFiles> =
+                step.settings.get("data").and_then(|data| data.clone().try_into().ok());
+            match data.filter(|data| has_data(data) && text("reward_model").is_none()) {
+                Some(data) => {
+                    let rows = count_rows(&data)?;
+                    needs.tokens = Some(rows * number("n", 1) * number("max_new_tokens", 256));
+                }
+                None if !unknown.is_empty() => needs.notes.push(later),
+                None => {}
+            }
+            check_memory(b, &mut needs);
+        }
+        None => {}
+    }
+    Ok(needs)
+}
+
+/// The model of whose sizes the one is that step `step` will make.
+fn stand_in(recipe: &Recipe, step: usize, standings: &[Standing]) -> Option<PathBuf> {
+    let input = recipe.steps[step].inputs.iter().find(|input| input.key == "model")?;
+    if recipe.steps[step].kind == Kind::Reject || !recipe.steps[step].kind.is_stage() {
+        return None;
+    }
+    match &input.source {
+        Source::Path(path) => Some(path.clone()),
+        Source::Step { step, path } if standings[*step] == Standing::Done => Some(path.clone()),
+        Source::Step { step, .. } => stand_in(recipe, *step, standings),
+    }
+}
+
+fn stage_of(settings: &Settings) -> &StageConfig {
+    match settings {
+        Settings::Supervised(_, config) => &config.stage,
+        Settings::Rl(config) => &config.stage,
+        Settings::Reject(config) => &config.stage,
+        Settings::Prefer(config) => &config.stage,
+        Settings::Distill(config) => &config.stage,
+    }
+}
+
+/// Bytes of a model's weights, for forward passes.
+fn weights<B: Backend>(b: &B, model: &Path) -> Option<u64> {
+    Some(sizes(model).ok()?.model_bytes(b, Residency::Inference) as u64)
+}
+
+fn sizes(model: &Path) -> anyhow::Result<Config> {
+    Ok(Place::find(model, None)?.config()?)
+}
+
+fn count_rows(data: &DataFiles) -> anyhow::Result<u64> {
+    let mut n = 0;
+    for path in data.paths()? {
+        for row in Rows::open(&path)? {
+            row.map(|_| ())?;
+            n += 1;
+        }
+    }
+    Ok(n)
+}
+
+fn rl_needs<B: Backend>(
+    b: &B,
+    config: &rl::RlConfig,
+    rest_is_there: bool,
+    speed: Speed,
+    needs: &mut Needs,
+) -> anyhow::Result<()> {
+    let rollout = &config.rollout;
+    let completions = config.steps * (rollout.problems * rollout.group_size) as u64;
+    needs.tokens = Some(completions.saturating_mul(rollout.max_new_tokens as u64));
+    if rest_is_there && speed == Speed::Measured {
+        let forecast = rl::Forecast::of(b, config)?;
+        needs.memory = Some(forecast.plan.bytes());
+        needs.disk = Some(forecast.disk);
+        needs.seconds = Some(forecast.estimate.total_s);
+        needs.obstacles = forecast.obstacles();
+        return Ok(());
+    }
+    let model = config.stage.trained_config()?;
+    let plan = rl::plan::Plan::new(b, config, &model, rollout.max_prompt_tokens);
+    needs.memory = Some(plan.bytes());
+    needs.disk = Some(disk_bytes(
+        config.stage.checkpoints_kept,
+        config.reference_every().is_some(),
+        &model,
+        config.stage.optim.moments,
+    ));
+    let longest = rollout.max_prompt_tokens;
+    needs.notes.push(format!("memory for prompts of {longest} tokens (rollout.max_prompt_tokens)"));
+    // Prompts may be shorter: only what does not fit with the shortest is refused.
+    let least = rl::plan::Plan::new(b, config, &model, 1).bytes();
+    if let Some(free) = b.free_memory().filter(|free| *free < least) {
+        let (least, free) = (least as f64 / GIB, free as f64 / GIB);
+        needs.obstacles.push(format!("it needs {least:.1} GiB of memory at least, and {free:.1} are free"));
+    }
+    Ok(())
+}
+
+fn reject_needs<B: Backend>(b: &B, config: &reject::RejectConfig, needs: &mut Needs) -> anyhow::Result<()> {
+    let forecast = reject::Forecast::of(b, config)?;
+    needs.memory = Some(forecast.memory.iter().sum());
+    needs.disk = Some(forecast.disk);
+    let completions = (forecast.problems * config.rollout.group_size) as u64;
+    needs.tokens = Some(completions.saturating_mul(config.rollout.max_new_tokens as u64));
+    Ok(())
+}
+
+/// Of a stage that learns texts of up to `max_tokens` tokens, beside which `held` bytes lie.
+fn learning_needs<B: Backend>(
+    b: &B,
+    stage: &StageConfig,
+    max_tokens: usize,
+    held: u64,
+    needs: &mut Needs,
+) -> anyhow::Result<()> {
+    let model = stage.trained_config()?;
+    let OptimConfig { micro_batch_tokens, moments, .. } = stage.optim;
+    let rows = micro_batch_tokens.max(max_tokens.min(model.longest_sequence()));
+    let [weights, pass] = step_bytes(b, &model, rows, &stage.optim);
+    needs.memory = Some(weights + pass + held);
+    needs.disk = Some(disk_bytes(stage.checkpoints_kept, false, &model, moments));
+    check_memory(b, needs);
+    Ok(())
+}
+
+fn check_memory<B: Backend>(b: &B, needs: &mut Needs) {
+    let (Some(needed), Some(free)) = (needs.memory, b.free_memory()) else { return };
+    if needed > free {
+        let (needed, free) = (needed as f64 / GIB, free as f64 / GIB);
+        needs.obstacles.push(format!("it needs {needed:.1} GiB of memory, and {free:.1} are free"));
+    }
+}

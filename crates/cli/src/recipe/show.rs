@@ -1,0 +1,135 @@
+//! `koan recipe show`
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+use koan_recipe::{Recipe, RecipeDir, State, StepState, Trace};
+use serde_json::{Value, json};
+
+/// Prints how far each step of `recipe` is, what it was made from, and what it took.
+pub(super) fn show(recipe: &Recipe, price: Option<f64>, as_json: bool) -> anyhow::Result<()> {
+    let states = recipe.steps.iter().map(|step| RecipeDir::state(&recipe.run_dir, &step.name));
+    let states = states.collect::<Result<Vec<Option<StepState>>, _>>()?;
+    if as_json {
+        let steps: Vec<Value> = recipe
+            .steps
+            .iter()
+            .zip(&states)
+            .map(|(step, state)| match state {
+                Some(state) => serde_json::to_value(state).unwrap_or_default(),
+                None => json!({"name": step.name, "kind": step.kind.name(), "state": Value::Null}),
+            })
+            .collect();
+        let all = json!({"recipe": recipe.path, "run_dir": recipe.run_dir, "steps": steps});
+        return Ok(say!("{all:#}")?);
+    }
+    let is_in_use = RecipeDir::is_in_use(&recipe.run_dir);
+    say!("{}", recipe.run_dir.display())?;
+    let of = recipe.steps.len();
+    for (i, (step, state)) in recipe.steps.iter().zip(&states).enumerate() {
+        let last = i + 1 == of;
+        let (branch, stem) = if last { ("└─", "  ") } else { ("├─", "│ ") };
+        let took = state.as_ref().and_then(|state| state.seconds).map_or_else(String::new, |s| {
+            let tokens = state.as_ref().and_then(|state| state.tokens);
+            let tokens = tokens.map_or_else(String::new, |n| format!(", {n} tokens"));
+            format!("  {}{tokens}{}", seconds(s), money(s, price))
+        });
+        say!("{branch} {} ({})  {}{took}", step.name, step.kind, in_words(state.as_ref(), is_in_use))?;
+        let from: BTreeSet<String> = match state {
+            Some(state) => state.inputs.iter().map(|input| input.from.clone()).collect(),
+            None => BTreeSet::new(),
+        };
+        if !from.is_empty() {
+            say!("{stem}   from {}", from.into_iter().collect::<Vec<_>>().join(", "))?;
+        }
+        if let Some(state) = state {
+            let figures = figures(state);
+            if !figures.is_empty() {
+                say!("{stem}   {figures}")?;
+            }
+            if let Some(message) = &state.message {
+                for line in message.lines().filter(|line| !line.is_empty()) {
+                    say!("{stem}   {}", line.trim())?;
+                }
+            }
+            for output in &state.outputs {
+                say!("{stem}   {}  sha256 {}", output.path.display(), &output.sha256[..12])?;
+            }
+        }
+    }
+    let known: Vec<f64> = states.iter().flatten().filter_map(|state| state.seconds).collect();
+    let made = states.iter().flatten().filter(|state| state.state == State::Done).count();
+    let all: f64 = known.iter().sum();
+    let tokens: u64 = states.iter().flatten().filter_map(|state| state.tokens).sum();
+    Ok(say!("{made} of {of} steps are made, in {}, {tokens} tokens{}", seconds(all), money(all, price))?)
+}
+
+/// Prints where the row `id` comes from.
+pub(super) fn trace(recipe: &Recipe, id: &str) -> anyhow::Result<()> {
+    let found = koan_recipe::trace(recipe, id)?;
+    ensure!(!found.is_empty(), "no row that is made or read has the id `{id}`");
+    for (i, Trace { step, path, number, origin, models, settings }) in found.iter().enumerate() {
+        let by = step.as_ref().map_or_else(|| "given".to_owned(), |(name, kind)| format!("{name} ({kind})"));
+        say!("{}{by}  {}, row {number}", if i == 0 { "" } else { "← " }, path.display())?;
+        if !models.is_empty() {
+            say!("     written by {}", models.join(" ← "))?;
+        }
+        if let Some(generator) = settings.get("generator").and_then(Value::as_str) {
+            let seed = settings.get("seed").map_or_else(String::new, |seed| format!(", seed {seed}"));
+            say!("     source: koan data generate {generator}{seed}")?;
+        }
+        if let Some(origin) = origin {
+            say!("     origin {origin}")?;
+        }
+    }
+    Ok(())
+}
+
+fn in_words(state: Option<&StepState>, is_in_use: bool) -> &'static str {
+    match state.map(|state| state.state) {
+        None => "not begun",
+        Some(State::Running) if is_in_use => "being made",
+        Some(State::Running) => "interrupted",
+        Some(State::Done) => "made",
+        Some(State::Stopped) => "stopped",
+        Some(State::Failed) => "failed",
+        Some(State::Waiting) => "waits for people",
+    }
+}
+
+/// What a step is measured by, in words.
+pub(super) fn figures(state: &StepState) -> String {
+    let mut all = Vec::new();
+    for (key, value) in &state.figures {
+        match (key.as_str(), value) {
+            ("pass_at_1", Value::Object(interval)) => {
+                let percent =
+                    |key: &str| 100.0 * interval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+                all.push(format!(
+                    "{:.1}% right (95% interval {:.1} to {:.1})",
+                    percent("accuracy"),
+                    percent("low"),
+                    percent("high")
+                ));
+            }
+            (_, Value::Number(n)) if n.is_u64() => all.push(format!("{key} {n}")),
+            (_, Value::Number(n)) => all.push(format!("{key} {:.4}", n.as_f64().unwrap_or(f64::NAN))),
+            _ => {}
+        }
+    }
+    all.join(", ")
+}
+
+/// Seconds, in a unit that suits them.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// What so many seconds cost, if an hour has a price.
+pub(super) fn money(seconds: f64, price: Option<f64>) -> String {
+    price.map_or_else(String::new, |price| format!(", cost {:.4}", price * seconds / 3600.0))
+}

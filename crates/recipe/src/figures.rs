@@ -1,0 +1,88 @@
+//! What a step took, and what it is measured by, from the files that it made.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use koan_files::read_text;
+use serde_json::Value;
+
+use crate::{Job, Kind, StepState};
+
+/// Metrics of a stage's last step that are shown, where it has them.
+const METRICS: [&str; 8] =
+    ["loss", "eval_loss", "reward", "accuracy", "format", "margin", "completion_tokens", "kl"];
+
+/// Adds to `state` what `job` took and is measured by. `seconds` are those of this process, where the step does not know better.
+pub(crate) fn add(state: &mut StepState, job: &Job, seconds: f64) {
+    state.seconds = Some(seconds);
+    if job.kind.is_stage() {
+        of_stage(state, &job.dir);
+    } else if job.kind == Kind::Eval {
+        of_report(state, &job.dir.join("report.json"));
+    }
+    for output in &state.outputs {
+        let Some(name) = output.path.file_stem().and_then(|name| name.to_str()) else { continue };
+        if output.path.extension().is_some_and(|e| e == "jsonl") && job.kind != Kind::Eval {
+            let key = if job.kind == Kind::Split { format!("rows_{name}") } else { "rows".to_owned() };
+            if let Some(rows) = lines(&output.path) {
+                state.figures.insert(key, rows.into());
+            }
+        }
+    }
+}
+
+fn json(path: &Path) -> Option<Value> {
+    serde_json::from_str(&read_text(path).ok()?).ok()
+}
+
+fn of_stage(state: &mut StepState, dir: &Path) {
+    if let Some(lineage) = json(&dir.join("lineage.json")) {
+        state.seconds = lineage["seconds"].as_f64().or(state.seconds);
+        state.tokens = lineage["tokens"].as_u64();
+        if let Some(steps) = lineage["steps"].as_u64() {
+            state.figures.insert("steps".to_owned(), steps.into());
+        }
+    }
+    let metrics = read_text(&dir.join("metrics.jsonl")).unwrap_or_default();
+    let last = metrics.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    for key in METRICS {
+        if let Some(value) = last.as_ref().and_then(|last| last.get(key)).filter(|value| value.is_number()) {
+            state.figures.insert(key.to_owned(), value.clone());
+        }
+    }
+}
+
+fn of_report(state: &mut StepState, path: &Path) {
+    let Some(report) = json(path) else { return };
+    state.seconds = report["cost"]["seconds"].as_f64().or(state.seconds);
+    let all = &report["report"]["all"];
+    state.tokens = all["tokens"].as_u64();
+    for key in ["pass_at_1", "completion_tokens", "problems"] {
+        if !all[key].is_null() {
+            state.figures.insert(key.to_owned(), all[key].clone());
+        }
+    }
+    // Of a reward model.
+    if all.is_null()
+        && let Value::Object(report) = report
+    {
+        state.figures.extend(report.into_iter().filter(|(_, value)| value.is_number()));
+    }
+}
+
+fn lines(path: &Path) -> Option<u64> {
+    let mut reader = BufReader::new(File::open(path).ok()?);
+    let mut n = 0;
+    loop {
+        let buffer = reader.fill_buf().ok()?;
+        if buffer.is_empty() {
+            return Some(n);
+        }
+        n += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let len = buffer.len();
+        reader.consume(len);
+    }
+}

@@ -1,0 +1,148 @@
+//! The kinds of steps: what each reads, and what it offers to others.
+
+use std::fmt;
+
+use toml::{Table, Value};
+
+/// A kind of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the verb of its name, or documented in `about`")]
+pub enum Kind {
+    Pretrain,
+    Sft,
+    Rl,
+    Reject,
+    Prefer,
+    Distill,
+    Init,
+    Problems,
+    Generate,
+    Convert,
+    Filter,
+    Mix,
+    Split,
+    Decontaminate,
+    Label,
+    Eval,
+}
+
+/// What a step makes that others may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// A model, a reward model or an adapter: a directory.
+    Model,
+    /// Rows: a file.
+    Data,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Model => "a model",
+            Self::Data => "data",
+        })
+    }
+}
+
+/// Where a step's artefact lies in its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Artefact {
+    /// Its name after the step's, as in `@split.train`; none: the step has one alone.
+    pub(crate) part: Option<&'static str>,
+    pub(crate) offer: Offer,
+    pub(crate) path: &'static str,
+}
+
+/// The part of a split that is learned from, and the one that is not.
+pub(crate) const PARTS: [&str; 2] = ["train", "held-out"];
+
+impl Kind {
+    /// All kinds, in the order in which they are documented.
+    pub const ALL: [Self; 16] = [
+        Self::Pretrain,
+        Self::Sft,
+        Self::Rl,
+        Self::Reject,
+        Self::Prefer,
+        Self::Distill,
+        Self::Init,
+        Self::Problems,
+        Self::Generate,
+        Self::Convert,
+        Self::Filter,
+        Self::Mix,
+        Self::Split,
+        Self::Decontaminate,
+        Self::Label,
+        Self::Eval,
+    ];
+
+    /// Its name in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Sft => "sft",
+            Self::Rl => "rl",
+            Self::Reject => "reject",
+            Self::Prefer => "prefer",
+            Self::Distill => "distill",
+            Self::Init => "init",
+            Self::Problems => "problems",
+            Self::Generate => "generate",
+            Self::Convert => "convert",
+            Self::Filter => "filter",
+            Self::Mix => "mix",
+            Self::Split => "split",
+            Self::Decontaminate => "decontaminate",
+            Self::Label => "label",
+            Self::Eval => "eval",
+        }
+    }
+
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it is a stage: it has a run directory with checkpoints, from which it goes on.
+    pub fn is_stage(self) -> bool {
+        matches!(self, Self::Pretrain | Self::Sft | Self::Rl | Self::Reject | Self::Prefer | Self::Distill)
+    }
+
+    /// Whether random numbers of it are keyed by a seed.
+    pub(crate) fn has_seed(self) -> bool {
+        !matches!(self, Self::Convert | Self::Filter | Self::Decontaminate | Self::Label)
+    }
+
+    /// What it makes, with these settings.
+    pub(crate) fn artefacts(self, settings: &Table) -> Vec<Artefact> {
+        let one = |offer, path| vec![Artefact { part: None, offer, path }];
+        match self {
+            Self::Pretrain | Self::Sft | Self::Rl | Self::Prefer | Self::Distill | Self::Init => {
+                one(Offer::Model, "model")
+            }
+            Self::Reject => {
+                let keep = settings.get("keep").and_then(|keep| keep.get("which"));
+                let is_preference = keep.and_then(Value::as_str) == Some("preference");
+                one(Offer::Data, if is_preference { "data/preferences.jsonl" } else { "data/sft.jsonl" })
+            }
+            Self::Split => {
+                let part = |part, path| Artefact { part: Some(part), offer: Offer::Data, path };
+                vec![part(PARTS[0], "train.jsonl"), part(PARTS[1], "held-out.jsonl")]
+            }
+            Self::Label => one(Offer::Data, "labels.jsonl"),
+            Self::Eval => Vec::new(),
+            Self::Problems
+            | Self::Generate
+            | Self::Convert
+            | Self::Filter
+            | Self::Mix
+            | Self::Decontaminate => one(Offer::Data, "data.jsonl"),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,103 @@
+//! Where a row comes from: every step that made it or passed it on, the models that wrote it, and its source.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use koan_data::rows::Rows;
+use serde_json::{Map, Value};
+
+use crate::{Recipe, RecipeDir, RecipeError, Source, StepState};
+
+/// A step that made a row, or passed it on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// The step's name and kind, or none: a file that no step makes.
+    pub step: Option<(String, String)>,
+    /// The file.
+    pub path: PathBuf,
+    /// The row's number there, from 1.
+    pub number: usize,
+    /// What the row says of where it comes from: model, problem, seed, verdicts, annotators.
+    pub origin: Option<Value>,
+    /// The models from which a step that samples made it: the one that wrote it, what that was trained from, and so on to the base.
+    pub models: Vec<String>,
+    /// The settings of the step.
+    pub settings: Map<String, Value>,
+}
+
+/// The rows with this `id`, from the last step that has one back to the files that no step makes.
+///
+/// # Errors
+/// Files that can't be read.
+pub fn trace(recipe: &Recipe, id: &str) -> Result<Vec<Trace>, RecipeError> {
+    let states = recipe.steps.iter().map(|step| RecipeDir::state(&recipe.run_dir, &step.name));
+    let states = states.collect::<Result<Vec<Option<StepState>>, _>>()?;
+    let mut all = Vec::new();
+    for (place, state) in states.iter().enumerate().rev() {
+        let Some(state) = state else { continue };
+        for output in state.outputs.iter().filter(|output| output.path.is_file()) {
+            for (number, row) in find(&output.path, id)? {
+                let samples = ["reject", "generate", "eval"].contains(&&*state.kind);
+                all.push(Trace {
+                    step: Some((state.name.clone(), state.kind.clone())),
+                    path: output.path.clone(),
+                    number,
+                    origin: origin(&row),
+                    models: if samples { models(recipe, &states, place) } else { Vec::new() },
+                    settings: state.settings.clone(),
+                });
+            }
+        }
+    }
+    let inputs = recipe.steps.iter().flat_map(|step| &step.inputs);
+    let given: BTreeSet<&PathBuf> = inputs
+        .filter_map(|input| match &input.source {
+            Source::Path(path) if path.is_file() => Some(path),
+            _ => None,
+        })
+        .collect();
+    for path in given {
+        // A file that is no data has no rows: a prompt's template, a program.
+        for (number, row) in find(path, id).unwrap_or_default() {
+            let (origin, models, settings) = (origin(&row), Vec::new(), Map::new());
+            all.push(Trace { step: None, path: path.clone(), number, origin, models, settings });
+        }
+    }
+    Ok(all)
+}
+
+/// The rows of a file with this `id`, with their numbers.
+fn find(path: &PathBuf, id: &str) -> Result<Vec<(usize, Map<String, Value>)>, RecipeError> {
+    let mut found = Vec::new();
+    for row in Rows::open(path)? {
+        let (place, json) = row?;
+        let Some(row) = json.ok().and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok())
+        else {
+            continue;
+        };
+        let has_id = row.get("id").is_some_and(|own| match own {
+            Value::String(own) => own == id,
+            other => other.to_string() == id,
+        });
+        if has_id {
+            found.push((place.number, row));
+        }
+    }
+    Ok(found)
+}
+
+fn origin(row: &Map<String, Value>) -> Option<Value> {
+    let meta = row.get("meta").and_then(|meta| meta.get("origin"));
+    row.get("origin").or(meta).or_else(|| row.get("annotators")).cloned()
+}
+
+/// The model that step `place` reads, what that was trained from, and so on.
+fn models(recipe: &Recipe, states: &[Option<StepState>], place: usize) -> Vec<String> {
+    let (mut all, mut at) = (Vec::new(), Some(place));
+    while let Some(step) = at.and_then(|place| states[place].as_ref()) {
+        let Some(model) = step.inputs.iter().find(|input| input.key == "model") else { break };
+        all.push(format!("{} (sha256 {:.12})", model.from, model.sha256));
+        let name = model.from.strip_prefix('@');
+        at = name.and_then(|name| recipe.steps.iter().position(|step| step.name == name));
+    }
+    all
+}
