@@ -58,7 +58,7 @@ fn of_stage(state: &mut StepState, dir: &Path) {
 fn of_report(state: &mut StepState, path: &Path) {
     let Some(report) = json(path) else { return };
     state.seconds = report["cost"]["seconds"].as_f64().or(state.seconds);
-    let all = &report["report"]["all"];
+    let all = &report["report"];
     state.tokens = all["tokens"].as_u64();
     for key in ["pass_at_1", "completion_tokens", "problems"] {
         if !all[key].is_null() {
