@@ -379,7 +379,10 @@ fn a_directory_has_one_recipe_and_one_process() {
 
     folder.write("other.toml", &RECIPE.replace("seed = 3", "seed = 4"));
     let error = folder.refused("recipe run other.toml");
-    assert!(error.contains("r.toml` made; this one is `") && error.contains("choose another run_dir"), "{error}");
+    assert!(
+        error.contains("r.toml` made; this one is `") && error.contains("choose another run_dir"),
+        "{error}"
+    );
     // A copy is the same recipe, and one may take over.
     folder.write("copy.toml", RECIPE);
     let (_, steps) = folder.done("recipe run copy.toml --until halves");

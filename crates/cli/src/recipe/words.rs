@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Options that are the recipe's to give, or that make no sense in one.
-const TAKEN: [&str; 20] = [
+const TAKEN: [&str; 22] = [
     "out",
     "report",
     "completions",
@@ -34,7 +34,9 @@ const TAKEN: [&str; 20] = [
     "agreement",
     "export_label_studio",
     "price_per_hour",
-    "map_file",
+    "suite",
+    "compare",
+    "chart",
     "version",
     "generator",
     "data",
