@@ -2,7 +2,7 @@
 //!
 //! A text is contaminated if it shares `n` words one after another with an item of a test, or holds an item of 3 to n−1 words
 //! whole (DeepSeekMath, arXiv:2402.03300, section 2.1); an item of one or two words counts where a text is nothing else. What a
-//! word is says [`words`](mod@words). The words are compared themselves, not by their hashes alone. Paraphrases and
+//! word is says `words.rs`. The words are compared themselves, not by their hashes alone. Paraphrases and
 //! translations pass.
 //!
 //! | module | holds |
