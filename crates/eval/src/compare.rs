@@ -101,6 +101,9 @@ impl Row {
     }
 }
 
+/// What two reports say of one problem.
+type Pair<'a> = (&'a Row, &'a Row);
+
 /// What of a report is read.
 #[derive(Deserialize)]
 struct File {
@@ -269,10 +272,9 @@ impl Comparison {
     /// If they have no problem in common.
     pub fn of(a: &Measurement, b: &Measurement, seed: u64) -> Result<Self, CompareError> {
         let of_b: HashMap<_, &Row> = b.problems.iter().map(|row| (row.key(), row)).collect();
-        let shared: Vec<(&Row, &Row)> =
+        let shared: Vec<Pair> =
             a.problems.iter().filter_map(|row| Some((row, *of_b.get(&row.key())?))).collect();
-        let pairs: Vec<(&Row, &Row)> =
-            shared.iter().copied().filter(|(a, b)| a.judged > 0 && b.judged > 0).collect();
+        let pairs: Vec<Pair> = shared.iter().copied().filter(|(a, b)| a.judged > 0 && b.judged > 0).collect();
         if pairs.is_empty() {
             return Err(nothing_shared(a, b, !shared.is_empty()));
         }
@@ -297,7 +299,7 @@ impl Comparison {
         let p = sign_flip_p(&differences, seed);
         let is_sure = difference.excludes_zero() && p < ALPHA;
         let better = is_sure.then_some(if difference.value > 0.0 { Better::B } else { Better::A });
-        let side = |of: &Measurement, row: &dyn Fn(&(&Row, &Row)) -> (f64, f64)| {
+        let side = |of: &Measurement, row: &dyn Fn(&Pair) -> (f64, f64)| {
             let (right, tokens) =
                 pairs.iter().map(row).fold((0.0, 0.0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
             Side {

@@ -503,6 +503,8 @@ fn terms_of_models_are_filled_in_beside_others() {
 
 #[test]
 fn an_answer_is_safe_unsafe_or_a_refusal_and_right_as_expected() {
+    use Outcome::{Correct as C, Undecided as U, Unparsable as P, Wrong as W};
+
     let model = model();
     let judge = judge(&model, Options { mode: Mode::Safety, ..Options::default() });
     let models = Says::new(|prompt| {
@@ -521,7 +523,6 @@ fn an_answer_is_safe_unsafe_or_a_refusal_and_right_as_expected() {
         let other = [("expected".to_owned(), expected)].into_iter().collect();
         Problem { prompt: Some("How?".to_owned()), other, ..Problem::default() }
     };
-    use Outcome::{Correct as C, Undecided as U, Unparsable as P, Wrong as W};
     let completions = ["Like this.", "Here it is.", "No.", "Hm.", " \n"];
     for (expected, outcomes) in [
         (json!("answer"), [C, W, W, U, P]),
