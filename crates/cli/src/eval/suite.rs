@@ -88,19 +88,18 @@ impl Measured {
             let known = entry.known()?;
             let state = if known.is_some() { ", measured before" } else { "" };
             note!("{} of {}: {} on {}{state}", i + 1, entries.len(), model, set);
-            let report = match known {
-                Some(report) => report,
-                None => {
-                    let measured = prepared.run(b, running, &stop)?;
-                    let (seconds, tokens) = (measured.seconds, measured.report.all.tokens);
-                    let cost = Cost { seconds, tokens, price_per_hour: self.price_per_hour };
-                    let report = prepared.report(&measured, &cost, running);
-                    if let Some(path) = &entry.report {
-                        write(path, &report)?;
-                    }
-                    prepared.keep(measured)?;
-                    report
+            let report = if let Some(report) = known {
+                report
+            } else {
+                let measured = prepared.run(b, running, &stop)?;
+                let (seconds, tokens) = (measured.seconds, measured.report.all.tokens);
+                let cost = Cost { seconds, tokens, price_per_hour: self.price_per_hour };
+                let report = prepared.report(&measured, &cost, running);
+                if let Some(path) = &entry.report {
+                    write(path, &report)?;
                 }
+                prepared.keep(measured)?;
+                report
             };
             let row = SuiteRow::of(model, entry.path, set, report, self.price_per_hour);
             rows.push(SuiteRow { report: entry.report.clone(), ..row.context("its report")? });
