@@ -83,7 +83,9 @@ pub(crate) fn show<B: Backend>(
     let made = reject::run(b, config, launch, |event| screen.show(event))?;
     screen.finish();
     if made.data.is_some() {
-        in_words(&made.summary).iter().for_each(|line| note!("{line}"));
+        for line in in_words(&made.summary) {
+            note!("{line}");
+        }
     }
     Ok(made)
 }

@@ -206,7 +206,7 @@ fn error(output: &Output) -> String {
 fn made(said: &str) -> (Vec<&str>, Vec<&str>) {
     let lines = || said.lines().filter_map(|line| line.strip_prefix("== "));
     let name = |line: &'static str| move |l: &&str| l.contains(line);
-    let first = |line: &str| line.split([':', ' ']).next().map(str::len).unwrap_or(0);
+    let first = |line: &str| line.split([':', ' ']).next().map_or(0, str::len);
     let names = |what: &'static str| lines().filter(name(what)).map(|line| &line[..first(line)]).collect();
     (names(": made in "), names(": made already"))
 }
@@ -227,17 +227,13 @@ fn killed_at_random_it_ends_with_the_hashes_of_a_recipe_that_never_was() {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
         let share = testkit::random(9, i) + 0.5;
         std::thread::sleep(Duration::from_millis((share * whole_ms as f32 * 0.35) as u64));
-        match child.try_wait().expect("asked") {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => {
-                child.kill().expect("killed");
-                child.wait().expect("gone");
-                kills += 1;
-            }
+        if let Some(status) = child.try_wait().expect("asked") {
+            assert!(status.success());
+            break;
         }
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        kills += 1;
     }
     assert!(kills >= 2, "{kills}");
     parts.done("recipe run r.toml");

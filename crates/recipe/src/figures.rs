@@ -73,16 +73,8 @@ fn of_report(state: &mut StepState, path: &Path) {
     }
 }
 
+/// The lines of a file.
 fn lines(path: &Path) -> Option<u64> {
-    let mut reader = BufReader::new(File::open(path).ok()?);
-    let mut n = 0;
-    loop {
-        let buffer = reader.fill_buf().ok()?;
-        if buffer.is_empty() {
-            return Some(n);
-        }
-        n += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let len = buffer.len();
-        reader.consume(len);
-    }
+    let mut lines = BufReader::new(File::open(path).ok()?).split(b'\n');
+    lines.try_fold(0, |n, line| line.ok().map(|_| n + 1))
 }

@@ -133,7 +133,7 @@ fn beginning(recipe: &Recipe, place: usize, code: &str) -> Result<StepState, Rec
 /// The settings of a step on which what it makes depends. What it reads is known by what it holds, not by its name.
 fn settings(recipe: &Recipe, place: usize) -> Map<String, Value> {
     let mut settings: Table = inputs::with_paths(recipe, place, &|_| PathBuf::new());
-    FREE.iter().for_each(|key| _ = settings.remove(*key));
+    settings.retain(|key, _| !FREE.contains(&key));
     match serde_json::to_value(settings) {
         Ok(Value::Object(settings)) => settings,
         _ => Map::new(),

@@ -1,6 +1,9 @@
 //! Where a row comes from: every step that made it or passed it on, the models that wrote it, and its source.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use koan_data::rows::Rows;
 use serde_json::{Map, Value};
@@ -65,8 +68,11 @@ pub fn trace(recipe: &Recipe, id: &str) -> Result<Vec<Trace>, RecipeError> {
     Ok(all)
 }
 
+/// A row with its number.
+type Numbered = (usize, Map<String, Value>);
+
 /// The rows of a file with this `id`, with their numbers.
-fn find(path: &PathBuf, id: &str) -> Result<Vec<(usize, Map<String, Value>)>, RecipeError> {
+fn find(path: &Path, id: &str) -> Result<Vec<Numbered>, RecipeError> {
     let mut found = Vec::new();
     for row in Rows::open(path)? {
         let (place, json) = row?;
@@ -74,10 +80,11 @@ fn find(path: &PathBuf, id: &str) -> Result<Vec<(usize, Map<String, Value>)>, Re
         else {
             continue;
         };
-        let has_id = row.get("id").is_some_and(|own| match own {
-            Value::String(own) => own == id,
-            other => other.to_string() == id,
-        });
+        let has_id = match row.get("id") {
+            Some(Value::String(own)) => own == id,
+            Some(Value::Number(own)) => own.to_string() == id,
+            _ => false,
+        };
         if has_id {
             found.push((place.number, row));
         }

@@ -41,7 +41,9 @@ impl Split {
         // Questions by lot; the first of them, with all their rows, are held out.
         let mut questions: BTreeMap<(u64, String), usize> = BTreeMap::new();
         let keys: Vec<(u64, String)> = rows.iter().map(|row| self.key(row)).collect();
-        keys.iter().for_each(|key| *questions.entry(key.clone()).or_default() += 1);
+        for key in &keys {
+            *questions.entry(key.clone()).or_default() += 1;
+        }
         let (mut held_out, mut last) = (0, None);
         for (key, n) in &questions {
             if held_out >= wanted {
