@@ -155,7 +155,7 @@ const BAD: [(&str, &str); 13] = [
         r#"{"answer": "1", "completion": "1", "expected": "yes"}"#,
         "in.jsonl:2: `expected` is \"yes\"; write true or",
     ),
-    (r#"{"answer": "1", "completion": "1", "reward": 3}"#, "in.jsonl:2: `reward` is 3; write a"),
+    (r#"{"answer": "1", "completion": "1", "reward": true}"#, "in.jsonl:2: `reward` is true; write a"),
     (
         r#"{"answer": "1", "completion": "1", "reward": "numbr"}"#,
         "in.jsonl:2: `reward`: there is no verifier `numbr`; use one of: number, ",
