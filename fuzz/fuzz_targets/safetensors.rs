@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     // A new file each time: what was mapped of the last one stays as it was.
     let _ = fs::remove_file(&file);
     fs::write(&file, bytes).expect("a file in the temporary directory");
-    if let Ok(model) = checkpoint::load(&Reference, &DIR, None) {
+    if let Ok(model) = checkpoint::load(&Reference, DIR.as_path(), None) {
         run(&Reference, &model);
     }
     let Ok(reader) = Reader::open(&file) else { return };
