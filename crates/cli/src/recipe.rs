@@ -118,7 +118,7 @@ pub(crate) struct Plan {
     device: Device,
 }
 
-/// The steps of a recipe: what each is made from, how far it is, what came of it and what it took
+/// The steps of a recipe: what each is made from, its state, its results and its cost
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan recipe show recipes/self-taught-arithmetic.toml --price-per-hour 0.40

@@ -79,9 +79,8 @@ pub(crate) fn show<B: Backend>(
     config: &RejectConfig,
     launch: Launch,
 ) -> anyhow::Result<Made> {
-    let mut screen = Screen::new(running, Course { eval_every: None, checkpoint_every: u64::MAX });
-    let made = reject::run(b, config, launch, |event| screen.show(event))?;
-    screen.finish();
+    let course = Course { eval_every: None, checkpoint_every: u64::MAX };
+    let made = Screen::of(running, course, |on| reject::run(b, config, launch, on))?;
     if made.data.is_some() {
         for line in in_words(&made.summary) {
             note!("{line}");
@@ -90,7 +89,7 @@ pub(crate) fn show<B: Backend>(
     Ok(made)
 }
 
-/// What became of completions and problems.
+/// The counts of completions and problems, in lines.
 fn in_words(summary: &Summary) -> Vec<String> {
     let completions = summary.completions;
     let counted = completions.named().into_iter().filter(|(_, n)| *n > 0);

@@ -72,10 +72,7 @@ pub(crate) fn show<B: Backend>(
 ) -> anyhow::Result<RunSummary> {
     let eval_every = config.eval.as_ref().map(|eval| eval.every);
     let course = Course { eval_every, checkpoint_every: config.stage.checkpoint_every };
-    let mut screen = Screen::new(running, course);
-    let summary = rl::run(b, config, launch, |event| screen.show(event))?;
-    screen.finish();
-    Ok(summary)
+    Screen::of(running, course, |on| rl::run(b, config, launch, on))
 }
 
 impl Shown for Metrics {

@@ -4,7 +4,10 @@ mod time_left;
 
 use std::{path::PathBuf, sync::atomic::AtomicBool, time::Instant};
 
-use koan_train::stage::{Event, Launch, RunSummary};
+use koan_train::{
+    TrainError,
+    stage::{Event, Launch, RunSummary},
+};
 
 pub(crate) use self::time_left::Course;
 use self::time_left::{TimeLeft, brief};
@@ -100,7 +103,7 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Of a run that goes its `course`.
-    pub(crate) fn new(running: Running, course: Course) -> Self {
+    fn new(running: Running, course: Course) -> Self {
         Self {
             running,
             course,
@@ -117,8 +120,20 @@ impl Screen {
         }
     }
 
+    /// Shows a run that goes its `course`; `run` gets what is to be told of its events.
+    pub(crate) fn of<M: Shown, T>(
+        running: Running,
+        course: Course,
+        run: impl FnOnce(&mut dyn FnMut(Event<M>)) -> Result<T, TrainError>,
+    ) -> anyhow::Result<T> {
+        let mut screen = Self::new(running, course);
+        let made = run(&mut |event| screen.show(event))?;
+        screen.finish();
+        Ok(made)
+    }
+
     /// Shows `event`.
-    pub(crate) fn show<M: Shown>(&mut self, event: Event<M>) {
+    fn show<M: Shown>(&mut self, event: Event<M>) {
         match event {
             Event::BadReferences { data, bad } => warn_of_bad_references(data, bad),
             Event::Note { text } => note!("{text}"),
@@ -225,7 +240,7 @@ impl Screen {
     }
 
     /// Removes the bar.
-    pub(crate) fn finish(&self) {
+    fn finish(&self) {
         if let Some(bar) = &self.progress {
             bar.finish();
         }

@@ -93,10 +93,7 @@ pub(crate) fn show<B: Backend>(
 ) -> anyhow::Result<RunSummary> {
     let eval_every = config.eval.as_ref().map(|eval| eval.every);
     let course = Course { eval_every, checkpoint_every: config.stage.checkpoint_every };
-    let mut screen = Screen::new(running, course);
-    let summary = supervised::run(b, stage, config, launch, |event| screen.show(event))?;
-    screen.finish();
-    Ok(summary)
+    Screen::of(running, course, |on| supervised::run(b, stage, config, launch, on))
 }
 
 /// A line for each of about a hundred steps, and for each measurement.

@@ -23,7 +23,7 @@ pub enum PreferError {
     NothingToLearn {
         /// The data.
         files: String,
-        /// What became of its rows.
+        /// Why its rows are not learned from.
         why: String,
     },
     /// The reference policy is of another vocabulary.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::rl::Sample;
 
-/// What became of a completion.
+/// Whether a completion is kept, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Whether it is kept, or else why not.
@@ -35,7 +35,7 @@ pub struct Paired {
     pub margin: f64,
 }
 
-/// What became of the completions of a problem.
+/// Which completions of a problem are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     /// Of each completion.

@@ -54,7 +54,7 @@ pub enum Fate {
     Kept,
 }
 
-/// What became of completions: how many have each [`Fate`].
+/// Counts of completions: how many have each [`Fate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "each is a fate")]

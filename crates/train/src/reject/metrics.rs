@@ -22,7 +22,7 @@ pub struct Metrics {
     pub problems_without: usize,
     /// Rows that came of the step: completions, or pairs.
     pub rows: usize,
-    /// What became of its completions.
+    /// How many of its completions were kept, and why the others were not.
     pub completions: Fates,
     /// How a judge compared its pairs.
     pub comparisons: Comparisons,
@@ -45,7 +45,7 @@ pub struct Metrics {
     pub nothing_judged: Option<String>,
 }
 
-/// What became of all completions and problems of a run.
+/// The counts of all completions and problems of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
@@ -59,7 +59,7 @@ pub struct Summary {
     pub problems_tied: u64,
     /// Problems by their pass rate: 0; up to 1/4; up to 1/2; up to 3/4; below 1; and 1.
     pub pass_rates: [u64; 6],
-    /// What became of completions.
+    /// How many completions were kept, and why the others were not.
     pub completions: Fates,
     /// How a judge compared pairs.
     pub comparisons: Comparisons,

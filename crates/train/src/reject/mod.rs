@@ -9,7 +9,7 @@
 //! write the rows                                                                    (rows.rs)
 //! ```
 //!
-//! `rollouts/` has every completion with what became of it, and is the run's journal: a step that was made is never sampled
+//! `rollouts/` has every completion with whether it was kept and why not, and is the run's journal: a step that was made is never sampled
 //! again, and `data/` is written from it at the end, whole.
 //!
 //! - [`RejectConfig`]: what its TOML file says,
@@ -77,7 +77,7 @@ pub struct Made {
     pub run: RunSummary,
     /// The file of its rows, unless it was stopped.
     pub data: Option<PathBuf>,
-    /// What became of everything.
+    /// The counts of the whole run.
     pub summary: Summary,
 }
 

@@ -22,7 +22,7 @@ pub enum RlError {
     },
     /// The rewards do not work.
     #[error(
-        "no completion of the last {steps} steps could be judged, so nothing is learned; the last checkpoint is whole; {reason}"
+        "no completion of the last {steps} steps could be judged, so nothing is learned; checkpoints of earlier steps are kept; {reason}"
     )]
     NothingJudged {
         /// Steps in a row.

@@ -332,7 +332,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         Ok(self.summary())
     }
 
-    /// How far the run is, if no model came of it.
+    /// The state of a run that makes no model.
     pub fn summary(&self) -> RunSummary {
         RunSummary { step: self.state.step, stopped: self.stopped, model: None, digest: self.digest.clone() }
     }
