@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use koan_backend::Backend;
-use koan_recipe::{Outcome, Recipe as File, RecipeDir, Selection};
+use koan_files::replace;
+use koan_recipe::{BUNDLED, Bundled, Changes, Outcome, Recipe as File, RecipeDir, Selection};
 
 use self::perform::Performer;
 use crate::{
@@ -26,13 +27,18 @@ pub(crate) enum Recipe {
     Run(Run),
     Plan(Plan),
     Show(Show),
+    List(List),
+    Copy(Copy),
 }
 
 #[derive(clap::Args)]
 struct Named {
-    /// The recipe (TOML); recipes/ has one, docs/guide/recipes.md says how to write one
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
+    /// The recipe: a file, or the name of one that comes with koan (`koan recipe list`); docs/guide/recipes.md says how to write one
+    #[arg(value_name = "FILE.toml|NAME")]
+    recipe: PathBuf,
+    /// The recipe in small, as its table [quick] says: every step, in a run_dir of its own
+    #[arg(long)]
+    quick: bool,
     /// Where everything goes, in the place of the recipe's `run_dir`
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -43,7 +49,9 @@ struct Named {
 
 impl Named {
     fn read(&self) -> anyhow::Result<File> {
-        Ok(File::read(&self.file, self.run_dir.clone(), &self.set)?)
+        let Self { recipe, quick, run_dir, set } = self;
+        let changes = Changes { quick: *quick, run_dir: run_dir.clone(), set: set.clone() };
+        Ok(File::read(recipe, &changes)?)
     }
 }
 
@@ -69,9 +77,9 @@ impl Price {
 /// with the bytes of a run that was never interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  koan recipe run recipes/self-taught-arithmetic.toml
-  koan recipe run recipes/self-taught-arithmetic.toml --until measured-before
-  koan recipe run recipes/self-taught-arithmetic.toml --only measured-after --threads 1
+  koan recipe run self-taught-arithmetic --quick
+  koan recipe run self-taught-arithmetic --until measured-before
+  koan recipe run mine.toml --only measured-after --threads 1
 
 A recipe:
   run_dir = \"runs/mine\"
@@ -108,7 +116,7 @@ pub(crate) struct Run {
 /// can't be known yet is said. Fails if something does not fit.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  koan recipe plan recipes/self-taught-arithmetic.toml --price-per-hour 0.40")]
+  koan recipe plan self-taught-arithmetic --price-per-hour 0.40")]
 pub(crate) struct Plan {
     #[command(flatten)]
     named: Named,
@@ -121,9 +129,9 @@ pub(crate) struct Plan {
 /// The steps of a recipe: what each is made from, its state, its results and its cost
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  koan recipe show recipes/self-taught-arithmetic.toml --price-per-hour 0.40
-  koan recipe show recipes/self-taught-arithmetic.toml --json
-  koan recipe show recipes/self-taught-arithmetic.toml --trace arithmetic-17")]
+  koan recipe show self-taught-arithmetic --price-per-hour 0.40
+  koan recipe show self-taught-arithmetic --json
+  koan recipe show self-taught-arithmetic --trace arithmetic-17")]
 pub(crate) struct Show {
     #[command(flatten)]
     named: Named,
@@ -137,6 +145,27 @@ pub(crate) struct Show {
     trace: Option<String>,
 }
 
+/// The recipes that come with koan
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  koan recipe list
+  koan recipe copy self-taught-arithmetic mine.toml")]
+pub(crate) struct List {}
+
+/// Write a recipe that comes with koan to a file, to change it
+///
+/// The paths in it are relative to the directory in which koan runs. Give the copy another `run_dir` before you change steps.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  koan recipe copy self-taught-arithmetic mine.toml")]
+pub(crate) struct Copy {
+    /// Its name
+    name: String,
+    /// The file to write; it must not be there yet [default: NAME.toml]
+    #[arg(value_name = "FILE.toml")]
+    file: Option<PathBuf>,
+}
+
 impl Recipe {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
@@ -146,7 +175,29 @@ impl Recipe {
                 Some(id) => show::trace(&show.named.read()?, id),
                 None => show::show(&show.named.read()?, show.price.checked()?, show.json),
             },
+            Self::List(List {}) => list(),
+            Self::Copy(copy) => copy.run(),
         }
+    }
+}
+
+fn list() -> anyhow::Result<()> {
+    let width = BUNDLED.iter().map(|bundled| bundled.name.len()).max().unwrap_or(0);
+    for bundled in BUNDLED {
+        say!("{:width$}  {}", bundled.name, bundled.about())?;
+    }
+    Ok(say!(
+        "\nkoan recipe run NAME runs one (--quick: in small), koan recipe copy NAME FILE.toml writes it to a file"
+    )?)
+}
+
+impl Copy {
+    fn run(self) -> anyhow::Result<()> {
+        let bundled = Bundled::named(&self.name)?;
+        let file = self.file.unwrap_or_else(|| format!("{}.toml", bundled.name).into());
+        ensure!(!file.is_file(), "`{}` is there already", file.display());
+        replace(&file, bundled.text.as_bytes())?;
+        Ok(note!("`{}` is written: koan recipe run {0}", file.display()))
     }
 }
 
@@ -161,7 +212,10 @@ impl Job for Run {
             plan::refuse_what_does_not_fit(b, &recipe, &selection)?;
         }
         match koan_recipe::run(&recipe, &selection, CODE, &mut performer, &is_asked)? {
-            Outcome::Made => say!("all is made; `koan recipe show {}` says what", self.named.file.display())?,
+            Outcome::Made => {
+                let quick = if recipe.quick { " --quick" } else { "" };
+                say!("all is made; `koan recipe show {}{quick}` says what", recipe.path.display())?;
+            }
             Outcome::Stopped(step) => {
                 say!("stopped before `{step}` was made; the same command goes on where it was")?;
             }

@@ -442,3 +442,42 @@ fn a_recipe_waits_for_people() {
     assert!(folder.at("run/superseded/people-1.jsonl").exists());
     assert!(Path::new(&folder.at("run/people")).exists());
 }
+
+#[test]
+fn a_recipe_that_comes_with_koan_is_known_by_its_name() {
+    let folder = Folder::new();
+    let (listed, _) = folder.done("recipe list");
+    assert!(listed.contains("self-taught-arithmetic  SmolLM2-135M-Instruct learns sums"), "{listed}");
+    let error = folder.refused("recipe plan self-taught");
+    assert!(error.contains("there is no file `self-taught`; unknown recipe"), "{error}");
+    assert!(error.contains("did you mean `self-taught-arithmetic`?"), "{error}");
+
+    let model = "--set measured-before.model=model --set chosen.model=model --set taught.model=model";
+    let until = format!("--until held-out {model}");
+    let (_, steps) = folder.done(&format!("recipe run self-taught-arithmetic {until}"));
+    assert_eq!(made(&steps).0, ["problems", "held-out"]);
+    let rows = |file: &str| fs::read_to_string(folder.at(file)).expect(file).lines().count();
+    assert_eq!(rows("runs/self-taught-arithmetic/problems/data.jsonl"), 800);
+    let (said, steps) = folder.done(&format!("recipe run self-taught-arithmetic --quick {until}"));
+    assert_eq!(made(&steps).0, ["problems", "held-out"]);
+    assert!(said.contains("koan recipe show self-taught-arithmetic --quick"), "{said}");
+    assert_eq!(rows("runs/self-taught-arithmetic-quick/problems/data.jsonl"), 60);
+    // One directory holds one of the two.
+    let error = folder.refused(&format!(
+        "recipe run self-taught-arithmetic --quick --run-dir runs/self-taught-arithmetic {until}"
+    ));
+    let said = "holds what the recipe `self-taught-arithmetic` made; this one is `self-taught-arithmetic` in its quick form";
+    assert!(error.contains(said), "{error}");
+    assert!(folder.refused("recipe run r.toml --quick").contains("it has no quick form"));
+
+    // A copy is the same recipe, and goes before it where it has its name.
+    folder.done("recipe copy self-taught-arithmetic");
+    let copy = folder.at("self-taught-arithmetic.toml");
+    assert!(folder.refused("recipe copy self-taught-arithmetic").contains("is there already"));
+    let (_, steps) = folder.done(&format!("recipe run self-taught-arithmetic.toml {until}"));
+    assert_eq!(made(&steps).1, ["problems", "held-out"]);
+    fs::rename(copy, folder.at("self-taught-arithmetic")).expect("renamed");
+    folder.write("self-taught-arithmetic", "run_dir = 1");
+    assert!(folder.refused("recipe show self-taught-arithmetic").contains("`run_dir` is no name"));
+    assert!(folder.refused("recipe copy none").contains("unknown recipe `none`"));
+}

@@ -17,7 +17,7 @@ use koan_files::{FilesError, read_text, rename, replace};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Kind, Recipe, RecipeError};
+use crate::{Bundled, Kind, Recipe, RecipeError};
 
 /// Whoever looks whether the directory is in use holds its lock for a moment: it is asked for so often, so long apart.
 const LOCK_TRIES: usize = 50;
@@ -94,8 +94,30 @@ pub struct StepState {
 /// Whose directory it is: `recipe.json`.
 #[derive(Serialize, Deserialize)]
 struct Owner {
+    /// The whole path of its file, or the name of one that comes within the program.
     recipe: PathBuf,
     sha256: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    quick: bool,
+}
+
+impl Owner {
+    fn of(recipe: &Recipe) -> Result<Self, RecipeError> {
+        let path = match Bundled::find(&recipe.path)? {
+            Some(bundled) => bundled.name.into(),
+            None => fs::canonicalize(&recipe.path).map_err(FilesError::io("find", &recipe.path))?,
+        };
+        Ok(Self { recipe: path, sha256: recipe.sha256.clone(), quick: recipe.quick })
+    }
+
+    /// Whether what both make may lie in one directory: a recipe may be edited, and moved.
+    fn is_same(&self, other: &Self) -> bool {
+        self.quick == other.quick && (self.recipe == other.recipe || self.sha256 == other.sha256)
+    }
+
+    fn in_words(&self) -> String {
+        format!("`{}`{}", self.recipe.display(), if self.quick { " in its quick form" } else { "" })
+    }
 }
 
 /// A recipe's directory, held by this process.
@@ -114,10 +136,14 @@ impl RecipeDir {
         let path = &recipe.run_dir;
         fs::create_dir_all(path.join("steps")).map_err(FilesError::io("create", path))?;
         let lock = lock(path)?;
-        let this = fs::canonicalize(&recipe.path).map_err(FilesError::io("find", &recipe.path))?;
-        check_owner(recipe, &this)?;
-        let owner = Owner { recipe: this, sha256: recipe.sha256.clone() };
-        write_json(&path.join("recipe.json"), &owner)?;
+        let (file, this) = (path.join("recipe.json"), Owner::of(recipe)?);
+        match read_json::<Owner>(&file)? {
+            Some(other) if !other.is_same(&this) => {
+                let (path, other, this) = (path.clone(), other.in_words(), this.in_words());
+                return Err(RecipeError::OtherRecipe { path, other, this });
+            }
+            _ => write_json(&file, &this)?,
+        }
         Ok(Self { path: path.clone(), _lock: lock })
     }
 
@@ -168,23 +194,6 @@ impl RecipeDir {
             rename(&state, &place(number, ".json"))?;
         }
         Ok(Some(to))
-    }
-}
-
-/// Refuses a directory that is another recipe's than `recipe`, whose file is `this`.
-///
-/// # Errors
-/// As said, or if it can't be read.
-pub(crate) fn check_owner(recipe: &Recipe, this: &Path) -> Result<(), RecipeError> {
-    match read_json::<Owner>(&recipe.run_dir.join("recipe.json"))? {
-        Some(owner) if owner.recipe != this && owner.sha256 != recipe.sha256 => {
-            Err(RecipeError::OtherRecipe {
-                path: recipe.run_dir.clone(),
-                other: owner.recipe,
-                this: this.to_owned(),
-            })
-        }
-        _ => Ok(()),
     }
 }
 

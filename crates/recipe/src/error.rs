@@ -17,6 +17,12 @@ pub enum RecipeError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no such file, and no recipe of this name comes within the program.
+    #[error("{message}")]
+    Unknown {
+        /// What was asked for, what there is, and the nearest.
+        message: String,
+    },
     /// The file is no recipe.
     #[error("in `{}`: {message}", path.display())]
     Parse {
@@ -53,17 +59,17 @@ pub enum RecipeError {
     },
     /// The directory is another recipe's.
     #[error(
-        "`{}` holds what the recipe `{}` made; this one is `{}`: choose another run_dir. (If it is the same recipe, moved or renamed, \
+        "`{}` holds what the recipe {other} made; this one is {this}: choose another run_dir. (If it is the same recipe, moved or renamed, \
          remove `{}`: steps that are unchanged are not made again)",
-        path.display(), other.display(), this.display(), path.join("recipe.json").display()
+        path.display(), path.join("recipe.json").display()
     )]
     OtherRecipe {
         /// The directory.
         path: PathBuf,
         /// The recipe that it belongs to.
-        other: PathBuf,
+        other: String,
         /// This one.
-        this: PathBuf,
+        this: String,
     },
     /// Where a step is to be made there is something that no recipe made.
     #[error(

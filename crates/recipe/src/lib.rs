@@ -1,6 +1,7 @@
 //! Recipes: stages joined by names, so that one makes what the next one reads.
 //!
 //! - [`Recipe`], [`Step`], [`Kind`]: what a recipe's file says, with every name resolved,
+//! - [`Bundled`]: recipes that come within the program; [`Changes`]: what the command line changes of one,
 //! - [`run`]: its steps one after the other, each made once; [`Perform`]: how a step is made, which is whoever runs it to say,
 //! - [`RecipeDir`], [`StepState`]: what is made, of what, and how far it is,
 //! - [`Standing`]: whether a step must be made, and why,
@@ -9,6 +10,8 @@
 //! - [`demo`]: the whole path in small, from a text to a model that reasons.
 #![forbid(unsafe_code)]
 
+mod bundled;
+mod changes;
 pub mod demo;
 mod directory;
 mod error;
@@ -21,6 +24,8 @@ mod run;
 mod standing;
 mod trace;
 
+pub use bundled::{BUNDLED, Bundled};
+pub use changes::Changes;
 pub use directory::{Output, RecipeDir, State, StepState};
 pub use error::RecipeError;
 pub use kind::{Kind, Offer};

@@ -6,11 +6,12 @@ use std::{
 };
 
 use koan_files::{read_bounded, sha256};
-use koan_train::config::{override_key, with_nearest_name};
+use koan_train::config::with_nearest_name;
 use toml::{Table, Value};
 
 use crate::{
-    Kind, Offer, RecipeError,
+    Bundled, Changes, Kind, Offer, RecipeError,
+    changes::merge,
     inputs::{self, Mention},
     kind::Artefact,
 };
@@ -20,17 +21,19 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Most steps.
 const MAX_STEPS: usize = 1000;
 /// Keys of a recipe.
-const KEYS: [&str; 3] = ["run_dir", "seed", "step"];
+const KEYS: [&str; 4] = ["run_dir", "seed", "step", "quick"];
 /// Names in a recipe's directory that are no steps'.
 const RESERVED: [&str; 2] = ["steps", "superseded"];
 
 /// A recipe: steps in an order in which each can be made.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// Its file.
+    /// Its file, or the name of one that comes within the program.
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Whether it is the quick form.
+    pub quick: bool,
     /// Where everything that it makes goes.
     pub run_dir: PathBuf,
     /// The steps: each after those whose artefacts it reads, else as they stand in the file.
@@ -74,27 +77,24 @@ pub enum Source {
 }
 
 impl Recipe {
-    /// Reads the recipe in file `path`; `run_dir` takes the place of its own, and `overrides` change settings: `seed=VALUE`,
-    /// `STEP.KEY=VALUE`.
+    /// Reads the recipe in file `path`, or the one of this name that comes within the program if there is no such file.
     ///
     /// # Errors
     /// What is wrong with it, with the step and the key: unknown keys, kinds and names (with the nearest that is known), circles, a model
     /// where data are read. Settings of a step are looked at by [`check`](crate::check).
-    pub fn read(path: &Path, run_dir: Option<PathBuf>, overrides: &[String]) -> Result<Self, RecipeError> {
-        let text = read_text(path)?;
+    pub fn read(path: &Path, changes: &Changes) -> Result<Self, RecipeError> {
+        let text = match Bundled::find(path)? {
+            Some(bundled) => bundled.text.to_owned(),
+            None => read_text(path)?,
+        };
         let wrong = |message: String| RecipeError::Parse { path: path.into(), message };
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
         refuse_unknown(table.keys(), &KEYS).map_err(wrong)?;
-        for set in overrides {
-            set_key(&mut table, set).map_err(|what| wrong(format!("--set {set}: {what}")))?;
-        }
-        let run_dir = match (run_dir, table.remove("run_dir")) {
-            (Some(dir), _) => dir,
-            (None, Some(Value::String(dir))) if !dir.is_empty() => dir.into(),
-            (None, Some(_)) => return Err(wrong("`run_dir` is no name of a directory".to_owned())),
-            (None, None) => {
-                return Err(wrong("`run_dir` is missing: the directory for all that is made".to_owned()));
-            }
+        changes.apply(&mut table).map_err(wrong)?;
+        let run_dir: PathBuf = match table.remove("run_dir") {
+            Some(Value::String(dir)) if !dir.is_empty() => dir.into(),
+            Some(_) => return Err(wrong("`run_dir` is no name of a directory".to_owned())),
+            None => return Err(wrong("`run_dir` is missing: the directory for all that is made".to_owned())),
         };
         let seed = match table.remove("seed") {
             None => 0,
@@ -116,7 +116,7 @@ impl Recipe {
             written.push(Written::of(path, number, table, seed)?);
         }
         let steps = resolve(path, &run_dir, written)?;
-        Ok(Self { path: path.into(), sha256: sha256(text), run_dir, steps })
+        Ok(Self { path: path.into(), sha256: sha256(text), quick: changes.quick, run_dir, steps })
     }
 
     /// The place of the step `name`.
@@ -201,37 +201,6 @@ impl Written {
             settings.entry("seed").or_insert(Value::Integer(seed));
         }
         Ok(Self { name, kind, settings })
-    }
-}
-
-/// Changes a setting of a recipe: `seed=3`, or `STEP.optim.lr=1e-4` of the step of this name.
-fn set_key(table: &mut Table, set: &str) -> Result<(), String> {
-    const EXPECTED: &str = "expected STEP.KEY=VALUE, as in taught.optim.lr=1e-5, or seed=VALUE";
-    let (key, _) = set.split_once('=').ok_or(EXPECTED)?;
-    let Some((name, _)) = key.trim().split_once('.') else {
-        return match key.trim() {
-            "seed" | "run_dir" => override_key(table, set),
-            _ => Err(EXPECTED.to_owned()),
-        };
-    };
-    let steps = table.get_mut("step").and_then(Value::as_array_mut).ok_or("the recipe has no steps")?;
-    let name_of = |step: &Value| step.get("name").and_then(Value::as_str).map(str::to_owned);
-    let names: Vec<String> = steps.iter().filter_map(name_of).collect();
-    let found = steps.iter_mut().find(|step| name_of(step).as_deref() == Some(name));
-    let Some(Value::Table(step)) = found else {
-        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-        return Err(nearest("step", name, &names));
-    };
-    override_key(step, set.trim_start().get(name.len() + 1..).unwrap_or_default())
-}
-
-/// Puts what `over` says into `settings`: tables are merged, all else is replaced.
-fn merge(settings: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (settings.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(over)) => merge(inner, over),
-            (_, value) => _ = settings.insert(key, value),
-        }
     }
 }
 
@@ -367,7 +336,7 @@ pub(crate) fn refuse_unknown<'a>(
 }
 
 /// Says that the `what` of this name is unknown, and which is the nearest that is known.
-fn nearest(what: &str, unknown: &str, known: &[&str]) -> String {
+pub(crate) fn nearest(what: &str, unknown: &str, known: &[&str]) -> String {
     let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{unknown}`, expected one of {}", names.join(", "));
     with_nearest_name(&message, &[]).replacen("unknown field", &format!("unknown {what}"), 1)
@@ -380,7 +349,7 @@ mod tests {
     fn read(text: &str) -> Result<Recipe, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
-        Recipe::read(file.path(), None, &[]).map_err(|error| error.to_string())
+        Recipe::read(file.path(), &Changes::default()).map_err(|error| error.to_string())
     }
 
     fn refused(steps: &str) -> String {
@@ -488,26 +457,5 @@ mod tests {
         let settings: Table =
             "model = 'm'\ndata = 'other'\nseed = 3\n[optim]\nlr = 2\nbeta1 = 0.5\n".parse().expect("TOML");
         assert_eq!(recipe.steps[0].settings, settings);
-    }
-
-    #[test]
-    fn settings_are_changed_by_the_name_of_their_step() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let text = "run_dir = 'r'\n[[step]]\nname = 'a'\nkind = 'sft'\nmodel = 'm'\ndata = 'd'\n";
-        std::fs::write(file.path(), text).expect("written");
-        let read = |sets: &[&str]| {
-            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-            Recipe::read(file.path(), Some("other".into()), &sets).map_err(|error| error.to_string())
-        };
-        let recipe = read(&["seed=5", "a.optim.lr=0.5"]).expect("a recipe");
-        assert_eq!(recipe.run_dir, Path::new("other"));
-        assert_eq!(recipe.steps[0].settings["seed"].as_integer(), Some(5));
-        assert_eq!(recipe.steps[0].settings["optim"]["lr"].as_float(), Some(0.5));
-        for (set, said) in
-            [("lr=1", "expected STEP.KEY=VALUE"), ("b.lr=1", "unknown step `b`"), ("a", "expected")]
-        {
-            let error = read(&[set]).expect_err(set);
-            assert!(error.contains(said), "{error}");
-        }
     }
 }
