@@ -113,7 +113,7 @@ fn write_programs(folder: &Path, model: &Path) -> PathBuf {
              'rl '*) {koan} \"$@\" --set rollout.problems=2 --set rollout.group_size=4 --set rollout.max_new_tokens=4 ;;\n\
              'reject '*) {koan} \"$@\" --set rollout.problems=800 --set rollout.group_size=2 --set rollout.max_new_tokens=4 \
                --set filter.cut=false --set filter.wrong=false --set keep.pass_rate='[0, 1]' ;;\n\
-             'recipe '*) case \"$*\" in *self-taught*) set -- \"$@\" --set problems.n=60 --set held-out.n=10 \
+             'recipe run'|'recipe plan'|'recipe show') case \"$*\" in *self-taught*) set -- \"$@\" --set problems.n=60 --set held-out.n=10 \
                --set chosen.rollout.problems=60 --set chosen.rollout.group_size=2 --set chosen.rollout.max_new_tokens=4 \
                --set chosen.filter.cut=false --set chosen.filter.wrong=false --set chosen.keep.pass_rate='[0, 1]' \
                --set reinforced.steps=2 --set reinforced.rollout.problems=2 --set reinforced.rollout.group_size=4 \
