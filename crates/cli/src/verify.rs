@@ -151,7 +151,7 @@ impl Verify {
             return Ok(Rewards::build(&[reward], Context::default())?);
         };
         let (rewards, max_new_tokens) = RlConfig::load_rewards(config)?;
-        let context = Context { max_new_tokens: Some(max_new_tokens), ..Context::default() };
+        let context = Context { max_new_tokens, ..Context::default() };
         Ok(Rewards::build(&rewards, context)?)
     }
 }

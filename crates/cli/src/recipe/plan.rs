@@ -312,8 +312,10 @@ fn rl_needs<B: Backend>(
     needs: &mut Needs,
 ) -> anyhow::Result<()> {
     let rollout = &config.rollout;
-    let completions = config.steps * (rollout.problems * rollout.group_size) as u64;
-    needs.tokens = Some(completions.saturating_mul(rollout.max_new_tokens as u64));
+    let of_step = (rollout.problems * rollout.group_size) as u64;
+    let phases = rollout.max_new_tokens.phases(config.steps);
+    let tokens = phases.map(|(steps, most)| (steps * of_step).saturating_mul(most as u64));
+    needs.tokens = Some(tokens.fold(0, u64::saturating_add));
     if rest_is_there && speed == Speed::Measured {
         let forecast = rl::Forecast::of(b, config)?;
         needs.memory = Some(forecast.plan.bytes());
@@ -347,7 +349,7 @@ fn reject_needs<B: Backend>(b: &B, config: &reject::RejectConfig, needs: &mut Ne
     needs.memory = Some(forecast.memory.iter().sum());
     needs.disk = Some(forecast.disk);
     let completions = (forecast.problems * config.rollout.group_size) as u64;
-    needs.tokens = Some(completions.saturating_mul(config.rollout.max_new_tokens as u64));
+    needs.tokens = Some(completions.saturating_mul(config.rollout.max_new_tokens.most() as u64));
     Ok(())
 }
 

@@ -12,16 +12,17 @@ impl Job for Planned {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let config = self.0;
         let forecast = Forecast::of(b, &config)?;
-        let Forecast { plan, estimate: time, speed, tokens: [prompt, new, _], .. } = &forecast;
+        let Forecast { plan, estimate: time, speed, tokens: [prompt, ..], .. } = &forecast;
         let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
         let gflops = |speed: f64| format!("{:.1}", speed / 1e9);
         say!(
             "{} steps of {} problems × {} completions, from {} problems; prompts of up to {prompt} tokens, completions of \
-             up to {new}; {:.1} million parameters; {running}",
+             up to {}; {:.1} million parameters; {running}",
             config.steps,
             config.rollout.problems,
             config.rollout.group_size,
             forecast.problems,
+            config.rollout.max_new_tokens,
             forecast.parameters as f64 / 1e6,
         )?;
         if let Some(adapter) = &forecast.adapter {
@@ -53,7 +54,7 @@ impl Job for Planned {
             },
         )?;
         say!(
-            "        an estimate: operations are counted as if every completion became {new} tokens long, and divided by the \
+            "        an estimate: operations are counted as if every completion became as long as it may, and divided by the \
              speed of products of this model's shapes, measured here just now (GFLOP/s: generate {}, forward {}, backward {} \
              and {}); rewards and what is not a product are not counted",
             gflops(speed.sample),

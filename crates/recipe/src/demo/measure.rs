@@ -40,7 +40,7 @@ pub(super) fn measure<B: Backend>(
 ) -> Result<(Measure, Vec<Judged>), TrainError> {
     let rewards = Rewards::build(&config.reward, Context::default())?;
     let codec = Codec::open(dir, PromptStyle { raw: config.rollout.raw, system: None })?;
-    let new_tokens = config.rollout.max_new_tokens;
+    let new_tokens = config.rollout.max_new_tokens.most();
     let prompt_tokens = config.rollout.max_prompt_tokens.min(codec.config().longest_sequence() - new_tokens);
     let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
     let sampling = Sampling {

@@ -412,11 +412,11 @@ impl DistillConfig {
         for (key, size) in [
             ("rollout.problems", r.problems),
             ("rollout.group_size", r.group_size),
-            ("rollout.max_new_tokens", r.max_new_tokens),
             ("rollout.max_prompt_tokens", r.max_prompt_tokens),
         ] {
             check(is_size(size), key, &size, "1 to 1048576")?;
         }
+        r.max_new_tokens.check_fixed()?;
         let expected = "0.01 to 100: what is learned must be sampled";
         check((0.01..=100.0).contains(&r.temperature), "rollout.temperature", &r.temperature, expected)
     }

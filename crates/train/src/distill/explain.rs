@@ -32,7 +32,7 @@ impl DistillConfig {
                 vec![
                     "minimise -1/T sum_t ln q(y_t)".to_owned(),
                     format!(
-                        "y: {} completions of each problem by the teacher, {}, at temperature {}, cut at {} tokens, in the tokens of \
+                        "y: {} completions of each problem by the teacher, {}, at temperature {}, cut at {}, in the tokens of \
                          the student, {}",
                         r.group_size,
                         self.teacher.display(),
@@ -46,7 +46,7 @@ impl DistillConfig {
             Method::OnPolicy => {
                 let r = self.rollout();
                 vec![
-                    super::on_policy::loss(r.max_new_tokens).explain(),
+                    super::on_policy::loss(r.max_new_tokens.most()).explain(),
                     format!(
                         "A = ln p(o_t) - ln q(o_t) of each token by itself, no gradient through it: p of the teacher, {}, q of the \
                          student as it sampled, both softmax(logits / {})",
@@ -54,7 +54,7 @@ impl DistillConfig {
                         r.temperature
                     ),
                     format!(
-                        "{} completions of each of {} problems per step, cut at {} tokens; those cut count as they are",
+                        "{} completions of each of {} problems per step, cut at {}; those cut count as they are",
                         r.group_size, r.problems, r.max_new_tokens
                     ),
                 ]

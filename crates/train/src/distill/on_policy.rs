@@ -133,10 +133,10 @@ fn train<B: Backend>(
     let teacher = Teacher::load(b, config, inputs.positions)?;
     let policy = session.load_model(b, inputs.positions)?;
     let optimizer = session.load_optimizer(b, inputs.codec.config())?;
-    let (loss, rows) = (loss(rollout.max_new_tokens), inputs.plan.rows);
+    let (loss, rows) = (loss(rollout.max_new_tokens.most()), inputs.plan.rows);
     let sampling = Sampling {
         temperature: rollout.temperature,
-        max_new_tokens: rollout.max_new_tokens,
+        max_new_tokens: rollout.max_new_tokens.most(),
         stop_ids: inputs.codec.stop_ids(),
         seed: config.stage.seed,
         ..Sampling::default()
@@ -184,7 +184,7 @@ impl Inputs {
         };
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
         let of_held_out = held_out.iter().map(Piece::rows).max().unwrap_or(1);
-        let positions = longest.saturating_add(rollout.max_new_tokens).max(of_held_out);
+        let positions = longest.saturating_add(rollout.max_new_tokens.most()).max(of_held_out);
         let teacher = Teacher::open(config, tokenizer, positions)?;
         let ids = prompts.iter().flatten();
         if let Some(&id) = ids.max().filter(|&&id| id as usize >= teacher.config.vocab_size) {
@@ -193,8 +193,11 @@ impl Inputs {
         }
         let of_step = rollout.problems.min(problems.len()).saturating_mul(rollout.group_size);
         let sequences = if rollout.sequences == 0 { of_step } else { rollout.sequences.min(of_step) };
-        let limits =
-            koan_generate::Limits { sequences, prompt_tokens: longest, new_tokens: rollout.max_new_tokens };
+        let limits = koan_generate::Limits {
+            sequences,
+            prompt_tokens: longest,
+            new_tokens: rollout.max_new_tokens.most(),
+        };
         let mut plan = Plan::of(b, model, limits, &stage.optim, false);
         plan.rows = plan.rows.max(of_held_out);
         // The teacher stays; it scores between sampling and learning, and measures after that.

@@ -275,6 +275,7 @@ impl RejectConfig {
         let r = &self.rollout;
         self.stage.check()?;
         r.check()?;
+        r.max_new_tokens.check_fixed()?;
         check((1..=1 << 16).contains(&r.group_size), "rollout.group_size", &r.group_size, "1 to 65536")?;
         let greedy = r.temperature == 0.0 && r.group_size > 1;
         let expected = "above 0, or 0 with rollout.group_size = 1: without chance all completions are equal";

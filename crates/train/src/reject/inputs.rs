@@ -63,7 +63,7 @@ impl Inputs {
         log_dir: Option<std::path::PathBuf>,
     ) -> Result<Self, TrainError> {
         let (stage, rollout) = (&config.stage, &config.rollout);
-        let context = Context { max_new_tokens: Some(rollout.max_new_tokens), log_dir };
+        let context = Context { max_new_tokens: rollout.max_new_tokens.fixed(), log_dir };
         let rewards = match &config.reward[..] {
             [] => None,
             all => Some(Rewards::build(all, context.clone())?),
@@ -83,10 +83,10 @@ impl Inputs {
         };
         let prompts = rl::encode(&codec, &problems, rollout.max_prompt_tokens)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
-        let positions = longest.saturating_add(rollout.max_new_tokens);
+        let positions = longest.saturating_add(rollout.max_new_tokens.most());
         let of_step = rollout.problems.min(problems.len()) * rollout.group_size;
         let sequences = if rollout.sequences == 0 { of_step } else { rollout.sequences.min(of_step) };
-        let limits = Limits { sequences, prompt_tokens: longest, new_tokens: rollout.max_new_tokens };
+        let limits = Limits { sequences, prompt_tokens: longest, new_tokens: rollout.max_new_tokens.most() };
         let judges = JudgeModels::plan(b, &needs(rewards.as_ref(), judge.as_ref()))?;
         let budget = beside(b, codec.config(), judges);
         let plan = plan_generator(b, &stage.model, codec.config(), positions, limits, budget)?;
@@ -142,7 +142,7 @@ impl Inputs {
     pub(super) fn sampling(&self, config: &RejectConfig) -> Sampling {
         Sampling {
             temperature: config.rollout.temperature,
-            max_new_tokens: config.rollout.max_new_tokens,
+            max_new_tokens: config.rollout.max_new_tokens.most(),
             stop_ids: self.codec.stop_ids(),
             seed: config.stage.seed,
             ..Sampling::default()
@@ -157,7 +157,7 @@ impl Inputs {
         /// Bytes of a line beside its text.
         const OF_LINE: u64 = 1000;
         let completions = self.problems.len() as u64 * config.rollout.group_size as u64;
-        let tokens = config.rollout.max_new_tokens as u64 + self.limits.prompt_tokens as u64;
+        let tokens = config.rollout.max_new_tokens.most() as u64 + self.limits.prompt_tokens as u64;
         completions.saturating_mul(2 * (OF_TOKEN * tokens + OF_LINE))
     }
 

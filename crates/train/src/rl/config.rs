@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::{
     advantage::Advantage,
+    new_tokens::MaxNewTokens,
     policy_loss::{Aggregation, PolicyLoss, Ratio, Surrogate},
     preset::{Pieces, Preset},
 };
@@ -65,8 +66,8 @@ pub struct RolloutConfig {
     pub sequences: usize,
     /// Logits are divided by it.
     pub temperature: f32,
-    /// Completions are cut at this many tokens.
-    pub max_new_tokens: usize,
+    /// Completions are cut at this many tokens; of `koan rl` it may change by step.
+    pub max_new_tokens: MaxNewTokens,
     /// Longest prompt, tokens; a longer one is an error before the first step.
     pub max_prompt_tokens: usize,
     /// A system message put before every problem; none: the chat template's own, if it has one.
@@ -85,7 +86,7 @@ impl Default for RolloutConfig {
             group_size: 8,
             sequences: 0,
             temperature: 1.0,
-            max_new_tokens: 256,
+            max_new_tokens: 256.into(),
             max_prompt_tokens: 512,
             system: None,
             raw: false,
@@ -97,14 +98,12 @@ impl Default for RolloutConfig {
 impl RolloutConfig {
     /// Refuses sizes that can't be meant.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        for (key, size) in [
-            ("rollout.problems", self.problems),
-            ("rollout.max_new_tokens", self.max_new_tokens),
-            ("rollout.max_prompt_tokens", self.max_prompt_tokens),
-        ] {
+        for (key, size) in
+            [("rollout.problems", self.problems), ("rollout.max_prompt_tokens", self.max_prompt_tokens)]
+        {
             check(is_size(size), key, &size, "1 to 1048576")?;
         }
-        Ok(())
+        self.max_new_tokens.check()
     }
 }
 
@@ -302,21 +301,21 @@ impl RlConfig {
         stage::of_table::<Self>(table, origin, &[])?.check()
     }
 
-    /// The `[[reward]]` tables of a file, resolved, and its `rollout.max_new_tokens`, which the reward `length` needs. The file may be a
-    /// run's, or hold nothing else.
+    /// The `[[reward]]` tables of a file, resolved, and its `rollout.max_new_tokens`, if that is one for all steps: the reward `length`
+    /// needs it. The file may be a run's, or hold nothing else.
     ///
     /// # Errors
     /// As [`RlConfig::load`], or if there are no such tables.
-    pub fn load_rewards(path: &Path) -> Result<(Vec<RewardConfig>, usize), TrainError> {
+    pub fn load_rewards(path: &Path) -> Result<(Vec<RewardConfig>, Option<usize>), TrainError> {
         let RewardsAlone { reward, rollout } = stage::read_part::<Self, _>(path)?;
         check(!reward.is_empty(), "reward", &"empty", "at least one [[reward]]")?;
         let reward = reward.iter().map(RewardConfig::resolved).collect::<Result<_, _>>()?;
-        Ok((reward, rollout.max_new_tokens))
+        Ok((reward, rollout.max_new_tokens.fixed()))
     }
 
     /// The loss in force.
     pub fn loss(&self) -> PolicyLoss {
-        self.algorithm.pieces().loss(self.rollout.max_new_tokens)
+        self.algorithm.pieces().loss(self.rollout.max_new_tokens.most())
     }
 
     /// Updates per step.
@@ -445,9 +444,12 @@ mod tests {
             RlConfig::load_rewards(file.path())
         };
         let (reward, max) = rewards("[[reward]]\nkind = 'number'\n").expect("rewards");
-        assert_eq!((reward.len(), max), (1, 256));
+        assert_eq!((reward.len(), max), (1, Some(256)));
         let whole = format!("{MINIMAL}[rollout]\nmax_new_tokens = 7\n[[reward]]\nkind = 'number'\n");
-        assert_eq!(rewards(&whole).expect("rewards").1, 7);
+        assert_eq!(rewards(&whole).expect("rewards").1, Some(7));
+        let grows = whole
+            .replace("max_new_tokens = 7", "max_new_tokens = [{tokens = 7}, {from_step = 9, tokens = 8}]");
+        assert_eq!(rewards(&grows).expect("rewards").1, None);
         let error = rewards("[[rewards]]\nkind = 'number'\n").expect_err("unknown").to_string();
         assert!(error.contains("did you mean `reward`?") && error.contains("line 1"), "{error}");
         assert!(rewards("seed = 1\n").expect_err("none").to_string().contains("at least one [[reward]]"));

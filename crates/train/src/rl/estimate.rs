@@ -136,7 +136,7 @@ fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, OutOfMemory> {
 /// Seconds that a run is expected to take at most, rewards apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Estimate {
-    /// Of sampling the completions of a step, in one round.
+    /// Of sampling the completions of a step, in one round; if `rollout.max_new_tokens` changes by step, with the largest.
     pub generate_s: f64,
     /// Of learning from them.
     pub train_s: f64,
@@ -150,9 +150,28 @@ impl Estimate {
     /// Of `config` with a model of the sizes `model`, prompts of `prompt_tokens` on average, and `held_out` held-out
     /// problems.
     pub fn of(config: &RlConfig, model: &Config, speed: &Speed, prompt_tokens: f64, held_out: usize) -> Self {
+        let limits = &config.rollout.max_new_tokens;
+        let with = |tokens: usize| Self::with(config, model, speed, prompt_tokens, held_out, tokens as f64);
+        let longest = with(limits.most());
+        let less = |(steps, tokens): (u64, usize)| {
+            let Self { generate_s, train_s, .. } = with(tokens);
+            steps as f64 * (longest.generate_s + longest.train_s - generate_s - train_s)
+        };
+        let less: f64 = limits.phases(config.steps).map(less).sum();
+        Self { total_s: longest.total_s - less, ..longest }
+    }
+
+    /// The same if completions of every step had up to `new` tokens.
+    fn with(
+        config: &RlConfig,
+        model: &Config,
+        speed: &Speed,
+        prompt_tokens: f64,
+        held_out: usize,
+        new: f64,
+    ) -> Self {
         let (rollout, algorithm) = (&config.rollout, &config.algorithm);
-        let (problems, group, new) =
-            (rollout.problems as f64, rollout.group_size as f64, rollout.max_new_tokens as f64);
+        let (problems, group) = (rollout.problems as f64, rollout.group_size as f64);
         let elements = |is_counted: fn(Role) -> bool| {
             model.tensors().iter().filter(|t| is_counted(t.role)).map(TensorInfo::len).sum::<usize>() as f64
         };

@@ -35,7 +35,7 @@ impl RlConfig {
             ));
         }
         lines.push(format!(
-            "completions at temperature {}, cut at {} tokens; those cut {}",
+            "completions at temperature {}, cut at {}; those cut {}",
             r.temperature,
             r.max_new_tokens,
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
@@ -57,7 +57,7 @@ impl RlConfig {
         };
         if let Some(reward) = self.reward.iter().find(overlong) {
             let tokens = |key: &str| reward.options.get(key).and_then(serde_json::Value::as_u64);
-            let longest = tokens("max_tokens").unwrap_or(self.rollout.max_new_tokens as u64);
+            let longest = tokens("max_tokens").unwrap_or(self.rollout.max_new_tokens.most() as u64);
             let free = longest.saturating_sub(tokens("cache_tokens").unwrap_or(longest.div_ceil(5)));
             lines.push(format!(
                 "length: 0 up to {free} tokens, then in a straight line to -1 at {longest} tokens"
@@ -102,6 +102,9 @@ mod tests {
         ] {
             assert!(explain(&set).contains(said), "{set:?}: {}", explain(&set));
         }
+        let grows = "rollout.max_new_tokens=[{tokens=100}, {from_step=3, tokens=300}]";
+        let said = "completions at temperature 1, cut at 100 tokens, from step 3 on 300; those cut count as they are";
+        assert!(explain(&[grows]).contains(said), "{}", explain(&[grows]));
         let without = explain(&["algorithm.kl=0", "algorithm.reference_every=3"]);
         assert!(!without.contains("pi_ref") && !without.contains("rounds"), "{without}");
     }

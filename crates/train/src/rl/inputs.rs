@@ -40,7 +40,7 @@ impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
     pub(super) fn read<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
         let (stage, rollout) = (&config.stage, &config.rollout);
-        let max_new_tokens = Some(rollout.max_new_tokens);
+        let max_new_tokens = rollout.max_new_tokens.fixed();
         let context = Context { max_new_tokens, log_dir: Some(stage.run_dir.clone()) };
         let rewards = Rewards::build(&config.reward, context)?;
         let codec = codec(config)?;
@@ -55,7 +55,7 @@ impl Inputs {
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
         let judges = JudgeModels::plan(b, &rewards.needs())?;
         let plan = Plan::new(b, config, codec.config(), longest).with_judges(judges);
-        let positions = longest + rollout.max_new_tokens;
+        let positions = longest + rollout.max_new_tokens.most();
         plan.check_memory()?;
         let refreshed = config.reference_every().is_some();
         let disk = disk_bytes(stage.checkpoints_kept, refreshed, codec.config(), stage.optim.moments);

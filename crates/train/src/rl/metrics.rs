@@ -36,6 +36,9 @@ pub struct Metrics {
     pub completion_tokens: f64,
     /// Share of completions cut at max_new_tokens.
     pub truncated: f64,
+    /// The most tokens of a completion in this step, if it changes by step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
     /// Mean entropy of the distributions that tokens were sampled from, over the tokens that were learned from, nats.
     pub entropy: f64,
     /// Mean k3 estimate of the divergence from the reference policy, over those tokens; 0 if β is 0.

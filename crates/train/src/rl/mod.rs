@@ -27,6 +27,7 @@ mod held_out;
 mod inputs;
 pub mod learner;
 mod metrics;
+mod new_tokens;
 pub mod plan;
 pub mod policy_loss;
 pub mod preset;
@@ -45,6 +46,7 @@ pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
 pub use error::RlError;
 pub use forecast::Forecast;
 pub use metrics::{HeldOutScore, Metrics};
+pub use new_tokens::MaxNewTokens;
 pub use preset::Preset;
 pub use rollout::Sample;
 
@@ -151,7 +153,7 @@ fn train<B: Backend>(
         models,
         sampling: Sampling {
             temperature,
-            max_new_tokens: config.rollout.max_new_tokens,
+            max_new_tokens: config.rollout.max_new_tokens.at(step + 1),
             stop_ids: inputs.codec.stop_ids(),
             seed: config.stage.seed,
             ..Sampling::default()
@@ -205,6 +207,8 @@ impl<B: Backend> Trainer<'_, B> {
     /// Makes step `step`, from 1.
     fn step(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<(Metrics, Rollouts), TrainError> {
         let start = Instant::now();
+        let max_new_tokens = &self.config.rollout.max_new_tokens;
+        self.sampling.max_new_tokens = max_new_tokens.at(step);
         let rollouts = self.sample(step, on)?;
         let train_start = Instant::now();
         let scored: Vec<ScoredGroup> = rollouts
@@ -235,6 +239,7 @@ impl<B: Backend> Trainer<'_, B> {
         let metrics = Metrics {
             step,
             lr,
+            max_new_tokens: max_new_tokens.fixed().is_none().then(|| max_new_tokens.at(step)),
             generate_s: rollouts.generate_s,
             reward_s: step_s - train_s - rollouts.generate_s,
             train_s,

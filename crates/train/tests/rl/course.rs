@@ -38,6 +38,38 @@ fn a_run_repeats_itself_whatever_the_threads() {
 fn an_interrupted_run_ends_as_if_it_never_was() {
     interrupted("optim.moments=f32");
     interrupted("optim.moments=bf16");
+    // Interrupted before its completions may be longer, and after.
+    interrupted("rollout.max_new_tokens=[{tokens=2}, {from_step=4, tokens=5}]");
+    interrupted("rollout.max_new_tokens=[{tokens=2}, {from_step=2, tokens=5}]");
+}
+
+#[test]
+fn completions_are_as_long_as_their_step_allows() {
+    let tiny = TinyRun::new();
+    let grows = "rollout.max_new_tokens=[{tokens=2}, {from_step=3, tokens=5}]";
+    let config = tiny.config("run", &[grows]);
+    run(&config, 2, false).expect("runs");
+    let lines = metrics(&config.stage.run_dir);
+    let limits: Vec<_> = lines[1..].iter().map(|line| line["max_new_tokens"].as_u64()).collect();
+    assert_eq!(limits, [2, 2, 5, 5].map(Some));
+    let longest = |step: u64| {
+        let of_step = rollouts(&config.stage.run_dir).into_iter().filter(move |line| line["step"] == step);
+        of_step.filter_map(|line| line["completion_tokens"].as_u64()).max()
+    };
+    assert_eq!([1, 2, 3, 4].map(longest), [2, 2, 5, 5].map(Some));
+    // Memory is planned for the longest, time for each.
+    let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
+    let forecast = |set: &str| Forecast::of(&cpu, &tiny.config("planned", &[set])).expect("a forecast");
+    let (grown, long) = (forecast(grows), forecast("rollout.max_new_tokens=5"));
+    assert_eq!((grown.plan.bytes(), grown.tokens), (long.plan.bytes(), long.tokens));
+    assert!(
+        grown.estimate.total_s
+            < 4.0 * (grown.estimate.generate_s + grown.estimate.train_s) + 3.0 * grown.estimate.eval_s
+    );
+    // What `length` compares with can't be guessed.
+    let error =
+        run(&tiny.config("wrong", &[grows, "reward=[{kind='length'}]"]), 2, false).expect_err("no length");
+    assert!(error.to_string().contains("write `max_tokens`"), "{error}");
 }
 
 fn interrupted(set: &str) {
@@ -327,7 +359,7 @@ fn rollouts_show_every_token_and_replay_to_the_same_verdicts() {
 
     let rollouts = config.stage.run_dir.join("rollouts/step-000001.jsonl");
     let rollouts = koan_data::rows::Rows::open(&rollouts).expect("there");
-    let context = Context { max_new_tokens: Some(config.rollout.max_new_tokens), log_dir: None };
+    let context = Context { max_new_tokens: config.rollout.max_new_tokens.fixed(), log_dir: None };
     let rewards = Rewards::build(&config.reward, context).expect("builds");
     let (stop, mut replayed) = (AtomicBool::new(false), Vec::new());
     let replay = Replay { file: "rollouts", rewards: &rewards, threads: 1, keep_going: false, stop: &stop };

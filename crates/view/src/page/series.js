@@ -21,7 +21,7 @@ const CHARTS = [
     help: "How much larger the reward of a preferred reply is than that of the other, on average. Healthy: it rises, held-out pairs with it. If only training grows, the pairs are learned by heart." },
   { title: "Pairs told right", group: "Preferences", percent: true, keys: { "rewards/accuracies": "training", "eval_rewards/accuracies": "held out" },
     help: "Share of pairs whose preferred reply has the larger reward; of single replies, of labels told right. Healthy: it rises above 50 %, and stops below 100 % where people do not agree either. Held-out pairs are what counts." },
-  { title: "Completion length", group: "Writing", unit: "tokens", keys: { completion_tokens: "" },
+  { title: "Completion length", group: "Writing", unit: "tokens", keys: { completion_tokens: "mean", max_new_tokens: "most, by step" },
     help: "Mean tokens per completion. Healthy: for a task that needs reasoning it grows with accuracy; for a simple one it falls to what is needed. If it nears the limit, look at the share that is cut." },
   { title: "Entropy", group: "Update", unit: "nats", keys: { entropy: "" },
     help: "How uncertain the model is of the next token, on average. Healthy: it falls slowly. Near zero, all samples of a problem are alike and nothing more is learned; if it rises sharply, the text becomes random." },
