@@ -47,12 +47,16 @@ pub(crate) struct Pull {
 
 /// Make a fresh model with random weights
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  koan model init --config config.json --tokenizer models/smollm2 --seed 1 --out models/fresh")]
+#[command(after_help = "Examples:
+  koan model init --config config.json --tokenizer models/smollm2 --seed 1 --out models/fresh
+  koan model init --tiny --out models/tiny")]
 pub(crate) struct Init {
     /// The sizes: a config.json of the llama, mistral, qwen2 or qwen3 family
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "tiny")]
+    config: Option<PathBuf>,
+    /// A tiny model whose tokens are bytes, to try files and recipes with
+    #[arg(long, conflicts_with_all = ["config", "tokenizer"])]
+    tiny: bool,
     /// Decides the random numbers: same seed, same model
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -186,12 +190,16 @@ impl Pull {
 
 impl Init {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let Some(config) = &self.config else {
+            koan_model::init_tiny(self.seed, &self.out)?;
+            return info(&self.out);
+        };
         if let Some(dir) = &self.tokenizer {
-            Tokenizer::load_for(dir, Config::from_file(&self.config)?.vocab_size)?;
+            Tokenizer::load_for(dir, Config::from_file(config)?.vocab_size)?;
         }
         let mut tensors = Tensors::default();
         let tokenizer = self.tokenizer.as_deref();
-        koan_model::init(&self.config, self.seed, tokenizer, &self.out, &mut |done, of| {
+        koan_model::init(config, self.seed, tokenizer, &self.out, &mut |done, of| {
             tensors.set("", done, of);
         })?;
         tensors.finish();
@@ -243,7 +251,7 @@ impl Merge {
     }
 }
 
-fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
+pub(crate) fn import(file: &Path, out: &Path) -> anyhow::Result<()> {
     let mut tensors = Tensors::default();
     gguf::import(file, out, &mut |tensor, done, of| tensors.set(tensor, done, of))
         .with_context(|| format!("cannot import `{}`", file.display()))?;

@@ -20,8 +20,6 @@ use std::{
     process::Command,
 };
 
-use serde_json::json;
-
 /// A block of commands.
 struct Block {
     place: String,
@@ -54,44 +52,6 @@ fn blocks(root: &Path, file: &str) -> Vec<Block> {
     }
     assert!(open.is_none(), "{file}: a block without an end");
     blocks
-}
-
-/// A model whose tokens are bytes, so that it reads any prompt.
-fn write_model(koan: &str, dir: &Path) {
-    // As GPT-2 writes bytes: those that are printed stand for themselves, the others for characters from 256 on.
-    let printed = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
-    let mut others = 256..;
-    let bytes = (0..256).map(|b| if printed(b) { b } else { others.next().expect("endless") });
-    let vocab: serde_json::Map<_, _> = bytes
-        .zip(0..)
-        .map(|(c, id)| (char::from_u32(c).expect("a character").to_string(), json!(id)))
-        .collect();
-    let eos = json!({"id": 256, "content": "<eos>", "special": true, "single_word": false, "lstrip": false,
-        "rstrip": false, "normalized": false});
-    let tokenizer = json!({"version": "1.0", "added_tokens": [eos],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []}});
-    let config = json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 257, "hidden_size": 16,
-        "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "rms_norm_eps": 1e-5, "max_position_embeddings": 2048, "eos_token_id": 256, "tie_word_embeddings": true});
-    let like = dir.with_extension("like");
-    fs::create_dir_all(&like).expect("made");
-    for (name, value) in [
-        ("tokenizer.json", tokenizer),
-        ("tokenizer_config.json", json!({"eos_token": "<eos>"})),
-        ("config.json", config),
-    ] {
-        fs::write(like.join(name), value.to_string()).expect("written");
-    }
-    let made = Command::new(koan)
-        .args(["model", "init", "--config"])
-        .arg(like.join("config.json"))
-        .arg("--tokenizer")
-        .args([&like, Path::new("--out"), dir])
-        .output()
-        .expect("started");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// Programs that stand in for others, in a folder that is searched first.
@@ -141,7 +101,12 @@ fn every_command_of_the_readme_and_the_guides_runs() {
     for recipe in fs::read_dir(root.join("recipes")).expect("recipes").flatten() {
         fs::copy(recipe.path(), work.join("recipes").join(recipe.file_name())).expect("copied");
     }
-    write_model(env!("CARGO_BIN_EXE_koan"), &model);
+    let made = Command::new(env!("CARGO_BIN_EXE_koan"))
+        .args(["model", "init", "--tiny", "--out"])
+        .arg(&model)
+        .output();
+    let made = made.expect("started");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let bin = write_programs(folder.path(), &model);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();

@@ -3,7 +3,7 @@
 //! | fields | hold |
 //! |---|---|
 //! | `prompt`, `chosen`, `rejected` | a question and two replies to it, as texts |
-//! | the same, as messages | `prompt` a list of messages, `chosen` and `rejected` each a list of one, the assistant's |
+//! | the same, as messages | `prompt`, or `messages`, a list of messages, `chosen` and `rejected` each a list of one, the assistant's |
 //! | `chosen`, `rejected` | two conversations that part at their last message, the assistant's; a `prompt` beside them is not needed and not read |
 //! | `prompt`, `completion`, `label` | a question, a reply as text or as a list of one message, and whether it is good |
 //! | `messages`, `label` | a conversation that ends with the assistant's, and whether that is good |
@@ -113,6 +113,7 @@ pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError>
     #[derive(Deserialize)]
     struct Line {
         prompt: Option<Text>,
+        messages: Option<Text>,
         chosen: Option<Text>,
         rejected: Option<Text>,
         margin: Option<f64>,
@@ -120,7 +121,7 @@ pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError>
         meta: Option<Value>,
     }
     read(files, PAIR, |line: Line| {
-        let (prompt, [chosen, rejected]) = replies(line.prompt, line.chosen?, line.rejected?)?;
+        let (prompt, [chosen, rejected]) = replies(line.prompt.or(line.messages), line.chosen?, line.rejected?)?;
         let margin = line.margin;
         let sensible = margin.is_none_or(|margin| margin.is_finite() && margin >= 0.0);
         sensible.then(|| Preference {
@@ -183,7 +184,7 @@ pub fn read_replies(files: &DataFiles) -> Result<Vec<(Vec<Message>, Message)>, D
     }
     let of_line = |line: Line| {
         if let (Some(chosen), Some(rejected)) = (line.chosen, line.rejected) {
-            return replies(line.prompt, chosen, rejected)
+            return replies(line.prompt.or(line.messages.map(Text::Messages)), chosen, rejected)
                 .map(|(prompt, [chosen, rejected])| vec![(prompt.clone(), chosen), (prompt, rejected)]);
         }
         let generated =
@@ -243,11 +244,12 @@ mod tests {
             r#"{"prompt": "p", "chosen": "a", "rejected": "b", "margin": 2}"#.to_owned(),
             format!(r#"{{"prompt": [{user}], "chosen": [{good}], "rejected": [{bad}], "margin": 2.0}}"#),
             format!(r#"{{"chosen": [{user}, {good}], "rejected": [{user}, {bad}], "margin": 2}}"#),
+            format!(r#"{{"messages": [{user}], "chosen": "a", "rejected": "b", "margin": 2}}"#), // `koan data convert` writes it so
             format!(
                 r#"{{"prompt": "p", "chosen": [{user}, {good}], "rejected": [{user}, {bad}], "margin": 2}}"#
             ),
         ];
-        let read = read_preferences(&file(&folder, &lines.join("\n"))).expect("four pairs");
+        let read = read_preferences(&file(&folder, &lines.join("\n"))).expect("five pairs");
         let want = Preference {
             prompt: vec![Message::user("p")],
             chosen: Message::assistant("a"),
@@ -255,7 +257,7 @@ mod tests {
             margin: Some(2.0),
             category: None,
         };
-        assert_eq!(read, vec![want; 4]);
+        assert_eq!(read, vec![want; 5]);
     }
 
     #[test]

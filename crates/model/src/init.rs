@@ -60,7 +60,8 @@ pub fn init(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<String, CheckpointError> {
     let config = Config::from_file(config)?;
-    checkpoint::write_fresh(&config, out, tokenizer, |info, done, of| {
+    let copy = |part: &Path| tokenizer.map_or(Ok(()), |from| checkpoint::copy_tokenizer(from, part));
+    checkpoint::write_fresh(&config, out, copy, |info, done, of| {
         let values = fresh(&config, info, seed);
         progress(done, of);
         values

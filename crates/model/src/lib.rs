@@ -7,7 +7,7 @@
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
 //! - [`Adapter`]: low-rank adapters (LoRA) on its linear layers, in PEFT's format,
-//! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models.
+//! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models, [`init_tiny`]: one to try things with.
 #![deny(unsafe_code)]
 
 mod activations;
@@ -33,6 +33,7 @@ pub mod safetensors_file;
 mod tensors;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+mod tiny;
 mod transformer;
 mod trunk;
 
@@ -52,5 +53,6 @@ pub use param::{Param, Residency};
 pub use role::Role;
 pub use rope::RopeScaling;
 pub use tensors::TensorInfo;
+pub use tiny::init_tiny;
 pub use transformer::Transformer;
 pub use trunk::Trunk;

@@ -20,7 +20,15 @@ macro_rules! bundled {
 }
 
 /// All of them, in the order in which they are listed.
-pub const BUNDLED: &[Bundled] = bundled!["self-taught-arithmetic"];
+pub const BUNDLED: &[Bundled] = bundled![
+    "r1-smollm2",
+    "self-taught-arithmetic",
+    "tinyzero-countdown",
+    "open-r1",
+    "tulu3",
+    "deepseekmath-rl",
+    "r1"
+];
 
 impl Bundled {
     /// The recipe that `named` names; none if it names a file, which goes before a recipe of the same name.

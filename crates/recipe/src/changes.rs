@@ -59,7 +59,7 @@ fn apply_quick(table: &mut Table, mut quick: Table) -> Result<(), String> {
         match value {
             value if ["run_dir", "seed"].contains(&name) => _ = table.insert(name.to_owned(), value),
             Value::Table(over) => {
-                merge(step(table, name).map_err(|what| format!("[quick]: {what}"))?, over);
+                change(step(table, name).map_err(|what| format!("[quick]: {what}"))?, over);
             }
             _ => return Err(format!("[quick]: `{key}` is no setting of a step: write STEP.KEY = VALUE")),
         }
@@ -68,6 +68,17 @@ fn apply_quick(table: &mut Table, mut quick: Table) -> Result<(), String> {
         steps.splice(0..0, own);
     }
     Ok(())
+}
+
+/// Puts what the quick form says into the settings of a step: as [`merge`], and `false` takes away what is no flag.
+fn change(settings: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (settings.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) => change(inner, over),
+            (Some(old), Value::Boolean(false)) if !old.is_bool() => _ = settings.remove(&key),
+            (_, value) => _ = settings.insert(key, value),
+        }
+    }
 }
 
 /// Changes a setting of a recipe: `seed=3`, or `STEP.optim.lr=1e-4` of the step of this name.
@@ -141,9 +152,9 @@ mod tests {
 
     #[test]
     fn the_quick_form_has_its_own_steps_settings_and_directory() {
-        let quick = "[quick]\na.model = '@tiny'\na.optim.lr = 2\n\"a.optim.eps\" = 3\nseed = 7\n\
+        let quick = "[quick]\na.model = '@tiny'\na.optim.lr = 2\na.eval = false\n\"a.optim.eps\" = 3\nseed = 7\n\
                      [[quick.step]]\nname = 'tiny'\nkind = 'init'\nconfig = 'c.json'\n";
-        let text = format!("{TEXT}{quick}");
+        let text = format!("{TEXT}eval.data = 'e'\n{quick}");
         let full = read(&text, &changes(false, &[])).expect("a recipe");
         assert_eq!((full.steps.len(), &*full.run_dir, full.quick), (1, Path::new("r/"), false));
         let small = read(&text, &changes(true, &["a.optim.eps=4"])).expect("a recipe");

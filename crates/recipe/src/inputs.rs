@@ -16,7 +16,7 @@ use crate::{Kind, Offer, Recipe, RecipeError, Source};
 /// Keys that name models, wherever in a step's settings they stand.
 const MODELS: [&str; 6] = ["model", "teacher", "from", "adapter", "tokenizer", "reward_model"];
 /// Keys that name data, or other files.
-const DATA: [&str; 5] = ["data", "against", "template", "config", "prompt_template"];
+const DATA: [&str; 6] = ["data", "against", "template", "config", "prompt_template", "gguf"];
 /// A key that names a model where a policy is compared with one, and data where a reward's scale is set.
 const EITHER: &str = "reference";
 /// What a model's files are called: those that something is computed by.
@@ -85,6 +85,7 @@ fn wanted(kind: Kind, prefix: &str, key: &str, table: &Table) -> Option<Offer> {
         "from" if prefix != "adapter." => None,
         "config" | "tokenizer" if !(is_top && kind == Kind::Init) => None,
         "template" if is_top => None,
+        "gguf" if !(is_top && kind == Kind::Import) => None,
         _ if MODELS.contains(&key) => Some(Offer::Model),
         _ if DATA.contains(&key) => Some(Offer::Data),
         EITHER => Some(if is_top { Offer::Model } else { Offer::Data }),

@@ -15,6 +15,7 @@ pub enum Kind {
     Prefer,
     Distill,
     Init,
+    Import,
     Problems,
     Generate,
     Convert,
@@ -58,7 +59,7 @@ pub(crate) const PARTS: [&str; 2] = ["train", "held-out"];
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Pretrain,
         Self::Sft,
         Self::Rl,
@@ -66,6 +67,7 @@ impl Kind {
         Self::Prefer,
         Self::Distill,
         Self::Init,
+        Self::Import,
         Self::Problems,
         Self::Generate,
         Self::Convert,
@@ -87,6 +89,7 @@ impl Kind {
             Self::Prefer => "prefer",
             Self::Distill => "distill",
             Self::Init => "init",
+            Self::Import => "import",
             Self::Problems => "problems",
             Self::Generate => "generate",
             Self::Convert => "convert",
@@ -110,16 +113,20 @@ impl Kind {
 
     /// Whether random numbers of it are keyed by a seed.
     pub(crate) fn has_seed(self) -> bool {
-        !matches!(self, Self::Convert | Self::Filter | Self::Decontaminate | Self::Label)
+        !matches!(self, Self::Import | Self::Convert | Self::Filter | Self::Decontaminate | Self::Label)
     }
 
     /// What it makes, with these settings.
     pub(crate) fn artefacts(self, settings: &Table) -> Vec<Artefact> {
         let one = |offer, path| vec![Artefact { part: None, offer, path }];
         match self {
-            Self::Pretrain | Self::Sft | Self::Rl | Self::Prefer | Self::Distill | Self::Init => {
-                one(Offer::Model, "model")
-            }
+            Self::Pretrain
+            | Self::Sft
+            | Self::Rl
+            | Self::Prefer
+            | Self::Distill
+            | Self::Init
+            | Self::Import => one(Offer::Model, "model"),
             Self::Reject => {
                 let keep = settings.get("keep").and_then(|keep| keep.get("which"));
                 let is_preference = keep.and_then(Value::as_str) == Some("preference");

@@ -21,7 +21,7 @@ use crate::{
     device::{Job, Running},
     distill,
     interrupt::{is_asked, stop_on_signal},
-    prefer, reject, rl,
+    model, prefer, reject, rl,
     stage::STOPPING,
     supervised,
 };
@@ -89,6 +89,8 @@ impl<B: Backend> Performer<'_, B> {
             // It appears whole or not at all: there it is made.
             Verb::Init(_) if step.dir.join("model").exists() => Ok(()),
             Verb::Init(init) => init.run(),
+            Verb::Import { .. } if step.dir.join("model").exists() => Ok(()),
+            Verb::Import { gguf } => model::import(&gguf, &step.dir.join("model")),
             Verb::Problems(generate) => generate.run(),
             Verb::Generate(generate) => Job::run(generate, self.b, self.running),
             Verb::Convert(convert) => convert.run(),

@@ -1,6 +1,6 @@
 //! Steps that are verbs: their settings are the verb's options, with _ in the place of -.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Command, FromArgMatches, Subcommand};
@@ -45,6 +45,7 @@ const TAKEN: [&str; 22] = [
 /// A verb with its options.
 pub(super) enum Verb {
     Init(Init),
+    Import { gguf: PathBuf },
     Problems(data::Generate),
     Generate(Generate),
     Convert(ConvertArgs),
@@ -61,6 +62,7 @@ impl Verb {
     pub(super) fn of(kind: Kind, settings: &Table, dir: &Path) -> anyhow::Result<Self> {
         Ok(match kind {
             Kind::Init => Self::Init(parse(kind, settings, dir)?),
+            Kind::Import => Self::Import { gguf: gguf(settings)? },
             Kind::Problems => {
                 let generator = settings.get("generator").and_then(Value::as_str);
                 let generator = generator.context(
@@ -89,6 +91,15 @@ impl Verb {
             other => bail!("`{other}` is no verb with options"),
         })
     }
+}
+
+/// The file that a step of the kind `import` reads.
+fn gguf(settings: &Table) -> anyhow::Result<PathBuf> {
+    if let Some(key) = settings.keys().find(|key| *key != "gguf") {
+        bail!("unknown field `{key}`, expected `gguf`");
+    }
+    let gguf = settings.get("gguf").and_then(Value::as_str);
+    Ok(gguf.context("`gguf` is missing: the file to import, such as gguf = \"SmolLM2.Q4_1.gguf\"")?.into())
 }
 
 fn command(kind: Kind) -> Command {

@@ -28,7 +28,7 @@ const MAX_SHARDS: usize = 512;
 
 pub use place::Place;
 pub use save::{convert, merge, save, save_as, save_into};
-pub(crate) use save::{write_fresh, write_weights};
+pub(crate) use save::{copy_tokenizer, write_fresh, write_weights};
 
 /// Why a model could not be loaded or saved.
 #[derive(Debug, thiserror::Error)]

@@ -183,11 +183,11 @@ pub fn convert(
 }
 
 /// Writes a model of `config` whose values `fresh` gives, a tensor at a time: the tensor, how many were before it and how
-/// many there are. The tokenizer's files come from directory `tokenizer`.
+/// many there are. `write_tokenizer` writes the tokenizer's files into a directory.
 pub(crate) fn write_fresh(
     config: &Config,
     dir: &Path,
-    tokenizer: Option<&Path>,
+    write_tokenizer: impl FnOnce(&Path) -> Result<(), CheckpointError>,
     mut fresh: impl FnMut(&TensorInfo, usize, usize) -> Vec<f32>,
 ) -> Result<String, CheckpointError> {
     let infos = config.tensors();
@@ -195,9 +195,7 @@ pub(crate) fn write_fresh(
     let mut hash = String::new();
     write_directory(dir, |part| {
         write_config(Stored::F32, &config.raw, part)?;
-        if let Some(tokenizer) = tokenizer {
-            copy(&TOKENIZER, tokenizer, part)?;
-        }
+        write_tokenizer(part)?;
         hash = write_weights(Stored::F32, part, &infos, MAX_SHARD_BYTES, |i| {
             Ok::<_, CheckpointError>(fresh(&infos[i], i, infos.len()))
         })?;
@@ -212,6 +210,11 @@ fn write_config(stored: Stored, config: &Map<String, Value>, dir: &Path) -> Resu
     config.insert("dtype".into(), stored.dtype().into());
     let text = format!("{:#}\n", Value::Object(config));
     Ok(write_synced(&dir.join("config.json"), text.as_bytes())?)
+}
+
+/// Copies the tokenizer's files, and the chat template, of directory `from`.
+pub(crate) fn copy_tokenizer(from: &Path, dir: &Path) -> Result<(), CheckpointError> {
+    copy(&TOKENIZER, from, dir)
 }
 
 /// Copies those of the files `names` that are there.

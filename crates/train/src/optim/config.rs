@@ -25,6 +25,8 @@ pub struct OptimConfig {
     pub warmup_steps: u64,
     /// How it goes then.
     pub schedule: Schedule,
+    /// What the learning rate falls to, where the schedule lets it fall.
+    pub lr_end: f32,
     /// Decay of the first moment.
     pub beta1: f32,
     /// Decay of the second moment.
@@ -66,6 +68,7 @@ impl OptimConfig {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check(self.lr >= 0.0 && self.lr.is_finite(), "optim.lr", &self.lr, "0 or more")?;
+        check((0.0..=self.lr).contains(&self.lr_end), "optim.lr_end", &self.lr_end, "0 to optim.lr")?;
         check((0.0..1.0).contains(&self.beta1), "optim.beta1", &self.beta1, "0 to below 1")?;
         check((0.0..1.0).contains(&self.beta2), "optim.beta2", &self.beta2, "0 to below 1")?;
         check(self.eps > 0.0 && self.eps.is_finite(), "optim.eps", &self.eps, "above 0")?;
@@ -91,6 +94,7 @@ impl Default for OptimConfig {
             lr: 1e-6,
             warmup_steps: 0,
             schedule: Schedule::Constant,
+            lr_end: 0.0,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,

@@ -14,11 +14,11 @@ pub enum Schedule {
     /// It stays.
     #[default]
     Constant,
-    /// It falls to zero in a straight line.
+    /// It falls to `optim.lr_end` in a straight line.
     Linear,
-    /// It falls to zero along half a cosine.
+    /// It falls to `optim.lr_end` along half a cosine.
     Cosine,
-    /// Warm-up, stable, decay: it stays for four fifths of the updates, then falls to zero in a straight line
+    /// Warm-up, stable, decay: it stays for four fifths of the updates, then falls to `optim.lr_end` in a straight line
     /// (arXiv:2404.06395).
     Wsd,
 }
@@ -37,7 +37,7 @@ impl OptimConfig {
             Schedule::Cosine => 0.5 + 0.5 * (std::f64::consts::PI * progress).cos(),
             Schedule::Wsd => ((1.0 - progress) / WSD_DECAY).min(1.0),
         };
-        self.lr * share as f32
+        self.lr_end + (self.lr - self.lr_end) * share as f32
     }
 }
 
@@ -59,5 +59,8 @@ mod tests {
         assert!((optim(Schedule::Wsd).lr_at(16, 20) - 1.0).abs() < 1e-6);
         assert!((optim(Schedule::Wsd).lr_at(18, 20) - 0.625).abs() < 1e-6);
         assert!(optim(Schedule::Linear).lr_at(19, 20) > 0.0);
+        let above = OptimConfig { lr_end: 0.1, ..optim(Schedule::Cosine) };
+        assert!((above.lr_at(12, 20) - 0.55).abs() < 1e-6 && above.lr_at(4, 20) == 1.0);
+        assert!((above.lr_at(19_999, 20_000) - 0.1).abs() < 1e-6);
     }
 }
