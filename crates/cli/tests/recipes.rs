@@ -19,11 +19,7 @@ fn run(name: &str, before: &[&str], set: &[&str]) -> Vec<Value> {
         command.args(words).current_dir(folder.path()).stdin(Stdio::null());
         let output = command.output().expect("started");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "koan {words:?}: {said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "koan {words:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
         said
     };
     fs::create_dir_all(folder.path().join(GGUF).parent().expect("a folder")).expect("made");

@@ -121,7 +121,8 @@ pub fn read_preferences(files: &DataFiles) -> Result<Vec<Preference>, DataError>
         meta: Option<Value>,
     }
     read(files, PAIR, |line: Line| {
-        let (prompt, [chosen, rejected]) = replies(line.prompt.or(line.messages), line.chosen?, line.rejected?)?;
+        let (prompt, [chosen, rejected]) =
+            replies(line.prompt.or(line.messages), line.chosen?, line.rejected?)?;
         let margin = line.margin;
         let sensible = margin.is_none_or(|margin| margin.is_finite() && margin >= 0.0);
         sensible.then(|| Preference {
