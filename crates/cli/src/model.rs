@@ -1,5 +1,8 @@
 //! `koan model`
 
+mod card;
+mod push;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,7 +18,7 @@ use koan_text::Tokenizer;
 
 use crate::progress::Progress;
 
-/// Models: fetch, make, import, look at and export them
+/// Models: fetch, make, import, look at, describe, export and send them
 #[derive(clap::Subcommand)]
 pub(crate) enum Model {
     Pull(Pull),
@@ -24,6 +27,8 @@ pub(crate) enum Model {
     Export(Export),
     Merge(Merge),
     Info(Info),
+    Card(card::WriteCard),
+    Push(push::Push),
 }
 
 /// Fetch a model from a Hugging Face hub: config, weights in safetensors, tokenizer, licence
@@ -149,6 +154,8 @@ impl Model {
             Self::Merge(args) => args.run(),
             Self::Info(args) if args.model.is_file() => gguf_info(&args.model),
             Self::Info(args) => info(&args.model),
+            Self::Card(args) => args.run(),
+            Self::Push(args) => args.run(),
         }
     }
 }

@@ -22,7 +22,7 @@ mod unfinished;
 pub use bounded::read_bounded;
 pub use directory::{rename, write_directory, write_synced};
 pub use error::FilesError;
-pub use hash::{Hashed, digest, hash_file, hash_files, sha256};
+pub use hash::{Hashed, digest, hash_file, hash_files, hex, sha256};
 pub use new_file::{NewFile, replace};
 pub use open::{Limited, MAX_STREAM_BYTES, open, open_stream, read_text};
 pub use unfinished::remove_unfinished;

@@ -127,7 +127,79 @@ pub enum HubError {
         /// What was stated.
         stated: String,
     },
+    /// There is no token, and a hub writes nothing without one.
+    #[error(
+        "a push needs a token: set HF_TOKEN to one that may write (on Hugging Face: Settings, Access Tokens)"
+    )]
+    NoToken,
+    /// The token may not write there.
+    #[error(
+        "the token in HF_TOKEN may not write `{name}` (HTTP {status}): it needs the right to write, and the name must be one of its \
+         owner's{}",
+        said(message)
+    )]
+    NotAllowed {
+        /// The repository.
+        name: String,
+        /// 401, 402 or 403.
+        status: u16,
+        /// What the hub says.
+        message: String,
+    },
+    /// The hub refused what was sent.
+    #[error("{url} refused the {what} (HTTP {status}){}", said(message))]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// What was sent.
+        what: &'static str,
+        /// The answer.
+        status: u16,
+        /// What the hub says.
+        message: String,
+    },
+    /// The hub finds fault with the model card's metadata.
+    #[error("the hub does not take the metadata of README.md{}: mend it and push again", said(message))]
+    Metadata {
+        /// What it says.
+        message: String,
+    },
+    /// The connection broke too often while a file was sent.
+    #[error(
+        "cannot send `{file}` to {host}, {attempts} times in a row; what has arrived is kept: run the same command again to go on"
+    )]
+    Send {
+        /// The file.
+        file: String,
+        /// Where it was to go.
+        host: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// Why, the last time.
+        source: Box<ureq::Error>,
+    },
+    /// The directory holds no model.
+    #[error("`{}` has no {what}: not a model", path.display())]
+    NoModel {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The answer of the hub makes no sense.
+    #[error("{url} answered what is not understood: {what}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A file could not be read or written, or the directory that was to be made is there.
     #[error(transparent)]
     Files(#[from] koan_files::FilesError),
+}
+
+/// A hub's message, if there is one.
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!("; it says: {message}") }
 }

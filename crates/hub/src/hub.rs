@@ -1,12 +1,13 @@
 //! A hub: its address, the token, and how a repository is pulled.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use koan_files::FilesError;
+use serde_json::json;
 use ureq::{Agent, Body, config::RedirectAuthHeaders, http::Response};
 
 use crate::{
@@ -20,13 +21,14 @@ const MAX_DESCRIPTION_BYTES: u64 = 32 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The file beside the parts of a pull that says which commit they belong to.
 const COMMIT: &str = ".commit";
+/// The file of a pulled directory that says where it was fetched from, TOML: `hub`, `name`, `commit`.
+pub(crate) const ORIGIN: &str = "origin.toml";
 
 /// A Hugging Face hub.
-#[derive(Debug)]
 pub struct Hub {
-    endpoint: String,
-    token: Option<String>,
-    agent: Agent,
+    pub(crate) endpoint: String,
+    pub(crate) token: Option<String>,
+    pub(crate) agent: Agent,
 }
 
 /// Data files that an error names, at most.
@@ -57,14 +59,14 @@ impl Kind {
     }
 }
 
-/// The progress of a pull.
+/// The progress of a pull or a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// The file being fetched.
+    /// The file being moved.
     pub file: &'a str,
-    /// Bytes fetched so far, of all files.
+    /// Bytes moved so far, of all files.
     pub done: u64,
-    /// Bytes of all files, as far as the hub states them.
+    /// Bytes of all files, as far as they are known.
     pub of: u64,
 }
 
@@ -78,6 +80,13 @@ pub struct Pulled {
     pub files: Vec<String>,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl fmt::Debug for Hub {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 impl Hub {
@@ -209,6 +218,16 @@ impl Hub {
             download::fetch(file, &url, &path, |from| self.get(&url, name, from), &mut tell)?;
             before += fs::metadata(&path).map_or(0, |m| m.len());
         }
+        let (hub, commit) = (json!(self.endpoint), json!(description.sha));
+        let origin = parts.join(ORIGIN);
+        fs::write(
+            &origin,
+            format!(
+                "# Where this was fetched from\nhub = {hub}\nname = {}\ncommit = {commit}\n",
+                json!(name)
+            ),
+        )
+        .map_err(FilesError::io("write", &origin))?;
         let marker = parts.join(COMMIT);
         fs::remove_file(&marker).map_err(FilesError::io("remove", &marker))?;
         koan_files::rename(&parts, out)?;
@@ -281,7 +300,7 @@ fn prepare(out: &Path, commit: &str) -> Result<PathBuf, HubError> {
 }
 
 /// Whether this is `OWNER/NAME`, in the characters that the hub allows.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && part.len() <= 128
@@ -291,7 +310,7 @@ fn is_name(name: &str) -> bool {
     name.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
 }
 
-fn is_revision(revision: &str) -> bool {
+pub(crate) fn is_revision(revision: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
     (1..=256).contains(&revision.len()) && revision.bytes().all(allowed) && !revision.contains("..")
 }

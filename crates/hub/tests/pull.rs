@@ -160,7 +160,9 @@ fn a_model_is_fetched_whole() {
     for name in &pulled.files {
         assert_eq!(fs::read(out.join(name)).expect(name), site.files[name], "{name}");
     }
-    assert_eq!(fs::read_dir(&out).expect("the directory").count(), 3);
+    assert_eq!(fs::read_dir(&out).expect("the directory").count(), 4);
+    let origin = fs::read_to_string(out.join("origin.toml")).expect("where it is from");
+    assert!(origin.ends_with(&format!("name = \"org/tiny\"\ncommit = \"{COMMIT}\"\n")), "{origin}");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing beside it");
     assert!(log.lock().expect("the log").iter().all(|line| !line.contains("evil") && !line.contains("bin")));
     assert!(matches!(pull(&address, Some("secret"), &out), Err(HubError::Files(FilesError::Exists { .. }))));

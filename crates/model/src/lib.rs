@@ -45,7 +45,7 @@ pub use config::{Biases, Config, ConfigError, Family};
 pub use heads::{DivergenceRows, Head, HeadKind, Heads, LanguageHead, ScalarHead, ScalarRows};
 pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};
-pub use license::license;
+pub use license::{is_license_card, license, license_keys};
 pub use linear::{Linear, Lora};
 pub use mlp::{Dense, Mlp, MlpKind};
 pub use model::{Gradient, Model};

@@ -31,6 +31,14 @@ pub fn license(dir: &Path, config: &Config) -> Option<String> {
 pub(crate) const TERMS: [&str; 7] =
     ["LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING", "NOTICE", "NOTICE.txt", "USE_POLICY.md"];
 
+/// What the model card in directory `dir` states of the licence.
+fn of_card(dir: &Path) -> Vec<(&'static str, String)> {
+    let card = read_bounded(&dir.join("README.md"), MAX_FILE_BYTES).ok().flatten();
+    let card = card.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let matter = card.as_deref().and_then(front_matter).unwrap_or_default();
+    KEYS.iter().filter_map(|(key, _)| Some((*key, value(matter, key)?))).collect()
+}
+
 /// The keys of a model card's front matter that state the licence, and those of a GGUF file.
 pub(crate) const KEYS: [(&str, &str); 3] = [
     ("license", "general.license"),
@@ -40,15 +48,31 @@ pub(crate) const KEYS: [(&str, &str); 3] = [
 
 /// What the files of `dir` state of the licence apart from [`TERMS`]: keys of [`KEYS`] with their values.
 pub(crate) fn stated(dir: &Path, config: &Config) -> Vec<(&'static str, String)> {
-    let card = read_bounded(&dir.join("README.md"), MAX_FILE_BYTES).ok().flatten();
-    let card = card.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let matter = card.as_deref().and_then(front_matter).unwrap_or_default();
-    let of_card: Vec<_> = KEYS.iter().filter_map(|(key, _)| Some((*key, value(matter, key)?))).collect();
+    let of_card = of_card(dir);
     if !of_card.is_empty() {
         return of_card;
     }
     let of_config = config.raw.get("license").and_then(Value::as_str);
     of_config.map(|license| ("license", license.to_owned())).into_iter().collect()
+}
+
+/// The keys of a model card's front matter that state the licence of the model or adapter in directory `dir` (`license`, `license_name`,
+/// `license_link`), with their values as its card or its config has them.
+pub fn license_keys(dir: &Path) -> Vec<(&'static str, String)> {
+    Config::load(dir).map_or_else(|_| of_card(dir), |config| stated(dir, &config))
+}
+
+/// Whether `card` states the licence, and on which model an adapter is, and nothing else: so are those that come with weights which Koan
+/// writes.
+pub fn is_license_card(card: &str) -> bool {
+    let known = |line: &str| {
+        let key = line.split_once(':').map(|(key, _)| key);
+        key.is_some_and(|key| {
+            ["base_model", "library_name"].contains(&key) || KEYS.iter().any(|(k, _)| *k == key)
+        })
+    };
+    let matter = card.strip_prefix("---\n").and_then(|card| card.strip_suffix("---\n"));
+    matter.is_some_and(|matter| matter.lines().all(known))
 }
 
 /// A model card that states the licence and nothing else; none if nothing is `stated`.
@@ -100,7 +124,21 @@ mod tests {
         assert_eq!(license(dir.path(), &config).as_deref(), Some("mit"));
         put("README.md", "---\nlicense: other\nlicense_name: llama3.1\n---\n");
         assert_eq!(license(dir.path(), &config).as_deref(), Some("llama3.1"));
+        assert_eq!(
+            license_keys(dir.path()),
+            [("license", "other".into()), ("license_name", "llama3.1".into())]
+        );
         put("README.md", "no front matter\n---\nlicense: gpl\n---\n");
         assert_eq!(license(dir.path(), &config).as_deref(), Some("Apache License"));
+    }
+
+    #[test]
+    fn a_card_of_the_licence_alone_is_known() {
+        assert!(is_license_card(&card(&[("license", "mit".to_owned())]).expect("a card")));
+        assert!(is_license_card(&adapter_card(&[("license", "mit".to_owned())], Path::new("models/m"))));
+        for other in ["", "# Mine", "---\nlicense: mit\n---\n# Mine\n", "---\nlicense: mit\ntags: [x]\n---\n"]
+        {
+            assert!(!is_license_card(other), "{other}");
+        }
     }
 }

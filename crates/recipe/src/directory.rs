@@ -1,7 +1,7 @@
 //! A recipe's directory: what its steps make, of what, and how far each is.
 //!
 //! ```text
-//! recipe.json            whose directory it is
+//! recipe.json            whose directory it is, with the recipe's text
 //! steps/NAME.json        how far a step is, and of what it is made: settings, inputs, code
 //! NAME/                  what it makes: a stage's run directory, or files
 //! superseded/NAME-1/     what it made of other settings or inputs before, with steps/NAME.json as superseded/NAME-1.json
@@ -92,13 +92,20 @@ pub struct StepState {
 }
 
 /// Whose directory it is: `recipe.json`.
-#[derive(Serialize, Deserialize)]
-struct Owner {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Owner {
     /// The whole path of its file, or the name of one that comes within the program.
-    recipe: PathBuf,
-    sha256: String,
+    pub(crate) recipe: PathBuf,
+    /// SHA-256 of the file.
+    pub(crate) sha256: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    quick: bool,
+    pub(crate) quick: bool,
+    /// What the file says; empty in directories of versions that did not keep it.
+    #[serde(default)]
+    pub(crate) text: String,
+    /// The names of its steps in their order.
+    #[serde(default)]
+    pub(crate) steps: Vec<String>,
 }
 
 impl Owner {
@@ -107,7 +114,21 @@ impl Owner {
             Some(bundled) => bundled.name.into(),
             None => fs::canonicalize(&recipe.path).map_err(FilesError::io("find", &recipe.path))?,
         };
-        Ok(Self { recipe: path, sha256: recipe.sha256.clone(), quick: recipe.quick })
+        Ok(Self {
+            recipe: path,
+            sha256: recipe.sha256.clone(),
+            quick: recipe.quick,
+            text: recipe.text.clone(),
+            steps: recipe.steps.iter().map(|step| step.name.clone()).collect(),
+        })
+    }
+
+    /// That of directory `path`, if a recipe has it.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is damaged.
+    pub(crate) fn find(path: &Path) -> Result<Option<Self>, RecipeError> {
+        read_json(&path.join("recipe.json"))
     }
 
     /// Whether what both make may lie in one directory: a recipe may be edited, and moved.
@@ -137,7 +158,7 @@ impl RecipeDir {
         fs::create_dir_all(path.join("steps")).map_err(FilesError::io("create", path))?;
         let lock = lock(path)?;
         let (file, this) = (path.join("recipe.json"), Owner::of(recipe)?);
-        match read_json::<Owner>(&file)? {
+        match Owner::find(path)? {
             Some(other) if !other.is_same(&this) => {
                 let (path, other, this) = (path.clone(), other.in_words(), this.in_words());
                 return Err(RecipeError::OtherRecipe { path, other, this });
@@ -218,7 +239,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FilesError> {
     replace(path, text.as_bytes())
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecipeError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecipeError> {
     let text = match read_text(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(FilesError::io("read", path))?,

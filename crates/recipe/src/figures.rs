@@ -38,7 +38,8 @@ fn json(path: &Path) -> Option<Value> {
     serde_json::from_str(&read_text(path).ok()?).ok()
 }
 
-fn of_stage(state: &mut StepState, dir: &Path) {
+/// Adds what the run in `dir` took and is measured by.
+pub(crate) fn of_stage(state: &mut StepState, dir: &Path) {
     if let Some(lineage) = json(&dir.join("lineage.json")) {
         state.seconds = lineage["seconds"].as_f64().or(state.seconds);
         state.tokens = lineage["tokens"].as_u64();

@@ -7,10 +7,12 @@
 //! - [`Standing`]: whether a step must be made, and why,
 //! - [`trace`]: where a row comes from,
 //! - [`rows`]: the steps that only choose rows: filter, mix, split,
+//! - [`card`](mod@card): a model card of what is recorded,
 //! - [`demo`]: the whole path in small, from a text to a model that reasons.
 #![forbid(unsafe_code)]
 
 mod bundled;
+pub mod card;
 mod changes;
 pub mod demo;
 mod directory;
@@ -26,7 +28,7 @@ mod trace;
 
 pub use bundled::{BUNDLED, Bundled};
 pub use changes::Changes;
-pub use directory::{Output, RecipeDir, State, StepState};
+pub use directory::{MadeOf, Output, RecipeDir, State, StepState};
 pub use error::RecipeError;
 pub use kind::{Kind, Offer};
 pub use recipe::{Input, Recipe, Source, Step};

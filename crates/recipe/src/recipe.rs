@@ -30,6 +30,8 @@ const RESERVED: [&str; 2] = ["steps", "superseded"];
 pub struct Recipe {
     /// Its file, or the name of one that comes within the program.
     pub path: PathBuf,
+    /// What the file says.
+    pub text: String,
     /// SHA-256 of the file.
     pub sha256: String,
     /// Whether it is the quick form.
@@ -87,6 +89,11 @@ impl Recipe {
             Some(bundled) => bundled.text.to_owned(),
             None => read_text(path)?,
         };
+        Self::parse(path, text, changes)
+    }
+
+    /// The recipe that file `path` says in `text`, as [`Recipe::read`] reads it.
+    pub(crate) fn parse(path: &Path, text: String, changes: &Changes) -> Result<Self, RecipeError> {
         let wrong = |message: String| RecipeError::Parse { path: path.into(), message };
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
         refuse_unknown(table.keys(), &KEYS).map_err(wrong)?;
@@ -116,7 +123,7 @@ impl Recipe {
             written.push(Written::of(path, number, table, seed)?);
         }
         let steps = resolve(path, &run_dir, written)?;
-        Ok(Self { path: path.into(), sha256: sha256(text), quick: changes.quick, run_dir, steps })
+        Ok(Self { path: path.into(), sha256: sha256(&text), text, quick: changes.quick, run_dir, steps })
     }
 
     /// The place of the step `name`.

@@ -131,7 +131,7 @@ fn beginning(recipe: &Recipe, place: usize, code: &str) -> Result<StepState, Rec
 }
 
 /// The settings of a step on which what it makes depends. What it reads is known by what it holds, not by its name.
-fn settings(recipe: &Recipe, place: usize) -> Map<String, Value> {
+pub(crate) fn settings(recipe: &Recipe, place: usize) -> Map<String, Value> {
     let mut settings: Table = inputs::with_paths(recipe, place, &|_| PathBuf::new());
     settings.retain(|key, _| !FREE.contains(&key));
     match serde_json::to_value(settings) {
@@ -141,7 +141,7 @@ fn settings(recipe: &Recipe, place: usize) -> Map<String, Value> {
 }
 
 /// In what two states of a step differ, as far as what is made depends on it.
-fn differences(before: &StepState, now: &StepState) -> Vec<String> {
+pub(crate) fn differences(before: &StepState, now: &StepState) -> Vec<String> {
     let mut all = Vec::new();
     if before.kind != now.kind {
         all.push(format!("kind (`{}`, now `{}`)", before.kind, now.kind));
@@ -176,7 +176,7 @@ fn differences(before: &StepState, now: &StepState) -> Vec<String> {
 }
 
 /// Every value of `value` by its key, with the tables that it is in.
-fn flatten(prefix: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+pub(crate) fn flatten(prefix: &str, value: &Value, all: &mut BTreeMap<String, String>) {
     let place = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
     match value {
         Value::Object(table) => table.iter().for_each(|(key, value)| flatten(&place(key), value, all)),
