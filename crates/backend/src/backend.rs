@@ -191,6 +191,8 @@ pub trait Backend: Sync + Sized {
     fn rows(&self, layout: &Self::Layout) -> usize;
     /// Head rows of a layout.
     fn head_rows(&self, layout: &Self::Layout) -> usize;
+    /// Pairs of a row of a layout and a key that it attends to.
+    fn pairs(&self, layout: &Self::Layout) -> usize;
     /// Whether the rows of a layout's pass go to a cache.
     fn is_cached(&self, layout: &Self::Layout) -> bool;
 

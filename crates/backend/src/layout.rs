@@ -144,6 +144,15 @@ impl Layout {
         assert!(ascend || self.sequences.iter().enumerate().all(disjoint), "sequences with common rows");
     }
 
+    /// Pairs of a row and a key that it attends to: what attention computes.
+    pub fn pairs(&self) -> usize {
+        let of = |s: &Sequence| {
+            let n = s.rows.len();
+            n * (s.context() - n) + n * (n + 1) / 2
+        };
+        self.sequences.iter().map(of).sum()
+    }
+
     /// The rows of the cache, or of the pass itself, up to the last that a sequence attends to.
     pub fn key_rows(&self) -> usize {
         let end = |s: &Sequence| s.prefix.iter().chain([&s.keys]).map(|r| r.end).max().unwrap_or(0);
@@ -166,6 +175,7 @@ mod tests {
         assert_eq!(layout.sequences[2], Sequence { rows: 5..6, prefix: prompt, keys: 5..6 });
         assert_eq!((&layout.head_rows[..], &layout.targets[..]), (&[2, 3, 4, 5][..], &[1, 2, 3, 4][..]));
         assert_eq!(layout.len(), Layout::group_rows(3, [3, 1].into_iter()));
+        assert_eq!(layout.pairs(), (1 + 2) + (3 + 4 + 5) + 3);
         layout.check();
     }
 

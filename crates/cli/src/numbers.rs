@@ -28,6 +28,12 @@ pub(crate) fn all_cores() -> NonZero<usize> {
     thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
+/// A price or a power: 0 or more.
+pub(crate) fn amount(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
+    number.ok_or_else(|| "write a number of 0 or more".to_owned())
+}
+
 fn within<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
     number
@@ -48,6 +54,10 @@ mod tests {
             assert_eq!(count::<u64>(text), Err("write a number from 1 to 1048576".to_owned()), "{text}");
         }
         assert_eq!((threads("0"), threads("3").map(NonZero::get)), (Ok(all_cores()), Ok(3)));
+        assert_eq!((amount("0"), amount("0.4")), (Ok(0.0), Ok(0.4)));
+        for text in ["-1", "inf", "NaN", "a", ""] {
+            assert!(amount(text).is_err(), "{text}");
+        }
         assert!(threads("1000000000").is_err_and(|words| words.ends_with("from 0 to 1024")));
     }
 }

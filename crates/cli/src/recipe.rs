@@ -1,5 +1,6 @@
 //! `koan recipe`
 
+mod cost;
 mod perform;
 mod plan;
 mod show;
@@ -10,12 +11,13 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use koan_backend::Backend;
 use koan_files::replace;
-use koan_recipe::{BUNDLED, Bundled, Changes, Outcome, Recipe as File, RecipeDir, Selection};
+use koan_recipe::{BUNDLED, Bundled, Changes, Outcome, Rates, Recipe as File, RecipeDir, Selection};
 
 use self::perform::Performer;
 use crate::{
     device::{Device, Job, Running},
     interrupt::is_asked,
+    numbers::amount,
 };
 
 /// The version of this program, to which what a step made belongs.
@@ -56,17 +58,18 @@ impl Named {
 }
 
 #[derive(clap::Args)]
-struct Price {
+struct Priced {
     /// What an hour of this machine costs, in any currency
-    #[arg(long, value_name = "PRICE")]
+    #[arg(long, value_name = "PRICE", value_parser = amount)]
     price_per_hour: Option<f64>,
+    /// What this machine takes while it works, watts: for energy, where the machine itself does not tell
+    #[arg(long, value_name = "W", value_parser = amount)]
+    watts: Option<f64>,
 }
 
-impl Price {
-    fn checked(&self) -> anyhow::Result<Option<f64>> {
-        let is_price = self.price_per_hour.is_none_or(|price| price >= 0.0 && price.is_finite());
-        ensure!(is_price, "--price-per-hour must be 0 or more");
-        Ok(self.price_per_hour)
+impl Priced {
+    fn rates(&self) -> Rates {
+        Rates { watts: self.watts, price_per_hour: self.price_per_hour }
     }
 }
 
@@ -78,6 +81,7 @@ impl Price {
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan recipe run self-taught-arithmetic --quick
+  koan recipe run self-taught-arithmetic --watts 65 --price-per-hour 0.40
   koan recipe run self-taught-arithmetic --until measured-before
   koan recipe run mine.toml --only measured-after --threads 1
 
@@ -107,6 +111,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
     #[command(flatten)]
+    priced: Priced,
+    #[command(flatten)]
     device: Device,
 }
 
@@ -121,12 +127,12 @@ pub(crate) struct Plan {
     #[command(flatten)]
     named: Named,
     #[command(flatten)]
-    price: Price,
+    priced: Priced,
     #[command(flatten)]
     device: Device,
 }
 
-/// The steps of a recipe: what each is made from, its state, its results and its cost
+/// The tree of a recipe's steps, with their state and results, and a table of what they cost, beside the paper's
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan recipe show self-taught-arithmetic --price-per-hour 0.40
@@ -136,12 +142,12 @@ pub(crate) struct Show {
     #[command(flatten)]
     named: Named,
     #[command(flatten)]
-    price: Price,
+    priced: Priced,
     /// Write JSON: the state of each step, with the hashes of what it read and made
     #[arg(long)]
     json: bool,
     /// Where the row with this `id` comes from: each step that made it or passed it on, the models that wrote it, back to its source
-    #[arg(long, value_name = "ROW_ID", conflicts_with_all = ["json", "price_per_hour"])]
+    #[arg(long, value_name = "ROW_ID", conflicts_with_all = ["json", "price_per_hour", "watts"])]
     trace: Option<String>,
 }
 
@@ -173,7 +179,7 @@ impl Recipe {
             Self::Plan(plan) => plan.device.clone().run(plan),
             Self::Show(show) => match &show.trace {
                 Some(id) => show::trace(&show.named.read()?, id),
-                None => show::show(&show.named.read()?, show.price.checked()?, show.json),
+                None => show::show(&show.named.read()?, show.priced.rates(), show.json),
             },
             Self::List(List {}) => list(),
             Self::Copy(copy) => copy.run(),
@@ -204,9 +210,10 @@ impl Copy {
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let recipe = self.named.read()?;
+        let rates = self.priced.rates();
         let Self { from, until, only, .. } = self;
         let selection = Selection { from, until, only };
-        let mut performer = Performer { b, running };
+        let mut performer = Performer { b, running, rates, peak: None };
         koan_recipe::check(&recipe, &selection.places(&recipe)?, &performer)?;
         if !RecipeDir::is_in_use(&recipe.run_dir) {
             plan::refuse_what_does_not_fit(b, &recipe, &selection)?;
@@ -228,8 +235,8 @@ impl Job for Run {
 impl Job for Plan {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let recipe = self.named.read()?;
-        let performer = Performer { b, running };
+        let performer = Performer { b, running, rates: Rates::default(), peak: None };
         koan_recipe::check(&recipe, &(0..recipe.steps.len()).collect::<Vec<_>>(), &performer)?;
-        plan::print(b, running, &recipe, self.price.checked()?)
+        plan::print(b, running, &recipe, self.priced.rates())
     }
 }

@@ -296,13 +296,20 @@ fn a_part_of_a_recipe_is_run_only_on_what_is_made() {
     assert!(error.contains("did you mean `before`?"), "{error}");
     let error = folder.refused("recipe run r.toml --from clean --until halves");
     assert!(error.contains("`clean` comes after `halves`"), "{error}");
-    let (shown, _) = folder.done("recipe show r.toml --price-per-hour 1");
+    let (shown, _) = folder.done("recipe show r.toml --price-per-hour 1 --watts 3600");
     for words in [
-        "├─ before (eval)  made",
+        "└─ problems (problems)  made",
+        "   └─ halves (split)  made",
+        "      ├─ before (eval)  made",
+        "      │    from @halves.held-out, model",
         "% right (95% interval",
-        "cost 0.0",
         "└─ after (eval)  not begun",
         "4 of 11 steps are made",
+        "time     drawn   trained     FLOPs   of peak    energy     money",
+        "Wh    0.0",
+        "DeepSeek-R1-Zero  101000 h",
+        "$294000",
+        "energy: stated watts × time",
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }

@@ -202,6 +202,10 @@ impl Backend for Cpu {
         layout.head_rows.len()
     }
 
+    fn pairs(&self, layout: &Layout) -> usize {
+        layout.pairs()
+    }
+
     fn is_cached(&self, layout: &Layout) -> bool {
         !layout.cache_rows.is_empty()
     }

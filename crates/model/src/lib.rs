@@ -6,6 +6,7 @@
 //! - [`TensorInfo`], [`Role`]: what a tensor is called and what it is for,
 //! - [`Model`]: weights on a backend, with [`Model::forward`], [`Model::log_probs`] and [`Model::backward`],
 //! - [`Activations`], [`Head`], [`KvCache`]: the memory a pass needs, planned before it runs,
+//! - [`Flops`], [`Work`]: what passes compute,
 //! - [`Adapter`]: low-rank adapters (LoRA) on its linear layers, in PEFT's format,
 //! - [`checkpoint`]: Hugging Face directories; [`gguf`]: llama.cpp's files, in and out; [`init`]: fresh models, [`init_tiny`]: one to try things with.
 #![deny(unsafe_code)]
@@ -36,6 +37,7 @@ pub mod testkit;
 mod tiny;
 mod transformer;
 mod trunk;
+mod work;
 
 pub use activations::{Activations, Purpose};
 pub use adapter::{Adapter, AdapterError, AdapterSpec, LowRank, Targets};
@@ -56,3 +58,4 @@ pub use tensors::TensorInfo;
 pub use tiny::init_tiny;
 pub use transformer::Transformer;
 pub use trunk::Trunk;
+pub use work::{Counter, Flops, PassSize, Work};

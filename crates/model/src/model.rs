@@ -13,6 +13,7 @@ use crate::{
     layer::Pass,
     rope,
     trunk::TrunkGradients,
+    work::{self, Flops, PassSize, Work},
 };
 
 /// A model's weights on a backend.
@@ -23,6 +24,7 @@ pub struct Model<B: Backend> {
     cos: B::Buf,
     sin: B::Buf,
     positions: usize,
+    flops: Flops,
 }
 
 /// The gradient of a model's weights, and the memory its backward pass works in.
@@ -146,7 +148,8 @@ impl<B: Backend> Model<B> {
             b.write(&mut table, values);
             Ok::<_, OutOfMemory>(table)
         };
-        Ok(Self { weights, cos: table(&cos)?, sin: table(&sin)?, positions, config })
+        let flops = Flops::of(&config);
+        Ok(Self { weights, cos: table(&cos)?, sin: table(&sin)?, positions, config, flops })
     }
 
     /// The sizes of the model.
@@ -208,6 +211,7 @@ impl<B: Backend> Model<B> {
             n == 0 || b.is_cached(layout) == cache.is_some(),
             "a cache row for each row, if there is a cache"
         );
+        work::count(Work { flops: self.flops.trunk(size(b, layout)), ..Work::default() });
         let cache = cache.map(|cache| &mut cache.layers[..]);
         self.weights.trunk.forward(&self.pass(b, layout), &mut a.trunk, cache);
     }
@@ -224,6 +228,7 @@ impl<B: Backend> Model<B> {
         temperature: f32,
         head: &mut Head<B>,
     ) -> [Vec<f64>; 2] {
+        work::count(Work { flops: self.flops.head(size(b, layout)), ..Work::default() });
         let Transformer { trunk, head: own } = &self.weights;
         own.language().log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
     }
@@ -240,6 +245,9 @@ impl<B: Backend> Model<B> {
         layout: &B::Layout,
         head: &mut Head<B>,
     ) -> (Vec<u32>, [Vec<f32>; 2]) {
+        let pass = size(b, layout);
+        let tokens_drawn = pass.head_rows as u64;
+        work::count(Work { flops: self.flops.head(pass), tokens_drawn, tokens_trained: 0 });
         let Transformer { trunk, head: own } = &self.weights;
         own.language().sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
     }
@@ -259,6 +267,8 @@ impl<B: Backend> Model<B> {
         head: &mut Head<B>,
         grad: &mut Gradient<B>,
     ) {
+        let pass = size(b, layout);
+        self.count_backward(pass, a, pass.head_rows);
         let Transformer { trunk, head: own } = &self.weights;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
@@ -304,6 +314,8 @@ impl<B: Backend> Model<B> {
         head: &mut ScalarRows<B>,
         grad: &mut Gradient<B>,
     ) {
+        let pass = size(b, layout);
+        self.count_backward(pass, a, pass.rows);
         let Transformer { trunk, head: own } = &self.weights;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Scalar(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
@@ -328,6 +340,9 @@ impl<B: Backend> Model<B> {
         of: Divergence,
         head: &mut DivergenceRows<B>,
     ) -> Result<Vec<f64>, OutOfMemory> {
+        let pass = PassSize { head_rows: head_rows.len() as f64, ..PassSize::default() };
+        let flops = self.flops.head(pass) + teacher.flops.head(pass);
+        work::count(Work { flops, ..Work::default() });
         let sides = [self.side(a), teacher.side(of_teacher)];
         heads::divergences(b, sides, head_rows, of, 1.0, None, head)
     }
@@ -352,6 +367,10 @@ impl<B: Backend> Model<B> {
         head: &mut DivergenceRows<B>,
         grad: &mut Gradient<B>,
     ) -> Result<Vec<f64>, OutOfMemory> {
+        // Its own logits are what a backward computes again.
+        let pass = PassSize { head_rows: head_rows.len() as f64, ..size(b, layout) };
+        work::count(Work { flops: teacher.flops.head(pass), ..Work::default() });
+        self.count_backward(pass, a, pass.head_rows);
         let trunk = &self.weights.trunk;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
@@ -364,9 +383,21 @@ impl<B: Backend> Model<B> {
         Ok(divergences)
     }
 
+    /// Counts a backward over `pass` that learns from so many `tokens`.
+    fn count_backward(&self, pass: PassSize, a: &Activations<B>, tokens: f64) {
+        let flops = self.flops.backward(pass, a.trunk.recomputes());
+        work::count(Work { flops, tokens_drawn: 0, tokens_trained: tokens as u64 });
+    }
+
     /// The language head, and what it reads of a pass.
     fn side<'a>(&'a self, a: &'a Activations<B>) -> Side<'a, B> {
         let Transformer { trunk, head } = &self.weights;
         Side { head: head.language(), embedding: &trunk.embed_tokens, normed: &a.trunk.normed }
     }
+}
+
+/// The sizes of the pass of `layout` that its work depends on.
+fn size<B: Backend>(b: &B, layout: &B::Layout) -> PassSize {
+    let [rows, head_rows, pairs] = [b.rows(layout), b.head_rows(layout), b.pairs(layout)].map(|n| n as f64);
+    PassSize { rows, head_rows, pairs }
 }

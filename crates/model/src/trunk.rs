@@ -102,9 +102,14 @@ impl<B: Backend> TrunkActivations<B> {
         })
     }
 
+    /// Whether the backward computes the layers again.
+    pub(crate) fn recomputes(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
     /// Whether a backward can follow.
     fn is_for_backward(&self) -> bool {
-        matches!(self.layers, Saved::Each(_)) || !self.inputs.is_empty()
+        matches!(self.layers, Saved::Each(_)) || self.recomputes()
     }
 }
 

@@ -17,7 +17,7 @@ use koan_files::{FilesError, read_text, rename, replace};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Bundled, Kind, Recipe, RecipeError};
+use crate::{Bundled, Kind, Recipe, RecipeError, StepCost};
 
 /// Whoever looks whether the directory is in use holds its lock for a moment: it is asked for so often, so long apart.
 const LOCK_TRIES: usize = 50;
@@ -80,12 +80,12 @@ pub struct StepState {
     /// What it made.
     #[serde(default)]
     pub outputs: Vec<Output>,
-    /// Seconds that it took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    /// Tokens that it learned from or sampled.
+    /// Tokens of what it made: those that its steps learned from or sampled, or that a measurement sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// What it cost, over all processes that worked on it.
+    #[serde(flatten)]
+    pub cost: StepCost,
     /// What it is measured by: loss, accuracy, rows.
     #[serde(default)]
     pub figures: Map<String, Value>,
@@ -187,6 +187,13 @@ impl RecipeDir {
     /// If it can't be written.
     pub(crate) fn write(&self, state: &StepState) -> Result<(), RecipeError> {
         Ok(write_json(&state_file(&self.path, &state.name), state)?)
+    }
+
+    /// What writes down how far `state` is and what it cost so far, while it is made.
+    pub(crate) fn writer(&self, state: StepState) -> impl Fn(StepCost) + Send + use<> {
+        let path = state_file(&self.path, &state.name);
+        // What can't be written now is tried again some seconds later.
+        move |cost| _ = write_json(&path, &StepState { cost, ..state.clone() })
     }
 
     /// Moves what step `name` made of other things out of the way, with its state; gives its new place, if there was anything. Of

@@ -1,4 +1,4 @@
-//! What a step took, and what it is measured by, from the files that it made.
+//! What a step is measured by, from the files that it made.
 
 use std::{
     fs::File,
@@ -15,9 +15,8 @@ use crate::{Job, Kind, StepState};
 const METRICS: [&str; 8] =
     ["loss", "eval_loss", "reward", "accuracy", "format", "margin", "completion_tokens", "kl"];
 
-/// Adds to `state` what `job` took and is measured by. `seconds` are those of this process, where the step does not know better.
-pub(crate) fn add(state: &mut StepState, job: &Job, seconds: f64) {
-    state.seconds = Some(seconds);
+/// Adds to `state` what `job` is measured by.
+pub(crate) fn add(state: &mut StepState, job: &Job) {
     if job.kind.is_stage() {
         of_stage(state, &job.dir);
     } else if job.kind == Kind::Eval {
@@ -38,10 +37,9 @@ fn json(path: &Path) -> Option<Value> {
     serde_json::from_str(&read_text(path).ok()?).ok()
 }
 
-/// Adds what the run in `dir` took and is measured by.
+/// Adds what the run in `dir` is measured by.
 pub(crate) fn of_stage(state: &mut StepState, dir: &Path) {
     if let Some(lineage) = json(&dir.join("lineage.json")) {
-        state.seconds = lineage["seconds"].as_f64().or(state.seconds);
         state.tokens = lineage["tokens"].as_u64();
         if let Some(steps) = lineage["steps"].as_u64() {
             state.figures.insert("steps".to_owned(), steps.into());
@@ -58,7 +56,6 @@ pub(crate) fn of_stage(state: &mut StepState, dir: &Path) {
 
 fn of_report(state: &mut StepState, path: &Path) {
     let Some(report) = json(path) else { return };
-    state.seconds = report["cost"]["seconds"].as_f64().or(state.seconds);
     let all = &report["report"];
     state.tokens = all["tokens"].as_u64();
     for key in ["pass_at_1", "completion_tokens", "problems"] {

@@ -5,6 +5,7 @@
 //! - [`run`]: its steps one after the other, each made once; [`Perform`]: how a step is made, which is whoever runs it to say,
 //! - [`RecipeDir`], [`StepState`]: what is made, of what, and how far it is,
 //! - [`Standing`]: whether a step must be made, and why,
+//! - [`cost`]: what steps cost, and the paper's,
 //! - [`trace`]: where a row comes from,
 //! - [`rows`]: the steps that only choose rows: filter, mix, split,
 //! - [`card`](mod@card): a model card of what is recorded,
@@ -14,6 +15,7 @@
 mod bundled;
 pub mod card;
 mod changes;
+pub mod cost;
 pub mod demo;
 mod directory;
 mod error;
@@ -28,6 +30,7 @@ mod trace;
 
 pub use bundled::{BUNDLED, Bundled};
 pub use changes::Changes;
+pub use cost::{Peak, Rates, StepCost};
 pub use directory::{MadeOf, Output, RecipeDir, State, StepState};
 pub use error::RecipeError;
 pub use kind::{Kind, Offer};

@@ -11,14 +11,15 @@
 //!
 //! The state of a step is written before and after, whole: a kill at any moment leaves a recipe that goes on.
 
-use std::{error::Error, fs, path::PathBuf, time::Instant};
+use std::{error::Error, fs, path::PathBuf};
 
 use koan_files::FilesError;
+use koan_train::cost::Meter;
 use toml::Table;
 
 use crate::{
-    Kind, Output, Recipe, RecipeDir, RecipeError, Source, Standing, State, StepState, figures, inputs, rows,
-    standing,
+    Kind, Output, Peak, Rates, Recipe, RecipeDir, RecipeError, Source, Standing, State, StepState, figures,
+    inputs, rows, standing,
 };
 
 /// A step that is to be made.
@@ -115,6 +116,12 @@ pub trait Perform {
 
     /// Hears how far the recipe is.
     fn hear(&mut self, event: Event);
+
+    /// The most that the device computes, and how that is known; asked for once there is a step that computed something.
+    fn peak(&mut self) -> Option<Peak>;
+
+    /// What this machine takes and costs.
+    fn rates(&self) -> Rates;
 }
 
 /// Which steps are run; the others are taken as they are.
@@ -273,19 +280,26 @@ fn make(
     work: &mut dyn Perform,
 ) -> Result<Ended, RecipeError> {
     let job = Job::at_its_place(recipe, place);
+    let rates = work.rates().or(state.cost);
+    state.cost = state.cost.at(rates);
     dir.write(&state)?;
     fs::create_dir_all(&job.dir).map_err(FilesError::io("create", &job.dir))?;
-    let start = Instant::now();
+    let (before, write) = (state.cost, dir.writer(state.clone()));
+    let meter = Meter::start(before.spent(), move |spent| write(before.with(spent).at(rates)));
     let ended = if rows::is_one(job.kind) {
         rows::make(job.kind, &job.settings, &job.dir).map(|()| Ended::Made).map_err(Into::into)
     } else {
         work.perform(&job)
     };
+    state.cost = before.with(meter.finish()).at(rates);
+    if state.cost.flops > 0.0 {
+        state.cost = state.cost.of_peak(work.peak());
+    }
     let made = ended.map_err(|source| RecipeError::Failed { step: job.name.clone(), source });
     let finished = made.and_then(|ended| {
         if ended == Ended::Made {
             state.outputs = outputs(&job)?;
-            figures::add(&mut state, &job, start.elapsed().as_secs_f64());
+            figures::add(&mut state, &job);
         }
         Ok(ended)
     });
@@ -323,4 +337,74 @@ fn in_words(error: &RecipeError) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread, time::Duration};
+
+    use super::*;
+    use crate::{Changes, cost::StepCost};
+
+    /// Makes steps of kind `problems`; fails once, after a while.
+    struct Maker {
+        fails: bool,
+        rates: Rates,
+    }
+
+    impl Perform for Maker {
+        fn check(&self, _: &Job) -> Result<(), Box<dyn Error + Send + Sync>> {
+            Ok(())
+        }
+
+        fn perform(&mut self, job: &Job) -> Result<Ended, Box<dyn Error + Send + Sync>> {
+            thread::sleep(Duration::from_millis(30));
+            if self.fails {
+                return Err("no more".into());
+            }
+            fs::write(job.dir.join("data.jsonl"), "{}\n")?;
+            Ok(Ended::Made)
+        }
+
+        fn hear(&mut self, _: Event) {}
+
+        fn peak(&mut self) -> Option<Peak> {
+            None
+        }
+
+        fn rates(&self) -> Rates {
+            self.rates
+        }
+    }
+
+    #[test]
+    fn a_step_costs_what_all_its_processes_took() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("r.toml");
+        let write = |n: u32| {
+            fs::write(&file, format!("run_dir = 'r'\n[[step]]\nname = 'p'\nkind = 'problems'\nn = {n}\n"))
+                .expect("written");
+        };
+        let dir = folder.path().join("run");
+        let go = |fails: bool, rates: Rates| -> StepCost {
+            let recipe = Recipe::read(&file, &Changes { run_dir: Some(dir.clone()), ..Changes::default() })
+                .expect("a recipe");
+            let ended = run(&recipe, &Selection::default(), "1", &mut Maker { fails, rates }, &|| false);
+            assert_eq!(ended.is_err(), fails);
+            RecipeDir::state(&dir, "p").expect("read").expect("begun").cost
+        };
+        write(1);
+        let first = go(true, Rates { watts: Some(3600.0), price_per_hour: Some(3600.0) });
+        assert!(first.seconds >= 0.03, "{first:?}");
+        let all = go(false, Rates::default());
+        assert!(all.seconds >= first.seconds + 0.03, "{first:?} {all:?}");
+        let close = |value: Option<f64>| (value.expect("known") - all.seconds).abs() < 1e-9;
+        assert!(close(all.energy_wh) && close(all.money), "at the rates that were stated before: {all:?}");
+        assert_eq!(go(false, Rates::default()), all, "it is not made again");
+        write(2);
+        let again = go(false, Rates::default());
+        assert!(again.seconds < all.seconds && again.money.is_none(), "{again:?}: of other settings");
+        let before = fs::read_to_string(dir.join("superseded/p-1.json")).expect("there");
+        assert!(before.contains(&all.seconds.to_string()), "{before}");
+    }
 }

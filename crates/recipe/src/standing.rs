@@ -9,7 +9,9 @@ use std::{
 use serde_json::{Map, Value};
 use toml::Table;
 
-use crate::{Kind, Recipe, RecipeDir, RecipeError, Source, State, StepState, directory::MadeOf, inputs};
+use crate::{
+    Kind, Recipe, RecipeDir, RecipeError, Source, State, StepCost, StepState, directory::MadeOf, inputs,
+};
 
 /// Settings on which nothing that a step makes depends.
 const FREE: [&str; 5] = ["checkpoint_every", "checkpoints_kept", "tensorboard", "sequences", "memory"];
@@ -65,7 +67,7 @@ pub fn standings(recipe: &Recipe, code: &str) -> Result<Vec<Standing>, RecipeErr
 /// How step `place` stands, all that it reads being there; and its state as it would begin now.
 pub(crate) fn of(recipe: &Recipe, place: usize, code: &str) -> Result<(Standing, StepState), RecipeError> {
     let step = &recipe.steps[place];
-    let now = beginning(recipe, place, code)?;
+    let mut now = beginning(recipe, place, code)?;
     let (dir, is_label) = (recipe.dir(place), step.kind == Kind::Label);
     let Some(before) = RecipeDir::state(&recipe.run_dir, &step.name)? else {
         // Of labels the votes stay when their rows are moved away.
@@ -75,6 +77,9 @@ pub(crate) fn of(recipe: &Recipe, place: usize, code: &str) -> Result<(Standing,
         return Ok((Standing::New, now));
     };
     let mut changed = differences(&before, &now);
+    if changed.is_empty() {
+        now.cost = before.cost;
+    }
     if changed.is_empty() && before.state == State::Done {
         for output in &before.outputs {
             match inputs::hash(&output.path) {
@@ -124,8 +129,8 @@ fn beginning(recipe: &Recipe, place: usize, code: &str) -> Result<StepState, Rec
         inputs: step.inputs.iter().map(of_input).collect(),
         code: code.to_owned(),
         outputs: Vec::new(),
-        seconds: None,
         tokens: None,
+        cost: StepCost::default(),
         figures: Map::new(),
     })
 }

@@ -8,10 +8,13 @@
 //! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of all,
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
+//! - [`cost`]: what work costs: time, tokens, FLOPs, energy,
+//! - [`speed`]: how fast this machine is,
 //! - [`config`]: TOML files and overrides, every key checked.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod cost;
 pub mod distill;
 mod error;
 pub mod gradient;
@@ -19,6 +22,7 @@ pub mod optim;
 pub mod prefer;
 pub mod reject;
 pub mod rl;
+pub mod speed;
 pub mod stage;
 pub mod supervised;
 

@@ -155,6 +155,10 @@ impl Backend for Counting {
         Reference.head_rows(&layout.0)
     }
 
+    fn pairs(&self, layout: &Self::Layout) -> usize {
+        Reference.pairs(&layout.0)
+    }
+
     fn is_cached(&self, layout: &Self::Layout) -> bool {
         Reference.is_cached(&layout.0)
     }

@@ -201,6 +201,10 @@ impl Backend for Reference {
         layout.head_rows.len()
     }
 
+    fn pairs(&self, layout: &Layout) -> usize {
+        layout.pairs()
+    }
+
     fn is_cached(&self, layout: &Layout) -> bool {
         !layout.cache_rows.is_empty()
     }

@@ -3,12 +3,13 @@
 use std::{error::Error, path::Path};
 
 use koan_backend::Backend;
-use koan_recipe::{Ended, Event, Job as Step, Kind, Perform, Standing, StepState};
+use koan_recipe::{Ended, Event, Job as Step, Kind, Peak, Perform, Rates, Standing, StepState};
 use koan_train::{
     distill::DistillConfig,
     prefer::PreferConfig,
     reject::RejectConfig,
     rl::RlConfig,
+    speed,
     stage::{Launch, RunSummary},
     supervised::{Stage, SupervisedConfig},
 };
@@ -64,6 +65,9 @@ impl Settings {
 pub(super) struct Performer<'a, B> {
     pub(super) b: &'a B,
     pub(super) running: Running,
+    pub(super) rates: Rates,
+    /// What [`Perform::peak`] found.
+    pub(super) peak: Option<Peak>,
 }
 
 impl<B: Backend> Performer<'_, B> {
@@ -127,6 +131,17 @@ impl<B: Backend> Perform for Performer<'_, B> {
         })
     }
 
+    fn peak(&mut self) -> Option<Peak> {
+        if self.peak.is_none() {
+            self.peak = speed::peak(self.b).ok().map(|flops_per_s| Peak { flops_per_s });
+        }
+        self.peak
+    }
+
+    fn rates(&self) -> Rates {
+        self.rates
+    }
+
     fn hear(&mut self, event: Event) {
         match event {
             Event::Skipped { name } => note!("== {name}: made already"),
@@ -151,5 +166,5 @@ impl<B: Backend> Perform for Performer<'_, B> {
 fn made(state: &StepState) -> String {
     let figures = figures(state);
     let separator = if figures.is_empty() { "" } else { "; " };
-    format!("{}: made in {}{separator}{figures}", state.name, seconds(state.seconds.unwrap_or(0.0)))
+    format!("{}: made in {}{separator}{figures}", state.name, seconds(state.cost.seconds))
 }

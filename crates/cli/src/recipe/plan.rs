@@ -6,7 +6,7 @@ use anyhow::bail;
 use koan_backend::Backend;
 use koan_data::{DataFiles, rows::Rows};
 use koan_model::{Config, Residency, checkpoint::Place};
-use koan_recipe::{Job as Step, Kind, Recipe, RecipeDir, Selection, Source, Standing, standings};
+use koan_recipe::{Job as Step, Kind, Rates, Recipe, RecipeDir, Selection, Source, Standing, standings};
 use koan_train::{
     optim::OptimConfig,
     reject, rl,
@@ -82,7 +82,7 @@ pub(super) fn print<B: Backend>(
     b: &B,
     running: Running,
     recipe: &Recipe,
-    price: Option<f64>,
+    rates: Rates,
 ) -> anyhow::Result<()> {
     let standings = standings(recipe, CODE)?;
     say!("{} steps in {}; {running}", recipe.steps.len(), recipe.run_dir.display())?;
@@ -112,7 +112,7 @@ pub(super) fn print<B: Backend>(
         match needs.seconds {
             Some(s) => {
                 all_s += s;
-                told.push(format!("time about {}{}", seconds(s), money(s, price)));
+                told.push(format!("time about {}{}", seconds(s), money(s, rates.price_per_hour)));
             }
             None => untold.push(&*step.name),
         }
@@ -134,7 +134,11 @@ pub(super) fn print<B: Backend>(
     say!("           disk {:.2} GiB{}", disk as f64 / GIB, free(available_disk(&recipe.run_dir)?))?;
     say!("           up to {tokens} tokens of the steps that can tell")?;
     if all_s > 0.0 {
-        say!("           time about {}{} of the steps that can tell", seconds(all_s), money(all_s, price))?;
+        say!(
+            "           time about {}{} of the steps that can tell",
+            seconds(all_s),
+            money(all_s, rates.price_per_hour)
+        )?;
     }
     if !untold.is_empty() {
         say!("           time can't be told before they run of: {}", untold.join(", "))?;

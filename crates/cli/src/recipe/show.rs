@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use koan_recipe::{Recipe, RecipeDir, State, StepState, Trace};
+use koan_recipe::{Rates, Recipe, RecipeDir, Source, State, StepState, Trace};
 use serde_json::{Value, json};
 
+use super::cost;
+
 /// Prints how far each step of `recipe` is, what it was made from, and what it took.
-pub(super) fn show(recipe: &Recipe, price: Option<f64>, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn show(recipe: &Recipe, rates: Rates, as_json: bool) -> anyhow::Result<()> {
     let states = recipe.steps.iter().map(|step| RecipeDir::state(&recipe.run_dir, &step.name));
     let states = states.collect::<Result<Vec<Option<StepState>>, _>>()?;
     if as_json {
@@ -25,43 +27,78 @@ pub(super) fn show(recipe: &Recipe, price: Option<f64>, as_json: bool) -> anyhow
     }
     let is_in_use = RecipeDir::is_in_use(&recipe.run_dir);
     say!("{}", recipe.run_dir.display())?;
-    let of = recipe.steps.len();
-    for (i, (step, state)) in recipe.steps.iter().zip(&states).enumerate() {
-        let last = i + 1 == of;
-        let (branch, stem) = if last { ("└─", "  ") } else { ("├─", "│ ") };
-        let took = state.as_ref().and_then(|state| state.seconds).map_or_else(String::new, |s| {
-            let tokens = state.as_ref().and_then(|state| state.tokens);
-            let tokens = tokens.map_or_else(String::new, |n| format!(", {n} tokens"));
-            format!("  {}{tokens}{}", seconds(s), money(s, price))
-        });
-        say!("{branch} {} ({})  {}{took}", step.name, step.kind, in_words(state.as_ref(), is_in_use))?;
-        let from: BTreeSet<String> = match state {
-            Some(state) => state.inputs.iter().map(|input| input.from.clone()).collect(),
-            None => BTreeSet::new(),
-        };
-        if !from.is_empty() {
-            say!("{stem}   from {}", from.into_iter().collect::<Vec<_>>().join(", "))?;
+    let parents: Vec<Option<usize>> = (0..recipe.steps.len()).map(|place| parent(recipe, place)).collect();
+    let roots = children(&parents, None);
+    for (i, &root) in roots.iter().enumerate() {
+        branch(recipe, &states, &parents, root, "", i + 1 == roots.len(), is_in_use)?;
+    }
+    let made = states.iter().flatten().filter(|state| state.state == State::Done).count();
+    say!("\n{made} of {} steps are made", recipe.steps.len())?;
+    let begun: Vec<&StepState> = states.iter().flatten().filter(|state| state.cost.seconds > 0.0).collect();
+    if begun.is_empty() {
+        return Ok(());
+    }
+    say!("")?;
+    cost::print(&begun, rates)
+}
+
+/// The step under which step `place` stands in the tree: the one that made its model, or else what it reads first.
+fn parent(recipe: &Recipe, place: usize) -> Option<usize> {
+    let of = |source: &Source| match source {
+        Source::Step { step, .. } => Some(*step),
+        Source::Path(_) => None,
+    };
+    let inputs = &recipe.steps[place].inputs;
+    let model = inputs.iter().find(|input| input.key == "model").and_then(|input| of(&input.source));
+    model.or_else(|| inputs.iter().find_map(|input| of(&input.source)))
+}
+
+/// The steps under `parent`, in their order.
+fn children(parents: &[Option<usize>], parent: Option<usize>) -> Vec<usize> {
+    (0..parents.len()).filter(|place| parents[*place] == parent).collect()
+}
+
+/// Prints step `place` and those under it.
+fn branch(
+    recipe: &Recipe,
+    states: &[Option<StepState>],
+    parents: &[Option<usize>],
+    place: usize,
+    stem: &str,
+    is_last: bool,
+    is_in_use: bool,
+) -> anyhow::Result<()> {
+    let (step, state) = (&recipe.steps[place], states[place].as_ref());
+    let (fork, below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
+    say!("{stem}{fork} {} ({})  {}", step.name, step.kind, in_words(state, is_in_use))?;
+    let under = children(parents, Some(place));
+    let stem = format!("{stem}{below} ");
+    let line = format!("{stem}{}", if under.is_empty() { "  " } else { "│ " });
+    let from: BTreeSet<String> = match state {
+        Some(state) => state.inputs.iter().map(|input| input.from.clone()).collect(),
+        None => recipe.needs(place).into_iter().map(|need| format!("@{}", recipe.steps[need].name)).collect(),
+    };
+    if !from.is_empty() {
+        say!("{line}from {}", from.into_iter().collect::<Vec<_>>().join(", "))?;
+    }
+    if let Some(state) = state {
+        let figures = figures(state);
+        if !figures.is_empty() {
+            say!("{line}{figures}")?;
         }
-        if let Some(state) = state {
-            let figures = figures(state);
-            if !figures.is_empty() {
-                say!("{stem}   {figures}")?;
+        if let Some(message) = &state.message {
+            for text in message.lines().filter(|text| !text.is_empty()) {
+                say!("{line}{}", text.trim())?;
             }
-            if let Some(message) = &state.message {
-                for line in message.lines().filter(|line| !line.is_empty()) {
-                    say!("{stem}   {}", line.trim())?;
-                }
-            }
-            for output in &state.outputs {
-                say!("{stem}   {}  sha256 {}", output.path.display(), &output.sha256[..12])?;
-            }
+        }
+        for output in &state.outputs {
+            say!("{line}{}  sha256 {:.12}", output.path.display(), output.sha256)?;
         }
     }
-    let known: Vec<f64> = states.iter().flatten().filter_map(|state| state.seconds).collect();
-    let made = states.iter().flatten().filter(|state| state.state == State::Done).count();
-    let all: f64 = known.iter().sum();
-    let tokens: u64 = states.iter().flatten().filter_map(|state| state.tokens).sum();
-    Ok(say!("{made} of {of} steps are made, in {}, {tokens} tokens{}", seconds(all), money(all, price))?)
+    for (i, &child) in under.iter().enumerate() {
+        branch(recipe, states, parents, child, &stem, i + 1 == under.len(), is_in_use)?;
+    }
+    Ok(())
 }
 
 /// Prints where the row `id` comes from.

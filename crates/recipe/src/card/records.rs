@@ -298,7 +298,6 @@ fn of_run(dir: &Path, number: usize) -> Result<Option<(Made, Option<PathBuf>)>, 
         koan_version: String,
         steps: u64,
         tokens: u64,
-        seconds: f64,
     }
     #[derive(Deserialize)]
     struct Input {
@@ -356,8 +355,8 @@ fn of_run(dir: &Path, number: usize) -> Result<Option<(Made, Option<PathBuf>)>, 
         inputs,
         code: lineage.koan_version,
         outputs: outputs.collect(),
-        seconds: Some(lineage.seconds),
         tokens: Some(lineage.tokens),
+        cost: serde_json::to_value(&raw).and_then(serde_json::from_value).unwrap_or_default(),
         figures: Map::new(),
     };
     figures::of_stage(&mut state, dir);

@@ -5,133 +5,10 @@
 //! model's own shapes, for a second or two. What is counted divided by what was measured is the estimate. Norms, samples,
 //! rewards and waiting are not counted; that few completions reach their longest is not either.
 
-use std::time::Instant;
-
-use koan_backend::{AdamWStep, Backend, Forms, Keep, Matrix, MomentType, OutOfMemory, Store};
-use koan_model::{Config, Role, TensorInfo};
+use koan_model::{Config, Flops};
 
 use super::RlConfig;
-
-/// Elements of the matrices that are multiplied, at most: more than caches hold, as in a model.
-const MAX_ELEMENTS: usize = 1 << 25;
-/// Elements of one of them, at most: of a larger one a part is taken.
-const MAX_MATRIX: usize = 1 << 22;
-/// Rows that are multiplied, at most: beyond it the speed does not change.
-const MAX_ROWS: usize = 512;
-/// Each measurement ends after the first product that ends later, seconds.
-const ENOUGH_S: f64 = 0.5;
-
-/// How fast a machine does what a step is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Speed {
-    /// Forward products with a row for each sequence that is sampled, operations per second.
-    pub sample: f64,
-    /// Forward products with many rows, operations per second.
-    pub forward: f64,
-    /// Products for the gradient of the input, operations per second.
-    pub backward_input: f64,
-    /// Products for the gradient of the weight, operations per second.
-    pub backward_weight: f64,
-    /// Parameters per second of an update: the norm, AdamW, packing.
-    pub update: f64,
-}
-
-impl Speed {
-    /// Measures products of `model`'s shapes: with `sequences` rows for sampling, and with `rows` for learning; and an update
-    /// with `moments`.
-    ///
-    /// # Errors
-    /// If the device refuses the memory.
-    pub fn measure<B: Backend>(
-        b: &B,
-        model: &Config,
-        sequences: usize,
-        rows: usize,
-        moments: MomentType,
-    ) -> Result<Self, OutOfMemory> {
-        let shapes = shapes(model);
-        let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
-        let forms = Forms { values: true, packed: true };
-        let weight = |&[out, inp]: &[usize; 2]| Matrix::new(b, &values(out * inp), [out, inp], forms);
-        let mut weights = shapes.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
-        let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
-        let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
-        let len = rows.max(sequences) * widest;
-        let mut x = b.operand(len, Keep::Operand)?;
-        b.write_operand(&mut x, &values(len).into_iter().map(f64::from).collect::<Vec<_>>());
-        let mut y = b.zeros(len)?;
-        let forward = |rows: usize, y: &mut B::Buf| {
-            speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))
-        };
-        let [sample, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
-        let backward_input = speed(rows, &shapes, |i, _| {
-            b.linear_backward_input(&mut y, &x, &weights[i], rows, Store::Write);
-        });
-        let backward_weight = speed(rows, &shapes, |i, shape| {
-            b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape);
-        });
-        drop(weights);
-        Ok(Self { sample, forward, backward_input, backward_weight, update: updates(b, moments)? })
-    }
-}
-
-/// The shapes of the model's matrices, a large one cut, as many as are measured.
-fn shapes(model: &Config) -> Vec<[usize; 2]> {
-    let (mut shapes, mut elements) = (Vec::new(), 0);
-    for info in model.tensors().iter().rev().filter(|info| info.role.is_product()) {
-        let [out, inp] = info.matrix();
-        let out = out.min((MAX_MATRIX / inp).max(1));
-        if elements + out * inp <= MAX_ELEMENTS || shapes.is_empty() {
-            elements += out * inp;
-            shapes.push([out, inp]);
-        }
-    }
-    shapes
-}
-
-/// Operations per second of `product`, which multiplies `rows` rows by the matrix of a number and shape. The first one is
-/// made once before, so that its memory is there.
-fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usize; 2])) -> f64 {
-    product(0, shapes[0]);
-    let (start, mut operations) = (Instant::now(), 0.0);
-    for (i, &shape) in shapes.iter().enumerate() {
-        product(i, shape);
-        operations += 2.0 * (rows * shape[0] * shape[1]) as f64;
-        if start.elapsed().as_secs_f64() > ENOUGH_S {
-            break;
-        }
-    }
-    operations / start.elapsed().as_secs_f64()
-}
-
-/// Parameters per second of an update.
-fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, OutOfMemory> {
-    let side = 1 << (MAX_MATRIX.ilog2() / 2);
-    let n = side * side;
-    let (mut w, g) = (b.zeros(n)?, b.zeros(n)?);
-    let (mut m, mut v) = (b.zero_moment(n, moments)?, b.zero_moment(n, moments)?);
-    let mut packed = b.pack(&w, side, side)?;
-    let step = AdamWStep {
-        lr: 1e-6,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        grad_scale: 1.0,
-        bias_correction1: 0.1,
-        bias_correction2: 1e-3,
-        rounding_key: 0,
-    };
-    let mut update = || {
-        let start = Instant::now();
-        b.sums_of_squares(&[&g]);
-        b.adamw_step(&mut w, &mut m, &mut v, &g, step);
-        b.repack(&mut packed, &w);
-        n as f64 / start.elapsed().as_secs_f64()
-    };
-    update();
-    Ok(update())
-}
+use crate::speed::Speed;
 
 /// Seconds that a run is expected to take at most, rewards apart.
 #[derive(Clone, Copy, Debug)]
@@ -172,16 +49,7 @@ impl Estimate {
     ) -> Self {
         let (rollout, algorithm) = (&config.rollout, &config.algorithm);
         let (problems, group) = (rollout.problems as f64, rollout.group_size as f64);
-        let elements = |is_counted: fn(Role) -> bool| {
-            model.tensors().iter().filter(|t| is_counted(t.role)).map(TensorInfo::len).sum::<usize>() as f64
-        };
-        let head = elements(Role::is_head);
-        let layers = elements(Role::is_product) - head;
-        let infos = model.tensors();
-        let products = infos.iter().filter(|t| t.role.is_product());
-        let trained = products.map(TensorInfo::trained_len).sum::<usize>() as f64;
-        let trained_head = if model.adapter.is_none() { head } else { 0.0 };
-        let features = (model.num_hidden_layers * model.num_attention_heads * model.head_dim) as f64;
+        let Flops { layers, head, trained_layers, trained_head, features } = Flops::of(model);
         let attention = |keys: f64| 4.0 * keys * features;
         // A prompt is computed once for its group; a token of a completion sees half of the others on average.
         let keys = prompt_tokens + new / 2.0;
@@ -194,7 +62,7 @@ impl Estimate {
         let rows = prompts + tokens;
         let forward = (rows * 2.0 * layers + tokens * (2.0 * head + attention(keys))) / speed.forward;
         let backward = (rows * 2.0 * layers + tokens * 2.0 * head) / speed.backward_input
-            + (rows * 2.0 * (trained - trained_head) + tokens * 2.0 * trained_head) / speed.backward_weight
+            + (rows * 2.0 * trained_layers + tokens * 2.0 * trained_head) / speed.backward_weight
             + tokens * (2.0 * head + 2.5 * attention(keys)) / speed.forward;
         let again = if config.stage.optim.recompute { rows * 2.0 * layers / speed.forward } else { 0.0 };
         let reference = if config.loss().kl == 0.0 { 0.0 } else { forward };

@@ -6,12 +6,13 @@ use koan_infer::JudgeModels;
 
 use super::{
     RlConfig,
-    estimate::{Estimate, Speed},
+    estimate::Estimate,
     inputs::{codec, encode},
     plan::Plan,
 };
 use crate::{
     TrainError,
+    speed::Speed,
     stage::{GIB, adapter_in_words, available_disk, disk_bytes},
 };
 

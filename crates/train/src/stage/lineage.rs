@@ -10,6 +10,7 @@ use koan_files::{FilesError, hash_file, hash_files, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::{config::StageConfig, error::StageError};
+use crate::cost::EnergySource;
 
 /// The file's name.
 const FILE: &str = "lineage.json";
@@ -183,6 +184,14 @@ pub(super) struct Lineage<'a> {
     pub(super) tokens: u64,
     /// Seconds that the steps took.
     pub(super) seconds: f64,
+    /// As in [`Cost`](crate::cost::Cost): what all processes of the run cost, with steps that a kill undid.
+    pub(super) tokens_drawn: u64,
+    pub(super) tokens_trained: u64,
+    pub(super) flops: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) energy_wh: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) energy_source: Option<EnergySource>,
 }
 
 impl Lineage<'_> {

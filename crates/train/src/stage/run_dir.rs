@@ -10,6 +10,7 @@
 //!                              reference/, if the reference policy is not the base model any more
 //! model/                       the final model
 //! lineage.json                 what the run was made from, and what it took
+//! cost.json                    what it costs so far, over all processes
 //! status.json                  whether it runs, is finished, was stopped, or failed and why
 //! ```
 
@@ -31,6 +32,7 @@ use super::{
     status::{self, State},
     tensorboard::EventFile,
 };
+use crate::cost::Cost;
 
 /// A run's directory, open to be written.
 pub(super) struct RunDir {
@@ -201,6 +203,21 @@ impl RunDir {
         remove(&dir)?;
         rename(&next, &dir)?;
         Ok((dir, weights_sha256))
+    }
+
+    /// What the run has cost, as its processes so far wrote it down.
+    pub(super) fn cost(&self) -> Cost {
+        let text = read_text(&self.path.join("cost.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// What writes that down. A disk that is full is no reason to end a run.
+    pub(super) fn cost_writer(&self) -> impl Fn(Cost) + Send + use<> {
+        let path = self.path.join("cost.json");
+        move |cost| {
+            let text = serde_json::to_string(&cost).expect("plain numbers") + "\n";
+            let _ = replace(&path, text.as_bytes()); // it is tried again some seconds later
+        }
     }
 
     /// Seconds that the steps so far took, from their metrics: those of a killed and resumed run too.

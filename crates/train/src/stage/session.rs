@@ -11,6 +11,7 @@
 //! ```
 
 use std::{
+    cell::Cell,
     error::Error,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use std::{
 use koan_backend::Backend;
 use koan_files::{FilesError, hash_file};
 use koan_model::{
-    Config, Model,
+    Config, Counter, Model, Work,
     checkpoint::{self, CheckpointError, Place},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,7 +34,10 @@ use super::{
     run_dir::{Begun, RunDir},
     status::{self, State},
 };
-use crate::optim::{Diverged, Optimizer, check_weights};
+use crate::{
+    cost::{Cost, Meter},
+    optim::{Diverged, Optimizer, check_weights},
+};
 
 /// What whoever starts a run decides, apart from its config: none of it changes what the run computes.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,19 @@ pub struct Session<'a, S> {
     stopped: bool,
     /// Of the last checkpoint written.
     digest: String,
+    /// What all processes of the run cost, until it ends.
+    meter: Option<Meter>,
+    /// What was computed when the step began that is being made.
+    before_step: Cell<Work>,
+}
+
+/// A line of metrics.jsonl.
+#[derive(Serialize)]
+struct Line<'a, M> {
+    #[serde(flatten)]
+    metrics: &'a M,
+    /// Floating-point operations of the step.
+    flops: f64,
 }
 
 impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
@@ -128,7 +145,11 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         status::open_for(run.path());
         let (stop, digest) = (launch.stop, String::new());
         let newest = from.as_ref().map(|_| state.step);
-        Ok(Self { run, config: shared, course, stop, state, from, newest, stopped: false, digest })
+        let before_step = Cell::new(Counter::of_this_thread().work());
+        let meter = Some(Meter::start(run.cost(), run.cost_writer()));
+        let stopped = false;
+        let config = shared;
+        Ok(Self { run, config, course, stop, state, from, newest, stopped, digest, meter, before_step })
     }
 
     /// What the checkpoint that the run goes on from knows, and the steps since.
@@ -214,6 +235,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
 
     /// The step to make, from 1; none if all are made, or the run was asked to stop.
     pub fn next_step(&self) -> Option<u64> {
+        self.before_step.set(Counter::of_this_thread().work());
         (self.state.step < self.course.steps && !self.stopped).then_some(self.state.step + 1)
     }
 
@@ -295,7 +317,8 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         self.state.step = step;
         self.state.tokens += tokens as u64;
         self.state.own = own;
-        self.run.write_metrics(metrics)?;
+        let flops = Counter::of_this_thread().work().since(self.before_step.get()).flops;
+        self.run.write_metrics(&Line { metrics, flops })?;
         on(Event::Step { step, metrics });
         self.stopped = self.stop.load(Ordering::Relaxed) && step < self.course.steps;
         Ok(step)
@@ -352,7 +375,20 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         self.stopped
     }
 
-    fn write_lineage(&self, made: Made) -> Result<(), StageError> {
+    /// What all processes of the run cost, which is written down. Nothing is counted after that.
+    fn end_metering(&mut self) -> Cost {
+        match self.meter.take() {
+            Some(meter) => {
+                let cost = meter.finish();
+                self.run.cost_writer()(cost);
+                cost
+            }
+            None => self.run.cost(),
+        }
+    }
+
+    fn write_lineage(&mut self, made: Made) -> Result<(), StageError> {
+        let Cost { tokens_drawn, tokens_trained, flops, energy_wh, energy_source, .. } = self.end_metering();
         let lineage = Lineage {
             stage: self.course.stage,
             inputs: &self.course.inputs,
@@ -362,6 +398,11 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.run.seconds()?,
+            tokens_drawn,
+            tokens_trained,
+            flops,
+            energy_wh,
+            energy_source,
         };
         Ok(lineage.write(self.run.path())?)
     }
@@ -370,7 +411,10 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     ///
     /// # Errors
     /// What the run ended by.
-    pub fn record_outcome<E: Error + 'static>(self, ended: Result<RunSummary, E>) -> Result<RunSummary, E> {
+    pub fn record_outcome<E: Error + 'static>(
+        mut self,
+        ended: Result<RunSummary, E>,
+    ) -> Result<RunSummary, E> {
         let (state, message) = match &ended {
             Ok(RunSummary { stopped: true, step, .. }) => {
                 (State::Stopped, Some(format!("interrupted after step {step}; --resume goes on from there")))
@@ -378,6 +422,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             Ok(_) => (State::Finished, None),
             Err(error) => (State::Failed, Some(status::in_words(error))),
         };
+        self.end_metering();
         status::close();
         let _ = status::write(self.run.path(), state, self.newest, message); // how it ended matters more
         ended
