@@ -6,7 +6,7 @@ mod plan;
 mod show;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use koan_backend::Backend;
@@ -170,6 +170,11 @@ pub(crate) struct Copy {
     /// The file to write; it must not be there yet [default: NAME.toml]
     #[arg(value_name = "FILE.toml")]
     file: Option<PathBuf>,
+}
+
+/// Where the row `id` of the recipe in directory `dir` comes from, for the page of `koan view`; or why that is not known.
+pub(crate) fn trace_for_page(dir: &Path, id: &str) -> Result<serde_json::Value, String> {
+    show::trace_as_json(dir, id).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 impl Recipe {

@@ -103,9 +103,9 @@ pub(crate) struct Owner {
     /// What the file says; empty in directories of versions that did not keep it.
     #[serde(default)]
     pub(crate) text: String,
-    /// The names of its steps in their order.
+    /// Its steps in their order, for who looks at the directory alone.
     #[serde(default)]
-    pub(crate) steps: Vec<String>,
+    pub(crate) tree: Vec<Planned>,
 }
 
 impl Owner {
@@ -119,7 +119,7 @@ impl Owner {
             sha256: recipe.sha256.clone(),
             quick: recipe.quick,
             text: recipe.text.clone(),
-            steps: recipe.steps.iter().map(|step| step.name.clone()).collect(),
+            tree: Planned::all(recipe),
         })
     }
 
@@ -138,6 +138,26 @@ impl Owner {
 
     fn in_words(&self) -> String {
         format!("`{}`{}", self.recipe.display(), if self.quick { " in its quick form" } else { "" })
+    }
+}
+
+/// A step as a recipe says it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) name: String,
+    kind: String,
+    /// The steps that it reads.
+    reads: Vec<String>,
+}
+
+impl Planned {
+    fn all(recipe: &Recipe) -> Vec<Self> {
+        let of = |place: usize| {
+            let name = |step: usize| recipe.steps[step].name.clone();
+            let reads = recipe.needs(place).into_iter().map(name).collect();
+            Self { name: name(place), kind: recipe.steps[place].kind.name().to_owned(), reads }
+        };
+        (0..recipe.steps.len()).map(of).collect()
     }
 }
 
@@ -179,6 +199,16 @@ impl RecipeDir {
     /// A file that can't be read, or is damaged.
     pub fn state(path: &Path, name: &str) -> Result<Option<StepState>, RecipeError> {
         read_json(&state_file(path, name))
+    }
+
+    /// How far the steps of the recipe in directory `path` are that were begun, in the recipe's order.
+    ///
+    /// # Errors
+    /// Files that can't be read, or are damaged.
+    pub fn states(path: &Path) -> Result<Vec<StepState>, RecipeError> {
+        let planned = Owner::find(path)?.map(|owner| owner.tree).unwrap_or_default();
+        let states = planned.iter().map(|step| Self::state(path, &step.name));
+        Ok(states.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// Writes how far a step is.

@@ -8,7 +8,7 @@ use std::{
 use koan_data::rows::Rows;
 use serde_json::{Map, Value};
 
-use crate::{Recipe, RecipeDir, RecipeError, Source, StepState};
+use crate::{RecipeDir, RecipeError, StepState};
 
 /// A step that made a row, or passed it on.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,16 +27,24 @@ pub struct Trace {
     pub settings: Map<String, Value>,
 }
 
-/// The rows with this `id`, from the last step that has one back to the files that no step makes.
+impl Trace {
+    /// The command that made the row, where it is no step's own: a generator of problems.
+    pub fn source(&self) -> Option<String> {
+        let generator = self.settings.get("generator")?.as_str()?;
+        let seed = self.settings.get("seed").map_or_else(String::new, |seed| format!(", seed {seed}"));
+        Some(format!("koan data generate {generator}{seed}"))
+    }
+}
+
+/// The rows with this `id` in the files of the recipe in directory `dir`, from the last step that has one back to the files that no step
+/// makes.
 ///
 /// # Errors
 /// Files that can't be read.
-pub fn trace(recipe: &Recipe, id: &str) -> Result<Vec<Trace>, RecipeError> {
-    let states = recipe.steps.iter().map(|step| RecipeDir::state(&recipe.run_dir, &step.name));
-    let states = states.collect::<Result<Vec<Option<StepState>>, _>>()?;
+pub fn trace(dir: &Path, id: &str) -> Result<Vec<Trace>, RecipeError> {
+    let states = RecipeDir::states(dir)?;
     let mut all = Vec::new();
     for (place, state) in states.iter().enumerate().rev() {
-        let Some(state) = state else { continue };
         for output in state.outputs.iter().filter(|output| output.path.is_file()) {
             for (number, row) in find(&output.path, id)? {
                 let samples = ["reject", "generate", "eval"].contains(&&*state.kind);
@@ -45,24 +53,20 @@ pub fn trace(recipe: &Recipe, id: &str) -> Result<Vec<Trace>, RecipeError> {
                     path: output.path.clone(),
                     number,
                     origin: origin(&row),
-                    models: if samples { models(recipe, &states, place) } else { Vec::new() },
+                    models: if samples { models(&states, place) } else { Vec::new() },
                     settings: state.settings.clone(),
                 });
             }
         }
     }
-    let inputs = recipe.steps.iter().flat_map(|step| &step.inputs);
-    let given: BTreeSet<&PathBuf> = inputs
-        .filter_map(|input| match &input.source {
-            Source::Path(path) if path.is_file() => Some(path),
-            _ => None,
-        })
-        .collect();
+    let inputs = states.iter().flat_map(|state| &state.inputs);
+    let given = inputs.filter(|input| !input.from.starts_with('@')).map(|input| Path::new(&input.from));
+    let given: BTreeSet<&Path> = given.filter(|path| path.is_file()).collect();
     for path in given {
         // A file that is no data has no rows: a prompt's template, a program.
         for (number, row) in find(path, id).unwrap_or_default() {
             let (origin, models, settings) = (origin(&row), Vec::new(), Map::new());
-            all.push(Trace { step: None, path: path.clone(), number, origin, models, settings });
+            all.push(Trace { step: None, path: path.into(), number, origin, models, settings });
         }
     }
     Ok(all)
@@ -98,13 +102,15 @@ fn origin(row: &Map<String, Value>) -> Option<Value> {
 }
 
 /// The model that step `place` reads, what that was trained from, and so on.
-fn models(recipe: &Recipe, states: &[Option<StepState>], place: usize) -> Vec<String> {
+fn models(states: &[StepState], place: usize) -> Vec<String> {
     let (mut all, mut at) = (Vec::new(), Some(place));
-    while let Some(step) = at.and_then(|place| states[place].as_ref()) {
+    while let Some(step) = at.map(|place| &states[place]) {
         let Some(model) = step.inputs.iter().find(|input| input.key == "model") else { break };
         all.push(format!("{} (sha256 {:.12})", model.from, model.sha256));
+        // A step reads what is made before it: so this ends, whatever the files say.
         let name = model.from.strip_prefix('@');
-        at = name.and_then(|name| recipe.steps.iter().position(|step| step.name == name));
+        let before = |name: &str| states[..at.unwrap_or(0)].iter().position(|step| step.name == name);
+        at = name.and_then(before);
     }
     all
 }

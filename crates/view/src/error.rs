@@ -13,7 +13,7 @@ pub enum ViewError {
         path: PathBuf,
     },
     /// The path is not a run.
-    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl, and no folder in it has; give the path that the run's config calls `run_dir`, or a folder of runs", path.display())]
+    #[error("`{}` is not a run directory: it has neither config.toml nor metrics.jsonl, and no folder in it has; give the path that the run's config calls `run_dir`, a recipe's `run_dir`, or a folder of runs", path.display())]
     NotARun {
         /// The path.
         path: PathBuf,
@@ -49,6 +49,12 @@ pub enum ViewError {
     NoSuchRun {
         /// The name.
         name: String,
+    },
+    /// Where a row comes from can't be found out.
+    #[error("where this row comes from can't be found out: {why}")]
+    Trace {
+        /// Why.
+        why: String,
     },
     /// Metrics have too many names for a table.
     #[error("the metrics of `{run}` have more than {most} names; ask for some, with `key`")]

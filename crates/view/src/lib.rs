@@ -3,6 +3,7 @@
 //! - [`Server`]: HTTP/1.1, bounded in every direction, for this machine's own pages alone,
 //! - [`Viewer`]: the pages that it serves: the viewer, the runs' data as JSON, their metrics as CSV,
 //! - [`runs`]: which runs are shown, [`run`]: how a run is, [`differences`]: in which settings runs differ,
+//! - `recipes`: the steps of recipes, what reads what, how far each is and what it cost,
 //! - [`metrics`]: the numbers of a run from where a reader stopped,
 //! - [`rollouts`]: the completions of a step, filtered, sorted, one part at a time,
 //! - `page/`: the page itself: HTML, style and script, put together as one document,
@@ -19,6 +20,7 @@ pub mod label;
 mod lines;
 pub mod metrics;
 mod page;
+mod recipes;
 pub mod rollouts;
 pub mod run;
 pub mod runs;
@@ -27,4 +29,4 @@ mod viewer;
 
 pub use error::ViewError;
 pub use server::{MAX_CONNECTIONS, Server};
-pub use viewer::Viewer;
+pub use viewer::{Tracer, Viewer};

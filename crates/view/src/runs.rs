@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{ViewError, run::Run};
+use crate::{ViewError, recipes::Recipe, run::Run};
 
 /// How deep runs are searched for in a folder: `runs/task/seed-1/zero`.
 const MAX_DEPTH: usize = 4;
@@ -37,14 +37,15 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// The runs at `paths`: each a run's directory, or a folder with runs in it.
+    /// The runs at `paths`: each a run's directory, or a folder with runs or recipes in it.
     ///
     /// # Errors
-    /// If there is nothing at a path, or no run.
+    /// If there is nothing at a path, or no run and no recipe.
     pub fn open(paths: &[PathBuf]) -> Result<Self, ViewError> {
         for path in paths {
             match Run::open(path) {
-                Err(ViewError::NotARun { .. }) if !search(path).is_empty() => {}
+                Err(ViewError::NotARun { .. })
+                    if !search(path).is_empty() || !Recipe::list(std::slice::from_ref(path)).is_empty() => {}
                 result => drop(result?),
             }
         }
@@ -62,6 +63,11 @@ impl Runs {
                 runs
             }
         }
+    }
+
+    /// The recipes at the same paths.
+    pub(crate) fn recipes(&self) -> Vec<Recipe> {
+        Recipe::list(&self.paths)
     }
 
     /// The run of a name; the only one, if none is given. No path is ever made of what a reader sends.

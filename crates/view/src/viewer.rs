@@ -6,16 +6,23 @@
 //! | `/api/runs` | the runs that are shown, and how far each is ([`Overview`]) |
 //! | `/api/run?run=NAME` | the same of one, with its config, lineage and steps with rollouts |
 //! | `/api/differences?run=NAME&run=…` | the settings in which they differ ([`Difference`](crate::differences::Difference)) |
+//! | `/api/recipes` | the recipes, with their steps |
+//! | `/api/trace?recipe=NAME&id=ROW` | where the row with this id comes from, as the [`Tracer`] says it |
 //! | `/api/metrics?run=NAME&from=BYTE&mark=HASH` | lines of metrics.jsonl from there on ([`crate::metrics::MetricsPart`]) |
 //! | `/api/rollouts?run=NAME&step=N&…` | completions of a step ([`crate::rollouts::RolloutPart`]) |
 //! | `/metrics.csv?run=NAME&run=…&key=KEY&key=…` | metrics as a table; without `key` all of them |
 //!
 //! Where one run is shown, `run` may be left out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{Router, body::Body, extract::State, http::header, response::IntoResponse, routing::get};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
@@ -23,6 +30,7 @@ use crate::{
     csv::{Csv, CsvBody},
     differences::differences,
     page::Page,
+    recipes::MAX_ID,
     rollouts::Query,
     run::Overview,
     runs::{NamedRun, Runs},
@@ -33,7 +41,7 @@ use crate::{
 const LONG_READS: usize = 2;
 const HTML: &str = include_str!("page/page.html");
 const STYLES: [&str; 2] = [include_str!("page/palette.css"), include_str!("page/page.css")];
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("page/elements.js"),
     include_str!("page/thinking.js"),
     include_str!("page/series.js"),
@@ -41,15 +49,27 @@ const SCRIPTS: [&str; 9] = [
     include_str!("page/chart.js"),
     include_str!("page/charts.js"),
     include_str!("page/runs.js"),
+    include_str!("page/steps.js"),
+    include_str!("page/recipes.js"),
     include_str!("page/rollouts.js"),
     include_str!("page/page.js"),
 ];
 
+/// Finds where a row comes from: of a recipe's directory and the row's `id`, a list of the steps and files that have it, from the last
+/// back to its source; or why that is not known, in words. The program gives it: it knows what recipes are.
+pub type Tracer = Box<dyn Fn(&Path, &str) -> Result<Value, String> + Send + Sync>;
+
 /// The viewer of some runs.
-#[derive(Debug)]
 pub struct Viewer {
     runs: Runs,
+    tracer: Option<Tracer>,
     long_reads: Semaphore,
+}
+
+impl fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Viewer").field("runs", &self.runs).finish_non_exhaustive()
+    }
 }
 
 /// A run in the list of runs.
@@ -67,7 +87,18 @@ impl Viewer {
     /// # Errors
     /// If there is no run at a path.
     pub fn open(paths: &[PathBuf]) -> Result<Self, ViewError> {
-        Ok(Self { runs: Runs::open(paths)?, long_reads: Semaphore::new(LONG_READS) })
+        Ok(Self { runs: Runs::open(paths)?, tracer: None, long_reads: Semaphore::new(LONG_READS) })
+    }
+
+    /// With what finds where rows of recipes come from.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer: Some(tracer), ..self }
+    }
+
+    /// The names of the recipes that there are now.
+    pub fn recipes(&self) -> Vec<String> {
+        self.runs.recipes().into_iter().map(|recipe| recipe.name).collect()
     }
 
     /// How many runs there are now.
@@ -87,6 +118,8 @@ impl Viewer {
             .route("/", get(async || page))
             .route("/api/runs", get(runs))
             .route("/api/run", get(run))
+            .route("/api/recipes", get(recipes))
+            .route("/api/trace", get(trace))
             .route("/api/differences", get(different))
             .route("/api/metrics", get(metrics))
             .route("/api/rollouts", get(rollouts))
@@ -120,6 +153,32 @@ async fn run(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer
     blocking_json(move || {
         let [run] = taken(["run"], parameters)?;
         Ok(viewer.runs.find(run.as_deref())?.overview_with_details())
+    })
+    .await
+}
+
+async fn recipes(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    blocking_json(move || {
+        let [] = taken([], parameters)?;
+        let runs = viewer.runs.list();
+        viewer.runs.recipes().iter().map(|recipe| recipe.overview(&runs)).collect::<Result<Vec<_>, _>>()
+    })
+    .await
+}
+
+async fn trace(State(viewer): Shown, Parameters(parameters): Parameters) -> Answer {
+    let _turn = viewer.turn().await;
+    let viewer = Arc::clone(&viewer);
+    blocking_json(move || {
+        let [recipe, id] = taken(["recipe", "id"], parameters)?;
+        let (recipe, id) = (recipe.unwrap_or_default(), id.unwrap_or_default());
+        if id.is_empty() || id.len() > MAX_ID {
+            return Err(wrong("id", &id, "the id of a row"));
+        }
+        let found = viewer.runs.recipes().into_iter().find(|known| known.name == recipe);
+        let found = found.ok_or_else(|| wrong("recipe", &recipe, "which recipe? /api/recipes lists them"))?;
+        let Some(tracer) = &viewer.tracer else { return Ok(Value::Array(Vec::new())) };
+        tracer(found.path(), &id).map_err(|why| ViewError::Trace { why })
     })
     .await
 }

@@ -1,9 +1,9 @@
 //! `koan recipe show`
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::ensure;
-use koan_recipe::{Rates, Recipe, RecipeDir, Source, State, StepState, Trace};
+use koan_recipe::{Rates, Recipe, RecipeDir, RecipeError, Source, State, StepState, Trace};
 use serde_json::{Value, json};
 
 use super::cost;
@@ -103,23 +103,34 @@ fn branch(
 
 /// Prints where the row `id` comes from.
 pub(super) fn trace(recipe: &Recipe, id: &str) -> anyhow::Result<()> {
-    let found = koan_recipe::trace(recipe, id)?;
+    let found = koan_recipe::trace(&recipe.run_dir, id)?;
     ensure!(!found.is_empty(), "no row that is made or read has the id `{id}`");
-    for (i, Trace { step, path, number, origin, models, settings }) in found.iter().enumerate() {
+    for (i, trace) in found.iter().enumerate() {
+        let Trace { step, path, number, origin, models, .. } = trace;
         let by = step.as_ref().map_or_else(|| "given".to_owned(), |(name, kind)| format!("{name} ({kind})"));
         say!("{}{by}  {}, row {number}", if i == 0 { "" } else { "← " }, path.display())?;
         if !models.is_empty() {
             say!("     written by {}", models.join(" ← "))?;
         }
-        if let Some(generator) = settings.get("generator").and_then(Value::as_str) {
-            let seed = settings.get("seed").map_or_else(String::new, |seed| format!(", seed {seed}"));
-            say!("     source: koan data generate {generator}{seed}")?;
+        if let Some(source) = trace.source() {
+            say!("     source: {source}")?;
         }
         if let Some(origin) = origin {
             say!("     origin {origin}")?;
         }
     }
     Ok(())
+}
+
+/// Where the row `id` of the recipe in directory `dir` comes from, for the page of `koan view`.
+pub(super) fn trace_as_json(dir: &Path, id: &str) -> Result<Value, RecipeError> {
+    let as_json = |trace: Trace| {
+        let source = trace.source();
+        let (step, kind) = trace.step.unzip();
+        let Trace { path, number, origin, models, .. } = trace;
+        json!({"step": step, "kind": kind, "path": path, "number": number, "origin": origin, "models": models, "source": source})
+    };
+    Ok(koan_recipe::trace(dir, id)?.into_iter().map(as_json).collect())
 }
 
 fn in_words(state: Option<&StepState>, is_in_use: bool) -> &'static str {

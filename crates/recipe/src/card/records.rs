@@ -260,10 +260,11 @@ fn in_order(dir: &Path, owner: Option<&Owner>) -> Result<Vec<Made>, CardError> {
         .filter(is_name)
         .collect();
     names.sort();
-    let known = owner.map(|owner| &owner.steps[..]).unwrap_or_default();
+    let known = owner.map(|owner| &owner.tree[..]).unwrap_or_default();
     if !known.is_empty() {
-        names.retain(|name| known.contains(name));
-        names.sort_by_key(|name| known.iter().position(|step| step == name));
+        let place = |name: &String| known.iter().position(|step| step.name == *name);
+        names.retain(|name| place(name).is_some());
+        names.sort_by_key(place);
     }
     let mut left = Vec::new();
     for name in names {

@@ -25,6 +25,13 @@ const shared = {
 };
 const charts = new Charts(shared);
 const rollouts = new Rollouts();
+const recipes = new Recipes((name) => {
+  for (const run of runs.all) run.visible = run.name === name;
+  focus = name;
+  drawCharts();
+  wake?.();
+  byId("runs-title").scrollIntoView({ behavior: "smooth" });
+});
 const runs = new Runs(() => {
   drawCharts();
   wake?.();
@@ -41,6 +48,7 @@ function drawCharts() {
 }
 
 function drawHeader() {
+  if (recipes.current) return drawRecipe();
   const [run] = runs.all;
   const one = runs.all.length === 1;
   const steps = one ? run.overview.steps : null;
@@ -55,6 +63,20 @@ function drawHeader() {
   byId("words").textContent = one ? run.words() : "";
   byId("bar").hidden = !steps;
   if (steps) byId("bar").value = run.step() / steps;
+}
+
+/** The header of a recipe. */
+function drawRecipe() {
+  const state = recipes.state(), made = recipes.made();
+  byId("name").textContent = recipes.current.name;
+  document.title = `${Math.round(100 * made)}% · ${recipes.current.name} · Koan`;
+  byId("state").textContent = state === "training" ? "running" : state;
+  byId("state").className = `pill ${state}`;
+  byId("progress").textContent = recipes.progress();
+  byId("words").textContent = recipes.words();
+  byId("bar").hidden = false;
+  byId("bar").value = made;
+  byId("bar").setAttribute("aria-label", "Steps of the recipe made");
 }
 
 function drawSettings(details) {
@@ -91,7 +113,14 @@ async function drawFocus() {
 
 async function poll() {
   try {
+    await recipes.update();
+    const begins = runs.all.length === 0;
     await runs.update();
+    const first = begins ? recipes.firstRun() : null;
+    if (first !== null) {
+      for (const run of runs.all) run.visible = run.name === (focus ?? first);
+      focus ??= first;
+    }
     runs.draw();
     let changed = false;
     for (const run of runs.shown()) changed = (await run.read(drawCharts)) || changed;
@@ -106,7 +135,7 @@ async function poll() {
       ? "The program that serves this page does not answer; it may have ended. The page shows the last data it got." : String(error.message);
     byId("trouble").hidden = false;
   }
-  const over = runs.all.length > 0 && runs.all.every((run) => run.overview.state === "finished");
+  const over = runs.all.length + recipes.all.length > 0 && recipes.isOver() && runs.all.every((run) => run.overview.state === "finished");
   await new Promise((resolve) => {
     wake = resolve;
     setTimeout(resolve, over ? POLL_FINISHED_MS : POLL_MS);

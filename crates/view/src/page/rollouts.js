@@ -148,7 +148,7 @@ class Rollouts {
     return el("h3", {},
       el("span", { className: "asked" }, asked ? excerpt(asked.content, 160) : line.id),
       el("span", { className: "quiet" }, ` answer ${excerpt(String(line.answer ?? ""), 60)}`,
-        count ? ` · ${count.correct} of ${count.completions} correct` : ""));
+        count ? ` · ${count.correct} of ${count.completions} correct ` : " "), recipes.traceLink(line.id));
   }
 
   /** A completion: one line, which opens to show everything about it. */
