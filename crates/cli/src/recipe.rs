@@ -1,6 +1,7 @@
 //! `koan recipe`
 
 mod cost;
+mod estimate;
 mod perform;
 mod plan;
 mod show;

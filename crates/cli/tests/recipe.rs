@@ -300,8 +300,8 @@ fn a_part_of_a_recipe_is_run_only_on_what_is_made() {
     for words in [
         "└─ problems (problems)  made",
         "   └─ halves (split)  made",
-        "      ├─ before (eval)  made",
-        "      │    from @halves.held-out, model",
+        "      └─ before (eval)  made",
+        "           from @halves.held-out, model",
         "% right (95% interval",
         "└─ after (eval)  not begun",
         "4 of 11 steps are made",
@@ -325,7 +325,11 @@ fn a_plan_makes_nothing_and_refuses_what_does_not_fit() {
         "memory for prompts of 512 tokens (rollout.max_prompt_tokens)",
         "more can be told after `clean`, `scores`, `taught`",
         "the whole: memory ",
-        "time can't be told before they run of: problems, ",
+        "of at most 8 rows, which are not made yet, each as long as it may become",
+        "up to 96 tokens drawn",
+        " tokens trained, ",
+        " FLOPs, time about ",
+        ", cost 0.",
     ] {
         assert!(plan.contains(words), "{words}: {plan}");
     }

@@ -9,7 +9,7 @@
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
 //! - [`cost`]: what work costs: time, tokens, FLOPs, energy,
-//! - [`speed`]: how fast this machine is,
+//! - [`forecast`]: how long work will take; [`speed`]: how fast this machine is,
 //! - [`config`]: TOML files and overrides, every key checked.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod config;
 pub mod cost;
 pub mod distill;
 mod error;
+pub mod forecast;
 pub mod gradient;
 pub mod optim;
 pub mod prefer;

@@ -526,3 +526,91 @@ fn a_run_of_preferences_and_the_terms_of_a_reward_have_charts_of_their_own() {
     browser.wait("document.querySelectorAll('.chart').length > 12", &json!(true));
     browser.wait(OVERFLOW, &json!(0));
 }
+
+/// A recipe of three steps in `dir`: one is made, one is being made and has a run, one is not begun.
+fn write_recipe(dir: &Path) {
+    fs::create_dir_all(dir.join("steps")).expect("a folder");
+    let tree = json!([
+        {"name": "base", "kind": "init", "reads": []},
+        {"name": "zero", "kind": "rl", "reads": ["base"]},
+        {"name": "after", "kind": "eval", "reads": ["base", "zero"]},
+    ]);
+    let owner = json!({"recipe": "/<b>r</b>.toml", "tree": tree});
+    fs::write(dir.join("recipe.json"), owner.to_string()).expect("written");
+    let base = json!({"kind": "init", "state": "done", "outputs": [{"path": "model", "sha256": "abc"}], "seconds": 2.5});
+    fs::write(dir.join("steps/base.json"), base.to_string()).expect("written");
+    let zero = json!({"kind": "rl", "state": "stopped", "message": HOSTILE, "flops": 2e12, "energy_wh": 3.25, "energy_source": "measured"});
+    fs::write(dir.join("steps/zero.json"), zero.to_string()).expect("written");
+}
+
+#[test]
+fn a_recipe_shows_its_steps_their_runs_and_where_a_row_comes_from() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("mine");
+    write_recipe(&dir);
+    let run = Run::inside(&dir, "zero");
+    run.write("config.toml", "steps = 9\n");
+    run.append("{\"step\":1,\"reward\":0.5,\"step_s\":1.0}");
+    let tracer = |dir: &Path, id: &str| match id {
+        "p-1" => Ok(json!([
+            {"step": "zero", "kind": "reject", "path": dir.join("zero/data.jsonl"), "number": 7, "origin": {"problem": HOSTILE, "seed": 3},
+             "models": ["@base (sha256 abc)"], "source": null},
+            {"step": null, "kind": null, "path": "given.jsonl", "number": 1, "origin": null, "models": [], "source": "koan data generate arithmetic"},
+        ])),
+        "broken" => Err("a file is damaged".to_owned()),
+        _ => Ok(json!([])),
+    };
+    let viewer = Viewer::open(std::slice::from_ref(&dir)).expect("a recipe").with_tracer(Box::new(tracer));
+    let server = Server::bind("127.0.0.1", 0).expect("a port");
+    let url = server.url();
+    thread::spawn(move || server.run(viewer.routes()));
+    browser.size(1280, 1000);
+    browser.call("Page.navigate", json!({"url": url}));
+
+    let names = "[...document.querySelectorAll('.step')].map(n => n.querySelector('b').textContent + ' ' + n.querySelector('.pill').textContent).join('|')";
+    browser.wait(names, &json!("base made|zero stopped|after not begun"));
+    browser.wait("document.getElementById('name').textContent", &json!("mine"));
+    browser.wait("document.querySelectorAll('.lines path').length", &json!(3));
+    let text = browser.eval("document.getElementById('steps').textContent").to_string();
+    for words in ["2.00e+12 FLOPs", "3.25 Wh measured", "reads base, zero", "<img src=x"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(browser.eval("document.getElementById('recipe-file').textContent") == "/<b>r</b>.toml");
+    // The run of a step is inside.
+    browser.wait(TITLES, &json!("Reward|Time of a step"));
+    browser.eval("document.querySelector('.step button').click()");
+    browser.wait("document.getElementById('path').textContent.endsWith('mine/zero')", &json!(true));
+
+    // Live: a step is made, another begins.
+    let after = json!({"kind": "eval", "state": "done", "figures": {"pass_at_1": {"accuracy": 0.5, "low": 0.4, "high": 0.6}}});
+    fs::write(dir.join("steps/after.json"), after.to_string()).expect("written");
+    browser.wait(names, &json!("base made|zero stopped|after made"));
+    let text = browser.eval("document.getElementById('steps').textContent").to_string();
+    assert!(text.contains("50.0% right (95% interval 40.0 to 60.0)"), "{text}");
+
+    let ask = |id: &str| {
+        format!(
+            "document.getElementById('row').value = '{id}'; document.querySelector('#trace button').click()"
+        )
+    };
+    browser.eval(&ask("p-1"));
+    browser.wait("document.querySelectorAll('#origins > li').length", &json!(2));
+    let text = browser.eval("document.getElementById('origins').textContent").to_string();
+    for words in
+        ["zero reject row 7 of", "written by@base (sha256 abc)", "<script>window.owned", "koan data generate"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(browser.eval("location.hash"), "#row=p-1");
+    browser.picture("recipe");
+    browser.eval(&ask("none"));
+    let said = "document.getElementById('origins-said').textContent";
+    browser.wait(said, &json!("No file of the recipe has a row with this id."));
+    browser.eval(&ask("broken"));
+    browser.wait(said, &json!("where this row comes from can't be found out: a file is damaged"));
+
+    browser.size(390, 800);
+    browser.wait(OVERFLOW, &json!(0));
+    assert_eq!(browser.eval("window.owned ?? null"), Value::Null, "nothing of a file became HTML");
+}

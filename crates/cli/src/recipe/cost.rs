@@ -100,8 +100,8 @@ pub(super) fn thousands(n: u64) -> String {
     match n {
         0 => "-".to_owned(),
         n if n < 10_000 => n.to_string(),
-        n if n < 10_000_000 => format!("{:.1} K", n as f64 / 1e3),
-        n if n < 10_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
+        n if n < 1_000_000 => format!("{:.1} K", n as f64 / 1e3),
+        n if n < 1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
         n => format!("{:.1} G", n as f64 / 1e9),
     }
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use koan_backend::Backend;
-use koan_data::{DataFiles, rows::Rows};
+use koan_data::DataFiles;
 use koan_model::{Config, Residency, checkpoint::Place};
 use koan_recipe::{Job as Step, Kind, Rates, Recipe, RecipeDir, Selection, Source, Standing, standings};
 use koan_train::{
+    forecast::Load,
     optim::OptimConfig,
     reject, rl,
     stage::{StageConfig, available_disk, disk_bytes},
@@ -17,11 +18,15 @@ use toml::Value;
 
 use super::{
     CODE,
+    cost::thousands,
+    estimate::{self, Lengths, Speeds},
     perform::Settings,
     show::{money, seconds},
 };
 use crate::device::Running;
 
+/// Rows of the passes in which completions are scored.
+const EVAL_ROWS: usize = 512;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// What a step takes, as far as it can be known.
@@ -31,20 +36,13 @@ struct Needs {
     memory: Option<u64>,
     /// Bytes of disk.
     disk: Option<u64>,
+    /// What it computes; without it, only `seconds` may be known.
+    load: Option<Load>,
     seconds: Option<f64>,
-    /// Tokens that are sampled or learned from.
-    tokens: Option<u64>,
     /// What is to be said of these numbers.
     notes: Vec<String>,
     /// Why it can't be run here.
     obstacles: Vec<String>,
-}
-
-/// Whether the machine's speed is measured, for the time that steps take.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Speed {
-    Measured,
-    NotAsked,
 }
 
 /// Refuses a recipe of which a step can't fit, before any is made.
@@ -59,7 +57,7 @@ pub(super) fn refuse_what_does_not_fit<B: Backend>(
         if standings[place] == Standing::Done {
             continue;
         }
-        let needs = needs(b, recipe, place, &standings, Speed::NotAsked)?;
+        let needs = needs(b, recipe, place, &standings, None)?;
         if let Some(obstacle) = needs.obstacles.first() {
             bail!("step `{}` does not fit here: {obstacle}", recipe.steps[place].name);
         }
@@ -86,7 +84,8 @@ pub(super) fn print<B: Backend>(
 ) -> anyhow::Result<()> {
     let standings = standings(recipe, CODE)?;
     say!("{} steps in {}; {running}", recipe.steps.len(), recipe.run_dir.display())?;
-    let (mut disk, mut memory, mut all_s, mut tokens) = (0, 0, 0.0, 0);
+    let (mut disk, mut memory, mut all_s, mut all, mut speeds) =
+        (0, 0, 0.0, Load::default(), Speeds::default());
     let (mut untold, mut obstacles) = (Vec::new(), Vec::new());
     for (place, (step, standing)) in recipe.steps.iter().zip(&standings).enumerate() {
         if *standing == Standing::Done {
@@ -95,7 +94,7 @@ pub(super) fn print<B: Backend>(
         }
         let is_begun = RecipeDir::state(&recipe.run_dir, &step.name)?.is_some();
         say!("{} ({}): {}", step.name, step.kind, why(standing, is_begun))?;
-        let needs = needs(b, recipe, place, &standings, Speed::Measured)?;
+        let needs = needs(b, recipe, place, &standings, Some(&mut speeds))?;
         let mut told = Vec::new();
         if let Some(bytes) = needs.memory {
             memory = bytes.max(memory);
@@ -105,16 +104,17 @@ pub(super) fn print<B: Backend>(
             disk += bytes;
             told.push(format!("disk {:.2} GiB", bytes as f64 / GIB));
         }
-        if let Some(n) = needs.tokens {
-            tokens += n;
-            told.push(format!("up to {n} tokens"));
+        if let Some(load) = needs.load {
+            all = all.and(load);
+            told.extend(computed(&load));
         }
         match needs.seconds {
             Some(s) => {
                 all_s += s;
                 told.push(format!("time about {}{}", seconds(s), money(s, rates.price_per_hour)));
             }
-            None => untold.push(&*step.name),
+            None if computes(step.kind) => untold.push(&*step.name),
+            None => {}
         }
         if !told.is_empty() {
             say!("  {}", told.join(", "))?;
@@ -130,15 +130,14 @@ pub(super) fn print<B: Backend>(
     let free = |bytes: Option<u64>| {
         bytes.map_or_else(String::new, |n| format!(" of {:.2} GiB free", n as f64 / GIB))
     };
+    let at_least = if untold.is_empty() { "" } else { "at least " };
     say!("the whole: memory {:.2} GiB{}", memory as f64 / GIB, free(b.free_memory()))?;
     say!("           disk {:.2} GiB{}", disk as f64 / GIB, free(available_disk(&recipe.run_dir)?))?;
-    say!("           up to {tokens} tokens of the steps that can tell")?;
+    if all != Load::default() {
+        say!("           {at_least}{}", computed(&all).join(", "))?;
+    }
     if all_s > 0.0 {
-        say!(
-            "           time about {}{} of the steps that can tell",
-            seconds(all_s),
-            money(all_s, rates.price_per_hour)
-        )?;
+        say!("           time about {at_least}{}{}", seconds(all_s), money(all_s, rates.price_per_hour))?;
     }
     if !untold.is_empty() {
         say!("           time can't be told before they run of: {}", untold.join(", "))?;
@@ -148,6 +147,25 @@ pub(super) fn print<B: Backend>(
         Some(obstacle) => bail!("it does not fit here: {obstacle}"),
         None => Ok(()),
     }
+}
+
+/// Whether steps of this kind run a model: others take seconds.
+fn computes(kind: Kind) -> bool {
+    kind.is_stage() || matches!(kind, Kind::Generate | Kind::Eval)
+}
+
+/// Tokens and operations, in words.
+fn computed(load: &Load) -> Vec<String> {
+    let tokens = [(load.tokens_drawn, "drawn"), (load.tokens_trained, "trained")];
+    let mut all: Vec<String> = tokens
+        .into_iter()
+        .filter(|(n, _)| *n > 0.0)
+        .map(|(n, what)| format!("up to {} tokens {what}", thousands(n as u64)))
+        .collect();
+    if load.flops() > 0.0 {
+        all.push(format!("{:.1e} FLOPs", load.flops()));
+    }
+    all
 }
 
 fn why(standing: &Standing, is_begun: bool) -> String {
@@ -181,7 +199,7 @@ fn needs<B: Backend>(
     recipe: &Recipe,
     place: usize,
     standings: &[Standing],
-    speed: Speed,
+    speeds: Option<&mut Speeds>,
 ) -> anyhow::Result<Needs> {
     let step = Step::of(recipe, place, &|source| match source {
         Source::Path(path) => path.clone(),
@@ -195,9 +213,13 @@ fn needs<B: Backend>(
         .filter(|need| standings[*need] != Standing::Done)
         .map(|need| format!("`{}`", recipe.steps[need].name))
         .collect();
-    let has_data = |files: &DataFiles| {
-        let are_there = |paths: Vec<PathBuf>| !paths.is_empty() && paths.iter().all(|path| path.is_file());
-        files.paths().is_ok_and(are_there)
+    // Whether what `data` names is there, of the same as it will be made of.
+    let has_data = recipe.steps[place].inputs.iter().all(|input| match &input.source {
+        Source::Step { step, .. } => !input.key.starts_with("data") || standings[*step] == Standing::Done,
+        Source::Path(_) => true,
+    });
+    let lengths = |data: &DataFiles, model: &Path| {
+        speeds.is_some().then(|| Lengths::of_input(recipe, place, data, model, has_data)).transpose()
     };
     // All that it reads besides the model it starts from: what stands in for a model is no reward model, and no data.
     let rest_is_there = recipe.steps[place].inputs.iter().all(|input| match &input.source {
@@ -215,11 +237,10 @@ fn needs<B: Backend>(
                 return Ok(needs);
             }
             let made = match &settings {
-                Settings::Rl(config) => rl_needs(b, config, rest_is_there, speed, &mut needs),
+                Settings::Rl(config) => rl_needs(b, config, rest_is_there, speeds.is_some(), &mut needs),
                 Settings::Reject(config) if rest_is_there => reject_needs(b, config, &mut needs),
                 Settings::Reject(_) => Ok(()),
                 Settings::Supervised(_, config) => {
-                    needs.tokens = config.steps.map(|steps| steps.saturating_mul(config.batch_tokens as u64));
                     learning_needs(b, &config.stage, config.max_tokens, 0, &mut needs)
                 }
                 Settings::Prefer(config) => {
@@ -234,6 +255,21 @@ fn needs<B: Backend>(
             if let Err(error) = made {
                 needs.obstacles.push(format!("{error:#}"));
             }
+            if let Some(of) = lengths(&stage.data, &stage.model)? {
+                let model = stage.trained_config()?;
+                needs.load = match &settings {
+                    Settings::Rl(config) => Some(estimate::rl(config, &model, of)),
+                    Settings::Reject(config) => estimate::reject(config, &model, of),
+                    Settings::Supervised(_, config) => estimate::supervised(config, &model, of),
+                    Settings::Prefer(config) => estimate::prefer(config, &model, of),
+                    Settings::Distill(config) => sizes(&config.teacher)
+                        .ok()
+                        .and_then(|teacher| estimate::distill(config, &model, &teacher, of)),
+                };
+                if needs.seconds.is_none() {
+                    take(b, &mut needs, &model, stage.optim.micro_batch_tokens, of, speeds)?;
+                }
+            }
             if !unknown.is_empty() {
                 needs.notes.push(later);
             }
@@ -245,18 +281,17 @@ fn needs<B: Backend>(
                 needs.memory = Some(bytes);
                 needs.notes.push("memory of the weights; sequences take what is free, or wait".to_owned());
             }
-            let number = |key: &str, default: u64| {
-                step.settings.get(key).and_then(Value::as_integer).map_or(default, |n| n.max(0) as u64)
-            };
             let data: Option<DataFiles> =
                 step.settings.get("data").and_then(|data| data.clone().try_into().ok());
-            match data.filter(|data| has_data(data) && text("reward_model").is_none()) {
-                Some(data) => {
-                    let rows = count_rows(&data)?;
-                    needs.tokens = Some(rows * number("n", 1) * number("max_new_tokens", 256));
+            match (data, model.and_then(|model| Some((model, sizes(model).ok()?)))) {
+                (Some(data), Some((model, config))) => {
+                    if let Some(of) = lengths(&data, model)? {
+                        needs.load = estimate::completions(&step, &config, of);
+                        take(b, &mut needs, &config, EVAL_ROWS, of, speeds)?;
+                    }
                 }
-                None if !unknown.is_empty() => needs.notes.push(later),
-                None => {}
+                _ if !unknown.is_empty() => needs.notes.push(later),
+                _ => {}
             }
             check_memory(b, &mut needs);
         }
@@ -265,12 +300,37 @@ fn needs<B: Backend>(
     Ok(needs)
 }
 
+/// Adds the time that what it computes takes here, and what is to be said of it.
+fn take<B: Backend>(
+    b: &B,
+    needs: &mut Needs,
+    model: &Config,
+    rows: usize,
+    of: Lengths,
+    speeds: Option<&mut Speeds>,
+) -> anyhow::Result<()> {
+    needs.notes.extend(of.note());
+    if let (Some(load), Some(speeds)) = (&needs.load, speeds)
+        && needs.obstacles.is_empty()
+    {
+        needs.seconds = Some(load.seconds(&speeds.of(b, model, rows, load)?));
+    }
+    Ok(())
+}
+
 /// The model of whose sizes the one is that step `step` will make.
 fn stand_in(recipe: &Recipe, step: usize, standings: &[Standing]) -> Option<PathBuf> {
-    let input = recipe.steps[step].inputs.iter().find(|input| input.key == "model")?;
-    if recipe.steps[step].kind == Kind::Reject || !recipe.steps[step].kind.is_stage() {
+    let kind = recipe.steps[step].kind;
+    if kind == Kind::Init {
+        // A folder with a config.json says a model's sizes as well.
+        let config = recipe.steps[step].settings.get("config").and_then(Value::as_str).map(Path::new)?;
+        return (config.file_name()? == "config.json")
+            .then(|| config.parent().unwrap_or(Path::new(".")).to_owned());
+    }
+    if kind == Kind::Reject || !recipe.steps[step].kind.is_stage() {
         return None;
     }
+    let input = recipe.steps[step].inputs.iter().find(|input| input.key == "model")?;
     match &input.source {
         Source::Path(path) => Some(path.clone()),
         Source::Step { step, path } if standings[*step] == Standing::Done => Some(path.clone()),
@@ -297,30 +357,15 @@ fn sizes(model: &Path) -> anyhow::Result<Config> {
     Ok(Place::find(model, None)?.config()?)
 }
 
-fn count_rows(data: &DataFiles) -> anyhow::Result<u64> {
-    let mut n = 0;
-    for path in data.paths()? {
-        for row in Rows::open(&path)? {
-            row.map(|_| ())?;
-            n += 1;
-        }
-    }
-    Ok(n)
-}
-
 fn rl_needs<B: Backend>(
     b: &B,
     config: &rl::RlConfig,
     rest_is_there: bool,
-    speed: Speed,
+    is_measured: bool,
     needs: &mut Needs,
 ) -> anyhow::Result<()> {
     let rollout = &config.rollout;
-    let of_step = (rollout.problems * rollout.group_size) as u64;
-    let phases = rollout.max_new_tokens.phases(config.steps);
-    let tokens = phases.map(|(steps, most)| (steps * of_step).saturating_mul(most as u64));
-    needs.tokens = Some(tokens.fold(0, u64::saturating_add));
-    if rest_is_there && speed == Speed::Measured {
+    if rest_is_there && is_measured {
         let forecast = rl::Forecast::of(b, config)?;
         needs.memory = Some(forecast.plan.bytes());
         needs.disk = Some(forecast.disk);
@@ -352,8 +397,6 @@ fn reject_needs<B: Backend>(b: &B, config: &reject::RejectConfig, needs: &mut Ne
     let forecast = reject::Forecast::of(b, config)?;
     needs.memory = Some(forecast.memory.iter().sum());
     needs.disk = Some(forecast.disk);
-    let completions = (forecast.problems * config.rollout.group_size) as u64;
-    needs.tokens = Some(completions.saturating_mul(config.rollout.max_new_tokens.most() as u64));
     Ok(())
 }
 

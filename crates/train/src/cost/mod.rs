@@ -71,11 +71,11 @@ impl Cost {
         }
     }
 
-    /// With a stated power in the place of energy that is not known of all of the work.
+    /// With a stated power in the place of energy that is not measured of all of the work.
     #[must_use]
     pub fn with_watts(self, watts: Option<f64>) -> Self {
-        match (self.energy_wh, watts) {
-            (None, Some(watts)) => {
+        match (self.energy_source, watts) {
+            (None | Some(EnergySource::Watts), Some(watts)) => {
                 let energy_wh = Some(watts * self.seconds / 3600.0);
                 Self { energy_wh, energy_source: Some(EnergySource::Watts), ..self }
             }
@@ -164,6 +164,7 @@ mod tests {
         assert_eq!((sum.energy_wh, sum.energy_source), (None, None), "not known of all of it");
         let sum = sum.with_watts(Some(7.0));
         assert_eq!((sum.energy_wh, sum.energy_source), (Some(7.0), Some(watts)));
+        assert_eq!(sum.with_watts(Some(14.0)).energy_wh, Some(14.0), "at another power");
         assert_eq!(a.and(Cost::default()), a);
         assert_eq!(Cost::default().and(a), a);
         assert_eq!(a.with_watts(Some(7.0)), a, "what is measured stays");

@@ -2,13 +2,14 @@
 
 const STATES = { "": "not begun", running: "being made", done: "made", waiting: "waits for people" };
 const PILLS = { "": "todo", running: "training", done: "finished", waiting: "waiting", interrupted: "killed" };
-const LANE = 11; // pixels between two lines
+const LANES = [11, 6]; // pixels between two lines, on a wide page and on a narrow one
+const NARROW = 600; // pixels
 const MOST_LANES = 9;
 
 /** A count, in a unit that suits it. */
 function compact(n) {
   if (n < 10000) return String(n);
-  const [size, unit] = n < 1e7 ? [1e3, "K"] : n < 1e10 ? [1e6, "M"] : [1e9, "G"];
+  const [size, unit] = n < 1e6 ? [1e3, "K"] : n < 1e9 ? [1e6, "M"] : [1e9, "G"];
   return `${(n / size).toFixed(1)} ${unit}`;
 }
 
@@ -100,7 +101,7 @@ class Steps {
     if (!rows.length) return null;
     if (code) rows.push(["by koan", code, ""]);
     const cells = (row) => row.map((text, i) => el(i ? "td" : "th", i === 2 ? { className: "hash" } : {}, text));
-    return el("details", { open }, el("summary", {}, "What it read and made, by SHA-256"),
+    return el("details", { open }, el("summary", {}, "Read and made, by SHA-256"),
       el("div", { className: "wide" }, el("table", {}, el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row)))))));
   }
 
@@ -127,7 +128,7 @@ class Steps {
     const places = new Map(this.steps.map((step, i) => [step.name, i]));
     const edges = this.steps.flatMap((step, to) => step.reads.filter((name) => places.has(name)).map((name) => [places.get(name), to]));
     edges.sort((a, b) => (a[1] - a[0]) - (b[1] - b[0]));
-    const lanes = [];
+    const lanes = [], apart = LANES[this.list.clientWidth < NARROW ? 1 : 0];
     const laneOf = ([from, to]) => {
       if (to - from === 1) return 0;
       let lane = 0;
@@ -136,7 +137,7 @@ class Steps {
       return lane + 1;
     };
     const placed = edges.map((edge) => [...edge, laneOf(edge)]);
-    const width = (lanes.length + 1) * LANE + 8;
+    const width = (lanes.length + 1) * apart + 8;
     this.list.style.setProperty("--lines", `${width}px`);
     const top = this.list.getBoundingClientRect().top;
     const middles = this.steps.map(({ name }) => {
@@ -147,7 +148,7 @@ class Steps {
     this.lines.setAttribute("height", this.list.scrollHeight);
     const x = width - 8;
     this.lines.replaceChildren(...placed.map(([from, to, lane]) => {
-      const [a, b, out] = [middles[from], middles[to], x - lane * LANE];
+      const [a, b, out] = [middles[from], middles[to], x - lane * apart];
       const turn = Math.min(14, (b - a) / 2);
       const d = lane ? `M${x} ${a}Q${out} ${a} ${out} ${a + turn}V${b - turn}Q${out} ${b} ${x} ${b}` : `M${x} ${a}V${b}`;
       const line = svg("path", { d });
