@@ -80,7 +80,7 @@ impl StepCost {
         let Rates { watts, price_per_hour } = rates;
         let spent = self.spent().with_watts(watts);
         let money = price_per_hour.map(|price| price * self.seconds / 3600.0);
-        Self { watts, price_per_hour, money, ..self.with(spent) }
+        Self { watts, money, price_per_hour, ..self.with(spent) }
     }
 
     /// Of a device with this peak.

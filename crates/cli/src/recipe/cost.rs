@@ -23,7 +23,7 @@ pub(super) fn print(states: &[&StepState], rates: Rates) -> anyhow::Result<()> {
     let names = states.iter().map(|state| state.name.chars().count());
     let width = names.chain(PAPER.iter().map(|row| row.what.len())).max().unwrap_or(0);
     let row = |name: &str, cells: &[String; HEADER.len()]| {
-        let cells = cells.iter().map(|cell| format!("{cell:>WIDTH$}")).collect::<String>();
+        let cells = cells.iter().map(|cell| format!("{cell:>WIDTH$}")).collect::<Vec<_>>().concat();
         say!("{}", format!("{name:width$}{cells}").trim_end())
     };
     row("", &HEADER.map(str::to_owned))?;

@@ -28,7 +28,7 @@ const PROMPT_TOKENS: f64 = 64.0;
 /// The same of a text that is learned.
 const TEXT_TOKENS: f64 = 256.0;
 /// Sequences that `generate` and `eval` are taken to sample at once.
-const SEQUENCES: usize = 64;
+pub(super) const SEQUENCES: usize = 64;
 
 /// How many rows data have, and how long they are on average, tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -361,12 +361,18 @@ pub(super) fn completions(step: &Step, model: &Config, of: Lengths) -> Option<Lo
     of.rows.map(|rows| Load::sampling(&flops, rows, of.context, n, new))
 }
 
-/// The speed of this machine for models of some sizes, each measured once.
+/// How many sequences a step samples at once: `samples` of each row, as far as there are so many.
+pub(super) fn at_once(of: Lengths, samples: f64) -> usize {
+    of.rows.map_or(SEQUENCES, |rows| (rows * samples).clamp(1.0, SEQUENCES as f64) as usize)
+}
+
+/// The speed of this machine for models of some sizes, each measured once: with how many sequences at once, rounded up to a power of two,
+/// and whether it learns.
 #[derive(Default)]
-pub(super) struct Speeds(Vec<(Config, bool, PassSpeed)>);
+pub(super) struct Speeds(Vec<(Config, usize, bool, PassSpeed)>);
 
 impl Speeds {
-    /// For the model of these sizes, which learns or not.
+    /// For the model of these sizes, with so many `sequences` at once and passes of up to `rows` tokens, for this load.
     ///
     /// # Errors
     /// If the device refuses the memory.
@@ -374,16 +380,20 @@ impl Speeds {
         &mut self,
         b: &B,
         model: &Config,
-        rows: usize,
+        [sequences, rows]: [usize; 2],
         load: &Load,
     ) -> Result<PassSpeed, OutOfMemory> {
         let learns = load.learn > 0.0;
-        let known = self.0.iter().find(|(config, learned, _)| config == model && (*learned || !learns));
-        if let Some((_, _, speed)) = known {
+        let sequences = if load.sample > 0.0 { sequences.next_power_of_two() } else { 1 };
+        let is_known = |(config, at_once, learned, _): &&(Config, usize, bool, PassSpeed)| {
+            let samples = load.sample == 0.0 || *at_once == sequences;
+            samples && config == model && (*learned || !learns)
+        };
+        if let Some((.., speed)) = self.0.iter().find(is_known) {
             return Ok(*speed);
         }
-        let speed = PassSpeed::measure(b, model, SEQUENCES, rows, learns, MomentType::F32)?;
-        self.0.push((model.clone(), learns, speed));
+        let speed = PassSpeed::measure(b, model, sequences, rows, learns, MomentType::F32)?;
+        self.0.push((model.clone(), sequences, learns, speed));
         Ok(speed)
     }
 }

@@ -267,7 +267,13 @@ fn needs<B: Backend>(
                         .and_then(|teacher| estimate::distill(config, &model, &teacher, of)),
                 };
                 if needs.seconds.is_none() {
-                    take(b, &mut needs, &model, stage.optim.micro_batch_tokens, of, speeds)?;
+                    let at_once = match &settings {
+                        Settings::Rl(config) => config.sequences(),
+                        Settings::Reject(config) => estimate::at_once(of, config.rollout.group_size as f64),
+                        _ => estimate::SEQUENCES,
+                    };
+                    let sizes = [at_once, stage.optim.micro_batch_tokens];
+                    take(b, &mut needs, &model, sizes, of, speeds)?;
                 }
             }
             if !unknown.is_empty() {
@@ -287,7 +293,9 @@ fn needs<B: Backend>(
                 (Some(data), Some((model, config))) => {
                     if let Some(of) = lengths(&data, model)? {
                         needs.load = estimate::completions(&step, &config, of);
-                        take(b, &mut needs, &config, EVAL_ROWS, of, speeds)?;
+                        let n = step.settings.get("n").and_then(Value::as_integer).unwrap_or(1);
+                        let sizes = [estimate::at_once(of, n as f64), EVAL_ROWS];
+                        take(b, &mut needs, &config, sizes, of, speeds)?;
                     }
                 }
                 _ if !unknown.is_empty() => needs.notes.push(later),
@@ -305,7 +313,7 @@ fn take<B: Backend>(
     b: &B,
     needs: &mut Needs,
     model: &Config,
-    rows: usize,
+    sizes: [usize; 2],
     of: Lengths,
     speeds: Option<&mut Speeds>,
 ) -> anyhow::Result<()> {
@@ -313,7 +321,7 @@ fn take<B: Backend>(
     if let (Some(load), Some(speeds)) = (&needs.load, speeds)
         && needs.obstacles.is_empty()
     {
-        needs.seconds = Some(load.seconds(&speeds.of(b, model, rows, load)?));
+        needs.seconds = Some(load.seconds(&speeds.of(b, model, sizes, load)?));
     }
     Ok(())
 }
