@@ -417,6 +417,7 @@ impl DistillConfig {
             check(is_size(size), key, &size, "1 to 1048576")?;
         }
         r.max_new_tokens.check_fixed()?;
+        r.check_whole()?;
         let expected = "0.01 to 100: what is learned must be sampled";
         check((0.01..=100.0).contains(&r.temperature), "rollout.temperature", &r.temperature, expected)
     }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use koan_reward::{RewardConfig, form::language::LANGUAGES, form::repetition::MAX_NGRAM};
+use koan_reward::{
+    RewardConfig,
+    form::language::{LANGUAGES, PROBLEM},
+    form::repetition::MAX_NGRAM,
+};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -50,7 +54,8 @@ pub struct FilterConfig {
     pub cut: bool,
     /// The shape that a completion must have.
     pub format: FormatFilter,
-    /// The language of the reasoning: `off`, `unmixed` (whichever most words are in), or a code such as `en`.
+    /// The language of the reasoning: `off`, `unmixed` (whichever most words are in), `problem` (each problem's own; `unmixed` where it has
+    /// none), or a code such as `en`.
     pub language: String,
     /// The least share of the reasoning's words in that language, 0 to 1.
     pub language_share: f64,
@@ -333,8 +338,9 @@ impl RejectConfig {
 
 impl FilterConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        let known = ["off", "unmixed"].contains(&&*self.language) || LANGUAGES.contains(&&*self.language);
-        let expected = "off, unmixed, or one of ar, de, el, en, es, fr, he, hi, it, ja, ko, nl, pt, ru, sv, th, tr, vi, zh";
+        let known =
+            ["off", "unmixed", PROBLEM].contains(&&*self.language) || LANGUAGES.contains(&&*self.language);
+        let expected = "off, unmixed, problem, or one of ar, de, el, en, es, fr, he, hi, it, ja, ko, nl, pt, ru, sv, th, tr, vi, zh";
         check(known, "filter.language", &self.language, expected)?;
         let share = |value: f64| (0.0..=1.0).contains(&value);
         check(share(self.language_share), "filter.language_share", &self.language_share, "0 to 1")?;

@@ -7,7 +7,8 @@ use koan_reward::{
     Outcome,
     form::{
         format::{self, Shape},
-        language, reasoning, repetition,
+        language::{self, PROBLEM},
+        reasoning, repetition,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -131,7 +132,7 @@ impl FilterConfig {
     pub(super) fn refusals(&self, group: &Group, by_reward: bool) -> Vec<Option<Fate>> {
         let mut seen = HashSet::new();
         let refusal = |sample: &Sample| {
-            let refused = self.refusal(sample, group.opened.is_some(), by_reward);
+            let refused = self.refusal(sample, group, by_reward);
             // Only what would be kept has a text that others repeat.
             let is_new = refused.is_some() || !self.duplicates || seen.insert(sample.text.trim().to_owned());
             refused.or_else(|| (!is_new).then_some(Fate::Duplicate))
@@ -139,8 +140,8 @@ impl FilterConfig {
         group.samples.iter().map(refusal).collect()
     }
 
-    /// What refuses a completion by itself; `opened`: its prompt ends in `<think>`.
-    fn refusal(&self, sample: &Sample, opened: bool, by_reward: bool) -> Option<Fate> {
+    /// What refuses a completion of `group` by itself.
+    fn refusal(&self, sample: &Sample, group: &Group, by_reward: bool) -> Option<Fate> {
         let (text, tokens) = (&*sample.text, sample.completion.token_ids.len());
         if self.cut && sample.completion.finish_reason == FinishReason::Length {
             return Some(Fate::Cut);
@@ -148,10 +149,10 @@ impl FilterConfig {
         if text.trim().is_empty() {
             return Some(Fate::Empty);
         }
-        if !self.has_format(text, opened) {
+        if !self.has_format(text, group.opened.is_some()) {
             return Some(Fate::Format);
         }
-        if !self.has_language(text) {
+        if !self.has_language(text, group.language) {
             return Some(Fate::Language);
         }
         if self.max_paragraph > 0
@@ -203,10 +204,12 @@ impl FilterConfig {
         format::judge(text, &options).outcome == Outcome::Correct
     }
 
-    fn has_language(&self, text: &str) -> bool {
+    /// Whether the reasoning is in the language that is asked for, which may be `of_problem`; where that has none, in any one.
+    fn has_language(&self, text: &str, of_problem: Option<&str>) -> bool {
         let language = match &*self.language {
             "off" => return true,
             "unmixed" => None,
+            PROBLEM => of_problem,
             code => Some(code),
         };
         language::share(text, language) >= self.language_share

@@ -7,7 +7,12 @@ use koan_data::{Problem, read_placed_problems};
 use koan_generate::{Limits, MemoryPlan, Sampling};
 use koan_infer::{Codec, JudgeModels, JudgePlan, PromptStyle, plan_generator};
 use koan_model::{Config, HeadKind, Residency};
-use koan_reward::{BadReference, Context, Rewards, models::Needed, settle::Asks as _};
+use koan_reward::{
+    BadReference, Context, Rewards,
+    form::{language::PROBLEM, problem_language::language_of},
+    models::Needed,
+    settle::Asks as _,
+};
 
 use super::{RejectConfig, judge::Judge, sample::opened};
 use crate::{
@@ -91,7 +96,10 @@ impl Inputs {
         let budget = beside(b, codec.config(), judges);
         let plan = plan_generator(b, &stage.model, codec.config(), positions, limits, budget)?;
         let notes = rewards.iter().flat_map(|rewards| rewards.replaced(&problems));
-        let notes = notes.map(|replaced| replaced.to_string()).collect();
+        let mut notes: Vec<String> = notes.map(|replaced| replaced.to_string()).collect();
+        if config.filter.language == PROBLEM {
+            notes.extend(without_language(&problems));
+        }
         Ok(Self {
             rewards,
             judge,
@@ -142,6 +150,7 @@ impl Inputs {
     pub(super) fn sampling(&self, config: &RejectConfig) -> Sampling {
         Sampling {
             temperature: config.rollout.temperature,
+            top_p: config.rollout.top_p,
             max_new_tokens: config.rollout.max_new_tokens.most(),
             stop_ids: self.codec.stop_ids(),
             seed: config.stage.seed,
@@ -192,4 +201,15 @@ fn beside<B: Backend>(b: &B, model: &Config, judges: JudgePlan) -> Option<usize>
     let free = b.free_memory().filter(|_| taken > 0)?;
     let weights = model.model_bytes(b, Residency::Inference).saturating_add(taken);
     Some((free.saturating_sub(weights as u64) as f64 * SHARE) as usize)
+}
+
+/// Says which problems have no language of their own that their reasoning could be asked to be in.
+fn without_language(problems: &[Problem]) -> Option<String> {
+    let why = |problem: &Problem| Some((problem.id.clone(), language_of(problem).err()?));
+    let all: Vec<(String, String)> = problems.iter().filter_map(why).collect();
+    let (id, why) = all.first()?;
+    Some(format!(
+        "{} problems have no language of their own, and any one will do for their reasoning; `{id}`: {why}",
+        all.len()
+    ))
 }

@@ -6,7 +6,7 @@ use koan_backend::Backend;
 use koan_data::Problem;
 use koan_generate::{Completion, FinishReason, Finished, Prompt, Sampling};
 use koan_infer::Engine;
-use koan_reward::{Job, Judgement, Models, Rewards, Unsettled};
+use koan_reward::{Job, Judgement, Models, Rewards, Unsettled, form::problem_language::language_of};
 use koan_text::{TextError, Tokenizer};
 
 use crate::{TrainError, rl::Sample};
@@ -15,6 +15,8 @@ use crate::{TrainError, rl::Sample};
 pub struct Group {
     /// Its problem's place in the data.
     pub problem: usize,
+    /// The language of the problem, where it has one.
+    pub language: Option<&'static str>,
     /// What the prompt ends with that opens the thinking, such as `<think>` and a line end; none if it opens none.
     pub opened: Option<String>,
     /// The completions, in the order of their numbers.
@@ -79,7 +81,13 @@ impl<'p> Asked<'p> {
         wanted
             .map(|problem| {
                 let opened = opened(tokenizer, &self.prompts[problem])?;
-                Ok(Group { problem, opened, samples: samples.by_ref().take(self.samples).collect() })
+                let language = language_of(&self.problems[problem]).ok();
+                Ok(Group {
+                    problem,
+                    language,
+                    opened,
+                    samples: samples.by_ref().take(self.samples).collect(),
+                })
             })
             .collect()
     }

@@ -50,7 +50,7 @@ fn earning(reward: f32, tokens: usize) -> Sample {
 }
 
 fn group(samples: Vec<Sample>) -> Group {
-    Group { problem: 3, opened: None, samples }
+    Group { problem: 3, language: None, opened: None, samples }
 }
 
 fn fates(config: &RejectConfig, samples: Vec<Sample>) -> Vec<Fate> {
@@ -90,6 +90,9 @@ fn each_filter_accepts_and_refuses_and_can_be_switched_off() {
         (&["filter.language=off"], &mixed, Fate::Kept),
         (&["filter.language=en"], german, Fate::Language),
         (&["filter.language=de"], german, Fate::Kept),
+        // Of a problem without a language any one will do.
+        (&["filter.language=problem"], german, Fate::Kept),
+        (&["filter.language=problem"], &mixed, Fate::Language),
         (&["filter.language_share=0.3"], &mixed, Fate::Kept),
         (&[], &long, Fate::Paragraph),
         (&[], &long[1..], Fate::Kept),
@@ -110,10 +113,20 @@ fn each_filter_accepts_and_refuses_and_can_be_switched_off() {
 }
 
 #[test]
+fn the_language_may_be_that_of_the_problem() {
+    let german = "Zuerst zähle ich die Einer zusammen, danach die Zehner, und am Ende prüfe ich das Ergebnis noch einmal.";
+    let of = |language| {
+        let group = Group { problem: 0, language, opened: None, samples: vec![sample(german, 1, RIGHT)] };
+        choose(&config(&["filter.language=problem"]), &group).rejections[0].fate
+    };
+    assert_eq!([of(Some("de")), of(Some("en")), of(None)], [Fate::Kept, Fate::Language, Fate::Kept]);
+}
+
+#[test]
 fn a_prompt_that_opens_the_thinking_is_part_of_the_format() {
     let of = |text| {
         let opened = Some("<think>\n".to_owned());
-        let group = Group { problem: 0, opened, samples: vec![sample(text, 1, RIGHT)] };
+        let group = Group { problem: 0, language: None, opened, samples: vec![sample(text, 1, RIGHT)] };
         choose(&config(&[]), &group).rejections[0].fate
     };
     assert_eq!(

@@ -66,6 +66,8 @@ pub struct RolloutConfig {
     pub sequences: usize,
     /// Logits are divided by it.
     pub temperature: f32,
+    /// Tokens are sampled from the likeliest that have this share of the probability; 1: from all, as they must be where they are learned.
+    pub top_p: f32,
     /// Completions are cut at this many tokens; of `koan rl` it may change by step.
     pub max_new_tokens: MaxNewTokens,
     /// Longest prompt, tokens; a longer one is an error before the first step.
@@ -86,6 +88,7 @@ impl Default for RolloutConfig {
             group_size: 8,
             sequences: 0,
             temperature: 1.0,
+            top_p: 1.0,
             max_new_tokens: 256.into(),
             max_prompt_tokens: 512,
             system: None,
@@ -103,7 +106,15 @@ impl RolloutConfig {
         {
             check(is_size(size), key, &size, "1 to 1048576")?;
         }
+        let is_share = self.top_p > 0.0 && self.top_p <= 1.0;
+        check(is_share, "rollout.top_p", &self.top_p, "above 0 and at most 1")?;
         self.max_new_tokens.check()
+    }
+
+    /// Refuses to learn from a part of the distribution: what is compared are probabilities of the whole.
+    pub(crate) fn check_whole(&self) -> Result<(), ConfigError> {
+        let expected = "1: what is learned is sampled from the whole distribution";
+        check(self.top_p == 1.0, "rollout.top_p", &self.top_p, expected)
     }
 }
 
@@ -352,6 +363,7 @@ impl RlConfig {
             &r.temperature,
             "above 0: a policy that is learned must be sampled",
         )?;
+        r.check_whole()?;
         let pieces = a.pieces();
         for (key, value) in [
             ("algorithm.clip_low", pieces.clip_low),
