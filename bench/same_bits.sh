@@ -6,7 +6,8 @@
 # KOAN is the program, DIR a folder for its work (inputs are made there once: keep it between the two runs). Each line is a
 # device, an instruction set, a piece of work, and its SHA-256: the final weights of recipes/zero-tiny-base.toml on a part of
 # its text, of a few steps of recipes/zero-tiny.toml, and of fine-tuning; the completions of `koan generate`, whole and
-# truncated, and their scores. Instruction sets that the machine lacks are left out.
+# truncated, and their scores. Instruction sets that the machine lacks are left out. Where lines differ on purpose, a version in
+# crates/recipe/src/kind.rs is raised (docs/decisions/0012-when-a-step-is-made-again.md).
 set -euo pipefail
 koan=$(realpath "$1"); dir=$2; shift 2
 isas=(${@:-reference portable avx2 avx512 amx})

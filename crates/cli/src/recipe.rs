@@ -21,7 +21,7 @@ use crate::{
     numbers::amount,
 };
 
-/// The version of this program, to which what a step made belongs.
+/// The version of this program, which is on record with what it makes.
 const CODE: &str = env!("KOAN_VERSION");
 
 /// Many steps as one: stages, data and measurements, joined by names; each is made once
@@ -76,7 +76,7 @@ impl Priced {
 
 /// Make all steps of a recipe that are not made
 ///
-/// A step whose settings, inputs (by content) and program are those that it was made with is not made again. What was made of
+/// A step whose settings and inputs (by content) are those that it was made with is not made again, unless a newer koan makes other bytes of them. What was made of
 /// others is moved to `superseded/`, never deleted. Stopped by Ctrl-C, killed or failed, the same command goes on where it was, and ends
 /// with the bytes of a run that was never interrupted.
 #[derive(clap::Args)]

@@ -75,8 +75,11 @@ pub struct StepState {
     pub settings: Map<String, Value>,
     /// What it reads.
     pub inputs: Vec<MadeOf>,
-    /// The version of this program.
+    /// The version of the program that made it, with its commit: for the record.
     pub code: String,
+    /// The version of what steps of its kind make: with another one it is made again.
+    #[serde(default)]
+    pub version: u32,
     /// What it made.
     #[serde(default)]
     pub outputs: Vec<Output>,

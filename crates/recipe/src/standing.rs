@@ -1,4 +1,5 @@
-//! Whether a step must be made: not if it was made of the same settings, inputs and code, and what it made is as it was.
+//! Whether a step must be made: not if it was made of the same settings and inputs by a program that makes the same of them, and what it made is
+//! as it was.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -128,6 +129,7 @@ fn beginning(recipe: &Recipe, place: usize, code: &str) -> Result<StepState, Rec
         settings: settings(recipe, place),
         inputs: step.inputs.iter().map(of_input).collect(),
         code: code.to_owned(),
+        version: step.kind.version(),
         outputs: Vec::new(),
         tokens: None,
         cost: StepCost::default(),
@@ -174,8 +176,12 @@ pub(crate) fn differences(before: &StepState, now: &StepState) -> Vec<String> {
     all.extend(
         a.keys().filter(|key| !b.contains_key(*key)).map(|key| format!("`{key}` is not read any more")),
     );
-    if before.code != now.code {
-        all.push(format!("the version of koan ({}, now {})", before.code, now.code));
+    if before.version != now.version {
+        let versions = format!("version {}, now {}", before.version, now.version);
+        all.push(format!(
+            "what a newer koan makes of the same ({versions}; made by {}, now {})",
+            before.code, now.code
+        ));
     }
     all
 }
