@@ -17,7 +17,8 @@ use koan_generate::Sampling;
 use koan_infer::PromptStyle;
 use koan_reward::{BadReference, RewardConfig};
 
-use self::measure::{Cost, Hashes, Measure};
+use self::measure::{Cost, Measure};
+pub(crate) use self::measure::{Hashes, part_of};
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},

@@ -1,18 +1,21 @@
 //! `koan generate`
 
 use std::{
-    io::{self, BufRead, BufReader},
+    collections::{BTreeMap, BTreeSet},
+    io::{self, BufRead, BufReader, Write as _},
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use koan_backend::Backend;
 use koan_data::{
     DataFiles,
     corpus::MAX_CORPUS_BYTES,
     rows::{self, Rows},
 };
+use koan_eval::Journal;
 use koan_files::{
     Limited,
     jsonl::{Lines, MAX_LINE_BYTES},
@@ -20,10 +23,14 @@ use koan_files::{
 use koan_generate::{Limits, Sampling};
 use koan_infer::{Codec, Completed, Engine, PromptStyle, Prompts, Work};
 use koan_text::RowTemplate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},
+    eval::{Hashes, part_of},
+    interrupt::stop_on_signal,
     numbers::{MAX_ROWS, count},
     output::Output,
     progress::Progress,
@@ -96,8 +103,20 @@ pub(crate) struct Generate {
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
+    /// Keep completions in FILE.part as they come: stopped or killed, the same command goes on from there, and ends with the same bytes
+    #[arg(long, requires = "out", conflicts_with = "prompt")]
+    resume: bool,
+    /// Say in each row, in its `origin`, where its completions come from: the model with the SHA-256 of its weights, the seed, the prompt's place
+    #[arg(long)]
+    origin: bool,
     #[command(flatten)]
     device: Device,
+}
+
+/// A row of the output as it is written, in the file that is gone on from.
+#[derive(Deserialize, Serialize)]
+struct Written {
+    row: String,
 }
 
 /// How tokens are sampled.
@@ -234,10 +253,11 @@ impl Generate {
 }
 
 impl Job for Generate {
-    fn run<B: Backend>(self, b: &B, _: Running) -> anyhow::Result<()> {
+    fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let memory = memory_bytes(self.memory)?;
         let style = PromptStyle { raw: self.raw, system: self.system.clone() };
-        let codec = Codec::open_at(&self.adapter.on(&self.model)?, style)?;
+        let place = self.adapter.on(&self.model)?;
+        let codec = Codec::open_at(&place, style)?;
         if !self.stop.is_empty() {
             codec.tokenizer().context("--stop")?;
         }
@@ -256,6 +276,21 @@ impl Job for Generate {
             new_tokens: self.max_new_tokens,
         };
         let positions = longest.saturating_add(self.max_new_tokens);
+        let model = if self.resume || self.origin { Hashes::default().of(&place)? } else { BTreeMap::new() };
+        // Rows as they are written, of the prompts whose completions are there.
+        let mut finished: Vec<Option<String>> = vec![None; lines];
+        let mut journal = None;
+        if let (true, Some(out)) = (self.resume, &self.out) {
+            let part = part_of(out)?;
+            let settings = self.settings(&sampling, &prompts, &model, running);
+            let (opened, held) = Journal::open::<Written>(&part, &settings, [lines, 1])?;
+            if !held.is_empty() {
+                note!("goes on from {}, which has {} of {lines} prompts", part.display(), held.len());
+            }
+            held.into_iter().for_each(|((place, _), Written { row })| finished[place] = Some(row));
+            journal = Some(opened);
+        }
+        let have: BTreeSet<usize> = (0..lines).filter(|&place| finished[place].is_some()).collect();
         let mut engine = Engine::load(b, codec, positions, limits, memory).context("cannot generate")?;
         let plan = engine.generator.plan();
         note!(
@@ -267,31 +302,88 @@ impl Job for Generate {
         );
         let mut out = Output::open(self.out.as_deref())?;
         let mut progress = Progress::new("prompts", lines);
+        let stop = journal.as_ref().map(|_| stop_on_signal("giving up what is not whole"));
+        let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
         // Lines are written in the order of the input, as soon as those before them are there.
-        let mut finished: Vec<Option<Completed>> = (0..lines).map(|_| None).collect();
-        let (mut done, mut next, mut tokens, mut wrote) = (0, 0, 0, Ok(()));
+        let (mut done, mut next, mut tokens) = (have.len(), 0, 0);
         let start = std::time::Instant::now();
-        let work = Work { prompts, samples: self.n, sampling: &sampling, stops: &self.stop };
-        let run = engine.complete(work, |i, line| {
+        let work = Work { prompts, samples: self.n, sampling: &sampling, stops: &self.stop, done: &have };
+        let mut wrote = write_ready(&mut out, &mut finished, &mut next);
+        let run = engine.complete(work, |i, mut line| {
             tokens += line.completions.iter().map(|c| c.token_ids.len()).sum::<usize>();
-            finished[i] = Some(line);
+            if self.origin {
+                self.add_origin(&mut line, i, &model);
+            }
+            let mut write = || {
+                let row = Written { row: serde_json::to_string(&line)? };
+                if let Some(journal) = &mut journal {
+                    journal.add(i, 0, &row)?;
+                }
+                finished[i] = Some(row.row);
+                write_ready(&mut out, &mut finished, &mut next)
+            };
+            wrote = write();
             done += 1;
             progress.set(done, "");
-            while let Some(line) = finished.get_mut(next).and_then(Option::take) {
-                if wrote.is_ok() {
-                    wrote = out.line(&line);
-                }
-                next += 1;
-            }
-            if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if wrote.is_ok() && !is_stopped() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         progress.finish();
         let counters = run.map_err(anyhow::Error::from).and_then(|run| wrote.map(|()| run))?;
+        if done < lines {
+            let part = self.out.as_deref().map(part_of).transpose()?.unwrap_or_default();
+            bail!("stopped; the same command goes on from {}", part.display());
+        }
         let seconds = start.elapsed().as_secs_f64();
         note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
         if counters.preemptions > 0 {
             note!("{} times a sequence waited for room; more --memory avoids that", counters.preemptions);
         }
-        out.finish()
+        out.finish()?;
+        Ok(journal.map_or(Ok(()), Journal::remove)?)
+    }
+}
+
+/// Writes the rows from number `next` on that are there.
+fn write_ready(out: &mut Output, finished: &mut [Option<String>], next: &mut usize) -> anyhow::Result<()> {
+    while let Some(row) = finished.get_mut(*next).and_then(Option::take) {
+        writeln!(out, "{row}")?;
+        *next += 1;
+    }
+    Ok(())
+}
+
+impl Generate {
+    /// Everything that completions depend on.
+    fn settings(
+        &self,
+        sampling: &Sampling,
+        prompts: &Prompts,
+        model: &BTreeMap<String, String>,
+        running: Running,
+    ) -> Map<String, Value> {
+        let all = json!({
+            "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
+            "model_sha256": model, "prompts_sha256": prompts.sha256(), "n": self.n, "seed": sampling.seed,
+            "max_new_tokens": sampling.max_new_tokens, "stop_ids": sampling.stop_ids, "stop": self.stop,
+            "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
+            "min_p": sampling.min_p, "origin": self.origin,
+        });
+        // As they read back from a file: 32-bit floats as the shortest decimals.
+        serde_json::from_str(&all.to_string()).unwrap_or_default()
+    }
+
+    /// Says where the completions of `line`, prompt number `place` from 0, come from. What an earlier step said of the row stays within.
+    fn add_origin(&self, line: &mut Completed, place: usize, model: &BTreeMap<String, String>) {
+        let mut origin = json!({
+            "model": self.model, "model_sha256": model.get("weights"), "problem": line.line.other.get("id"),
+            "seed": self.seed, "prompt": place + 1,
+        });
+        if let Some(adapter) = model.get("adapter") {
+            origin["adapter_sha256"] = json!(adapter);
+        }
+        if let Some(before) = line.line.other.get("origin") {
+            origin["of"] = before.clone();
+        }
+        line.line.other.insert("origin".to_owned(), origin);
     }
 }

@@ -492,3 +492,47 @@ fn a_recipe_that_comes_with_koan_is_known_by_its_name() {
     assert!(folder.refused("recipe show self-taught-arithmetic").contains("`run_dir` is no name"));
     assert!(folder.refused("recipe copy none").contains("unknown recipe `none`"));
 }
+
+#[test]
+fn sampling_that_was_killed_goes_on_with_what_it_has_and_its_rows_are_traced() {
+    let (whole, parts) = (Folder::new(), Folder::new());
+    let recipe = "run_dir = 'run'\nseed = 3\n[[step]]\nname = 'problems'\nkind = 'problems'\ngenerator = 'arithmetic'\nlevels = 1\n\
+         n = 40\nphrasing = '{expression}='\n[[step]]\nname = 'answers'\nkind = 'generate'\nmodel = 'model'\ndata = '@problems'\n\
+         n = 200\nmax_new_tokens = 40\n[[step]]\nname = 'shown'\nkind = 'convert'\ndata = '@answers'\n";
+    for folder in [&whole, &parts] {
+        folder.write("r.toml", recipe);
+    }
+    whole.done("recipe run r.toml --threads 1");
+    let (part, mut kills) = (parts.at("run/answers/data.jsonl.part"), 0);
+    let lines = || fs::read_to_string(&part).map_or(0, |text| text.lines().count());
+    while kills < 3 {
+        let before = lines();
+        let mut command = parts.koan("recipe run r.toml --threads 1");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+        while lines() < before + 6 && child.try_wait().expect("asked").is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        kills += 1;
+    }
+    assert!(part.exists() && !parts.at("run/answers/data.jsonl").exists());
+    let (_, said) = parts.done("recipe run r.toml --threads 2");
+    assert!(said.contains("goes on from run/answers/data.jsonl.part, which has "), "{said}");
+    assert!(!part.exists());
+    assert_eq!(parts.hashes(), whole.hashes());
+
+    let row = fs::read_to_string(parts.at("run/shown/data.jsonl")).expect("rows");
+    let row: Value = serde_json::from_str(row.lines().next().expect("a row")).expect("JSON");
+    let id = row["id"].as_str().expect("an id");
+    let (traced, _) = parts.done(&format!("recipe show r.toml --trace {id}"));
+    for words in [
+        "shown (convert)  run/shown/data.jsonl, row 1\n",
+        "← answers (generate)  run/answers/data.jsonl, row ",
+        "written by model (sha256 ",
+        "origin {\"model\":\"model\",\"model_sha256\":\"",
+        "← problems (problems)  run/problems/data.jsonl, row ",
+    ] {
+        assert!(traced.contains(words), "{words}: {traced}");
+    }
+}

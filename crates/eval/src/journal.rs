@@ -1,4 +1,4 @@
-//! Judged completions, appended to a file as they come, from which a run that was killed goes on.
+//! Completions, judged or not, appended to a file as they come, from which a run that was killed goes on.
 //!
 //! JSON Lines. The first line holds the settings that the completions depend on; every other line is a completion with
 //! the places of its problem and sample, and the seconds that the run had taken. A completion depends on nothing but
@@ -13,7 +13,7 @@ use std::{
 };
 
 use koan_files::jsonl::MAX_LINE_BYTES;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::Judged;
@@ -68,16 +68,16 @@ struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct Line<T> {
     problem: usize,
     sample: usize,
     seconds: f64,
     #[serde(flatten)]
-    judged: Judged,
+    completion: T,
 }
 
 /// Completions, by the places of their problem and sample.
-pub type Completions = BTreeMap<(usize, usize), Judged>;
+pub type Completions<T = Judged> = BTreeMap<(usize, usize), T>;
 
 /// A journal that is open.
 #[derive(Debug)]
@@ -94,11 +94,11 @@ impl Journal {
     ///
     /// # Errors
     /// Other settings, a damaged file, one that another run has open, and what the system refuses.
-    pub fn open(
+    pub fn open<T: DeserializeOwned>(
         path: &Path,
         settings: &Map<String, Value>,
         [problems, samples]: [usize; 2],
-    ) -> Result<(Self, Completions), JournalError> {
+    ) -> Result<(Self, Completions<T>), JournalError> {
         let io = |what| move |source| JournalError::Io { what, path: path.to_owned(), source };
         let mut options = File::options();
         let file =
@@ -108,7 +108,7 @@ impl Journal {
             TryLockError::Error(source) => io("lock")(source),
         })?;
         let mut journal = Self { file, path: path.to_owned(), start: Instant::now(), seconds_before: 0.0 };
-        let mut held = Completions::new();
+        let mut held = Completions::<T>::new();
         let mut lines = Lines { file: BufReader::new(&journal.file), whole: 0, line: 0, path };
         let begun = match lines.next::<Header>()? {
             Some(header) => {
@@ -120,12 +120,12 @@ impl Journal {
             }
             None => false,
         };
-        while begun && let Some(line) = lines.next::<Line>()? {
+        while begun && let Some(line) = lines.next::<Line<T>>()? {
             if line.problem >= problems || line.sample >= samples {
                 return Err(lines.damaged("a completion that was not asked for"));
             }
             journal.seconds_before = line.seconds;
-            held.insert((line.problem, line.sample), line.judged);
+            held.insert((line.problem, line.sample), line.completion);
         }
         let whole = lines.whole;
         journal
@@ -143,9 +143,14 @@ impl Journal {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn add(&mut self, problem: usize, sample: usize, judged: &Judged) -> Result<(), JournalError> {
-        let (seconds, judged) = (self.seconds(), judged.clone());
-        self.append(&Line { problem, sample, seconds, judged })
+    pub fn add<T: Serialize>(
+        &mut self,
+        problem: usize,
+        sample: usize,
+        completion: &T,
+    ) -> Result<(), JournalError> {
+        let seconds = self.seconds();
+        self.append(&Line { problem, sample, seconds, completion })
     }
 
     /// Seconds that the measurement has taken: up to the last completion of every run that was killed, and since this one
@@ -189,7 +194,7 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     /// The next line; none at the end, and for a last line that was not written whole.
-    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, JournalError> {
+    fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, JournalError> {
         let mut bytes = Vec::new();
         self.line += 1;
         let limit = MAX_LINE_BYTES as u64;
@@ -291,9 +296,9 @@ mod tests {
         assert!(busy.contains("another run"), "{busy}");
         journal.add(2, 1, &judged("a")).expect("added");
         drop(journal);
-        let error = Journal::open(&path, &settings(2), [3, 2]).expect_err("other").to_string();
+        let error = Journal::open::<Judged>(&path, &settings(2), [3, 2]).expect_err("other").to_string();
         assert!(error.contains("seed was 1, is 2") && !error.contains("temperature"), "{error}");
-        let error = Journal::open(&path, &settings(1), [2, 2]).expect_err("too few").to_string();
+        let error = Journal::open::<Judged>(&path, &settings(1), [2, 2]).expect_err("too few").to_string();
         assert!(error.contains("journal:2: a completion that was not asked for"), "{error}");
         let mut text = fs::read_to_string(&path).expect("read");
         text.push_str("{\"problem\": 0}\n");

@@ -1,6 +1,11 @@
 //! Completions for a file of prompts, with token ids and log-probabilities.
 
-use std::{collections::HashMap, ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+    path::Path,
+    sync::Arc,
+};
 
 use koan_backend::Backend;
 use koan_data::{
@@ -8,6 +13,7 @@ use koan_data::{
     error::LineError,
     rows::{self, Place, Rows},
 };
+use koan_files::sha256;
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
 use koan_text::{Found, RowTemplate, StopStrings, TextError, TextStream, first_stop};
@@ -164,6 +170,13 @@ impl Prompts {
         self.lines.len()
     }
 
+    /// SHA-256 of the lines with their tokens: with others, other completions come out.
+    pub fn sha256(&self) -> String {
+        let lines =
+            self.lines.iter().zip(&self.ids).map(|line| serde_json::to_string(&line).unwrap_or_default());
+        sha256(lines.collect::<Vec<_>>().join("\n"))
+    }
+
     /// Tokens of the longest prompt.
     pub fn longest(&self) -> usize {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
@@ -205,6 +218,8 @@ pub struct Work<'a> {
     pub sampling: &'a Sampling,
     /// Texts that end a completion; they need a tokenizer.
     pub stops: &'a [String],
+    /// Places of prompts that are not sampled: their completions are there already.
+    pub done: &'a BTreeSet<usize>,
 }
 
 impl<B: Backend> Engine<'_, B> {
@@ -219,9 +234,10 @@ impl<B: Backend> Engine<'_, B> {
         each: impl FnMut(usize, Completed) -> ControlFlow<()>,
     ) -> Result<Counters, InferError> {
         let Self { b, codec, model, generator } = self;
-        let Work { prompts: Prompts { lines, ids }, samples, sampling, stops } = work;
+        let Work { prompts: Prompts { lines, ids }, samples, sampling, stops, done } = work;
         let prompt = |(i, ids): (usize, Vec<u32>)| Prompt { ids, problem: i as u64, samples };
-        let prompts: Vec<Prompt> = ids.into_iter().enumerate().map(prompt).collect();
+        let wanted = ids.into_iter().enumerate().filter(|(place, _)| !done.contains(place));
+        let prompts: Vec<Prompt> = wanted.map(prompt).collect();
         let before = generator.counters();
         generator.submit_all(&prompts, sampling)?;
         let open = lines.into_iter().map(|line| Some((line, vec![None; samples]))).collect();

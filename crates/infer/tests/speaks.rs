@@ -1,6 +1,6 @@
 //! A model of random weights speaks: completions, stop rules and conversations.
 
-use std::{fs, ops::ControlFlow, path::Path};
+use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path};
 
 use koan_backend::Reference;
 use koan_generate::{Limits, Sampling};
@@ -35,7 +35,8 @@ fn complete(
     let mut engine = engine(dir);
     let prompts = Prompts::read(&file.clone().into(), None, &engine.codec).expect("prompts");
     let mut all: Vec<Option<Completed>> = (0..prompts.len()).map(|_| None).collect();
-    let work = Work { prompts, samples: 2, sampling, stops };
+    let done = &BTreeSet::new();
+    let work = Work { prompts, samples: 2, sampling, stops, done };
     let each = |i: usize, completed| {
         assert!(all[i].replace(completed).is_none(), "each line once");
         ControlFlow::Continue(())
@@ -60,7 +61,8 @@ fn a_template_makes_prompts_of_rows_which_keep_their_fields() {
     assert_eq!(prompts.longest(), "1+1.3.4".len(), "a token is a character");
     let mut engine = self::engine(dir.path());
     let sampling = Sampling { max_new_tokens: 2, ..Sampling::default() };
-    let work = Work { prompts, samples: 1, sampling: &sampling, stops: &[] };
+    let done = &BTreeSet::new();
+    let work = Work { prompts, samples: 1, sampling: &sampling, stops: &[], done };
     let mut line = None;
     let each = |_, completed| {
         line = Some(completed);

@@ -37,7 +37,7 @@ impl Trace {
 }
 
 /// The rows with this `id` in the files of the recipe in directory `dir`, from the last step that has one back to the files that no step
-/// makes.
+/// makes. The second of several demonstrations that were made of one row, `ID/1`, comes from the row `ID`.
 ///
 /// # Errors
 /// Files that can't be read.
@@ -84,9 +84,11 @@ fn find(path: &Path, id: &str) -> Result<Vec<Numbered>, RecipeError> {
         else {
             continue;
         };
+        let of_several = id.rsplit_once('/').filter(|(_, n)| n.parse::<usize>().is_ok()).map(|(of, _)| of);
+        let is_it = |own: &str| own == id || Some(own) == of_several;
         let has_id = match row.get("id") {
-            Some(Value::String(own)) => own == id,
-            Some(Value::Number(own)) => own.to_string() == id,
+            Some(Value::String(own)) => is_it(own),
+            Some(Value::Number(own)) => is_it(&own.to_string()),
             _ => false,
         };
         if has_id {

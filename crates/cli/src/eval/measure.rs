@@ -51,10 +51,10 @@ pub(super) struct Measure {
 
 /// Hashes of models by their directories: each is read once.
 #[derive(Default)]
-pub(super) struct Hashes(HashMap<(PathBuf, Option<PathBuf>), BTreeMap<String, String>>);
+pub(crate) struct Hashes(HashMap<(PathBuf, Option<PathBuf>), BTreeMap<String, String>>);
 
 impl Hashes {
-    fn of(&mut self, place: &Place) -> anyhow::Result<BTreeMap<String, String>> {
+    pub(crate) fn of(&mut self, place: &Place) -> anyhow::Result<BTreeMap<String, String>> {
         const FILES: [&str; 4] =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
         let key = (place.model().to_owned(), place.adapter().map(Path::to_owned));
@@ -324,7 +324,7 @@ impl fmt::Display for Cost {
 }
 
 /// Where completions lie until they are whole: beside the file they become.
-fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
     Ok(path.with_file_name(format!("{}.part", name.display())))
 }

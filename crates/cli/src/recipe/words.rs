@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// Options that are the recipe's to give, or that make no sense in one.
-const TAKEN: [&str; 22] = [
+const TAKEN: [&str; 24] = [
+    "resume",
+    "origin",
     "out",
     "report",
     "completions",
@@ -174,7 +176,10 @@ fn words(command: &Command, kind: Kind, settings: &Table, dir: &Path) -> anyhow:
     let data = data.iter().map(|file| text("data", file)).collect::<anyhow::Result<Vec<_>>>()?;
     let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
     match kind {
-        Kind::Generate => words.extend(data.iter().map(|file| format!("--input={file}"))),
+        Kind::Generate => {
+            words.extend(data.iter().map(|file| format!("--input={file}")));
+            words.extend(["--resume".to_owned(), "--origin".to_owned()]);
+        }
         Kind::Eval => words.extend(data.iter().map(|file| format!("--data={file}"))),
         _ => {}
     }
