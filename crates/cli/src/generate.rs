@@ -56,6 +56,7 @@ const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
   cat questions.txt | koan generate --model models/smollm2 --input - --lines
   koan generate --model models/smollm2 --input answers.jsonl --prompt-template 'Is this right? {{ completions[0].text }}'
   koan generate --model models/smollm2 --input questions.jsonl --n 16 --temperature 0.6 --top-p 0.95 --stop '\\n\\n'")]
+#[expect(clippy::struct_excessive_bools, reason = "options of a command, each by itself")]
 pub(crate) struct Generate {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
@@ -287,7 +288,9 @@ impl Job for Generate {
             if !held.is_empty() {
                 note!("goes on from {}, which has {} of {lines} prompts", part.display(), held.len());
             }
-            held.into_iter().for_each(|((place, _), Written { row })| finished[place] = Some(row));
+            for ((place, _), Written { row }) in held {
+                finished[place] = Some(row);
+            }
             journal = Some(opened);
         }
         let have: BTreeSet<usize> = (0..lines).filter(|&place| finished[place].is_some()).collect();
@@ -314,15 +317,10 @@ impl Job for Generate {
             if self.origin {
                 self.add_origin(&mut line, i, &model);
             }
-            let mut write = || {
-                let row = Written { row: serde_json::to_string(&line)? };
-                if let Some(journal) = &mut journal {
-                    journal.add(i, 0, &row)?;
-                }
-                finished[i] = Some(row.row);
+            wrote = keep(journal.as_mut(), i, &line).and_then(|row| {
+                finished[i] = Some(row);
                 write_ready(&mut out, &mut finished, &mut next)
-            };
-            wrote = write();
+            });
             done += 1;
             progress.set(done, "");
             if wrote.is_ok() && !is_stopped() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -341,6 +339,15 @@ impl Job for Generate {
         out.finish()?;
         Ok(journal.map_or(Ok(()), Journal::remove)?)
     }
+}
+
+/// The row of `line`, prompt number `place`, as it is written; kept in the journal, if there is one.
+fn keep(journal: Option<&mut Journal>, place: usize, line: &Completed) -> anyhow::Result<String> {
+    let row = Written { row: serde_json::to_string(line)? };
+    if let Some(journal) = journal {
+        journal.add(place, 0, &row)?;
+    }
+    Ok(row.row)
 }
 
 /// Writes the rows from number `next` on that are there.

@@ -209,7 +209,8 @@ impl Copy {
         let file = self.file.unwrap_or_else(|| format!("{}.toml", bundled.name).into());
         ensure!(!file.is_file(), "`{}` is there already", file.display());
         replace(&file, bundled.text.as_bytes())?;
-        Ok(note!("`{}` is written: koan recipe run {0}", file.display()))
+        note!("`{}` is written: koan recipe run {0}", file.display());
+        Ok(())
     }
 }
 

@@ -91,9 +91,8 @@ impl<B: Backend> Performer<'_, B> {
         stop_on_signal("ending after this step; what is made is kept");
         let made = match Verb::of(step.kind, &step.settings, &step.dir)? {
             // It appears whole or not at all: there it is made.
-            Verb::Init(_) if step.dir.join("model").exists() => Ok(()),
+            Verb::Init(_) | Verb::Import { .. } if step.dir.join("model").exists() => Ok(()),
             Verb::Init(init) => init.run(),
-            Verb::Import { .. } if step.dir.join("model").exists() => Ok(()),
             Verb::Import { gguf } => model::import(&gguf, &step.dir.join("model")),
             Verb::Problems(generate) => generate.run(),
             Verb::Generate(generate) => Job::run(generate, self.b, self.running),
