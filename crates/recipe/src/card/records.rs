@@ -355,6 +355,7 @@ fn of_run(dir: &Path, number: usize) -> Result<Option<(Made, Option<PathBuf>)>, 
         },
         inputs,
         code: lineage.koan_version,
+        version: 0, // no recipe compares it
         outputs: outputs.collect(),
         tokens: Some(lineage.tokens),
         cost: serde_json::to_value(&raw).and_then(serde_json::from_value).unwrap_or_default(),
