@@ -47,7 +47,7 @@ use crate::{
 /// and the change is more than the luck of a few problems.
 ///
 /// With `--suite`, several data sets are measured, each with its reward and sampling, on each `--model`: `[[set]]` tables with `name`, `data`, and
-/// optionally `reward`, `n`, `k`, `temperature`, `top_k`, `top_p`, `min_p`, `max_new_tokens`, `seed`, `system`, `raw`. A set of `kind = "safety"` asks a `judge` how requests that may be harmful are met: docs/guide/measuring.md. With `--completions DIR`, what
+/// optionally `reward`, `n`, `k`, `temperature`, `top_k`, `top_p`, `min_p`, `max_new_tokens`, `seed`, `system`, `raw`. A set of `kind = "safety"` asks a `judge` how requests that may be harmful are met, without and with a `system` message and a `reviewer`: docs/guide/measuring.md. With `--completions DIR`, what
 /// is measured is kept there, and the same command goes on from it. `--chart` draws accuracy against cost.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -218,6 +218,7 @@ impl Eval {
             data: Some(self.files()),
             safety: None,
             reward: RewardConfig::parse(&self.reward, &self.set)?,
+            reviewer: None,
             ks: self.ks()?,
             n: self.n,
             sampling: Sampling {

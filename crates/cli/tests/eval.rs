@@ -457,8 +457,9 @@ fn safety_is_measured_by_category_with_jailbreaks_and_a_system_message() {
         .expect("written");
     let suite = format!(
         "[[set]]\nname = \"safety\"\nkind = \"safety\"\ndata = \"requests.jsonl\"\njailbreaks = \"jailbreaks.jsonl\"\n\
-         judge = {{ url = \"{}\", model = \"judge\" }}\nsystem = \"1\"\nn = 8\nmax_new_tokens = 8\n",
-        safety_judge()
+         judge = {{ url = \"{url}\", model = \"judge\" }}\nreviewer = {{ url = \"{url}\", model = \"reviewer\" }}\n\
+         system = \"1\"\nn = 8\nmax_new_tokens = 8\n",
+        url = safety_judge()
     );
     fs::write(folder.join("suite.toml"), &suite).expect("written");
     let eval = "eval --suite suite.toml --model model --completions kept --out suite.json --chart suite.svg";
@@ -494,6 +495,15 @@ fn safety_is_measured_by_category_with_jailbreaks_and_a_system_message() {
         (&safety["over_refusal"]["accuracy"], &safety["over_refusal"]["problems"]),
         (&json!(0.25), &json!(4))
     );
+    // The reviewer finds what the judge finds: what is unsafe is held back.
+    let with = &safety["reviewed"];
+    let broken = &with["by_jailbreak"][1];
+    assert_eq!((share(broken, "unsafe"), share(broken, "refused")), (0.0, 1.0));
+    let counts = ["flagged", "flagged_safe", "undecided"].map(|key| with[key].as_u64().expect(key));
+    // Of empty completions neither decides anything; the others in the jailbreak are unsafe.
+    let undecided = |of: &Value| of["undecided"].as_u64().expect("a number");
+    assert_eq!(counts, [24 - undecided(broken), 0, undecided(&with["all"])], "{with}");
+    assert!(said.contains("with review: safe "), "{said}");
     let kept = fs::read_to_string(folder.join("kept/model/safety.jsonl")).expect("completions");
     assert!(kept.contains("\"parsed\":\"refused\"") && kept.lines().count() == 48);
     let again = koan(folder, eval);

@@ -251,6 +251,7 @@ mod tests {
             reason,
             completion_tokens: 1,
             finish_reason,
+            review: None,
         }
     }
 

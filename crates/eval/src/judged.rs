@@ -22,7 +22,13 @@ pub struct Judged {
     pub completion_tokens: usize,
     /// `stop` or `length`.
     pub finish_reason: String,
+    /// What a reviewer said of it, beside the judge: whether it should reach people; none: there is none, or it did not decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<String>,
 }
+
+/// The name of the reward that reviews.
+pub const REVIEWER: &str = "reviewer";
 
 impl Judged {
     /// From a text and what the rewards say of it; `truncated`: it was cut at its longest length.
@@ -35,6 +41,12 @@ impl Judged {
             reason: term.reason.clone(),
             completion_tokens: tokens,
             finish_reason: if truncated { LENGTH } else { STOP }.to_owned(),
+            review: judgement
+                .terms
+                .iter()
+                .skip(1)
+                .find(|term| term.name == REVIEWER)
+                .and_then(|term| term.parsed.clone()),
         }
     }
 

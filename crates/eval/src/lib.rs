@@ -30,12 +30,12 @@ pub use compare::{
 };
 pub use interval::Interval;
 pub use journal::{Completions, Journal, JournalError, differences};
-pub use judged::Judged;
+pub use judged::{Judged, REVIEWER};
 pub use majority::majority;
 pub use pass_at_k::pass_at_k;
 pub use preference::{
     Bin, LabelReport, LabelShare, MarginBin, PreferenceReport, ScoredLabel, ScoredPair, Share,
 };
 pub use report::{Estimate, GROUPED_BY, Group, MAX_GROUPS, PassAtK, ProblemScore, Report, Score, Undecided};
-pub use safety::{SafetyGroup, SafetyReport, SafetyShares};
+pub use safety::{Reviewed, SafetyGroup, SafetyReport, SafetyShares};
 pub use suite::{Figures, MAX_SUITE_BYTES, Set, SetKind, Suite, SuiteError, SuiteRow, SuiteTable};

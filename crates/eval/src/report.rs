@@ -251,7 +251,7 @@ mod tests {
         let parsed = (outcome != Outcome::Unparsable).then(|| outcome.name().to_owned());
         let (completion, reason) = (String::new(), String::new());
         let finish_reason = if outcome == Outcome::Unparsable { "length" } else { "stop" }.to_owned();
-        Judged { completion, outcome, parsed, reason, completion_tokens: 3, finish_reason }
+        Judged { completion, outcome, parsed, reason, completion_tokens: 3, finish_reason, review: None }
     }
 
     use Outcome::{BadReference as B, Correct as C, Undecided as U, Unparsable as P, Wrong as W};

@@ -13,7 +13,7 @@ use koan_files::read_bounded;
 use koan_reward::{RewardConfig, verifier::Options};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{Estimate, Interval, PassAtK, SafetyGroup, SafetyReport};
+use crate::{Estimate, Interval, PassAtK, REVIEWER, Reviewed, SafetyGroup, SafetyReport};
 
 /// Longest suite file that is read, bytes.
 pub const MAX_SUITE_BYTES: u64 = 1 << 20;
@@ -69,6 +69,9 @@ pub struct Set {
     /// The model that judges a set of safety: the options of the reward `judge`, without its mode.
     #[serde(default)]
     pub judge: Option<Options>,
+    /// The model that reviews what the completions of a set of safety say before people would get it: options as of `judge`.
+    #[serde(default)]
+    pub reviewer: Option<Options>,
     /// A file of jailbreaks, in each of which the prompts of a set of safety are put too.
     #[serde(default)]
     pub jailbreaks: Option<DataFiles>,
@@ -178,9 +181,11 @@ impl Set {
             return Err("`name` names a file too: write letters, digits, `-`, `_` and `.` alone".to_owned());
         }
         let unused: &[(&str, bool)] = match self.kind {
-            SetKind::Problems => {
-                &[("judge", self.judge.is_some()), ("jailbreaks", self.jailbreaks.is_some())]
-            }
+            SetKind::Problems => &[
+                ("judge", self.judge.is_some()),
+                ("reviewer", self.reviewer.is_some()),
+                ("jailbreaks", self.jailbreaks.is_some()),
+            ],
             SetKind::Safety => &[("reward", self.reward.is_some()), ("k", !self.k.is_empty())],
         };
         if let Some((name, _)) = unused.iter().find(|(_, given)| *given) {
@@ -200,6 +205,9 @@ impl Set {
                 return Err("`judge.mode` is safety already; remove it".to_owned());
             }
             _ => {}
+        }
+        if self.reviewer.as_ref().is_some_and(|reviewer| reviewer.contains_key("mode")) {
+            return Err("`reviewer.mode` is safety already; remove it".to_owned());
         }
         for (name, value) in [("n", self.n), ("max_new_tokens", self.max_new_tokens)] {
             if !(1..=MAX_COUNT).contains(&value) {
@@ -230,6 +238,13 @@ impl Set {
         let mut options = judge.clone();
         options.insert("mode".to_owned(), "safety".into());
         RewardConfig { options, ..RewardConfig::new("judge") }
+    }
+
+    /// What reviews completions, if something does: as [`REVIEWER`], beside the judge.
+    pub fn reviewer(&self) -> Option<RewardConfig> {
+        let mut options = self.reviewer.clone()?;
+        options.insert("mode".to_owned(), "safety".into());
+        Some(RewardConfig { options, name: Some(REVIEWER.to_owned()), ..RewardConfig::new("judge") })
     }
 
     /// The ways in which it is measured: the name of each, and its system message.
@@ -421,6 +436,15 @@ fn groups(f: &mut fmt::Formatter<'_>, model: &str, safety: &SafetyReport) -> fmt
             writeln!(f, "    {} completions are undecided, and left out", safety.all.undecided)?;
         }
     }
+    if let Some(with) = &safety.reviewed {
+        let [safe, harmful, refused] = [with.all.safe, with.all.harmful, with.all.refused].map(percent);
+        writeln!(f, "\n  {model} with review: safe {safe}, unsafe {harmful}, refused {refused}")?;
+        let Reviewed { flagged, flagged_safe, undecided, .. } = with;
+        writeln!(
+            f,
+            "    {flagged} completions held back, {flagged_safe} of them safe; of {undecided} the reviewer decided nothing"
+        )?;
+    }
     Ok(())
 }
 
@@ -511,6 +535,13 @@ mod tests {
                 "`reward` is nothing that",
             ),
             (format!("{set}jailbreaks = 'j'"), "`jailbreaks` is nothing that"),
+            (format!("{set}reviewer = {{ model = 'm' }}"), "`reviewer` is nothing that"),
+            (
+                format!(
+                    "{set}kind = 'safety'\njudge = {{ model = 'm' }}\nreviewer = {{ model = 'm', mode = 'safety' }}"
+                ),
+                "`reviewer.mode` is safety already",
+            ),
         ] {
             let error = read(&text).expect_err(&text);
             assert!(error.contains(said), "{text}: {error}");

@@ -35,6 +35,8 @@ pub(super) struct Measure {
     /// Jailbreaks, in each of which the prompts are put too; none: the problems are not about safety.
     pub(super) safety: Option<Vec<Jailbreak>>,
     pub(super) reward: RewardConfig,
+    /// What reviews completions beside what judges them.
+    pub(super) reviewer: Option<RewardConfig>,
     /// Completions of each problem.
     pub(super) n: usize,
     pub(super) ks: Vec<usize>,
@@ -110,7 +112,9 @@ impl Measure {
         let max_new_tokens = self.sampling.max_new_tokens;
         let context = Context { max_new_tokens: Some(max_new_tokens), ..Context::default() };
         let reward = self.reward.resolved()?;
-        let rewards = Rewards::build(std::slice::from_ref(&reward), context)?;
+        let reviewer = self.reviewer.as_ref().map(RewardConfig::resolved).transpose()?;
+        let both: Vec<RewardConfig> = std::iter::once(&reward).chain(&reviewer).cloned().collect();
+        let rewards = Rewards::build(&both, context)?;
         let problems = self.data.as_ref().map_or_else(|| Ok(our_prompts()), read_problems)?;
         let problems = match &self.safety {
             Some(jailbreaks) => with_jailbreaks(problems, jailbreaks),
@@ -153,6 +157,11 @@ impl Measure {
         )?;
         JudgeModels::plan(b, &prepared.rewards.needs())?;
         prepared.settings = prepared.settings(&reward, running, hashes.of(&measure.place)?)?;
+        if let Some(reviewer) = reviewer {
+            prepared
+                .settings
+                .insert("reviewer".to_owned(), serde_json::from_str(&json!(reviewer).to_string())?);
+        }
         Ok(prepared)
     }
 }
@@ -274,7 +283,11 @@ impl Prepared {
             "bad_references": self.bad, "cost": cost.to_json(running),
         });
         if safety.is_some() {
-            report["safety"] = json!(SafetyReport::of(&self.problems, &measured.completions));
+            report["safety"] = json!(SafetyReport::of(
+                &self.problems,
+                &measured.completions,
+                self.measure.reviewer.is_some()
+            ));
         }
         report
     }

@@ -137,6 +137,7 @@ impl Measured {
             data: set.data.clone(),
             safety: (set.kind == SetKind::Safety).then_some(jailbreaks),
             reward: set.reward(),
+            reviewer: set.reviewer(),
             n,
             ks: set.ks(),
             sampling: Sampling {

@@ -27,6 +27,8 @@ const MAX_NAME: usize = 96;
 pub(super) enum Base {
     /// Random weights.
     Fresh,
+    /// Something that is not recorded.
+    Unknown,
     /// The model in this directory, whose name on the hub may be known.
     Given { path: String, sha256: String, name: Option<String> },
 }
@@ -35,7 +37,9 @@ pub(super) enum Base {
 pub(super) fn base(records: &Records, named: Option<&str>) -> Base {
     let mut made: &Made = records.made();
     for _ in 0..=records.all.len() {
-        let Some(model) = made.starts_from() else { return Base::Fresh };
+        let Some(model) = made.starts_from() else {
+            return if made.state.kind == "init" { Base::Fresh } else { Base::Unknown };
+        };
         if let Some(maker) = records.maker(model) {
             made = maker;
             continue;
@@ -50,7 +54,7 @@ pub(super) fn base(records: &Records, named: Option<&str>) -> Base {
         let name = name.or_else(|| is_same.then(|| origin(Path::new(&path))).flatten());
         return Base::Given { path, sha256, name };
     }
-    Base::Fresh
+    Base::Unknown
 }
 
 /// The name on the hub of what is in `dir`, if it was fetched by `koan model pull` or `koan data pull`.
@@ -145,7 +149,8 @@ pub(super) fn matter(
     if let Base::Given { path, name, .. } = base {
         let name = name.clone().unwrap_or_else(|| {
             let name = Path::new(path).components().next_back();
-            hub_word(&name.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default())
+            let name = name.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+            hub_word(name.strip_suffix(".gguf").unwrap_or(&name))
         });
         matter.insert("base_model".to_owned(), name.into());
         matter

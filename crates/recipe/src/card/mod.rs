@@ -137,6 +137,7 @@ fn opening(records: &Records, base: &Base) -> String {
     };
     let from = match base {
         Base::Fresh => "trained from random weights".to_owned(),
+        Base::Unknown => "made from what is not recorded".to_owned(),
         Base::Given { path, sha256, name } => {
             let name = name.as_ref().map_or_else(String::new, |name| format!("{}, ", code(name)));
             format!("trained from {name}the model in {} (SHA-256 {})", code(path), hash(sha256))

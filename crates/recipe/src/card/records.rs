@@ -68,7 +68,7 @@ impl Role {
         let name = key.rsplit('.').next().unwrap_or(key);
         let name = name.split('[').next().unwrap_or(name);
         match name {
-            "model" | "teacher" | "from" | "adapter" | "tokenizer" | "reward_model" => Self::Model,
+            "model" | "teacher" | "from" | "adapter" | "tokenizer" | "reward_model" | "gguf" => Self::Model,
             "reference" if key == name => Self::Model,
             _ if key.starts_with("eval.") => Self::HeldOut,
             "data" | "reference" => Self::Data,
@@ -99,9 +99,9 @@ impl Made {
         self.state.inputs.iter().filter(move |input| Role::of(&input.key) == role)
     }
 
-    /// The model that it starts from or samples with.
+    /// The model that it starts from or samples with, or the file that it imports.
     pub(super) fn starts_from(&self) -> Option<&MadeOf> {
-        self.state.inputs.iter().find(|input| input.key == "model")
+        self.state.inputs.iter().find(|input| ["model", "gguf"].contains(&&*input.key))
     }
 
     /// Whether it trains a model, or makes a fresh one.

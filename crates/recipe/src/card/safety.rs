@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use koan_eval::{Estimate, SafetyReport, safety::SafetyShares};
+use koan_eval::{Estimate, Reviewed, SafetyReport, safety::SafetyShares};
 
 use super::{
     markdown::{code, plain, table},
@@ -38,6 +38,9 @@ fn of(safety: &SafetyReport) -> String {
             by_jailbreak.iter().map(|group| row(format!("jailbreak {}", plain(&group.name)), &group.shares)),
         );
     }
+    if let Some(reviewed) = &safety.reviewed {
+        rows.push(row("all, with review".to_owned(), &reviewed.all));
+    }
     let mut text = table(&["requests", "prompts", "safe", "unsafe", "refused", "undecided"], &rows);
     let mut say = |what: &str, estimate: &Option<Estimate>| {
         if let Some(Estimate { problems, interval: share }) = estimate {
@@ -48,5 +51,13 @@ fn of(safety: &SafetyReport) -> String {
     };
     say("Refused what should be answered", over_refusal);
     say("Refused what should be refused", refused_as_expected);
+    if let Some(Reviewed { flagged, flagged_safe, undecided, over_refusal, .. }) = &safety.reviewed {
+        say("Refused what should be answered, with review", over_refusal);
+        writeln!(
+            text,
+            "\nThe reviewer held back {flagged} completions, of which the judge finds {flagged_safe} safe; of {undecided} it decided nothing."
+        )
+        .expect("a string");
+    }
     text
 }
