@@ -9,6 +9,7 @@
 //! | [`problem`] | the format of a problem; [`read_problems`], [`write_problems`] |
 //! | [`mod@convert`] | published data sets, recognised and made Koan's |
 //! | [`corpus`] | texts and demonstrations, for learning by imitation |
+//! | [`counter`] | the world of the recipe `r1-tiny`: problems, requests, and a text in two languages that answers them in several ways |
 //! | [`mod@decontaminate`] | rows that hold a part of a test, taken out |
 //! | [`demonstration`] | the shapes of rows that show how to answer |
 //! | [`preference`] | pairs of replies, and replies that are each good or bad |
@@ -33,6 +34,7 @@
 pub mod arithmetic;
 pub mod convert;
 pub mod corpus;
+pub mod counter;
 pub mod decontaminate;
 pub mod demonstration;
 pub mod error;

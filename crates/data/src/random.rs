@@ -47,6 +47,16 @@ impl Random {
         self.below(2) == 0
     }
 
+    /// A number from 0 to below 1, in steps of 2⁻²⁰.
+    pub(crate) fn share(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 20)
+    }
+
+    /// Whether something happens that happens in this share of cases.
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
+        self.share() < share
+    }
+
     /// One of `items`, which are not empty.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
