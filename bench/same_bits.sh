@@ -14,15 +14,15 @@ isas=(${@:-reference portable avx2 avx512 amx})
 root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$dir"; cd "$dir"
 
-# The demo's model and data: it is stopped once they are written.
+# The demo's model and data.
 if [ ! -e inputs/done ]; then
     rm -rf inputs demo
-    timeout -s INT 20 "$koan" demo --quick --run-dir demo > demo.log 2>&1 || true
+    "$koan" recipe run demo --quick --until world --run-dir demo > demo.log 2>&1
     mkdir inputs
-    cp -r demo/fresh inputs/fresh
-    head -n 1200 demo/text.jsonl > inputs/text.jsonl
-    head -n 64 demo/train.jsonl > inputs/train.jsonl
-    head -n 8 demo/held-out.jsonl > inputs/held-out.jsonl
+    cp -r demo/world/model inputs/fresh
+    head -n 1200 demo/world/text.jsonl > inputs/text.jsonl
+    head -n 64 demo/world/train.jsonl > inputs/train.jsonl
+    head -n 8 demo/world/held-out.jsonl > inputs/held-out.jsonl
     sed -E 's/.*"prompt": ?"([^"]*)".*"answer": ?"([^"]*)".*/{"prompt": "\1", "completion": "\2"}/' inputs/train.jsonl \
         > inputs/replies.jsonl
     for family in qwen2 qwen3; do # with biases, and with norms of heads; both with shared keys and a tied embedding

@@ -7,12 +7,15 @@ mod plan;
 mod show;
 mod words;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::ensure;
 use koan_backend::Backend;
 use koan_files::replace;
-use koan_recipe::{BUNDLED, Bundled, Changes, Outcome, Rates, Recipe as File, RecipeDir, Selection};
+use koan_recipe::{BUNDLED, Bundled, Changes, Kind, Outcome, Rates, Recipe as File, RecipeDir, Selection};
 
 use self::perform::Performer;
 use crate::{
@@ -35,7 +38,7 @@ pub(crate) enum Recipe {
 }
 
 #[derive(clap::Args)]
-struct Named {
+pub(crate) struct Named {
     /// The recipe: a file, or the name of one that comes with koan (`koan recipe list`); docs/guide/recipes.md says how to write one
     #[arg(value_name = "FILE.toml|NAME")]
     recipe: PathBuf,
@@ -51,6 +54,11 @@ struct Named {
 }
 
 impl Named {
+    /// The recipe `name` that comes with koan.
+    pub(crate) fn bundled(name: &str, quick: bool, run_dir: Option<PathBuf>) -> Self {
+        Self { recipe: name.into(), quick, run_dir, set: Vec::new() }
+    }
+
     fn read(&self) -> anyhow::Result<File> {
         let Self { recipe, quick, run_dir, set } = self;
         let changes = Changes { quick: *quick, run_dir: run_dir.clone(), set: set.clone() };
@@ -216,27 +224,44 @@ impl Copy {
 
 impl Job for Run {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let recipe = self.named.read()?;
         let rates = self.priced.rates();
-        let Self { from, until, only, .. } = self;
-        let selection = Selection { from, until, only };
-        let mut performer = Performer { b, running, rates, peak: None };
-        koan_recipe::check(&recipe, &selection.places(&recipe)?, &performer)?;
-        if !RecipeDir::is_in_use(&recipe.run_dir) {
-            plan::refuse_what_does_not_fit(b, &recipe, &selection)?;
-        }
-        match koan_recipe::run(&recipe, &selection, CODE, &mut performer, &is_asked)? {
-            Outcome::Made => {
-                let quick = if recipe.quick { " --quick" } else { "" };
-                say!("all is made; `koan recipe show {}{quick}` says what", recipe.path.display())?;
-            }
-            Outcome::Stopped(step) => {
-                say!("stopped before `{step}` was made; the same command goes on where it was")?;
-            }
-            Outcome::Waiting(step, what) => say!("`{step}` waits for people:\n\n  {what}\n")?,
-        }
-        Ok(())
+        let Self { named, from, until, only, .. } = self;
+        run(b, running, &named, Selection { from, until, only }, rates)
     }
+}
+
+/// Makes the steps of a recipe that are not made, and says how it ended.
+pub(crate) fn run<B: Backend>(
+    b: &B,
+    running: Running,
+    named: &Named,
+    selection: Selection,
+    rates: Option<Rates>,
+) -> anyhow::Result<()> {
+    let recipe = named.read()?;
+    let mut performer = Performer { b, running, rates, peak: None };
+    koan_recipe::check(&recipe, &selection.places(&recipe)?, &performer)?;
+    if !RecipeDir::is_in_use(&recipe.run_dir) {
+        plan::refuse_what_does_not_fit(b, &recipe, &selection)?;
+    }
+    match koan_recipe::run(&recipe, &selection, CODE, &mut performer, &is_asked)? {
+        Outcome::Made => {
+            for step in selection.places(&recipe)? {
+                let summary = recipe.dir(step).join("summary.txt");
+                if recipe.steps[step].kind == Kind::Report && summary.exists() {
+                    let page = recipe.run_dir.join("report.html");
+                    say!("\n{}\nthe report: {}\n", fs::read_to_string(summary)?, page.display())?;
+                }
+            }
+            let quick = if recipe.quick { " --quick" } else { "" };
+            say!("all is made; `koan recipe show {}{quick}` says what", recipe.path.display())?;
+        }
+        Outcome::Stopped(step) => {
+            say!("stopped before `{step}` was made; the same command goes on where it was")?;
+        }
+        Outcome::Waiting(step, what) => say!("`{step}` waits for people:\n\n  {what}\n")?,
+    }
+    Ok(())
 }
 
 impl Job for Plan {

@@ -21,6 +21,8 @@ macro_rules! bundled {
 
 /// All of them, in the order in which they are listed.
 pub const BUNDLED: &[Bundled] = bundled![
+    "demo",
+    "r1-tiny",
     "r1-smollm2",
     "self-taught-arithmetic",
     "tinyzero-countdown",

@@ -25,7 +25,11 @@ pub(crate) fn add(state: &mut StepState, job: &Job) {
     for output in &state.outputs {
         let Some(name) = output.path.file_stem().and_then(|name| name.to_str()) else { continue };
         if output.path.extension().is_some_and(|e| e == "jsonl") && job.kind != Kind::Eval {
-            let key = if job.kind == Kind::Split { format!("rows_{name}") } else { "rows".to_owned() };
+            let key = if matches!(job.kind, Kind::Split | Kind::World) {
+                format!("rows_{name}")
+            } else {
+                "rows".to_owned()
+            };
             if let Some(rows) = lines(&output.path) {
                 state.figures.insert(key, rows.into());
             }

@@ -16,7 +16,8 @@ use crate::{Kind, Offer, Recipe, RecipeError, Source};
 /// Keys that name models, wherever in a step's settings they stand.
 const MODELS: [&str; 6] = ["model", "teacher", "from", "adapter", "tokenizer", "reward_model"];
 /// Keys that name data, or other files.
-const DATA: [&str; 6] = ["data", "against", "template", "config", "prompt_template", "gguf"];
+const DATA: [&str; 9] =
+    ["data", "against", "template", "config", "prompt_template", "gguf", "problems", "answers", "replies"];
 /// A key that names a model where a policy is compared with one, and data where a reward's scale is set.
 const EITHER: &str = "reference";
 /// What a model's files are called: those that something is computed by.

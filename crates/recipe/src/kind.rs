@@ -4,6 +4,8 @@ use std::fmt;
 
 use toml::{Table, Value};
 
+use crate::world;
+
 /// A kind of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the verb of its name, or documented in `about`")]
@@ -24,6 +26,9 @@ pub enum Kind {
     Split,
     Decontaminate,
     Label,
+    World,
+    Vote,
+    Report,
     Eval,
 }
 
@@ -74,7 +79,7 @@ impl Kind {
     }
 
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Pretrain,
         Self::Sft,
         Self::Rl,
@@ -91,6 +96,9 @@ impl Kind {
         Self::Split,
         Self::Decontaminate,
         Self::Label,
+        Self::World,
+        Self::Vote,
+        Self::Report,
         Self::Eval,
     ];
 
@@ -113,6 +121,9 @@ impl Kind {
             Self::Split => "split",
             Self::Decontaminate => "decontaminate",
             Self::Label => "label",
+            Self::World => "world",
+            Self::Vote => "vote",
+            Self::Report => "report",
             Self::Eval => "eval",
         }
     }
@@ -128,7 +139,10 @@ impl Kind {
 
     /// Whether random numbers of it are keyed by a seed.
     pub(crate) fn has_seed(self) -> bool {
-        !matches!(self, Self::Import | Self::Convert | Self::Filter | Self::Decontaminate | Self::Label)
+        !matches!(
+            self,
+            Self::Import | Self::Convert | Self::Filter | Self::Decontaminate | Self::Label | Self::Report
+        )
     }
 
     /// What it makes, with these settings.
@@ -152,12 +166,16 @@ impl Kind {
                 vec![part(PARTS[0], "train.jsonl"), part(PARTS[1], "held-out.jsonl")]
             }
             Self::Label => one(Offer::Data, "labels.jsonl"),
-            Self::Eval => Vec::new(),
+            Self::World => world::artefacts(settings),
+            Self::Report => Vec::new(),
+            Self::Eval if settings.contains_key("reward_model") => Vec::new(),
+            Self::Eval => one(Offer::Data, "completions.jsonl"),
             Self::Problems
             | Self::Generate
             | Self::Convert
             | Self::Filter
             | Self::Mix
+            | Self::Vote
             | Self::Decontaminate => one(Offer::Data, "data.jsonl"),
         }
     }

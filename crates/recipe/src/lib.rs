@@ -9,24 +9,27 @@
 //! - [`trace`]: where a row comes from,
 //! - [`rows`]: the steps that only choose rows: filter, mix, split,
 //! - [`card`](mod@card): a model card of what is recorded,
-//! - [`demo`]: the whole path in small, from a text to a model that reasons.
+//! - `world`, `vote`, `report`: a small world of questions, votes of its people, and what models come to in it.
 #![forbid(unsafe_code)]
 
 mod bundled;
 pub mod card;
 mod changes;
 pub mod cost;
-pub mod demo;
 mod directory;
 mod error;
 mod figures;
 mod inputs;
 mod kind;
+mod own;
 mod recipe;
+mod report;
 pub mod rows;
 mod run;
 mod standing;
 mod trace;
+mod vote;
+mod world;
 
 pub use bundled::{BUNDLED, Bundled};
 pub use changes::Changes;
@@ -34,6 +37,7 @@ pub use cost::{Peak, Rates, StepCost};
 pub use directory::{MadeOf, Output, RecipeDir, State, StepState};
 pub use error::RecipeError;
 pub use kind::{Kind, Offer};
+pub use own::OwnError;
 pub use recipe::{Input, Recipe, Source, Step};
 pub use run::{Ended, Event, Job, Outcome, Perform, Selection, check, run};
 pub use standing::{Standing, standings};

@@ -19,7 +19,7 @@ use toml::Table;
 
 use crate::{
     Kind, Output, Peak, Rates, Recipe, RecipeDir, RecipeError, Source, Standing, State, StepState, figures,
-    inputs, rows, standing,
+    inputs, own, standing,
 };
 
 /// A step that is to be made.
@@ -182,8 +182,8 @@ pub enum Outcome {
 pub fn check(recipe: &Recipe, places: &[usize], work: &dyn Perform) -> Result<(), RecipeError> {
     for &place in places {
         let job = Job::at_its_place(recipe, place);
-        let checked = if rows::is_one(job.kind) {
-            rows::check(job.kind, &job.settings).map_err(Into::into)
+        let checked = if own::is_one(job.kind) {
+            own::check(job.kind, &job.settings).map_err(Into::into)
         } else {
             work.check(&job)
         };
@@ -286,8 +286,8 @@ fn make(
     fs::create_dir_all(&job.dir).map_err(FilesError::io("create", &job.dir))?;
     let (before, write) = (state.cost, dir.writer(state.clone()));
     let meter = Meter::start(before.spent(), move |spent| write(before.with(spent).at(rates)));
-    let ended = if rows::is_one(job.kind) {
-        rows::make(job.kind, &job.settings, &job.dir).map(|()| Ended::Made).map_err(Into::into)
+    let ended = if own::is_one(job.kind) {
+        own::make(&job).map(|()| Ended::Made).map_err(Into::into)
     } else {
         work.perform(&job)
     };

@@ -111,7 +111,7 @@ fn beginning(recipe: &Recipe, place: usize, code: &str) -> Result<StepState, Rec
         Source::Step { step, path } => {
             let name = &recipe.steps[*step].name;
             match (recipe.steps[*step].kind, path.file_stem()) {
-                (Kind::Split, Some(part)) => format!("@{name}.{}", part.display()),
+                (Kind::Split | Kind::World, Some(part)) => format!("@{name}.{}", part.display()),
                 _ => format!("@{name}"),
             }
         }

@@ -9,7 +9,7 @@ use crate::{Split, random::Random};
 
 /// How the people in the text write: shares, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
-pub struct Habits {
+pub(super) struct Habits {
     /// Of texts: exercises, which are always worked out and in one language; they teach to copy moves and to add.
     pages: f64,
     /// Of exercises: sums of digits; of these, a quarter compares two numbers instead.
@@ -37,7 +37,7 @@ pub struct Habits {
 }
 
 /// The habits of the people whose text the base model reads.
-pub const HABITS: Habits = Habits {
+pub(super) const HABITS: Habits = Habits {
     pages: 0.45,
     digits: 0.2,
     checked_pages: 0.4,
@@ -158,7 +158,7 @@ impl Question {
     fn reasoning(&self, way: Way, slips: f64, one_language: bool, random: &mut Random) -> (String, i64) {
         let (mut text, mut value) = (String::new(), self.start);
         for (label, by) in LABELS.chars().zip(&self.moves) {
-            let mut words = |random: &mut Random| match one_language {
+            let words = |random: &mut Random| match one_language {
                 true => self.language.words(),
                 false => random.pick(&Language::ALL).words(),
             };

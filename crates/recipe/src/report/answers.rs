@@ -1,0 +1,143 @@
+//! What steps drew, as a report reads it: completions of `eval`, replies of `generate`, rollouts of `rl`.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use koan_data::Problem;
+use koan_eval::Judged;
+use koan_files::FilesError;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::own::OwnError;
+
+/// Longest line that is read, bytes.
+const MAX_LINE: usize = 64 << 20;
+
+/// The completions of each of `n` problems that a step `eval` wrote to `path`.
+pub(super) fn completions(path: &Path, n: usize) -> Result<Vec<Vec<Judged>>, OwnError> {
+    #[derive(Deserialize)]
+    struct Line {
+        problem: usize,
+        sample: usize,
+        #[serde(flatten)]
+        judged: Judged,
+    }
+    let mut all: Vec<Vec<(usize, Judged)>> = vec![Vec::new(); n];
+    // The first line holds the settings.
+    for line in lines::<Line>(path)? {
+        let of = all
+            .get_mut(line.problem)
+            .ok_or_else(|| wrong(path, "its problems are other ones than `problems` names"))?;
+        of.push((line.sample, line.judged));
+    }
+    if all.iter().any(Vec::is_empty) {
+        return Err(wrong(path, "it lacks completions of some of `problems`"));
+    }
+    let in_order = |mut of: Vec<(usize, Judged)>| {
+        of.sort_by_key(|(sample, _)| *sample);
+        of.into_iter().map(|(_, judged)| judged).collect()
+    };
+    Ok(all.into_iter().map(in_order).collect())
+}
+
+/// Requests with their replies, which a step `generate` wrote to `path`.
+pub(super) fn replies(path: &Path) -> Result<Vec<(Problem, Vec<String>)>, OwnError> {
+    #[derive(Deserialize)]
+    struct Line {
+        completions: Vec<Text>,
+        #[serde(flatten)]
+        problem: Problem,
+    }
+    #[derive(Deserialize)]
+    struct Text {
+        text: String,
+    }
+    let lines = lines::<Line>(path)?.into_iter();
+    Ok(lines
+        .map(|line| (line.problem, line.completions.into_iter().map(|text| text.text).collect()))
+        .collect())
+}
+
+/// A completion that was sampled while a policy learned.
+pub(super) struct Sampled {
+    pub(super) problem: Problem,
+    pub(super) completion: String,
+    pub(super) tokens: usize,
+    pub(super) is_right: bool,
+}
+
+/// The completions of each step of the run in directory `run`, with the step's number; empty if it has no rollouts.
+pub(super) fn rollouts(run: &Path) -> Result<Vec<(u64, Vec<Sampled>)>, OwnError> {
+    #[derive(Deserialize)]
+    struct Line {
+        step: u64,
+        id: String,
+        #[serde(default)]
+        answer: String,
+        meta: Option<Map<String, Value>>,
+        completion: String,
+        completion_tokens: usize,
+        #[serde(default)]
+        rewards: Vec<Outcome>,
+    }
+    #[derive(Deserialize)]
+    struct Outcome {
+        outcome: String,
+    }
+    let mut all = Vec::new();
+    for path in files(&run.join("rollouts"))? {
+        let mut of_step = Vec::new();
+        let mut step = 0;
+        for line in lines::<Line>(&path)? {
+            step = line.step;
+            let problem = Problem { id: line.id, answer: line.answer, meta: line.meta, ..Problem::default() };
+            let is_right = line.rewards.first().is_some_and(|first| first.outcome == "correct");
+            of_step.push(Sampled {
+                problem,
+                completion: line.completion,
+                tokens: line.completion_tokens,
+                is_right,
+            });
+        }
+        if !of_step.is_empty() {
+            all.push((step, of_step));
+        }
+    }
+    Ok(all)
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, FilesError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(dir).map_err(FilesError::io("read", dir))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("step-") && name.ends_with(".jsonl"))
+    });
+    paths.sort();
+    Ok(paths)
+}
+
+/// The lines of a file that are such rows; others are passed over.
+fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, OwnError> {
+    let file = File::open(path).map_err(FilesError::io("read", path))?;
+    let mut all = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(FilesError::io("read", path))?;
+        if line.len() > MAX_LINE {
+            return Err(wrong(path, "a line is too long"));
+        }
+        all.extend(serde_json::from_str(&line).ok());
+    }
+    Ok(all)
+}
+
+fn wrong(path: &Path, what: &str) -> OwnError {
+    OwnError::Inputs(format!("{}: {what}", path.display()))
+}

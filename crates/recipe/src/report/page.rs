@@ -1,0 +1,218 @@
+//! `report.html`: one page that needs nothing else. Everything that a model wrote is escaped.
+
+use koan_eval::{Difference, Judged};
+use koan_reward::Outcome;
+
+use super::{
+    Compared, Example, Measured, Point, Report, StepState,
+    measure::ROWS,
+    notation, plot,
+    plot::{HEIGHT, WIDTH},
+    seconds, shown_figure,
+};
+
+const STYLE: &str = include_str!("report.css");
+
+/// The page.
+pub(super) fn html(
+    report: &Report,
+    stages: &[Measured],
+    compared: &[Compared],
+    steps: &[StepState],
+    examples: &[Example],
+) -> String {
+    let notation = notation::of(report.world);
+    let ways = notation.ways.map(|[name, answer, what]| {
+        format!("<div><h3>{name}</h3><pre>{}</pre><p class=small>{what}.</p></div>", coloured(answer))
+    });
+    let also = if notation.also.is_empty() { String::new() } else { format!("<p>{}</p>", notation.also) };
+    let n = stages.first().map_or(0, |of| of.answers.len());
+    let samples = stages.first().and_then(|of| of.answers.first()).map_or(0, Vec::len);
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>Koan: {title}</title><style>{STYLE}</style><main><h1>{title}</h1>\
+         <p class=lead>{lead}</p>\
+         <h2>The models</h2><div class=wide>{table}</div>{compared}\
+         <p class=small>{n} held-out problems that no model ever saw, {samples} answers to each at temperature 1; ± is half a 95% interval, which \
+         takes the answers to a problem as one. Everything took {:.0} s. No answer, curve or sample is scripted.</p>\
+         <h2>How to read it</h2><p><code>{}</code> {}</p><section class=ways>{}</section>{also}\
+         <h2>While they learned</h2>{}\
+         <h2>The same questions, by all models</h2>{}\
+         <h2>What it took</h2><div class=wide>{}</div></main></html>\n",
+        seconds(steps),
+        escape(notation.question),
+        escape(notation.meaning),
+        ways.concat(),
+        curves(stages),
+        examples.iter().map(example).collect::<String>(),
+        costs(steps),
+        title = notation.title,
+        lead = lead(stages),
+        table = table(stages),
+        compared = differences(compared),
+    )
+}
+
+/// In two sentences, what the first model and the last one do.
+fn lead(stages: &[Measured]) -> String {
+    let percent = |of: &Measured, key| {
+        of.figure(key).map_or_else(|| "–".to_owned(), |f| format!("{:.0}%", 100.0 * f.value))
+    };
+    let [Some(first), Some(zero)] = [stages.first(), stages.get(1)] else { return String::new() };
+    let name = |of: &Measured| escape(&of.stage.name);
+    format!(
+        "A small model read a text in which questions are answered in three ways, and imitated it: {} of the answers of <b>{}</b> are right. Then it was \
+         given problems, and learned only from which of its answers were right: {} are, of <b>{}</b>, and {} of them are checked (before: {}).",
+        percent(first, "accuracy"),
+        name(first),
+        percent(zero, "accuracy"),
+        name(zero),
+        percent(zero, "checked"),
+        percent(first, "checked"),
+    )
+}
+
+fn table(stages: &[Measured]) -> String {
+    let head: String = stages
+        .iter()
+        .map(|of| format!("<th title=\"{}\">{}</th>", escape(&of.stage.about), escape(&of.stage.name)))
+        .collect();
+    let rows: String = ROWS
+        .iter()
+        .filter(|row| stages.iter().any(|of| of.figure(row.key).is_some()))
+        .map(|row| {
+            let cell = |of: &Measured| {
+                let shown = of
+                    .figure(row.key)
+                    .map_or_else(|| "–".to_owned(), |figure| shown_figure(figure, row.is_share));
+                format!("<td>{shown}</td>")
+            };
+            format!("<tr><th>{}</th>{}</tr>", row.title, stages.iter().map(cell).collect::<String>())
+        })
+        .collect();
+    let about: String = stages
+        .iter()
+        .filter(|of| !of.stage.about.is_empty())
+        .map(|of| format!("<li><b>{}</b>: {}</li>", escape(&of.stage.name), escape(&of.stage.about)))
+        .collect();
+    format!("<table><tr><th></th>{head}</tr>{rows}</table><ul class=small>{about}</ul>")
+}
+
+fn differences(compared: &[Compared]) -> String {
+    let item = |Compared { better, than, difference: Difference { value, low, high } }: &Compared| {
+        let [value, low, high] = [value, low, high].map(|x| 100.0 * x);
+        format!(
+            "<li>{} − {}: {value:+.1} points of right answers, 95% interval {low:+.1} to {high:+.1}, problem by problem</li>",
+            escape(better),
+            escape(than)
+        )
+    };
+    if compared.is_empty() {
+        String::new()
+    } else {
+        format!("<ul>{}</ul>", compared.iter().map(item).collect::<String>())
+    }
+}
+
+fn curves(stages: &[Measured]) -> String {
+    let of_stage = |of: &Measured| {
+        let curve = &of.curve;
+        let charts = [
+            chart("right answers", curve, Some(1.0), |p| p.accuracy),
+            chart("checked answers", curve, Some(1.0), |p| p.checked),
+            chart("words in the question’s language", curve, Some(1.0), |p| p.language),
+            chart("tokens per answer", curve, None, |p| p.completion_tokens),
+        ];
+        format!("<h3>{}</h3><section class=charts>{}</section>", escape(&of.stage.name), charts.concat())
+    };
+    stages.iter().filter(|of| !of.curve.is_empty()).map(of_stage).collect()
+}
+
+fn chart(title: &str, curve: &[Point], top: Option<f64>, value: impl Fn(&Point) -> f64) -> String {
+    format!(
+        "<figure><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>{}</svg></figure>",
+        plot::plot(curve, top, value)
+    )
+}
+
+fn example(example: &Example) -> String {
+    let answers: String = example.answers.iter().map(|(name, judged)| answer(name, judged)).collect();
+    let prompt = example.problem.prompt.as_deref().unwrap_or_default();
+    format!(
+        "<article><p class=q>{} <span>right: {}</span></p><div class=answers>{answers}</div></article>",
+        escape(prompt.trim()),
+        escape(&example.problem.answer)
+    )
+}
+
+fn answer(name: &str, judged: &Judged) -> String {
+    let class = if judged.outcome == Outcome::Correct { "right" } else { "wrong" };
+    format!(
+        "<div class={class}><h3>{}: {class}</h3><pre>{}</pre></div>",
+        escape(name),
+        coloured(&judged.completion)
+    )
+}
+
+/// What each step took.
+fn costs(steps: &[StepState]) -> String {
+    let row = |step: &StepState| {
+        let seconds = step.seconds.map_or_else(String::new, |s| format!("{s:.1}"));
+        let tokens = step.tokens.map_or_else(String::new, |n| n.to_string());
+        format!(
+            "<tr><th>{}</th><td>{}</td><td>{seconds}</td><td>{tokens}</td></tr>",
+            escape(&step.name),
+            escape(&step.kind)
+        )
+    };
+    let rows: String = steps.iter().map(row).collect();
+    format!(
+        "<table><tr><th>step</th><th>kind</th><th>seconds</th><th>tokens</th></tr>{rows}<tr><th>all</th><td></td><td>{:.0}</td><td></td></tr></table>",
+        seconds(steps)
+    )
+}
+
+/// A text, escaped, with its Chinese words in another colour.
+fn coloured(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut is_inside = false;
+    for c in text.chars() {
+        let is_han = ('\u{4e00}'..='\u{9fff}').contains(&c);
+        if is_han != is_inside {
+            out.push_str(if is_han { "<span class=zh>" } else { "</span>" });
+            is_inside = is_han;
+        }
+        push_escaped(&mut out, c);
+    }
+    if is_inside {
+        out.push_str("</span>");
+    }
+    out
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_escaped(&mut out, c));
+    out
+}
+
+fn push_escaped(out: &mut String, c: char) {
+    match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&quot;"),
+        c => out.push(c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_model_wrote_is_shown_as_text() {
+        assert_eq!(escape("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
+        assert_eq!(coloured("<b加得2对"), "&lt;b<span class=zh>加得</span>2<span class=zh>对</span>");
+    }
+}
