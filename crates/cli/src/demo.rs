@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use koan_backend::Backend;
-use koan_recipe::Selection;
+use koan_recipe::{Rates, Selection};
 
 use crate::{
     device::{Device, Job, Running},
@@ -48,7 +48,7 @@ impl Job for Demo {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         note!("{HOW_TO_READ_IT}");
         let recipe = Named::bundled("demo", self.quick, self.run_dir);
-        run(b, running, &recipe, Selection::default(), None)
+        run(b, running, &recipe, Selection::default(), Rates::default())
     }
 }
 

@@ -236,7 +236,7 @@ pub(crate) fn run<B: Backend>(
     running: Running,
     named: &Named,
     selection: Selection,
-    rates: Option<Rates>,
+    rates: Rates,
 ) -> anyhow::Result<()> {
     let recipe = named.read()?;
     let mut performer = Performer { b, running, rates, peak: None };

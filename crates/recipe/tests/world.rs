@@ -2,7 +2,9 @@
 
 use std::{error::Error, fs, path::Path};
 
-use koan_recipe::{Changes, Ended, Event, Job, Kind, Outcome, Perform, Recipe, Selection, check, run};
+use koan_recipe::{
+    Changes, Ended, Event, Job, Kind, Outcome, Peak, Perform, Rates, Recipe, Selection, check, run,
+};
 use serde_json::{Value, json};
 
 /// Answers as a model that is named `checks` or `blurts` does.
@@ -56,6 +58,14 @@ impl Perform for Played {
     }
 
     fn hear(&mut self, _: Event) {}
+
+    fn rates(&self) -> Rates {
+        Rates::default()
+    }
+
+    fn peak(&mut self) -> Option<Peak> {
+        None
+    }
 }
 
 /// Each line computed again, in Chinese.
@@ -212,6 +222,14 @@ impl Perform for Nothing {
 
     fn hear(&mut self, event: Event) {
         assert!(matches!(event, Event::Skipped { .. }), "{event:?}");
+    }
+
+    fn rates(&self) -> Rates {
+        Rates::default()
+    }
+
+    fn peak(&mut self) -> Option<Peak> {
+        None
     }
 }
 

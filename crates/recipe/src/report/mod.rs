@@ -208,7 +208,7 @@ impl Report {
         let stage = |of: &Measured| (of.stage.name.clone(), Value::Object(figures(of)));
         let costs: Vec<Value> = steps
             .iter()
-            .map(|step| json!({"step": step.name, "kind": step.kind, "seconds": step.seconds, "tokens": step.tokens}))
+            .map(|step| json!({"step": step.name, "kind": step.kind, "cost": step.cost}))
             .collect();
         let curves: Map<String, Value> = stages
             .iter()
@@ -231,7 +231,7 @@ impl Report {
 
 /// Seconds of all steps.
 fn seconds(steps: &[StepState]) -> f64 {
-    steps.iter().filter_map(|step| step.seconds).sum()
+    steps.iter().map(|step| step.cost.seconds).sum()
 }
 
 /// The states of all steps in recipe directory `dir` that are made, in the order in which they were.

@@ -10,6 +10,10 @@ use super::{
     plot::{HEIGHT, WIDTH},
     seconds, shown_figure,
 };
+use crate::{
+    StepCost,
+    cost::{PAPER, PAPER_PRICE_PER_HOUR, PaperCost},
+};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -154,21 +158,36 @@ fn answer(name: &str, judged: &Judged) -> String {
     )
 }
 
-/// What each step took.
+/// What each step took, and what the paper's did.
 fn costs(steps: &[StepState]) -> String {
-    let row = |step: &StepState| {
-        let seconds = step.seconds.map_or_else(String::new, |s| format!("{s:.1}"));
-        let tokens = step.tokens.map_or_else(String::new, |n| n.to_string());
-        format!(
-            "<tr><th>{}</th><td>{}</td><td>{seconds}</td><td>{tokens}</td></tr>",
-            escape(&step.name),
-            escape(&step.kind)
-        )
+    let count = |n: u64| if n == 0 { String::new() } else { n.to_string() };
+    let cells = |cost: &StepCost| {
+        let flops = if cost.flops > 0.0 { format!("{:.2e}", cost.flops) } else { String::new() };
+        let share = cost
+            .peak_share
+            .filter(|_| cost.flops > 0.0)
+            .map_or_else(String::new, |s| format!("{:.0}%", 100.0 * s));
+        let energy = cost.energy_wh.map_or_else(String::new, |wh| format!("{wh:.2}"));
+        let money = cost.money.map_or_else(String::new, |money| format!("{money:.4}"));
+        let [drawn, trained] = [cost.tokens_drawn, cost.tokens_trained].map(count);
+        let shown = [format!("{:.1}", cost.seconds), drawn, trained, flops, share, energy, money];
+        shown.map(|cell| format!("<td>{cell}</td>")).concat()
     };
-    let rows: String = steps.iter().map(row).collect();
+    let row = |name: &str, kind: &str, cost: &StepCost| {
+        format!("<tr><th>{}</th><td>{}</td>{}</tr>", escape(name), escape(kind), cells(cost))
+    };
+    let rows: String = steps.iter().map(|step| row(&step.name, &step.kind, &step.cost)).collect();
+    let all = steps.iter().fold(StepCost::default(), |all, step| all.and(step.cost));
+    let titles =
+        ["step", "kind", "seconds", "tokens drawn", "tokens trained", "FLOPs", "of peak", "Wh", "money"];
+    let titles = titles.map(|title| format!("<th>{title}</th>")).concat();
+    let paper = PAPER.map(|PaperCost { what, gpu_hours }| {
+        format!("{what} {gpu_hours:.0} hours of H800 GPUs (${:.0})", gpu_hours * PAPER_PRICE_PER_HOUR)
+    });
     format!(
-        "<table><tr><th>step</th><th>kind</th><th>seconds</th><th>tokens</th></tr>{rows}<tr><th>all</th><td></td><td>{:.0}</td><td></td></tr></table>",
-        seconds(steps)
+        "<table><tr>{titles}</tr>{rows}{}</table><p class=small>DeepSeek-R1 (arXiv:2501.12948), beyond its base model: {}.</p>",
+        row("all", "", &all),
+        paper.join(", ")
     )
 }
 
