@@ -47,6 +47,21 @@ fn figure<'a>(steps: &'a [Value], step: &str, figure: &str) -> &'a Value {
 }
 
 #[test]
+fn demo() {
+    // A test of its own runs the quick form whole: tests/demo.rs.
+    let set = ["world.texts=400", "zero.steps=2", "zero.eval.every=2"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let steps = run("demo", &[], &set);
+    assert!(figure(&steps, "after", "pass_at_1").is_object(), "{steps:#?}");
+}
+
+#[test]
+fn r1_tiny() {
+    let steps = run("r1-tiny", &[], &[]);
+    assert!(figure(&steps, "r1-answers", "pass_at_1").is_object(), "{steps:#?}");
+}
+
+#[test]
 fn tinyzero_countdown() {
     let steps = run("tinyzero-countdown", &[], &[]);
     assert!(figure(&steps, "after", "pass_at_1").is_object(), "{steps:#?}");
