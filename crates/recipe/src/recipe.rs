@@ -435,7 +435,7 @@ mod tests {
             ),
             (sft("a", "m") + "[[step]]\nname='e'\nkind='eval'\nmodel='@a.x'\ndata='d'", "write \"@a\""),
             (
-                "[[step]]\nname='e'\nkind='eval'\nmodel='m'\ndata='d'\n".to_owned() + &sft("b", "@e"),
+                "[[step]]\nname='e'\nkind='report'\nworld='moves'\n".to_owned() + &sft("b", "@e"),
                 "makes nothing that others read",
             ),
         ] {

@@ -1,6 +1,7 @@
 //! What steps drew, as a report reads it: completions of `eval`, replies of `generate`, rollouts of `rl`.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -17,25 +18,25 @@ use crate::own::OwnError;
 /// Longest line that is read, bytes.
 const MAX_LINE: usize = 64 << 20;
 
-/// The completions of each of `n` problems that a step `eval` wrote to `path`.
-pub(super) fn completions(path: &Path, n: usize) -> Result<Vec<Vec<Judged>>, OwnError> {
+/// The completions of each of `problems` that a step `eval` wrote to `path`.
+pub(super) fn completions(path: &Path, problems: &[Problem]) -> Result<Vec<Vec<Judged>>, OwnError> {
     #[derive(Deserialize)]
     struct Line {
-        problem: usize,
+        id: String,
         sample: usize,
         #[serde(flatten)]
         judged: Judged,
     }
-    let mut all: Vec<Vec<(usize, Judged)>> = vec![Vec::new(); n];
-    // The first line holds the settings.
+    let places: HashMap<&str, usize> =
+        problems.iter().enumerate().map(|(i, problem)| (&*problem.id, i)).collect();
+    let mut all: Vec<Vec<(usize, Judged)>> = vec![Vec::new(); problems.len()];
     for line in lines::<Line>(path)? {
-        let of = all
-            .get_mut(line.problem)
-            .ok_or_else(|| wrong(path, "its problems are other ones than `problems` names"))?;
-        of.push((line.sample, line.judged));
+        let place = places.get(&*line.id);
+        let place = place.ok_or_else(|| wrong(path, &format!("`{}` is none of `problems`", line.id)))?;
+        all[*place].push((line.sample, line.judged));
     }
-    if all.iter().any(Vec::is_empty) {
-        return Err(wrong(path, "it lacks completions of some of `problems`"));
+    if let Some(lacks) = all.iter().position(Vec::is_empty) {
+        return Err(wrong(path, &format!("it has no completion of the problem `{}`", problems[lacks].id)));
     }
     let in_order = |mut of: Vec<(usize, Judged)>| {
         of.sort_by_key(|(sample, _)| *sample);

@@ -152,7 +152,7 @@ impl Report {
     }
 
     fn measured<'a>(&self, stage: &'a Stage, problems: &[Problem]) -> Result<Measured<'a>, OwnError> {
-        let answers = answers::completions(&stage.answers, problems.len())?;
+        let answers = answers::completions(&stage.answers, problems)?;
         let replies = stage.replies.as_deref().map(answers::replies).transpose()?.unwrap_or_default();
         let figures = measure(self.world, problems, &answers, &replies);
         let run = stage.model.parent().unwrap_or(&stage.model);
