@@ -42,3 +42,4 @@ pub use recipe::{Input, Recipe, Source, Step};
 pub use run::{Ended, Event, Job, Outcome, Perform, Selection, check, run};
 pub use standing::{Standing, standings};
 pub use trace::{Trace, trace};
+pub use world::fresh_model;

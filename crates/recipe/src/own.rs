@@ -65,7 +65,11 @@ pub(crate) fn make(job: &Job) -> Result<(), OwnError> {
     }
 }
 
-fn read<T: DeserializeOwned>(settings: &Table) -> Result<T, OwnError> {
+/// The settings of a step.
+///
+/// # Errors
+/// Unknown keys, with the nearest that is known, and values.
+pub(crate) fn read<T: DeserializeOwned>(settings: &Table) -> Result<T, OwnError> {
     settings
         .clone()
         .try_into()

@@ -320,10 +320,11 @@ fn make(
 fn outputs(job: &Job) -> Result<Vec<Output>, RecipeError> {
     let mut paths: Vec<PathBuf> =
         job.kind.artefacts(&job.settings).iter().map(|artefact| job.dir.join(artefact.path)).collect();
-    if job.kind == Kind::Eval {
-        // The report says how long it took, too: no two are the same.
-        let completions = job.dir.join("completions.jsonl");
-        paths.push(if completions.exists() { completions } else { job.dir.join("report.json") });
+    match job.kind {
+        Kind::Report => paths.push(job.dir.join("result.json")),
+        // Of other measurements the completions: their report says how long it took, too, and no two are the same.
+        Kind::Eval if paths.is_empty() => paths.push(job.dir.join("report.json")),
+        _ => {}
     }
     let output = |path: PathBuf| match inputs::hash(&path) {
         Ok(sha256) => Ok(Output { path, sha256 }),

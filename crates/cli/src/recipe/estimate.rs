@@ -116,6 +116,11 @@ impl Lengths {
                 let all = before();
                 Self { rows: number("rows").or(all.rows), ..all }
             }
+            Kind::World => of_world(file, &number),
+            Kind::Vote => {
+                let (all, most) = (before(), number("at_most").unwrap_or(1.0));
+                Self { rows: all.rows.map(|rows| rows * most), ..all }
+            }
             Kind::Convert | Kind::Filter | Kind::Decontaminate => before(),
             Kind::Generate => {
                 let new = number("max_new_tokens").unwrap_or(256.0);
@@ -189,6 +194,20 @@ impl Lengths {
             None => "how many rows it will have is not known yet".to_owned(),
         })
     }
+}
+
+/// Of a part of a world: a move of a question has some 5 tokens, a line of a checked answer 26; most answers of its text are shorter.
+fn of_world(file: &Path, number: &dyn Fn(&str) -> Option<f64>) -> Lengths {
+    let part = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let key = if part == "text" { "texts".to_owned() } else { part.replace('-', "_") };
+    let moves = number("moves").unwrap_or(1.0);
+    let context = if part == "text" { 0.0 } else { 5.0 * moves };
+    let learned = match part {
+        "text" => 12.0 * moves,
+        "demonstrations" => 26.0 * moves,
+        _ => 0.0,
+    };
+    Lengths { rows: number(&key), context, learned, are_there: false }
 }
 
 fn count(data: &DataFiles) -> Option<f64> {

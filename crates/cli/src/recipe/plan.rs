@@ -51,13 +51,14 @@ pub(super) fn refuse_what_does_not_fit<B: Backend>(
     recipe: &Recipe,
     selection: &Selection,
 ) -> anyhow::Result<()> {
+    let scratch = Scratch::new();
     let standings = standings(recipe, CODE)?;
     let mut disk = 0;
     for place in selection.places(recipe)? {
         if standings[place] == Standing::Done {
             continue;
         }
-        let needs = needs(b, recipe, place, &standings, None)?;
+        let needs = needs(b, recipe, place, &standings, &scratch, None)?;
         if let Some(obstacle) = needs.obstacles.first() {
             bail!("step `{}` does not fit here: {obstacle}", recipe.steps[place].name);
         }
@@ -82,6 +83,7 @@ pub(super) fn print<B: Backend>(
     recipe: &Recipe,
     rates: Rates,
 ) -> anyhow::Result<()> {
+    let scratch = Scratch::new();
     let standings = standings(recipe, CODE)?;
     say!("{} steps in {}; {running}", recipe.steps.len(), recipe.run_dir.display())?;
     let (mut disk, mut memory, mut all_s, mut all, mut speeds) =
@@ -94,7 +96,7 @@ pub(super) fn print<B: Backend>(
         }
         let is_begun = RecipeDir::state(&recipe.run_dir, &step.name)?.is_some();
         say!("{} ({}): {}", step.name, step.kind, why(standing, is_begun))?;
-        let needs = needs(b, recipe, place, &standings, Some(&mut speeds))?;
+        let needs = needs(b, recipe, place, &standings, &scratch, Some(&mut speeds))?;
         let mut told = Vec::new();
         if let Some(bytes) = needs.memory {
             memory = bytes.max(memory);
@@ -199,13 +201,16 @@ fn needs<B: Backend>(
     recipe: &Recipe,
     place: usize,
     standings: &[Standing],
+    scratch: &Scratch,
     speeds: Option<&mut Speeds>,
 ) -> anyhow::Result<Needs> {
     let step = Step::of(recipe, place, &|source| match source {
         Source::Path(path) => path.clone(),
         // What an earlier run of the recipe made may be there and be made again.
         Source::Step { step, path } if standings[*step] == Standing::Done => path.clone(),
-        Source::Step { step, path } => stand_in(recipe, *step, standings).unwrap_or_else(|| path.clone()),
+        Source::Step { step, path } => {
+            stand_in(recipe, *step, path, standings, scratch).unwrap_or_else(|| path.clone())
+        }
     });
     let unknown: Vec<String> = recipe
         .needs(place)
@@ -326,9 +331,18 @@ fn take<B: Backend>(
     Ok(())
 }
 
-/// The model of whose sizes the one is that step `step` will make.
-fn stand_in(recipe: &Recipe, step: usize, standings: &[Standing]) -> Option<PathBuf> {
+/// A model of the sizes of the one that step `step` will make at `path`.
+fn stand_in(
+    recipe: &Recipe,
+    step: usize,
+    path: &Path,
+    standings: &[Standing],
+    scratch: &Scratch,
+) -> Option<PathBuf> {
     let kind = recipe.steps[step].kind;
+    if kind == Kind::World {
+        return scratch.fresh_model(&recipe.steps[step], path);
+    }
     if kind == Kind::Init {
         // A folder with a config.json says a model's sizes as well.
         let config = recipe.steps[step].settings.get("config").and_then(Value::as_str).map(Path::new)?;
@@ -342,7 +356,34 @@ fn stand_in(recipe: &Recipe, step: usize, standings: &[Standing]) -> Option<Path
     match &input.source {
         Source::Path(path) => Some(path.clone()),
         Source::Step { step, path } if standings[*step] == Standing::Done => Some(path.clone()),
-        Source::Step { step, .. } => stand_in(recipe, *step, standings),
+        Source::Step { step, path } => stand_in(recipe, *step, path, standings, scratch),
+    }
+}
+
+/// A folder for the small fresh models of worlds that are not written yet; it goes with the plan.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("koan-plan-{}", std::process::id())))
+    }
+
+    /// The model that the world of `step` will write to `path`.
+    fn fresh_model(&self, step: &koan_recipe::Step, path: &Path) -> Option<PathBuf> {
+        let part = path.file_name()?.to_str()?;
+        let dir = self.0.join(&step.name).join(part);
+        if !dir.exists() {
+            std::fs::create_dir_all(dir.parent()?).ok()?;
+            koan_recipe::fresh_model(&step.settings, part, &dir).ok()?;
+        }
+        Some(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing depends on it: what can't be removed is left to the system's own cleaning.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

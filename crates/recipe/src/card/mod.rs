@@ -8,6 +8,7 @@
 //! | `records` | the steps or runs that made the model, each held to what the next was made from |
 //! | `measures` | measurements, of the model and of those on the way |
 //! | `front` | the metadata |
+//! | `world` | what the model comes to in the world of its recipe, of its step `report` |
 //! | `data`, `training`, `contamination`, `safety`, `cost`, `limits`, `reproduce` | a section each |
 //! | `markdown`, `yaml` | texts that are not trusted, written so that they stay texts |
 
@@ -23,6 +24,7 @@ mod records;
 mod reproduce;
 mod safety;
 mod training;
+mod world;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ impl Card {
         let sections = [
             ("Data", data::section(&records, &data)),
             ("Training", training::section(&records)),
-            ("Evaluation", measures::section(&measures, &records)),
+            ("Evaluation", measures::section(&measures, &records) + &world::section(&records)?),
             ("Contamination", contamination::section(&records, &cleaned, &measures)),
             ("Safety", safety::section(&measures)),
             ("Cost", cost::section(&records)),

@@ -16,11 +16,11 @@ use crate::world::Which;
 
 /// A figure's name in `result.json`, and its title in tables.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) key: &'static str,
-    pub(super) title: &'static str,
+pub(crate) struct Row {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
     /// A share, which is shown in percent.
-    pub(super) is_share: bool,
+    pub(crate) is_share: bool,
     /// Shown in the terminal too, under this title.
     pub(super) short: Option<&'static str>,
 }
@@ -30,7 +30,7 @@ const fn row(key: &'static str, title: &'static str, short: Option<&'static str>
 }
 
 /// The figures of any world, then those of the counter's. The shares of ways and checks are found by parsing, never by words of reflection.
-pub(super) const ROWS: [Row; 14] = [
+pub(crate) const ROWS: [Row; 14] = [
     row("accuracy", "right answers", Some("right")),
     row("language", "words of the reasoning in the question’s language", Some("language")),
     row("one_language", "answers whose reasoning is all in it", None),

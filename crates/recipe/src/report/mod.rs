@@ -21,9 +21,10 @@ use koan_reward::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::measure::ROWS;
 use self::{
     figure::Figure,
-    measure::{Figures, ROWS, Seen, measure},
+    measure::{Figures, Seen, measure},
 };
 use crate::{RecipeDir, StepState, own::OwnError, world::Which};
 

@@ -27,7 +27,7 @@ use self::fresh::Sizes;
 use self::fresh::Words;
 use crate::Offer;
 use crate::kind::Artefact;
-use crate::own::OwnError;
+use crate::own::{self, OwnError};
 
 /// Most texts, and most rows of any other kind.
 const MOST: u64 = 10_000_000;
@@ -128,14 +128,13 @@ impl World {
         self.check()?;
         let problems = |n: u64, problem: &dyn Fn(u64) -> Problem| (0..n).map(problem).collect::<Vec<_>>();
         let write = |name: &str, rows: Vec<Problem>| write_problems(&dir.join(name), &rows);
-        let words = match self.world {
+        match self.world {
             Which::Moves => {
                 let world = Moves { n_moves: self.moves, seed: self.seed };
                 write("train.jsonl", problems(self.train, &|i| world.problem(Split::Train, i)))?;
                 write("held-out.jsonl", problems(self.held_out, &|i| world.problem(Split::Test, i)))?;
                 let texts = (0..self.texts).map(|i| Text { text: world.text(&HABITS, i) });
                 jsonl::write(&dir.join("text.jsonl"), texts)?;
-                Words::of_moves()
             }
             Which::Counter => {
                 let world = Counter { n_moves: self.moves, seed: self.seed };
@@ -153,13 +152,33 @@ impl World {
                     jsonl::write(&dir.join("demonstrations.jsonl"), rows)?;
                 }
                 jsonl::write(&dir.join("text.jsonl"), (0..self.texts).map(|i| Text { text: world.text(i) }))?;
-                Words::of_counter()
             }
-        };
-        for (name, sizes) in [("model", Some(&self.model)), ("small", self.small.as_ref())] {
-            let Some(sizes) = sizes else { continue };
-            fresh::write(&dir.join(name), &words, sizes, self.seed, dir)?;
         }
-        Ok(())
+        ["model", "small"].iter().try_for_each(|part| self.write_fresh(part, &dir.join(part), dir))
     }
+
+    /// Writes the fresh model `part` to `dir`, if there is one.
+    fn write_fresh(&self, part: &str, dir: &Path, scratch: &Path) -> Result<(), OwnError> {
+        let words = match self.world {
+            Which::Moves => Words::of_moves(),
+            Which::Counter => Words::of_counter(),
+        };
+        match [("model", Some(&self.model)), ("small", self.small.as_ref())]
+            .into_iter()
+            .find(|(name, _)| *name == part)
+        {
+            Some((_, Some(sizes))) => fresh::write(dir, &words, sizes, self.seed, scratch),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes the fresh model `part` of the world that these `settings` of a step describe to directory `dir`: its sizes are known before the world is made.
+///
+/// # Errors
+/// Settings that make no sense, and what can't be written.
+pub fn fresh_model(settings: &Table, part: &str, dir: &Path) -> Result<(), OwnError> {
+    let world: World = own::read(settings)?;
+    world.check()?;
+    world.write_fresh(part, dir, dir.parent().unwrap_or(dir))
 }
