@@ -2,6 +2,7 @@
 
 use std::{error::Error, fs, path::Path};
 
+use koan_files::hash_file;
 use koan_recipe::{
     Changes, Ended, Event, Job, Kind, Outcome, Peak, Perform, Rates, Recipe, Selection, check, run,
 };
@@ -156,6 +157,20 @@ fn a_world_is_written_voted_on_and_reported_on() {
     assert_eq!(rows(&world.join("text.jsonl")).len(), 50);
     assert_eq!(rows(&world.join("demonstrations.jsonl")).len(), 10);
     assert!(world.join("model/model.safetensors").exists() && !world.join(".parts").exists());
+
+    // Whoever changes these bytes raises a version in src/kind.rs, as crates/cli/tests/bytes.rs says of the other kinds of steps.
+    for (file, hash) in [
+        ("world/text.jsonl", "79bcbfee5d38"),
+        ("world/train.jsonl", "afe9747a8ffb"),
+        ("world/requests.jsonl", "f27d1ec47123"),
+        ("world/demonstrations.jsonl", "d871e25afb15"),
+        ("world/model/model.safetensors", "aa8f1dec7159"),
+        ("world/model/tokenizer.json", "fde3b0de0bf2"),
+        ("votes/data.jsonl", "4e6d90e37de2"),
+    ] {
+        let found = hash_file(&dir.join(file)).expect("read");
+        assert_eq!(found[..12], *hash, "{file}");
+    }
 
     // A vote is the rule's: locks are refused, nothing else is.
     let votes = rows(&dir.join("votes/data.jsonl"));

@@ -121,6 +121,8 @@ fn source(made: &Made) -> String {
         "reject" => format!("answers of {} to {data}, chosen by rewards", of(Role::Model)),
         "generate" => format!("answers of {} to {data}", of(Role::Model)),
         "label" => format!("people's votes on {data}"),
+        "world" => format!("written by the world {}", code(setting("world").unwrap_or("not named"))),
+        "vote" => format!("votes on {data} by a stated rule, which stands in for people"),
         "decontaminate" => format!("{data} without what {} holds", of(Role::Test)),
         kind if data.is_empty() => format!("made by a step of kind {}", code(kind)),
         kind => format!("{} of {data}", code(kind)),

@@ -38,7 +38,7 @@ pub(super) fn base(records: &Records, named: Option<&str>) -> Base {
     let mut made: &Made = records.made();
     for _ in 0..=records.all.len() {
         let Some(model) = made.starts_from() else {
-            return if made.state.kind == "init" { Base::Fresh } else { Base::Unknown };
+            return if ["init", "world"].contains(&&*made.state.kind) { Base::Fresh } else { Base::Unknown };
         };
         if let Some(maker) = records.maker(model) {
             made = maker;

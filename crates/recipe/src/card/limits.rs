@@ -44,6 +44,7 @@ pub(super) fn section(records: &Records, data: &[Rows], measures: &[Measure], cl
             ));
         }
     }
+    let by_rule = records.way().iter().any(|made| made.state.kind == "vote");
     let preferences = data.iter().filter(|rows| rows.about.shape == Some("preferences"));
     for rows in preferences {
         let from = code(&rows.from);
@@ -51,6 +52,9 @@ pub(super) fn section(records: &Records, data: &[Rows], measures: &[Measure], cl
             records.all.iter().find(|made| super::records::step_of(&rows.from) == Some(&made.state.name));
         all.push(match maker.map(|made| &*made.state.kind) {
             Some("label") => format!("The preferences {from} are those of the people who were asked."),
+            _ if by_rule => format!(
+                "The preferences {from} come from a stated rule with noise, which stands in for people."
+            ),
             Some("reject") => format!("The preferences {from} come from rewards, not from people."),
             _ if rows.about.has_annotators => {
                 format!("The preferences {from} name their annotators; nothing else is recorded of them.")
