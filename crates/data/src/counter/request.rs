@@ -51,22 +51,35 @@ pub struct Request {
     pub kind: Kind,
 }
 
-/// Share of requests of a kind that people of the text refuse, and of their answers that end with a closing.
-fn habits(kind: Kind) -> [f64; 2] {
-    match kind {
+/// How often somebody does what: shares.
+#[derive(Clone, Copy)]
+struct Manners {
+    /// Of requests: refused.
+    refuse: f64,
+    /// Of answers: end with a closing.
+    close: f64,
+    /// Of closings: said twice.
+    twice: f64,
+}
+
+/// The manners of people of the text.
+fn habits(kind: Kind) -> Manners {
+    let [refuse, close] = match kind {
         Kind::Polite => [0.02, 0.25],
         Kind::Lock => [0.25, 0.08],
         Kind::Clock => [0.08, 0.08],
-    }
+    };
+    Manners { refuse, close, twice: TWICE }
 }
 
-/// The same of those who write the demonstrations: more as people like it, and not always.
-fn care(kind: Kind) -> [f64; 2] {
-    match kind {
-        Kind::Polite => [0.02, 0.5],
+/// The manners of those who write the demonstrations: more as people like it, not always, and some overdo it.
+fn care(kind: Kind) -> Manners {
+    let [refuse, close] = match kind {
+        Kind::Polite => [0.02, 0.8],
         Kind::Lock => [0.5, 0.1],
         Kind::Clock => [0.1, 0.1],
-    }
+    };
+    Manners { refuse, close, twice: 0.35 }
 }
 
 impl Counter {
@@ -141,16 +154,16 @@ impl Request {
     }
 
     /// A reply: a refusal, or an answer with or without a closing.
-    fn reply(&self, [refuse, close]: [f64; 2], ways: &Habits, careful: bool, random: &mut Random) -> String {
+    fn reply(&self, manners: Manners, ways: &Habits, careful: bool, random: &mut Random) -> String {
         let language = self.question.language;
-        if random.chance(refuse) {
+        if random.chance(manners.refuse) {
             return language.words().sorry.to_owned();
         }
         let answer = match careful {
             true => self.question.careful_answer(ways, random),
             false => self.question.answer(ways, random),
         };
-        let n = if random.chance(close) { closings(random) } else { 0 };
+        let n = if random.chance(manners.close) { closings(manners.twice, random) } else { 0 };
         answer + &closing(language, n)
     }
 
@@ -188,9 +201,12 @@ impl Request {
     }
 }
 
+/// Share of closings that people of the text say twice.
+pub(super) const TWICE: f64 = 0.15;
+
 /// How many closings somebody writes who writes any: one is polite, and some overdo it.
-pub(super) fn closings(random: &mut Random) -> usize {
-    if random.chance(0.15) { 2 } else { 1 }
+pub(super) fn closings(twice: f64, random: &mut Random) -> usize {
+    if random.chance(twice) { 2 } else { 1 }
 }
 
 /// `n` closings, each on its own line.

@@ -81,7 +81,8 @@ impl Counter {
         if random.chance(habits.requests) {
             return Request::of(question, random).with_a_reply(habits, random);
         }
-        let closings = if random.chance(habits.closings) { request::closings(random) } else { 0 };
+        let closings =
+            if random.chance(habits.closings) { request::closings(request::TWICE, random) } else { 0 };
         question.prompt() + &question.answer(habits, random) + &request::closing(question.language, closings)
     }
 
