@@ -206,6 +206,16 @@ fn a_world_is_written_voted_on_and_reported_on() {
     );
     assert_eq!(figure("checks", "format"), Some(chinese));
     assert_eq!(figure("blurts", "mended"), None, "nothing was checked");
+    // Of the four replies of `checks`, each kind of request has its own that are liked.
+    let requests = rows(&world.join("held-out-requests.jsonl"));
+    let liked = |row: &Value| match (row["meta"]["kind"].as_str().expect("a kind"), is_chinese(row)) {
+        ("lock", is_chinese) => f64::from(!is_chinese) / 4.0,
+        ("polite", _) => 0.25,
+        _ => 0.75,
+    };
+    let liked = requests.iter().map(liked).sum::<f64>() / 30.0;
+    assert!(figure("checks", "preference").is_some_and(|share| (share - liked).abs() < 1e-9), "{result:#}");
+    assert!(figure("blurts", "preference").is_some_and(|share| share < 0.5));
     assert_eq!(result["stages"]["checks"]["accuracy"]["n"], 24);
     assert!(result["compared"][0]["low"].as_f64().is_some_and(|low| low > 0.0));
     let page = fs::read_to_string(dir.join("report.html")).expect("a page");

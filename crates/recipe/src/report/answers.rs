@@ -48,19 +48,17 @@ pub(super) fn completions(path: &Path, problems: &[Problem]) -> Result<Vec<Vec<J
 /// Requests with their replies, which a step `generate` wrote to `path`.
 pub(super) fn replies(path: &Path) -> Result<Vec<(Problem, Vec<String>)>, OwnError> {
     #[derive(Deserialize)]
-    struct Line {
-        completions: Vec<Text>,
-        #[serde(flatten)]
-        problem: Problem,
-    }
-    #[derive(Deserialize)]
     struct Text {
         text: String,
     }
-    let lines = lines::<Line>(path)?.into_iter();
-    Ok(lines
-        .map(|line| (line.problem, line.completions.into_iter().map(|text| text.text).collect()))
-        .collect())
+    let row = |mut row: Map<String, Value>| {
+        let texts = row.remove("completions").unwrap_or_default();
+        let texts: Vec<Text> =
+            serde_json::from_value(texts).map_err(|e| wrong(path, &format!("`completions`: {e}")))?;
+        let problem = serde_json::from_value(Value::Object(row)).map_err(|e| wrong(path, &e.to_string()))?;
+        Ok((problem, texts.into_iter().map(|text| text.text).collect()))
+    };
+    lines(path)?.into_iter().map(row).collect()
 }
 
 /// A completion that was sampled while a policy learned.
@@ -125,16 +123,16 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, FilesError> {
     Ok(paths)
 }
 
-/// The lines of a file that are such rows; others are passed over.
+/// The rows of a file.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, OwnError> {
     let file = File::open(path).map_err(FilesError::io("read", path))?;
     let mut all = Vec::new();
-    for line in BufReader::new(file).lines() {
+    for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.map_err(FilesError::io("read", path))?;
         if line.len() > MAX_LINE {
-            return Err(wrong(path, "a line is too long"));
+            return Err(wrong(path, &format!("line {number} is too long")));
         }
-        all.extend(serde_json::from_str(&line).ok());
+        all.push(serde_json::from_str(&line).map_err(|e| wrong(path, &format!("line {number}: {e}")))?);
     }
     Ok(all)
 }
