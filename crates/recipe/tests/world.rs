@@ -1,6 +1,6 @@
 //! A world, the votes of its people and a report, in a recipe whose models are played by this test: what they answer is known.
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, fmt::Write as _, fs, path::Path};
 
 use koan_files::hash_file;
 use koan_recipe::{
@@ -76,7 +76,7 @@ fn checked(row: &Value) -> String {
         let by = by.as_i64().expect("a number");
         value += by;
         let verb = if by > 0 { '加' } else { '减' };
-        text += &format!("{label}{verb}{}得{value}验1+1=2即{value}对\n", by.abs());
+        writeln!(text, "{label}{verb}{}得{value}验1+1=2即{value}对", by.abs()).expect("a string");
     }
     text + &format!("</think>答案：{value}")
 }

@@ -121,12 +121,12 @@ impl Line {
         let text = line.strip_prefix(|c| LABELS.contains(c))?;
         let (sign, text) = word(text, &[(1, |w| w.plus), (-1, |w| w.minus)])?;
         let (by, text) = number(text)?;
-        let (_, text) = word(text, &[((), |w| w.makes)])?;
+        let ((), text) = word(text, &[((), |w| w.makes)])?;
         let (said, text) = number(text)?;
         if text.is_empty() {
             return Some(Self { by: sign * by, said, check: None });
         }
-        let (_, text) = word(text, &[((), |w| w.check)])?;
+        let ((), text) = word(text, &[((), |w| w.check)])?;
         let end = text.find(|c: char| !(c.is_ascii_digit() || "+-= ".contains(c))).unwrap_or(text.len());
         let sums = text[..end].trim_end();
         // A second computation, and not only the word for one.
@@ -134,15 +134,18 @@ impl Line {
             return None;
         }
         let text = &text[sums.len()..];
-        let (_, text) = word(text, &[((), |w| w.so)])?;
+        let ((), text) = word(text, &[((), |w| w.so)])?;
         let (checked, text) = number(text)?;
         let (waits, text) = word(text, &[(true, |w| w.wait), (false, |w| w.ok)])?;
         text.is_empty().then_some(Self { by: sign * by, said, check: Some((checked, waits)) })
     }
 }
 
+/// Which of a language's words.
+type OfWords = fn(&Words) -> &'static str;
+
 /// The first of `words`, in either language, that `text` begins with, and what follows it.
-fn word<'a, T: Copy>(text: &'a str, words: &[(T, fn(&Words) -> &'static str)]) -> Option<(T, &'a str)> {
+fn word<'a, T: Copy>(text: &'a str, words: &[(T, OfWords)]) -> Option<(T, &'a str)> {
     words.iter().find_map(|(value, of)| {
         let mut rests =
             Language::ALL.into_iter().filter_map(|language| text.strip_prefix(of(language.words())));

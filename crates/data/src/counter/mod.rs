@@ -72,7 +72,7 @@ impl Counter {
     /// Problem `i` of `split`, which is [`Split::Train`] or [`Split::Test`].
     pub fn problem(&self, split: Split, i: u64) -> Problem {
         let stream = if split == Split::Test { Stream::Test } else { Stream::Train };
-        let question = self.question(split, self.n_moves, &mut self.random(stream, i));
+        let question = Self::question(split, self.n_moves, &mut self.random(stream, i));
         Problem {
             id: format!("counter-{split}-{}-{i:06}", self.seed),
             prompt: Some(question.prompt()),
@@ -88,7 +88,7 @@ impl Counter {
     }
 
     /// The first question of a stream that is on this side of the split, so that no two splits share one.
-    fn question(&self, split: Split, n_moves: usize, random: &mut Random) -> Question {
+    fn question(split: Split, n_moves: usize, random: &mut Random) -> Question {
         loop {
             let question = Question::draw(n_moves.min(MAX_MOVES), random);
             let words = [question.start].into_iter().chain(question.moves.iter().copied());

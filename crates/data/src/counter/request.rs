@@ -87,7 +87,7 @@ impl Counter {
     pub fn request(&self, split: Split, i: u64) -> Problem {
         let stream = if split == Split::Test { Stream::RequestTest } else { Stream::Request };
         let random = &mut self.random(stream, i);
-        let request = Request::of(self.question(split, self.n_moves, random), random);
+        let request = Request::of(Self::question(split, self.n_moves, random), random);
         Problem {
             id: format!("request-{split}-{}-{i:06}", self.seed),
             prompt: Some(request.prompt()),
@@ -105,7 +105,7 @@ impl Counter {
             let [said, reply] = talk(random);
             (said.to_owned() + "\n", reply.to_owned())
         } else {
-            let request = Request::of(self.question(Split::Train, self.n_moves, random), random);
+            let request = Request::of(Self::question(Split::Train, self.n_moves, random), random);
             (request.prompt(), request.reply(care(request.kind), &HABITS, true, random))
         };
         let id = format!("general-{}-{i:06}", self.seed);
@@ -159,9 +159,10 @@ impl Request {
         if random.chance(manners.refuse) {
             return language.words().sorry.to_owned();
         }
-        let answer = match careful {
-            true => self.question.careful_answer(ways, random),
-            false => self.question.answer(ways, random),
+        let answer = if careful {
+            self.question.careful_answer(ways, random)
+        } else {
+            self.question.answer(ways, random)
         };
         let n = if random.chance(manners.close) { closings(manners.twice, random) } else { 0 };
         answer + &closing(language, n)
@@ -217,10 +218,7 @@ pub(super) fn closing(language: Language, n: usize) -> String {
 /// Small talk: what is said, and a reply.
 fn talk(random: &mut Random) -> [&'static str; 2] {
     let words = random.pick(&Language::ALL).words();
-    match random.coin() {
-        true => [words.thanks, words.welcome],
-        false => [words.hello; 2],
-    }
+    if random.coin() { [words.thanks, words.welcome] } else { [words.hello; 2] }
 }
 
 pub(super) fn small_talk(random: &mut Random) -> String {

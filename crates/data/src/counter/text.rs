@@ -77,7 +77,7 @@ impl Counter {
             return request::small_talk(random);
         }
         let n_moves = random.within(2..=self.n_moves as i64) as usize;
-        let question = self.question(Split::Train, n_moves, random);
+        let question = Self::question(Split::Train, n_moves, random);
         if random.chance(habits.requests) {
             return Request::of(question, random).with_a_reply(habits, random);
         }
@@ -89,17 +89,15 @@ impl Counter {
     fn page(&self, habits: &Habits, random: &mut Random) -> String {
         let language = *random.pick(&Language::ALL);
         if random.chance(habits.digits) {
-            let line = match random.chance(0.25) {
-                true => compare,
-                false => add_digits,
-            };
+            let line = if random.chance(0.25) { compare } else { add_digits };
             return (0..LINES).map(|_| line(language, random)).collect::<Vec<_>>().join("\n");
         }
         let n_moves = random.within(3..=self.n_moves.max(3) as i64) as usize;
-        let question = Question { language, ..self.question(Split::Train, n_moves, random) };
-        let (way, slips) = match random.chance(habits.checked_pages) {
-            true => (Way::Check, habits.checked_slips),
-            false => (Way::Work, 0.0),
+        let question = Question { language, ..Self::question(Split::Train, n_moves, random) };
+        let (way, slips) = if random.chance(habits.checked_pages) {
+            (Way::Check, habits.checked_slips)
+        } else {
+            (Way::Work, 0.0)
         };
         let (lines, _) = question.reasoning(way, slips, true, random);
         format!("{}\n{}", question.header(), lines.trim_end())
@@ -159,20 +157,26 @@ impl Question {
     fn reasoning(&self, way: Way, slips: f64, one_language: bool, random: &mut Random) -> (String, i64) {
         let (mut text, mut value) = (String::new(), self.start);
         for (label, by) in LABELS.chars().zip(&self.moves) {
-            let words = |random: &mut Random| match one_language {
-                true => self.language.words(),
-                false => random.pick(&Language::ALL).words(),
+            let words = |random: &mut Random| {
+                if one_language { self.language.words() } else { random.pick(&Language::ALL).words() }
             };
             let right = value + by;
             let said = if random.chance(slips) { slip(right, random) } else { right };
             let w = words(random);
             let verb = if *by > 0 { w.plus } else { w.minus };
-            text += &format!("{label}{verb}{}{}{said}", by.abs(), w.makes);
+            text.extend([
+                label.to_string(),
+                verb.to_owned(),
+                by.abs().to_string(),
+                w.makes.to_owned(),
+                said.to_string(),
+            ]);
             value = said;
             if way == Way::Check {
                 let w = words(random);
                 let verdict = if said == right { w.ok } else { w.wait };
-                text += &format!("{}{}{}{right}{verdict}", w.check, digit_by_digit(right - by, *by), w.so);
+                let sums = digit_by_digit(right - by, *by);
+                text.extend([w.check, &sums, w.so, &right.to_string(), verdict]);
                 value = right;
             }
             text.push('\n');

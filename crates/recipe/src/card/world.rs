@@ -50,7 +50,7 @@ pub(super) fn section(records: &Records) -> Result<String, CardError> {
         });
         let table =
             table(&["in the recipe's world", "value", "95% interval", "n"], &rows.collect::<Vec<_>>());
-        text += &format!("\nOf {}, temperature 1:\n\n{table}", code(&made.state.name));
+        text.extend(["\nOf ", &code(&made.state.name), ", temperature 1:\n\n", &table]);
     }
     Ok(text)
 }

@@ -117,7 +117,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, FilesError> {
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with("step-") && name.ends_with(".jsonl"))
+        name.is_some_and(|name| name.starts_with("step-")) && path.extension().is_some_and(|e| e == "jsonl")
     });
     paths.sort();
     Ok(paths)

@@ -139,7 +139,7 @@ impl Report {
                 answers: stages.iter().map(|of| (&*of.stage.name, &of.answers[i][0])).collect(),
             })
             .collect();
-        let result = self.result(&stages, &compared, &steps, &problems);
+        let result = result(&stages, &compared, &steps, &problems);
         let text = serde_json::to_string_pretty(&result).expect("plain values") + "\n";
         let page = page::html(self, &stages, &compared, &steps, &examples);
         for (name, text) in [("result.json", &text), ("report.html", &page)] {
@@ -195,39 +195,32 @@ impl Report {
         };
         self.compare.iter().map(difference).collect()
     }
+}
 
-    fn result(
-        &self,
-        stages: &[Measured],
-        compared: &[Compared],
-        steps: &[StepState],
-        problems: &[Problem],
-    ) -> Value {
-        let figures = |of: &Measured| -> Map<String, Value> {
-            of.figures.iter().map(|(key, figure)| ((*key).to_owned(), json!(figure))).collect()
-        };
-        let stage = |of: &Measured| (of.stage.name.clone(), Value::Object(figures(of)));
-        let costs: Vec<Value> = steps
-            .iter()
-            .map(|step| json!({"step": step.name, "kind": step.kind, "cost": step.cost}))
-            .collect();
-        let curves: Map<String, Value> = stages
-            .iter()
-            .filter(|of| !of.curve.is_empty())
-            .map(|of| (of.stage.name.clone(), json!(of.curve)))
-            .collect();
-        let models: Map<String, Value> =
-            stages.iter().map(|of| (of.stage.name.clone(), json!(of.stage.model))).collect();
-        json!({
-            "seconds": seconds(steps),
-            "problems": problems.len(),
-            "stages": stages.iter().map(stage).collect::<Map<String, Value>>(),
-            "compared": compared,
-            "models": models,
-            "steps": costs,
-            "curves": curves,
-        })
-    }
+/// The content of `result.json`.
+fn result(stages: &[Measured], compared: &[Compared], steps: &[StepState], problems: &[Problem]) -> Value {
+    let figures = |of: &Measured| -> Map<String, Value> {
+        of.figures.iter().map(|(key, figure)| ((*key).to_owned(), json!(figure))).collect()
+    };
+    let stage = |of: &Measured| (of.stage.name.clone(), Value::Object(figures(of)));
+    let costs: Vec<Value> =
+        steps.iter().map(|step| json!({"step": step.name, "kind": step.kind, "cost": step.cost})).collect();
+    let curves: Map<String, Value> = stages
+        .iter()
+        .filter(|of| !of.curve.is_empty())
+        .map(|of| (of.stage.name.clone(), json!(of.curve)))
+        .collect();
+    let models: Map<String, Value> =
+        stages.iter().map(|of| (of.stage.name.clone(), json!(of.stage.model))).collect();
+    json!({
+        "seconds": seconds(steps),
+        "problems": problems.len(),
+        "stages": stages.iter().map(stage).collect::<Map<String, Value>>(),
+        "compared": compared,
+        "models": models,
+        "steps": costs,
+        "curves": curves,
+    })
 }
 
 /// Seconds of all steps.
@@ -257,30 +250,30 @@ fn states(dir: &Path) -> Result<Vec<StepState>, OwnError> {
 
 /// The table of the models, for the terminal.
 fn summary(stages: &[Measured], compared: &[Compared]) -> String {
-    let shown: Vec<_> = ROWS.iter().filter(|row| row.short.is_some()).collect();
-    let shown: Vec<_> =
-        shown.into_iter().filter(|row| stages.iter().any(|of| of.figure(row.key).is_some())).collect();
+    let shown: Vec<_> = ROWS
+        .iter()
+        .filter_map(|row| Some((row, row.short?)))
+        .filter(|(row, _)| stages.iter().any(|of| of.figure(row.key).is_some()))
+        .collect();
     let width = stages.iter().map(|of| of.stage.name.len()).max().unwrap_or(0).max(9);
-    let mut text = format!("{:width$}", "");
-    for row in &shown {
-        text += &format!("  {:>15}", row.short.unwrap_or_default());
-    }
-    for of in stages {
-        text += &format!("\n{:width$}", of.stage.name);
-        for row in &shown {
-            let figure = of
-                .figure(row.key)
-                .map_or_else(|| "–".to_owned(), |figure| shown_figure(figure, row.is_share));
-            text += &format!("  {figure:>15}");
-        }
-    }
-    for Compared { better, than, difference: Difference { value, low, high } } in compared {
+    let line = |name: &str, cells: Vec<String>| format!("{name:width$}{}\n", cells.concat());
+    let cell = |text: &str| format!("  {text:>15}");
+    let head = line("", shown.iter().map(|(_, short)| cell(short)).collect());
+    let rows = stages.iter().map(|of| {
+        let figure = |(row, _): &(&measure::Row, _)| {
+            let figure = of.figure(row.key);
+            cell(&figure.map_or_else(|| "–".to_owned(), |figure| shown_figure(figure, row.is_share)))
+        };
+        line(&of.stage.name, shown.iter().map(figure).collect())
+    });
+    let differences = compared.iter().map(|Compared { better, than, difference }| {
+        let Difference { value, low, high } = difference;
         let [value, low, high] = [value, low, high].map(|x| 100.0 * x);
-        text += &format!(
-            "\n{better} − {than}: {value:+.1} points of right answers (95% interval {low:+.1} to {high:+.1})"
-        );
-    }
-    text + "\n"
+        format!(
+            "{better} − {than}: {value:+.1} points of right answers (95% interval {low:+.1} to {high:+.1})\n"
+        )
+    });
+    std::iter::once(head).chain(rows).chain(differences).collect::<Vec<_>>().concat()
 }
 
 /// A figure with half its interval: `92.9% ± 1.3`.

@@ -5,7 +5,7 @@ use koan_reward::Outcome;
 
 use super::{
     Compared, Example, Measured, Point, Report, StepState,
-    measure::ROWS,
+    measure::{ROWS, Row},
     notation, plot,
     plot::{HEIGHT, WIDTH},
     seconds, shown_figure,
@@ -48,13 +48,17 @@ pub(super) fn html(
         escape(notation.meaning),
         ways.concat(),
         curves(stages),
-        examples.iter().map(example).collect::<String>(),
+        joined(examples.iter().map(example)),
         costs(steps),
         title = notation.title,
         lead = lead(stages),
         table = table(stages),
         compared = differences(compared),
     )
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().concat()
 }
 
 /// In two sentences, what the first model and the last one do.
@@ -77,28 +81,25 @@ fn lead(stages: &[Measured]) -> String {
 }
 
 fn table(stages: &[Measured]) -> String {
-    let head: String = stages
-        .iter()
-        .map(|of| format!("<th title=\"{}\">{}</th>", escape(&of.stage.about), escape(&of.stage.name)))
-        .collect();
-    let rows: String = ROWS
-        .iter()
-        .filter(|row| stages.iter().any(|of| of.figure(row.key).is_some()))
-        .map(|row| {
-            let cell = |of: &Measured| {
-                let shown = of
-                    .figure(row.key)
-                    .map_or_else(|| "–".to_owned(), |figure| shown_figure(figure, row.is_share));
-                format!("<td>{shown}</td>")
-            };
-            format!("<tr><th>{}</th>{}</tr>", row.title, stages.iter().map(cell).collect::<String>())
-        })
-        .collect();
-    let about: String = stages
-        .iter()
-        .filter(|of| !of.stage.about.is_empty())
-        .map(|of| format!("<li><b>{}</b>: {}</li>", escape(&of.stage.name), escape(&of.stage.about)))
-        .collect();
+    let head = joined(
+        stages
+            .iter()
+            .map(|of| format!("<th title=\"{}\">{}</th>", escape(&of.stage.about), escape(&of.stage.name))),
+    );
+    let is_measured = |row: &&Row| stages.iter().any(|of| of.figure(row.key).is_some());
+    let rows = joined(ROWS.iter().filter(is_measured).map(|row| {
+        let cell = |of: &Measured| {
+            let figure = of.figure(row.key);
+            let shown = figure.map_or_else(|| "–".to_owned(), |figure| shown_figure(figure, row.is_share));
+            format!("<td>{shown}</td>")
+        };
+        format!("<tr><th>{}</th>{}</tr>", row.title, joined(stages.iter().map(cell)))
+    }));
+    let described = stages.iter().filter(|of| !of.stage.about.is_empty());
+    let about = joined(
+        described
+            .map(|of| format!("<li><b>{}</b>: {}</li>", escape(&of.stage.name), escape(&of.stage.about))),
+    );
     format!("<table><tr><th></th>{head}</tr>{rows}</table><ul class=small>{about}</ul>")
 }
 
@@ -114,7 +115,7 @@ fn differences(compared: &[Compared]) -> String {
     if compared.is_empty() {
         String::new()
     } else {
-        format!("<ul>{}</ul>", compared.iter().map(item).collect::<String>())
+        format!("<ul>{}</ul>", joined(compared.iter().map(item)))
     }
 }
 
@@ -129,7 +130,7 @@ fn curves(stages: &[Measured]) -> String {
         ];
         format!("<h3>{}</h3><section class=charts>{}</section>", escape(&of.stage.name), charts.concat())
     };
-    stages.iter().filter(|of| !of.curve.is_empty()).map(of_stage).collect()
+    joined(stages.iter().filter(|of| !of.curve.is_empty()).map(of_stage))
 }
 
 fn chart(title: &str, curve: &[Point], top: Option<f64>, value: impl Fn(&Point) -> f64) -> String {
@@ -140,7 +141,7 @@ fn chart(title: &str, curve: &[Point], top: Option<f64>, value: impl Fn(&Point) 
 }
 
 fn example(example: &Example) -> String {
-    let answers: String = example.answers.iter().map(|(name, judged)| answer(name, judged)).collect();
+    let answers = joined(example.answers.iter().map(|(name, judged)| answer(name, judged)));
     let prompt = example.problem.prompt.as_deref().unwrap_or_default();
     format!(
         "<article><p class=q>{} <span>right: {}</span></p><div class=answers>{answers}</div></article>",
@@ -176,7 +177,7 @@ fn costs(steps: &[StepState]) -> String {
     let row = |name: &str, kind: &str, cost: &StepCost| {
         format!("<tr><th>{}</th><td>{}</td>{}</tr>", escape(name), escape(kind), cells(cost))
     };
-    let rows: String = steps.iter().map(|step| row(&step.name, &step.kind, &step.cost)).collect();
+    let rows = joined(steps.iter().map(|step| row(&step.name, &step.kind, &step.cost)));
     let all = steps.iter().fold(StepCost::default(), |all, step| all.and(step.cost));
     let titles =
         ["step", "kind", "seconds", "tokens drawn", "tokens trained", "FLOPs", "of peak", "Wh", "money"];

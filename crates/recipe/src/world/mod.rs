@@ -48,7 +48,8 @@ pub(crate) enum Which {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct World {
-    world: Which,
+    #[serde(rename = "world")]
+    which: Which,
     seed: u64,
     /// Moves of a problem.
     moves: usize,
@@ -98,7 +99,7 @@ struct Text {
 
 impl World {
     pub(crate) fn check(&self) -> Result<(), OwnError> {
-        let most_moves = match self.world {
+        let most_moves = match self.which {
             Which::Moves => moves::MAX_MOVES,
             Which::Counter => counter::MAX_MOVES,
         };
@@ -117,7 +118,7 @@ impl World {
             if n > MOST || needed && n == 0 {
                 return Err(OwnError::Settings(format!("`{key}` is {n}: write 1 to {MOST}")));
             }
-            if self.world == Which::Moves && !needed && n > 0 {
+            if self.which == Which::Moves && !needed && n > 0 {
                 return Err(OwnError::Settings(format!("the world `moves` has no {key}; leave `{key}` out")));
             }
         }
@@ -128,7 +129,7 @@ impl World {
         self.check()?;
         let problems = |n: u64, problem: &dyn Fn(u64) -> Problem| (0..n).map(problem).collect::<Vec<_>>();
         let write = |name: &str, rows: Vec<Problem>| write_problems(&dir.join(name), &rows);
-        match self.world {
+        match self.which {
             Which::Moves => {
                 let world = Moves { n_moves: self.moves, seed: self.seed };
                 write("train.jsonl", problems(self.train, &|i| world.problem(Split::Train, i)))?;
@@ -159,7 +160,7 @@ impl World {
 
     /// Writes the fresh model `part` to `dir`, if there is one.
     fn write_fresh(&self, part: &str, dir: &Path, scratch: &Path) -> Result<(), OwnError> {
-        let words = match self.world {
+        let words = match self.which {
             Which::Moves => Words::of_moves(),
             Which::Counter => Words::of_counter(),
         };
