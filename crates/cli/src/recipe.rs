@@ -42,7 +42,7 @@ pub(crate) struct Named {
     /// The recipe: a file, or the name of one that comes with koan (`koan recipe list`); docs/guide/recipes.md says how to write one
     #[arg(value_name = "FILE.toml|NAME")]
     recipe: PathBuf,
-    /// The recipe in small, as its table [quick] says: every step, in a run_dir of its own
+    /// The recipe in small, as its table `[quick]` says: every step, in a run_dir of its own
     #[arg(long)]
     quick: bool,
     /// Where everything goes, in the place of the recipe's `run_dir`
