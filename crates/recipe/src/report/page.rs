@@ -70,7 +70,7 @@ fn lead(stages: &[Measured]) -> String {
     let name = |of: &Measured| escape(&of.stage.name);
     format!(
         "A small model read a text in which questions are answered in three ways, and imitated it: {} of the answers of <b>{}</b> are right. Then it was \
-         given problems, and learned only from which of its answers were right: {} are, of <b>{}</b>, and {} of them are checked (before: {}).",
+         given problems, and learned only from what a program can check of its answers: {} are right, of <b>{}</b>, and {} of them are checked (before: {}).",
         percent(first, "accuracy"),
         name(first),
         percent(zero, "accuracy"),
