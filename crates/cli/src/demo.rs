@@ -46,39 +46,13 @@ impl Demo {
 
 impl Job for Demo {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        note!("{HOW_TO_READ_IT}");
+        note!("{}{THEN}", koan_recipe::demo_in_words());
         let recipe = Named::bundled("demo", self.quick, self.run_dir);
         run(b, running, &recipe, Selection::default(), Rates::default())
     }
 }
 
-/// How a question and its answers are written, explained on one example before any is shown.
-const HOW_TO_READ_IT: &str = "How to read it:
-
-      a-2 b+9 c-4:7?
-
-   A counter starts at 7, the number after the colon. Its moves have letters: a subtracts 2, b adds 9, c subtracts 4.
-   Where does it end? (At 10.) There are three ways to answer:
-
-   blurted: a guess, short, and mostly a little wrong
-
-      Answer: 11
-
-   worked out: a line per move, with the counter after it; after a slip all that follows is wrong
-
-      a-2=5
-      b+9=14
-      c-4=10
-      Answer: 10
-
-   checked: worked out, with a word on each line: ok if it is right; wait if it is not, and the line again
-
-      a-2=6 wait
-      a-2=5 ok
-      b+9=14 ok
-      c-4=10 ok
-      Answer: 10
-
-A text of such questions and answers is written. A model learns to predict it (base), then answers problems and learns from which
+/// What happens then.
+const THEN: &str = "A text of such questions and answers is written. A model learns to predict it (base), then answers problems and learns from which
 answers are right, and from nothing else (zero). Loss is how surprised it is by the next token, in nats.
 ";

@@ -1,12 +1,10 @@
 //! `koan model card` as its users meet it: of a recipe that was run, and of runs.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+mod folder;
 
-use koan_model::testkit;
+use std::fs;
+
+use folder::Folder;
 use serde_json::Value;
 
 const RECIPE: &str = r#"
@@ -73,56 +71,16 @@ temperature = 0.5
 max_new_tokens = 3
 "#;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
-        testkit::write_model(&folder.at("model"), 4).expect("a model");
-        folder.write("model/README.md", "---\nlicense: apache-2.0\n---\n# Not this model's\n");
-        let row =
-            "{\"prompt\": \"1+\", \"completion\": \"2.\", \"language\": \"en\", \"source\": \"<b>|x</b>\"}\n";
-        folder.write("general.jsonl", &row.repeat(3));
-        folder.write("test.jsonl", "{\"prompt\": \"what will never be asked\", \"answer\": \"1\"}\n");
-        folder.write("r.toml", RECIPE);
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.at(name)).expect(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.at(name), text).expect("written");
-    }
-
-    fn koan(&self, words: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_koan"));
-        command.args(words.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
-        command.output().expect("started")
-    }
-
-    /// Runs to a good end: what is said.
-    fn done(&self, words: &str) -> String {
-        let output = self.koan(words);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "koan {words}: {said}");
-        said + &String::from_utf8_lossy(&output.stdout)
-    }
-
-    fn refused(&self, words: &str) -> String {
-        let output = self.koan(words);
-        assert!(!output.status.success(), "koan {words}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(&self.read(name)).expect(name)
-    }
+/// With the recipe and what it reads.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.write("model/README.md", "---\nlicense: apache-2.0\n---\n# Not this model's\n");
+    let row =
+        "{\"prompt\": \"1+\", \"completion\": \"2.\", \"language\": \"en\", \"source\": \"<b>|x</b>\"}\n";
+    folder.write("general.jsonl", &row.repeat(3));
+    folder.write("test.jsonl", "{\"prompt\": \"what will never be asked\", \"answer\": \"1\"}\n");
+    folder.write("r.toml", RECIPE);
+    folder
 }
 
 /// The lines of a section.
@@ -133,18 +91,19 @@ fn section<'a>(card: &'a str, name: &str) -> &'a str {
 
 #[test]
 fn the_card_of_a_recipe_says_what_was_recorded() {
-    let folder = Folder::new();
+    let folder = folder();
     let error = folder.refused("model card r.toml");
     assert!(error.contains("nothing is recorded of `run`"), "{error}");
     folder.done("recipe run r.toml --until before");
     let error = folder.refused("model card run");
     assert!(error.contains("no step of `run` made a model yet"), "{error}");
     folder.done("recipe run r.toml --set reinforced.steps=1");
-    let said = folder.done("model card r.toml");
+    let (said, _) = folder.done("model card r.toml");
     assert!(said.contains("run/reinforced/model/README.md: the card of run/reinforced/model"), "{said}");
     let card = folder.read("run/reinforced/model/README.md");
 
-    let [step, report] = ["run/steps/reinforced.json", "run/after/report.json"].map(|name| folder.json(name));
+    let [step, report] = ["run/steps/reinforced.json", "run/after/report.json"]
+        .map(|name| -> Value { serde_json::from_str(&folder.read(name)).expect(name) });
     let pass = &report["report"]["pass_at_1"];
     let metadata = card.split("---\n").nth(1).expect("metadata");
     for line in [
@@ -214,7 +173,7 @@ fn the_card_of_a_recipe_says_what_was_recorded() {
     }
 
     // The card is no part of what the recipe knows the model by, and is written again as it was.
-    let steps = folder.done("recipe run r.toml --set reinforced.steps=1");
+    let (_, steps) = folder.done("recipe run r.toml --set reinforced.steps=1");
     assert_eq!(steps.matches(": made already").count(), 7, "{steps}");
     folder.done("model card run/reinforced/model");
     assert_eq!(folder.read("run/reinforced/model/README.md"), card);
@@ -261,7 +220,7 @@ fn the_card_of_a_recipe_says_what_was_recorded() {
 
 #[test]
 fn the_card_of_a_run_goes_back_to_the_runs_before() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.write("test.jsonl", &"{\"prompt\": \"1+\", \"answer\": \"2\"}\n".repeat(4));
     folder.write(
         "sft.toml",

@@ -1,13 +1,16 @@
 //! `koan recipe` as its users meet it.
 
+mod folder;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
+use folder::Folder;
 use koan_model::testkit;
 use serde_json::Value;
 
@@ -138,68 +141,31 @@ n = 4
 max_new_tokens = 3
 "#;
 
-/// A folder with a tiny model, data and a recipe.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
-        testkit::write_model(&folder.at("model"), 4).expect("a model");
-        folder.write(
-            "general.jsonl",
-            "{\"prompt\": \"1+\", \"completion\": \"2.\"}\n{\"prompt\": \"3+\", \"completion\": \"4.\"}\n",
-        );
-        folder.write("test.jsonl", "{\"prompt\": \"what will never be asked\", \"answer\": \"1\"}\n");
-        folder.write("r.toml", RECIPE);
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.at(name), text).expect("written");
-    }
-
-    fn koan(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_koan"));
-        command.args(words.split_whitespace()).current_dir(self.0.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs to a good end: what is said on standard output, and on standard error.
-    fn done(&self, words: &str) -> (String, String) {
-        let output = self.koan(words).output().expect("started");
-        assert!(output.status.success(), "koan {words}: {}", error(&output));
-        (String::from_utf8_lossy(&output.stdout).into_owned(), error(&output))
-    }
-
-    fn refused(&self, words: &str) -> String {
-        let output = self.koan(words).output().expect("started");
-        assert!(!output.status.success(), "koan {words}");
-        error(&output)
-    }
-
-    /// The hash of everything that the steps made.
-    fn hashes(&self) -> BTreeMap<String, String> {
-        let (said, _) = self.done("recipe show r.toml --json");
-        let all: Value = serde_json::from_str(&said).expect("JSON");
-        let mut hashes = BTreeMap::new();
-        for step in all["steps"].as_array().expect("steps") {
-            assert_eq!(step["state"], "done", "{step}");
-            for output in step["outputs"].as_array().expect("outputs") {
-                let [path, hash] = ["path", "sha256"].map(|key| output[key].as_str().expect(key).to_owned());
-                hashes.insert(path, hash);
-            }
-        }
-        hashes
-    }
+/// With the recipe and what it reads.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.write(
+        "general.jsonl",
+        "{\"prompt\": \"1+\", \"completion\": \"2.\"}\n{\"prompt\": \"3+\", \"completion\": \"4.\"}\n",
+    );
+    folder.write("test.jsonl", "{\"prompt\": \"what will never be asked\", \"answer\": \"1\"}\n");
+    folder.write("r.toml", RECIPE);
+    folder
 }
 
-fn error(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// The hash of everything that the steps made.
+fn hashes(folder: &Folder) -> BTreeMap<String, String> {
+    let (said, _) = folder.done("recipe show r.toml --json");
+    let all: Value = serde_json::from_str(&said).expect("JSON");
+    let mut hashes = BTreeMap::new();
+    for step in all["steps"].as_array().expect("steps") {
+        assert_eq!(step["state"], "done", "{step}");
+        for output in step["outputs"].as_array().expect("outputs") {
+            let [path, hash] = ["path", "sha256"].map(|key| output[key].as_str().expect(key).to_owned());
+            hashes.insert(path, hash);
+        }
+    }
+    hashes
 }
 
 /// The steps that a run made, and those that it found made.
@@ -213,12 +179,12 @@ fn made(said: &str) -> (Vec<&str>, Vec<&str>) {
 
 #[test]
 fn killed_at_random_it_ends_with_the_hashes_of_a_recipe_that_never_was() {
-    let (whole, parts) = (Folder::new(), Folder::new());
+    let (whole, parts) = (folder(), folder());
     let start = Instant::now();
     let (said, steps) = whole.done("recipe run r.toml");
     let whole_ms = start.elapsed().as_millis() as u64;
     assert!(said.contains("all is made") && made(&steps).0.len() == 11, "{said} {steps}");
-    let expected = whole.hashes();
+    let expected = hashes(&whole);
     assert_eq!(expected.len(), 12, "{expected:?}");
 
     let mut kills = 0;
@@ -237,7 +203,7 @@ fn killed_at_random_it_ends_with_the_hashes_of_a_recipe_that_never_was() {
     }
     assert!(kills >= 2, "{kills}");
     parts.done("recipe run r.toml");
-    assert_eq!(parts.hashes(), expected);
+    assert_eq!(hashes(&parts), expected);
 
     // A row, back to where it comes from.
     let rows = fs::read_to_string(parts.at("run/chosen/data/sft.jsonl")).expect("rows");
@@ -282,7 +248,7 @@ fn killed_at_random_it_ends_with_the_hashes_of_a_recipe_that_never_was() {
 
 #[test]
 fn a_part_of_a_recipe_is_run_only_on_what_is_made() {
-    let folder = Folder::new();
+    let folder = folder();
     let error = folder.refused("recipe run r.toml --from chosen");
     assert!(error.contains("step `problems`, which `chosen` needs, is not made yet"), "{error}");
     assert!(error.contains("(without --from)"), "{error}");
@@ -317,7 +283,7 @@ fn a_part_of_a_recipe_is_run_only_on_what_is_made() {
 
 #[test]
 fn a_plan_makes_nothing_and_refuses_what_does_not_fit() {
-    let folder = Folder::new();
+    let folder = folder();
     let (plan, _) = folder.done("recipe plan r.toml --price-per-hour 2");
     for words in [
         "problems (problems): is made",
@@ -349,7 +315,7 @@ fn a_plan_makes_nothing_and_refuses_what_does_not_fit() {
 
 #[test]
 fn mistakes_are_named_before_anything_is_made() {
-    let folder = Folder::new();
+    let folder = folder();
     for (set, said) in [
         ("taught.step=1", "unknown field `step`"),
         ("reinforced.rollout.group_sise=2", "did you mean `group_size`?"),
@@ -376,7 +342,7 @@ fn mistakes_are_named_before_anything_is_made() {
 
 #[test]
 fn a_directory_has_one_recipe_and_one_process() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.done("recipe run r.toml --until halves");
     let lock = File::open(folder.at("run")).expect("opened");
     lock.lock().expect("locked");
@@ -410,7 +376,7 @@ fn a_directory_has_one_recipe_and_one_process() {
 
 #[test]
 fn a_step_that_fails_keeps_what_was_made() {
-    let folder = Folder::new();
+    let folder = folder();
     let set = "--set chosen.filter.min_tokens=100";
     let error = folder.refused(&format!("recipe run r.toml --until taught {set}"));
     assert!(error.contains("step `chosen` failed; what was made is kept"), "{error}");
@@ -425,7 +391,7 @@ fn a_step_that_fails_keeps_what_was_made() {
 
 #[test]
 fn a_recipe_waits_for_people() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.write(
         "r.toml",
         "run_dir = 'run'\n[[step]]\nname = 'answers'\nkind = 'generate'\nmodel = 'model'\ndata = 'asked.jsonl'\nn = 2\n\
@@ -456,7 +422,7 @@ fn a_recipe_waits_for_people() {
 
 #[test]
 fn a_recipe_that_comes_with_koan_is_known_by_its_name() {
-    let folder = Folder::new();
+    let folder = folder();
     let (listed, _) = folder.done("recipe list");
     assert!(listed.contains("self-taught-arithmetic  SmolLM2-135M-Instruct learns sums"), "{listed}");
     let error = folder.refused("recipe plan self-taught");
@@ -495,7 +461,7 @@ fn a_recipe_that_comes_with_koan_is_known_by_its_name() {
 
 #[test]
 fn sampling_that_was_killed_goes_on_with_what_it_has_and_its_rows_are_traced() {
-    let (whole, parts) = (Folder::new(), Folder::new());
+    let (whole, parts) = (folder(), folder());
     let recipe = "run_dir = 'run'\nseed = 3\n[[step]]\nname = 'problems'\nkind = 'problems'\ngenerator = 'arithmetic'\nlevels = 1\n\
          n = 40\nphrasing = '{expression}='\n[[step]]\nname = 'answers'\nkind = 'generate'\nmodel = 'model'\ndata = '@problems'\n\
          n = 200\nmax_new_tokens = 40\n[[step]]\nname = 'shown'\nkind = 'convert'\ndata = '@answers'\n";
@@ -520,7 +486,7 @@ fn sampling_that_was_killed_goes_on_with_what_it_has_and_its_rows_are_traced() {
     let (_, said) = parts.done("recipe run r.toml --threads 2");
     assert!(said.contains("goes on from run/answers/data.jsonl.part, which has "), "{said}");
     assert!(!part.exists());
-    assert_eq!(parts.hashes(), whole.hashes());
+    assert_eq!(hashes(&parts), hashes(&whole));
 
     let row = fs::read_to_string(parts.at("run/shown/data.jsonl")).expect("rows");
     let row: Value = serde_json::from_str(row.lines().next().expect("a row")).expect("JSON");

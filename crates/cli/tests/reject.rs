@@ -1,55 +1,25 @@
 //! `koan reject` and `koan generate --prompt-template` as their users meet them.
 
+mod folder;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
+use folder::Folder;
 use koan_model::testkit;
 
-/// A folder with a tiny model, problems and a config.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
-        testkit::write_model(&folder.at("model"), 4).expect("a model");
-        folder.done("data generate arithmetic --levels 1 --n 40 --out train.jsonl");
-        let config = "run_dir = 'run'\nmodel = 'model'\ndata = 'train.jsonl'\n[rollout]\nproblems = 2\ngroup_size = 32\n\
-                      max_new_tokens = 3\n[filter]\ncut = false\nlanguage = 'off'\n[[reward]]\nkind = 'number'\n";
-        fs::write(folder.at("reject.toml"), config).expect("written");
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn koan(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_koan"));
-        command.args(words.split_whitespace()).current_dir(self.0.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs to a good end: what is said on standard output, and on standard error.
-    fn done(&self, words: &str) -> (String, String) {
-        let output = self.koan(words).output().expect("started");
-        assert!(output.status.success(), "koan {words}: {}", error(&output));
-        (String::from_utf8_lossy(&output.stdout).into_owned(), error(&output))
-    }
-
-    fn refused(&self, words: &str) -> String {
-        let output = self.koan(words).output().expect("started");
-        assert!(!output.status.success(), "koan {words}");
-        error(&output)
-    }
-}
-
-fn error(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// With problems and a config.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.done("data generate arithmetic --levels 1 --n 40 --out train.jsonl");
+    let config = "run_dir = 'run'\nmodel = 'model'\ndata = 'train.jsonl'\n[rollout]\nproblems = 2\ngroup_size = 32\n\
+                  max_new_tokens = 3\n[filter]\ncut = false\nlanguage = 'off'\n[[reward]]\nkind = 'number'\n";
+    folder.write("reject.toml", config);
+    folder
 }
 
 /// The names and hashes of what a run made.
@@ -67,7 +37,7 @@ fn made(run: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn killed_at_random_it_ends_with_the_bytes_of_a_run_that_never_was() {
-    let folder = Folder::new();
+    let folder = folder();
     for which in ["random", "preference"] {
         let words = |run: &str| {
             format!(
@@ -97,7 +67,7 @@ fn killed_at_random_it_ends_with_the_bytes_of_a_run_that_never_was() {
 
 #[test]
 fn a_plan_starts_nothing_and_mistakes_are_named() {
-    let folder = Folder::new();
+    let folder = folder();
     fs::remove_file(folder.at("model/model.safetensors")).expect("there");
     let (plan, _) = folder.done("reject reject.toml --plan");
     for word in ["20 steps of 2 problems × 32 completions, from 40 problems", "\nmemory ", "\ndisk "] {
@@ -112,7 +82,7 @@ fn a_plan_starts_nothing_and_mistakes_are_named() {
 
 #[test]
 fn rows_are_rewritten_by_a_template_and_become_demonstrations() {
-    let folder = Folder::new();
+    let folder = folder();
     let rows = "{\"id\": 1, \"prompt\": \"1+1\", \"answer\": \"2\", \"draft\": \"3\"}\n{\"id\": 2, \"prompt\": \"2+2\", \"draft\": \"5\"}\n";
     fs::write(folder.at("drafts.jsonl"), rows).expect("written");
     fs::write(folder.at("refine.jinja"), "{{ prompt }} {{ draft }}\n").expect("written");

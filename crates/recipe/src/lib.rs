@@ -39,6 +39,7 @@ pub use error::RecipeError;
 pub use kind::{Kind, Offer};
 pub use own::OwnError;
 pub use recipe::{Input, Recipe, Source, Step};
+pub use report::demo_in_words;
 pub use run::{Ended, Event, Job, Outcome, Perform, Selection, check, run};
 pub use standing::{Standing, standings};
 pub use trace::{Trace, trace};

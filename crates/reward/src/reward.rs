@@ -667,6 +667,10 @@ mod tests {
             (&parsed.options["shape"], &parsed.options["opened"]),
             (&Value::from("think"), &Value::from(false))
         );
+        let parsed = parse("format", &[r"answer=Answer: \d+", "shape=think"]).expect("good");
+        assert_eq!(parsed.options["answer"], Value::from(r"Answer: \d+"));
+        let parsed = parse("language", &["part=completion", "language=problem"]).expect("good");
+        assert_eq!(parsed.options["part"], Value::from("completion"));
         for (set, expected) in [
             ("weight", "not KEY=VALUE"),
             ("weight=heavy", "invalid type"),

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::measure::ROWS;
+pub use self::notation::demo_in_words;
 use self::{
     figure::Figure,
     measure::{Figures, Seen, measure},

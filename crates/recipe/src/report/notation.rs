@@ -13,6 +13,17 @@ pub(super) struct Notation {
     pub(super) also: &'static str,
 }
 
+/// How a question of the recipe `demo` and its answers are written, as text.
+pub fn demo_in_words() -> String {
+    let Notation { question, meaning, ways, .. } = &MOVES;
+    let ways = ways.map(|[name, answer, what]| format!("   {name}: {what}\n\n{}\n", indented(answer)));
+    format!("How to read it:\n\n      {question}\n\n   {meaning}\n\n{}", ways.concat())
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| ["      ", line, "\n"].concat()).collect()
+}
+
 pub(super) fn of(world: Which) -> &'static Notation {
     match world {
         Which::Moves => &MOVES,
@@ -72,6 +83,7 @@ mod tests {
 
     #[test]
     fn the_ways_are_told_apart_as_the_measure_does() {
+        assert!(demo_in_words().contains("      a-2=6 wait\n      a-2=5 ok\n"));
         assert_eq!(MOVES.ways.map(|[_, answer, _]| way_of_moves(answer)), ["blurted", "worked", "checked"]);
         let question = Question { start: 43, moves: vec![21, 34, -51], language: Language::En };
         assert_eq!(question.prompt().trim_end(), COUNTER.question);

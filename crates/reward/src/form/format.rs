@@ -9,14 +9,21 @@
 //! above 0, any other scores `p · (tags that occur exactly once) / (tags of the shape)`: each of the four tags of
 //! `think-answer` is worth a quarter of p, as in Open-R1's tag count.
 //!
+//! `answer`, a regular expression, asks more of what follows the thinking, or stands in the answer's block: it must match the whole of it, white space around it
+//! apart. Every `(…)?`, `|` and `\d` of the crate `regex` is understood; there are no look-arounds and no references back, so the time is linear in the text.
+//!
 //! Where the prompt itself ends in `<think>`, as some chat templates have it, set `opened = true`: the completion
 //! is then read as if that tag came before it.
 
 use crate::verifier::{Configured, Context, Sample, Verifier};
 use crate::{Outcome, Verdict};
 use koan_data::Problem;
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+
+/// Most memory that a compiled pattern may take, bytes.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// The shape that a completion should have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +48,7 @@ impl Shape {
 }
 
 /// The options of `format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The shape that a completion should have.
@@ -50,11 +57,16 @@ pub struct Options {
     pub partial: f64,
     /// Whether the prompt ends in `<think>`.
     pub opened: bool,
+    /// A regular expression that the whole answer must match; empty: any answer will do.
+    pub answer: String,
 }
 
 /// Judges the format of completions.
-#[derive(Clone, Copy, Debug)]
-pub struct Format(Options);
+#[derive(Clone, Debug)]
+pub struct Format {
+    options: Options,
+    answer: Option<Regex>,
+}
 
 impl Configured for Format {
     type Options = Options;
@@ -63,13 +75,18 @@ impl Configured for Format {
         if !(0.0..=1.0).contains(&options.partial) {
             return Err(format!("`partial` is {}; write a number from 0 to 1", options.partial));
         }
-        Ok(Self(options))
+        let whole = format!("^(?:{})$", options.answer);
+        let pattern = RegexBuilder::new(&whole).size_limit(MAX_PATTERN_BYTES).build();
+        let pattern = pattern
+            .map_err(|error| format!("`answer` is no regular expression that can be used: {error}"))?;
+        let answer = (!options.answer.is_empty()).then_some(pattern);
+        Ok(Self { options, answer })
     }
 }
 
 impl Verifier for Format {
     fn judge(&self, sample: &Sample) -> Verdict {
-        judge(sample.completion, &self.0)
+        judged(sample.completion, &self.options, self.answer.as_ref())
     }
 
     fn check(&self, _: &Problem) -> Result<(), String> {
@@ -77,12 +94,23 @@ impl Verifier for Format {
     }
 }
 
-/// Judges the format of `completion`. `parsed` is the content of the answer block.
+/// Judges the tags of `completion`, whatever the pattern of the answer. `parsed` is the answer.
 pub fn judge(completion: &str, options: &Options) -> Verdict {
+    judged(completion, options, None)
+}
+
+fn judged(completion: &str, options: &Options, pattern: Option<&Regex>) -> Verdict {
     let text =
         if options.opened { Cow::Owned(format!("<think>{completion}")) } else { Cow::Borrowed(completion) };
-    match answer(&text, options.shape) {
-        Ok(answer) => Verdict::new(Outcome::Correct, answer.trim(), "the format is as asked for"),
+    let answer = answer(&text, options.shape).map(str::trim);
+    let matched = answer.and_then(|answer| match pattern {
+        Some(pattern) if !pattern.is_match(answer) => {
+            Err("the answer is not as `answer` asks for".to_owned())
+        }
+        _ => Ok(answer),
+    });
+    match matched {
+        Ok(answer) => Verdict::new(Outcome::Correct, answer, "the format is as asked for"),
         Err(reason) if options.partial > 0.0 => {
             let tags = options.shape.tags();
             let once = tags.iter().filter(|tag| text.matches(**tag).count() == 1).count();
@@ -124,7 +152,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const THINK: Options = Options { shape: Shape::Think, partial: 0.0, opened: false };
+    const THINK: Options =
+        Options { shape: Shape::Think, partial: 0.0, opened: false, answer: String::new() };
 
     #[test]
     fn accepts_two_blocks_and_white_space() {
@@ -177,16 +206,17 @@ mod tests {
     #[test]
     fn tags_alone_are_worth_a_part() {
         let (four, two) = (Options { partial: 1.0, ..Options::default() }, Options { partial: 0.5, ..THINK });
+        let plain = Options::default();
         for (text, options, expected) in [
-            ("", four, Some(0.0)),
-            ("<think>a</think>5", four, Some(0.5)),
-            ("<think>a<think>b</think><answer>5</answer>", four, Some(0.75)),
-            ("<answer>5</answer><think>a</think>", four, Some(1.0)),
-            ("a</think>5", two, Some(0.25)), // one tag of two, of a half
-            ("<think>a</think><answer>5</answer>", four, None), // right: what `scores.correct` says
-            ("5", Options::default(), None), // wrong: what `scores.wrong` says
+            ("", &four, Some(0.0)),
+            ("<think>a</think>5", &four, Some(0.5)),
+            ("<think>a<think>b</think><answer>5</answer>", &four, Some(0.75)),
+            ("<answer>5</answer><think>a</think>", &four, Some(1.0)),
+            ("a</think>5", &two, Some(0.25)), // one tag of two, of a half
+            ("<think>a</think><answer>5</answer>", &four, None), // right: what `scores.correct` says
+            ("5", &plain, None),              // wrong: what `scores.wrong` says
         ] {
-            assert_eq!(judge(text, &options).score, expected, "{text}");
+            assert_eq!(judge(text, options).score, expected, "{text}");
         }
     }
 
@@ -199,13 +229,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_answer_may_have_to_match_a_pattern() {
+        let build = |answer: &str, shape| {
+            let options = Options { shape, answer: answer.to_owned(), ..Options::default() };
+            Format::build(options, &Context::default())
+        };
+        let judges = |answer, shape, text: &str| {
+            let format = build(answer, shape).expect("a pattern");
+            format.judge(&Sample::new(&Problem::default(), text)).outcome == Outcome::Correct
+        };
+        let line = r"Answer: \d+(\nwelcome)*|答案：\d+";
+        for (text, is_right) in [
+            ("<think>a</think>Answer: 47", true),
+            ("<think>a</think>\nAnswer: 47\nwelcome\nwelcome\n", true),
+            ("<think>a</think>答案：47", true),
+            ("<think>a</think>Answer: 47 ok", false),
+            ("<think>a</think>So: Answer: 47", false),
+            ("<think>a</think>答案：47\nwelcome", false),
+            ("Answer: 47", false),
+        ] {
+            assert_eq!(judges(line, Shape::Think, text), is_right, "{text}");
+        }
+        assert!(judges(r"\\boxed\{.+\}", Shape::ThinkAnswer, r"<think>a</think><answer>\boxed{5}</answer>"));
+        assert!(!judges(r"\\boxed\{.+\}", Shape::ThinkAnswer, "<think>a</think><answer>5</answer>"));
+        for bad in ["(", "(?=a)", r"(a)\1", "a{1000}{1000}{1000}"] {
+            let error = build(bad, Shape::Think).expect_err("refused");
+            assert!(error.starts_with("`answer` is no regular expression that can be used: "), "{error}");
+        }
+        // With a part for the tags, an answer in another form has that part.
+        let options = Options { partial: 0.5, answer: "5".to_owned(), ..THINK };
+        let format = Format::build(options, &Context::default()).expect("a pattern");
+        let score = |text| format.judge(&Sample::new(&Problem::default(), text)).score;
+        assert_eq!([score("<think>a</think>6"), score("<think>a</think>5")], [Some(0.5), None]);
+    }
+
     proptest! {
         #[test]
         fn is_total(choices in prop::collection::vec(0..=4_usize, 0..9), partial in 0f64..=1.0, opened: bool) {
             let pieces = choices.into_iter().map(|choice| Shape::ThinkAnswer.tags().get(choice).unwrap_or(&"é "));
             let text = pieces.copied().collect::<String>();
             for shape in [Shape::ThinkAnswer, Shape::Think] {
-                let score = judge(&text, &Options { shape, partial, opened }).score.unwrap_or(0.0);
+                let score = judge(&text, &Options { shape, partial, opened, ..Options::default() }).score.unwrap_or(0.0);
                 prop_assert!((0.0..=partial as f32).contains(&score));
             }
         }

@@ -13,9 +13,11 @@
 //! **The language of a word.** Its script decides where it can: Hangul is Korean, kana is Japanese, Cyrillic is
 //! Russian, and so on for Arabic, Devanagari, Greek, Hebrew and Thai (Ukrainian counts as Russian here, Persian as
 //! Arabic). Han is Chinese, but Japanese in a sentence that has kana, and each character is a word. Words in Latin
-//! letters are judged sentence by sentence, with short sentences joined to at least [`MIN_PASSAGE_WORDS`] words, and the language of
+//! letters are judged sentence by sentence, with short sentences joined to at least [`MIN_PASSAGE_WORDS`] words (those at the end, to the passage before them), and the language of
 //! each such passage is found by `whichlang`, among German, English, Spanish, French, Italian, Dutch, Portuguese,
 //! Swedish, Turkish and Vietnamese.
+//!
+//! `part = "completion"` counts the words of the answer too.
 //!
 //! The target is one language for all problems, or the [problem's own](super::problem_language).
 
@@ -44,11 +46,24 @@ pub const PROBLEM: &str = "problem";
 pub struct Options {
     /// The target language, such as `en`; or `problem`: that of each problem.
     pub language: String,
+    /// Whose words are counted.
+    pub part: Part,
+}
+
+/// The part of a completion whose words are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The reasoning.
+    #[default]
+    Reasoning,
+    /// Reasoning and answer.
+    Completion,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { language: "en".to_owned() }
+        Self { language: "en".to_owned(), part: Part::Reasoning }
     }
 }
 
@@ -57,6 +72,7 @@ impl Default for Options {
 pub struct Language {
     /// None: the problem's own.
     target: Option<&'static str>,
+    part: Part,
 }
 
 impl Language {
@@ -70,13 +86,13 @@ impl Configured for Language {
 
     fn build(options: Options, _: &Context) -> Result<Self, String> {
         if options.language == PROBLEM {
-            return Ok(Self { target: None });
+            return Ok(Self { target: None, part: options.part });
         }
         let target = LANGUAGES.into_iter().find(|code| *code == options.language);
         let refuse = || {
             format!("`language` is `{}`; use one of: {PROBLEM}, {}", options.language, LANGUAGES.join(", "))
         };
-        Ok(Self { target: Some(target.ok_or_else(refuse)?) })
+        Ok(Self { target: Some(target.ok_or_else(refuse)?), part: options.part })
     }
 }
 
@@ -86,7 +102,11 @@ impl Verifier for Language {
             Ok(language) => language,
             Err(reason) => return Verdict::without_answer(Outcome::BadReference, reason),
         };
-        let (target, all) = count_words(reasoning(sample.completion), language);
+        let counted = match self.part {
+            Part::Reasoning => reasoning(sample.completion),
+            Part::Completion => sample.completion,
+        };
+        let (target, all) = count_words(counted, language);
         let score = if all == 0 { 1.0 } else { target as f32 / all as f32 };
         Verdict::graded(score, 1.0, format!("{target} of {all} words are in `{language}`"))
     }
@@ -127,7 +147,8 @@ impl Counts {
     /// The words of `text` by language.
     fn of(text: &str) -> Self {
         let mut counts = Self::default();
-        let mut passage = Passage::default();
+        // The last whole passage waits for what is left at the end: a few words alone do not show their language.
+        let (mut whole, mut passage) = (Passage::default(), Passage::default());
         for sentence in text.split_inclusive(|c: char| ".!?\n。！？".contains(c)) {
             let han = if sentence.contains(is_kana) { "ja" } else { "zh" };
             for word in words(sentence) {
@@ -138,10 +159,12 @@ impl Counts {
                 }
             }
             if passage.words >= MIN_PASSAGE_WORDS {
-                counts.add_passage(std::mem::take(&mut passage));
+                counts.add_passage(std::mem::replace(&mut whole, std::mem::take(&mut passage)));
             }
         }
-        counts.add_passage(passage);
+        whole.text += &passage.text;
+        whole.words += passage.words;
+        counts.add_passage(whole);
         counts
     }
 
@@ -303,7 +326,7 @@ mod tests {
     const GERMAN: &str = "Wir müssen die beiden Zahlen noch einmal ansehen und dann zusammenzählen.";
 
     fn judge(language: &str, completion: &str) -> Verdict {
-        let language = Options { language: language.to_owned() };
+        let language = Options { language: language.to_owned(), ..Options::default() };
         let language = Language::build(language, &Context::default()).expect("known");
         language.judge(&Sample::new(&Problem::default(), completion))
     }
@@ -393,15 +416,29 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_words_count_where_the_whole_completion_does() {
+        let score = |part, completion: &str| {
+            let options = Options { language: "en".to_owned(), part };
+            let language = Language::build(options, &Context::default()).expect("known");
+            language.judge(&Sample::new(&Problem::default(), completion)).score
+        };
+        let mixed = format!("<think>{ENGLISH}</think>答案：七");
+        assert_eq!(score(Part::Reasoning, &mixed), Some(1.0));
+        assert_eq!(score(Part::Completion, &mixed), Some(14.0 / 17.0));
+        let whole = format!("<think>{ENGLISH}</think>Answer: 7");
+        assert_eq!(score(Part::Completion, &whole), Some(1.0));
+    }
+
+    #[test]
     fn an_unknown_language_is_refused() {
-        let options = Options { language: "klingon".to_owned() };
+        let options = Options { language: "klingon".to_owned(), ..Options::default() };
         let error = Language::build(options, &Context::default()).expect_err("unknown");
         assert!(error.starts_with("`language` is `klingon`; use one of: problem, ar, de, "), "{error}");
     }
 
     #[test]
     fn the_target_may_be_the_problems_own() {
-        let options = Options { language: PROBLEM.to_owned() };
+        let options = Options { language: PROBLEM.to_owned(), ..Options::default() };
         let judge = Language::build(options, &Context::default()).expect("known");
         let problem = |prompt: &str| Problem { prompt: Some(prompt.to_owned()), ..Problem::default() };
         let (chinese, english) = (problem("三加四是多少？"), problem("How much is three and four?"));

@@ -200,7 +200,7 @@ impl FilterConfig {
             FormatFilter::Any | FormatFilter::Think => Shape::Think,
             FormatFilter::ThinkAnswer => Shape::ThinkAnswer,
         };
-        let options = format::Options { shape, partial: 0.0, opened };
+        let options = format::Options { shape, opened, ..format::Options::default() };
         format::judge(text, &options).outcome == Outcome::Correct
     }
 
