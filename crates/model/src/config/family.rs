@@ -1,6 +1,6 @@
 //! The families of models that are computed, and what each is called.
 
-/// A family of dense decoders. They share one forward; what differs stands in the [`Config`](crate::Config).
+/// A family of decoders. They share one forward; what differs stands in the [`Config`](crate::Config).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Family {
@@ -12,11 +12,16 @@ pub enum Family {
     Qwen2,
     /// A norm on each query and key head.
     Qwen3,
+    /// Latent attention, and experts chosen by softmax scores (arXiv:2405.04434).
+    DeepseekV2,
+    /// Latent attention, and experts chosen by sigmoid scores with a bias that balances them (arXiv:2412.19437). V3, R1.
+    DeepseekV3,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+    pub const ALL: [Self; 6] =
+        [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3, Self::DeepseekV2, Self::DeepseekV3];
 
     /// The `model_type` of `config.json`.
     pub fn name(self) -> &'static str {
@@ -25,6 +30,8 @@ impl Family {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::DeepseekV2 => "deepseek_v2",
+            Self::DeepseekV3 => "deepseek_v3",
         }
     }
 
@@ -35,7 +42,14 @@ impl Family {
             Self::Mistral => "MistralForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::DeepseekV2 => "DeepseekV2ForCausalLM",
+            Self::DeepseekV3 => "DeepseekV3ForCausalLM",
         }
+    }
+
+    /// Whether attention is latent and layers have experts.
+    pub fn is_deepseek(self) -> bool {
+        matches!(self, Self::DeepseekV2 | Self::DeepseekV3)
     }
 
     /// The family of a `model_type`.

@@ -1,6 +1,8 @@
 //! `config.json` of a Hugging Face model, checked for what this engine computes.
 
+mod experts;
 mod family;
+mod latent;
 mod reader;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +10,9 @@ use std::path::{Path, PathBuf};
 use koan_files::read_bounded;
 use serde_json::{Map, Value, json};
 
+pub use experts::{ExpertsConfig, GroupScore, Scoring};
 pub use family::Family;
+pub use latent::LatentConfig;
 use reader::Reader;
 
 use crate::{
@@ -33,7 +37,7 @@ pub struct Biases {
     pub mlp: bool,
 }
 
-/// The sizes and constants of a dense decoder of a [`Family`]; fields are named as in `config.json`.
+/// The sizes and constants of a decoder of a [`Family`]; fields are named as in `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The family, `model_type`.
@@ -50,8 +54,14 @@ pub struct Config {
     pub num_attention_heads: usize,
     /// Key and value heads.
     pub num_key_value_heads: usize,
-    /// Features of a head.
+    /// Features of a head that are rotated: all of them, except in latent attention.
     pub head_dim: usize,
+    /// The sizes of latent attention, in families that have it.
+    pub latent: Option<LatentConfig>,
+    /// The experts of its layers, in families that have them.
+    pub experts: Option<ExpertsConfig>,
+    /// Modules after the last layer that predict further tokens: `num_nextn_predict_layers`.
+    pub multi_token_layers: usize,
     /// Which products have biases.
     pub biases: Biases,
     /// Whether each query and key head has a norm before its rotation.

@@ -1,6 +1,6 @@
 //! The keys of `config.json`, each checked.
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -10,9 +10,11 @@ use crate::{RopeScaling, heads::HeadKind, rope};
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
 const MAX_SIZE: usize = 1 << 24;
 /// Most features of an activation: of the residual stream, the MLP, all heads.
-const MAX_FEATURES: usize = 1 << 20;
+pub(super) const MAX_FEATURES: usize = 1 << 20;
 /// Most layers.
-const MAX_LAYERS: usize = 1 << 12;
+pub(super) const MAX_LAYERS: usize = 1 << 12;
+/// Most modules that predict further tokens.
+const MAX_MULTI_TOKEN_LAYERS: usize = 16;
 /// Most tokens that end a completion.
 const MAX_EOS_TOKENS: usize = 1 << 10;
 
@@ -40,8 +42,13 @@ impl Reader<'_> {
         let num_attention_heads = self.size("num_attention_heads", None, MAX_FEATURES)?;
         let num_key_value_heads =
             self.size("num_key_value_heads", Some(num_attention_heads), MAX_FEATURES)?;
-        let head_dim = if family == Family::Qwen3 { 128 } else { hidden_size / num_attention_heads };
-        let head_dim = self.size("head_dim", Some(head_dim), MAX_FEATURES)?;
+        let latent = family.is_deepseek().then(|| self.latent(num_attention_heads)).transpose()?;
+        let experts = family.is_deepseek().then(|| self.experts(family)).transpose()?;
+        let head_dim = match (latent, family) {
+            (Some(latent), _) => latent.qk_rope_head_dim,
+            (None, Family::Qwen3) => self.size("head_dim", Some(128), MAX_FEATURES)?,
+            (None, _) => self.size("head_dim", Some(hidden_size / num_attention_heads), MAX_FEATURES)?,
+        };
         if num_attention_heads % num_key_value_heads != 0 {
             return Err(self.unsupported("num_key_value_heads", "a divisor of num_attention_heads"));
         }
@@ -62,6 +69,9 @@ impl Reader<'_> {
             num_attention_heads,
             num_key_value_heads,
             head_dim,
+            latent,
+            experts,
+            multi_token_layers: self.count("num_nextn_predict_layers", 0, MAX_MULTI_TOKEN_LAYERS)?,
             biases: self.biases(family)?,
             head_norms: family == Family::Qwen3,
             sliding_window: self.sliding_window(family, num_hidden_layers)?,
@@ -104,6 +114,8 @@ impl Reader<'_> {
             Family::Mistral => Biases::default(),
             Family::Qwen2 => Biases { qkv: true, ..Biases::default() },
             Family::Qwen3 => Biases { qkv: attention()?, output: attention()?, mlp: false },
+            // Those of latent attention are its own.
+            Family::DeepseekV2 | Family::DeepseekV3 => Biases::default(),
         })
     }
 
@@ -116,7 +128,7 @@ impl Reader<'_> {
             Some(_) => Some(self.size("sliding_window", None, MAX_SIZE)?),
         };
         let slides = match (family, self.raw.get("layer_types")) {
-            (Family::Llama, _) => false,
+            (Family::Llama | Family::DeepseekV2 | Family::DeepseekV3, _) => false,
             (Family::Mistral, _) => true,
             _ if !self.flag(self.raw, "use_sliding_window", false)? => false,
             (_, None | Some(Value::Null)) => self.size("max_window_layers", Some(28), MAX_LAYERS)? < layers,
@@ -128,9 +140,10 @@ impl Reader<'_> {
 
     /// transformers 5 writes `rope_parameters` with everything in it; before, `rope_theta` stood apart and
     /// `rope_scaling` held the rest, with `type` for `rope_type`.
-    fn rope(&self, max_positions: usize) -> Result<(f64, RopeScaling), ConfigError> {
-        let empty = Map::new();
-        let mut table = &empty;
+    /// The table of `rope_parameters` or `rope_scaling`, empty if there is none, and the kind that it names.
+    pub(super) fn rope_table(&self) -> Result<(&Map<String, Value>, Option<&str>), ConfigError> {
+        static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        let mut table = &*EMPTY;
         for key in ["rope_scaling", "rope_parameters"] {
             match self.raw.get(key) {
                 None | Some(Value::Null) => {}
@@ -138,6 +151,12 @@ impl Reader<'_> {
                 Some(_) => return Err(self.unsupported(key, "an object")),
             }
         }
+        let key = if table.contains_key("rope_type") { "rope_type" } else { "type" };
+        Ok((table, table.get(key).map_or(Some("default"), Value::as_str)))
+    }
+
+    fn rope(&self, max_positions: usize) -> Result<(f64, RopeScaling), ConfigError> {
+        let (table, kind) = self.rope_table()?;
         let theta_table = if table.contains_key("rope_theta") { table } else { self.raw };
         let theta = self.number(theta_table, "rope_theta", Some(10000.0))?;
         if theta <= 1.0 {
@@ -148,8 +167,6 @@ impl Reader<'_> {
                 return Err(self.wrong(table, "partial_rotary_factor", "1"));
             }
         }
-        let key = if table.contains_key("rope_type") { "rope_type" } else { "type" };
-        let kind = table.get(key).map_or(Some("default"), Value::as_str);
         let factor = || self.number(table, "factor", None);
         let original = || self.number(table, "original_max_position_embeddings", Some(max_positions as f64));
         let scaling = match kind {
@@ -170,7 +187,10 @@ impl Reader<'_> {
                 }
             }
             Some("yarn") => self.yarn(table, original()?, max_positions)?,
-            _ => return Err(self.wrong(table, key, "default, linear, dynamic, llama3, yarn")),
+            _ => {
+                let key = if table.contains_key("rope_type") { "rope_type" } else { "type" };
+                return Err(self.wrong(table, key, "default, linear, dynamic, llama3, yarn"));
+            }
         };
         Ok((theta, scaling))
     }
@@ -202,7 +222,21 @@ impl Reader<'_> {
         })
     }
 
-    fn size(&self, key: &'static str, default: Option<usize>, most: usize) -> Result<usize, ConfigError> {
+    /// As [`size`](Self::size), and none at all.
+    pub(super) fn count(&self, key: &'static str, default: usize, most: usize) -> Result<usize, ConfigError> {
+        match self.raw.get(key).filter(|v| !v.is_null()) {
+            None => Ok(default),
+            Some(value) if value.as_u64() == Some(0) => Ok(0),
+            Some(_) => self.size(key, None, most),
+        }
+    }
+
+    pub(super) fn size(
+        &self,
+        key: &'static str,
+        default: Option<usize>,
+        most: usize,
+    ) -> Result<usize, ConfigError> {
         match (self.raw.get(key).filter(|v| !v.is_null()), default) {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(ConfigError::Missing { key, path: self.path.into() }),
@@ -214,7 +248,7 @@ impl Reader<'_> {
     }
 
     /// A positive number.
-    fn number(
+    pub(super) fn number(
         &self,
         table: &Map<String, Value>,
         key: &'static str,
@@ -232,7 +266,7 @@ impl Reader<'_> {
     }
 
     /// A positive number; 0 is as good as absent.
-    fn optional_number(
+    pub(super) fn optional_number(
         &self,
         table: &Map<String, Value>,
         key: &'static str,
@@ -244,7 +278,12 @@ impl Reader<'_> {
         }
     }
 
-    fn flag(&self, table: &Map<String, Value>, key: &str, default: bool) -> Result<bool, ConfigError> {
+    pub(super) fn flag(
+        &self,
+        table: &Map<String, Value>,
+        key: &str,
+        default: bool,
+    ) -> Result<bool, ConfigError> {
         match table.get(key) {
             None | Some(Value::Null) => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -252,7 +291,7 @@ impl Reader<'_> {
         }
     }
 
-    fn one_of(&self, key: &str, default: &str, known: &[&str]) -> Result<(), ConfigError> {
+    pub(super) fn one_of(&self, key: &str, default: &str, known: &[&str]) -> Result<(), ConfigError> {
         match self.raw.get(key).map_or(Some(default), Value::as_str) {
             Some(value) if known.contains(&value) => Ok(()),
             _ => Err(self.unsupported(key, &known.join(", "))),
@@ -273,11 +312,11 @@ impl Reader<'_> {
         }
     }
 
-    fn unsupported(&self, key: &str, supported: &str) -> ConfigError {
+    pub(super) fn unsupported(&self, key: &str, supported: &str) -> ConfigError {
         self.wrong(self.raw, key, supported)
     }
 
-    fn wrong(&self, table: &Map<String, Value>, key: &str, supported: &str) -> ConfigError {
+    pub(super) fn wrong(&self, table: &Map<String, Value>, key: &str, supported: &str) -> ConfigError {
         /// As much of a value as an error shows.
         const SHOWN: usize = 80;
         let value = table.get(key).map_or_else(|| "absent".into(), Value::to_string);

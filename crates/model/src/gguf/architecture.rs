@@ -25,6 +25,7 @@ pub(super) fn architecture(family: Family) -> &'static str {
         Family::Llama | Family::Mistral => "llama",
         Family::Qwen2 => "qwen2",
         Family::Qwen3 => "qwen3",
+        Family::DeepseekV2 | Family::DeepseekV3 => "deepseek2",
     }
 }
 
@@ -185,6 +186,7 @@ impl Model {
                 config["attention_bias"] = self.biases[0].into();
                 config["use_sliding_window"] = false.into();
             }
+            Family::DeepseekV2 | Family::DeepseekV3 => {}
         }
         config
     }
