@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Divergence, Heads, Layout, Matrix, OutOfMemory};
+use crate::{Divergence, Heads, Layout, Matrix, OutOfMemory, Routing};
 
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl<B: Backend> Copy for Attention<'_, B> {}
 pub trait Backend: Sync + Sized {
     /// f32 elements on the device.
     type Buf: Send + Sync;
-    /// A weight matrix `[out_features, in_features]` in the form that products read; see [`Matrix`].
+    /// A weight matrix `[out_features, in_features]`, or several of one shape, in the form that products read; see [`Matrix`].
     type Packed: Send + Sync;
     /// Activations that products read, row-major: f32 where products are f32, bf16 where they are bf16.
     type Operand: Send + Sync;
@@ -119,6 +119,8 @@ pub trait Backend: Sync + Sized {
     type Keys: Send + Sync;
     /// A [`Layout`] on the device.
     type Layout: Send + Sync;
+    /// Which experts each row of a pass chose, and by what weights: see [`route_forward`](Self::route_forward).
+    type Routes: Send + Sync;
     /// A moment of AdamW, of either [`MomentType`].
     type Moment: Send + Sync;
 
@@ -126,8 +128,8 @@ pub trait Backend: Sync + Sized {
     fn bytes(&self, len: usize) -> usize;
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;
-    /// Bytes of memory that a packed matrix `[out_features, in_features]` takes, at most.
-    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize;
+    /// Bytes of memory that packed matrices of shape `[matrices, out_features, in_features]` take, at most.
+    fn packed_bytes(&self, shape: [usize; 3]) -> usize;
     /// Bytes of memory that a moment of `len` elements takes.
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize;
     /// Bytes of memory that are free; None where the system does not say.
@@ -157,27 +159,17 @@ pub trait Backend: Sync + Sized {
     /// `y[..n] = x[..n]`, elements.
     fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize);
 
-    /// Packs `w` `[out_features, in_features]`.
+    /// Packs each matrix of `w` `[matrices, out_features, in_features]`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    fn pack(
-        &self,
-        w: &Self::Buf,
-        out_features: usize,
-        in_features: usize,
-    ) -> Result<Self::Packed, OutOfMemory>;
+    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory>;
     /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    fn upload_packed(
-        &self,
-        values: &[f32],
-        out_features: usize,
-        in_features: usize,
-    ) -> Result<Self::Packed, OutOfMemory> {
-        self.pack(&self.upload(values)?, out_features, in_features)
+    fn upload_packed(&self, values: &[f32], shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory> {
+        self.pack(&self.upload(values)?, shape)
     }
     /// Packs `w`, of the same shape as before, into memory that is there already.
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
@@ -421,6 +413,116 @@ pub trait Backend: Sync + Sized {
         of: Divergence,
         weight: f64,
         sizes: [usize; 3],
+    );
+
+    /// Memory for what up to `rows` rows choose.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn routes(&self, rows: usize, of: Routing) -> Result<Self::Routes, OutOfMemory>;
+    /// Bytes of memory that it takes.
+    fn routes_bytes(&self, rows: usize, of: Routing) -> usize;
+    /// The experts that each row chose, in ascending order, and their weights, as exact as the device holds them. It waits as
+    /// [`read`](Self::read) does.
+    fn read_routes(&self, routes: &Self::Routes) -> (Vec<u32>, Vec<f64>);
+
+    /// Chooses each row's experts (arXiv:2412.19437, equations 12 to 16). `scores` `[n, experts]` holds logits and becomes
+    /// their scores `s`. A row chooses the highest of `s + bias`; of equals the expert with the lower number; NaN counts as −∞.
+    /// With groups it chooses from those groups alone that are highest by their [`GroupScore`](crate::GroupScore), of `s + bias` too. The
+    /// weights are `scale · s`, without the bias, or `scale · s / (Σ s + 10⁻²⁰)` over the experts chosen.
+    ///
+    /// A *copy* of a row goes to each expert that it chose. The operations on copies read or write them sorted by expert, those
+    /// of one expert in the order of their rows: matrices `[n · per_token, features]`.
+    fn route_forward(
+        &self,
+        routes: &mut Self::Routes,
+        scores: &mut Self::Buf,
+        bias: Option<&Self::Buf>,
+        of: Routing,
+        n: usize,
+    );
+    /// Of [`route_forward`](Self::route_forward), with `d_weights` `[n · per_token]` in the order of copies: writes `d_logits`
+    /// `[n, experts]`, and adds to `load` `[experts]` how many rows chose each expert.
+    ///
+    /// With `balance`, that includes the gradient of `balance · Σ T Σᵢ fᵢ Pᵢ` over the layout's sequences of `T` rows
+    /// (arXiv:2412.19437, equations 17 to 20), where `fᵢ = experts / (per_token · T) · |rows that chose i|` is taken for a
+    /// constant and `Pᵢ` is the mean of `sᵢ / Σⱼ sⱼ`.
+    fn route_backward(
+        &self,
+        d_logits: &mut Self::Operand,
+        load: Option<&mut Self::Buf>,
+        d_weights: &Self::Buf,
+        scores: &Self::Buf,
+        routes: &Self::Routes,
+        of: Routing,
+        balance: f32,
+        layout: &Self::Layout,
+    );
+    /// The copies of the rows: `y[i, :] = x[row of copy i, :]`.
+    fn copies_forward(
+        &self,
+        y: &mut Self::Operand,
+        x: &Self::Operand,
+        routes: &Self::Routes,
+        features: usize,
+    );
+    /// Sums the copies of each row, in the ascending order of their experts: `y[n, :] = Σ x[i, :]` over the copies `i` of row
+    /// `n`, or `+=`, the terms one after another. It is the backward of [`copies_forward`](Self::copies_forward), and that is its own.
+    fn sum_copies(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        routes: &Self::Routes,
+        features: usize,
+        store: Store,
+    );
+    /// As [`swiglu_forward`](Self::swiglu_forward) of copies, each times its weight `w`: `y = w · gate · σ(gate) · up`.
+    fn weighted_swiglu_forward(
+        &self,
+        y: &mut Self::Operand,
+        gate: &Self::Buf,
+        up: &Self::Buf,
+        routes: &Self::Routes,
+        features: usize,
+    );
+    /// As [`swiglu_backward`](Self::swiglu_backward) with the gradient `w · dy`: `gate` and `up` become their gradients, `dy`
+    /// becomes `y`. Writes `d_weights[i] = Σ dy · gate · σ(gate) · up` over the features of copy `i`.
+    fn weighted_swiglu_backward(
+        &self,
+        d_weights: &mut Self::Buf,
+        dy: &mut Self::Operand,
+        gate: &mut Self::Operand,
+        up: &mut Self::Operand,
+        routes: &Self::Routes,
+        features: usize,
+    );
+    /// As [`linear_forward`](Self::linear_forward) of copies, each by the matrix of its expert; `w` holds one for each.
+    fn experts_forward(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Operand,
+        w: &Matrix<Self>,
+        routes: &Self::Routes,
+        store: Store,
+    );
+    /// As [`linear_backward_input`](Self::linear_backward_input) of copies, each by the matrix of its expert.
+    fn experts_backward_input(
+        &self,
+        dx: &mut Self::Buf,
+        dy: &Self::Operand,
+        w: &Matrix<Self>,
+        routes: &Self::Routes,
+        store: Store,
+    );
+    /// As [`linear_backward_weight`](Self::linear_backward_weight): of each expert's matrix, over the expert's copies. `dw` is
+    /// `[experts, out_features, in_features]`, `shape` `[out_features, in_features]`.
+    fn experts_backward_weight(
+        &self,
+        dw: &mut Self::Buf,
+        dy: &Self::Operand,
+        x: &Self::Operand,
+        routes: &Self::Routes,
+        shape: [usize; 2],
     );
 
     /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.

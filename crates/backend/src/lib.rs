@@ -4,8 +4,9 @@
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
 //! - [`Layout`], [`Matrix`]: the rows of a pass, and a weight, on a device,
-//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`Divergence`], [`AdamWStep`],
-//!   [`MomentType`]: what their arguments are made of,
+//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`Divergence`], [`Routing`],
+//!   [`AdamWStep`], [`MomentType`]: what their arguments are made of,
+//! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
@@ -23,6 +24,7 @@ mod layout;
 mod matrix;
 mod memory;
 pub mod reference;
+mod routing;
 mod sequence;
 
 pub use aligned::AlignedVec;
@@ -33,4 +35,5 @@ pub use layout::{Layout, Scored};
 pub use matrix::{Forms, Matrix};
 pub use memory::{DoesNotFit, OutOfMemory, check_memory, free_host_memory};
 pub use reference::Reference;
+pub use routing::{ExpertRows, GroupScore, Routing, Score, Scoring};
 pub use sequence::{Heads, Sequence, sharing_groups};

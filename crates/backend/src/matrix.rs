@@ -1,14 +1,15 @@
-//! A weight matrix: its values, and the form that products read.
+//! A weight matrix, or one of each expert: its values, and the form that products read.
 
 use crate::{Backend, OutOfMemory};
 
-/// A weight matrix `[out_features, in_features]` on a device.
+/// A weight matrix `[out_features, in_features]` on a device, or several of one shape.
 pub struct Matrix<B: Backend> {
-    /// The values, row-major: what is trained and saved. Empty where only products read the matrix and nobody
+    /// The values, row-major, one matrix after the other: what is trained and saved. Empty where only products read the matrix and nobody
     /// trains it.
     pub values: B::Buf,
     packed: Option<B::Packed>,
-    shape: [usize; 2],
+    /// `[matrices, out_features, in_features]`
+    shape: [usize; 3],
 }
 
 /// Which forms of a matrix are held.
@@ -28,23 +29,40 @@ impl<B: Backend> Matrix<B> {
     ///
     /// # Panics
     /// If there are more or fewer values than the shape has.
-    pub fn new(b: &B, values: &[f32], shape: [usize; 2], forms: Forms) -> Result<Self, OutOfMemory> {
-        let [out, inp] = shape;
-        assert_eq!(values.len(), out * inp, "a matrix of {out} by {inp}");
-        let packed = forms.packed.then(|| b.upload_packed(values, out, inp)).transpose()?;
+    pub fn new(b: &B, values: &[f32], [out, inp]: [usize; 2], forms: Forms) -> Result<Self, OutOfMemory> {
+        Self::several(b, values, [1, out, inp], forms)
+    }
+
+    /// Matrices of `shape` `[matrices, out_features, in_features]`.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    ///
+    /// # Panics
+    /// If there are more or fewer values than the shape has.
+    pub fn several(b: &B, values: &[f32], shape: [usize; 3], forms: Forms) -> Result<Self, OutOfMemory> {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "matrices of shape {shape:?}");
+        let packed = forms.packed.then(|| b.upload_packed(values, shape)).transpose()?;
         let values = if forms.values { b.upload(values) } else { b.zeros(0) }?;
         Ok(Self { values, packed, shape })
     }
 
-    /// Bytes of a matrix of `shape` in `forms`, at most.
-    pub fn bytes(b: &B, [out, inp]: [usize; 2], forms: Forms) -> usize {
-        let packed = if forms.packed { b.packed_bytes(out, inp) } else { 0 };
-        packed + if forms.values { b.bytes(out.saturating_mul(inp)) } else { 0 }
+    /// Bytes of matrices of `shape` `[matrices, out_features, in_features]` in `forms`, at most.
+    pub fn bytes(b: &B, shape: [usize; 3], forms: Forms) -> usize {
+        let packed = if forms.packed { b.packed_bytes(shape) } else { 0 };
+        let len = shape.iter().fold(1, |len: usize, n| len.saturating_mul(*n));
+        packed + if forms.values { b.bytes(len) } else { 0 }
     }
 
     /// `[out_features, in_features]`
     pub fn shape(&self) -> [usize; 2] {
-        self.shape
+        let [_, out, inp] = self.shape;
+        [out, inp]
+    }
+
+    /// How many matrices there are.
+    pub fn matrices(&self) -> usize {
+        self.shape[0]
     }
 
     /// The form that products read, if it is held.
@@ -63,8 +81,7 @@ impl<B: Backend> Matrix<B> {
     /// If the device refuses the memory.
     pub fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
         if self.packed.is_none() {
-            let [out, inp] = self.shape;
-            self.packed = Some(b.pack(&self.values, out, inp)?);
+            self.packed = Some(b.pack(&self.values, self.shape)?);
         }
         Ok(())
     }

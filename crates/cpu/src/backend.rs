@@ -2,7 +2,7 @@
 
 use koan_backend::{
     AdamWStep, AlignedVec, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Store, bf16, free_host_memory,
+    Routing, Store, bf16, free_host_memory,
 };
 
 use crate::{
@@ -15,12 +15,15 @@ use crate::{
     ops::{
         adamw::{self, Moment},
         attention, bias, copy, divergence, embedding,
+        experts::{self, Experts, Matrices},
         head::{log_prob, sample},
         operand::Operand,
         product::{
             OnTheFly, Packed, Weights, multiply, multiply_by_weights, multiply_on_the_fly, pack_on_the_fly,
         },
-        rms_norm, rope, swiglu,
+        rms_norm, rope,
+        route::{self, Routes},
+        swiglu,
     },
     tables::Kernels,
 };
@@ -63,6 +66,22 @@ fn weights<'a>(w: &'a Matrix<Cpu>, kernels: &Kernels) -> Weights<'a> {
         Some(packed) if w.values.is_empty() => Weights::Packed(packed.panels(kernels)),
         _ => Weights::Values(values(w)),
     }
+}
+
+/// What a backward of experts reads of `w`, as [`weights`].
+#[track_caller]
+fn matrices(w: &Matrix<Cpu>) -> Matrices<'_> {
+    match w.packed() {
+        Some(packed) if w.values.is_empty() => Matrices::Packed(packed),
+        _ => Matrices::Values(values_of_all(w)),
+    }
+}
+
+/// The values of all matrices of `w`, which must be held.
+#[track_caller]
+fn values_of_all(w: &Matrix<Cpu>) -> &[f32] {
+    let [out, inp] = w.shape();
+    first(&w.values, w.matrices() * out * inp, "w")
 }
 
 /// The panels of the output head `w`, which is held packed.
@@ -111,6 +130,7 @@ impl Backend for Cpu {
     type Operand = Operand;
     type Keys = AlignedVec<f32>;
     type Layout = Layout;
+    type Routes = Routes;
     type Moment = Moment;
 
     fn bytes(&self, len: usize) -> usize {
@@ -121,8 +141,8 @@ impl Backend for Cpu {
         buf.len()
     }
 
-    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize {
-        AlignedVec::<f32>::bytes_read_often(out_features.saturating_mul(in_features))
+    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3]) -> usize {
+        AlignedVec::<f32>::bytes_read_often(matrices.saturating_mul(out).saturating_mul(inp))
     }
 
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {
@@ -170,17 +190,12 @@ impl Backend for Cpu {
         copy::copy(&self.threads, first_mut(y, n, "y"), first(x, n, "x"));
     }
 
-    fn pack(&self, w: &Self::Buf, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
-        self.upload_packed(w, out_features, in_features)
+    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Packed, OutOfMemory> {
+        self.upload_packed(w, shape)
     }
 
-    fn upload_packed(
-        &self,
-        values: &[f32],
-        out_features: usize,
-        in_features: usize,
-    ) -> Result<Packed, OutOfMemory> {
-        let mut packed = Packed::new(self.kernels, out_features, in_features)?;
+    fn upload_packed(&self, values: &[f32], shape: [usize; 3]) -> Result<Packed, OutOfMemory> {
+        let mut packed = Packed::new(self.kernels, shape)?;
         packed.fill(self.kernels, &self.threads, values);
         Ok(packed)
     }
@@ -532,6 +547,150 @@ impl Backend for Cpu {
         let (d, teacher) = (first_mut(d, n, "d"), first_mut(teacher, n * other, "teacher"));
         let sizes = [own, other];
         divergence::divergence(self.kernels, &self.threads, d, student, teacher, of, weight, sizes);
+    }
+
+    fn routes(&self, rows: usize, of: Routing) -> Result<Routes, OutOfMemory> {
+        Routes::new(rows, of)
+    }
+
+    fn routes_bytes(&self, rows: usize, of: Routing) -> usize {
+        Routes::bytes(rows, of)
+    }
+
+    fn read_routes(&self, routes: &Routes) -> (Vec<u32>, Vec<f64>) {
+        routes.read()
+    }
+
+    fn route_forward(
+        &self,
+        routes: &mut Routes,
+        scores: &mut Self::Buf,
+        bias: Option<&Self::Buf>,
+        of: Routing,
+        n: usize,
+    ) {
+        of.check();
+        let scores = first_mut(scores, n * of.experts, "scores");
+        let bias = bias.map(|bias| first(bias, of.experts, "bias"));
+        route::forward(self.kernels, &self.threads, routes, scores, bias, of);
+    }
+
+    fn route_backward(
+        &self,
+        d_logits: &mut Operand,
+        load: Option<&mut Self::Buf>,
+        d_weights: &Self::Buf,
+        scores: &Self::Buf,
+        routes: &Routes,
+        of: Routing,
+        balance: f32,
+        layout: &Layout,
+    ) {
+        let n = layout.len();
+        assert_eq!(routes.copies.len(), n * of.per_token, "routes of another pass");
+        if let Some(load) = load {
+            route::count(first_mut(load, of.experts, "load"), &routes.copies);
+        }
+        let inputs = route::Backward {
+            routes,
+            of,
+            scores: first(scores, n * of.experts, "scores"),
+            d_weights: first(d_weights, routes.copies.len(), "d_weights"),
+            balance,
+            sequences: &layout.sequences,
+        };
+        route::backward(self.kernels, &self.threads, d_logits, inputs);
+    }
+
+    fn copies_forward(&self, y: &mut Operand, x: &Operand, routes: &Routes, features: usize) {
+        let copies = &routes.copies;
+        x.matrix(copies.len() / copies.per_row(), features, "x");
+        y.gather(&self.threads, x, copies.rows(), features);
+    }
+
+    fn sum_copies(&self, y: &mut Self::Buf, x: &Self::Buf, routes: &Routes, features: usize, store: Store) {
+        let copies = &routes.copies;
+        let y = first_mut(y, copies.len() / copies.per_row() * features, "y");
+        let x = first(x, copies.len() * features, "x");
+        experts::sum_copies(self.kernels, &self.threads, y, x, copies, features, store);
+    }
+
+    fn weighted_swiglu_forward(
+        &self,
+        y: &mut Operand,
+        gate: &Self::Buf,
+        up: &Self::Buf,
+        routes: &Routes,
+        features: usize,
+    ) {
+        let n = routes.copies.len() * features;
+        let (gate, up) = (first(gate, n, "gate"), first(up, n, "up"));
+        let weights = &routes.of_copies;
+        experts::weighted_swiglu(self.kernels, &self.threads, y, gate, up, weights, features);
+    }
+
+    fn weighted_swiglu_backward(
+        &self,
+        d_weights: &mut Self::Buf,
+        dy: &mut Operand,
+        gate: &mut Operand,
+        up: &mut Operand,
+        routes: &Routes,
+        features: usize,
+    ) {
+        let (weights, operands) = (&routes.of_copies, [dy, gate, up]);
+        let d_weights = first_mut(d_weights, weights.len(), "d_weights");
+        let (kernels, threads) = (self.kernels, &self.threads);
+        experts::weighted_swiglu_backward(kernels, threads, d_weights, operands, weights, features);
+    }
+
+    fn experts_forward(
+        &self,
+        y: &mut Self::Buf,
+        x: &Operand,
+        w: &Matrix<Self>,
+        routes: &Routes,
+        store: Store,
+    ) {
+        let (shape, copies) = (w.shape(), &routes.copies);
+        assert_eq!(w.matrices(), copies.experts(), "a matrix for each expert");
+        let ([out, inp], n) = (shape, copies.len());
+        let (y, x) = (first_mut(y, n * out, "y"), x.matrix(n, inp, "x"));
+        let w = w.packed().map_or_else(|| Matrices::Values(values_of_all(w)), Matrices::Packed);
+        let (experts, scratch) = (Experts { w, shape, copies }, &mut self.scratch().packed);
+        experts::forward(self.kernels, &self.threads, y, x, experts, store, scratch);
+    }
+
+    fn experts_backward_input(
+        &self,
+        dx: &mut Self::Buf,
+        dy: &Operand,
+        w: &Matrix<Self>,
+        routes: &Routes,
+        store: Store,
+    ) {
+        let (shape, copies) = (w.shape(), &routes.copies);
+        assert_eq!(w.matrices(), copies.experts(), "a matrix for each expert");
+        let ([out, inp], n) = (shape, copies.len());
+        let (dx, dy) = (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"));
+        let Scratch { packed: panels, rows, .. } = &mut *self.scratch();
+        let experts = Experts { w: matrices(w), shape, copies };
+        let memory = OnTheFly { panels, rows };
+        experts::backward_input(self.kernels, &self.threads, dx, dy, experts, store, memory);
+    }
+
+    fn experts_backward_weight(
+        &self,
+        dw: &mut Self::Buf,
+        dy: &Operand,
+        x: &Operand,
+        routes: &Routes,
+        [out, inp]: [usize; 2],
+    ) {
+        let copies = &routes.copies;
+        let (n, dw) = (copies.len(), first_mut(dw, copies.experts() * out * inp, "dw"));
+        let (dy, x, scratch) = (dy.matrix(n, out, "dy"), x.matrix(n, inp, "x"), &mut self.scratch().packed);
+        experts::backward_weight(self.kernels, &self.threads, dw, dy, x, copies, scratch);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

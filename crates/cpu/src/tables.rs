@@ -3,14 +3,14 @@
 //! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
 //! of them. AMX's table is AVX-512's, except the products.
 
-use koan_backend::{AdamWStep, DivergenceForm, Store};
+use koan_backend::{AdamWStep, DivergenceForm, Scoring, Store};
 
 use crate::{
     isa::Isa,
     kernels::{
         adamw, attention, divergence, log_prob,
         product::{Block, Format, Panels, Source, pack, vector},
-        rms_norm, rope, rows, swiglu,
+        rms_norm, rope, route, rows, swiglu,
     },
     simd::{self, Simd},
 };
@@ -97,6 +97,15 @@ kernels! {
     attention_backward(task: attention::Backward<'_>, scratch: &mut [f32]) = attention::backward;
     swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = swiglu::forward;
     swiglu_backward(dy: &mut [f32], gate: &mut [f32], up: &mut [f32]) = swiglu::backward;
+    weighted_swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32], weights: &[f32], features: usize)
+        = swiglu::weighted_forward;
+    weighted_swiglu_backward(
+        d_weights: &mut [f32], dy: &mut [f32], gate: &mut [f32], up: &mut [f32], weights: &[f32],
+        features: usize
+    ) = swiglu::weighted_backward;
+    scores(logits: &mut [f32], experts: usize, scoring: Scoring) = route::scores;
+    balance(d: &mut [f32], scores: &[f32], f: &[f32], balance: f32) = route::balance;
+    through_scores(d: &mut [f32], scores: &[f32], scoring: Scoring) = route::through_scores;
     log_prob_partial(logits: &mut [f32], inverse_temperature: f32) -> log_prob::Partial = log_prob::partial;
     log_prob_gradient(logits: &mut [f32], inverse_temperature: f32, d: f32, log_sum_exp: f32)
         = log_prob::gradient;

@@ -39,7 +39,7 @@ impl Residency {
     }
 }
 
-/// A weight tensor: a matrix, or a vector as a matrix of one row.
+/// A weight tensor: a matrix, a vector as a matrix of one row, or a matrix of each expert.
 pub struct Param<B: Backend> {
     /// A frozen one may be that of several models.
     matrix: Arc<Matrix<B>>,
@@ -53,7 +53,7 @@ impl<B: Backend> Param<B> {
         values: &[f32],
         residency: Residency,
     ) -> Result<Self, OutOfMemory> {
-        let matrix = Arc::new(Matrix::new(b, values, info.matrix(), residency.forms(&info))?);
+        let matrix = Arc::new(Matrix::several(b, values, info.matrices(), residency.forms(&info))?);
         Ok(Self { matrix, info })
     }
 
@@ -121,7 +121,7 @@ impl<B: Backend> Param<B> {
 impl Config {
     /// Bytes that a [`Model`](crate::Model) holds on `b`, at most.
     pub fn model_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
-        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrix(), residency.forms(info));
+        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrices(), residency.forms(info));
         self.tensors().iter().map(bytes).sum()
     }
 
@@ -130,7 +130,7 @@ impl Config {
     pub fn loading_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
         let (mut there, mut most) = (0, 0);
         for info in self.tensors() {
-            there += Matrix::bytes(b, info.matrix(), residency.forms(&info));
+            there += Matrix::bytes(b, info.matrices(), residency.forms(&info));
             most = most.max(there + 4 * info.len());
         }
         most

@@ -11,7 +11,7 @@ use crate::{
 pub struct TensorInfo {
     /// As Hugging Face names it.
     pub name: String,
-    /// `[features]`, or `[out_features, in_features]`.
+    /// `[features]`, `[out_features, in_features]`, or `[experts, out_features, in_features]`.
     pub shape: Vec<usize>,
     /// What it is for.
     pub role: Role,
@@ -42,6 +42,17 @@ impl TensorInfo {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// `[matrices, out_features, in_features]`: a matrix for each expert, or one.
+    pub fn matrices(&self) -> [usize; 3] {
+        match self.shape[..] {
+            [matrices, out, inp] => [matrices, out, inp],
+            _ => {
+                let [out, inp] = self.matrix();
+                [1, out, inp]
+            }
+        }
     }
 
     /// `[out_features, in_features]` of a matrix; of several, all rows of all of them.

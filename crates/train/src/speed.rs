@@ -103,7 +103,7 @@ pub(crate) fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, Out
     let n = side * side;
     let (mut w, g) = (b.zeros(n)?, b.zeros(n)?);
     let (mut m, mut v) = (b.zero_moment(n, moments)?, b.zero_moment(n, moments)?);
-    let mut packed = b.pack(&w, side, side)?;
+    let mut packed = b.pack(&w, [1, side, side])?;
     let step = AdamWStep {
         lr: 1e-6,
         beta1: 0.9,

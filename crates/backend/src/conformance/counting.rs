@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
     AdamWStep, Attention, Backend, Divergence, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Reference, Store, reference,
+    Reference, Routing, Store, reference,
 };
 
 /// The [`Reference`] behind a bus.
@@ -51,8 +51,9 @@ impl Counting {
 fn local(w: &Matrix<Counting>) -> Matrix<Reference> {
     let [out, inp] = w.shape();
     let forms = Forms { values: false, packed: w.packed().is_some() };
-    let mut matrix =
-        Matrix::new(&Reference, &vec![0.0; out * inp], w.shape(), forms).expect("a little memory");
+    let shape = [w.matrices(), out, inp];
+    let zeros = vec![0.0; shape.iter().product()];
+    let mut matrix = Matrix::several(&Reference, &zeros, shape, forms).expect("a little memory");
     matrix.values.clone_from(&w.values.0);
     if let (Some(to), Some(from)) = (matrix.packed_mut(), w.packed()) {
         to.clone_from(&from.0);
@@ -71,6 +72,7 @@ impl Backend for Counting {
     type Operand = Remote<Vec<f64>>;
     type Keys = Remote<Vec<f64>>;
     type Layout = Remote<Layout>;
+    type Routes = Remote<reference::Routes>;
     type Moment = Remote<reference::Moment>;
 
     fn bytes(&self, len: usize) -> usize {
@@ -81,8 +83,8 @@ impl Backend for Counting {
         buf.0.len()
     }
 
-    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize {
-        Reference.packed_bytes(out_features, in_features)
+    fn packed_bytes(&self, shape: [usize; 3]) -> usize {
+        Reference.packed_bytes(shape)
     }
 
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {
@@ -129,13 +131,8 @@ impl Backend for Counting {
         Reference.copy(&mut y.0, &x.0, n);
     }
 
-    fn pack(
-        &self,
-        w: &Self::Buf,
-        out_features: usize,
-        in_features: usize,
-    ) -> Result<Self::Packed, OutOfMemory> {
-        Reference.pack(&w.0, out_features, in_features).map(Remote)
+    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory> {
+        Reference.pack(&w.0, shape).map(Remote)
     }
 
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf) {
@@ -415,6 +412,124 @@ impl Backend for Counting {
         sizes: [usize; 3],
     ) {
         Reference.divergence(&mut d.0, &mut student.0, &mut teacher.0, of, weight, sizes);
+    }
+
+    fn routes(&self, rows: usize, of: Routing) -> Result<Self::Routes, OutOfMemory> {
+        Reference.routes(rows, of).map(Remote)
+    }
+
+    fn routes_bytes(&self, rows: usize, of: Routing) -> usize {
+        Reference.routes_bytes(rows, of)
+    }
+
+    fn read_routes(&self, routes: &Self::Routes) -> (Vec<u32>, Vec<f64>) {
+        self.wait_counted();
+        Reference.read_routes(&routes.0)
+    }
+
+    fn route_forward(
+        &self,
+        routes: &mut Self::Routes,
+        scores: &mut Self::Buf,
+        bias: Option<&Self::Buf>,
+        of: Routing,
+        n: usize,
+    ) {
+        Reference.route_forward(&mut routes.0, &mut scores.0, bias.map(|bias| &bias.0), of, n);
+    }
+
+    fn route_backward(
+        &self,
+        d_logits: &mut Self::Operand,
+        load: Option<&mut Self::Buf>,
+        d_weights: &Self::Buf,
+        scores: &Self::Buf,
+        routes: &Self::Routes,
+        of: Routing,
+        balance: f32,
+        layout: &Self::Layout,
+    ) {
+        let (d_logits, load) = (&mut d_logits.0, load.map(|load| &mut load.0));
+        let (d_weights, scores) = (&d_weights.0, &scores.0);
+        Reference.route_backward(d_logits, load, d_weights, scores, &routes.0, of, balance, &layout.0);
+    }
+
+    fn copies_forward(
+        &self,
+        y: &mut Self::Operand,
+        x: &Self::Operand,
+        routes: &Self::Routes,
+        features: usize,
+    ) {
+        Reference.copies_forward(&mut y.0, &x.0, &routes.0, features);
+    }
+
+    fn sum_copies(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        routes: &Self::Routes,
+        features: usize,
+        store: Store,
+    ) {
+        Reference.sum_copies(&mut y.0, &x.0, &routes.0, features, store);
+    }
+
+    fn weighted_swiglu_forward(
+        &self,
+        y: &mut Self::Operand,
+        gate: &Self::Buf,
+        up: &Self::Buf,
+        routes: &Self::Routes,
+        features: usize,
+    ) {
+        Reference.weighted_swiglu_forward(&mut y.0, &gate.0, &up.0, &routes.0, features);
+    }
+
+    fn weighted_swiglu_backward(
+        &self,
+        d_weights: &mut Self::Buf,
+        dy: &mut Self::Operand,
+        gate: &mut Self::Operand,
+        up: &mut Self::Operand,
+        routes: &Self::Routes,
+        features: usize,
+    ) {
+        let (dy, gate, up) = (&mut dy.0, &mut gate.0, &mut up.0);
+        Reference.weighted_swiglu_backward(&mut d_weights.0, dy, gate, up, &routes.0, features);
+    }
+
+    fn experts_forward(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Operand,
+        w: &Matrix<Self>,
+        routes: &Self::Routes,
+        store: Store,
+    ) {
+        Reference.experts_forward(&mut y.0, &x.0, &local(w), &routes.0, store);
+    }
+
+    fn experts_backward_input(
+        &self,
+        dx: &mut Self::Buf,
+        dy: &Self::Operand,
+        w: &Matrix<Self>,
+        routes: &Self::Routes,
+        store: Store,
+    ) {
+        Reference.experts_backward_input(&mut dx.0, &dy.0, &local(w), &routes.0, store);
+    }
+
+    fn experts_backward_weight(
+        &self,
+        dw: &mut Self::Buf,
+        dy: &Self::Operand,
+        x: &Self::Operand,
+        routes: &Self::Routes,
+        shape: [usize; 2],
+    ) {
+        Reference.experts_backward_weight(&mut dw.0, &dy.0, &x.0, &routes.0, shape);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

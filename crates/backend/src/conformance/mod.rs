@@ -19,6 +19,7 @@ mod attention;
 mod bias;
 mod counting;
 mod divergence;
+mod experts;
 mod linear;
 mod log_prob;
 mod rms_norm;
@@ -109,6 +110,9 @@ fn every_case(requirement: &impl Requirement) {
     log_prob::log_prob_cases().for_each(|case| requirement.check(case));
     log_prob::sample_cases().for_each(|case| requirement.check(case));
     divergence::cases().for_each(|case| requirement.check(case));
+    experts::route_cases().for_each(|case| requirement.check(case));
+    experts::experts_cases().for_each(|case| requirement.check(case));
+    experts::swiglu_cases().for_each(|case| requirement.check(case));
 }
 
 /// Holds `backend`, whose products are of `precision`, to the reference and to the promises of [`Backend`].
@@ -118,6 +122,7 @@ fn every_case(requirement: &impl Requirement) {
 pub fn run<B: Backend>(backend: &B, precision: Precision) {
     every_case(&Specification { backend, precision });
     linear::cases().for_each(|case| check_cut(backend, precision, &case));
+    experts::check_not_finite(backend);
 }
 
 /// The rows of a weight's gradient are summed in their order, so that cutting them in two calls changes

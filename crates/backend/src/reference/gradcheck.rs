@@ -4,9 +4,10 @@
 //! written starts as NaN, so that whatever is not written shows. A gradient that is added to starts at ones,
 //! and the loss has `Σ x` beside.
 
-use super::{Reference, dot};
+use super::{Reference, Routes, dot};
 use crate::{
-    Attention, Backend, Divergence, DivergenceForm, Forms, Heads, Layout, Matrix, Sequence, Store, Support,
+    Attention, Backend, Divergence, DivergenceForm, Forms, GroupScore, Heads, Layout, Matrix, Routing,
+    Scoring, Sequence, Store, Support,
 };
 
 /// `len` values within ±1, different for each `seed`.
@@ -283,4 +284,126 @@ fn head_rows() {
         Reference.head_rows_forward(&mut y, x, c, &layout);
         dot(&y, &dy)
     });
+}
+
+/// Four rows that choose two of six experts, in three groups of which two are kept.
+fn routing(scoring: Scoring, normalized: bool) -> Routing {
+    let group_score = GroupScore::SumOfTopTwo;
+    let (experts, per_token, groups, groups_kept, scale) = (6, 2, 3, 2, 2.5);
+    Routing { experts, per_token, groups, groups_kept, scoring, group_score, normalized, scale }
+}
+
+/// The routes of rows with these logits, and their scores.
+fn routed(logits: &[f64], of: Routing) -> (Routes, Vec<f64>) {
+    let (mut scores, n) = (logits.to_vec(), logits.len() / of.experts);
+    let mut routes = Reference.routes(n, of).expect("a little memory");
+    let bias = vec![0.1, 0.0, -0.1, 0.2, 0.0, -0.2];
+    Reference.route_forward(&mut routes, &mut scores, Some(&bias), of, n);
+    (routes, scores)
+}
+
+#[test]
+fn route() {
+    let (n, balance) = (4, 0.25);
+    for (scoring, normalized) in
+        [Scoring::Sigmoid, Scoring::Softmax].into_iter().flat_map(|s| [(s, true), (s, false)])
+    {
+        let of = routing(scoring, normalized);
+        let (logits, d_weights) = (numbers(1, n * of.experts), numbers(2, n * of.per_token));
+        let run = |rows: std::ops::Range<usize>| Sequence { keys: rows.clone(), prefix: vec![], rows };
+        let layout = Layout { sequences: vec![run(0..1), run(1..4)], ..layout(&[0; 4]) };
+        let loss = |logits: &Vec<f64>| {
+            let (routes, scores) = routed(logits, of);
+            let mut loss = dot(&routes.weights_of_copies(), &d_weights);
+            for Sequence { rows, .. } in &layout.sequences {
+                for e in 0..of.experts {
+                    let chose = routes.chosen[2 * rows.start..2 * rows.end].iter();
+                    let f = 6.0 / 2.0 * chose.filter(|&&chosen| chosen as usize == e).count() as f64;
+                    let row = |row: usize| &scores[row * of.experts..][..of.experts];
+                    let p: f64 = rows.clone().map(|i| row(i)[e] / row(i).iter().sum::<f64>()).sum();
+                    loss += f64::from(balance) * f / rows.len() as f64 * p;
+                }
+            }
+            loss
+        };
+        let (routes, scores) = routed(&logits, of);
+        let (mut d_logits, mut load) = (unwritten(logits.len()), vec![1.0; of.experts]);
+        let loads = Some(&mut load);
+        Reference.route_backward(&mut d_logits, loads, &d_weights, &scores, &routes, of, balance, &layout);
+        assert_gradient(&format!("d_logits, {of:?}"), &d_logits, &logits, loss);
+        assert_eq!(load.iter().sum::<f64>(), 6.0 + 8.0);
+    }
+}
+
+#[test]
+fn experts() {
+    let of = routing(Scoring::Sigmoid, true);
+    let (n, k, o, i) = (4, of.per_token, 3, 5);
+    let (routes, _) = routed(&numbers(1, n * of.experts), of);
+    let (x, w, dy) = (numbers(2, n * i), numbers(3, of.experts * o * i), numbers(4, n * k * o));
+    let copies = |x: &Vec<f64>| {
+        let mut copies = unwritten(n * k * i);
+        Reference.copies_forward(&mut copies, x, &routes, i);
+        copies
+    };
+    let stack = |w: &Vec<f64>| {
+        let forms = Forms { values: true, packed: false };
+        let zeros = vec![0.0; w.len()];
+        let mut stack = Matrix::several(&Reference, &zeros, [of.experts, o, i], forms).expect("memory");
+        stack.values.clone_from(w);
+        stack
+    };
+    let loss = |x: &Vec<f64>, w: &Vec<f64>| {
+        let mut y = unwritten(n * k * o);
+        Reference.experts_forward(&mut y, &copies(x), &stack(w), &routes, Store::Write);
+        dot(&y, &dy)
+    };
+    let (mut d_copies, mut dx) = (unwritten(n * k * i), unwritten(n * i));
+    Reference.experts_backward_input(&mut d_copies, &dy, &stack(&w), &routes, Store::Write);
+    Reference.sum_copies(&mut dx, &d_copies, &routes, i, Store::Write);
+    assert_gradient("dx", &dx, &x, |x| loss(x, &w));
+    let mut dw = vec![1.0; w.len()];
+    Reference.experts_backward_weight(&mut dw, &dy, &copies(&x), &routes, [o, i]);
+    assert_gradient("dw", &dw, &w, |w| loss(&x, w) + w.iter().sum::<f64>());
+
+    // Summing is the transpose of copying.
+    let (terms, d_sum) = (numbers(5, n * k * i), numbers(6, n * i));
+    assert_gradient("d_terms", &copies(&d_sum), &terms, |terms| {
+        let mut sum = vec![1.0; n * i];
+        Reference.sum_copies(&mut sum, terms, &routes, i, Store::Add);
+        dot(&sum, &d_sum)
+    });
+}
+
+#[test]
+fn weighted_swiglu() {
+    let of = routing(Scoring::Softmax, false);
+    let (n, features) = (4, 3);
+    let (mut routes, _) = routed(&numbers(1, n * of.experts), of);
+    let len = n * of.per_token * features;
+    let gate: Vec<f64> = numbers(2, len).iter().map(|g| 4.0 * g).collect();
+    let (up, dy) = (numbers(3, len), numbers(4, len));
+    let loss = |routes: &Routes, gate: &Vec<f64>, up: &Vec<f64>| {
+        let mut y = unwritten(len);
+        Reference.weighted_swiglu_forward(&mut y, gate, up, routes, features);
+        dot(&y, &dy)
+    };
+    let (mut y, mut dgate, mut dup) = (dy.clone(), gate.clone(), up.clone());
+    let mut d_weights = unwritten(n * of.per_token);
+    let d = &mut d_weights;
+    Reference.weighted_swiglu_backward(d, &mut y, &mut dgate, &mut dup, &routes, features);
+    assert_gradient("dgate", &dgate, &gate, |gate| loss(&routes, gate, &up));
+    assert_gradient("dup", &dup, &up, |up| loss(&routes, &gate, up));
+    // By the weights as they lie by rows.
+    let of_rows: Vec<f64> = routes.copies.places().iter().map(|&i| d_weights[i as usize]).collect();
+    let weights = routes.weights.clone();
+    for (i, want) in of_rows.into_iter().enumerate() {
+        let mut at = |shift: f64| {
+            routes.weights.clone_from(&weights);
+            routes.weights[i] += shift;
+            loss(&routes, &gate, &up)
+        };
+        let difference = (at(1e-4) - at(-1e-4)) / 2e-4;
+        assert!((difference - want).abs() < 1e-9, "d_weights[{i}] is {want}, not {difference}");
+    }
 }

@@ -15,15 +15,17 @@ mod linear;
 mod log_prob;
 mod rms_norm;
 mod rope;
+mod route;
 mod swiglu;
 
 #[cfg(feature = "testkit")]
 pub(crate) use attention::{Query, queries};
 
 pub use adamw::Moment;
+pub use route::Routes;
 
 use crate::{
-    AdamWStep, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory, Store,
+    AdamWStep, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory, Routing, Store,
     free_host_memory,
 };
 
@@ -31,7 +33,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
 
-/// The elements of a weight matrix, row-major as they came.
+/// The elements of weight matrices, row-major as they came.
 #[derive(Clone, Debug)]
 pub struct Packed {
     w: Vec<f64>,
@@ -81,13 +83,13 @@ fn assert_ids(ids: &[u32], len: usize, features: usize) {
 /// The values that a forward product reads: it has no form of its own for them.
 fn weights(w: &Matrix<Reference>) -> &[f64] {
     let [o, i] = w.shape();
-    w.packed().map_or_else(|| rows(&w.values, o, i), |packed| &packed.w)
+    w.packed().map_or_else(|| rows(&w.values, w.matrices() * o, i), |packed| &packed.w)
 }
 
 /// The values that a backward reads: those of the matrix, or where it holds none those of its packed form.
 fn values(w: &Matrix<Reference>) -> &[f64] {
     let [o, i] = w.shape();
-    if w.values.is_empty() { weights(w) } else { rows(&w.values, o, i) }
+    if w.values.is_empty() { weights(w) } else { rows(&w.values, w.matrices() * o, i) }
 }
 
 /// The inputs of attention, as many rows as are read: `q`, `k`, `v`.
@@ -119,6 +121,7 @@ impl Backend for Reference {
     type Operand = Vec<f64>;
     type Keys = Vec<f64>;
     type Layout = Layout;
+    type Routes = Routes;
     type Moment = Moment;
 
     fn bytes(&self, len: usize) -> usize {
@@ -129,8 +132,8 @@ impl Backend for Reference {
         buf.len()
     }
 
-    fn packed_bytes(&self, out_features: usize, in_features: usize) -> usize {
-        self.bytes(out_features.saturating_mul(in_features))
+    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3]) -> usize {
+        self.bytes(matrices.saturating_mul(out).saturating_mul(inp))
     }
 
     fn moment_bytes(&self, len: usize, _: MomentType) -> usize {
@@ -177,9 +180,9 @@ impl Backend for Reference {
         rows_mut(y, n, 1).copy_from_slice(rows(x, n, 1));
     }
 
-    fn pack(&self, w: &Vec<f64>, out_features: usize, in_features: usize) -> Result<Packed, OutOfMemory> {
-        let mut copy = with_capacity(out_features.saturating_mul(in_features))?;
-        copy.extend_from_slice(rows(w, out_features, in_features));
+    fn pack(&self, w: &Vec<f64>, [matrices, out, inp]: [usize; 3]) -> Result<Packed, OutOfMemory> {
+        let mut copy = with_capacity(matrices.saturating_mul(out).saturating_mul(inp))?;
+        copy.extend_from_slice(rows(w, matrices * out, inp));
         Ok(Packed { w: copy })
     }
 
@@ -484,6 +487,174 @@ impl Backend for Reference {
         let pairs = student.chunks_exact_mut(student_vocab).zip(teacher.chunks_exact(teacher_vocab));
         for (d, (student, teacher)) in d.iter_mut().zip(pairs) {
             *d = divergence::row(student, teacher, of, weight);
+        }
+    }
+
+    fn routes(&self, rows: usize, of: Routing) -> Result<Routes, OutOfMemory> {
+        Routes::new(rows, of)
+    }
+
+    fn routes_bytes(&self, rows: usize, of: Routing) -> usize {
+        Routes::bytes(rows, of)
+    }
+
+    fn read_routes(&self, routes: &Routes) -> (Vec<u32>, Vec<f64>) {
+        (routes.chosen.clone(), routes.weights.clone())
+    }
+
+    fn route_forward(
+        &self,
+        routes: &mut Routes,
+        scores: &mut Vec<f64>,
+        bias: Option<&Vec<f64>>,
+        of: Routing,
+        n: usize,
+    ) {
+        of.check();
+        let bias = bias.map(|bias| rows(bias, 1, of.experts));
+        route::forward(routes, rows_mut(scores, n, of.experts), bias, of);
+    }
+
+    fn route_backward(
+        &self,
+        d_logits: &mut Vec<f64>,
+        load: Option<&mut Vec<f64>>,
+        d_weights: &Vec<f64>,
+        scores: &Vec<f64>,
+        routes: &Routes,
+        of: Routing,
+        balance: f32,
+        layout: &Layout,
+    ) {
+        let n = layout.len();
+        assert_eq!(routes.chosen.len(), n * of.per_token, "routes of another pass");
+        let (d_logits, scores) = (rows_mut(d_logits, n, of.experts), rows(scores, n, of.experts));
+        if let Some(load) = load {
+            let load = rows_mut(load, 1, of.experts);
+            routes.chosen.iter().for_each(|&expert| load[expert as usize] += 1.0);
+        }
+        let d_weights = rows(d_weights, n, of.per_token);
+        route::backward(d_logits, d_weights, scores, routes, of);
+        route::balance(d_logits, scores, routes, of, balance.into(), &layout.sequences);
+        d_logits
+            .chunks_exact_mut(of.experts)
+            .zip(scores.chunks_exact(of.experts))
+            .for_each(|(d, s)| route::through_scores(d, s, of.scoring));
+    }
+
+    fn copies_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, routes: &Routes, features: usize) {
+        let of_rows = routes.copies.rows();
+        assert_ids(of_rows, x.len(), features);
+        embedding::gather(rows_mut(y, of_rows.len(), features), x, of_rows, features);
+    }
+
+    fn sum_copies(&self, y: &mut Vec<f64>, x: &Vec<f64>, routes: &Routes, features: usize, store: Store) {
+        let copies = &routes.copies;
+        let (y, x) =
+            (rows_mut(y, copies.len() / copies.per_row(), features), rows(x, copies.len(), features));
+        if store == Store::Write {
+            y.fill(0.0);
+        }
+        for (y, places) in y.chunks_exact_mut(features).zip(copies.places().chunks_exact(copies.per_row())) {
+            for &place in places {
+                let x = &x[place as usize * features..][..features];
+                y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+            }
+        }
+    }
+
+    fn weighted_swiglu_forward(
+        &self,
+        y: &mut Vec<f64>,
+        gate: &Vec<f64>,
+        up: &Vec<f64>,
+        routes: &Routes,
+        features: usize,
+    ) {
+        let n = routes.copies.len();
+        let y = rows_mut(y, n, features);
+        swiglu::forward(y, rows(gate, n, features), rows(up, n, features));
+        for (y, w) in y.chunks_exact_mut(features).zip(routes.weights_of_copies()) {
+            y.iter_mut().for_each(|y| *y *= w);
+        }
+    }
+
+    fn weighted_swiglu_backward(
+        &self,
+        d_weights: &mut Vec<f64>,
+        dy: &mut Vec<f64>,
+        gate: &mut Vec<f64>,
+        up: &mut Vec<f64>,
+        routes: &Routes,
+        features: usize,
+    ) {
+        let n = routes.copies.len();
+        let (dy, gate, up) =
+            (rows_mut(dy, n, features), rows_mut(gate, n, features), rows_mut(up, n, features));
+        let d_weights = rows_mut(d_weights, n, 1);
+        for (i, w) in routes.weights_of_copies().into_iter().enumerate() {
+            let part = i * features..(i + 1) * features;
+            let (dy, gate, up) = (&mut dy[part.clone()], &mut gate[part.clone()], &mut up[part]);
+            let mut h = vec![0.0; features];
+            swiglu::forward(&mut h, gate, up);
+            d_weights[i] = dot(dy, &h);
+            dy.iter_mut().for_each(|dy| *dy *= w);
+            swiglu::backward(dy, gate, up);
+            dy.iter_mut().for_each(|y| *y *= w);
+        }
+    }
+
+    fn experts_forward(
+        &self,
+        y: &mut Vec<f64>,
+        x: &Vec<f64>,
+        w: &Matrix<Self>,
+        routes: &Routes,
+        store: Store,
+    ) {
+        let [o, i] = w.shape();
+        let (copies, w) = (&routes.copies, weights(w));
+        assert_eq!(w.len(), copies.experts() * o * i, "a matrix for each expert");
+        let (y, x) = (rows_mut(y, copies.len(), o), rows(x, copies.len(), i));
+        for (e, w) in w.chunks_exact(o * i).enumerate() {
+            let n = copies.of(e);
+            linear::forward(&mut y[n.start * o..n.end * o], &x[n.start * i..n.end * i], w, o, i, store);
+        }
+    }
+
+    fn experts_backward_input(
+        &self,
+        dx: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        w: &Matrix<Self>,
+        routes: &Routes,
+        store: Store,
+    ) {
+        let [o, i] = w.shape();
+        let (copies, w) = (&routes.copies, values(w));
+        assert_eq!(w.len(), copies.experts() * o * i, "a matrix for each expert");
+        let (dx, dy) = (rows_mut(dx, copies.len(), i), rows(dy, copies.len(), o));
+        for (e, w) in w.chunks_exact(o * i).enumerate() {
+            let n = copies.of(e);
+            let (dx, dy) = (&mut dx[n.start * i..n.end * i], &dy[n.start * o..n.end * o]);
+            linear::backward_input(dx, dy, w, o, i, store);
+        }
+    }
+
+    fn experts_backward_weight(
+        &self,
+        dw: &mut Vec<f64>,
+        dy: &Vec<f64>,
+        x: &Vec<f64>,
+        routes: &Routes,
+        [o, i]: [usize; 2],
+    ) {
+        let copies = &routes.copies;
+        let (dy, x) = (rows(dy, copies.len(), o), rows(x, copies.len(), i));
+        let dw = rows_mut(dw, copies.experts() * o, i);
+        for (e, dw) in dw.chunks_exact_mut(o * i).enumerate() {
+            let n = copies.of(e);
+            linear::backward_weight(dw, &dy[n.start * o..n.end * o], &x[n.start * i..n.end * i], o, i);
         }
     }
 

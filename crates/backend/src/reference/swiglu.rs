@@ -19,6 +19,6 @@ pub(super) fn backward(dy: &mut [f64], gate: &mut [f64], up: &mut [f64]) {
     }
 }
 
-fn sigmoid(z: f64) -> f64 {
+pub(super) fn sigmoid(z: f64) -> f64 {
     (1.0 + (-z).exp()).recip()
 }

@@ -10,5 +10,6 @@ pub(crate) mod log_prob;
 pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
+pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod swiglu;

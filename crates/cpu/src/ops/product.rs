@@ -33,52 +33,82 @@ const ROWS_OF_A_READ: usize = 8;
 /// Tasks per thread, so that a thread that starts late is not waited for.
 const TASKS_PER_THREAD: usize = 4;
 
-/// A weight matrix `[out_features, in_features]` in the layout that the products of one instruction set read.
+/// A weight matrix `[out_features, in_features]`, or several of one shape, in the layout that the products of one instruction
+/// set read.
 #[derive(Debug)]
 pub struct Packed {
     data: AlignedVec<f32>,
+    matrices: usize,
     out_features: usize,
     in_features: usize,
 }
 
 impl Packed {
+    /// Matrices of shape `[matrices, out_features, in_features]`.
     pub(crate) fn new(
         kernels: &Kernels,
-        out_features: usize,
-        in_features: usize,
+        [matrices, out_features, in_features]: [usize; 3],
     ) -> Result<Self, OutOfMemory> {
-        let len = kernels.format.len(in_features, out_features);
-        Ok(Self { data: AlignedVec::zeros_read_often(len)?, out_features, in_features })
+        let len = matrices * kernels.format.len(in_features, out_features);
+        Ok(Self { data: AlignedVec::zeros_read_often(len)?, matrices, out_features, in_features })
     }
 
     /// Overwrites it with `w`, of the same shape.
     pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
-        let w = Source::new(w, self.out_features, self.in_features);
-        pack(kernels, threads, &mut self.data, w.transposed());
+        let (out, inp) = (self.out_features, self.in_features);
+        let w: Vec<_> =
+            (0..self.matrices).map(|i| Source::new(&w[i * out * inp..], out, inp).transposed()).collect();
+        pack(kernels, threads, &mut self.data, &w);
     }
 
-    /// Its panels: those of `Wᵀ`.
+    /// The panels of the one matrix that it is: those of `Wᵀ`.
     pub(crate) fn panels(&self, kernels: &Kernels) -> Panels<'_> {
+        assert_eq!(self.matrices, 1, "a product by several matrices");
+        self.panels_of(kernels, 0)
+    }
+
+    /// The panels of matrix `i`.
+    pub(crate) fn panels_of(&self, kernels: &Kernels, i: usize) -> Panels<'_> {
         let len = kernels.format.len(self.in_features, self.out_features);
-        assert_eq!(self.data.len(), len, "a matrix packed for another instruction set");
-        Panels::new(&kernels.format, &self.data, self.in_features, self.out_features)
+        assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
+        Panels::new(&kernels.format, &self.data[i * len..][..len], self.in_features, self.out_features)
     }
 }
 
-/// Packs `b` `[k, columns]` into `data`, which has the space.
-fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], b: Source<'_>) {
+/// Packs matrices `[k, columns]` into `data`, which has the space, one after the other. All have as many columns.
+fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], matrices: &[Source<'_>]) {
     let Format { panel_columns, .. } = kernels.format;
-    let panel_len = kernels.format.panel_len(b.rows());
-    if panel_len == 0 {
+    let panel_len = |b: &Source<'_>| kernels.format.panel_len(b.rows());
+    let deepest = matrices.iter().map(panel_len).max().unwrap_or(0);
+    if deepest == 0 {
         return;
     }
-    let panels_per_task = (TASK_WORK / 8 / panel_len).max(1);
-    threads.chunks([(data, panels_per_task * panel_len)], |task, [chunk]| {
-        for (i, panel) in chunk.chunks_exact_mut(panel_len).enumerate() {
-            let column = (task * panels_per_task + i) * panel_columns;
-            kernels.pack(panel, b.part(0, b.rows(), column, panel_columns.min(b.columns() - column)));
+    let columns = matrices[0].columns();
+    assert!(matrices.iter().all(|b| b.columns() == columns), "matrices of different widths");
+    let panels = columns.div_ceil(panel_columns);
+    let panels_per_task = (TASK_WORK / 8 / deepest).max(1);
+    let tasks = panels.div_ceil(panels_per_task);
+    let starts = starts(matrices.iter().map(|b| kernels.format.len(b.rows(), columns)));
+    let data = Disjoint::new(data);
+    threads.run(tasks * matrices.len(), |task| {
+        let (i, task) = (task / tasks, task % tasks);
+        let (b, panel_len) = (matrices[i], panel_len(&matrices[i]));
+        for panel in task * panels_per_task..panels.min((task + 1) * panels_per_task) {
+            let (start, column) = (starts[i] + panel * panel_len, panel * panel_columns);
+            // SAFETY: panels do not overlap, and each is one task's.
+            let packed = unsafe { data.slice(start..start + panel_len) };
+            kernels.pack(packed, b.part(0, b.rows(), column, panel_columns.min(columns - column)));
         }
     });
+}
+
+/// Where each of some parts of these lengths starts that lie back to back; then where they end.
+fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
+    let sums = lengths.scan(0, |end, len| {
+        *end += len;
+        Some(*end)
+    });
+    std::iter::once(0).chain(sums).collect()
 }
 
 /// Packs `b` `[k, columns]` into `scratch`.
@@ -89,8 +119,22 @@ pub(crate) fn pack_on_the_fly<'a>(
     b: Source<'_>,
 ) -> Panels<'a> {
     let data = grown(scratch, kernels.format.len(b.rows(), b.columns()));
-    pack(kernels, threads, data, b);
+    pack(kernels, threads, data, &[b]);
     Panels::new(&kernels.format, data, b.rows(), b.columns())
+}
+
+/// As [`pack_on_the_fly`], of several matrices of one width.
+pub(crate) fn pack_all_on_the_fly<'a>(
+    kernels: &Kernels,
+    threads: &Threads,
+    scratch: &'a mut AlignedVec<f32>,
+    matrices: &[Source<'_>],
+) -> Vec<Panels<'a>> {
+    let starts = starts(matrices.iter().map(|b| kernels.format.len(b.rows(), b.columns())));
+    let data = grown(scratch, starts[matrices.len()]);
+    pack(kernels, threads, data, matrices);
+    let parts = matrices.iter().zip(starts.windows(2));
+    parts.map(|(b, of)| Panels::new(&kernels.format, &data[of[0]..of[1]], b.rows(), b.columns())).collect()
 }
 
 /// `c = a b`, or `c += a b`.
@@ -112,10 +156,41 @@ pub(crate) fn multiply(
         }
         return;
     }
+    multiply_all(kernels, threads, c, &[Product { a, b, start: 0 }], store);
+}
+
+/// A product of several that one list of tasks computes.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) a: Source<'a>,
+    pub(crate) b: Panels<'a>,
+    /// The first element of C `[a.rows, b.columns]`, among those of all products.
+    pub(crate) start: usize,
+}
+
+/// `c = a b`, or `c += a b`, of each of `products`, of which none is empty. They have as many columns, and write parts of `c`
+/// that follow one another.
+pub(crate) fn multiply_all(
+    kernels: &Kernels,
+    threads: &Threads,
+    c: &mut [f32],
+    products: &[Product<'_>],
+    store: Store,
+) {
+    let Some(first) = products.first() else { return };
+    let columns = first.b.columns();
+    let end = |p: &Product<'_>| p.start + p.a.rows() * columns;
+    assert!(products.iter().all(|p| p.b.columns() == columns), "products of different widths");
+    assert!(products.windows(2).all(|p| end(&p[0]) <= p[1].start), "products that overlap");
+
     // Narrower blocks where the rows make too few tasks.
     let Format { panel_columns, block_rows, block_columns, .. } = kernels.format;
-    let row_blocks = rows.div_ceil(block_rows);
-    let work = block_rows.min(rows).max(ROWS_OF_A_READ) * b.k() * panel_columns;
+    let blocks_before = starts(products.iter().map(|p| p.a.rows().div_ceil(block_rows)));
+    let row_blocks = blocks_before[products.len()];
+    let work = |p: &Product<'_>| {
+        p.a.rows().div_ceil(block_rows) * block_rows.min(p.a.rows()).max(ROWS_OF_A_READ) * p.b.k()
+    };
+    let work = (products.iter().map(work).sum::<usize>() / row_blocks * panel_columns).max(1);
     let panels = columns.div_ceil(panel_columns);
     let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
     let least = panels.div_ceil(block_columns / panel_columns);
@@ -124,13 +199,16 @@ pub(crate) fn multiply(
     // Blocks of about the same width: where threads are as fast as each other, none waits.
     let first_column = |block: usize| (block * panels / column_blocks * panel_columns).min(columns);
 
-    let c = Disjoint::new(&mut c[..rows * columns]);
+    let c = Disjoint::new(c);
     threads.run(row_blocks * column_blocks, |task| {
-        let (row, block) = (task / column_blocks * block_rows, task % column_blocks);
+        let (row_block, block) = (task / column_blocks, task % column_blocks);
+        let product = blocks_before.partition_point(|&before| before <= row_block) - 1;
+        let Product { a, b, start } = products[product];
+        let row = (row_block - blocks_before[product]) * block_rows;
         let (column, end) = (first_column(block), first_column(block + 1));
-        let (rows, width) = (block_rows.min(rows - row), end - column);
-        // SAFETY: blocks of different tasks do not overlap.
-        let block = unsafe { Block::new(&c, row * columns + column, columns, rows, width) };
+        let (rows, width) = (block_rows.min(a.rows() - row), end - column);
+        // SAFETY: blocks of different tasks do not overlap, nor do products.
+        let block = unsafe { Block::new(&c, start + row * columns + column, columns, rows, width) };
         let a = a.part(row, rows, 0, a.columns());
         with_scratch((kernels.scratch_len)(rows, b.k()), |scratch| {
             kernels.multiply(block, a, b.part(column, width), store, scratch);
