@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Divergence, Heads, Layout, Matrix, OutOfMemory, Routing};
+use crate::{Columns, Divergence, Heads, Layout, Matrix, OutOfMemory, Rotation, Routing};
 
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,8 @@ pub enum Keep {
     Values,
 }
 
-/// What attention computes on: queries `[rows, query · dim]`, keys and values `[key rows, key_value · dim]`.
+/// What attention computes on: queries `[rows, query · dim]`, keys `[key rows, key_value · dim]`, values
+/// `[key rows, key_value · value_dim]`.
 pub struct Attention<'a, B: Backend> {
     /// The queries, after their rotation.
     pub q: &'a B::Buf,
@@ -296,16 +297,15 @@ pub trait Backend: Sync + Sized {
         n: usize,
     );
 
-    /// Rotary positions (arXiv:2104.09864) in the half-split form of Hugging Face, in place on `x` `[rows, heads · dim]`: with
-    /// `i < dim/2` and the angle of `(positions[n], i)`,
-    /// `(xᵢ, xᵢ₊dim/2) ← (xᵢ cos − xᵢ₊dim/2 sin, xᵢ₊dim/2 cos + xᵢ sin)`. `cos`, `sin` are tables `[positions, dim/2]`.
+    /// Rotary positions (arXiv:2104.09864), in place on `x` `[rows, rotation.features()]`: in each head, with `i < dim/2`, the
+    /// angle of `(positions[n], i)` and `[a, b]` the places of [`Rotation::pair`]`(i)`,
+    /// `(x_a, x_b) ← (x_a cos − x_b sin, x_b cos + x_a sin)`. `cos`, `sin` are tables `[positions, dim/2]`.
     fn rope_forward(
         &self,
         x: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Self::Layout,
     );
     /// The transposed rotation, in place on the gradient.
@@ -314,14 +314,27 @@ pub trait Backend: Sync + Sized {
         dx: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Self::Layout,
+    );
+
+    /// `y[n, h, :] = x[n, h, :]`, or `+=` in the order of `h`, with `[to, from] = columns` and `[heads, width] = sizes`, for the
+    /// `width` columns that `to` and `from` give head `h`. All
+    /// other columns of `y` stay. With [`Store::Add`] several heads may go to the same columns: the backward of one that was
+    /// copied to all.
+    fn columns(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        columns: [Columns; 2],
+        sizes: [usize; 2],
+        n: usize,
+        store: Store,
     );
 
     /// Causal grouped-query attention: for each row of `q` and each head, over the keys that its
     /// [`Sequence`](crate::Sequence) gives it, `out = Σⱼ pⱼ vⱼ`, `p = softmax(scale · q·kⱼ)`. `out` is
-    /// `[rows, query · dim]`; `log_sum_exp` `[rows, query]` is saved for the backward. Rows in no sequence are left alone.
+    /// `[rows, query · value_dim]`; `log_sum_exp` `[rows, query]` is saved for the backward. Rows in no sequence are left alone.
     fn attention_forward(
         &self,
         out: &mut Self::Operand,

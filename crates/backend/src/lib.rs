@@ -4,8 +4,8 @@
 //!
 //! - [`Backend`]: the fused operations of a dense transformer, each with its forward and backward,
 //! - [`Layout`], [`Matrix`]: the rows of a pass, and a weight, on a device,
-//! - [`Sequence`], [`Heads`], [`Attention`], [`Store`], [`Keep`], [`Draw`], [`Divergence`], [`Routing`],
-//!   [`AdamWStep`], [`MomentType`]: what their arguments are made of,
+//! - [`Sequence`], [`Heads`], [`Attention`], [`Rotation`], [`Columns`], [`Store`], [`Keep`], [`Draw`], [`Divergence`],
+//!   [`Routing`], [`AdamWStep`], [`MomentType`]: what their arguments are made of,
 //! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
@@ -16,6 +16,7 @@
 mod aligned;
 mod backend;
 pub mod bf16;
+mod columns;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod divergence;
@@ -29,6 +30,7 @@ mod sequence;
 
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
+pub use columns::{Columns, Pairs, Rotation};
 pub use divergence::{Divergence, DivergenceForm, Share, Support};
 pub use draw::Draw;
 pub use layout::{Layout, Scored};

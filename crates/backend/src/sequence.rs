@@ -3,15 +3,17 @@
 use std::ops::Range;
 
 /// The heads of grouped-query attention (arXiv:2305.13245): `query` heads in groups that share one of `key_value`
-/// heads; each head has `dim` features.
+/// heads; a head of queries or keys has `dim` features, one of values or of attention's output `value_dim`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// Number of query heads; a multiple of `key_value`.
     pub query: usize,
     /// Number of key and value heads.
     pub key_value: usize,
-    /// Features of a head.
+    /// Features of a head of queries or keys.
     pub dim: usize,
+    /// Features of a head of values; latent attention has others than of keys.
+    pub value_dim: usize,
 }
 
 impl Heads {
@@ -20,9 +22,19 @@ impl Heads {
         self.query * self.dim
     }
 
-    /// Features of a row of keys, or of values.
+    /// Features of a row of keys.
     pub fn key_features(&self) -> usize {
         self.key_value * self.dim
+    }
+
+    /// Features of a row of attention's output.
+    pub fn output_features(&self) -> usize {
+        self.query * self.value_dim
+    }
+
+    /// Features of a row of values.
+    pub fn value_features(&self) -> usize {
+        self.key_value * self.value_dim
     }
 
     /// Query heads that share one key head.

@@ -1,8 +1,8 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
 use koan_backend::{
-    AdamWStep, AlignedVec, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Routing, Store, bf16, free_host_memory,
+    AdamWStep, AlignedVec, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType,
+    OutOfMemory, Rotation, Routing, Store, bf16, free_host_memory,
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     memory::grown,
     ops::{
         adamw::{self, Moment},
-        attention, bias, copy, divergence, embedding,
+        attention, bias, columns, copy, divergence, embedding,
         experts::{self, Experts, Matrices},
         head::{log_prob, sample},
         operand::Operand,
@@ -96,7 +96,7 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
     attention::Inputs {
         q: first(q, n * heads.query_features(), "q"),
         k: first(k, m * heads.key_features(), "k"),
-        v: first(v, m * heads.key_features(), "v"),
+        v: first(v, m * heads.value_features(), "v"),
         sequences: &layout.sequences,
         heads,
         scale: scale as f32,
@@ -104,23 +104,16 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
 }
 
 impl Cpu {
-    fn rotate(
-        &self,
-        x: &mut AlignedVec<f32>,
-        cos: &AlignedVec<f32>,
-        sin: &AlignedVec<f32>,
-        sign: f32,
-        heads: usize,
-        dim: usize,
-        layout: &Layout,
-    ) {
-        let (positions, features) = (&layout.positions, heads * dim);
-        assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+    fn rotate(&self, x: &mut AlignedVec<f32>, table: Table<'_>, rotation: Rotation, layout: &Layout) {
+        let positions = &layout.positions;
+        rotation.check();
         assert_eq!(positions.len(), layout.len(), "a position for each row");
-        assert_rows(cos, positions, dim / 2, "cos");
-        assert_rows(sin, positions, dim / 2, "sin");
-        let x = first_mut(x, positions.len() * features, "x");
-        rope::rotate(self.kernels, &self.threads, x, Table { cos, sin, sign }, positions, features, dim);
+        for (table, name) in [(table.cos, "cos"), (table.sin, "sin")] {
+            let needed = positions.iter().max().map_or(0, |&last| (last as usize + 1) * rotation.dim / 2);
+            assert!(table.len() >= needed, "{name} holds {} elements, its rows need {needed}", table.len());
+        }
+        let x = first_mut(x, positions.len() * rotation.features(), "x");
+        rope::rotate(self.kernels, &self.threads, x, table, positions, rotation);
     }
 }
 
@@ -400,11 +393,10 @@ impl Backend for Cpu {
         x: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Layout,
     ) {
-        self.rotate(x, cos, sin, 1.0, heads, dim, layout);
+        self.rotate(x, Table { cos, sin, sign: 1.0 }, rotation, layout);
     }
 
     fn rope_backward(
@@ -412,16 +404,30 @@ impl Backend for Cpu {
         dx: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Layout,
     ) {
-        self.rotate(dx, cos, sin, -1.0, heads, dim, layout);
+        self.rotate(dx, Table { cos, sin, sign: -1.0 }, rotation, layout);
+    }
+
+    fn columns(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        [to, from]: [Columns; 2],
+        [heads, width]: [usize; 2],
+        n: usize,
+        store: Store,
+    ) {
+        to.check(heads, width);
+        from.check(heads, width);
+        let (y, x) = (first_mut(y, n * to.features, "y"), first(x, n * from.features, "x"));
+        columns::copy(self.kernels, &self.threads, y, x, to, from, heads, width, store);
     }
 
     fn attention_forward(&self, out: &mut Operand, log_sum_exp: &mut Self::Buf, inputs: Attention<'_, Self>) {
         let Attention { layout, heads, .. } = inputs;
-        let (inputs, features) = (attended(inputs), heads.query_features());
+        let (inputs, features) = (attended(inputs), heads.output_features());
         let log_sum_exp = first_mut(log_sum_exp, layout.len() * heads.query, "log_sum_exp");
         let n = layout.len() * features;
         // Only where products are bf16 and nobody keeps the values.
@@ -442,11 +448,16 @@ impl Backend for Cpu {
         log_sum_exp: &Self::Buf,
     ) {
         let Attention { layout, heads, .. } = inputs;
-        let (n, m) = (layout.len() * heads.query_features(), layout.key_rows() * heads.key_features());
-        let d = [first_mut(dq, n, "dq"), first_mut(dk, m, "dk"), first_mut(dv, m, "dv")];
+        let (n, m) = (layout.len(), layout.key_rows());
+        let d = [
+            first_mut(dq, n * heads.query_features(), "dq"),
+            first_mut(dk, m * heads.key_features(), "dk"),
+            first_mut(dv, m * heads.value_features(), "dv"),
+        ];
+        let of_outputs = n * heads.output_features();
         let saved = attention::Saved {
-            dout: first(dout, n, "dout"),
-            out: first(out.values(), n, "out"),
+            dout: first(dout, of_outputs, "dout"),
+            out: first(out.values(), of_outputs, "out"),
             log_sum_exp: first(log_sum_exp, layout.len() * heads.query, "log_sum_exp"),
         };
         attention::backward(self.kernels, &self.threads, d, attended(inputs), saved);

@@ -3,7 +3,7 @@
 //! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
 //! of them. AMX's table is AVX-512's, except the products.
 
-use koan_backend::{AdamWStep, DivergenceForm, Scoring, Store};
+use koan_backend::{AdamWStep, DivergenceForm, Rotation, Scoring, Store};
 
 use crate::{
     isa::Isa,
@@ -92,7 +92,7 @@ kernels! {
     rms_norm_backward_weight(
         dw: &mut [f32], column: usize, features: usize, dy: &[f32], x: &[f32], rstd: &[f32]
     ) = rms_norm::backward_weight;
-    rope(x: &mut [f32], table: rope::Table<'_>, positions: &[u32], dim: usize) = rope::rotate;
+    rope(x: &mut [f32], table: rope::Table<'_>, positions: &[u32], rotation: Rotation) = rope::rotate;
     attention_forward(task: attention::Forward<'_>, scratch: &mut [f32]) = attention::forward;
     attention_backward(task: attention::Backward<'_>, scratch: &mut [f32]) = attention::backward;
     swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = swiglu::forward;

@@ -29,7 +29,27 @@ pub fn kinds() -> Vec<Value> {
         json!({"model_type": "qwen3"}),
         json!({"model_type": "mistral", "sliding_window": null, "rope_parameters": yarn}),
         json!({"attention_bias": true, "mlp_bias": true}),
+        deepseek(json!({"model_type": "deepseek_v3", "first_k_dense_replace": 2})),
+        deepseek(
+            json!({"model_type": "deepseek_v2", "first_k_dense_replace": 2, "q_lora_rank": null, "attention_bias": true}),
+        ),
+        deepseek(json!({"model_type": "deepseek_v3", "first_k_dense_replace": 2, "rope_interleave": false})),
     ]
+}
+
+/// The sizes of DeepSeek's models in small, with `changes`: latents, parts of heads that are rotated, positions stretched so
+/// that the softmax has a scale of its own; experts in two groups.
+fn deepseek(changes: Value) -> Value {
+    let yarn = json!({"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.7,
+                      "original_max_position_embeddings": 16});
+    let mut sizes = json!({
+        "num_key_value_heads": 4, "q_lora_rank": 10, "kv_lora_rank": 9, "qk_nope_head_dim": 5, "qk_rope_head_dim": 4,
+        "v_head_dim": 7, "rope_parameters": yarn, "n_routed_experts": 6, "num_experts_per_tok": 2, "n_group": 2,
+        "topk_group": 1, "moe_intermediate_size": 13, "n_shared_experts": 1,
+    });
+    let (Value::Object(own), Value::Object(changes)) = (&mut sizes, changes) else { unreachable!("objects") };
+    own.extend(changes);
+    sizes
 }
 
 /// As [`config`], with the keys of the object `changes` added or changed.

@@ -32,7 +32,7 @@ pub struct Flops {
     pub trained_layers: f64,
     /// Those of `head` that are trained.
     pub trained_head: f64,
-    /// Features of all query heads of all layers.
+    /// Features of all query heads of all layers; where values have others, the mean of both.
     pub features: f64,
 }
 
@@ -63,7 +63,7 @@ impl Flops {
             head: predicts_tokens * head,
             trained_layers: trained - trained_head,
             trained_head: predicts_tokens * trained_head,
-            features: (config.num_hidden_layers * config.num_attention_heads * config.head_dim) as f64,
+            features: config.attention_features(),
         }
     }
 

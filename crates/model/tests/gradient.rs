@@ -57,7 +57,7 @@ fn the_gradient_of_every_tensor_is_the_finite_difference() {
 
 #[test]
 fn the_gradient_of_an_adapter_is_the_finite_difference_and_all_else_is_frozen() {
-    let some = Targets::Suffixes(vec!["v_proj".into(), "layers.1.mlp.down_proj".into()]);
+    let some = Targets::Suffixes(vec!["o_proj".into(), "layers.1.mlp.down_proj".into()]);
     let targets = [Targets::AllLinear, some].into_iter().cycle();
     let adapted = kinds()
         .zip(targets)

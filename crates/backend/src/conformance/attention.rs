@@ -16,7 +16,8 @@ use std::ops::Range;
 /// Key rows of NaN around those of a sequence, which nobody attends to.
 const GAP: usize = 3;
 
-/// `q`, `dout`, `out` are (N, H · D); `k`, `v`, `dk`, `dv` are (key rows, K · D); `log_sum_exp` is (N, H).
+/// `q` is (N, H · D), `dout`, `out` are (N, H · V); `k`, `dk` are (key rows, K · D), `v`, `dv` (key rows, K · V);
+/// `log_sum_exp` is (N, H).
 /// `dk`, `dv` are what the outputs hold before.
 #[derive(Clone)]
 pub(super) struct Attention {
@@ -73,8 +74,18 @@ fn lay_out(runs: &[Run]) -> (Vec<Sequence>, usize, usize) {
 
 /// Each layout with each kind of heads, the scores flat and sharp.
 pub(super) fn cases() -> impl Iterator<Item = Attention> {
-    let heads = [(1, 1, 2), (4, 2, 16), (6, 2, 6), (3, 3, 33), (9, 3, 64), (2, 1, 65)];
-    let heads = heads.map(|(query, key_value, dim)| Heads { query, key_value, dim });
+    let heads = [
+        (1, 1, 2, 2),
+        (4, 2, 16, 16),
+        (6, 2, 6, 6),
+        (3, 3, 33, 33),
+        (9, 3, 64, 64),
+        (2, 1, 65, 65),
+        (4, 4, 48, 32),
+        (5, 1, 40, 7),
+        (2, 2, 3, 70),
+    ];
+    let heads = heads.map(|(query, key_value, dim, value_dim)| Heads { query, key_value, dim, value_dim });
     let variants = [(1.0, true), (1.0, false), (24.0, true), (1.0, false), (4.0, true)];
     let cases = RUNS.iter().flat_map(move |runs| heads.map(|heads| (*runs, heads)));
     cases.zip(variants.into_iter().cycle()).map(|((runs, heads), (sharpness, short))| {
@@ -82,18 +93,19 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
         let mut numbers = Numbers::new(n * 1000 + heads.query_features());
         let attended =
             |row: usize| sequences.iter().any(|s| s.prefix.iter().chain([&s.keys]).any(|r| r.contains(&row)));
-        let mut keys = || {
-            let mut x = numbers.operands(key_rows * heads.key_features(), short);
-            for (row, x) in x.chunks_exact_mut(heads.key_features()).enumerate() {
+        let mut keys = |features: usize| {
+            let mut x = numbers.operands(key_rows * features, short);
+            for (row, x) in x.chunks_exact_mut(features).enumerate() {
                 if !attended(row) {
                     x.fill(f32::NAN);
                 }
             }
             x
         };
-        let (k, v, dk, dv) = (keys(), keys(), keys(), keys());
-        let mut queries = || numbers.operands(n * heads.query_features(), short);
-        let (q, dout) = (queries(), queries());
+        let (of_k, of_v) = (heads.key_features(), heads.value_features());
+        let (k, v, dk, dv) = (keys(of_k), keys(of_v), keys(of_k), keys(of_v));
+        let mut queries = |features: usize| numbers.operands(n * features, short);
+        let (q, dout) = (queries(heads.query_features()), queries(heads.output_features()));
         let scale = sharpness / (heads.dim as f64).sqrt();
         let (out, log_sum_exp) = (Vec::new(), Vec::new());
         let mut case =
@@ -107,8 +119,9 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
 impl Attention {
     /// Runs `operation` on the case's inputs.
     fn with_inputs<B: Backend, T>(&self, b: &B, operation: impl FnOnce(Inputs<'_, B>) -> T) -> T {
-        let (q, features) = (input(b, &self.q), self.heads.key_features());
-        let [k, v] = [&self.k, &self.v].map(|x| keys(b, x, features));
+        let q = input(b, &self.q);
+        let (k, v) =
+            (keys(b, &self.k, self.heads.key_features()), keys(b, &self.v, self.heads.value_features()));
         let (ids, sequences) = (vec![0; self.n], self.sequences.clone());
         let layout = on(b, Layout { ids, sequences, ..Layout::default() });
         let (heads, scale) = (self.heads, self.scale);
@@ -116,7 +129,7 @@ impl Attention {
     }
 
     fn forward<B: Backend>(&self, b: &B) -> [Output; 2] {
-        let before = self.before(self.heads.query_features());
+        let before = self.before(self.heads.output_features());
         let mut out = output_operand(b, &before, Keep::Operand);
         let mut log_sum_exp = output(b, &self.before(self.heads.query));
         self.with_inputs(b, |inputs| b.attention_forward(&mut out, &mut log_sum_exp, inputs));
@@ -168,33 +181,36 @@ impl Case for Attention {
     /// adds the errors of its product.
     fn allowed(&self, precision: Precision) -> Vec<Vec<f64>> {
         let [q, k, v, dout, out] = [&self.q, &self.k, &self.v, &self.dout, &self.out].map(|x| exact(x));
-        let [mut d_out, mut dq] = [(); 2].map(|()| vec![0.0; q.len()]);
-        let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; k.len()]);
+        let [mut d_out, mut dq] = [dout.len(), q.len()].map(|len| vec![0.0; len]);
+        let [mut dk, mut dv] = [k.len(), v.len()].map(|len| vec![0.0; len]);
         let mut d_log_sum_exp = vec![0.0; self.n * self.heads.query];
         let scale = self.scale;
         let (operand, rounded) = (precision.operand(self.short), precision.operand(false));
         let of_scores = sum_of_products(self.heads.dim, operand);
         let addends = (self.n + 1) * self.heads.group();
-        for Query { index, place, keys } in queries(&self.sequences, self.heads) {
-            let (q, dout, out) = (&q[place.clone()], &dout[place.clone()], &out[place.clone()]);
-            let scores: Vec<f64> = keys.iter().map(|j| scale * dot(q, &k[j.clone()])).collect();
+        let dims = self.heads.dim.max(self.heads.value_dim);
+        for Query { index, place, output, keys } in queries(&self.sequences, self.heads) {
+            let (q, dout, out) = (&q[place.clone()], &dout[output.clone()], &out[output.clone()]);
+            let scores: Vec<f64> = keys.iter().map(|[j, _]| scale * dot(q, &k[j.clone()])).collect();
             let total = log_sum_exp(&scores);
             let largest = scores.iter().fold(total.abs(), |max, s| max.max(s.abs()));
             let error = |j: &Range<usize>| of_scores * scale * dot_of_magnitudes(q, &k[j.clone()]);
-            let delta = keys.iter().map(error).fold(0.0, f64::max) + 8.0 * ROUNDOFF * largest;
+            let delta = keys.iter().map(|[j, _]| error(j)).fold(0.0, f64::max) + 8.0 * ROUNDOFF * largest;
             let of_sum = (2 * keys.len()) as f64 * ROUNDOFF + EXP_ROUNDINGS * ROUNDOFF;
             let of_p = (2.0 * delta).exp_m1() + 2.0 * of_sum + sum_of_products(keys.len(), rounded);
             let of_p_given = delta.exp_m1() + EXP_ROUNDINGS * ROUNDOFF;
-            let of_ds = of_p_given + sum_of_products(self.heads.dim + keys.len().max(addends), rounded);
+            let of_ds = of_p_given + sum_of_products(dims + keys.len().max(addends), rounded);
             d_log_sum_exp[index] = delta.exp_m1() + of_sum + 4.0 * ROUNDOFF * largest;
-            for (s, j) in scores.iter().zip(keys) {
+            for (s, [key, value]) in scores.iter().zip(keys) {
                 let p = (s - total).exp();
-                let ds = dot_of_magnitudes(dout, &v[j.clone()]) + dot_of_magnitudes(dout, out);
-                for (i, j) in j.enumerate() {
-                    d_out[place.start + i] += of_p * p * v[j].abs();
+                let ds = dot_of_magnitudes(dout, &v[value.clone()]) + dot_of_magnitudes(dout, out);
+                for (i, j) in value.enumerate() {
+                    d_out[output.start + i] += of_p * p * v[j].abs();
+                    dv[j] += of_ds * p * dout[i].abs();
+                }
+                for (i, j) in key.enumerate() {
                     dq[place.start + i] += of_ds * scale * p * ds * k[j].abs();
                     dk[j] += of_ds * scale * p * ds * q[i].abs();
-                    dv[j] += of_ds * p * dout[i].abs();
                 }
             }
         }
@@ -213,17 +229,17 @@ impl Case for Attention {
     /// Each of `rows` decoded as a run of its own, against a cache where its keys lie elsewhere: the shared
     /// ones in pages apart for one row, all in one piece for the next.
     fn select(&self, rows: &[usize]) -> Self {
-        let c = self.heads.key_features();
+        let of = [self.heads.key_features(), self.heads.value_features()];
         let mut sequences = Vec::new();
         let [mut k, mut v] = [(); 2].map(|()| Vec::new());
         for (i, &row) in rows.iter().enumerate() {
             let Some((s, place)) = self.place(row) else { continue };
             let mut append = |keys: Range<usize>, gap: usize| {
-                for (to, from) in [(&mut k, &self.k), (&mut v, &self.v)] {
+                for ((to, from), c) in [(&mut k, &self.k), (&mut v, &self.v)].into_iter().zip(of) {
                     to.extend(std::iter::repeat_n(f32::NAN, gap * c));
                     to.extend_from_slice(&from[keys.start * c..keys.end * c]);
                 }
-                k.len() / c - keys.len()..k.len() / c
+                k.len() / of[0] - keys.len()..k.len() / of[0]
             };
             let own = s.keys.start..s.keys.start + s.visible(place);
             let (prefix, keys) = if i % 2 == 0 {

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
-    AdamWStep, Attention, Backend, Divergence, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Reference, Routing, Store, reference,
+    AdamWStep, Attention, Backend, Columns, Divergence, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory,
+    Reference, Rotation, Routing, Store, reference,
 };
 
 /// The [`Reference`] behind a bus.
@@ -304,11 +304,10 @@ impl Backend for Counting {
         x: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Self::Layout,
     ) {
-        Reference.rope_forward(&mut x.0, &cos.0, &sin.0, heads, dim, &layout.0);
+        Reference.rope_forward(&mut x.0, &cos.0, &sin.0, rotation, &layout.0);
     }
 
     fn rope_backward(
@@ -316,11 +315,22 @@ impl Backend for Counting {
         dx: &mut Self::Buf,
         cos: &Self::Buf,
         sin: &Self::Buf,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Self::Layout,
     ) {
-        Reference.rope_backward(&mut dx.0, &cos.0, &sin.0, heads, dim, &layout.0);
+        Reference.rope_backward(&mut dx.0, &cos.0, &sin.0, rotation, &layout.0);
+    }
+
+    fn columns(
+        &self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        columns: [Columns; 2],
+        sizes: [usize; 2],
+        n: usize,
+        store: Store,
+    ) {
+        Reference.columns(&mut y.0, &x.0, columns, sizes, n, store);
     }
 
     fn attention_forward(

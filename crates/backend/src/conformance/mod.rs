@@ -17,6 +17,7 @@
 
 mod attention;
 mod bias;
+mod columns;
 mod counting;
 mod divergence;
 mod experts;
@@ -105,6 +106,7 @@ fn every_case(requirement: &impl Requirement) {
     bias::cases().for_each(|case| requirement.check(case));
     rms_norm::cases().for_each(|case| requirement.check(case));
     rope::cases().for_each(|case| requirement.check(case));
+    columns::cases().for_each(|case| requirement.check(case));
     swiglu::cases().for_each(|case| requirement.check(case));
     attention::cases().for_each(|case| requirement.check(case));
     log_prob::log_prob_cases().for_each(|case| requirement.check(case));

@@ -4,33 +4,36 @@
 //! The backward follows FlashAttention-2 (arXiv:2307.08691, Algorithm 2): `pⱼ = exp(sⱼ − log_sum_exp)`,
 //! `dsⱼ = pⱼ (dout·vⱼ − dout·out)`, then `dq = scale Σⱼ dsⱼ kⱼ`, `dkⱼ += scale · dsⱼ q`, `dvⱼ += pⱼ dout`.
 //!
-//! `q`, `out` are (N, H · D); `k`, `v` are (key rows, K · D); `log_sum_exp` is (N, H).
+//! `q` is (N, H · D), `out` (N, H · V); `k` is (key rows, K · D), `v` (key rows, K · V); `log_sum_exp` is (N, H).
 
 use super::{dot, log_sum_exp};
 use crate::{Heads, Sequence};
 use std::ops::Range;
 
-/// One query: its row's number times the heads plus its head, where it lies in `q`, and where each key it
-/// attends to lies in `k`, in the order of positions.
+/// One query: its row's number times the heads plus its head, where it lies in `q` and its output in `out`, and where each
+/// key it attends to lies in `k` and in `v`, in the order of positions.
 pub(crate) struct Query {
     pub(crate) index: usize,
     pub(crate) place: Range<usize>,
-    pub(crate) keys: Vec<Range<usize>>,
+    pub(crate) output: Range<usize>,
+    pub(crate) keys: Vec<[Range<usize>; 2]>,
 }
 
 /// All queries of `sequences`.
 pub(crate) fn queries(sequences: &[Sequence], heads: Heads) -> impl Iterator<Item = Query> {
-    let place = move |index: usize| index * heads.dim..(index + 1) * heads.dim;
+    let place = |index: usize, dim: usize| index * dim..(index + 1) * dim;
     sequences.iter().flat_map(move |s| {
         s.rows.clone().enumerate().flat_map(move |(i, row)| {
             (0..heads.query).map(move |head| {
                 let own = s.keys.start..s.keys.start + s.visible(i);
                 let keys = s.prefix.iter().cloned().flatten().chain(own);
                 let index = row * heads.query + head;
+                let key = |j| j * heads.key_value + head / heads.group();
                 Query {
                     index,
-                    place: place(index),
-                    keys: keys.map(|j| place(j * heads.key_value + head / heads.group())).collect(),
+                    place: place(index, heads.dim),
+                    output: place(index, heads.value_dim),
+                    keys: keys.map(|j| [heads.dim, heads.value_dim].map(|dim| place(key(j), dim))).collect(),
                 }
             })
         })
@@ -48,12 +51,13 @@ pub(super) fn forward(
     heads: Heads,
     scale: f64,
 ) {
-    for Query { index, place, keys } in queries(sequences, heads) {
-        let scores: Vec<f64> = keys.iter().map(|j| scale * dot(&q[place.clone()], &k[j.clone()])).collect();
+    for Query { index, place, output, keys } in queries(sequences, heads) {
+        let scores: Vec<f64> =
+            keys.iter().map(|[j, _]| scale * dot(&q[place.clone()], &k[j.clone()])).collect();
         let total = log_sum_exp(&scores);
-        let out = &mut out[place];
+        let out = &mut out[output];
         out.fill(0.0);
-        for (s, j) in scores.iter().zip(keys) {
+        for (s, [_, j]) in scores.iter().zip(keys) {
             add_scaled(out, (s - total).exp(), &v[j]);
         }
         log_sum_exps[index] = total;
@@ -75,16 +79,16 @@ pub(super) fn backward(
     heads: Heads,
     scale: f64,
 ) {
-    for Query { index, place, keys } in queries(sequences, heads) {
-        let (q, dout, out) = (&q[place.clone()], &dout[place.clone()], &out[place.clone()]);
+    for Query { index, place, output, keys } in queries(sequences, heads) {
+        let (q, dout, out) = (&q[place.clone()], &dout[output.clone()], &out[output]);
         let dq = &mut dq[place];
         dq.fill(0.0);
-        for j in keys {
-            let p = (scale * dot(q, &k[j.clone()]) - log_sum_exp[index]).exp();
-            let ds = p * (dot(dout, &v[j.clone()]) - dot(dout, out));
-            add_scaled(dq, scale * ds, &k[j.clone()]);
-            add_scaled(&mut dk[j.clone()], scale * ds, q);
-            add_scaled(&mut dv[j], p, dout);
+        for [key, value] in keys {
+            let p = (scale * dot(q, &k[key.clone()]) - log_sum_exp[index]).exp();
+            let ds = p * (dot(dout, &v[value.clone()]) - dot(dout, out));
+            add_scaled(dq, scale * ds, &k[key.clone()]);
+            add_scaled(&mut dk[key], scale * ds, q);
+            add_scaled(&mut dv[value], p, dout);
         }
     }
 }

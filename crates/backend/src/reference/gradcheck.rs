@@ -6,8 +6,8 @@
 
 use super::{Reference, Routes, dot};
 use crate::{
-    Attention, Backend, Divergence, DivergenceForm, Forms, GroupScore, Heads, Layout, Matrix, Routing,
-    Scoring, Sequence, Store, Support,
+    Attention, Backend, Columns, Divergence, DivergenceForm, Forms, GroupScore, Heads, Layout, Matrix, Pairs,
+    Rotation, Routing, Scoring, Sequence, Store, Support,
 };
 
 /// `len` values within ±1, different for each `seed`.
@@ -115,18 +115,40 @@ fn rms_norm() {
 
 #[test]
 fn rope() {
-    let (positions, heads, dim) = ([4, 0, 2], 3, 6);
-    let len = positions.len() * heads * dim;
-    let (x, dy, angles) = (numbers(1, len), numbers(2, len), numbers(3, 5 * dim / 2));
+    rope_of(Rotation::whole(3, 6));
+    rope_of(Rotation { heads: 2, head_features: 7, start: 1, dim: 4, pairs: Pairs::Neighbours });
+}
+
+fn rope_of(rotation: Rotation) {
+    let positions = [4, 0, 2];
+    let len = positions.len() * rotation.features();
+    let (x, dy, angles) = (numbers(1, len), numbers(2, len), numbers(3, 5 * rotation.dim / 2));
     let (cos, sin) = (angles.iter().map(|a| a.cos()).collect(), angles.iter().map(|a| a.sin()).collect());
     let layout = Layout { positions: positions.to_vec(), ..layout(&[0; 3]) };
     let mut dx = dy.clone();
-    Reference.rope_backward(&mut dx, &cos, &sin, heads, dim, &layout);
+    Reference.rope_backward(&mut dx, &cos, &sin, rotation, &layout);
     assert_gradient("dx", &dx, &x, |x| {
         let mut y = x.clone();
-        Reference.rope_forward(&mut y, &cos, &sin, heads, dim, &layout);
+        Reference.rope_forward(&mut y, &cos, &sin, rotation, &layout);
         dot(&y, &dy)
     });
+}
+
+#[test]
+fn columns() {
+    // What all heads have, and parts of heads.
+    let of = |features, start, stride| Columns { features, start, stride };
+    for [to, from] in [[of(9, 1, 3), of(5, 2, 0)], [of(9, 1, 3), of(10, 0, 4)]] {
+        let (n, sizes) = (2, [3, 2]);
+        let (x, dy) = (numbers(1, n * from.features), numbers(2, n * to.features));
+        let mut dx = vec![1.0; x.len()];
+        Reference.columns(&mut dx, &dy, [from, to], sizes, n, Store::Add);
+        assert_gradient("dx", &dx, &x, |x| {
+            let mut y = vec![0.5; dy.len()];
+            Reference.columns(&mut y, x, [to, from], sizes, n, Store::Write);
+            dot(&y, &dy) + x.iter().sum::<f64>()
+        });
+    }
 }
 
 fn attention_on<'a>(
@@ -140,7 +162,12 @@ fn attention_on<'a>(
 
 #[test]
 fn attention() {
-    let heads = Heads { query: 4, key_value: 2, dim: 3 };
+    for value_dim in [3, 2, 5] {
+        attention_of(Heads { query: 4, key_value: 2, dim: 3, value_dim });
+    }
+}
+
+fn attention_of(heads: Heads) {
     let sequence = |rows, prefix: std::ops::Range<usize>, keys| {
         let prefix = if prefix.is_empty() { vec![] } else { vec![prefix] };
         Sequence { rows, prefix, keys }
@@ -152,11 +179,11 @@ fn attention() {
         sequence(6..8, 0..0, 6..9), // and a sequence that goes on
     ];
     let (n, m, scale) = (8, 9, 0.75);
-    let (q, dout) = (numbers(1, n * heads.query_features()), numbers(2, n * heads.query_features()));
-    let (k, v) = (numbers(3, m * heads.key_features()), numbers(4, m * heads.key_features()));
+    let (q, dout) = (numbers(1, n * heads.query_features()), numbers(2, n * heads.output_features()));
+    let (k, v) = (numbers(3, m * heads.key_features()), numbers(4, m * heads.value_features()));
     let layout = Layout { sequences, ..layout(&[0; 8]) };
     let forward = |q: &Vec<f64>, k: &Vec<f64>, v: &Vec<f64>| {
-        let (mut out, mut log_sum_exp) = (unwritten(q.len()), unwritten(n * heads.query));
+        let (mut out, mut log_sum_exp) = (unwritten(dout.len()), unwritten(n * heads.query));
         Reference.attention_forward(
             &mut out,
             &mut log_sum_exp,

@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod bias;
+mod columns;
 mod divergence;
 mod embedding;
 #[cfg(test)]
@@ -25,8 +26,8 @@ pub use adamw::Moment;
 pub use route::Routes;
 
 use crate::{
-    AdamWStep, Attention, Backend, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory, Routing, Store,
-    free_host_memory,
+    AdamWStep, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
+    Rotation, Routing, Store, free_host_memory,
 };
 
 /// The reference backend: f64 in host memory, one thread.
@@ -97,7 +98,7 @@ fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
     let Attention { q, k, v, layout, heads, .. } = inputs;
     assert!(heads.query.is_multiple_of(heads.key_value), "{heads:?}: whole groups of query heads");
     let (n, m) = (layout.len(), layout.key_rows());
-    [rows(q, n, heads.query_features()), rows(k, m, heads.key_features()), rows(v, m, heads.key_features())]
+    [rows(q, n, heads.query_features()), rows(k, m, heads.key_features()), rows(v, m, heads.value_features())]
 }
 
 /// Asserts a rotation's sizes; gives the elements of `x` that it changes.
@@ -105,14 +106,13 @@ fn rotated<'a>(
     x: &'a mut [f64],
     cos: &[f64],
     sin: &[f64],
-    heads: usize,
-    dim: usize,
+    rotation: Rotation,
     layout: &Layout,
 ) -> &'a mut [f64] {
-    assert!(dim.is_multiple_of(2), "a head of {dim} features has no halves");
+    rotation.check();
     assert_eq!(layout.positions.len(), layout.len(), "a position for each row");
-    assert_ids(&layout.positions, cos.len().min(sin.len()), dim / 2);
-    rows_mut(x, layout.len(), heads * dim)
+    assert_ids(&layout.positions, cos.len().min(sin.len()), rotation.dim / 2);
+    rows_mut(x, layout.len(), rotation.features())
 }
 
 impl Backend for Reference {
@@ -368,12 +368,11 @@ impl Backend for Reference {
         x: &mut Vec<f64>,
         cos: &Vec<f64>,
         sin: &Vec<f64>,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Layout,
     ) {
-        let x = rotated(x, cos, sin, heads, dim, layout);
-        rope::rotate(x, cos, sin, &layout.positions, heads, dim, 1.0);
+        let x = rotated(x, cos, sin, rotation, layout);
+        rope::rotate(x, cos, sin, &layout.positions, rotation, 1.0);
     }
 
     fn rope_backward(
@@ -381,17 +380,31 @@ impl Backend for Reference {
         dx: &mut Vec<f64>,
         cos: &Vec<f64>,
         sin: &Vec<f64>,
-        heads: usize,
-        dim: usize,
+        rotation: Rotation,
         layout: &Layout,
     ) {
-        let dx = rotated(dx, cos, sin, heads, dim, layout);
-        rope::rotate(dx, cos, sin, &layout.positions, heads, dim, -1.0);
+        let dx = rotated(dx, cos, sin, rotation, layout);
+        rope::rotate(dx, cos, sin, &layout.positions, rotation, -1.0);
+    }
+
+    fn columns(
+        &self,
+        y: &mut Vec<f64>,
+        x: &Vec<f64>,
+        [to, from]: [Columns; 2],
+        [heads, width]: [usize; 2],
+        n: usize,
+        store: Store,
+    ) {
+        to.check(heads, width);
+        from.check(heads, width);
+        let (y, x) = (rows_mut(y, n, to.features), rows(x, n, from.features));
+        columns::copy(y, x, to, from, heads, width, store);
     }
 
     fn attention_forward(&self, out: &mut Vec<f64>, log_sum_exp: &mut Vec<f64>, inputs: Attention<'_, Self>) {
         let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
-        let out = rows_mut(out, layout.len(), heads.query_features());
+        let out = rows_mut(out, layout.len(), heads.output_features());
         let log_sum_exp = rows_mut(log_sum_exp, layout.len(), heads.query);
         attention::forward(out, log_sum_exp, q, k, v, &layout.sequences, heads, scale);
     }
@@ -406,9 +419,9 @@ impl Backend for Reference {
     ) {
         let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
         let (n, m) = (layout.len(), layout.key_rows());
-        let [dout, out] = [dout, out].map(|x| rows(x, n, heads.query_features()));
+        let [dout, out] = [dout, out].map(|x| rows(x, n, heads.output_features()));
         let dq = rows_mut(dq, n, heads.query_features());
-        let [dk, dv] = [dk, dv].map(|x| rows_mut(x, m, heads.key_features()));
+        let (dk, dv) = (rows_mut(dk, m, heads.key_features()), rows_mut(dv, m, heads.value_features()));
         let log_sum_exp = rows(log_sum_exp, n, heads.query);
         let sequences = &layout.sequences;
         attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale);

@@ -1,6 +1,8 @@
-//! Rotary positions (arXiv:2104.09864), the two halves of a head paired as in Hugging Face: at the angle of a
-//! token's position and of `i < D/2`, `(xᵢ, xᵢ₊D/2) ← (xᵢ cos − xᵢ₊D/2 sin, xᵢ₊D/2 cos + xᵢ sin)`.
-//! The backward is the rotation by the opposite angle. `x` is (N, H · D); `cos`, `sin` are (positions, D/2).
+//! Rotary positions (arXiv:2104.09864). In the features that a [`Rotation`] names, at the angle of a token's position and
+//! of `i < D/2`, with `[a, b]` the pair of `i`: `(x_a, x_b) ← (x_a cos − x_b sin, x_b cos + x_a sin)`.
+//! The backward is the rotation by the opposite angle. `x` is (N, H · head features); `cos`, `sin` are (positions, D/2).
+
+use crate::Rotation;
 
 /// Rotates the heads of each row in place, by the angles of its position times `direction`, which is 1 or −1.
 pub(super) fn rotate(
@@ -8,20 +10,19 @@ pub(super) fn rotate(
     cos: &[f64],
     sin: &[f64],
     positions: &[u32],
-    heads: usize,
-    dim: usize,
+    rotation: Rotation,
     direction: f64,
 ) {
-    let half = dim / 2;
-    for (row, &position) in x.chunks_exact_mut(heads * dim).zip(positions) {
+    let half = rotation.dim / 2;
+    for (row, &position) in x.chunks_exact_mut(rotation.features()).zip(positions) {
         let angles = position as usize * half..(position as usize + 1) * half;
         let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
-        for head in row.chunks_exact_mut(dim) {
-            let (first, second) = head.split_at_mut(half);
+        for head in row.chunks_exact_mut(rotation.head_features) {
             for i in 0..half {
-                let (a, b, sin) = (first[i], second[i], direction * sin[i]);
-                first[i] = a * cos[i] - b * sin;
-                second[i] = b * cos[i] + a * sin;
+                let [a, b] = rotation.pair(i);
+                let (x, y, sin) = (head[a], head[b], direction * sin[i]);
+                head[a] = x * cos[i] - y * sin;
+                head[b] = y * cos[i] + x * sin;
             }
         }
     }

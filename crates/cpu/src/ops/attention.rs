@@ -40,7 +40,10 @@ impl<'a> Inputs<'a> {
     fn check(self) {
         let heads = self.heads;
         assert!(
-            heads.dim > 0 && heads.key_value > 0 && heads.query.is_multiple_of(heads.key_value),
+            heads.dim > 0
+                && heads.value_dim > 0
+                && heads.key_value > 0
+                && heads.query.is_multiple_of(heads.key_value),
             "{heads:?}"
         );
     }
@@ -73,8 +76,8 @@ pub(crate) fn forward(
     let parts: Vec<_> = parts.collect();
     threads.run(parts.len(), |task| {
         let (sequence, rows, heads) = parts[task].clone();
-        let len =
-            attention::scratch_len(heads.len(), inputs.heads.group(), inputs.heads.dim, sequence.context());
+        let dim = inputs.heads.dim;
+        let len = attention::scratch_len(heads.len(), inputs.heads.group(), dim, sequence.context());
         with_scratch(len, |scratch| {
             let context = inputs.context();
             let task = Forward { context, out, log_sum_exp, q, sequence, rows, heads };
@@ -108,7 +111,8 @@ pub(crate) fn backward(
         let sequences = &sequences[groups[task / heads.key_value].clone()];
         let (context, head) = (inputs.context(), task % heads.key_value);
         let longest = sequences.iter().map(Sequence::context).max().unwrap_or(0);
-        with_scratch(2 * attention::scratch_len(1, heads.group(), heads.dim, longest), |scratch| {
+        let dim = heads.dim.max(heads.value_dim);
+        with_scratch(2 * attention::scratch_len(1, heads.group(), dim, longest), |scratch| {
             let task = Backward { context, dq, dk, dv, dout, q, out, log_sum_exp, sequences, head };
             kernels.attention_backward(task, scratch);
         });

@@ -5,6 +5,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod bias;
+pub(crate) mod columns;
 pub(crate) mod copy;
 pub(crate) mod divergence;
 pub(crate) mod embedding;

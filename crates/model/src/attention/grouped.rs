@@ -6,7 +6,7 @@
 //!
 //! Each product may have a bias (qwen2), and each head of Q n and K n a norm of its own before its rotation (qwen3).
 
-use koan_backend::{Attention, Backend, Heads, Keep, OutOfMemory, Store};
+use koan_backend::{Attention, Backend, Heads, Keep, OutOfMemory, Rotation, Store};
 
 use crate::{
     Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, linear::LowRankRows,
@@ -74,7 +74,8 @@ pub(crate) struct GroupedCache<B: Backend> {
 }
 
 fn heads(config: &Config) -> Heads {
-    Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim }
+    let (query, key_value, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+    Heads { query, key_value, dim, value_dim: dim }
 }
 
 impl<T> Grouped<T> {
@@ -116,7 +117,7 @@ impl<B: Backend> GroupedActivations<B> {
         purpose: Purpose,
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
-        let Heads { query, key_value, dim } = heads(config);
+        let Heads { query, key_value, dim, .. } = heads(config);
         let mut head_norm = |heads: usize| {
             let norm = || Ok(HeadNorm { x: make.buf(heads * dim)?, rstd: make.buf(heads)? });
             config.head_norms.then(norm).transpose()
@@ -248,7 +249,7 @@ fn heads_forward<B: Backend>(
             b.head_norm_forward(y, &mut a.rstd, &a.x, norm.value(), c.rms_norm_eps, p.rows * heads);
         }
     }
-    b.rope_forward(y, p.cos, p.sin, heads, c.head_dim, p.layout);
+    b.rope_forward(y, p.cos, p.sin, Rotation::whole(heads, c.head_dim), p.layout);
 }
 
 /// Turns `dy`, the gradient of what [`heads_forward`] gave, into that of the product, in place; `d` is room for it.
@@ -262,7 +263,7 @@ fn heads_backward<B: Backend>(
 ) {
     let (b, dim, rows) = (p.b, p.config.head_dim, p.rows * heads);
     let values = b.values_mut(dy);
-    b.rope_backward(values, p.cos, p.sin, heads, dim, p.layout);
+    b.rope_backward(values, p.cos, p.sin, Rotation::whole(heads, dim), p.layout);
     if let (Some((norm, a)), Some(grad)) = (norm, grad) {
         b.clear(d);
         b.rms_norm_backward(d, norm.gradient(grad), values, &a.x, norm.value(), &a.rstd, rows);

@@ -2,13 +2,19 @@
 //! activations and their gradients, and its cache, beside its forward and backward; the enums choose between kinds.
 
 mod grouped;
+mod latent;
 
 use koan_backend::{Backend, OutOfMemory};
 
 pub use grouped::Grouped;
 use grouped::{GroupedActivations, GroupedCache, GroupedGradients, GroupedWork};
+pub use latent::{Latent, Query};
+use latent::{LatentActivations, LatentCache, LatentGradients, LatentWork};
 
 use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
+
+/// What a layer works with is made for its kind.
+const OF_ONE_KIND: &str = "attention and what it works in are of one kind";
 
 /// The kinds of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,8 @@ use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pa
 pub enum AttentionKind {
     /// Grouped queries: [`Grouped`].
     Grouped,
+    /// Keys and values of a latent: [`Latent`].
+    Latent,
 }
 
 /// The tensors of a layer's attention.
@@ -24,26 +32,32 @@ pub enum AttentionKind {
 pub enum Attention<T> {
     /// Grouped queries.
     Grouped(Grouped<T>),
+    /// Keys and values of a latent.
+    Latent(Latent<T>),
 }
 
 /// What attention leaves for its backward.
 pub(crate) enum AttentionActivations<B: Backend> {
     Grouped(GroupedActivations<B>),
+    Latent(LatentActivations<B>),
 }
 
 /// What attention's forward works in, and no layer keeps.
 pub(crate) enum AttentionWork<B: Backend> {
     Grouped(GroupedWork<B>),
+    Latent(LatentWork<B>),
 }
 
 /// The gradients that attention's backward works in.
 pub(crate) enum AttentionGradients<B: Backend> {
     Grouped(GroupedGradients<B>),
+    Latent(LatentGradients<B>),
 }
 
 /// What attention keeps of tokens seen.
 pub(crate) enum AttentionCache<B: Backend> {
     Grouped(GroupedCache<B>),
+    Latent(LatentCache<B>),
 }
 
 impl<T> Attention<T> {
@@ -57,24 +71,28 @@ impl<T> Attention<T> {
     {
         match kind {
             AttentionKind::Grouped => Grouped::try_build(config, at).map(Self::Grouped),
+            AttentionKind::Latent => Latent::try_build(config, at).map(Self::Latent),
         }
     }
 
     pub(crate) fn kind(&self) -> AttentionKind {
         match self {
             Self::Grouped(_) => AttentionKind::Grouped,
+            Self::Latent(_) => AttentionKind::Latent,
         }
     }
 
     pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = &T> + '_> {
         match self {
             Self::Grouped(attention) => Box::new(attention.tensors()),
+            Self::Latent(attention) => Box::new(attention.tensors()),
         }
     }
 
     pub(crate) fn tensors_mut(&mut self) -> Box<dyn Iterator<Item = &mut T> + '_> {
         match self {
             Self::Grouped(attention) => Box::new(attention.tensors_mut()),
+            Self::Latent(attention) => Box::new(attention.tensors_mut()),
         }
     }
 }
@@ -93,9 +111,20 @@ impl<B: Backend> Attention<Param<B>> {
     ) {
         match (self, a, work) {
             (Self::Grouped(attention), AttentionActivations::Grouped(a), AttentionWork::Grouped(work)) => {
-                let cache = cache.map(|AttentionCache::Grouped(cache)| cache);
+                let cache = cache.map(|cache| match cache {
+                    AttentionCache::Grouped(cache) => cache,
+                    AttentionCache::Latent(_) => unreachable!("{OF_ONE_KIND}"),
+                });
                 attention.forward(p, x, normed, a, work, cache);
             }
+            (Self::Latent(attention), AttentionActivations::Latent(a), AttentionWork::Latent(work)) => {
+                let cache = cache.map(|cache| match cache {
+                    AttentionCache::Latent(cache) => cache,
+                    AttentionCache::Grouped(_) => unreachable!("{OF_ONE_KIND}"),
+                });
+                attention.forward(p, x, normed, a, work, cache);
+            }
+            _ => unreachable!("{OF_ONE_KIND}"),
         }
     }
 
@@ -118,6 +147,13 @@ impl<B: Backend> Attention<Param<B>> {
                 AttentionGradients::Grouped(d),
                 Attention::Grouped(grad),
             ) => attention.backward(p, d_normed, dx, normed, a, d, grad),
+            (
+                Self::Latent(attention),
+                AttentionActivations::Latent(a),
+                AttentionGradients::Latent(d),
+                Attention::Latent(grad),
+            ) => attention.backward(p, d_normed, dx, normed, a, d, grad),
+            _ => unreachable!("{OF_ONE_KIND}"),
         }
     }
 }
@@ -131,6 +167,7 @@ impl<B: Backend> AttentionActivations<B> {
     ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedActivations::build(config, purpose, make).map(Self::Grouped),
+            AttentionKind::Latent => LatentActivations::build(config, purpose, make).map(Self::Latent),
         }
     }
 }
@@ -143,6 +180,7 @@ impl<B: Backend> AttentionWork<B> {
     ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedWork::build(config, make).map(Self::Grouped),
+            AttentionKind::Latent => LatentWork::build(config, make).map(Self::Latent),
         }
     }
 }
@@ -155,6 +193,7 @@ impl<B: Backend> AttentionGradients<B> {
     ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedGradients::build(config, make).map(Self::Grouped),
+            AttentionKind::Latent => LatentGradients::build(config, make).map(Self::Latent),
         }
     }
 }
@@ -167,6 +206,7 @@ impl<B: Backend> AttentionCache<B> {
     ) -> Result<Self, OutOfMemory> {
         match kind {
             AttentionKind::Grouped => GroupedCache::build(config, make).map(Self::Grouped),
+            AttentionKind::Latent => LatentCache::build(config, make).map(Self::Latent),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The sizes of a mixture of experts, read from `config.json`.
 
+use koan_backend::{GroupScore, Scoring};
 use serde_json::Value;
 
 use super::{
@@ -9,24 +10,6 @@ use super::{
 
 /// Most experts of a layer.
 const MAX_EXPERTS: usize = 1 << 12;
-
-/// How the scores of experts are computed of a router's logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scoring {
-    /// Each by itself.
-    Sigmoid,
-    /// As shares of one.
-    Softmax,
-}
-
-/// How a group of experts is scored by the scores of its members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupScore {
-    /// The sum of the two largest, bias included (`noaux_tc`, V3).
-    SumOfTopTwo,
-    /// The largest (`group_limited_greedy`, V2).
-    Max,
-}
 
 /// The experts of a layer, and how a token's are chosen (arXiv:2412.19437, section 2.1.2).
 #[derive(Clone, Copy, Debug, PartialEq)]

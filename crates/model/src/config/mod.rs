@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use koan_files::read_bounded;
 use serde_json::{Map, Value, json};
 
-pub use experts::{ExpertsConfig, GroupScore, Scoring};
+pub use experts::ExpertsConfig;
 pub use family::Family;
 pub use latent::LatentConfig;
 use reader::Reader;
@@ -221,9 +221,20 @@ impl Config {
         self.raw.get("pad_token_id").and_then(Value::as_u64).map(|id| id as u32)
     }
 
+    /// Features of the query heads of all layers, by which the work of attention grows: where those of values are others, the
+    /// mean of both.
+    pub(crate) fn attention_features(&self) -> f64 {
+        let of_head = match self.latent {
+            Some(latent) => (latent.qk_head_dim() + latent.v_head_dim) as f64 / 2.0,
+            None => self.head_dim as f64,
+        };
+        (self.num_hidden_layers * self.num_attention_heads) as f64 * of_head
+    }
+
     /// The kind of each layer, first to last.
     pub fn layer_kinds(&self) -> impl Iterator<Item = LayerKind> + use<> {
-        let kind = LayerKind { attention: AttentionKind::Grouped, mlp: MlpKind::Dense };
+        let attention = if self.latent.is_some() { AttentionKind::Latent } else { AttentionKind::Grouped };
+        let kind = LayerKind { attention, mlp: MlpKind::Dense };
         std::iter::repeat_n(kind, self.num_hidden_layers)
     }
 

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use koan_backend::{Heads, Sequence};
+use koan_backend::Sequence;
 
 use super::{
     lines::{Lines, PIECE, WIDEST},
-    task::Context,
+    task::{Context, Cut},
     tiles::scores,
 };
 use crate::{kernels::product::pack, simd::Simd};
@@ -57,8 +57,10 @@ pub(super) struct Set {
 
 /// A row and query head of a block.
 pub(super) struct Line {
-    /// Where it starts in queries.
-    pub(super) start: usize,
+    /// The row.
+    pub(super) row: usize,
+    /// The query head.
+    pub(super) head: usize,
     /// Where its saved log-sum-exp lies.
     pub(super) saved: usize,
     /// How many keys it attends to.
@@ -113,16 +115,17 @@ impl<'a> Block<'a> {
         self.heads.start * group..self.heads.end * group
     }
 
+    /// The sets, their lines in rows that are cut by `cut`.
     #[inline(always)]
-    pub(super) fn sets(&self) -> impl Iterator<Item = Set> {
-        let (Heads { dim, .. }, group) = (self.context.heads, self.context.heads.group());
+    pub(super) fn sets(&self, cut: Cut) -> impl Iterator<Item = Set> {
+        let group = self.context.heads.group();
         let (row, rows, heads) =
             (self.sequence.rows.start + self.rows.start, self.rows.len(), self.query_heads());
         // The heads of a row, or the rows of a head: what lies at equal distances.
         let (together, stride, step) =
-            if rows == 1 { (group, dim, 0) } else { (1, self.context.heads.query_features(), 1) };
+            if rows == 1 { (group, cut.dim, 0) } else { (1, cut.query_features(), 1) };
         heads.clone().step_by(together).map(move |head| {
-            let lines = Lines { count: rows * together, start: self.context.query(row, head), stride, step };
+            let lines = Lines { count: rows * together, start: cut.query(row, head), stride, step };
             Set { line: (head - heads.start) * rows, head: head / group, lines }
         })
     }
@@ -133,44 +136,41 @@ impl<'a> Block<'a> {
             self.rows.clone().map(move |i| {
                 let row = self.sequence.rows.start + i;
                 let saved = row * self.context.heads.query + head;
-                Line {
-                    start: self.context.query(row, head),
-                    saved,
-                    keys: self.before + self.sequence.visible(i),
-                }
+                Line { row, head, saved, keys: self.before + self.sequence.visible(i) }
             })
         })
     }
 
-    /// Writes to each line of `y` the products of its `x` with its part of the key rows `rows` that it attends to.
-    /// `transposed` is room for a piece of them.
+    /// Writes to each line of `y` the products of its `x` with its part of the key rows `rows` that it attends to, both cut
+    /// by `cut`. `transposed` is room for a piece of them.
     #[inline(always)]
     pub(super) fn scores<S: Simd>(
         &self,
         s: S,
+        cut: Cut,
         y: &mut [f32],
         x: &[f32],
         rows: &[f32],
         transposed: &mut [f32],
     ) {
-        let (space, context) = (self.space(), self.context);
-        let len = context.heads.dim * PIECE;
+        let space = self.space();
+        let len = cut.dim * PIECE;
         let mut pieces = self.pieces().peekable();
         while let Some(Piece { start, keys, first }) = pieces.next() {
             let (beside, end) = (start % PIECE, start + keys.len());
             for (head, transposed) in self.heads.clone().zip(transposed.chunks_exact_mut(len)) {
                 // What comes next is fetched meanwhile: where few lines read it, memory is what they wait for.
-                let next = pieces.peek().map(|next| context.part(rows, &next.keys, head..head + 1));
-                let keys = context.part(rows, &keys, head..head + 1);
+                let next = pieces.peek().map(|next| cut.part(rows, &next.keys, head));
+                let keys = cut.part(rows, &keys, head);
                 pack::transpose(s, &mut transposed[beside..], PIECE, keys, next);
             }
             if end.is_multiple_of(PIECE) || end == self.keys() {
                 // With the pieces that stand beside this one.
                 let (start, first) = (start - beside, first + beside as isize);
-                for Set { line, head, lines } in self.sets() {
+                for Set { line, head, lines } in self.sets(cut) {
                     let transposed = &transposed[(head - self.heads.start) * len..][..len];
                     let y = &mut y[line * space + start..];
-                    scores(s, y, space, x, lines, transposed, context.heads.dim, first, end - start);
+                    scores(s, y, space, x, lines, transposed, cut.dim, first, end - start);
                 }
             }
         }

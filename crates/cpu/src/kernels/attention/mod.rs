@@ -52,24 +52,26 @@ pub(crate) fn scratch_len(heads: usize, group: usize, dim: usize, context: usize
 #[inline(always)]
 pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
     let (context, heads) = (task.context, task.heads);
-    let dim = context.heads.dim;
-    let (transposed, p) = scratch.split_at_mut(heads.len() * dim * PIECE);
+    let (of_keys, of_values) = (context.of_keys(), context.of_values());
+    let (transposed, p) = scratch.split_at_mut(heads.len() * of_keys.dim * PIECE);
     for block in Block::all(&context, task.sequence, task.rows, heads.clone()) {
         let space = block.space();
-        block.scores(s, p, task.q, context.k, transposed);
-        for (Line { start, saved, keys }, p) in block.lines().zip(p.chunks_mut(space)) {
+        block.scores(s, of_keys, p, task.q, context.k, transposed);
+        for (Line { row, head, saved, keys }, p) in block.lines().zip(p.chunks_mut(space)) {
             let log_sum_exp = softmax::forward(s, &mut p[..keys], context.scale);
+            let start = of_values.query(row, head);
             // SAFETY: these heads of the row are this task's alone, here and below.
-            let (saved, out) =
-                unsafe { (task.log_sum_exp.slice(saved..saved + 1), task.out.slice(start..start + dim)) };
+            let (saved, out) = unsafe {
+                (task.log_sum_exp.slice(saved..saved + 1), task.out.slice(start..start + of_values.dim))
+            };
             saved[0] = log_sum_exp;
             out.fill(0.0);
         }
         let mut pieces = block.pieces().peekable();
         while let Some(Piece { start, keys, first }) = pieces.next() {
-            for Set { line, head, lines } in block.sets() {
-                let next = pieces.peek().map(|next| context.part(context.v, &next.keys, head..head + 1));
-                let values = context.part(context.v, &keys, head..head + 1);
+            for Set { line, head, lines } in block.sets(of_values) {
+                let next = pieces.peek().map(|next| of_values.part(context.v, &next.keys, head));
+                let values = of_values.part(context.v, &keys, head);
                 let p = &p[line * space + start..];
                 // SAFETY: as above.
                 unsafe { sum_keys(s, &task.out, lines, p, space, values, next, first) };
@@ -82,40 +84,47 @@ pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
 #[inline(always)]
 pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
     let (context, head) = (task.context, task.head);
-    let (dim, heads) = (context.heads.dim, head..head + 1);
-    let (transposed, scratch) = scratch.split_at_mut(dim * PIECE);
+    let (of_keys, of_values) = (context.of_keys(), context.of_values());
+    let (transposed, scratch) = scratch.split_at_mut(of_keys.dim.max(of_values.dim) * PIECE);
     let all = task.sequences.iter().filter(|sequence| !sequence.rows.is_empty());
-    for block in all.flat_map(|s| Block::all(&context, s, 0..s.rows.len(), heads.clone())) {
+    for block in all.flat_map(|s| Block::all(&context, s, 0..s.rows.len(), head..head + 1)) {
         let space = block.space();
         let (p, ds) = scratch.split_at_mut(block.rows.len() * context.heads.group() * space);
-        for (y, x, rows) in [(&mut *p, task.q, context.k), (&mut *ds, task.dout, context.v)] {
-            block.scores(s, y, x, rows, transposed);
+        for (cut, y, x, rows) in
+            [(of_keys, &mut *p, task.q, context.k), (of_values, &mut *ds, task.dout, context.v)]
+        {
+            block.scores(s, cut, y, x, rows, &mut transposed[..cut.dim * PIECE]);
         }
         let of_lines = p.chunks_mut(space).zip(ds.chunks_mut(space));
-        for (Line { start, saved, keys }, (p, ds)) in block.lines().zip(of_lines) {
-            let along = s.dot(&task.dout[start..start + dim], &task.out[start..start + dim]);
+        for (Line { row, head, saved, keys }, (p, ds)) in block.lines().zip(of_lines) {
+            let start = of_values.query(row, head);
+            let of_row = start..start + of_values.dim;
+            let along = s.dot(&task.dout[of_row.clone()], &task.out[of_row]);
             let (scale, log_sum_exp) = (context.scale, task.log_sum_exp[saved]);
             softmax::backward(s, &mut p[..keys], &mut ds[..keys], scale, log_sum_exp, along);
             // What the block's later rows attend to has no part in this one.
             p[keys..].fill(0.0);
             ds[keys..].fill(0.0);
+            let start = of_keys.query(row, head);
             // SAFETY: these heads of the row are this task's alone, here and below.
-            unsafe { task.dq.slice(start..start + dim) }.fill(0.0);
+            unsafe { task.dq.slice(start..start + of_keys.dim) }.fill(0.0);
         }
         for Piece { start, keys, first } in block.pieces() {
-            let of_keys = context.part(context.k, &keys, heads.clone());
-            for Set { line, lines, .. } in block.sets() {
-                let (p, ds) = (&p[line * space + start..], &ds[line * space + start..]);
+            for Set { line, lines, .. } in block.sets(of_keys) {
+                let of_piece = of_keys.part(context.k, &keys, head);
                 // SAFETY: as above; and the head's columns of these key rows are this task's alone.
-                unsafe { sum_keys(s, &task.dq, lines, ds, space, of_keys, None, first) };
-                for (of, weights, x) in [(&task.dk, ds, task.q), (&task.dv, p, task.dout)] {
-                    let y = Keys {
-                        of,
-                        start: context.key(keys.start, head),
-                        stride: context.heads.key_features(),
-                    };
+                unsafe {
+                    sum_keys(s, &task.dq, lines, &ds[line * space + start..], space, of_piece, None, first)
+                };
+            }
+            for (cut, of, weights, x) in
+                [(of_keys, &task.dk, &*ds, task.q), (of_values, &task.dv, &*p, task.dout)]
+            {
+                for Set { line, lines, .. } in block.sets(cut) {
+                    let y = Keys { of, start: cut.key(keys.start, head), stride: cut.key_features() };
+                    let weights = &weights[line * space + start..];
                     // SAFETY: as above.
-                    unsafe { sum_lines(s, y, keys.len(), weights, space, x, lines, dim, first) };
+                    unsafe { sum_lines(s, y, keys.len(), weights, space, x, lines, cut.dim, first) };
                 }
             }
         }

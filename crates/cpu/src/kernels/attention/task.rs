@@ -6,7 +6,7 @@ use koan_backend::{Heads, Sequence};
 
 use crate::{kernels::product::View, memory::Disjoint};
 
-/// The keys and values of all sequences, `[key rows, key_value · dim]`.
+/// The keys of all sequences `[key rows, key_value · dim]`, and their values `[key rows, key_value · value_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) k: &'a [f32],
@@ -16,23 +16,59 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Where key head `head` starts in key row `row`.
+    /// How queries and keys are cut.
     #[inline(always)]
-    pub(super) fn key(&self, row: usize, head: usize) -> usize {
-        row * self.heads.key_features() + head * self.heads.dim
+    pub(super) fn of_keys(&self) -> Cut {
+        let Heads { query, key_value, dim, .. } = self.heads;
+        Cut { query, key_value, dim }
     }
 
-    /// The part of `heads` in key rows.
+    /// How outputs and values are cut.
     #[inline(always)]
-    pub(super) fn part<'b>(&self, rows: &'b [f32], keys: &Range<usize>, heads: Range<usize>) -> View<'b> {
-        let (start, features) = (self.key(keys.start, heads.start), self.heads.key_features());
-        View::strided(&rows[start..], features, keys.len(), heads.len() * self.heads.dim)
+    pub(super) fn of_values(&self) -> Cut {
+        let Heads { query, key_value, value_dim: dim, .. } = self.heads;
+        Cut { query, key_value, dim }
+    }
+}
+
+/// How rows are cut into heads: those of queries and keys, or those of outputs and values.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    query: usize,
+    key_value: usize,
+    /// Features of a head.
+    pub(super) dim: usize,
+}
+
+impl Cut {
+    /// Features of a key row.
+    #[inline(always)]
+    pub(super) fn key_features(self) -> usize {
+        self.key_value * self.dim
+    }
+
+    /// Features of a row.
+    #[inline(always)]
+    pub(super) fn query_features(self) -> usize {
+        self.query * self.dim
+    }
+
+    /// Where key head `head` starts in key row `row`.
+    #[inline(always)]
+    pub(super) fn key(self, row: usize, head: usize) -> usize {
+        row * self.key_features() + head * self.dim
+    }
+
+    /// The part of key head `head` in key rows.
+    #[inline(always)]
+    pub(super) fn part<'b>(self, rows: &'b [f32], keys: &Range<usize>, head: usize) -> View<'b> {
+        View::strided(&rows[self.key(keys.start, head)..], self.key_features(), keys.len(), self.dim)
     }
 
     /// Where query head `head` starts in row `row`.
     #[inline(always)]
-    pub(super) fn query(&self, row: usize, head: usize) -> usize {
-        row * self.heads.query_features() + head * self.heads.dim
+    pub(super) fn query(self, row: usize, head: usize) -> usize {
+        row * self.query_features() + head * self.dim
     }
 }
 

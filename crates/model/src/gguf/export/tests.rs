@@ -26,9 +26,8 @@ fn json_file(path: &Path) -> Value {
 
 #[test]
 fn what_is_exported_is_imported_as_it_was() {
-    for (kind, stored) in
-        testkit::kinds().into_iter().zip([ExportType::F32, ExportType::Bf16].into_iter().cycle())
-    {
+    let llamas = testkit::kinds().into_iter().filter(|kind| kind.get("kv_lora_rank").is_none());
+    for (kind, stored) in llamas.zip([ExportType::F32, ExportType::Bf16].into_iter().cycle()) {
         let folder = tempfile::tempdir().expect("a folder");
         let (dir, file, again) =
             (model(&folder, kind.clone()), folder.path().join("m.gguf"), folder.path().join("again"));
