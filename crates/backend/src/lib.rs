@@ -8,6 +8,7 @@
 //!   [`Routing`], [`AdamWStep`], [`MomentType`]: what their arguments are made of,
 //! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
+//! - [`fp8`]: E4M3 codes and their scales,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
 //! - [`AlignedVec`], [`free_host_memory`]: memory aligned to a cache line, for backends that live in host memory,
@@ -21,6 +22,7 @@ mod columns;
 pub mod conformance;
 mod divergence;
 mod draw;
+pub mod fp8;
 mod layout;
 mod matrix;
 mod memory;

@@ -9,10 +9,9 @@ use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
     AdapterSpec, Config, Purpose, RopeScaling,
-    checkpoint::{self, Place, Weights},
+    checkpoint::{self, Place, WeightType, Weights},
     gguf::{self, ExportType},
     license,
-    safetensors_file::Stored,
 };
 use koan_text::Tokenizer;
 
@@ -100,7 +99,8 @@ pub(crate) struct Export {
     /// The Hugging Face directory to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The type that weights are stored in; q8_0 and q4_0 in a GGUF file only
+    /// The type that weights are stored in; q8_0 and q4_0 in a GGUF file only; fp8 (E4M3 with a scale for every 128 x 128
+    /// block, as DeepSeek-V3) in a directory only
     #[arg(long = "type", default_value = "bf16", value_name = "TYPE")]
     kind: Kind,
 }
@@ -128,6 +128,7 @@ enum Kind {
     F32,
     F16,
     Bf16,
+    Fp8,
     #[value(name = "q8_0")]
     Q8_0,
     #[value(name = "q4_0")]
@@ -224,6 +225,9 @@ impl Export {
                 Kind::Bf16 => ExportType::Bf16,
                 Kind::Q8_0 => ExportType::Q8_0,
                 Kind::Q4_0 => ExportType::Q4_0,
+                Kind::Fp8 => {
+                    bail!("fp8 is a type of Hugging Face directories; say --out DIR, or another --type")
+                }
             };
             gguf::export(&self.dir, file, kind, &mut |tensor, done, of| tensors.set(tensor, done, of))
                 .with_context(|| format!("cannot export `{}`", self.dir.display()))?;
@@ -232,9 +236,10 @@ impl Export {
         }
         let Some(out) = &self.out else { bail!("--gguf or --out") };
         let stored = match self.kind {
-            Kind::F32 => Stored::F32,
-            Kind::F16 => Stored::F16,
-            Kind::Bf16 => Stored::Bf16,
+            Kind::F32 => WeightType::F32,
+            Kind::F16 => WeightType::F16,
+            Kind::Bf16 => WeightType::Bf16,
+            Kind::Fp8 => WeightType::Fp8,
             Kind::Q8_0 | Kind::Q4_0 => {
                 bail!("q8_0 and q4_0 are types of GGUF files; say --gguf FILE, or another --type")
             }

@@ -313,6 +313,11 @@ fn models_are_made_and_exported() {
     folder.ok("generate --model half --input prompts.jsonl --out out.jsonl --max-new-tokens 2 --raw");
     assert_eq!(folder.lines("out.jsonl").len(), 1);
 
+    folder.ok("model export fresh --out fp8 --type fp8");
+    folder.ok("generate --model fp8 --input prompts.jsonl --out fp8.jsonl --max-new-tokens 2 --raw");
+    assert_eq!(folder.lines("fp8.jsonl").len(), 1);
+    assert!(folder.refused("model export fresh --gguf fp8.gguf --type fp8").contains("--out DIR"));
+
     let error = folder.refused("model export fresh --gguf fresh.gguf");
     assert!(error.contains("tokenizer.json") && error.contains("not byte-level BPE"), "{error}");
     assert!(folder.refused("model export fresh --out half").contains("exists"));

@@ -13,9 +13,13 @@ use std::{
 };
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use koan_backend::fp8;
 use koan_files::Hashed;
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensorError, tensor::Metadata};
+use safetensors::{
+    Dtype, SafeTensorError,
+    tensor::{Metadata, TensorInfo},
+};
 
 use crate::mapped::{Mapped, as_f32};
 
@@ -86,13 +90,23 @@ pub enum FileError {
         path: PathBuf,
     },
     /// A tensor's elements are of a type that is not read.
-    #[error("tensor `{name}` is stored as {found:?} in `{}`; supported: F32, BF16, F16", path.display())]
+    #[error("tensor `{name}` is stored as {found:?} in `{}`; supported: F32, BF16, F16, and F8_E4M3 of matrices", path.display())]
     Dtype {
         /// The tensor.
         name: String,
         /// The type.
         found: Dtype,
         /// The file.
+        path: PathBuf,
+    },
+    /// A matrix in FP8 has no scales, or wrong ones; or there are scales of nothing.
+    #[error("the scales of tensor `{name}` in `{}`: {what}", path.display())]
+    Scales {
+        /// The tensor that is scaled.
+        name: String,
+        /// What is wrong.
+        what: String,
+        /// The file, or directory.
         path: PathBuf,
     },
 }
@@ -183,11 +197,33 @@ impl Reader {
         self.metadata.info(name).map(|tensor| &tensor.shape[..])
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a tensor is there, and holds the codes of E4M3.
+    pub(crate) fn is_fp8(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some_and(|tensor| tensor.dtype == Dtype::F8_E4M3)
+    }
+
     /// Checks that a tensor is there, of this shape and of a type that is read.
     ///
     /// # Errors
     /// If not.
     pub fn check(&self, entry: &Entry) -> Result<(), FileError> {
+        let tensor = self.check_shape(entry)?;
+        match tensor.dtype {
+            Dtype::F32 | Dtype::BF16 | Dtype::F16 => Ok(()),
+            found => Err(FileError::Dtype { name: entry.name.clone(), found, path: self.path.clone() }),
+        }
+    }
+
+    /// Checks that a tensor is there, and of this shape.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn check_shape(&self, entry: &Entry) -> Result<&TensorInfo, FileError> {
         let (name, path) = (&entry.name, &self.path);
         let Some(tensor) = self.metadata.info(name) else {
             return Err(FileError::Missing { name: name.clone(), path: path.clone() });
@@ -196,10 +232,47 @@ impl Reader {
             let (found, expected) = (tensor.shape.clone(), entry.shape.clone());
             return Err(FileError::Shape { name: name.clone(), found, expected, path: path.clone() });
         }
-        match tensor.dtype {
-            Dtype::F32 | Dtype::BF16 | Dtype::F16 => Ok(()),
-            found => Err(FileError::Dtype { name: name.clone(), found, path: path.clone() }),
+        Ok(tensor)
+    }
+
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// If the file was cut short since it was opened.
+    fn bytes(&self, tensor: &TensorInfo) -> Result<&[u8], FileError> {
+        self.map.check().map_err(FileError::io("read", &self.path))?;
+        let (start, end) = tensor.data_offsets;
+        Ok(&self.map[self.data_start + start..self.data_start + end])
+    }
+
+    /// Reads the codes of a matrix in FP8, as [`read`](Self::read) does, and scales them: `scales` has one for every block
+    /// of 128 × 128 elements, row by row.
+    ///
+    /// # Errors
+    /// If it is missing or of another shape, or holds NaN; or if the file was cut short since it was opened.
+    pub(crate) fn read_fp8(&self, entry: &Entry, scales: &[f32]) -> Result<Vec<f32>, FileError> {
+        let bytes = self.bytes(self.check_shape(entry)?)?;
+        let columns = entry.shape.last().copied().unwrap_or(1).max(1);
+        let mut values = vec![0.0; bytes.len()];
+        let band = fp8::BLOCK * columns;
+        let bands = values.par_chunks_mut(band).zip(bytes.par_chunks(band));
+        bands.zip(scales.par_chunks(columns.div_ceil(fp8::BLOCK))).for_each(|((values, codes), scales)| {
+            for (values, codes) in values.chunks_mut(columns).zip(codes.chunks(columns)) {
+                let blocks = values.chunks_mut(fp8::BLOCK).zip(codes.chunks(fp8::BLOCK));
+                for ((values, codes), scale) in blocks.zip(scales) {
+                    values.iter_mut().zip(codes).for_each(|(x, &code)| *x = E4M3[usize::from(code)] * scale);
+                }
+            }
+        });
+        self.check_finite(entry, &values)?;
+        Ok(values)
+    }
+
+    fn check_finite(&self, entry: &Entry, values: &[f32]) -> Result<(), FileError> {
+        if values.par_chunks(TASK_LEN).all(finite) {
+            return Ok(());
         }
+        Err(FileError::NotFinite { name: entry.name.clone(), path: self.path.clone() })
     }
 
     /// Reads a tensor as f32, all cores converting: values that are stored as f32 stay where they are. They are checked to be
@@ -210,23 +283,29 @@ impl Reader {
     /// short since it was opened.
     pub fn read(&self, entry: &Entry) -> Result<Cow<'_, [f32]>, FileError> {
         self.check(entry)?;
-        self.map.check().map_err(FileError::io("read", &self.path))?;
-        let Some(tensor) = self.metadata.info(&entry.name) else { return Ok(Cow::default()) };
-        let (start, end) = tensor.data_offsets;
-        let bytes = &self.map[self.data_start + start..self.data_start + end];
+        let tensor = self.check_shape(entry)?;
+        let bytes = self.bytes(tensor)?;
         let values = match (tensor.dtype, as_f32(bytes)) {
             (Dtype::F32, Some(values)) => Cow::Borrowed(values),
             (Dtype::F32, None) => Cow::Owned(convert(bytes, f32::from_le_bytes)),
             (Dtype::BF16, _) => Cow::Owned(convert(bytes, |b| bf16::from_le_bytes(b).to_f32())),
             _ => Cow::Owned(convert_f16(bytes)),
         };
-        if values.par_chunks(TASK_LEN).all(finite) {
-            Ok(values)
-        } else {
-            Err(FileError::NotFinite { name: entry.name.clone(), path: self.path.clone() })
-        }
+        self.check_finite(entry, &values)?;
+        Ok(values)
     }
 }
+
+/// The numbers that the codes of E4M3 stand for.
+static E4M3: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = fp8::from_bits(code as u8);
+        code += 1;
+    }
+    table
+};
 
 /// Whether no value is NaN or infinite. Without an early end, so that it runs on vectors.
 fn finite(values: &[f32]) -> bool {
@@ -269,12 +348,18 @@ pub enum Stored {
     Bf16,
     /// Two bytes, rounded to nearest: more digits than bf16, but infinite from 65520 on.
     F16,
+    /// One byte, the code of E4M3, of values that were divided by their scales.
+    E4m3,
 }
 
 impl Stored {
     /// Bytes per element.
     pub fn bytes(self) -> usize {
-        if self == Self::F32 { 4 } else { 2 }
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+            Self::E4m3 => 1,
+        }
     }
 
     /// The name in safetensors' headers.
@@ -283,15 +368,7 @@ impl Stored {
             Self::F32 => "F32",
             Self::Bf16 => "BF16",
             Self::F16 => "F16",
-        }
-    }
-
-    /// The name in `config.json`.
-    pub(crate) fn dtype(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-            Self::F16 => "float16",
+            Self::E4m3 => "F8_E4M3",
         }
     }
 
@@ -301,6 +378,7 @@ impl Stored {
             Self::F32 => values.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
             Self::Bf16 => values.iter().for_each(|&x| bytes.extend(bf16::from_f32(x).to_le_bytes())),
             Self::F16 => values.iter().for_each(|&x| bytes.extend(f16::from_f32(x).to_le_bytes())),
+            Self::E4m3 => bytes.extend(values.iter().map(|&x| fp8::to_bits(x))),
         }
     }
 }
@@ -325,12 +403,25 @@ pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     stored: Stored,
     path: &Path,
     entries: &[Entry],
+    read: impl FnMut(usize) -> Result<V, E>,
+) -> Result<String, E> {
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.clone(), stored)).collect();
+    write_each(path, &entries, read)
+}
+
+/// As [`write()`], with the values of each tensor stored as it says.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) fn write_each<V: AsRef<[f32]>, E: From<FileError>>(
+    path: &Path,
+    entries: &[(Entry, Stored)],
     mut read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
     let io = |source| E::from(FileError::Io { what: "write", path: path.into(), source });
     let mut offset = 0;
     let mut header = BTreeMap::from([("__metadata__".to_owned(), serde_json::json!({"format": "pt"}))]);
-    for entry in entries {
+    for (entry, stored) in entries {
         let end = offset + stored.bytes() * entry.len();
         let value =
             serde_json::json!({"dtype": stored.name(), "shape": entry.shape, "data_offsets": [offset, end]});
@@ -341,10 +432,10 @@ pub fn write_as<V: AsRef<[f32]>, E: From<FileError>>(
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
 
     let mut out = Hashed::new(BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?));
-    let mut bytes = Vec::with_capacity(TASK_LEN * stored.bytes());
+    let mut bytes = Vec::with_capacity(TASK_LEN * Stored::F32.bytes());
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     out.write_all(header.as_bytes()).map_err(io)?;
-    for (i, entry) in entries.iter().enumerate() {
+    for (i, (entry, stored)) in entries.iter().enumerate() {
         let values = read(i)?;
         let values = values.as_ref();
         assert_eq!(values.len(), entry.len(), "{}: elements", entry.name);

@@ -50,7 +50,8 @@ fn what_is_not_computed_is_refused_by_name() {
     for (changes, wanted) in [
         (json!({"model_type": "mamba"}), "`model_type` is \"mamba\" in `test`; supported: llama, mistral"),
         (json!({"hidden_act": "gelu"}), "`hidden_act` is \"gelu\""),
-        (json!({"quantization_config": {"quant_method": "fp8"}}), "weights in bf16, f16 or f32"),
+        (json!({"quantization_config": {"quant_method": "gptq"}}), "weights in bf16, f16 or f32"),
+        (json!({"quantization_config": {"quant_method": "fp8"}}), "`weight_block_size` is absent"),
         (json!({"num_key_value_heads": 3}), "a divisor of num_attention_heads"),
         (json!({"head_dim": 7}), "an even number"),
         (json!({"hidden_size": 2, "head_dim": "absent"}), "`head_dim` is absent"),

@@ -1,6 +1,7 @@
 //! Hugging Face model directories: `config.json`, weights in safetensors (one file, or shards with an index), and the
 //! tokenizer's files, which are carried along; and PEFT's directories of adapters on them.
 
+mod fp8;
 mod place;
 mod save;
 
@@ -15,7 +16,7 @@ use koan_files::{FilesError, read_bounded};
 use serde_json::Value;
 
 use crate::{
-    AdapterError, Config, ConfigError, HeadKind, Model, TensorInfo,
+    AdapterError, Config, ConfigError, Fp8Weights, HeadKind, Model, TensorInfo,
     adapter::{Adapter, WEIGHTS},
     fresh, mistaken,
     safetensors_file::{Entry, FileError, Reader},
@@ -27,7 +28,7 @@ const MAX_INDEX_BYTES: u64 = 1 << 24;
 const MAX_SHARDS: usize = 512;
 
 pub use place::Place;
-pub use save::{convert, merge, save, save_as, save_into};
+pub use save::{WeightType, convert, merge, save, save_as, save_into};
 pub(crate) use save::{copy_tokenizer, write_fresh, write_weights};
 
 /// Why a model could not be loaded or saved.
@@ -115,6 +116,8 @@ pub enum CheckpointError {
 pub struct Weights {
     shards: Vec<Reader>,
     shard_of: HashMap<String, usize>,
+    /// How matrices in FP8 are scaled, if the config has any.
+    fp8: Option<Fp8Weights>,
 }
 
 impl Weights {
@@ -124,7 +127,7 @@ impl Weights {
     /// # Errors
     /// Missing, truncated or damaged files; missing, unexpected or wrong tensors, each by name.
     pub fn open(dir: &Path, config: &Config) -> Result<Self, CheckpointError> {
-        Self::of_tensors(dir, &config.tensors())
+        Self::of_tensors(dir, &config.tensors(), config.fp8)
     }
 
     /// As [`Weights::open`], of the model of `config` at `place`, which may have an adapter.
@@ -137,7 +140,7 @@ impl Weights {
         let base: Vec<TensorInfo> =
             base.filter(|(_, own)| !Adapter::holds(own)).map(|(info, _)| info).collect();
         let replaced = config.adapter.iter().flat_map(Adapter::replaced);
-        let mut weights = Self::of_some_tensors(place.model(), &base, replaced)?;
+        let mut weights = Self::of_some_tensors(place.model(), &base, replaced, config.fp8)?;
         if let Some(dir) = place.adapter() {
             weights.add(dir, &dir.join(WEIGHTS))?;
             let infos = config.tensors();
@@ -148,8 +151,12 @@ impl Weights {
     }
 
     /// As [`Weights::open`], of a model that has the tensors `infos`.
-    fn of_tensors(dir: &Path, infos: &[TensorInfo]) -> Result<Self, CheckpointError> {
-        Self::of_some_tensors(dir, infos, std::iter::empty())
+    fn of_tensors(
+        dir: &Path,
+        infos: &[TensorInfo],
+        fp8: Option<Fp8Weights>,
+    ) -> Result<Self, CheckpointError> {
+        Self::of_some_tensors(dir, infos, std::iter::empty(), fp8)
     }
 
     /// As [`Weights::of_tensors`], of a directory that may have tensors `others` too.
@@ -157,18 +164,21 @@ impl Weights {
         dir: &Path,
         infos: &'a [TensorInfo],
         others: impl Iterator<Item = &'a str>,
+        fp8: Option<Fp8Weights>,
     ) -> Result<Self, CheckpointError> {
-        let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new() };
+        let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new(), fp8 };
         for path in shard_paths(dir)? {
             weights.add(dir, &path)?;
         }
+        weights.check_scales(dir)?;
         let mut known: HashSet<&str> = others.collect();
         for entry in infos.iter().flat_map(|info| &info.entries) {
             weights.check(entry, dir)?;
             known.insert(entry.name.as_str());
         }
-        let unexpected =
-            weights.shard_of.keys().filter(|name| !known.contains(name.as_str()) && !redundant(name)).min();
+        let is_known = |name: &str| known.contains(name) || redundant(name);
+        let names = weights.shard_of.keys();
+        let unexpected = names.filter(|name| !is_known(fp8::scaled_by(name).unwrap_or(name))).min();
         match unexpected {
             Some(name) => Err(CheckpointError::Unexpected { name: name.clone(), path: dir.into() }),
             None => Ok(weights),
@@ -187,10 +197,40 @@ impl Weights {
         Ok(())
     }
 
+    /// The file that holds a tensor.
+    fn file_of(&self, name: &str) -> Option<&Reader> {
+        self.shard_of.get(name).map(|&shard| &self.shards[shard])
+    }
+
     fn check(&self, entry: &Entry, dir: &Path) -> Result<(), FileError> {
-        match self.shard_of.get(&entry.name) {
-            Some(&shard) => self.shards[shard].check(entry),
+        match self.file_of(&entry.name) {
+            Some(file) if file.is_fp8(&entry.name) => {
+                fp8::check(entry, file, self.fp8, |name| self.file_of(name))
+            }
+            Some(file) => file.check(entry),
             None => Err(FileError::Missing { name: entry.name.clone(), path: dir.into() }),
+        }
+    }
+
+    /// Checks that all scales of matrices in FP8 are of one.
+    fn check_scales(&self, dir: &Path) -> Result<(), FileError> {
+        let scales = self.shard_of.keys().filter_map(|name| fp8::scaled_by(name));
+        let of_nothing = |name: &&str| !self.file_of(name).is_some_and(|file| file.is_fp8(name));
+        let Some(name) = scales.filter(of_nothing).min() else { return Ok(()) };
+        let what = match self.file_of(name) {
+            Some(_) => "they are there, but it is not stored as F8_E4M3",
+            None => "they are there, but the tensor is missing",
+        };
+        Err(FileError::Scales { name: name.into(), what: what.into(), path: dir.into() })
+    }
+
+    fn read_entry(&self, entry: &Entry) -> Result<Cow<'_, [f32]>, FileError> {
+        match self.file_of(&entry.name) {
+            Some(file) if file.is_fp8(&entry.name) => {
+                Ok(Cow::Owned(fp8::read(entry, file, self.fp8, |name| self.file_of(name))?))
+            }
+            Some(file) => file.read(entry),
+            None => self.shards[0].read(entry),
         }
     }
 
@@ -204,12 +244,10 @@ impl Weights {
             }
             return Ok(values);
         }
-        match self.shard_of.get(&info.name) {
-            Some(&shard) => {
-                self.shards[shard].read(&Entry { name: info.name.clone(), shape: info.shape.clone() })
-            }
-            None => Ok(Cow::Owned(fresh(config, info, seed))),
+        if self.shard_of.contains_key(&info.name) {
+            return self.read_entry(&Entry { name: info.name.clone(), shape: info.shape.clone() });
         }
+        Ok(Cow::Owned(fresh(config, info, seed)))
     }
 
     /// Reads a tensor as f32, from all its entries.
@@ -217,14 +255,12 @@ impl Weights {
     /// # Errors
     /// A tensor that is not of the config, or values that are not finite.
     pub fn read(&self, info: &TensorInfo) -> Result<Cow<'_, [f32]>, FileError> {
-        let read =
-            |entry: &Entry| self.shards[self.shard_of.get(&entry.name).copied().unwrap_or(0)].read(entry);
         if let [whole] = &info.entries[..] {
-            return read(whole);
+            return self.read_entry(whole);
         }
         let mut values = Vec::with_capacity(info.len());
         for entry in &info.entries {
-            values.extend_from_slice(&read(entry)?);
+            values.extend_from_slice(&self.read_entry(entry)?);
         }
         Ok(Cow::Owned(values))
     }

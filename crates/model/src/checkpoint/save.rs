@@ -6,9 +6,9 @@ use koan_backend::Backend;
 use koan_files::{FilesError, read_bounded, sha256, write_directory, write_synced};
 use serde_json::{Map, Value, json};
 
-use super::{CheckpointError, Place, Weights, check_streamed};
+use super::{CheckpointError, Place, Weights, check_streamed, fp8};
 use crate::{
-    AdapterError, Config, Model, Param, TensorInfo,
+    AdapterError, Config, Model, Param, Role, TensorInfo,
     adapter::{self, Adapter},
     license::{self, TERMS},
     safetensors_file::{self, Entry, FileError, Stored},
@@ -34,6 +34,44 @@ const CARD: [&str; 1] = ["README.md"];
 /// have long used.
 const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
+/// The type that the weights of a directory are stored in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightType {
+    /// Four bytes: all the digits there are.
+    #[default]
+    F32,
+    /// Two bytes, rounded to nearest: f32 of which the last 16 bits are cut.
+    Bf16,
+    /// Two bytes, rounded to nearest: more digits than bf16, but infinite from 65520 on.
+    F16,
+    /// As DeepSeek-V3's files: the matrices of linear layers in E4M3 with an f32 scale for every block of 128 × 128 elements,
+    /// rounded to nearest; all else as `Bf16`.
+    Fp8,
+}
+
+impl WeightType {
+    /// What the elements of an entry of a tensor are stored as.
+    fn of(self, role: Role, entry: &Entry) -> Stored {
+        let is_layer = matches!(role, Role::Product | Role::Expert);
+        match self {
+            Self::F32 => Stored::F32,
+            Self::Bf16 => Stored::Bf16,
+            Self::F16 => Stored::F16,
+            Self::Fp8 if is_layer && entry.shape.len() == 2 => Stored::E4m3,
+            Self::Fp8 => Stored::Bf16,
+        }
+    }
+
+    /// `dtype` in `config.json`.
+    fn dtype(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 | Self::Fp8 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+}
+
 /// Saves `model` as a Hugging Face directory with f32 weights; the tokenizer's files come from directory `like`. The
 /// directory `dir` must not exist; it is written beside, synced and renamed, so that it is whole or absent. Returns the
 /// SHA-256 of `model.safetensors` (of the list of its shards' where there are several).
@@ -41,7 +79,7 @@ const MAX_SHARD_BYTES: usize = 5_000_000_000;
 /// # Errors
 /// If a file can't be read or written.
 pub fn save<B: Backend>(b: &B, model: &Model<B>, dir: &Path, like: &Path) -> Result<String, CheckpointError> {
-    save_as(Stored::F32, b, model, dir, like)
+    save_as(WeightType::F32, b, model, dir, like)
 }
 
 /// As [`save`], with values stored as `stored`.
@@ -49,7 +87,7 @@ pub fn save<B: Backend>(b: &B, model: &Model<B>, dir: &Path, like: &Path) -> Res
 /// # Errors
 /// As [`save`].
 pub fn save_as<B: Backend>(
-    stored: Stored,
+    stored: WeightType,
     b: &B,
     model: &Model<B>,
     dir: &Path,
@@ -73,11 +111,11 @@ pub fn save_into<B: Backend>(
     dir: &Path,
     like: &Path,
 ) -> Result<String, CheckpointError> {
-    write_model(Stored::F32, b, model, dir, like)
+    write_model(WeightType::F32, b, model, dir, like)
 }
 
 fn write_model<B: Backend>(
-    stored: Stored,
+    stored: WeightType,
     b: &B,
     model: &Model<B>,
     dir: &Path,
@@ -102,7 +140,7 @@ fn write_model<B: Backend>(
 
 /// Writes the adapter of `model` as PEFT does; its base model is that of directory `like`.
 fn write_adapter<B: Backend>(
-    stored: Stored,
+    stored: WeightType,
     b: &B,
     model: &Model<B>,
     dir: &Path,
@@ -113,8 +151,12 @@ fn write_adapter<B: Backend>(
     let card = license::adapter_card(&license::stated(like, model.config()), like);
     write_synced(&dir.join("README.md"), card.as_bytes())?;
     let params: Vec<&Param<B>> = model.weights.tensors().filter(|p| Adapter::holds(p.info())).collect();
-    let entries: Vec<Entry> = params.iter().flat_map(|p| p.info().entries.clone()).collect();
-    safetensors_file::write_as(stored, &dir.join(adapter::WEIGHTS), &entries, |i| {
+    let entries = |p: &&Param<B>| {
+        let of = |entry: &Entry| (entry.clone(), stored.of(p.info().role, entry));
+        p.info().entries.iter().map(of).collect::<Vec<_>>()
+    };
+    let entries: Vec<(Entry, Stored)> = params.iter().flat_map(entries).collect();
+    safetensors_file::write_each(&dir.join(adapter::WEIGHTS), &entries, |i| {
         let [values] = b.read([(params[i].value(), params[i].info().len())]);
         Ok::<_, CheckpointError>(values)
     })
@@ -140,10 +182,10 @@ pub fn merge(
     let weights = Weights::open_at(place, &config)?;
     let mut hash = String::new();
     write_directory(dir, |part| {
-        write_config(Stored::F32, &base.raw, part)?;
+        write_config(WeightType::F32, &base.raw, part)?;
         copy(&TOKENIZER, place.texts(), part)?;
         copy(&[&ORIGIN[..], &TERMS, &CARD].concat(), place.model(), part)?;
-        hash = write_weights(Stored::F32, part, &infos, MAX_SHARD_BYTES, |i| {
+        hash = write_weights(WeightType::F32, part, &infos, MAX_SHARD_BYTES, |i| {
             let values = adapter::merged(&config, &weights, &infos[i])?;
             progress(i + 1, infos.len());
             Ok::<_, CheckpointError>(values)
@@ -161,7 +203,7 @@ pub fn merge(
 pub fn convert(
     from: &Path,
     dir: &Path,
-    stored: Stored,
+    stored: WeightType,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<String, CheckpointError> {
     let config = Config::load(from)?;
@@ -194,9 +236,9 @@ pub(crate) fn write_fresh(
     check_streamed(&infos)?;
     let mut hash = String::new();
     write_directory(dir, |part| {
-        write_config(Stored::F32, &config.raw, part)?;
+        write_config(WeightType::F32, &config.raw, part)?;
         write_tokenizer(part)?;
-        hash = write_weights(Stored::F32, part, &infos, MAX_SHARD_BYTES, |i| {
+        hash = write_weights(WeightType::F32, part, &infos, MAX_SHARD_BYTES, |i| {
             Ok::<_, CheckpointError>(fresh(&infos[i], i, infos.len()))
         })?;
         Ok::<_, CheckpointError>(())
@@ -204,10 +246,16 @@ pub(crate) fn write_fresh(
     Ok(hash)
 }
 
-fn write_config(stored: Stored, config: &Map<String, Value>, dir: &Path) -> Result<(), CheckpointError> {
+fn write_config(stored: WeightType, config: &Map<String, Value>, dir: &Path) -> Result<(), CheckpointError> {
     let mut config = config.clone();
     config.remove("torch_dtype");
+    config.remove("quantization_config");
     config.insert("dtype".into(), stored.dtype().into());
+    if stored == WeightType::Fp8 {
+        let fp8 = json!({"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                         "weight_block_size": [128, 128]});
+        config.insert("quantization_config".into(), fp8);
+    }
     let text = format!("{:#}\n", Value::Object(config));
     Ok(write_synced(&dir.join("config.json"), text.as_bytes())?)
 }
@@ -234,80 +282,132 @@ fn copy(names: &[&str], from: &Path, dir: &Path) -> Result<(), CheckpointError> 
 /// Writes the weights: one file, or shards of up to `most` bytes with their index. `read` gives the elements of a tensor
 /// by its number, and is asked once for each, in their order; a tensor of several entries is written as such.
 pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<FilesError> + From<FileError>>(
-    stored: Stored,
+    stored: WeightType,
     dir: &Path,
     infos: &[TensorInfo],
     most: usize,
     mut read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
-    let entries: Vec<Entry> = infos.iter().flat_map(|info| info.entries.clone()).collect();
-    let slices: Vec<(usize, Range<usize>)> =
-        infos.iter().enumerate().flat_map(|(tensor, info)| slices(info).map(move |s| (tensor, s))).collect();
+    let pieces: Vec<Piece> =
+        infos.iter().enumerate().flat_map(|(tensor, info)| pieces(stored, tensor, info)).collect();
+    let entries: Vec<(Entry, Stored)> =
+        pieces.iter().map(|piece| (piece.entry.clone(), piece.stored)).collect();
     let mut last: Option<(usize, Rc<V>)> = None;
-    let mut read = |entry: usize| {
-        let (tensor, range) = slices[entry].clone();
+    let mut read = |piece: usize| {
+        let piece = &pieces[piece];
         // One that is done with is dropped before the next is read.
-        let values = match last.take().filter(|(number, _)| *number == tensor) {
+        let values = match last.take().filter(|(number, _)| *number == piece.tensor) {
             Some((_, values)) => values,
-            None => Rc::new(read(tensor)?),
+            None => Rc::new(read(piece.tensor)?),
         };
-        last = Some((tensor, values.clone()));
-        Ok::<_, E>(Slice { values, range })
+        last = Some((piece.tensor, values.clone()));
+        Ok::<_, E>(piece.of(values))
     };
-    let shards = shards(&entries, stored, most);
+    let shards = shards(&entries, most);
     if let [_] = shards[..] {
-        return safetensors_file::write_as(stored, &dir.join("model.safetensors"), &entries, read);
+        return safetensors_file::write_each(&dir.join("model.safetensors"), &entries, read);
     }
     let (mut map, mut hashes) = (Map::new(), String::new());
     for (i, shard) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
         let part = &entries[shard.clone()];
-        let hash = safetensors_file::write_as(stored, &dir.join(&name), part, |j| read(shard.start + j))?;
+        let hash = safetensors_file::write_each(&dir.join(&name), part, |j| read(shard.start + j))?;
         hashes.extend([&hash, "\n"]);
-        map.extend(part.iter().map(|entry| (entry.name.clone(), name.as_str().into())));
+        map.extend(part.iter().map(|(entry, _)| (entry.name.clone(), name.as_str().into())));
     }
-    let total: usize = entries.iter().map(|entry| stored.bytes() * entry.len()).sum();
+    let total: usize = entries.iter().map(bytes).sum();
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
     write_synced(&dir.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())?;
     Ok(sha256(hashes))
 }
 
-/// The part of a tensor that an entry holds; the tensor is read once for all its entries.
-struct Slice<V> {
-    values: Rc<V>,
+/// An entry of a file, and what it holds of a tensor, which is read once for all its entries.
+struct Piece {
+    entry: Entry,
+    stored: Stored,
+    /// The number of the tensor.
+    tensor: usize,
+    /// The elements of the tensor that it holds, or that its scales are of.
     range: Range<usize>,
+    holds: Holds,
 }
 
-impl<V: AsRef<[f32]>> AsRef<[f32]> for Slice<V> {
-    fn as_ref(&self) -> &[f32] {
-        &V::as_ref(&self.values)[self.range.clone()]
+/// What an entry of a file holds of a matrix.
+#[derive(Clone, Copy)]
+enum Holds {
+    /// Its elements.
+    Values,
+    /// Its elements, divided by the scales of their blocks; the matrix has so many columns.
+    Scaled(usize),
+    /// The scales of its blocks.
+    Scales(usize),
+}
+
+impl Piece {
+    /// The elements that are written, from those of the tensor.
+    fn of<V: AsRef<[f32]>>(&self, tensor: Rc<V>) -> Written<V> {
+        let values = &V::as_ref(&tensor)[self.range.clone()];
+        match self.holds {
+            Holds::Values => Written::Slice(tensor, self.range.clone()),
+            Holds::Scaled(columns) => Written::Made(fp8::scaled(values, columns)),
+            Holds::Scales(columns) => Written::Made(fp8::scales(values, columns)),
+        }
     }
 }
 
-/// Which elements of a tensor each of its entries holds.
+/// Elements that are written.
+enum Written<V> {
+    Slice(Rc<V>, Range<usize>),
+    Made(Vec<f32>),
+}
+
+impl<V: AsRef<[f32]>> AsRef<[f32]> for Written<V> {
+    fn as_ref(&self) -> &[f32] {
+        match self {
+            Self::Slice(values, range) => &V::as_ref(values)[range.clone()],
+            Self::Made(values) => values,
+        }
+    }
+}
+
+/// The entries of tensor number `tensor`: what each holds of it.
 ///
 /// # Panics
 /// If together they do not hold it all.
-fn slices(info: &TensorInfo) -> impl Iterator<Item = Range<usize>> {
+fn pieces(stored: WeightType, tensor: usize, info: &TensorInfo) -> Vec<Piece> {
     let all: usize = info.entries.iter().map(Entry::len).sum();
     assert_eq!(all, info.len(), "{}: elements in all entries", info.name);
-    info.entries.iter().scan(0, |end, entry| {
-        let start = *end;
-        *end += entry.len();
-        Some(start..*end)
-    })
+    let (mut pieces, mut start) = (Vec::new(), 0);
+    for entry in &info.entries {
+        let range = start..start + entry.len();
+        start = range.end;
+        let piece = |entry, stored, holds| Piece { entry, stored, tensor, range: range.clone(), holds };
+        match (stored.of(info.role, entry), fp8::scales_of(entry)) {
+            (Stored::E4m3, Some(scales)) => {
+                let columns = entry.shape[1];
+                pieces.push(piece(entry.clone(), Stored::E4m3, Holds::Scaled(columns)));
+                pieces.push(piece(scales, Stored::F32, Holds::Scales(columns)));
+            }
+            (stored, _) => pieces.push(piece(entry.clone(), stored, Holds::Values)),
+        }
+    }
+    pieces
+}
+
+/// The bytes of an entry.
+fn bytes((entry, stored): &(Entry, Stored)) -> usize {
+    stored.bytes() * entry.len()
 }
 
 /// Which entries lie together: as many as fit, in their order.
-fn shards(entries: &[Entry], stored: Stored, most: usize) -> Vec<Range<usize>> {
-    let (mut shards, mut start, mut bytes) = (Vec::new(), 0, 0);
+fn shards(entries: &[(Entry, Stored)], most: usize) -> Vec<Range<usize>> {
+    let (mut shards, mut start, mut sum) = (Vec::new(), 0, 0);
     for (i, entry) in entries.iter().enumerate() {
-        let tensor = stored.bytes() * entry.len();
-        if bytes + tensor > most && i > start {
+        if sum + bytes(entry) > most && i > start {
             shards.push(start..i);
-            (start, bytes) = (i, 0);
+            (start, sum) = (i, 0);
         }
-        bytes += tensor;
+        sum += bytes(entry);
     }
     shards.push(start..entries.len());
     shards
@@ -328,8 +428,8 @@ mod tests {
         let weights = Weights::open(&whole, &config).expect("weights");
         let infos = config.tensors();
         write_directory(&cut, |part| {
-            write_config(Stored::F32, &config.raw, part)?;
-            write_weights(Stored::F32, part, &infos, 16_000, |i| {
+            write_config(WeightType::F32, &config.raw, part)?;
+            write_weights(WeightType::F32, part, &infos, 16_000, |i| {
                 Ok::<_, CheckpointError>(weights.read(&infos[i])?)
             })
             .map(drop)
@@ -387,7 +487,7 @@ mod tests {
             |(from, read_as): (&Weights, &[TensorInfo]), dir: &Path, written_as: &[TensorInfo], most| {
                 fs::create_dir(dir).expect("a directory");
                 let mut read = Vec::new();
-                let written = write_weights(Stored::F32, dir, written_as, most, |i| {
+                let written = write_weights(WeightType::F32, dir, written_as, most, |i| {
                     read.push(i);
                     Ok::<_, CheckpointError>(from.read(&read_as[i])?)
                 });
@@ -398,7 +498,7 @@ mod tests {
         for (name, most) in [("one file", usize::MAX), ("shards", 3000)] {
             let (dir, again) = (path(name), path(&format!("{name}, put together again")));
             write((&whole, &infos), &dir, &sliced, most);
-            let weights = Weights::of_tensors(&dir, &sliced).expect("weights");
+            let weights = Weights::of_tensors(&dir, &sliced, None).expect("weights");
             for (info, sliced) in infos.iter().zip(&sliced) {
                 assert_eq!(
                     whole.read(info).expect("read"),
@@ -420,7 +520,8 @@ mod tests {
         sliced.iter_mut().flat_map(|info| &mut info.entries).filter(|e| e.name == "row.7").for_each(|e| {
             e.shape = vec![1, 24];
         });
-        let error = Weights::of_tensors(&path("shards"), &sliced).err().expect("another shape").to_string();
+        let error =
+            Weights::of_tensors(&path("shards"), &sliced, None).err().expect("another shape").to_string();
         assert!(error.contains("`row.7` has shape [24]"), "{error}");
     }
 }

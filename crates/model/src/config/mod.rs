@@ -3,6 +3,7 @@
 mod experts;
 mod family;
 mod latent;
+mod quantized;
 mod reader;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 pub use experts::ExpertsConfig;
 pub use family::Family;
 pub use latent::LatentConfig;
+pub use quantized::Fp8Weights;
 use reader::Reader;
 
 use crate::{
@@ -84,6 +86,8 @@ pub struct Config {
     pub initializer_range: f32,
     /// The tokens that end a completion (`eos_token_id` of the config and of `generation_config.json`).
     pub eos_token_ids: Vec<u32>,
+    /// Whether its files hold matrices in FP8.
+    pub fp8: Option<Fp8Weights>,
     /// What an adapter adds to it, if the model has one.
     pub adapter: Option<Adapter>,
     /// The file as it was read, to be saved as it stands.

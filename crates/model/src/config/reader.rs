@@ -34,9 +34,6 @@ impl Reader<'_> {
             return Err(self.unsupported("model_type", &Family::ALL.map(Family::name).join(", ")));
         };
         self.one_of("hidden_act", "silu", &["silu"])?;
-        if self.raw.get("quantization_config").is_some_and(|value| !value.is_null()) {
-            return Err(self.unsupported("quantization_config", "weights in bf16, f16 or f32"));
-        }
         let hidden_size = self.size("hidden_size", None, MAX_FEATURES)?;
         let num_hidden_layers = self.size("num_hidden_layers", None, MAX_LAYERS)?;
         let num_attention_heads = self.size("num_attention_heads", None, MAX_FEATURES)?;
@@ -83,6 +80,7 @@ impl Reader<'_> {
             tie_word_embeddings: self.flag(self.raw, "tie_word_embeddings", false)?,
             initializer_range: self.number(self.raw, "initializer_range", Some(0.02))? as f32,
             eos_token_ids: self.token_ids("eos_token_id")?,
+            fp8: self.fp8()?,
             adapter: None,
             raw: Map::new(),
         })

@@ -5,7 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{Config, TensorInfo, checkpoint, license, safetensors_file::Stored};
+use crate::{
+    Config, TensorInfo,
+    checkpoint::{self, WeightType},
+    license,
+};
 
 use super::GgufError;
 use super::architecture::{Model, Weight, architecture, check_tensors, weights};
@@ -166,7 +170,7 @@ fn write_weights<R: Read + Seek>(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(), GgufError> {
     let infos: Vec<TensorInfo> = weights.iter().map(|w| w.info.clone()).collect();
-    checkpoint::write_weights(Stored::F32, dir, &infos, usize::MAX, |i| {
+    checkpoint::write_weights(WeightType::F32, dir, &infos, usize::MAX, |i| {
         let weight = &weights[i];
         let tensor = &gguf.tensors[&weight.gguf];
         let (row_len, n_rows) = (tensor.row_len(), tensor.n_rows());

@@ -7,7 +7,10 @@ use tempfile::TempDir;
 
 use super::super::{fixture::Fixture, import};
 use super::*;
-use crate::{checkpoint, safetensors_file::Stored, testkit};
+use crate::{
+    checkpoint::{self, WeightType},
+    testkit,
+};
 
 /// A tiny model of `kind`, with a byte-level tokenizer of four tokens.
 fn model(folder: &TempDir, kind: Value) -> std::path::PathBuf {
@@ -16,7 +19,7 @@ fn model(folder: &TempDir, kind: Value) -> std::path::PathBuf {
     import(&file, &like, &mut |_, _, _| {}).expect("imported");
     let dir = folder.path().join("model");
     let model = testkit::model(&Reference, testkit::config_with(6, false, kind), 7);
-    checkpoint::save_as(Stored::Bf16, &Reference, &model, &dir, &like).expect("saved");
+    checkpoint::save_as(WeightType::Bf16, &Reference, &model, &dir, &like).expect("saved");
     dir
 }
 
