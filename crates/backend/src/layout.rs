@@ -105,6 +105,51 @@ impl Layout {
         }
     }
 
+    /// The pass of a module that predicts `k` tokens further ahead: the token of each row is the one `k` after it, a head reads the
+    /// rows `k` before those that it reads of this pass, and asks for the same targets there. Where a sequence has no such
+    /// token, its row keeps its own; nothing is predicted there, and no row before sees it.
+    ///
+    /// # Panics
+    /// If several completions share a prompt: its last tokens would be followed by several.
+    #[must_use]
+    pub fn ahead(&self, k: usize) -> Self {
+        let mut target_of = vec![None; self.len()];
+        for (&row, &target) in self.head_rows.iter().zip(&self.targets) {
+            target_of[row as usize] = Some(target);
+        }
+        let (mut ids, mut head) = (self.ids.clone(), Vec::new());
+        for rows in self.texts() {
+            let last = rows.last().and_then(|&row| target_of[row]);
+            let tokens: Vec<u32> = rows.iter().map(|&row| self.ids[row]).chain(last).collect();
+            for (i, &row) in rows.iter().enumerate() {
+                if let Some(&token) = tokens.get(i + k) {
+                    ids[row] = token;
+                }
+                if let Some(target) = rows.get(i + k).and_then(|&row| target_of[row]) {
+                    head.push((row as u32, target));
+                }
+            }
+        }
+        let (head_rows, targets) = head.into_iter().unzip();
+        Self { ids, head_rows, targets, ..self.clone() }
+    }
+
+    /// The rows of each text: of a prompt, if it stands apart, and of its completion.
+    fn texts(&self) -> Vec<Vec<usize>> {
+        let mut texts: Vec<Vec<usize>> = Vec::new();
+        for sequence in &self.sequences {
+            match &sequence.prefix[..] {
+                [] => texts.push(sequence.rows.clone().collect()),
+                [prompt] => {
+                    let text = texts.last_mut().filter(|text| text.iter().copied().eq(prompt.clone()));
+                    text.expect("a prompt, then its only completion").extend(sequence.rows.clone());
+                }
+                _ => panic!("a prompt that lies in pages"),
+            }
+        }
+        texts
+    }
+
     fn push_run(
         &mut self,
         ids: impl Iterator<Item = u32>,
@@ -209,6 +254,21 @@ mod tests {
     fn sequences_with_common_rows_are_refused() {
         let run = |rows: Range<usize>| Sequence { keys: rows.clone(), rows, prefix: vec![] };
         Layout { ids: vec![0; 4], sequences: vec![run(0..3), run(2..4)], ..Layout::default() }.check();
+    }
+
+    #[test]
+    fn the_tokens_ahead_of_each_row_are_those_of_its_text() {
+        let mut layout = Layout::default();
+        layout.push_group(&[1, 2, 3], [&[4, 5, 6][..]]); // rows 1 2 | 3 4 5, which predict 4 5 6
+        layout.push_group(&[7], [&[8, 9][..]]); // rows 7 8, which predict 8 9
+        let ahead = layout.ahead(1);
+        assert_eq!(ahead.ids, [2, 3, 4, 5, 6, 8, 9]);
+        assert_eq!((&ahead.head_rows[..], &ahead.targets[..]), (&[1, 2, 3, 5][..], &[4, 5, 6, 9][..]));
+        let ahead = layout.ahead(2);
+        assert_eq!(ahead.ids, [3, 4, 5, 6, 5, 9, 8]);
+        assert_eq!((&ahead.head_rows[..], &ahead.targets[..]), (&[0, 1, 2][..], &[4, 5, 6][..]));
+        assert_eq!(ahead.sequences, layout.sequences);
+        assert!(layout.ahead(9).head_rows.is_empty());
     }
 
     #[test]

@@ -44,7 +44,9 @@ pub use adapter::{Adapter, AdapterError, AdapterSpec, LowRank, Targets};
 pub use attention::{Attention, AttentionKind, Grouped, Latent, Query};
 pub use cache::KvCache;
 pub use config::{Biases, Config, ConfigError, ExpertsConfig, Family, Fp8Weights, LatentConfig};
-pub use heads::{DivergenceRows, Head, HeadKind, Heads, LanguageHead, ScalarHead, ScalarRows};
+pub use heads::{
+    DivergenceRows, Head, HeadKind, Heads, LanguageHead, MultiToken, MultiTokenRows, ScalarHead, ScalarRows,
+};
 pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};
 pub use license::{is_license_card, license, license_keys};

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use koan_backend::{Backend, Divergence, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Config, DivergenceRows, Head, Heads, KvCache, Param, Residency, ScalarRows, TensorInfo,
-    Transformer,
+    Activations, Config, DivergenceRows, Head, Heads, KvCache, MultiTokenRows, Param, Residency, ScalarRows,
+    TensorInfo, Transformer,
     activations::RowMaker,
-    heads::{self, Side, Target},
+    heads::{self, Side, Target, multi_token},
     layer::Pass,
     rope,
     trunk::TrunkGradients,
@@ -229,7 +229,7 @@ impl<B: Backend> Model<B> {
         head: &mut Head<B>,
     ) -> [Vec<f64>; 2] {
         work::count(Work { flops: self.flops.head(size(b, layout)), ..Work::default() });
-        let Transformer { trunk, head: own } = &self.weights;
+        let Transformer { trunk, head: own, .. } = &self.weights;
         own.language().log_probs(b, &trunk.embed_tokens, &a.trunk.normed, layout, temperature, head)
     }
 
@@ -248,7 +248,7 @@ impl<B: Backend> Model<B> {
         let pass = size(b, layout);
         let tokens_drawn = pass.head_rows as u64;
         work::count(Work { flops: self.flops.head(pass), tokens_drawn, tokens_trained: 0 });
-        let Transformer { trunk, head: own } = &self.weights;
+        let Transformer { trunk, head: own, .. } = &self.weights;
         own.language().sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
     }
 
@@ -269,7 +269,7 @@ impl<B: Backend> Model<B> {
     ) {
         let pass = size(b, layout);
         self.count_backward(pass, a, pass.head_rows);
-        let Transformer { trunk, head: own } = &self.weights;
+        let Transformer { trunk, head: own, .. } = &self.weights;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         own.language().backward(
@@ -284,6 +284,80 @@ impl<B: Backend> Model<B> {
             &mut grad.trunk.embed_tokens,
         );
         trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+    }
+
+    /// As [`Model::backward`], of a model with modules that predict further tokens, and of a loss that has each log-probability
+    /// of theirs times `weight` besides: of module `k` those of `ahead[k]`, the pass [`Layout::ahead`] by `k + 1`. Gives the sum of
+    /// each module's log-probabilities.
+    ///
+    /// # Panics
+    /// As [`Model::backward`], or if there are not as many passes as modules.
+    pub fn backward_with_modules(
+        &self,
+        b: &B,
+        layout: &B::Layout,
+        ahead: &[B::Layout],
+        a: &mut Activations<B>,
+        (d_log_probs, weight): (&[f64], f64),
+        temperature: f32,
+        head: &mut Head<B>,
+        rows: &mut MultiTokenRows<B>,
+        grad: &mut Gradient<B>,
+    ) -> Vec<f64> {
+        let pass = size(b, layout);
+        self.count_backward(pass, a, pass.head_rows);
+        let Transformer { trunk, head: own, multi_token } = &self.weights;
+        assert_eq!(ahead.len(), multi_token.len(), "a pass for each module");
+        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
+        let (own, embedding, d_embedding) =
+            (own.language(), &trunk.embed_tokens, &mut grad.trunk.embed_tokens);
+        own.backward(b, embedding, d_normed, layout, d_log_probs, temperature, head, d_head, d_embedding);
+        let of = self.of_modules(b, ahead, a, temperature);
+        let d_modules = &mut grad.multi_token;
+        let sums = multi_token::learn(
+            multi_token,
+            &of,
+            weight,
+            head,
+            rows,
+            d_normed,
+            d_modules,
+            d_head,
+            d_embedding,
+        );
+        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        sums
+    }
+
+    /// After [`Model::forward`]: the sums that [`Model::backward_with_modules`] gives; nothing is learned.
+    ///
+    /// # Panics
+    /// If there are not as many passes as modules.
+    pub fn modules_log_probs(
+        &self,
+        b: &B,
+        ahead: &[B::Layout],
+        a: &Activations<B>,
+        temperature: f32,
+        head: &mut Head<B>,
+        rows: &mut MultiTokenRows<B>,
+    ) -> Vec<f64> {
+        assert_eq!(ahead.len(), self.weights.multi_token.len(), "a pass for each module");
+        let of = self.of_modules(b, ahead, a, temperature);
+        multi_token::log_probs(&self.weights.multi_token, &of, head, rows)
+    }
+
+    fn of_modules<'a>(
+        &'a self,
+        b: &'a B,
+        ahead: &'a [B::Layout],
+        a: &'a Activations<B>,
+        temperature: f32,
+    ) -> multi_token::Of<'a, B> {
+        let Transformer { trunk, head, .. } = &self.weights;
+        let passes = ahead.iter().map(|layout| self.pass(b, layout)).collect();
+        multi_token::Of { trunk, head: head.language(), stream: &a.trunk.stream, passes, temperature }
     }
 
     /// After [`Model::forward`]: the score of each head row.
@@ -316,7 +390,7 @@ impl<B: Backend> Model<B> {
     ) {
         let pass = size(b, layout);
         self.count_backward(pass, a, pass.rows);
-        let Transformer { trunk, head: own } = &self.weights;
+        let Transformer { trunk, head: own, .. } = &self.weights;
         let Gradient { weights: grad, d_normed, trunk: d } = grad;
         let Heads::Scalar(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         own.scalar().backward(b, d_normed, layout, d_scores, head, d_head);
@@ -391,7 +465,7 @@ impl<B: Backend> Model<B> {
 
     /// The language head, and what it reads of a pass.
     fn side<'a>(&'a self, a: &'a Activations<B>) -> Side<'a, B> {
-        let Transformer { trunk, head } = &self.weights;
+        let Transformer { trunk, head, .. } = &self.weights;
         Side { head: head.language(), embedding: &trunk.embed_tokens, normed: &a.trunk.normed }
     }
 }

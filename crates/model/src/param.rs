@@ -22,7 +22,7 @@ impl Residency {
     fn forms(self, info: &TensorInfo) -> Forms {
         let role = info.role;
         match self {
-            _ if !info.trained => Self::Inference.of_role(role),
+            _ if !info.trained && !info.kept => Self::Inference.of_role(role),
             _ => self.of_role(role),
         }
     }
@@ -59,7 +59,12 @@ impl<B: Backend> Param<B> {
 
     /// The same tensor, if it is frozen: another model reads it too.
     pub(crate) fn shared(&self) -> Option<Self> {
-        (!self.info.trained).then(|| Self { matrix: self.matrix.clone(), info: self.info.clone() })
+        (!self.changes()).then(|| Self { matrix: self.matrix.clone(), info: self.info.clone() })
+    }
+
+    /// Whether it has its values, and its packed form comes and goes.
+    fn changes(&self) -> bool {
+        self.info.trained || self.info.kept
     }
 
     /// Where its gradient is added, unless it is frozen.
@@ -97,7 +102,7 @@ impl<B: Backend> Param<B> {
 
     /// Makes the packed form, if there is none and products read the tensor.
     pub(crate) fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
-        if self.info.trained && Residency::Rollout.forms(&self.info).packed {
+        if self.changes() && Residency::Rollout.forms(&self.info).packed {
             self.matrix_mut().pack(b)?;
         }
         Ok(())
@@ -105,7 +110,7 @@ impl<B: Backend> Param<B> {
 
     /// Drops the packed form, except the output head's, and of what is frozen.
     pub(crate) fn unpack(&mut self) {
-        if self.info.trained && !Residency::Training.forms(&self.info).packed {
+        if self.changes() && !Residency::Training.forms(&self.info).packed {
             self.matrix_mut().unpack();
         }
     }

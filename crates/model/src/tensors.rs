@@ -20,13 +20,15 @@ pub struct TensorInfo {
     pub entries: Vec<Entry>,
     /// Whether training changes it. Where a model has an adapter, all else is frozen.
     pub trained: bool,
+    /// Whether a model that is trained keeps its values though they do not change: they are saved with it.
+    pub kept: bool,
 }
 
 impl TensorInfo {
     /// A tensor that is one entry of a checkpoint.
     pub(crate) fn whole(name: String, shape: &[usize], role: Role) -> Self {
         let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
-        Self { name, shape: shape.into(), role, entries, trained: true }
+        Self { name, shape: shape.into(), role, entries, trained: true, kept: false }
     }
 
     /// How many elements the tensor holds.
@@ -66,17 +68,24 @@ impl TensorInfo {
 pub(crate) struct Maker<'a, F> {
     prefix: String,
     adapter: Option<&'a Adapter>,
+    /// Whether what it makes is not trained, but kept.
+    frozen: bool,
     make: &'a mut F,
 }
 
 impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     pub(crate) fn new(adapter: Option<&'a Adapter>, make: &'a mut F) -> Self {
-        Self { prefix: String::new(), adapter, make }
+        Self { prefix: String::new(), adapter, frozen: false, make }
     }
 
     /// Of a part of this part.
     pub(crate) fn under(&mut self, prefix: &str) -> Maker<'_, F> {
-        Maker { prefix: format!("{}{prefix}.", self.prefix), adapter: self.adapter, make: self.make }
+        Maker { prefix: format!("{}{prefix}.", self.prefix), make: self.make, ..*self }
+    }
+
+    /// Of the same part, which is kept, but trained only if `trained`.
+    pub(crate) fn frozen_unless(self, trained: bool) -> Self {
+        Self { frozen: !trained, ..self }
     }
 
     /// What the model's adapter adds to the linear layer `name`.
@@ -85,7 +94,8 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     }
 
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
-        let info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        let mut info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        (info.trained, info.kept) = (info.trained && !self.frozen, self.frozen);
         (self.make)(match self.adapter {
             Some(adapter) => adapter.place(info),
             None => info,

@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 
-use crate::{Config, TensorInfo, Trunk, heads::Heads, tensors::Maker};
+use crate::{Config, MultiToken, TensorInfo, Trunk, heads::Heads, tensors::Maker};
 
 /// Something that a model has for each of its tensors: a parameter, its gradient, a moment of it.
 #[derive(Clone, Debug)]
 pub struct Transformer<T> {
     /// The embedding, the layers and the last norm.
     pub trunk: Trunk<T>,
+    /// The modules that predict further tokens, if it has any.
+    pub multi_token: Vec<MultiToken<T>>,
     /// What predicts tokens, or scores a text.
     pub head: Heads<T>,
 }
@@ -25,6 +27,11 @@ impl<T> Transformer<T> {
         let mut at = Maker::new(config.adapter.as_ref(), &mut make);
         Ok(Self {
             trunk: Trunk::try_build(config, &mut at.under("model"))?,
+            multi_token: {
+                let mut at = at.under("model").frozen_unless(config.trains_multi_token);
+                let module = |i| MultiToken::try_build(config, i, &mut at);
+                (0..config.multi_token_layers).map(module).collect::<Result<_, E>>()?
+            },
             head: Heads::try_build(config, &mut at)?,
         })
     }
@@ -37,12 +44,16 @@ impl<T> Transformer<T> {
 
     /// All tensors, in the order in which a checkpoint lists them.
     pub fn tensors(&self) -> impl Iterator<Item = &T> {
-        self.trunk.tensors().chain(self.head.tensors())
+        self.trunk
+            .tensors()
+            .chain(self.multi_token.iter().flat_map(MultiToken::tensors))
+            .chain(self.head.tensors())
     }
 
     /// All tensors, in the order in which a checkpoint lists them.
     pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.trunk.tensors_mut().chain(self.head.tensors_mut())
+        let multi_token = self.multi_token.iter_mut().flat_map(MultiToken::tensors_mut);
+        self.trunk.tensors_mut().chain(multi_token).chain(self.head.tensors_mut())
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Trunk<T> {
 
 /// What the trunk works in, and what its backward reads of it; all `[rows, ...]`.
 pub(crate) struct TrunkActivations<B: Backend> {
-    /// The residual stream.
-    stream: B::Buf,
+    /// The residual stream; after a forward that after the last layer.
+    pub(crate) stream: B::Buf,
     layers: Saved<B>,
     /// The stream before each layer, where all else of the layer is computed again.
     inputs: Vec<B::Buf>,

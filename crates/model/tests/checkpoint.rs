@@ -3,7 +3,8 @@
 use std::{fs, path::Path};
 
 use koan_backend::Reference;
-use koan_model::{checkpoint, testkit};
+use koan_model::{Config, checkpoint, testkit};
+use serde_json::json;
 
 fn error(dir: &Path) -> String {
     match checkpoint::load(&Reference, dir, None) {
@@ -26,6 +27,39 @@ fn a_saved_model_loads_to_the_same_bits() {
         assert!(second.join(file).exists(), "{file}");
     }
     assert!(checkpoint::save(&Reference, &model, &second, &first).is_err(), "an existing directory is kept");
+}
+
+#[test]
+fn modules_that_predict_further_tokens_are_saved_left_out_or_absent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [with, without, cut] = ["with", "without", "cut"].map(|name| folder.path().join(name));
+    let config = testkit::config_with(11, true, json!({"num_nextn_predict_layers": 1}));
+    let save = |config: Config, dir: &Path| {
+        let model = testkit::model(&Reference, config, 1);
+        checkpoint::save(&Reference, &model, dir, folder.path()).expect("saved");
+    };
+    save(config.clone(), &with);
+    let [trained, measured] = [
+        checkpoint::load(&Reference, &with, None).expect("loads"),
+        checkpoint::load_for_inference(&Reference, &with, None).expect("loads"),
+    ]
+    .map(|model| model.weights.multi_token.len());
+    assert_eq!([trained, measured], [1, 0]);
+    // Most tools leave the modules out, and the config as it is.
+    save(config.clone().without_modules(), &without);
+    assert_eq!(Config::load(&without).expect("a config").multi_token_layers, 0);
+    checkpoint::load(&Reference, &without, None).expect("loads");
+    // A module is whole or absent, and what no config names is refused.
+    save(config.clone(), &cut);
+    let edit = |from: &str, to: &str| {
+        let path = cut.join("config.json");
+        let text = fs::read_to_string(&path).expect("there").replace(from, to);
+        fs::write(path, text).expect("written");
+    };
+    edit("\"num_nextn_predict_layers\": 1", "\"num_nextn_predict_layers\": 2");
+    assert!(error(&cut).contains("`model.layers.3.enorm.weight` is missing"), "{}", error(&cut));
+    edit("\"num_nextn_predict_layers\": 2", "\"num_nextn_predict_layers\": 0");
+    assert!(error(&cut).contains("unexpected tensor `model.layers.2."), "{}", error(&cut));
 }
 
 #[test]

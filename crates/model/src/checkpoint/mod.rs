@@ -127,7 +127,9 @@ impl Weights {
     /// # Errors
     /// Missing, truncated or damaged files; missing, unexpected or wrong tensors, each by name.
     pub fn open(dir: &Path, config: &Config) -> Result<Self, CheckpointError> {
-        Self::of_tensors(dir, &config.tensors(), config.fp8)
+        Self::of_some_tensors(dir, &config.tensors(), std::iter::empty(), config.fp8, &|name| {
+            config.leaves_out(name)
+        })
     }
 
     /// As [`Weights::open`], of the model of `config` at `place`, which may have an adapter.
@@ -140,7 +142,8 @@ impl Weights {
         let base: Vec<TensorInfo> =
             base.filter(|(_, own)| !Adapter::holds(own)).map(|(info, _)| info).collect();
         let replaced = config.adapter.iter().flat_map(Adapter::replaced);
-        let mut weights = Self::of_some_tensors(place.model(), &base, replaced, config.fp8)?;
+        let is_left_out = |name: &str| config.leaves_out(name);
+        let mut weights = Self::of_some_tensors(place.model(), &base, replaced, config.fp8, &is_left_out)?;
         if let Some(dir) = place.adapter() {
             weights.add(dir, &dir.join(WEIGHTS))?;
             let infos = config.tensors();
@@ -151,20 +154,22 @@ impl Weights {
     }
 
     /// As [`Weights::open`], of a model that has the tensors `infos`.
+    #[cfg(test)]
     fn of_tensors(
         dir: &Path,
         infos: &[TensorInfo],
         fp8: Option<Fp8Weights>,
     ) -> Result<Self, CheckpointError> {
-        Self::of_some_tensors(dir, infos, std::iter::empty(), fp8)
+        Self::of_some_tensors(dir, infos, std::iter::empty(), fp8, &|_| false)
     }
 
-    /// As [`Weights::of_tensors`], of a directory that may have tensors `others` too.
+    /// Opens what holds the tensors `infos`, and perhaps `others`, and what is left out.
     fn of_some_tensors<'a>(
         dir: &Path,
         infos: &'a [TensorInfo],
         others: impl Iterator<Item = &'a str>,
         fp8: Option<Fp8Weights>,
+        is_left_out: &dyn Fn(&str) -> bool,
     ) -> Result<Self, CheckpointError> {
         let mut weights = Self { shards: Vec::new(), shard_of: HashMap::new(), fp8 };
         for path in shard_paths(dir)? {
@@ -176,7 +181,7 @@ impl Weights {
             weights.check(entry, dir)?;
             known.insert(entry.name.as_str());
         }
-        let is_known = |name: &str| known.contains(name) || redundant(name);
+        let is_known = |name: &str| known.contains(name) || redundant(name) || is_left_out(name);
         let names = weights.shard_of.keys();
         let unexpected = names.filter(|name| !is_known(fp8::scaled_by(name).unwrap_or(name))).min();
         match unexpected {
@@ -266,9 +271,24 @@ impl Weights {
     }
 }
 
-/// Tensors that some writers add and no reader needs: a tied head, and tables of rotary frequencies.
+/// Tensors that some writers add and no reader needs: a tied head, tables of rotary frequencies, and what modules that predict
+/// further tokens have of the model's own.
 fn redundant(name: &str) -> bool {
-    name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
+    let of_layer = name.starts_with("model.layers.");
+    let copies = [".embed_tokens.weight", ".shared_head.head.weight"];
+    name == "lm_head.weight"
+        || name.ends_with(".rotary_emb.inv_freq")
+        || (of_layer && copies.iter().any(|copy| name.ends_with(copy)))
+}
+
+/// Whether `dir` has weights, and among them no module that predicts further tokens after so many layers.
+pub(crate) fn lacks_module(dir: &Path, layers: usize) -> bool {
+    let name = format!("model.layers.{layers}.enorm.weight");
+    let names = |path: &PathBuf| Ok(Reader::open(path)?.names());
+    let all: Result<Vec<Vec<String>>, CheckpointError> =
+        shard_paths(dir).and_then(|paths| paths.iter().map(names).collect());
+    // What can't be read is said where it is needed.
+    all.is_ok_and(|all| !all.concat().contains(&name))
 }
 
 fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -312,7 +332,8 @@ pub fn load<B: Backend>(
     Model::new(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 
-/// As [`load`], for forward passes alone, in half the memory: see [`Model::for_inference`].
+/// As [`load`], for forward passes alone, in half the memory: see [`Model::for_inference`]. Modules that predict further tokens are
+/// left out.
 ///
 /// # Errors
 /// See [`CheckpointError`].
@@ -322,6 +343,7 @@ pub fn load_for_inference<B: Backend>(
     positions: Option<usize>,
 ) -> Result<Model<B>, CheckpointError> {
     let (config, weights, positions) = open(&place.into(), positions)?;
+    let config = config.without_modules();
     Model::for_inference(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 

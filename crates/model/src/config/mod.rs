@@ -18,8 +18,8 @@ pub use quantized::Fp8Weights;
 use reader::Reader;
 
 use crate::{
-    RopeScaling, adapter::Adapter, attention::AttentionKind, heads::HeadKind, layer::LayerKind, mistaken,
-    mlp::MlpKind,
+    RopeScaling, adapter::Adapter, attention::AttentionKind, checkpoint, heads::HeadKind, layer::LayerKind,
+    mistaken, mlp::MlpKind,
 };
 
 /// Elements that the tables of positions may hold, cosines and sines together: 1 GiB of them. That is 2 million tokens for
@@ -64,6 +64,8 @@ pub struct Config {
     pub experts: Option<ExpertsConfig>,
     /// Modules after the last layer that predict further tokens: `num_nextn_predict_layers`.
     pub multi_token_layers: usize,
+    /// Whether training changes these modules; where it does not, they stay as they are, and are saved so.
+    pub trains_multi_token: bool,
     /// Which products have biases.
     pub biases: Biases,
     /// Whether each query and key head has a norm before its rotation.
@@ -158,7 +160,8 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads `config.json` (and the end-of-sequence tokens of `generation_config.json`, if there is one) of the model
-    /// directory `dir`. Old and new spellings of the rope keys are both read.
+    /// directory `dir`. Old and new spellings of the rope keys are both read. Where the weights have no modules that predict further
+    /// tokens, the config has none, whatever the file says: most tools save a model without them.
     ///
     /// # Errors
     /// A file that can't be read, a missing key, or a value that this engine does not compute, by name.
@@ -180,6 +183,9 @@ impl Config {
                     config.eos_token_ids.push(id);
                 }
             }
+        }
+        if config.multi_token_layers > 0 && checkpoint::lacks_module(dir, config.num_hidden_layers) {
+            config.multi_token_layers = 0;
         }
         config.raw = raw;
         Ok(config)
@@ -233,6 +239,26 @@ impl Config {
             None => self.head_dim as f64,
         };
         (self.num_hidden_layers * self.num_attention_heads) as f64 * of_head
+    }
+
+    /// The same model without its modules that predict further tokens.
+    #[must_use]
+    pub fn without_modules(self) -> Self {
+        Self { multi_token_layers: 0, ..self }
+    }
+
+    /// Whether tensor `name` is of a module that predicts further tokens, which the file names and this config is without.
+    pub(crate) fn leaves_out(&self, name: &str) -> bool {
+        let named = self.raw.get("num_nextn_predict_layers").and_then(Value::as_u64).unwrap_or(0) as usize;
+        let layers =
+            self.num_hidden_layers + self.multi_token_layers..self.num_hidden_layers.saturating_add(named);
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+        layer.is_some_and(|layer| layers.contains(&layer))
+    }
+
+    /// The kind of the layers in modules that predict further tokens: that of the last layer.
+    pub(crate) fn multi_token_kind(&self) -> LayerKind {
+        self.layer_kinds().last().expect("a model has layers")
     }
 
     /// The kind of each layer, first to last.

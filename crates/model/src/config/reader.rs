@@ -69,6 +69,7 @@ impl Reader<'_> {
             latent,
             experts,
             multi_token_layers: self.count("num_nextn_predict_layers", 0, MAX_MULTI_TOKEN_LAYERS)?,
+            trains_multi_token: false,
             biases: self.biases(family)?,
             head_norms: family == Family::Qwen3,
             sliding_window: self.sliding_window(family, num_hidden_layers)?,

@@ -3,6 +3,7 @@
 
 mod divergence;
 mod language;
+pub(crate) mod multi_token;
 mod scalar;
 
 use crate::{Config, TensorInfo, tensors::Maker};
@@ -10,6 +11,7 @@ use crate::{Config, TensorInfo, tensors::Maker};
 pub use divergence::DivergenceRows;
 pub(crate) use divergence::{Side, Target, divergences};
 pub use language::{Head, LanguageHead};
+pub use multi_token::{MultiToken, MultiTokenRows};
 pub use scalar::{ScalarHead, ScalarRows};
 
 /// Which head a model has.
