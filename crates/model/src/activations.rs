@@ -1,6 +1,6 @@
 //! The memory of a pass, planned before it runs and reused by every pass after.
 
-use koan_backend::{Backend, Keep, OutOfMemory, Reference};
+use koan_backend::{Backend, Keep, OutOfMemory, Reference, Routing};
 
 use crate::{
     Config,
@@ -62,6 +62,13 @@ impl<'a, B: Backend> RowMaker<'a, B> {
     pub(crate) fn keys(&mut self, features: usize) -> Result<B::Keys, OutOfMemory> {
         let len = self.len(features, B::keys_bytes);
         self.b.keys(len)
+    }
+
+    /// What the rows choose of experts.
+    pub(crate) fn routes(&mut self, of: Routing) -> Result<B::Routes, OutOfMemory> {
+        self.elements += of.per_token;
+        self.bytes = self.bytes.saturating_add(self.b.routes_bytes(self.rows, of));
+        self.b.routes(if self.allocates { self.rows } else { 0 }, of)
     }
 
     fn len(&mut self, features: usize, bytes: impl FnOnce(&B, usize) -> usize) -> usize {

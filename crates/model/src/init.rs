@@ -18,7 +18,7 @@ use crate::{
 pub fn fresh(config: &Config, info: &TensorInfo, seed: u64) -> Vec<f32> {
     match info.role {
         Role::Norm => return vec![1.0; info.len()],
-        Role::Bias | Role::AdapterUp => return vec![0.0; info.len()],
+        Role::Bias | Role::RouterBias | Role::AdapterUp => return vec![0.0; info.len()],
         _ => {}
     }
     let key = [&seed.to_le_bytes(), info.name.as_bytes()].concat();

@@ -29,6 +29,8 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub(crate) layout: &'a B::Layout,
     /// How many there are.
     pub(crate) rows: usize,
+    /// In a backward, the coefficient of the balance of experts: see [`Gradient`](crate::Gradient).
+    pub(crate) balance: f32,
 }
 
 /// Of which kinds the two halves of a layer are.

@@ -51,7 +51,7 @@ pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};
 pub use license::{is_license_card, license, license_keys};
 pub use linear::{Linear, Lora};
-pub use mlp::{Dense, Mlp, MlpKind};
+pub use mlp::{Dense, Mlp, MlpKind, Routed};
 pub use model::{Gradient, Model};
 pub use param::{Param, Residency};
 pub use role::Role;

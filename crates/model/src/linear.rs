@@ -7,14 +7,17 @@
 //!
 //! The adapter is never merged into W: sampling computes what training does. `s x Aᵀ` is computed again in the backward.
 
-use koan_backend::{Backend, Keep, OutOfMemory, Store};
+use koan_backend::{Backend, Keep, Matrix, OutOfMemory, Store};
 
-use crate::{Adapter, Config, Param, Role, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
+use crate::{
+    Adapter, Config, Param, Role, TensorInfo, activations::RowMaker, adapter::LowRank, layer::Pass,
+    tensors::Maker,
+};
 
 /// A linear layer: `x Wᵀ + b`, and what its adapter adds.
 #[derive(Clone, Debug)]
 pub struct Linear<T> {
-    /// `[out_features, in_features]`
+    /// `[out_features, in_features]`; of experts `[experts, out_features, in_features]`, and so are A and B.
     pub weight: T,
     /// `[out_features]`, in families that have one.
     pub bias: Option<T>,
@@ -43,6 +46,53 @@ pub(crate) struct LowRankRows<B: Backend> {
     dh: B::Operand,
 }
 
+/// The rows that a layer multiplies.
+pub(crate) enum Rows<'a, B: Backend> {
+    /// So many, all by one matrix.
+    All(usize),
+    /// The copies of rows that go to experts, so many, each by the matrix of its expert.
+    Copies(&'a B::Routes, usize),
+}
+
+impl<B: Backend> Clone for Rows<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Rows<'_, B> {}
+
+impl<B: Backend> Rows<'_, B> {
+    fn len(self) -> usize {
+        let (Self::All(n) | Self::Copies(_, n)) = self;
+        n
+    }
+
+    /// `y ← x Wᵀ`, or `+=`.
+    fn forward(self, b: &B, (y, store): (&mut B::Buf, Store), x: &B::Operand, w: &Matrix<B>) {
+        match self {
+            Self::All(n) => b.linear_forward(y, x, w, n, store),
+            Self::Copies(routes, _) => b.experts_forward(y, x, w, routes, store),
+        }
+    }
+
+    /// `dx ← dy W`, or `+=`.
+    fn backward_input(self, b: &B, (dx, store): (&mut B::Buf, Store), dy: &B::Operand, w: &Matrix<B>) {
+        match self {
+            Self::All(n) => b.linear_backward_input(dx, dy, w, n, store),
+            Self::Copies(routes, _) => b.experts_backward_input(dx, dy, w, routes, store),
+        }
+    }
+
+    /// `dW += dyᵀ x`
+    fn backward_weight(self, b: &B, dw: &mut B::Buf, dy: &B::Operand, x: &B::Operand, shape: [usize; 2]) {
+        match self {
+            Self::All(n) => b.linear_backward_weight(dw, dy, x, n, shape),
+            Self::Copies(routes, _) => b.experts_backward_weight(dw, dy, x, routes, shape),
+        }
+    }
+}
+
 impl<T> Linear<T> {
     /// A layer named `name`, to `out` features from `inp`, with a bias or without.
     pub(crate) fn try_build<E, F>(
@@ -69,6 +119,28 @@ impl<T> Linear<T> {
         Ok(Self { weight, bias, lora: lora.transpose()? })
     }
 
+    /// The same layer of each of some experts, named `name` in each: matrices of shape `[experts, out, in]`.
+    pub(crate) fn try_build_experts<E, F>(
+        at: &mut Maker<'_, F>,
+        name: &str,
+        [experts, out, inp]: [usize; 3],
+    ) -> Result<Self, E>
+    where
+        F: FnMut(TensorInfo) -> Result<T, E>,
+    {
+        let low_rank = at.low_rank(&format!("experts.{name}"));
+        let weight = at.experts(name, "weight", [experts, out, inp], Role::Expert)?;
+        let lora = low_rank.map(|LowRank { rank, scale, .. }| {
+            Ok(Lora {
+                down: at.experts(name, "lora_A.weight", [experts, rank, inp], Role::AdapterDown)?,
+                up: at.experts(name, "lora_B.weight", [experts, out, rank], Role::AdapterUp)?,
+                bias: None,
+                scale,
+            })
+        });
+        Ok(Self { weight, bias: None, lora: lora.transpose()? })
+    }
+
     pub(crate) fn tensors(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.weight).chain(&self.bias).chain(self.lora.iter().flat_map(Lora::tensors))
     }
@@ -92,7 +164,16 @@ impl<T> Lora<T> {
 impl<B: Backend> LowRankRows<B> {
     /// Empty where the model has no adapter.
     pub(crate) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
-        let rank = config.adapter.as_ref().map_or(0, Adapter::largest_rank);
+        Self::of_copies(config, 1, make)
+    }
+
+    /// Of so many copies of each row.
+    pub(crate) fn of_copies(
+        config: &Config,
+        copies: usize,
+        make: &mut RowMaker<'_, B>,
+    ) -> Result<Self, OutOfMemory> {
+        let rank = copies * config.adapter.as_ref().map_or(0, Adapter::largest_rank);
         Ok(Self { h: make.operand(rank, Keep::Values)?, dh: make.operand(rank, Keep::Values)? })
     }
 }
@@ -102,17 +183,11 @@ impl<B: Backend> Linear<Param<B>> {
     pub(crate) fn forward(
         &self,
         p: &Pass<B>,
-        (y, store): (&mut B::Buf, Store),
+        y: (&mut B::Buf, Store),
         x: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
-        p.b.linear_forward(y, x, self.weight.matrix(), p.rows, store);
-        if let Some(bias) = &self.bias {
-            p.b.bias_forward(y, bias.value(), bias.info().len(), p.rows);
-        }
-        if let Some(lora) = &self.lora {
-            lora.forward(p, y, x, low_rank);
-        }
+        self.forward_on(p.b, Rows::All(p.rows), y, x, low_rank);
     }
 
     /// Writes `dx`, or adds to it; adds to the gradients of what is trained.
@@ -133,14 +208,11 @@ impl<B: Backend> Linear<Param<B>> {
     pub(crate) fn backward_input(
         &self,
         p: &Pass<B>,
-        (dx, store): (&mut B::Buf, Store),
+        dx: (&mut B::Buf, Store),
         dy: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
-        p.b.linear_backward_input(dx, dy, self.weight.matrix(), p.rows, store);
-        if let Some(lora) = &self.lora {
-            lora.backward_input(p, dx, dy, low_rank);
-        }
+        self.backward_input_on(p.b, Rows::All(p.rows), dx, dy, low_rank);
     }
 
     /// After [`backward_input`](Self::backward_input): `dW += dyᵀ x` and `db += Σ dy` of what is trained, and the gradients of
@@ -153,58 +225,119 @@ impl<B: Backend> Linear<Param<B>> {
         x: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
+        self.backward_weight_on(p.b, Rows::All(p.rows), grad, dy, x, low_rank);
+    }
+
+    /// [`forward`](Self::forward) of these rows.
+    pub(crate) fn forward_on(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        (y, store): (&mut B::Buf, Store),
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        rows.forward(b, (&mut *y, store), x, self.weight.matrix());
+        if let Some(bias) = &self.bias {
+            b.bias_forward(y, bias.value(), bias.info().len(), rows.len());
+        }
+        if let Some(lora) = &self.lora {
+            lora.forward(b, rows, y, x, low_rank);
+        }
+    }
+
+    /// [`backward_input`](Self::backward_input) of these rows.
+    pub(crate) fn backward_input_on(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        (dx, store): (&mut B::Buf, Store),
+        dy: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        rows.backward_input(b, (&mut *dx, store), dy, self.weight.matrix());
+        if let Some(lora) = &self.lora {
+            lora.backward_input(b, rows, dx, dy, low_rank);
+        }
+    }
+
+    /// [`backward_weight`](Self::backward_weight) of these rows.
+    pub(crate) fn backward_weight_on(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        grad: &mut Linear<B::Buf>,
+        dy: &B::Operand,
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
         let shape = self.weight.matrix().shape();
         if let Some(grad) = self.weight.gradient(&mut grad.weight) {
-            p.b.linear_backward_weight(grad, dy, x, p.rows, shape);
+            rows.backward_weight(b, grad, dy, x, shape);
         }
         if let Some((bias, grad)) = self.bias.as_ref().zip(grad.bias.as_mut())
             && let Some(grad) = bias.gradient(grad)
         {
-            p.b.bias_backward(grad, dy, shape[0], p.rows);
+            b.bias_backward(grad, dy, shape[0], rows.len());
         }
         if let Some((lora, grad)) = self.lora.as_ref().zip(grad.lora.as_mut()) {
-            lora.backward_weight(p, grad, dy, x, low_rank);
+            lora.backward_weight(b, rows, grad, dy, x, low_rank);
         }
     }
 }
 
 impl<B: Backend> Lora<Param<B>> {
     /// `h ← s x Aᵀ`
-    fn project(&self, p: &Pass<B>, h: &mut B::Operand, x: &B::Operand) {
+    fn project(&self, b: &B, rows: Rows<'_, B>, h: &mut B::Operand, x: &B::Operand) {
         let [rank, _] = self.down.matrix().shape();
-        p.b.linear_forward(p.b.values_mut(h), x, self.down.matrix(), p.rows, Store::Write);
-        p.b.scale(h, self.scale, p.rows * rank);
+        rows.forward(b, (b.values_mut(h), Store::Write), x, self.down.matrix());
+        b.scale(h, self.scale, rows.len() * rank);
     }
 
     /// `y += h Bᵀ + s b`
-    fn forward(&self, p: &Pass<B>, y: &mut B::Buf, x: &B::Operand, low_rank: &mut LowRankRows<B>) {
-        self.project(p, &mut low_rank.h, x);
-        p.b.linear_forward(y, &low_rank.h, self.up.matrix(), p.rows, Store::Add);
+    fn forward(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        y: &mut B::Buf,
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        self.project(b, rows, &mut low_rank.h, x);
+        rows.forward(b, (&mut *y, Store::Add), &low_rank.h, self.up.matrix());
         if let Some(bias) = &self.bias {
-            p.b.bias_forward(y, bias.value(), bias.info().len(), p.rows);
+            b.bias_forward(y, bias.value(), bias.info().len(), rows.len());
         }
     }
 
     /// `dh ← s dy B` and `dx += dh A`
-    fn backward_input(&self, p: &Pass<B>, dx: &mut B::Buf, dy: &B::Operand, low_rank: &mut LowRankRows<B>) {
+    fn backward_input(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        dx: &mut B::Buf,
+        dy: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
         let ([rank, _], dh) = (self.down.matrix().shape(), &mut low_rank.dh);
-        p.b.linear_backward_input(p.b.values_mut(dh), dy, self.up.matrix(), p.rows, Store::Write);
-        p.b.scale(dh, self.scale, p.rows * rank);
-        p.b.linear_backward_input(dx, dh, self.down.matrix(), p.rows, Store::Add);
+        rows.backward_input(b, (b.values_mut(dh), Store::Write), dy, self.up.matrix());
+        b.scale(dh, self.scale, rows.len() * rank);
+        rows.backward_input(b, (dx, Store::Add), dh, self.down.matrix());
     }
 
     /// `dA += dhᵀ x` and `dB += dyᵀ h`
     fn backward_weight(
         &self,
-        p: &Pass<B>,
+        b: &B,
+        rows: Rows<'_, B>,
         grad: &mut Lora<B::Buf>,
         dy: &B::Operand,
         x: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
-        self.project(p, &mut low_rank.h, x);
+        self.project(b, rows, &mut low_rank.h, x);
         let [up, down] = [&self.up, &self.down].map(|param| param.matrix().shape());
-        p.b.linear_backward_weight(&mut grad.up, dy, &low_rank.h, p.rows, up);
-        p.b.linear_backward_weight(&mut grad.down, &low_rank.dh, x, p.rows, down);
+        rows.backward_weight(b, &mut grad.up, dy, &low_rank.h, up);
+        rows.backward_weight(b, &mut grad.down, &low_rank.dh, x, down);
     }
 }

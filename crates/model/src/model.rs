@@ -29,11 +29,15 @@ pub struct Model<B: Backend> {
 
 /// The gradient of a model's weights, and the memory its backward pass works in.
 pub struct Gradient<B: Backend> {
-    /// The gradient, a buffer per tensor; that of a frozen one is empty.
+    /// The gradient, a buffer per tensor; that of a frozen one is empty, that of a router's bias is how many rows chose each
+    /// expert.
     pub weights: Transformer<B::Buf>,
     /// Of the trunk's normed rows: the head's backward writes it, the trunk's takes it.
     d_normed: B::Buf,
     trunk: TrunkGradients<B>,
+    /// What every backward adds the gradient of: `balance · Σ T Σᵢ fᵢ Pᵢ` over the sequences of a pass and the layers with
+    /// experts, with `T` a sequence's rows, `fᵢ` and `Pᵢ` as [`route_backward`](Backend::route_backward) has them. 0 for none.
+    pub balance: f32,
 }
 
 impl<B: Backend> Gradient<B> {
@@ -43,9 +47,10 @@ impl<B: Backend> Gradient<B> {
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            weights: Transformer::try_build(config, |info| b.zeros(info.trained_len()))?,
+            weights: Transformer::try_build(config, |info| b.zeros(info.gradient_len()))?,
             d_normed: b.zeros(rows * config.hidden_size)?,
             trunk: TrunkGradients::build(config, &mut RowMaker::new(b, rows))?,
+            balance: 0.0,
         })
     }
 
@@ -58,6 +63,7 @@ impl<B: Backend> Gradient<B> {
             weights: Transformer::try_build(config, |_| b.zeros(0))?,
             d_normed: b.zeros(0)?,
             trunk: TrunkGradients::build(config, &mut RowMaker::new(b, 0))?,
+            balance: 0.0,
         })
     }
 
@@ -197,7 +203,15 @@ impl<B: Backend> Model<B> {
     }
 
     fn pass<'a>(&'a self, b: &'a B, layout: &'a B::Layout) -> Pass<'a, B> {
-        Pass { b, config: &self.config, cos: &self.cos, sin: &self.sin, layout, rows: b.rows(layout) }
+        Pass {
+            b,
+            config: &self.config,
+            cos: &self.cos,
+            sin: &self.sin,
+            layout,
+            rows: b.rows(layout),
+            balance: 0.0,
+        }
     }
 
     /// Runs a pass through the trunk. With a cache, new keys and values go to it, and all are read from it.
@@ -270,7 +284,8 @@ impl<B: Backend> Model<B> {
         let pass = size(b, layout);
         self.count_backward(pass, a, pass.head_rows);
         let Transformer { trunk, head: own, .. } = &self.weights;
-        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Gradient { weights: grad, d_normed, trunk: d, balance } = grad;
+        let pass = Pass { balance: *balance, ..self.pass(b, layout) };
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         own.language().backward(
             b,
@@ -283,7 +298,7 @@ impl<B: Backend> Model<B> {
             d_head,
             &mut grad.trunk.embed_tokens,
         );
-        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        trunk.backward(&pass, d_normed, &mut a.trunk, d, &mut grad.trunk);
     }
 
     /// As [`Model::backward`], of a model with modules that predict further tokens, and of a loss that has each log-probability
@@ -308,12 +323,14 @@ impl<B: Backend> Model<B> {
         self.count_backward(pass, a, pass.head_rows);
         let Transformer { trunk, head: own, multi_token } = &self.weights;
         assert_eq!(ahead.len(), multi_token.len(), "a pass for each module");
-        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Gradient { weights: grad, d_normed, trunk: d, balance } = grad;
+        let pass = Pass { balance: *balance, ..self.pass(b, layout) };
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         let (own, embedding, d_embedding) =
             (own.language(), &trunk.embed_tokens, &mut grad.trunk.embed_tokens);
         own.backward(b, embedding, d_normed, layout, d_log_probs, temperature, head, d_head, d_embedding);
-        let of = self.of_modules(b, ahead, a, temperature);
+        let mut of = self.of_modules(b, ahead, a, temperature);
+        of.passes.iter_mut().for_each(|pass| pass.balance = *balance);
         let d_modules = &mut grad.multi_token;
         let sums = multi_token::learn(
             multi_token,
@@ -326,7 +343,7 @@ impl<B: Backend> Model<B> {
             d_head,
             d_embedding,
         );
-        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        trunk.backward(&pass, d_normed, &mut a.trunk, d, &mut grad.trunk);
         sums
     }
 
@@ -391,10 +408,11 @@ impl<B: Backend> Model<B> {
         let pass = size(b, layout);
         self.count_backward(pass, a, pass.rows);
         let Transformer { trunk, head: own, .. } = &self.weights;
-        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Gradient { weights: grad, d_normed, trunk: d, balance } = grad;
+        let pass = Pass { balance: *balance, ..self.pass(b, layout) };
         let Heads::Scalar(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         own.scalar().backward(b, d_normed, layout, d_scores, head, d_head);
-        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        trunk.backward(&pass, d_normed, &mut a.trunk, d, &mut grad.trunk);
     }
 
     /// After [`Model::forward`] of this model and of a teacher over one pass: the divergence of this model's distribution from
@@ -446,14 +464,15 @@ impl<B: Backend> Model<B> {
         work::count(Work { flops: teacher.flops.head(pass), ..Work::default() });
         self.count_backward(pass, a, pass.head_rows);
         let trunk = &self.weights.trunk;
-        let Gradient { weights: grad, d_normed, trunk: d } = grad;
+        let Gradient { weights: grad, d_normed, trunk: d, balance } = grad;
+        let pass = Pass { balance: *balance, ..self.pass(b, layout) };
         let Heads::Language(d_head) = &mut grad.head else { panic!("the gradient is another model's") };
         let w = self.weights.head.language().matrix(&trunk.embed_tokens);
         let dw = w.gradient(d_head.lm_head.as_mut().unwrap_or(&mut grad.trunk.embed_tokens));
         let target = Some(Target { dw, d_normed });
         let sides = [self.side(a), teacher.side(of_teacher)];
         let divergences = heads::divergences(b, sides, head_rows, of, weight, target, head)?;
-        trunk.backward(&self.pass(b, layout), d_normed, &mut a.trunk, d, &mut grad.trunk);
+        trunk.backward(&pass, d_normed, &mut a.trunk, d, &mut grad.trunk);
         Ok(divergences)
     }
 

@@ -141,8 +141,8 @@ impl Config {
         most
     }
 
-    /// Bytes of a buffer for each tensor that is trained: of a gradient, or of a moment in f32.
+    /// Bytes of the gradient of all tensors.
     pub fn gradient_bytes<B: Backend>(&self, b: &B) -> usize {
-        self.tensors().iter().map(|info| b.bytes(info.trained_len())).sum()
+        self.tensors().iter().map(|info| b.bytes(info.gradient_len())).sum()
     }
 }

@@ -25,13 +25,15 @@ pub enum Role {
     AdapterUp,
     /// `[experts, hidden_size]`: scores a layer's experts for a token.
     Router,
+    /// `[experts]`: added to the scores for the choice alone. No gradient moves it, but how many tokens chose each expert.
+    RouterBias,
 }
 
 impl Role {
     /// Whether it is a matrix, or several: what weight decay, random initialisation and quantisation apply to. Norms and
     /// biases are vectors.
     pub fn is_matrix(self) -> bool {
-        !matches!(self, Self::Norm | Self::Bias)
+        !matches!(self, Self::Norm | Self::Bias | Self::RouterBias)
     }
 
     /// Whether it is a matrix that is multiplied by, not only looked up in.
@@ -64,11 +66,14 @@ mod tests {
                         "model.embed_tokens.weight" => Role::Embedding { tied },
                         "lm_head.weight" => Role::Head,
                         _ if name.contains("norm") => Role::Norm,
+                        _ if name.ends_with("correction_bias") => Role::RouterBias,
+                        _ if name.ends_with("mlp.gate.weight") => Role::Router,
+                        _ if name.contains("mlp.experts.") => Role::Expert,
                         _ if name.ends_with("bias") => Role::Bias,
                         _ => Role::Product,
                     };
                     assert_eq!(info.role, expected, "{name}");
-                    assert_eq!(info.role.is_matrix(), info.shape.len() == 2, "{name}");
+                    assert_eq!(info.role.is_matrix(), info.shape.len() > 1, "{name}");
                 }
             }
         }

@@ -18,7 +18,7 @@ pub struct TensorInfo {
     /// The entries of a checkpoint that hold it, each a slice of it, back to back: the elements of the first come first.
     /// Most tensors are one entry, which is the whole; published checkpoints hold each expert's matrix apart.
     pub entries: Vec<Entry>,
-    /// Whether training changes it. Where a model has an adapter, all else is frozen.
+    /// Whether an optimizer changes it. Where a model has an adapter, all else is frozen; a router's bias is moved by loads.
     pub trained: bool,
     /// Whether a model that is trained keeps its values though they do not change: they are saved with it.
     pub kept: bool,
@@ -28,7 +28,7 @@ impl TensorInfo {
     /// A tensor that is one entry of a checkpoint.
     pub(crate) fn whole(name: String, shape: &[usize], role: Role) -> Self {
         let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
-        Self { name, shape: shape.into(), role, entries, trained: true, kept: false }
+        Self { name, shape: shape.into(), role, entries, trained: role != Role::RouterBias, kept: false }
     }
 
     /// How many elements the tensor holds.
@@ -39,6 +39,11 @@ impl TensorInfo {
     /// How many of them training changes: all or none.
     pub fn trained_len(&self) -> usize {
         if self.trained { self.len() } else { 0 }
+    }
+
+    /// How many elements its gradient has: none if it is frozen. That of a router's bias is the load of each expert.
+    pub fn gradient_len(&self) -> usize {
+        if self.role == Role::RouterBias { self.len() } else { self.trained_len() }
     }
 
     /// Whether it holds none.
@@ -94,7 +99,26 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     }
 
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
-        let mut info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        let info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        self.place(info)
+    }
+
+    /// A tensor of each expert of shape `[a, b]`, named `name.part` in each, as one `[experts, a, b]`.
+    pub(crate) fn experts(
+        &mut self,
+        name: &str,
+        part: &str,
+        [experts, a, b]: [usize; 3],
+        role: Role,
+    ) -> Result<T, E> {
+        let prefix = &self.prefix;
+        let whole = format!("{prefix}experts.{name}.{part}");
+        let entry = |e| Entry { name: format!("{prefix}experts.{e}.{name}.{part}"), shape: vec![a, b] };
+        let entries = (0..experts).map(entry).collect();
+        self.place(TensorInfo { entries, ..TensorInfo::whole(whole, &[experts, a, b], role) })
+    }
+
+    fn place(&mut self, mut info: TensorInfo) -> Result<T, E> {
         (info.trained, info.kept) = (info.trained && !self.frozen, self.frozen);
         (self.make)(match self.adapter {
             Some(adapter) => adapter.place(info),

@@ -29,11 +29,14 @@ pub fn kinds() -> Vec<Value> {
         json!({"model_type": "qwen3"}),
         json!({"model_type": "mistral", "sliding_window": null, "rope_parameters": yarn}),
         json!({"attention_bias": true, "mlp_bias": true}),
-        deepseek(json!({"model_type": "deepseek_v3", "first_k_dense_replace": 2})),
-        deepseek(
-            json!({"model_type": "deepseek_v2", "first_k_dense_replace": 2, "q_lora_rank": null, "attention_bias": true}),
-        ),
-        deepseek(json!({"model_type": "deepseek_v3", "first_k_dense_replace": 2, "rope_interleave": false})),
+        deepseek(json!({
+            "model_type": "deepseek_v3", "n_group": 3, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1,
+        })),
+        deepseek(json!({
+            "model_type": "deepseek_v2", "q_lora_rank": null, "attention_bias": true, "n_shared_experts": 0,
+            "routed_scaling_factor": 1.5,
+        })),
+        deepseek(json!({"model_type": "deepseek_v3", "rope_interleave": false, "first_k_dense_replace": 1})),
     ]
 }
 

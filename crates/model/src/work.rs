@@ -6,7 +6,7 @@
 //!            and what is computed again: the head's products, attention's scores, with recomputation the layers
 //! ```
 //!
-//! `layers` and `head` are the elements of the matrices that are multiplied by, `pairs` those of a row and a key that it
+//! `layers` and `head` are the elements of the matrices that a row is multiplied by, of experts those that it chooses; `pairs` those of a row and a key that it
 //! attends to, `features` those of all query heads of all layers. So the backward of a model that is trained whole is twice
 //! its forward, and what is computed again. Norms, rotations, softmax, samples and updates are not counted: together they
 //! are some hundredths.
@@ -24,7 +24,7 @@ use crate::{Config, HeadKind, Role, TensorInfo};
 /// The sizes of a model that the work of its passes depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flops {
-    /// Elements of the layers' matrices, and of a reward model's head.
+    /// Elements of the layers' matrices, of experts those of the ones that a row chooses, and of a reward model's head.
     pub layers: f64,
     /// Elements of the language head's matrix.
     pub head: f64,
@@ -51,8 +51,13 @@ impl Flops {
     /// Of a model of `config`.
     pub fn of(config: &Config) -> Self {
         let infos = config.tensors();
+        let active = |info: &TensorInfo| match &config.experts {
+            Some(of) if info.shape.len() > 2 => of.per_token as f64 / of.routed as f64,
+            _ => 1.0,
+        };
         let sum = |is_counted: fn(Role) -> bool, len: fn(&TensorInfo) -> usize| {
-            infos.iter().filter(|info| is_counted(info.role)).map(len).sum::<usize>() as f64
+            let counted = infos.iter().filter(|info| is_counted(info.role));
+            counted.map(|info| active(info) * len(info) as f64).sum::<f64>()
         };
         let [head, trained_head] =
             [TensorInfo::len, TensorInfo::trained_len].map(|len| sum(Role::is_head, len));

@@ -1,7 +1,9 @@
 //! The backward pass of a whole model against finite differences, through the f64 reference backend.
 
 use koan_backend::{Layout, Reference};
-use koan_model::{Activations, Config, Gradient, Head, Model, MultiTokenRows, Purpose, Targets, testkit};
+use koan_model::{
+    Activations, Config, Gradient, Head, Model, MultiTokenRows, Purpose, Role, Targets, testkit,
+};
 
 const TEMPERATURE: f32 = 0.7;
 
@@ -141,11 +143,15 @@ fn modules_that_are_not_trained_change_nothing_and_stay() {
 
 #[test]
 fn the_gradient_of_an_adapter_is_the_finite_difference_and_all_else_is_frozen() {
-    let some = Targets::Suffixes(vec!["o_proj".into(), "layers.1.mlp.down_proj".into()]);
-    let targets = [Targets::AllLinear, some].into_iter().cycle();
-    let adapted = kinds()
-        .zip(targets)
-        .map(|(config, targets)| config.with_adapter(testkit::adapter(targets)).expect("an adapter"));
+    let some = |config: &Config| match config.experts {
+        None => ["v_proj", "layers.1.mlp.down_proj"],
+        Some(_) => ["o_proj", "shared_experts.down_proj"],
+    };
+    let adapted = kinds().zip([true, false].into_iter().cycle()).map(|(config, all)| {
+        let some = some(&config).map(str::to_owned).into();
+        let targets = if all { Targets::AllLinear } else { Targets::Suffixes(some) };
+        config.with_adapter(testkit::adapter(targets)).expect("an adapter")
+    });
     hold_to_finite_differences(adapted);
 }
 
@@ -161,6 +167,15 @@ fn hold_to_finite_differences(configs: impl Iterator<Item = Config>) {
         assert!(infos.iter().any(|info| info.trained));
         for (t, (info, gradient)) in infos.iter().zip(&gradients).enumerate() {
             let name = &info.name;
+            if info.role == Role::RouterBias {
+                let is_module =
+                    name.starts_with(&format!("model.layers.{}", model.config().num_hidden_layers));
+                let chosen =
+                    passes.layout.len() * model.config().experts.map_or(0, |experts| experts.per_token);
+                let load: f64 = gradient.iter().sum();
+                assert!(is_module || load == chosen as f64, "{name} counts what was chosen: {load}");
+                continue;
+            }
             if !info.trained {
                 assert!(gradient.is_empty(), "{name} is frozen");
                 continue;

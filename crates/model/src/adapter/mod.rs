@@ -84,9 +84,9 @@ impl Adapter {
     /// The tensor as it is in a model with this adapter: where its values lie, and whether training changes it.
     pub(crate) fn place(&self, mut info: TensorInfo) -> TensorInfo {
         info.trained = info.role.is_adapter() || info.name == SCORE;
-        let of_adapter = info.role.is_adapter() || info.name.ends_with(".lora_B.bias");
-        let entry = of_adapter.then(|| format!("{PREFIX}{}", info.name));
-        if let Some(name) = entry.or_else(|| self.replaced.get(&info.name).cloned()) {
+        if info.role.is_adapter() || info.name.ends_with(".lora_B.bias") {
+            info.entries.iter_mut().for_each(|entry| entry.name.insert_str(0, PREFIX));
+        } else if let Some(name) = self.replaced.get(&info.name).cloned() {
             info.entries = vec![Entry { name, shape: info.shape.clone() }];
         }
         info

@@ -1,6 +1,6 @@
 //! The sizes of a mixture of experts, read from `config.json`.
 
-use koan_backend::{GroupScore, Scoring};
+use koan_backend::{GroupScore, Routing, Scoring};
 use serde_json::Value;
 
 use super::{
@@ -44,6 +44,13 @@ impl ExpertsConfig {
     /// Features between the halves of the shared experts' MLP.
     pub fn shared_features(&self) -> usize {
         self.shared * self.intermediate_size
+    }
+
+    /// How rows choose.
+    pub fn routing(&self) -> Routing {
+        let Self { routed, per_token, groups, groups_kept, scoring, group_score, normalized, scale, .. } =
+            *self;
+        Routing { experts: routed, per_token, groups, groups_kept, scoring, group_score, normalized, scale }
     }
 }
 

@@ -264,8 +264,11 @@ impl Config {
     /// The kind of each layer, first to last.
     pub fn layer_kinds(&self) -> impl Iterator<Item = LayerKind> + use<> {
         let attention = if self.latent.is_some() { AttentionKind::Latent } else { AttentionKind::Grouped };
-        let kind = LayerKind { attention, mlp: MlpKind::Dense };
-        std::iter::repeat_n(kind, self.num_hidden_layers)
+        let first_routed = self.experts.map_or(usize::MAX, |experts| experts.first_dense);
+        (0..self.num_hidden_layers).map(move |i| {
+            let mlp = if i < first_routed { MlpKind::Dense } else { MlpKind::Routed };
+            LayerKind { attention, mlp }
+        })
     }
 
     /// Reads a config from its JSON object; `path` is named in errors.

@@ -16,21 +16,21 @@ use crate::{
 /// A gated MLP.
 #[derive(Clone, Debug)]
 pub struct Dense<T> {
-    /// To `intermediate_size` features, from `hidden_size`.
+    /// To its features, `intermediate_size` unless it is that of shared experts, from `hidden_size`.
     pub gate_proj: Linear<T>,
-    /// To `intermediate_size` features, from `hidden_size`.
+    /// To its features, from `hidden_size`.
     pub up_proj: Linear<T>,
-    /// To `hidden_size` features, from `intermediate_size`.
+    /// To `hidden_size` features, from its own.
     pub down_proj: Linear<T>,
 }
 
-/// What the forward leaves for the backward `[rows, intermediate_size]`, which turns it into its gradient.
+/// What the forward leaves for the backward `[rows, features]`, which turns it into its gradient.
 pub(crate) struct DenseActivations<B: Backend> {
     gate: B::Operand,
     up: B::Operand,
 }
 
-/// What one pass over memory gives again `[rows, intermediate_size]`: SwiGLU's output, and in the backward its gradient
+/// What one pass over memory gives again `[rows, features]`: SwiGLU's output, and in the backward its gradient
 /// before.
 pub(crate) struct DenseWork<B: Backend> {
     swiglu: B::Operand,
@@ -42,11 +42,22 @@ impl<T> Dense<T> {
     where
         F: FnMut(TensorInfo) -> Result<T, E>,
     {
-        let (hidden, ffn, bias) = (config.hidden_size, config.intermediate_size, config.biases.mlp);
+        Self::of_size([config.intermediate_size, config.hidden_size], config.biases.mlp, at)
+    }
+
+    /// One of so many features between its halves, with biases or without.
+    pub(super) fn of_size<E, F>(
+        [features, hidden]: [usize; 2],
+        bias: bool,
+        at: &mut Maker<'_, F>,
+    ) -> Result<Self, E>
+    where
+        F: FnMut(TensorInfo) -> Result<T, E>,
+    {
         Ok(Self {
-            gate_proj: Linear::try_build(at, "gate_proj", [ffn, hidden], bias)?,
-            up_proj: Linear::try_build(at, "up_proj", [ffn, hidden], bias)?,
-            down_proj: Linear::try_build(at, "down_proj", [hidden, ffn], bias)?,
+            gate_proj: Linear::try_build(at, "gate_proj", [features, hidden], bias)?,
+            up_proj: Linear::try_build(at, "up_proj", [features, hidden], bias)?,
+            down_proj: Linear::try_build(at, "down_proj", [hidden, features], bias)?,
         })
     }
 
@@ -62,8 +73,8 @@ impl<T> Dense<T> {
 }
 
 impl<B: Backend> DenseActivations<B> {
-    pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
-        let mut half = || make.operand(config.intermediate_size, Keep::Values);
+    pub(super) fn build(features: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+        let mut half = || make.operand(features, Keep::Values);
         Ok(Self { gate: half()?, up: half()? })
     }
 }
@@ -71,10 +82,11 @@ impl<B: Backend> DenseActivations<B> {
 impl<B: Backend> DenseWork<B> {
     pub(super) fn build(
         config: &Config,
+        features: usize,
         purpose: Purpose,
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
-        let swiglu = make.operand(config.intermediate_size, purpose.keep())?;
+        let swiglu = make.operand(features, purpose.keep())?;
         Ok(Self { swiglu, low_rank: LowRankRows::build(config, make)? })
     }
 }
@@ -101,7 +113,7 @@ impl<B: Backend> Dense<Param<B>> {
         a: &DenseActivations<B>,
         work: &mut DenseWork<B>,
     ) {
-        p.b.swiglu_forward(&mut work.swiglu, p.b.values(&a.gate), p.b.values(&a.up), elements(p));
+        p.b.swiglu_forward(&mut work.swiglu, p.b.values(&a.gate), p.b.values(&a.up), self.elements(p));
         self.down_proj.forward(p, (x, Store::Add), &work.swiglu, &mut work.low_rank);
     }
 
@@ -118,15 +130,16 @@ impl<B: Backend> Dense<Param<B>> {
     ) {
         let DenseWork { swiglu, low_rank } = work;
         self.down_proj.backward_input(p, (p.b.values_mut(swiglu), Store::Write), dx, low_rank);
-        p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, elements(p));
+        p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, self.elements(p));
         self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu, low_rank);
         let (gate, up) = (&mut grad.gate_proj, &mut grad.up_proj);
         self.gate_proj.backward(p, (&mut *d_normed, Store::Write), gate, &a.gate, normed, low_rank);
         self.up_proj.backward(p, (d_normed, Store::Add), up, &a.up, normed, low_rank);
     }
-}
 
-/// Elements of a pass's rows between the two halves.
-fn elements<B: Backend>(p: &Pass<B>) -> usize {
-    p.rows * p.config.intermediate_size
+    /// Elements of a pass's rows between the two halves.
+    fn elements(&self, p: &Pass<B>) -> usize {
+        let [features, _] = self.gate_proj.weight.matrix().shape();
+        p.rows * features
+    }
 }

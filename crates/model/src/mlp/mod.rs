@@ -2,11 +2,14 @@
 //! activations and the memory it works in, beside its forward and backward; the enums choose between kinds.
 
 mod dense;
+mod routed;
 
 use koan_backend::{Backend, OutOfMemory};
 
 pub use dense::Dense;
 use dense::{DenseActivations, DenseWork};
+pub use routed::Routed;
+use routed::{RoutedActivations, RoutedWork};
 
 use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, tensors::Maker};
 
@@ -16,6 +19,8 @@ use crate::{Config, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pa
 pub enum MlpKind {
     /// One for all tokens: [`Dense`].
     Dense,
+    /// Experts, of which each token chooses some: [`Routed`].
+    Routed,
 }
 
 /// The tensors of a layer's MLP.
@@ -24,16 +29,20 @@ pub enum MlpKind {
 pub enum Mlp<T> {
     /// One for all tokens.
     Dense(Dense<T>),
+    /// Experts, of which each token chooses some.
+    Routed(Routed<T>),
 }
 
 /// What the MLP leaves for its backward.
 pub(crate) enum MlpActivations<B: Backend> {
     Dense(DenseActivations<B>),
+    Routed(RoutedActivations<B>),
 }
 
 /// What the MLP works in, forward and backward, and no layer keeps.
 pub(crate) enum MlpWork<B: Backend> {
     Dense(DenseWork<B>),
+    Routed(RoutedWork<B>),
 }
 
 impl<T> Mlp<T> {
@@ -43,24 +52,28 @@ impl<T> Mlp<T> {
     {
         match kind {
             MlpKind::Dense => Dense::try_build(config, at).map(Self::Dense),
+            MlpKind::Routed => Routed::try_build(config, at).map(Self::Routed),
         }
     }
 
     pub(crate) fn kind(&self) -> MlpKind {
         match self {
             Self::Dense(_) => MlpKind::Dense,
+            Self::Routed(_) => MlpKind::Routed,
         }
     }
 
     pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = &T> + '_> {
         match self {
             Self::Dense(mlp) => Box::new(mlp.tensors()),
+            Self::Routed(mlp) => Box::new(mlp.tensors()),
         }
     }
 
     pub(crate) fn tensors_mut(&mut self) -> Box<dyn Iterator<Item = &mut T> + '_> {
         match self {
             Self::Dense(mlp) => Box::new(mlp.tensors_mut()),
+            Self::Routed(mlp) => Box::new(mlp.tensors_mut()),
         }
     }
 }
@@ -78,6 +91,10 @@ impl<B: Backend> Mlp<Param<B>> {
             (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
                 mlp.activate(p, normed, a, work);
             }
+            (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work)) => {
+                mlp.activate(p, normed, a, work);
+            }
+            _ => unreachable!("memory of another kind of layer"),
         }
     }
 
@@ -93,6 +110,10 @@ impl<B: Backend> Mlp<Param<B>> {
             (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
                 mlp.add_output(p, x, a, work);
             }
+            (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work)) => {
+                mlp.add_output(p, x, a, work);
+            }
+            _ => unreachable!("memory of another kind of layer"),
         }
     }
 
@@ -112,6 +133,10 @@ impl<B: Backend> Mlp<Param<B>> {
             (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work), Mlp::Dense(grad)) => {
                 mlp.backward(p, d_normed, dx, normed, a, work, grad);
             }
+            (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work), Mlp::Routed(grad)) => {
+                mlp.backward(p, d_normed, dx, normed, a, work, grad);
+            }
+            _ => unreachable!("memory of another kind of layer"),
         }
     }
 }
@@ -123,7 +148,8 @@ impl<B: Backend> MlpActivations<B> {
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
         match kind {
-            MlpKind::Dense => DenseActivations::build(config, make).map(Self::Dense),
+            MlpKind::Dense => DenseActivations::build(config.intermediate_size, make).map(Self::Dense),
+            MlpKind::Routed => RoutedActivations::build(config, make).map(Self::Routed),
         }
     }
 }
@@ -136,7 +162,10 @@ impl<B: Backend> MlpWork<B> {
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
         match kind {
-            MlpKind::Dense => DenseWork::build(config, purpose, make).map(Self::Dense),
+            MlpKind::Dense => {
+                DenseWork::build(config, config.intermediate_size, purpose, make).map(Self::Dense)
+            }
+            MlpKind::Routed => RoutedWork::build(config, purpose, make).map(Self::Routed),
         }
     }
 }

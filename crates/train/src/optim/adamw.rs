@@ -40,9 +40,11 @@ impl<B: Backend> Optimizer<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<f64, NotFinite> {
-        let gradients: Vec<&B::Buf> = gradient.weights.tensors().collect();
+        let trained =
+            || model.weights.tensors().zip(gradient.weights.tensors()).filter(|(p, _)| p.info().trained);
+        let gradients: Vec<&B::Buf> = trained().map(|(_, g)| g).collect();
         let squares = b.sums_of_squares(&gradients);
-        if let Some((_, p)) = squares.iter().zip(model.weights.tensors()).find(|(sum, _)| !sum.is_finite()) {
+        if let Some((_, (p, _))) = squares.iter().zip(trained()).find(|(sum, _)| !sum.is_finite()) {
             let what = format!("the gradient of `{}`", p.info().name);
             return Err(NotFinite { what, update: self.updates + 1 });
         }

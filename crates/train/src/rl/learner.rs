@@ -2,7 +2,7 @@
 
 use koan_backend::{Backend, OutOfMemory, Scored};
 use koan_generate::Completion;
-use koan_model::{Gradient, Model, Purpose};
+use koan_model::{Gradient, Model, Purpose, Role, TensorInfo};
 
 use super::policy_loss::{Counts, Credit, PolicyLoss, Tokens};
 use crate::{
@@ -113,8 +113,10 @@ impl<B: Backend> Learner<B> {
     /// Makes the reference policy, if there is one, a copy of the policy.
     pub fn refresh_reference(&mut self, b: &B) {
         let Some(reference) = &mut self.reference else { return };
-        let trained = self.policy.weights.tensors().filter(|from| from.info().trained);
-        let tensors = reference.weights.tensors_mut().filter(|to| to.info().trained);
+        let is_shared = self.policy.config().adapter.is_some();
+        let changes = |info: &TensorInfo| info.trained || (info.role == Role::RouterBias && !is_shared);
+        let trained = self.policy.weights.tensors().filter(|from| changes(from.info()));
+        let tensors = reference.weights.tensors_mut().filter(|to| changes(to.info()));
         for (to, from) in tensors.zip(trained) {
             b.copy(to.value_mut(), from.value(), from.info().len());
             to.repack(b);
