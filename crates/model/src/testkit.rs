@@ -34,7 +34,7 @@ pub fn kinds() -> Vec<Value> {
         })),
         deepseek(json!({
             "model_type": "deepseek_v2", "q_lora_rank": null, "attention_bias": true, "n_shared_experts": 0,
-            "routed_scaling_factor": 1.5,
+            "routed_scaling_factor": 1.5, "first_k_dense_replace": 1,
         })),
         deepseek(json!({"model_type": "deepseek_v3", "rope_interleave": false, "first_k_dense_replace": 1})),
     ]

@@ -54,6 +54,8 @@ impl WeightType {
     fn of(self, role: Role, entry: &Entry) -> Stored {
         let is_layer = matches!(role, Role::Product | Role::Expert);
         match self {
+            // It is moved by steps that would be lost in fewer bits.
+            _ if role == Role::RouterBias => Stored::F32,
             Self::F32 => Stored::F32,
             Self::Bf16 => Stored::Bf16,
             Self::F16 => Stored::F16,
