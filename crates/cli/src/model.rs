@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
-    AdapterSpec, Config, Purpose, RopeScaling,
+    AdapterSpec, Config, ExpertsConfig, Purpose, RopeScaling,
     checkpoint::{self, Place, WeightType, Weights},
     gguf::{self, ExportType},
     license,
@@ -318,6 +318,35 @@ fn adapter_info(dir: &Path) -> anyhow::Result<()> {
     info(place.model())
 }
 
+/// The attention of a model, in words.
+fn attention(config: &Config) -> String {
+    let Config { num_attention_heads: heads, head_dim, num_key_value_heads: keys, latent, .. } = config;
+    match latent {
+        None => format!("{heads} heads of {head_dim} sharing {keys} keys"),
+        Some(latent) => {
+            let queries = latent.q_lora_rank.map_or_else(String::new, |rank| format!(", of queries {rank}"));
+            let (keys, values) = (latent.qk_head_dim(), latent.v_head_dim);
+            let rank = latent.kv_lora_rank;
+            format!("{heads} heads of {keys} and {values} from a latent of {rank} + {head_dim}{queries}")
+        }
+    }
+}
+
+/// The experts of a model's layers, in words.
+fn experts_of(experts: &ExpertsConfig, layers: usize) -> String {
+    let ExpertsConfig {
+        routed, shared, per_token, intermediate_size, groups, groups_kept, first_dense, ..
+    } = *experts;
+    let groups = match groups {
+        1 => String::new(),
+        _ => format!(" of {groups_kept} of {groups} groups"),
+    };
+    let of_layers = layers.saturating_sub(first_dense);
+    format!(
+        "{of_layers} layers with {routed} experts of {intermediate_size}, a token chooses {per_token}{groups}; {shared} shared"
+    )
+}
+
 fn info(dir: &Path) -> anyhow::Result<()> {
     if dir.join("adapter_config.json").exists() && !dir.join("config.json").exists() {
         return adapter_info(dir);
@@ -333,26 +362,42 @@ fn info(dir: &Path) -> anyhow::Result<()> {
     let head = config.vocab_size * config.hidden_size;
     let lookup = if config.tie_word_embeddings { head } else { 0 };
     let tied = if config.tie_word_embeddings { "the embedding" } else { "its own" };
-    say!("{}: {}, {:.1} million parameters", dir.display(), config.family.name(), parameters as f64 / 1e6)?;
+    let active = match config.experts {
+        Some(_) => format!(", of which a token meets {:.1} million", config.active_parameters() as f64 / 1e6),
+        None => String::new(),
+    };
     say!(
-        "  {} layers, hidden {}, {} heads of {} sharing {} keys, mlp {}, vocabulary {}, output head {tied}",
+        "{}: {}, {:.1} million parameters{active}",
+        dir.display(),
+        config.family.name(),
+        parameters as f64 / 1e6
+    )?;
+    say!(
+        "  {} layers, hidden {}, {}, mlp {}, vocabulary {}, output head {tied}",
         config.num_hidden_layers,
         config.hidden_size,
-        config.num_attention_heads,
-        config.head_dim,
-        config.num_key_value_heads,
+        attention(&config),
         config.intermediate_size,
         config.vocab_size
     )?;
+    if let Some(experts) = &config.experts {
+        say!("  {}", experts_of(experts, config.num_hidden_layers))?;
+    }
+    match config.multi_token_layers {
+        0 => {}
+        1 => say!("  a module that predicts the token after the next")?,
+        n => say!("  {n} modules that predict further tokens")?,
+    }
     say!("  up to {} tokens, ended by {:?}", config.longest_sequence(), config.eos_token_ids)?;
     if config.rope_scaling != RopeScaling::None {
         say!("  positions: {:?}", config.rope_scaling)?;
     }
     say!("  licence: {}", license(dir, &config).as_deref().unwrap_or("not stated"))?;
     say!(
-        "  to generate: {:.2} GiB, and {:.3} MiB per token of running sequences",
+        "  to generate: {:.2} GiB, and {:.3} MiB ({} bytes) per token of running sequences",
         gib(parameters + lookup),
-        1024.0 * gib(config.cache_elements_per_row())
+        1024.0 * gib(config.cache_elements_per_row()),
+        4 * config.cache_elements_per_row()
     )?;
     say!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB per token of a pass",

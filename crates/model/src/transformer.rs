@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::{Config, MultiToken, TensorInfo, Trunk, heads::Heads, tensors::Maker};
+use crate::{Config, MultiToken, Role, TensorInfo, Trunk, heads::Heads, tensors::Maker};
 
 /// Something that a model has for each of its tensors: a parameter, its gradient, a moment of it.
 #[derive(Clone, Debug)]
@@ -68,6 +68,16 @@ impl Config {
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.tensors().iter().map(TensorInfo::len).sum()
+    }
+
+    /// Number of parameters that a token meets: of the routed experts those that it chooses, of modules that predict further tokens
+    /// none.
+    pub fn active_parameters(&self) -> usize {
+        let share = |info: &TensorInfo| match (info.role, self.experts) {
+            (Role::Expert, Some(experts)) => info.len() / experts.routed * experts.per_token,
+            _ => info.len(),
+        };
+        self.clone().without_modules().tensors().iter().map(share).sum()
     }
 
     /// Number of parameters that training changes: those of the adapter, if the model has one.
