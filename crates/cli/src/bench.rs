@@ -1,5 +1,6 @@
 //! `koan bench`: the speed of this machine, on work of fixed sizes.
 
+mod drafts;
 mod generate;
 mod prefer;
 mod product;
@@ -12,8 +13,8 @@ use koan_generate::{Prompt, Stream, uniform};
 use serde::Serialize;
 
 use self::{
-    generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench, score::ScoreBench,
-    train::TrainBench,
+    drafts::DraftsBench, generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench,
+    score::ScoreBench, train::TrainBench,
 };
 
 /// Speed of this machine
@@ -21,6 +22,7 @@ use self::{
 pub(crate) enum Bench {
     Rl(RlBench),
     Generate(GenerateBench),
+    Drafts(DraftsBench),
     Train(TrainBench),
     Prefer(PreferBench),
     Score(ScoreBench),
@@ -32,6 +34,7 @@ impl Bench {
         match self {
             Self::Rl(args) => args.device.clone().run(args),
             Self::Generate(args) => args.device.clone().run(args),
+            Self::Drafts(args) => args.device.clone().run(args),
             Self::Train(args) => args.device.clone().run(args),
             Self::Prefer(args) => args.device.clone().run(args),
             Self::Score(args) => args.device.clone().run(args),

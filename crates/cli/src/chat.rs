@@ -21,6 +21,7 @@ use self::messages::Messages;
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},
+    drafts::DraftsArg,
     generate::SamplingArgs,
     interrupt::on_ctrl_c,
     numbers::count,
@@ -67,6 +68,8 @@ pub(crate) struct Chat {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    drafts: DraftsArg,
+    #[command(flatten)]
     device: Device,
 }
 
@@ -92,7 +95,8 @@ impl Job for Chat {
             seed: self.seed,
             ..self.sampling.checked()?
         };
-        let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens };
+        let drafts = self.drafts.drafts();
+        let limits = Limits { sequences: 1, prompt_tokens: context, new_tokens: max_new_tokens, drafts };
         let engine = Engine::load(b, codec, context, limits, None).map_err(with_hint)?;
         let replying = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&replying);

@@ -17,11 +17,12 @@ use koan_generate::Sampling;
 use koan_infer::PromptStyle;
 use koan_reward::{BadReference, RewardConfig};
 
-use self::measure::{Cost, Measure};
+use self::measure::Measure;
 pub(crate) use self::measure::{Hashes, part_of};
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},
+    drafts::DraftsArg,
     generate::{SamplingArgs, memory_bytes},
     interrupt::stop_on_signal,
     numbers::count,
@@ -113,6 +114,8 @@ pub(crate) struct Eval {
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
+    #[command(flatten)]
+    drafts: DraftsArg,
     /// What an hour of this machine costs, in any currency
     #[arg(long, value_name = "PRICE")]
     price_per_hour: Option<f64>,
@@ -228,6 +231,7 @@ impl Eval {
             },
             style: PromptStyle { raw: self.raw, system: self.system },
             sequences: self.sequences,
+            drafts: self.drafts.drafts(),
             memory: memory_bytes(self.memory)?,
             completions: self.completions,
         })
@@ -240,6 +244,7 @@ impl Eval {
             suite,
             models: self.model.iter().map(place).collect::<anyhow::Result<_>>()?,
             sequences: self.sequences,
+            drafts: self.drafts.drafts(),
             memory: memory_bytes(self.memory)?,
             price_per_hour: self.price_per_hour,
             out: self.out,
@@ -268,7 +273,7 @@ impl Job for Eval {
         let prepared = self.measure()?.prepare(b, running, &mut Hashes::default())?;
         let stop = stop_on_signal("giving up what is not whole");
         let measured = prepared.run(b, running, &stop)?;
-        let cost = Cost { seconds: measured.seconds, tokens: measured.report.all.tokens, price_per_hour };
+        let cost = measured.cost(price_per_hour);
         if let Some(path) = &out {
             let mut out = Output::open(Some(path))?;
             out.line(&prepared.report(&measured, &cost, running))?;

@@ -29,6 +29,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     adapter::AdapterArg,
     device::{Device, Job, Running},
+    drafts::{self, DraftsArg},
     eval::{Hashes, part_of},
     interrupt::stop_on_signal,
     numbers::{MAX_ROWS, count},
@@ -104,6 +105,8 @@ pub(crate) struct Generate {
     /// Memory for keys, values and passes; default: most of what is free. Sequences for which there is no room wait
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
+    #[command(flatten)]
+    drafts: DraftsArg,
     /// Keep completions in FILE.part as they come: stopped or killed, the same command goes on from there, and ends with the same bytes
     #[arg(long, requires = "out", conflicts_with = "prompt")]
     resume: bool,
@@ -275,6 +278,7 @@ impl Job for Generate {
             sequences: self.sequences.min(lines * self.n),
             prompt_tokens: longest,
             new_tokens: self.max_new_tokens,
+            drafts: self.drafts.drafts(),
         };
         let positions = longest.saturating_add(self.max_new_tokens);
         let model = if self.resume || self.origin { Hashes::default().of(&place)? } else { BTreeMap::new() };
@@ -332,7 +336,8 @@ impl Job for Generate {
             bail!("stopped; the same command goes on from {}", part.display());
         }
         let seconds = start.elapsed().as_secs_f64();
-        note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
+        let (speed, drafts) = (tokens as f64 / seconds, drafts::in_words(counters));
+        note!("{done} prompts, {tokens} tokens, {seconds:.1} s, {speed:.0} tokens/s{drafts}");
         if counters.preemptions > 0 {
             note!("{} times a sequence waited for room; more --memory avoids that", counters.preemptions);
         }

@@ -16,6 +16,7 @@ mod data;
 mod demo;
 mod device;
 mod distill;
+mod drafts;
 mod elsewhere;
 mod eval;
 mod generate;

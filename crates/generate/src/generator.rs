@@ -1,7 +1,7 @@
 //! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Head, KvCache, Model, Purpose};
+use koan_model::{Activations, Config, Head, KvCache, Model, Purpose, count_drawn};
 
 use crate::{
     Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
@@ -30,6 +30,12 @@ pub struct Counters {
     pub passes: usize,
     /// Rows of all passes: tokens computed.
     pub rows: usize,
+    /// Tokens sampled.
+    pub tokens: usize,
+    /// Tokens of [drafts](crate::Drafts) that were checked.
+    pub drafted: usize,
+    /// Those of them that were right: tokens that took no pass of their own.
+    pub kept: usize,
     /// How often a sequence gave its pages back to make room, and was taken up again later.
     pub preemptions: usize,
 }
@@ -41,8 +47,23 @@ impl Counters {
         Self {
             passes: self.passes - before.passes,
             rows: self.rows - before.rows,
+            tokens: self.tokens - before.tokens,
+            drafted: self.drafted - before.drafted,
+            kept: self.kept - before.kept,
             preemptions: self.preemptions - before.preemptions,
         }
+    }
+}
+
+impl Counters {
+    /// The share of drafted tokens that were right; `None` without drafts.
+    pub fn draft_acceptance(self) -> Option<f64> {
+        (self.drafted > 0).then(|| self.kept as f64 / self.drafted as f64)
+    }
+
+    /// Tokens that a sequence gets of a pass: 1 without drafts; `None` without tokens.
+    pub fn tokens_per_pass(self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.tokens as f64 / (self.tokens - self.kept) as f64)
     }
 }
 
@@ -63,9 +84,9 @@ impl<B: Backend> Generator<B> {
         Ok(Self {
             plan,
             activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference)?,
-            head: Head::new(b, config, plan.limits.sequences)?,
+            head: Head::new(b, config, plan.head_rows())?,
             cache: KvCache::new(b, config, plan.pages() * PAGE)?,
-            scheduler: Scheduler::new(plan.pages(), plan.limits.sequences, plan.prefill_rows()),
+            scheduler: Scheduler::new(plan),
             counters: Counters::default(),
         })
     }
@@ -77,7 +98,8 @@ impl<B: Backend> Generator<B> {
 
     /// What was computed so far.
     pub fn counters(&self) -> Counters {
-        Counters { preemptions: self.scheduler.preemptions(), ..self.counters }
+        let [drafted, kept] = self.scheduler.drafts();
+        Counters { drafted, kept, preemptions: self.scheduler.preemptions(), ..self.counters }
     }
 
     /// Keeps the keys of what was computed when all requests are over, as far as there is room: a conversation that goes on
@@ -132,7 +154,7 @@ impl<B: Backend> Generator<B> {
     }
 
     /// Computes one pass, if any request is left: prompts that are not computed yet, some hundred tokens at a time, and the
-    /// next token of each sequence that runs.
+    /// next token of each sequence that runs, with [drafts](crate::Drafts) often some more.
     ///
     /// # Errors
     /// If the device refuses memory for the pass's layout. The generator is then of no more use.
@@ -140,6 +162,23 @@ impl<B: Backend> Generator<B> {
     /// # Panics
     /// If a sequence exceeds the positions of `model`, or `model` has other sizes than the one planned for.
     pub fn step(&mut self, b: &B, model: &Model<B>) -> Result<Step, OutOfMemory> {
+        self.step_until(b, model, |_, _| false)
+    }
+
+    /// As [`step`](Self::step). Each token is shown to `ends` as it is taken; a request is over with the first for which that
+    /// is true, as if by a stop token.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    pub fn step_until(
+        &mut self,
+        b: &B,
+        model: &Model<B>,
+        ends: impl FnMut(RequestId, u32) -> bool,
+    ) -> Result<Step, OutOfMemory> {
         let Pass { layout, ready } = self.scheduler.pass();
         if layout.is_empty() {
             return Ok(Step::default());
@@ -152,7 +191,16 @@ impl<B: Backend> Generator<B> {
             return Ok(Step::default());
         }
         let (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
-        Ok(self.scheduler.record(&ready, &tokens, &log_probs))
+        let step = self.scheduler.record(&ready, &tokens, &log_probs, ends);
+        self.counters.tokens += step.tokens.len();
+        count_drawn(step.tokens.len());
+        Ok(step)
+    }
+
+    /// What lays its passes out.
+    #[cfg(test)]
+    pub(crate) fn scheduler_mut(&mut self) -> &mut Scheduler {
+        &mut self.scheduler
     }
 
     /// Refuses what could not run even alone.

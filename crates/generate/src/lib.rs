@@ -3,15 +3,17 @@
 //! - [`Generator`]: plans its memory, then takes requests and computes passes,
 //! - [`Request`], [`Sampling`]: what it is asked; [`Step`], [`Finished`], [`Completion`]: what it gives,
 //! - [`Prompt`]: many completions at once, through [`Generator::run`],
+//! - [`Drafts`]: guesses of tokens, several of which a pass checks,
 //! - [`Limits`], [`MemoryPlan`]: how many sequences run at once in the memory there is,
 //! - [`uniform`], [`Stream`]: the random number of a token, which depends on no batch.
 //!
-//! Inside, `scheduler.rs` decides which rows each pass holds, and `pages.rs` where their keys and values lie.
+//! Inside, `scheduler/` decides which rows each pass holds, and `pages.rs` where their keys and values lie.
 //!
 //! The engine knows nothing of text: tokens go in, tokens come out.
 #![forbid(unsafe_code)]
 
 mod batch;
+mod drafts;
 mod generator;
 mod pages;
 mod plan;
@@ -21,6 +23,7 @@ mod sampling;
 mod scheduler;
 
 pub use batch::Prompt;
+pub use drafts::Drafts;
 pub use generator::{Counters, Generator};
 pub use plan::{Limits, MemoryPlan, NoRoom};
 pub use random::{Stream, uniform};

@@ -70,6 +70,11 @@ impl Pages {
         self.free.len() + self.idle
     }
 
+    /// Whether a page is free without another being given up.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// The longest chain that `tokens` begin with.
     pub(crate) fn find(&self, tokens: &[u32]) -> Option<PageId> {
         let mut end = None;
@@ -113,6 +118,26 @@ impl Pages {
         let tokens = &mut self.all[page].tokens;
         assert!(tokens.len() < PAGE, "a full page");
         tokens.push(token);
+    }
+
+    /// Takes the last `n` tokens from the chain that ends with `end`, and gives its new end. Pages that they leave empty are
+    /// gone; nothing else holds them.
+    pub(crate) fn take_back(&mut self, mut end: PageId, n: usize) -> PageId {
+        if n == 0 {
+            return end;
+        }
+        let keep = self.len(Some(end)).checked_sub(n).expect("no more tokens than there are");
+        while self.all[end].start >= keep {
+            let Page { parent, holds, shared, .. } = self.all[end];
+            let Some(parent) = parent else { break };
+            assert!(holds == 1 && !shared, "a page of the chain's own");
+            self.idle += 1;
+            self.remove(end);
+            end = parent;
+        }
+        let Page { tokens, start, .. } = &mut self.all[end];
+        tokens.truncate(keep - *start);
+        end
     }
 
     /// Holds every page of the chain that ends with `end`.
@@ -291,5 +316,19 @@ mod tests {
         pages.release(Some(own), |page| gone.push(page));
         pages.release(Some(prompt), |page| gone.push(page));
         assert_eq!((gone, pages.available()), (vec![2], 3));
+    }
+
+    #[test]
+    fn tokens_that_are_taken_back_leave_no_page_behind() {
+        let mut pages = Pages::new(3);
+        let end = chain(&mut pages, &(0..35).collect::<Vec<_>>(), false);
+        assert_eq!((pages.take_back(end, 0), pages.has_free()), (end, false));
+        assert_eq!((pages.take_back(end, 2), pages.len(Some(end))), (end, 33));
+        let end = pages.take_back(end, 1);
+        assert_eq!((pages.len(Some(end)), pages.tokens(end).len(), pages.has_free()), (32, PAGE, true));
+        let end = pages.take_back(end, 20);
+        assert_eq!((pages.tokens(end), pages.available()), (&(0..12).collect::<Vec<_>>()[..], 2));
+        pages.release(Some(end), |_| {});
+        assert_eq!(pages.available(), 3);
     }
 }

@@ -3,7 +3,10 @@
 use koan_backend::Backend;
 use koan_model::{Config, Head, KvCache, Purpose};
 
-use crate::pages::{PAGE, pages_of};
+use crate::{
+    Drafts, drafts,
+    pages::{PAGE, pages_of},
+};
 
 /// Rows whose logits are held at once where sampling is truncated.
 const LOGIT_ROWS: usize = 64;
@@ -19,6 +22,8 @@ pub struct Limits {
     pub prompt_tokens: usize,
     /// Longest completion, tokens.
     pub new_tokens: usize,
+    /// Where drafts come from.
+    pub drafts: Drafts,
 }
 
 impl Limits {
@@ -126,14 +131,29 @@ impl MemoryPlan {
         self.prefill_rows
     }
 
+    /// Rows of drafts in a pass, at most: they take the room of prompt rows.
+    pub(crate) fn draft_rows(&self) -> usize {
+        match self.limits.drafts {
+            Drafts::Off => 0,
+            Drafts::Text => self.limits.sequences.saturating_mul(drafts::MOST).min(self.prefill_rows),
+        }
+    }
+
+    /// Rows after which a token is sampled, in one pass.
+    pub(crate) fn head_rows(&self) -> usize {
+        self.limits.sequences.saturating_add(self.draft_rows())
+    }
+
     /// Bytes that a generator with this plan holds on `b`.
     pub fn bytes<B: Backend>(&self, b: &B, config: &Config) -> usize {
-        let sequences = self.limits.sequences;
+        let Limits { sequences, drafts, .. } = self.limits;
+        let head_rows = self.head_rows();
         [
             Purpose::Inference.bytes(b, config, self.pass_rows()),
-            Head::bytes(b, config, sequences),
-            b.bytes(sequences.min(LOGIT_ROWS) * config.vocab_size),
+            Head::bytes(b, config, head_rows),
+            b.bytes(head_rows.min(LOGIT_ROWS) * config.vocab_size),
             KvCache::bytes(b, config, self.pages.saturating_mul(PAGE)),
+            sequences.saturating_mul(drafts.bytes(self.longest_sequence())),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -156,7 +176,8 @@ mod tests {
     #[test]
     fn a_plan_keeps_to_its_budget() {
         let config = koan_model::testkit::config(29, true);
-        let limits = Limits { sequences: 64, prompt_tokens: 100, new_tokens: 1000 };
+        let drafts = Drafts::Text;
+        let limits = Limits { sequences: 64, prompt_tokens: 100, new_tokens: 1000, drafts };
         let b = &koan_backend::Reference;
         let whole = MemoryPlan::whole(b, limits);
         assert_eq!(MemoryPlan::within(b, limits, &config, whole.bytes(b, &config)), Ok(whole));

@@ -112,7 +112,8 @@ pub struct Finished {
 /// What a pass brought.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// The tokens sampled, at most one per request, in the order in which requests were submitted.
+    /// The tokens sampled, in the order in which requests were submitted; at most one per request, and with
+    /// [drafts](crate::Drafts) those that follow one another.
     pub tokens: Vec<(RequestId, u32)>,
     /// The requests that are over with these tokens, in the same order.
     pub finished: Vec<Finished>,

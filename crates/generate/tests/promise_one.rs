@@ -7,12 +7,16 @@ use std::collections::HashMap;
 use koan_backend::{Backend, Layout, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
-    Completion, Counters, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
+    Completion, Counters, Drafts, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
 };
 use koan_model::{Activations, Head, Model, Purpose, Targets, testkit};
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { sequences: 9, prompt_tokens: 60, new_tokens: 40 };
+/// Sequences at once, room for tokens, and drafts, in the place of a schedule's own.
+const OTHERWISE: [(usize, usize, Drafts); 3] =
+    [(1, 10_000, Drafts::Text), (9, 100, Drafts::Text), (9, 10_000, Drafts::Off)];
+
+const LIMITS: Limits = Limits { sequences: 9, prompt_tokens: 60, new_tokens: 40, drafts: Drafts::Off };
 
 #[derive(Clone, Debug)]
 struct Schedule {
@@ -28,6 +32,7 @@ struct Schedule {
     cut: u32,
     /// Which of the test kit's models, and the same with an adapter.
     kind: usize,
+    drafts: Drafts,
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {
@@ -50,7 +55,8 @@ fn schedules() -> impl Strategy<Value = Schedule> {
             let (stop_ids, seed, stream) = (vec![0], 3, Stream::Rollout { step: 1 });
             let sampling =
                 Sampling { temperature, top_k, top_p, min_p, max_new_tokens, stop_ids, seed, stream };
-            Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind }
+            let drafts = Drafts::Off;
+            Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind, drafts }
         },
     )
 }
@@ -72,7 +78,7 @@ fn generate<B: Backend>(
     schedule: &Schedule,
     prompts: &[Prompt],
 ) -> (Vec<Completion>, Counters) {
-    let limits = Limits { sequences: schedule.sequences, ..LIMITS };
+    let limits = Limits { sequences: schedule.sequences, drafts: schedule.drafts, ..LIMITS };
     let whole = MemoryPlan::whole(b, limits);
     let plan = whole.with_cache_tokens(schedule.cache_tokens.min(whole.cache_tokens()));
     let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
@@ -80,13 +86,10 @@ fn generate<B: Backend>(
     let mut all: Vec<(RequestId, Completion)> = Vec::new();
     let mut last: HashMap<RequestId, u32> = HashMap::new();
     while generator.is_busy() {
-        let step = generator.step(b, model).expect("memory");
-        for (id, token) in step.tokens {
-            let cut = last.insert(id, token).is_some_and(|last| (last + token).is_multiple_of(schedule.cut));
-            if cut && let Some(cancelled) = generator.cancel(id) {
-                all.push((id, cancelled.completion));
-            }
-        }
+        let step = generator.step_until(b, model, |id, token| {
+            last.insert(id, token).is_some_and(|last| (last + token).is_multiple_of(schedule.cut))
+        });
+        let step = step.expect("memory");
         all.extend(step.finished.into_iter().map(|finished| (finished.id, finished.completion)));
     }
     all.sort_by_key(|(id, _)| *id);
@@ -157,11 +160,11 @@ proptest! {
             let cpu = |threads| Cpu::new(isa, threads).expect("a processor");
             let one = holds(&cpu(1), &schedule);
             prop_assert_eq!(&one, &holds(&cpu(3), &schedule), "{} on 1 and 3 threads", isa.name());
-            // The batch a sample was drawn in changes nothing, nor does being interrupted.
-            for (sequences, cache_tokens) in [(1, 10_000), (9, 100), (9, 10_000)] {
-                let other = Schedule { sequences, cache_tokens, ..schedule.clone() };
+            // The batch a sample was drawn in changes nothing, nor does being interrupted, nor being drafted.
+            for (sequences, cache_tokens, drafts) in OTHERWISE {
+                let other = Schedule { sequences, cache_tokens, drafts, ..schedule.clone() };
                 let other = holds(&cpu(2), &other);
-                prop_assert_eq!(&one, &other, "{}, {} at once in {}", isa.name(), sequences, cache_tokens);
+                prop_assert_eq!(&one, &other, "{}, {} in {}, {:?}", isa.name(), sequences, cache_tokens, drafts);
             }
         }
     }
@@ -177,6 +180,7 @@ fn long_completions(sequences: usize, cache_tokens: usize) -> Schedule {
         sampling,
         cut: 1000,
         kind: 0,
+        drafts: Drafts::Off,
     }
 }
 

@@ -5,12 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
-    Completion, Generator, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Stream,
+    Completion, Drafts, Generator, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Stream,
 };
 use koan_model::{Model, testkit};
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { sequences: 6, prompt_tokens: 60, new_tokens: 40 };
+const LIMITS: Limits = Limits { sequences: 6, prompt_tokens: 60, new_tokens: 40, drafts: Drafts::Off };
 
 /// What happens between two passes.
 #[derive(Clone, Debug)]
@@ -143,7 +143,8 @@ impl<B: Backend> Watched<'_, B> {
 /// What a request draws when nothing else is there.
 fn alone<B: Backend>(b: &B, model: &Model<B>, request: &Request) -> Completion {
     let new_tokens = request.sampling.max_new_tokens;
-    let limits = Limits { sequences: 1, prompt_tokens: request.prompt.len(), new_tokens };
+    let (prompt_tokens, drafts) = (request.prompt.len(), Drafts::Off);
+    let limits = Limits { sequences: 1, prompt_tokens, new_tokens, drafts };
     let mut generator = Generator::new(b, model.config(), limits).expect("memory");
     generator.submit(request.clone()).expect("it fits");
     loop {
@@ -193,8 +194,9 @@ proptest! {
         cache_tokens in prop::sample::select(vec![112usize, 160, 250, 10_000]),
         keep in any::<bool>(),
         kind in 0..testkit::kinds().len(),
+        drafts in prop::sample::select(vec![Drafts::Off, Drafts::Text]),
     ) {
-        let whole = MemoryPlan::whole(&Reference, Limits { sequences, ..LIMITS });
+        let whole = MemoryPlan::whole(&Reference, Limits { sequences, drafts, ..LIMITS });
         let plan = whole.with_cache_tokens(cache_tokens.min(whole.cache_tokens()));
         holds(&Reference, kind, plan, keep, &actions);
         for isa in Isa::available() {

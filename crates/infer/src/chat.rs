@@ -91,7 +91,7 @@ pub struct Reply<'a, 'b, B: Backend> {
 }
 
 impl<B: Backend> Reply<'_, '_, B> {
-    /// Samples the next token; gives the text that is certain now, often none. `None`: the reply is whole.
+    /// Samples the next token, or with drafts some; gives the text that is certain now, often none. `None`: the reply is whole.
     ///
     /// # Errors
     /// If a token can't be decoded.

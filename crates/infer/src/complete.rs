@@ -14,7 +14,7 @@ use koan_data::{
     rows::{self, Place, Rows},
 };
 use koan_files::sha256;
-use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, RequestId, Sampling};
+use koan_generate::{Completion, Counters, Finished, Generator, Prompt, RequestId, Sampling};
 use koan_model::Model;
 use koan_text::{Found, RowTemplate, StopStrings, TextError, TextStream, first_stop};
 use serde::{Deserialize, Serialize};
@@ -267,14 +267,15 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
         generator: &mut Generator<B>,
     ) -> Result<(), InferError> {
         while generator.is_busy() {
-            let mut step = generator.step(b, model)?;
-            for (id, token) in step.tokens {
-                if self.stops_at(id, token)? {
-                    match step.finished.iter_mut().find(|finished| finished.id == id) {
-                        Some(finished) => finished.completion.finish_reason = FinishReason::Stop,
-                        None => step.finished.extend(generator.cancel(id)),
-                    }
-                }
+            let mut unreadable = None;
+            let step = generator.step_until(b, model, |id, token| {
+                self.stops_at(id, token).unwrap_or_else(|error| {
+                    unreadable = Some(error);
+                    true
+                })
+            })?;
+            if let Some(error) = unreadable {
+                return Err(error.into());
             }
             for finished in step.finished {
                 if self.finish(finished)?.is_break() {

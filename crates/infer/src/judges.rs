@@ -2,7 +2,7 @@
 
 use koan_backend::Backend;
 use koan_data::Message;
-use koan_generate::{Generator, Limits, MemoryPlan, Request, Sampling, Stream};
+use koan_generate::{Drafts, Generator, Limits, MemoryPlan, Request, Sampling, Stream};
 use koan_model::{HeadKind, Model, Residency, checkpoint::CheckpointError};
 use koan_reward::models::{Models, ModelsError, Needed, Question, Reply, Role, Speech};
 use serde_json::Map;
@@ -208,5 +208,5 @@ fn speaker(need: &Needed) -> Result<(Codec, Limits), InferError> {
     let reach = codec.config().longest_sequence();
     let new_tokens = max_new_tokens.min(reach.saturating_sub(1)).max(1);
     let prompt_tokens = need.max_tokens.min(reach - new_tokens);
-    Ok((codec, Limits { sequences, prompt_tokens, new_tokens }))
+    Ok((codec, Limits { sequences, prompt_tokens, new_tokens, drafts: Drafts::Off }))
 }

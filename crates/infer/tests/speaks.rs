@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path};
 
 use koan_backend::Reference;
-use koan_generate::{Limits, Sampling};
+use koan_generate::{Drafts, Limits, Sampling};
 use koan_infer::{Codec, Completed, Conversation, Engine, InferError, PromptStyle, Prompts, Work};
 use koan_model::testkit;
 use koan_text::RowTemplate;
 use serde_json::json;
 
-const LIMITS: Limits = Limits { sequences: 3, prompt_tokens: 100, new_tokens: 20 };
+const LIMITS: Limits = Limits { sequences: 3, prompt_tokens: 100, new_tokens: 20, drafts: Drafts::Text };
 
 fn model() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");

@@ -60,4 +60,4 @@ pub use tensors::TensorInfo;
 pub use tiny::init_tiny;
 pub use transformer::Transformer;
 pub use trunk::Trunk;
-pub use work::{Counter, Flops, PassSize, Work};
+pub use work::{Counter, Flops, PassSize, Work, count_drawn};

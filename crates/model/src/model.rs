@@ -259,9 +259,7 @@ impl<B: Backend> Model<B> {
         layout: &B::Layout,
         head: &mut Head<B>,
     ) -> (Vec<u32>, [Vec<f32>; 2]) {
-        let pass = size(b, layout);
-        let tokens_drawn = pass.head_rows as u64;
-        work::count(Work { flops: self.flops.head(pass), tokens_drawn, tokens_trained: 0 });
+        work::count(Work { flops: self.flops.head(size(b, layout)), ..Work::default() });
         let Transformer { trunk, head: own, .. } = &self.weights;
         own.language().sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
     }

@@ -151,6 +151,12 @@ impl Counter {
     }
 }
 
+/// Counts `tokens` that were sampled. Their passes count themselves; which of what [`Model::sample`](crate::Model::sample)
+/// gives is kept, only its caller knows.
+pub fn count_drawn(tokens: usize) {
+    count(Work { tokens_drawn: tokens as u64, ..Work::default() });
+}
+
 /// Counts `work` for the calling thread.
 pub(crate) fn count(work: Work) {
     OWN.with(|own| {

@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Settings on which nothing that a step makes depends.
-const FREE: [&str; 5] = ["checkpoint_every", "checkpoints_kept", "tensorboard", "sequences", "memory"];
+const FREE: [&str; 6] =
+    ["checkpoint_every", "checkpoints_kept", "tensorboard", "sequences", "memory", "drafts"];
 
 /// How a step stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use koan_backend::{Backend, MomentType, OutOfMemory, Scored};
-use koan_generate::{Generator, Limits, Request, Sampling};
+use koan_generate::{Drafts, Generator, Limits, Request, Sampling};
 use koan_model::{Config, Counter, Flops, Model, PassSize, Purpose, TensorInfo, Work};
 
 use crate::{
@@ -233,7 +233,7 @@ fn learn<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, OutOfM
 }
 
 fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, OutOfMemory> {
-    let limits = Limits { sequences, prompt_tokens: PROMPT, new_tokens: TEXT };
+    let limits = Limits { sequences, prompt_tokens: PROMPT, new_tokens: TEXT, drafts: Drafts::Off };
     let mut generator = Generator::new(b, model.config(), limits)?;
     let prompt: Arc<[u32]> = tokens(model.config().vocab_size, PROMPT).into();
     let sampling = Sampling { max_new_tokens: TEXT, ..Sampling::default() };

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use koan_backend::Backend;
-use koan_generate::{Generator, Limits, Sampling, Stream};
+use koan_generate::{Drafts, Generator, Limits, Sampling, Stream};
 use koan_infer::plan_generator;
 use koan_model::{Config, checkpoint};
 use serde::Serialize;
@@ -58,8 +58,10 @@ impl Job for GenerateBench {
         let shape = self.shape;
         let GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
         let config = Config::load(&self.model)?;
-        let (limits, positions) =
-            (Limits { sequences, prompt_tokens, new_tokens }, prompt_tokens.saturating_add(new_tokens));
+        let (limits, positions) = (
+            Limits { sequences, prompt_tokens, new_tokens, drafts: Drafts::Off },
+            prompt_tokens.saturating_add(new_tokens),
+        );
         plan_generator(b, &self.model, &config, positions, limits, Some(usize::MAX))?;
         let parameters = config.parameters();
         let model = checkpoint::load_for_inference(b, &self.model, Some(positions))?;

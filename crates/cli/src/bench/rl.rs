@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use koan_backend::Backend;
-use koan_generate::{Completion, Generator, Limits, Sampling, Stream};
+use koan_generate::{Completion, Drafts, Generator, Limits, Sampling, Stream};
 use koan_model::{AdapterSpec, Config, Purpose, Targets, checkpoint};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
@@ -89,7 +89,12 @@ impl Job for RlBench {
             let spec = AdapterSpec { rank: adapter_rank, alpha: 32.0, rslora: false, targets };
             config = config.with_adapter(spec)?;
         }
-        let limits = Limits { sequences: problems.saturating_mul(group), prompt_tokens, new_tokens };
+        let limits = Limits {
+            sequences: problems.saturating_mul(group),
+            prompt_tokens,
+            new_tokens,
+            drafts: Drafts::Off,
+        };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
         let positions = prompt_tokens.saturating_add(new_tokens);
         checkpoint::check_positions(&self.model, &config, positions)?;

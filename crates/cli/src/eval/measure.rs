@@ -16,14 +16,14 @@ use koan_eval::{
     safety::{Jailbreak, OUR_PROMPTS, our_prompts, with_jailbreaks},
 };
 use koan_files::{hash_file, hash_files, sha256};
-use koan_generate::{Limits, Sampling};
+use koan_generate::{Counters, Drafts, Limits, Sampling};
 use koan_infer::{Codec, Engine, Evaluation, JudgeModels, PromptStyle, plan_generator};
 use koan_model::checkpoint::Place;
 use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use serde_json::{Map, Value, json};
 
 use super::warn_of_bad_references;
-use crate::{device::Running, generate::check_completions, output::Output, progress::Progress};
+use crate::{device::Running, drafts, generate::check_completions, output::Output, progress::Progress};
 
 /// What is measured, and how.
 pub(super) struct Measure {
@@ -45,6 +45,8 @@ pub(super) struct Measure {
     pub(super) style: PromptStyle,
     /// Sequences at once, at most.
     pub(super) sequences: usize,
+    /// Where drafts come from.
+    pub(super) drafts: Drafts,
     /// Bytes for keys, values and passes; none: most of what is free.
     pub(super) memory: Option<usize>,
     /// Where judged completions go.
@@ -97,7 +99,9 @@ pub(super) struct Prepared {
 pub(super) struct Measured {
     pub(super) report: Report,
     completions: Vec<Vec<Judged>>,
-    pub(super) seconds: f64,
+    seconds: f64,
+    /// What was computed, now.
+    counters: Counters,
     journal: Option<Journal>,
 }
 
@@ -172,11 +176,12 @@ impl Prepared {
     }
 
     fn limits(&self, problems: usize) -> Limits {
-        let Measure { sequences, n, .. } = self.measure;
+        let Measure { sequences, n, drafts, .. } = self.measure;
         Limits {
             sequences: sequences.min(problems * n).max(1),
             prompt_tokens: self.longest,
             new_tokens: self.sampling.max_new_tokens,
+            drafts,
         }
     }
 
@@ -272,7 +277,7 @@ impl Prepared {
         let completions: Vec<Vec<Judged>> =
             problems.iter().map(|_| completions.by_ref().take(n).collect()).collect();
         let report = Report::of(problems, &completions, &measure.ks, rewards);
-        Ok(Measured { report, completions, seconds, journal })
+        Ok(Measured { report, completions, seconds, counters: generator.counters(), journal })
     }
 
     /// The report, as a file holds it.
@@ -302,11 +307,20 @@ impl Prepared {
     }
 }
 
+impl Measured {
+    /// What it took, at this price.
+    pub(super) fn cost(&self, price_per_hour: Option<f64>) -> Cost {
+        let Self { report, seconds, counters, .. } = self;
+        Cost { seconds: *seconds, tokens: report.all.tokens, price_per_hour, counters: *counters }
+    }
+}
+
 /// What a measurement took.
 pub(super) struct Cost {
     pub(super) seconds: f64,
     pub(super) tokens: usize,
     pub(super) price_per_hour: Option<f64>,
+    pub(super) counters: Counters,
 }
 
 impl Cost {
@@ -319,16 +333,23 @@ impl Cost {
     }
 
     fn to_json(&self, running: Running) -> Value {
-        json!({
+        let mut cost = json!({
             "seconds": self.seconds, "tokens_per_s": self.tokens_per_s(), "device": running.to_string(),
             "price_per_hour": self.price_per_hour, "cost": self.price(),
-        })
+        });
+        if let Some(acceptance) = self.counters.draft_acceptance() {
+            cost["draft_acceptance"] = acceptance.into();
+            cost["tokens_per_pass"] = self.counters.tokens_per_pass().into();
+        }
+        cost
     }
 }
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tokens in {:.1} s, {:.0} tokens/s", self.tokens, self.seconds, self.tokens_per_s())?;
+        let Self { tokens, seconds, counters, .. } = self;
+        write!(f, "{tokens} tokens in {seconds:.1} s, {:.0} tokens/s", self.tokens_per_s())?;
+        write!(f, "{}", drafts::in_words(*counters))?;
         match (self.price(), self.price_per_hour) {
             (Some(price), Some(per_hour)) => write!(f, "; cost {price:.4} at {per_hour:.2} per hour"),
             _ => Ok(()),

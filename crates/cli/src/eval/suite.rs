@@ -12,7 +12,7 @@ use koan_eval::{
     MAX_REPORT_BYTES, Set, SetKind, Suite, SuiteRow, SuiteTable, chart, differences, safety::Jailbreak,
 };
 use koan_files::{hash_file, read_bounded, replace};
-use koan_generate::Sampling;
+use koan_generate::{Counters, Drafts, Sampling};
 use koan_infer::PromptStyle;
 use koan_model::checkpoint::Place;
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ pub(super) struct Measured {
     /// The models, each as it was given and as it lies.
     pub(super) models: Vec<(PathBuf, Place)>,
     pub(super) sequences: usize,
+    /// Where drafts come from.
+    pub(super) drafts: Drafts,
     /// Bytes for keys, values and passes; none: most of what is free.
     pub(super) memory: Option<usize>,
     pub(super) price_per_hour: Option<f64>,
@@ -92,8 +94,7 @@ impl Measured {
                 report
             } else {
                 let measured = prepared.run(b, running, &stop)?;
-                let (seconds, tokens) = (measured.seconds, measured.report.all.tokens);
-                let cost = Cost { seconds, tokens, price_per_hour: self.price_per_hour };
+                let cost = measured.cost(self.price_per_hour);
                 let report = prepared.report(&measured, &cost, running);
                 if let Some(path) = &entry.report {
                     write(path, &report)?;
@@ -118,7 +119,8 @@ impl Measured {
         }
         let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
         let tokens = rows.iter().map(|row| row.tokens).sum();
-        let cost = Cost { seconds, tokens, price_per_hour: self.price_per_hour };
+        let price_per_hour = self.price_per_hour;
+        let cost = Cost { seconds, tokens, price_per_hour, counters: Counters::default() };
         Ok(say!("{}\n{cost} ({running})", SuiteTable(&rows))?)
     }
 
@@ -151,6 +153,7 @@ impl Measured {
             },
             style: PromptStyle { raw, system: system.map(str::to_owned) },
             sequences: self.sequences,
+            drafts: self.drafts,
             memory: self.memory,
             completions: None,
         })

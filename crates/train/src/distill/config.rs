@@ -221,8 +221,14 @@ impl Settings for DistillConfig {
         "reward",
         "eval",
     ];
-    const FREE: &'static [&'static str] =
-        &["teacher", "eval", "rollout.sequences", "rollout.max_prompt_tokens", "rollout.log_probs"];
+    const FREE: &'static [&'static str] = &[
+        "teacher",
+        "eval",
+        "rollout.sequences",
+        "rollout.drafts",
+        "rollout.max_prompt_tokens",
+        "rollout.log_probs",
+    ];
 
     fn stage(&self) -> &StageConfig {
         &self.stage

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::supervised::next_token::Update;
+use crate::{rl::DraftMetrics, supervised::next_token::Update};
 
 /// One line of metrics.jsonl.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -47,6 +47,9 @@ pub struct Sampled {
     pub entropy: f64,
     /// Largest |sampled − recomputed| log-probability: 0 by construction.
     pub log_prob_gap: f32,
+    /// How good the guesses of the next tokens were, if there were any.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub drafts: Option<DraftMetrics>,
     /// Seconds of sampling.
     pub generate_s: f64,
     /// Seconds of the teacher.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use koan_backend::{Backend, Divergence, DivergenceForm, Scored, Support};
 use koan_data::{Problem, read_problems};
-use koan_generate::{Completion, FinishReason, Finished, Generator, Prompt, Sampling, Stream};
+use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, Sampling, Stream};
 use koan_infer::{Codec, PromptStyle};
 use koan_model::{HeadKind, Model, Purpose};
 use koan_reward::Judgement;
@@ -29,7 +29,7 @@ use crate::{
     TrainError,
     gradient::Group,
     rl::{
-        RolloutConfig, RolloutLine, Sample, encode,
+        DraftMetrics, RolloutConfig, RolloutLine, Sample, encode,
         learner::{Learner, ScoredGroup, UpdateSums},
         plan::Plan,
         policy_loss::{Aggregation, Credit, PolicyLoss, Ratio, Surrogate},
@@ -197,6 +197,7 @@ impl Inputs {
             sequences,
             prompt_tokens: longest,
             new_tokens: rollout.max_new_tokens.most(),
+            drafts: rollout.drafts,
         };
         let mut plan = Plan::of(b, model, limits, &stage.optim, false);
         plan.rows = plan.rows.max(of_held_out);
@@ -229,7 +230,7 @@ impl<B: Backend> Trainer<'_, B> {
         on: &mut impl FnMut(Event),
     ) -> Result<(Metrics, Vec<Rollout>), TrainError> {
         let start = Instant::now();
-        let mut rollouts = self.sample(step, on)?;
+        let (mut rollouts, counters) = self.sample(step, on)?;
         let generate_s = start.elapsed().as_secs_f64();
         self.learner.policy.unpack();
         self.judge(&mut rollouts)?;
@@ -249,7 +250,8 @@ impl<B: Backend> Trainer<'_, B> {
         let sums = self.learner.update(self.b, &scored, optim, lr)?;
         let step_s = start.elapsed().as_secs_f64();
         let (generate_s, teacher_s, train_s) = (generate_s, judged_s - generate_s, step_s - judged_s);
-        let sampled = Sampled { generate_s, teacher_s, train_s, ..found(&rollouts, &sums) };
+        let drafts = DraftMetrics::of(counters);
+        let sampled = Sampled { drafts, generate_s, teacher_s, train_s, ..found(&rollouts, &sums) };
         let update = Update { loss: sums.loss, tokens: tokens(&rollouts), grad_norm: sums.grad_norm };
         let mut metrics = Metrics { sampled: Some(sampled), ..Metrics::of(step, &update, lr, step_s) };
         if self.config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == steps) {
@@ -258,8 +260,12 @@ impl<B: Backend> Trainer<'_, B> {
         Ok((metrics, rollouts))
     }
 
-    /// Samples the completions of the step's problems.
-    fn sample(&mut self, step: u64, on: &mut impl FnMut(Event)) -> Result<Vec<Rollout>, TrainError> {
+    /// Samples the completions of the step's problems; says what was computed.
+    fn sample(
+        &mut self,
+        step: u64,
+        on: &mut impl FnMut(Event),
+    ) -> Result<(Vec<Rollout>, Counters), TrainError> {
         let chosen = self.batches.of_step(step);
         // Random numbers are keyed by the place in the step.
         let prompt = |(place, &i): (usize, &usize)| Prompt {
@@ -272,7 +278,7 @@ impl<B: Backend> Trainer<'_, B> {
         let (of, mut done, mut all) = (chosen.len() * self.rollout.group_size, 0, Vec::new());
         let mut generator = Generator::new(self.b, self.inputs.codec.config(), self.inputs.plan.limits)?;
         let policy = self.learner.packed(self.b)?;
-        generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
+        let counters = generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
             let Finished { request, completion, .. } = finished;
             done += 1;
             on(Event::Completed { done, of });
@@ -288,7 +294,8 @@ impl<B: Backend> Trainer<'_, B> {
             let samples = all.by_ref().take(self.rollout.group_size).collect::<Result<_, _>>()?;
             Ok(Rollout { problem, samples, advantages: Vec::new() })
         };
-        chosen.into_iter().map(rollout).collect()
+        let rollouts = chosen.into_iter().map(rollout).collect::<Result<_, TrainError>>()?;
+        Ok((rollouts, counters))
     }
 
     /// Asks the teacher about every token.

@@ -91,7 +91,8 @@ impl Inputs {
         let positions = longest.saturating_add(rollout.max_new_tokens.most());
         let of_step = rollout.problems.min(problems.len()) * rollout.group_size;
         let sequences = if rollout.sequences == 0 { of_step } else { rollout.sequences.min(of_step) };
-        let limits = Limits { sequences, prompt_tokens: longest, new_tokens: rollout.max_new_tokens.most() };
+        let (new_tokens, drafts) = (rollout.max_new_tokens.most(), rollout.drafts);
+        let limits = Limits { sequences, prompt_tokens: longest, new_tokens, drafts };
         let judges = JudgeModels::plan(b, &needs(rewards.as_ref(), judge.as_ref()))?;
         let budget = beside(b, codec.config(), judges);
         let plan = plan_generator(b, &stage.model, codec.config(), positions, limits, budget)?;

@@ -9,7 +9,7 @@ use super::{
     filter::{Fates, outcome},
     sample::Group,
 };
-use crate::rl::Sample;
+use crate::rl::{DraftMetrics, Sample};
 
 /// One line of metrics.jsonl.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,6 +36,9 @@ pub struct Metrics {
     pub truncated: f64,
     /// Completion tokens sampled.
     pub tokens: usize,
+    /// How good the guesses of the next tokens were, if there were any.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub drafts: Option<DraftMetrics>,
     /// Seconds of the step.
     pub step_s: f64,
     /// Completion tokens per second of the step.

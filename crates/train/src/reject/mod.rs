@@ -60,7 +60,7 @@ use self::{
 };
 use crate::{
     TrainError,
-    rl::RolloutLine,
+    rl::{DraftMetrics, RolloutLine},
     stage::{self, Course, Input, Launch, RunSummary, Session},
 };
 
@@ -178,12 +178,14 @@ fn sample<B: Backend>(
         let first = (step - 1) as usize * config.rollout.problems;
         let wanted = first..inputs.problems.len().min(first + config.rollout.problems);
         let of = wanted.len() * config.rollout.group_size;
+        let before = engine.generator.counters();
         let groups = asked.sample(&mut engine, wanted, |done| on(Event::Completed { done, of }))?;
         let choices: Vec<Choice> = match &inputs.judge {
             Some(judge) => judge.choose(config, &models, &inputs.problems, &groups)?,
             None => groups.iter().map(|group| choose(config, group)).collect(),
         };
-        let metrics = Metrics::of(&groups, &choices);
+        let drafts = DraftMetrics::of(engine.generator.counters().since(before));
+        let metrics = Metrics { drafts, ..Metrics::of(&groups, &choices) };
         without_a_verdict = if metrics.nothing_judged.is_some() { without_a_verdict + 1 } else { 0 };
         if let Some(reason) = &metrics.nothing_judged
             && (config.filter.asks_for_outcome() || config.keep.which == Which::Preference)

@@ -3,6 +3,7 @@
 use std::{num::NonZero, path::Path};
 
 use koan_data::DataFiles;
+use koan_generate::Drafts;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -54,6 +55,14 @@ struct RewardsAlone {
     rollout: RolloutConfig,
 }
 
+/// The names of [`Drafts`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Drafts", rename_all = "kebab-case")]
+enum DraftsName {
+    Off,
+    Text,
+}
+
 /// `[rollout]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +81,9 @@ pub struct RolloutConfig {
     pub max_new_tokens: MaxNewTokens,
     /// Longest prompt, tokens; a longer one is an error before the first step.
     pub max_prompt_tokens: usize,
+    /// Where guesses of the next tokens come from, several of which a pass checks; what is sampled is the same to the bit.
+    #[serde(with = "DraftsName")]
+    pub drafts: Drafts,
     /// A system message put before every problem; none: the chat template's own, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -91,6 +103,7 @@ impl Default for RolloutConfig {
             top_p: 1.0,
             max_new_tokens: 256.into(),
             max_prompt_tokens: 512,
+            drafts: Drafts::Off,
             system: None,
             raw: false,
             log_probs: false,
@@ -252,7 +265,7 @@ fn one_sample() -> usize {
 impl Settings for RlConfig {
     const KEYS: &'static [&'static str] = &["steps", "rollout", "algorithm", "reward", "eval"];
     const FREE: &'static [&'static str] =
-        &["eval", "rollout.sequences", "rollout.max_prompt_tokens", "rollout.log_probs"];
+        &["eval", "rollout.sequences", "rollout.drafts", "rollout.max_prompt_tokens", "rollout.log_probs"];
 
     fn stage(&self) -> &StageConfig {
         &self.stage

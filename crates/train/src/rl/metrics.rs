@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use koan_eval::{Interval, Score};
-use koan_generate::FinishReason;
+use koan_generate::{Counters, FinishReason};
 use koan_reward::Outcome;
 use serde::Serialize;
 
@@ -61,6 +61,9 @@ pub struct Metrics {
     pub reflection_words: f64,
     /// Completion tokens sampled, this step.
     pub tokens: usize,
+    /// How good the guesses of the next tokens were, if there were any.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub drafts: Option<DraftMetrics>,
     /// Largest |sampled − recomputed| log-probability before the step's first update: 0 by construction.
     pub log_prob_gap: f32,
     /// Seconds of sampling.
@@ -86,6 +89,23 @@ pub struct Metrics {
     /// How the policy does on held-out problems after the step, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<HeldOutScore>,
+}
+
+/// How good guesses of the next tokens were.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DraftMetrics {
+    /// Share of the guesses that were right.
+    pub draft_acceptance: f64,
+    /// Tokens that a completion got of a pass; 1 without drafts.
+    pub tokens_per_pass: f64,
+}
+
+impl DraftMetrics {
+    /// Of what a generator counted; none where nothing was drafted.
+    pub(crate) fn of(counters: Counters) -> Option<Self> {
+        let (draft_acceptance, tokens_per_pass) = (counters.draft_acceptance()?, counters.tokens_per_pass()?);
+        Some(Self { draft_acceptance, tokens_per_pass })
+    }
 }
 
 /// How a policy does on held-out problems.
@@ -142,6 +162,7 @@ impl Metrics {
             undecided: samples.len() - decided.len(),
             reflection_words: mean(&|s| reflection_words(&s.text) as f64),
             tokens,
+            drafts: DraftMetrics::of(rollouts.counters),
             log_prob_gap: updates[0].log_prob_gap,
             rewards: terms(&samples),
             why_undecided: rollouts.why_undecided(),

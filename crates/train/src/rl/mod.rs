@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
 pub use error::RlError;
 pub use forecast::Forecast;
-pub use metrics::{HeldOutScore, Metrics};
+pub use metrics::{DraftMetrics, HeldOutScore, Metrics};
 pub use new_tokens::MaxNewTokens;
 pub use preset::Preset;
 pub use rollout::Sample;

@@ -39,7 +39,8 @@ impl Plan {
     /// Plans `config`'s worst step for a model of the sizes `model`, with prompts of up to `prompt_tokens`.
     pub fn new<B: Backend>(b: &B, config: &RlConfig, model: &Config, prompt_tokens: usize) -> Self {
         let new_tokens = config.rollout.max_new_tokens.most();
-        let limits = Limits { sequences: config.sequences(), prompt_tokens, new_tokens };
+        let (sequences, drafts) = (config.sequences(), config.rollout.drafts);
+        let limits = Limits { sequences, prompt_tokens, new_tokens, drafts };
         Self::of(b, model, limits, &config.stage.optim, config.loss().kl != 0.0)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use koan_backend::Backend;
-use koan_generate::{Completion, FinishReason, Finished, Generator, Prompt, Stream, uniform};
+use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, Stream, uniform};
 use koan_reward::{Job, Judgement, Unsettled};
 
 use super::{Event, Trainer};
@@ -52,6 +52,8 @@ pub(super) struct Rollouts {
     pub(super) learned: Vec<usize>,
     pub(super) rounds: usize,
     pub(super) generate_s: f64,
+    /// What was computed to sample them.
+    pub(super) counters: Counters,
 }
 
 impl Rollouts {
@@ -90,6 +92,7 @@ impl<B: Backend> Trainer<'_, B> {
                 rollouts.learned.push(place);
             }
         }
+        rollouts.counters = generator.counters();
         Ok(rollouts)
     }
 

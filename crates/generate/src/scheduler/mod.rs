@@ -3,15 +3,19 @@
 //! All tokens of a prompt but the last are computed once and their keys stored once. A sequence starts by feeding the
 //! prompt's last token; from then on each pass feeds the token that was sampled before. Prompts and sequences share passes.
 //! Where memory runs out, the request that was submitted last gives its pages back and waits: later its tokens are computed
-//! again, as a prompt is, and it goes on. None of this changes a bit of what is sampled, since a row's result depends on no
-//! neighbour and a random number on no pass.
+//! again, as a prompt is, and it goes on. Where there are drafts, a pass feeds them after the token that was sampled; those that
+//! are wrong are taken back. None of this changes a bit of what is sampled, since a row's result depends on no neighbour and a
+//! random number on no pass.
+
+mod rows;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use koan_backend::{Layout, Sequence};
+use koan_backend::Layout;
 
 use crate::{
-    Completion, FinishReason, Finished, Request, RequestId, Step,
+    Completion, FinishReason, Finished, MemoryPlan, Request, RequestId, Step,
+    drafts::{self, Drafter, Expected},
     pages::{PAGE, PageId, Pages, pages_of},
 };
 
@@ -22,6 +26,8 @@ struct Unfinished {
     token_ids: Vec<u32>,
     log_probs: Vec<f32>,
     full_log_probs: Vec<f32>,
+    /// What its drafts are made of.
+    memory: drafts::Memory,
 }
 
 impl Unfinished {
@@ -41,7 +47,7 @@ impl Unfinished {
     }
 
     fn finish(self, finish_reason: FinishReason) -> Finished {
-        let Self { id, request, token_ids, log_probs, full_log_probs } = self;
+        let Self { id, request, token_ids, log_probs, full_log_probs, .. } = self;
         Finished {
             id,
             request,
@@ -59,10 +65,18 @@ struct Running {
 
 /// A pass to compute, and what is sampled after it.
 pub(crate) struct Pass {
-    /// Its rows, with a head row and a draw for each running request that is ready.
+    /// Its rows. Each running request that is ready has a head row and a draw for its last token, and for each of its draft.
     pub(crate) layout: Layout,
-    /// Their places among those that run.
-    pub(crate) ready: Vec<usize>,
+    /// The requests that are ready, in the order of their rows.
+    pub(crate) ready: Vec<Ready>,
+}
+
+/// A running request that samples after a pass.
+pub(crate) struct Ready {
+    /// Its place among those that run.
+    at: usize,
+    /// Guesses of the next tokens, which the pass checks.
+    draft: Vec<u32>,
 }
 
 /// The state between passes.
@@ -72,6 +86,9 @@ pub(crate) struct Scheduler {
     sequences: usize,
     /// Rows of a pass besides one a running request.
     prefill_rows: usize,
+    /// Rows of drafts in a pass, at most.
+    draft_rows: usize,
+    drafter: Drafter,
     /// Whether the keys of finished requests can be found by later ones.
     keep: bool,
     next_id: u64,
@@ -84,15 +101,19 @@ pub(crate) struct Scheduler {
     /// The tokens of requests that finished last, where keys are kept: as many as there are keys, at most.
     finished: VecDeque<(RequestId, Arc<[u32]>)>,
     preemptions: usize,
+    drafted: usize,
+    kept: usize,
 }
 
 impl Scheduler {
-    /// For `sequences` requests at once, in `pages` pages; a pass has up to `prefill_rows` rows besides one for each of them.
-    pub(crate) fn new(pages: usize, sequences: usize, prefill_rows: usize) -> Self {
+    /// For the requests of `plan`.
+    pub(crate) fn new(plan: MemoryPlan) -> Self {
         Self {
-            pages: Pages::new(pages),
-            sequences,
-            prefill_rows,
+            pages: Pages::new(plan.pages()),
+            sequences: plan.limits.sequences,
+            prefill_rows: plan.prefill_rows(),
+            draft_rows: plan.draft_rows(),
+            drafter: Drafter::new(plan.limits.drafts),
             keep: false,
             next_id: 0,
             waiting: VecDeque::new(),
@@ -100,7 +121,15 @@ impl Scheduler {
             pending: VecDeque::new(),
             finished: VecDeque::new(),
             preemptions: 0,
+            drafted: 0,
+            kept: 0,
         }
+    }
+
+    /// Takes its drafts from `source`.
+    #[cfg(test)]
+    pub(crate) fn draft_from(&mut self, source: drafts::Source) {
+        self.drafter = Drafter::of(source);
     }
 
     pub(crate) fn keep_keys(&mut self, keep: bool) {
@@ -112,6 +141,11 @@ impl Scheduler {
         self.preemptions
     }
 
+    /// Tokens of drafts that were checked so far, and how many of them were right.
+    pub(crate) fn drafts(&self) -> [usize; 2] {
+        [self.drafted, self.kept]
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         !(self.running.is_empty() && self.waiting.is_empty())
     }
@@ -121,11 +155,12 @@ impl Scheduler {
         if !self.keep && !self.is_busy() {
             self.pages.clear();
             self.finished.clear();
+            self.drafter.forget();
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let (token_ids, log_probs, full_log_probs) = Default::default();
-        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs });
+        let (token_ids, log_probs, full_log_probs, memory) = Default::default();
+        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs, memory });
         id
     }
 
@@ -165,28 +200,52 @@ impl Scheduler {
         self.admit();
         let mut pass = Pass { layout: Layout::default(), ready: Vec::new() };
         self.prefill(&mut pass.layout);
-        for i in 0..self.running.len() {
-            self.decode(i, &mut pass);
+        let ready: Vec<usize> = (0..self.running.len()).filter(|&at| self.is_ready(at)).collect();
+        let mut expected = Expected::new(ready.len(), self.prefill_rows);
+        let mut rows = self.draft_rows.min(self.prefill_rows - pass.layout.len());
+        for at in ready {
+            let draft = self.draft(at, rows, &mut expected);
+            rows -= draft.len();
+            self.decode(at, draft, &mut pass);
         }
         pass
     }
 
-    /// Takes what was sampled after a pass: a token and its log-probabilities for each `ready` request.
+    /// Takes what was sampled after a pass: a token and its log-probabilities for each head row. A request is over with the
+    /// first token for which `ends` says so, too.
     pub(crate) fn record(
         &mut self,
-        ready: &[usize],
+        ready: &[Ready],
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
+        mut ends: impl FnMut(RequestId, u32) -> bool,
     ) -> Step {
-        let mut step = Step { tokens: Vec::with_capacity(tokens.len()), finished: Vec::new() };
-        for (i, &at) in ready.iter().enumerate() {
+        let mut step = Step { tokens: Vec::with_capacity(ready.len()), finished: Vec::new() };
+        let mut first = 0;
+        for Ready { at, draft } in ready {
             let at = at - step.finished.len();
-            let unfinished = &mut self.running[at].unfinished;
-            unfinished.token_ids.push(tokens[i]);
-            unfinished.log_probs.push(log_probs[i]);
-            unfinished.full_log_probs.push(full_log_probs[i]);
-            step.tokens.push((unfinished.id, tokens[i]));
-            if let Some(reason) = unfinished.finish_reason() {
+            let Running { unfinished, end } = &mut self.running[at];
+            let mut reason;
+            let mut kept = 0;
+            loop {
+                let (row, id) = (first + kept, unfinished.id);
+                unfinished.token_ids.push(tokens[row]);
+                unfinished.log_probs.push(log_probs[row]);
+                unfinished.full_log_probs.push(full_log_probs[row]);
+                step.tokens.push((id, tokens[row]));
+                reason =
+                    if ends(id, tokens[row]) { Some(FinishReason::Stop) } else { unfinished.finish_reason() };
+                // The next row is of this token, if the draft has it.
+                if reason.is_some() || draft.get(kept) != Some(&tokens[row]) {
+                    break;
+                }
+                kept += 1;
+            }
+            *end = self.pages.take_back(*end, draft.len() - kept);
+            self.drafted += draft.len();
+            self.kept += kept;
+            first += 1 + draft.len();
+            if let Some(reason) = reason {
                 let finished = self.finish(at, reason);
                 step.finished.push(finished);
             }
@@ -300,49 +359,5 @@ impl Scheduler {
             self.pending.push_back(page);
         }
         page
-    }
-
-    /// Adds rows of pages whose keys are not there yet.
-    fn prefill(&mut self, layout: &mut Layout) {
-        while let Some(&page) = self.pending.front()
-            && layout.len() + self.pages.tokens(page).len() <= self.prefill_rows
-        {
-            self.pending.pop_front();
-            self.pages.set_computed(page);
-            let tokens = self.pages.tokens(page);
-            let (row, position, key) = (layout.len(), self.pages.len(self.pages.parent(page)), page * PAGE);
-            let n = tokens.len();
-            layout.ids.extend(tokens);
-            layout.positions.extend((position..position + n).map(|p| p as u32));
-            layout.cache_rows.extend((key..key + n).map(|r| r as u32));
-            let prefix = self.pages.ranges(self.pages.parent(page));
-            layout.sequences.push(Sequence { rows: row..row + n, prefix, keys: key..key + n });
-        }
-    }
-
-    /// Adds the row of a running request, if the keys before it are there: of its last token, or of its prompt's if it sampled
-    /// none yet.
-    fn decode(&mut self, i: usize, pass: &mut Pass) {
-        let Running { unfinished: Unfinished { request, token_ids, .. }, end } = &self.running[i];
-        let end = *end;
-        let mut before = Some(end).filter(|_| !self.pending.is_empty());
-        while let Some(page) = before {
-            if !self.pages.is_computed(page) {
-                return;
-            }
-            before = self.pages.parent(page);
-        }
-        let token = token_ids.last().or(request.prompt.last()).expect("a prompt has a token");
-        let row = pass.layout.len();
-        pass.layout.ids.push(*token);
-        pass.layout.positions.push(self.pages.len(Some(end)) as u32);
-        pass.layout.cache_rows.push((end * PAGE + self.pages.tokens(end).len()) as u32);
-        self.pages.push(end, *token);
-        let mut prefix = self.pages.ranges(Some(end));
-        let keys = prefix.pop().expect("the row's own key");
-        pass.layout.sequences.push(Sequence { rows: row..row + 1, prefix, keys });
-        pass.layout.head_rows.push(row as u32);
-        pass.layout.draws.push(request.draw(token_ids.len()));
-        pass.ready.push(i);
     }
 }
