@@ -29,6 +29,9 @@ A file of settings:
 pub(crate) struct Pretrain {
     #[command(flatten)]
     args: StageArgs,
+    /// Print the settings in force, every constant with its value, and stop
+    #[arg(long)]
+    explain: bool,
 }
 
 /// Train a model to reply as demonstrations do: the assistant's messages are learned, what comes before is read
@@ -47,23 +50,30 @@ A file of settings:
 pub(crate) struct Sft {
     #[command(flatten)]
     args: StageArgs,
+    /// Print the settings in force, every constant with its value, and stop
+    #[arg(long)]
+    explain: bool,
 }
 
 impl Pretrain {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        run(Stage::Pretrain, self.args)
+        run(Stage::Pretrain, self.args, self.explain)
     }
 }
 
 impl Sft {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        run(Stage::Sft, self.args)
+        run(Stage::Sft, self.args, self.explain)
     }
 }
 
 /// Runs `stage` as `args` say.
-fn run(stage: Stage, args: StageArgs) -> anyhow::Result<()> {
+fn run(stage: Stage, args: StageArgs, explain: bool) -> anyhow::Result<()> {
     let config = SupervisedConfig::load(stage, &args.config, &args.set)?;
+    if explain {
+        say!("{}", config.explain(stage))?;
+        return Ok(());
+    }
     let device = args.device.clone();
     device.run(Run { stage, config, args })
 }

@@ -394,6 +394,7 @@ fn settings_at_their_limits_are_used_or_refused() {
         "algorithm.max_rounds",
         "optim.lr",
         "optim.warmup_steps",
+        "optim.warmup_share",
         "optim.beta1",
         "optim.beta2",
         "optim.eps",
@@ -411,6 +412,12 @@ fn settings_at_their_limits_are_used_or_refused() {
         ["steps", "epochs", "batch_tokens", "max_tokens", "seed", "optim.micro_batch_tokens", "optim.lr"]
     {
         runs.extend(VALUES.map(|value| format!("sft sft.toml --set run_dir=/proc/run --set {key}={value}")));
+    }
+    for (key, other) in
+        [("batch_growth.from", "batch_growth.until"), ("batch_growth.until", "batch_growth.from")]
+    {
+        let sft = format!("sft sft.toml --set run_dir=/proc/run --set {other}=0.5");
+        runs.extend(VALUES.map(|value| format!("{sft} --set {key}={value}")));
     }
     for words in runs {
         holds(&folder, &words);

@@ -28,6 +28,10 @@ pub enum Stream {
     Kept,
     /// What a judge says of completions.
     Judge,
+    /// Which texts are learned with their middle last, and where they are cut.
+    FillInMiddle,
+    /// The order in which texts are joined.
+    DocumentOrder,
     /// Inputs that a benchmark makes up.
     Bench {
         /// The step; less than 2⁵⁶.
@@ -48,6 +52,8 @@ impl Stream {
             Self::Bench { step } => (6, step),
             Self::Kept => (7, 0),
             Self::Judge => (8, 0),
+            Self::FillInMiddle => (9, 0),
+            Self::DocumentOrder => (10, 0),
         };
         assert!(step < 1 << 56, "step {step} of a random stream");
         kind << 56 | step
@@ -102,6 +108,9 @@ mod tests {
             Stream::ProblemOrder,
             Stream::TextOrder,
             Stream::Kept,
+            Stream::Judge,
+            Stream::FillInMiddle,
+            Stream::DocumentOrder,
             Stream::Bench { step: 0 },
             Stream::Bench { step: last },
         ];

@@ -108,10 +108,11 @@ pub fn override_key(table: &mut Table, set: &str) -> Result<(), String> {
 }
 
 /// What options of other frameworks are called here; their names as TRL, verl and OpenRLHF have them.
-const ELSEWHERE: [(&[&str], &str); 23] = [
+const ELSEWHERE: [(&[&str], &str); 24] = [
     (&["learning_rate"], "optim.lr"),
     (&["lr_scheduler_type", "lr_scheduler"], "optim.schedule"),
-    (&["warmup_ratio", "lr_warmup_steps"], "optim.warmup_steps"),
+    (&["lr_warmup_steps"], "optim.warmup_steps"),
+    (&["warmup_ratio"], "optim.warmup_share"),
     (&["max_grad_norm", "clip_grad"], "optim.grad_clip"),
     (&["adam_beta1"], "optim.beta1"),
     (&["adam_beta2"], "optim.beta2"),

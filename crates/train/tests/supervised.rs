@@ -107,15 +107,28 @@ fn a_run_learns_and_repeats_itself_whatever_the_threads() {
 
 #[test]
 fn an_interrupted_run_ends_as_if_it_never_was() {
-    for (moments, stored) in [("f32", "F32"), ("bf16", "BF16")] {
-        interrupted(&format!("optim.moments={moments}"), stored);
-    }
+    interrupted(&["optim.moments=f32"], "F32");
+    interrupted(&["optim.moments=bf16"], "BF16");
 }
 
-/// With moments as `set` says, which a checkpoint holds as `stored`.
-fn interrupted(set: &str, stored: &str) {
+/// Growing updates, joined texts, middles last, and a longer context.
+#[test]
+fn an_interrupted_run_of_the_preset_ends_as_if_it_never_was() {
+    let set = [
+        "preset=deepseek-v3",
+        "optim.schedule=wsd",
+        "batch_growth.until=0.7",
+        "fim={rate = 0.5, tokens = ['7', '8', '9']}",
+        "context={length = 512, rope = {type = 'yarn'}}",
+        "max_tokens=20",
+    ];
+    interrupted(&set, "BF16");
+}
+
+/// With settings `set`, moments are stored as `stored`.
+fn interrupted(set: &[&str], stored: &str) {
     let bench = Bench::new();
-    let config = |run: &str| bench.load(Stage::Pretrain, run, &[set]).expect("a config");
+    let config = |run: &str| bench.load(Stage::Pretrain, run, set).expect("a config");
     let want = run(Stage::Pretrain, &config("whole"), 2, false).expect("runs");
     let stopped = config("stopped");
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
@@ -254,6 +267,144 @@ fn replies_that_cannot_be_learned_are_counted_or_refused() {
     assert!(refused.contains("no reply of"), "{refused}");
 }
 
+/// A sequence of joined texts is one text to attention and loss, and how it is cut into passes changes nothing.
+#[test]
+fn joined_texts_are_learned_as_one_sequence() {
+    let bench = Bench::new();
+    let texts = ["1 + 1", "2 + 22", "3 + 3 3"];
+    let rows: String = texts.iter().map(|text| format!("{{\"text\": \"{text}\"}}\n")).collect();
+    fs::write(bench.at("few.jsonl"), rows).expect("written");
+    let (data, eval) = (
+        format!("data={}", bench.at("few.jsonl").display()),
+        format!("eval={{data = '{}', every = 1}}", bench.at("held-out.jsonl").display()),
+    );
+    let first = |run: &str, packing: &str, rows: usize| {
+        let (packing, rows) = (format!("packing={packing}"), format!("optim.micro_batch_tokens={rows}"));
+        let set = [&*data, &eval, &packing, &rows, "max_tokens=12"];
+        let config = bench.load(Stage::Pretrain, run, &set).expect("a config");
+        let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+        supervised::run(&Reference, Stage::Pretrain, &config, launch, |_| {}).expect("runs");
+        let line = metrics(&config)[0].clone();
+        ["loss", "grad_norm", "tokens", "eval_loss"].map(|key| line[key].as_f64().expect("a number"))
+    };
+    let [loss, norm, tokens, held_out] = first("one-pass", "across", 100);
+    let [cut_loss, cut_norm, ..] = first("passes", "across", 12);
+    assert!((loss - cut_loss).abs() < 1e-9 && (norm - cut_norm).abs() < 1e-7 * norm, "{loss} {cut_loss}");
+    // 18 characters and three ends: sequences of 12 and of 9 tokens.
+    assert!([72.0, 75.0].contains(&tokens), "{tokens}");
+
+    let tokenizer = Tokenizer::load(&bench.at("model")).expect("a tokenizer");
+    let end = tokenizer.eos().expect("an end");
+    let model = checkpoint::load(&Reference, &bench.at("model"), Some(64)).expect("a model");
+    let optim = OptimConfig::default();
+    let optimizer = Optimizer::new(&Reference, model.config(), optim.moments).expect("memory");
+    let mut learner = NextToken::new(&Reference, model, optimizer, 64, &optim).expect("memory");
+    let mut sum_of = |order: [usize; 3]| {
+        let ids = |i: usize| tokenizer.encode(texts[i], false).expect("ids").into_iter().chain([end]);
+        let all: Vec<u32> = order.into_iter().flat_map(ids).collect();
+        let (a, b) = all.split_at(12);
+        let of = [Text { context: &[end], tokens: a }, Text { context: &a[11..], tokens: b }];
+        let mut loss = |text| learner.loss(&Reference, &[text]).expect("memory") * text.tokens.len() as f64;
+        (loss(of[0]), loss(of[1]))
+    };
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    // 64 tokens take three passes over both sequences, and one of them once more.
+    let [n, m] = if tokens == 75.0 { [4.0, 3.0] } else { [3.0, 4.0] };
+    let is_one_of = orders.into_iter().any(|order| {
+        let (a, b) = sum_of(order);
+        ((n * a + m * b) / (n * 12.0 + m * 9.0) - loss).abs() < 1e-9
+    });
+    assert!(is_one_of, "{loss}");
+
+    let [isolated, .., same_held_out] = first("isolated", "isolated", 100);
+    assert!((isolated - loss).abs() > 1e-6, "a text attends to those before it");
+    assert!(
+        (held_out - same_held_out).abs() < 0.1,
+        "held-out text is measured in one way: {held_out} {same_held_out}"
+    );
+}
+
+#[test]
+fn updates_grow_as_the_settings_say() {
+    let bench = Bench::new();
+    let set = ["epochs=4", "batch_tokens=96", "batch_growth={from = 0.25, until = 0.5}"];
+    let config = bench.load(Stage::Pretrain, "grows", &set).expect("a config");
+    run(Stage::Pretrain, &config, 1, false).expect("runs");
+    let tokens: Vec<u64> =
+        metrics(&config).iter().map(|line| line["tokens"].as_u64().expect("a count")).collect();
+    assert!(tokens[0] < 24 + 16 && tokens[0] >= 24, "{tokens:?}");
+    assert!(
+        tokens[tokens.len() - 1] >= 96 && tokens.windows(2).all(|pair| pair[0] <= pair[1] + 16),
+        "{tokens:?}"
+    );
+    let total: u64 = tokens.iter().sum();
+    let epoch: u64 = (0..30).map(|i: u32| format!("{i} + {i} 0{}", i % 7).len() as u64 + 1).sum();
+    assert!(
+        total >= 4 * epoch && total < 4 * epoch + 96 + 16 * tokens.len() as u64,
+        "{total} of {}",
+        4 * epoch
+    );
+    let config = bench.load(Stage::Sft, "sft", &set).expect("fine-tuning has it too");
+    run(Stage::Sft, &config, 1, false).expect("runs");
+}
+
+/// In two stages: the config that is saved says what was computed, and short and long contexts load.
+#[test]
+fn a_context_is_extended_in_stages() {
+    let bench = Bench::new();
+    let before = koan_model::Config::load(&bench.at("model")).expect("a config");
+    let positions = before.max_position_embeddings;
+    let context = |length: usize, rope: &str| format!("context={{length = {length}{rope}}}");
+    let by_yarn = context(4 * positions, ", rope = {type = 'yarn', factor = 40}");
+    let set = [&*by_yarn, "max_tokens=16", "packing=across"];
+    let first = bench.load(Stage::Pretrain, "first", &set).expect("a config");
+    run(Stage::Pretrain, &first, 1, false).expect("runs");
+    let saved = first.stage.run_dir.join("model");
+    let config = koan_model::Config::load(&saved).expect("a config");
+    let computed = before
+        .with_context(
+            4 * positions,
+            Some(koan_model::Yarn {
+                factor: 40.0,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                mscale: None,
+                mscale_all_dim: None,
+            }),
+        )
+        .expect("extended");
+    assert_eq!((config.rope_scaling, config.max_position_embeddings), (computed.rope_scaling, 4 * positions));
+    assert_eq!(config.raw["rope_scaling"]["original_max_position_embeddings"], positions);
+    for asked in [8, 4 * positions] {
+        checkpoint::load(&Reference, &saved, Some(asked)).expect("loads");
+    }
+    assert!(checkpoint::load(&Reference, &saved, Some(4 * positions + 1)).is_err());
+
+    let (model, longer) = (format!("model={}", saved.display()), context(16 * positions, ""));
+    let second =
+        bench.load(Stage::Pretrain, "second", &[&*model, &longer, "max_tokens=16"]).expect("a config");
+    run(Stage::Pretrain, &second, 1, false).expect("runs");
+    let config = koan_model::Config::load(&second.stage.run_dir.join("model")).expect("a config");
+    assert_eq!(
+        (config.rope_scaling, config.max_position_embeddings),
+        (computed.rope_scaling, 16 * positions)
+    );
+
+    let refused = |set: &[&str]| {
+        let config = bench.load(Stage::Pretrain, "bad", set).and_then(|c| run(Stage::Pretrain, &c, 1, false));
+        assert!(!bench.at("bad").exists(), "nothing was begun");
+        config.expect_err("refused").to_string()
+    };
+    assert!(refused(&[&longer]).contains("give context.rope"));
+    assert!(
+        refused(&[&*model, &context(8 * positions, ", rope = {type = 'yarn', factor = 8}")])
+            .contains("by other constants")
+    );
+    assert!(refused(&[&*by_yarn, "adapter.rank=2"]).contains("[adapter]"));
+    let longest = bench.load(Stage::Pretrain, "bad", &[&by_yarn]).expect("a config").max_tokens;
+    assert_eq!(longest, 16, "what the file gives stays");
+}
+
 #[test]
 fn held_out_text_is_measured_as_asked() {
     let bench = Bench::new();
@@ -326,6 +477,16 @@ fn what_is_wrong_is_said_before_any_work() {
             .contains("no.jsonl:1: expected an object with `text`")
     );
     assert!(refused(&["data=absent.jsonl"]).contains("absent.jsonl"));
+    let ids = data("ids.jsonl", "{\"token_ids\": [1, 2]}");
+    assert!(refused(&[&ids, "fim={rate = 0.1, tokens = ['7', '8', '9']}"]).contains("gives tokens"));
+    assert!(refused(&["fim.rate=0.1"]).contains("no `<|fim_begin|>`: name others"));
+    assert!(refused(&["fim.rate=2"]).contains("`fim.rate` is 2"));
+    assert!(refused(&["fim={tokens = ['7', '8', '9']}"]).contains("rate"));
+    assert!(refused(&["packing=none"]).contains("isolated"));
+    for set in ["fim.rate=0.1", "packing=across", "context.length=64", "preset=deepseek-v3"] {
+        let error = bench.load(Stage::Sft, "bad", &[set]).expect_err("refused").to_string();
+        assert!(error.contains(&format!("`{}`", set.split(['=', '.']).next().expect("a key"))), "{error}");
+    }
 
     // A window bounds what a model reads in one piece, whatever its positions.
     let config_file = bench.at("model/config.json");

@@ -252,8 +252,8 @@ fn texts(row: &Value) -> [String; 2] {
 
 /// What a supervised stage computes.
 pub(super) fn supervised(config: &SupervisedConfig, model: &Config, of: Lengths) -> Option<Load> {
-    let longest = config.max_tokens as f64;
-    learning(&config.stage, model, of, longest, config.steps, config.epochs, config.batch_tokens as f64)
+    let (longest, batch) = (config.max_tokens as f64, config.mean_batch_tokens());
+    learning(&config.stage, model, of, longest, config.steps, config.epochs, batch)
 }
 
 /// What learning texts computes: `steps` updates of `batch` tokens, or `epochs` passes over the rows.

@@ -374,7 +374,7 @@ pub(crate) fn check_streamed(infos: &[TensorInfo]) -> Result<(), CheckpointError
 
 /// Loads what lies at `place` as a model of `config` onto `b`, for sequences of up to `positions` tokens. What `config` has beside
 /// and no file holds is fresh, from `seed`: an adapter that is to be trained, or the scalar head of a reward model made of a model
-/// that predicts tokens.
+/// that predicts tokens. Its context may be longer than the file's.
 ///
 /// # Errors
 /// See [`CheckpointError`].
@@ -385,7 +385,9 @@ pub fn load_as<B: Backend>(
     positions: usize,
     seed: u64,
 ) -> Result<Model<B>, CheckpointError> {
-    let (_, weights) = open_any(&place.into(), positions)?;
+    let place = place.into();
+    check_positions(place.model(), &config, positions)?;
+    let weights = Weights::open_at(&place, &place.config()?)?;
     Model::new(b, config.clone(), positions, |info| Ok(weights.values(&config, info, seed)?))
 }
 

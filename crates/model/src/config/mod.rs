@@ -1,5 +1,6 @@
 //! `config.json` of a Hugging Face model, checked for what this engine computes.
 
+mod context;
 mod experts;
 mod family;
 mod latent;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use koan_files::read_bounded;
 use serde_json::{Map, Value, json};
 
+pub use context::Yarn;
 pub use experts::ExpertsConfig;
 pub use family::Family;
 pub use latent::LatentConfig;
@@ -135,6 +137,14 @@ pub enum ConfigError {
     TooLarge {
         /// The file.
         path: PathBuf,
+    },
+    /// The context can't be made longer.
+    #[error("the model can't be extended to contexts of {length} tokens: {what}")]
+    Context {
+        /// Tokens.
+        length: usize,
+        /// Why, and what to do.
+        what: String,
     },
     /// A key is missing.
     #[error("`{key}` is missing in `{}`", path.display())]

@@ -8,7 +8,7 @@ use super::{Biases, Config, ConfigError, Family};
 use crate::{RopeScaling, heads::HeadKind, rope};
 
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
-const MAX_SIZE: usize = 1 << 24;
+pub(super) const MAX_SIZE: usize = 1 << 24;
 /// Most features of an activation: of the residual stream, the MLP, all heads.
 pub(super) const MAX_FEATURES: usize = 1 << 20;
 /// Most layers.

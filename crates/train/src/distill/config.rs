@@ -14,7 +14,7 @@ use crate::{
     reject::{FilterConfig, KeepConfig, RejectConfig, Which},
     rl::RolloutConfig,
     stage::{self, Settings, StageConfig},
-    supervised::{HeldOut, SupervisedConfig, TooLong},
+    supervised::{HeldOut, Packing, SupervisedConfig, TooLong},
 };
 
 /// Steps between checkpoints where nothing is said.
@@ -356,8 +356,13 @@ impl DistillConfig {
             stage: StageConfig { data: DataFiles::from(data.to_owned()), ..self.stage.clone() },
             steps: self.steps,
             epochs: self.epochs,
+            preset: None,
             batch_tokens: self.batch_tokens(),
+            batch_growth: None,
             max_tokens: self.max_tokens(),
+            packing: Packing::Isolated,
+            fim: None,
+            context: None,
             too_long: self.too_long(),
             eval: self.eval.clone(),
         }

@@ -21,7 +21,7 @@ use crate::{
     TrainError,
     optim::moment_bytes,
     stage::{Course, GIB, Input, Launch, RunSummary, Session, StageError, check_model_and_disk, disk_bytes},
-    supervised::{Batches, Limits, Piece, Stage, next_token::Text, read_pieces},
+    supervised::{BatchSize, Batches, Length, Limits, Piece, next_token::Text, read_pieces},
 };
 
 /// What a run reads, and what it will hold.
@@ -47,8 +47,10 @@ pub(super) fn run<B: Backend>(
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     let inputs = Inputs::read(b, config)?;
-    let mut batches = Batches::new(&inputs.pieces, config.stage.seed, config.batch_tokens());
-    let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
+    let (size, length) =
+        (BatchSize::new(config.batch_tokens(), None), Length::of(config.steps, config.epochs));
+    let mut batches = Batches::new(&inputs.pieces, config.stage.seed, size, length);
+    let steps = batches.steps();
     let mut all = Input::all(&config.stage, config.eval.as_ref().map(|eval| &eval.data))?;
     all.push(Teacher::inputs(config)?);
     let course = Course { stage: "distill", steps, inputs: all };
@@ -103,7 +105,7 @@ impl Inputs {
         let model = shared.trained_config()?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
         let limits = Limits { max_tokens: config.max_tokens(), too_long: config.too_long() };
-        let read = |files| read_pieces(Stage::Sft, files, &tokenizer, limits, &model);
+        let read = |files| read_pieces(files, &tokenizer, limits, &model);
         let data = read(&shared.data)?;
         let (left_out, pieces) = (data.left_out(), data.pieces);
         let held_out = match &config.eval {

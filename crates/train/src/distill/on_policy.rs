@@ -35,7 +35,7 @@ use crate::{
         policy_loss::{Aggregation, Credit, PolicyLoss, Ratio, Surrogate},
     },
     stage::{Batches, Course, GIB, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
-    supervised::{Limits, Piece, Stage, next_token::Text, next_token::Update, read_pieces},
+    supervised::{Limits, Piece, next_token::Text, next_token::Update, read_pieces},
 };
 
 /// The policy loss: a token weighs by its advantage and its importance ratio, clipped as PPO does; all tokens of an update
@@ -179,7 +179,7 @@ impl Inputs {
         let prompts = encode(&codec, &problems, rollout.max_prompt_tokens)?;
         let limits = Limits { max_tokens: config.max_tokens(), too_long: config.too_long() };
         let held_out = match &config.eval {
-            Some(eval) => read_pieces(Stage::Sft, &eval.data, tokenizer, limits, model)?.pieces,
+            Some(eval) => read_pieces(&eval.data, tokenizer, limits, model)?.pieces,
             None => Vec::new(),
         };
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);

@@ -53,7 +53,7 @@ fn check_student<B: Backend>(b: &B, config: &DistillConfig) -> Result<(), TrainE
     let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
     if let Some(eval) = &config.eval {
         let limits = Limits { max_tokens: config.max_tokens(), too_long: config.too_long() };
-        read_pieces(Stage::Sft, &eval.data, &tokenizer, limits, &model)?;
+        read_pieces(&eval.data, &tokenizer, limits, &model)?;
     }
     let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
     check_model_and_disk(shared, &model, &[HeadKind::Language], 1, disk)?;

@@ -21,7 +21,10 @@ enum MomentName {
 pub struct OptimConfig {
     /// Learning rate.
     pub lr: f32,
-    /// Updates over which it rises from zero.
+    /// Share of the updates over which it rises from zero; or `warmup_steps`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warmup_share: f64,
+    /// Updates over which it rises from zero; or `warmup_share`.
     pub warmup_steps: u64,
     /// How it goes then.
     pub schedule: Schedule,
@@ -48,27 +51,41 @@ pub struct OptimConfig {
     pub recompute: bool,
 }
 
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
 impl OptimConfig {
     /// What a training pass is planned for.
     pub fn purpose(&self) -> Purpose {
         if self.recompute { Purpose::Recomputing } else { Purpose::Training }
     }
 
-    /// The optimizer in words, every constant with its value.
-    pub(crate) fn explain(&self) -> String {
+    /// The optimizer in words, every constant with its value; of a run of so many `updates`, if that is known.
+    pub(crate) fn explain(&self, updates: Option<u64>) -> String {
         let moments = match self.moments {
             MomentType::F32 => "f32",
             MomentType::Bf16 => "bf16, rounded stochastically",
         };
         format!(
-            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}, moments in {moments}",
-            self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.grad_clip,
+            "AdamW: lr {:e}, betas {} {}, eps {:e}, weight decay {}, gradient norm at most {}, moments in {moments}\n{}",
+            self.lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            self.weight_decay,
+            self.grad_clip,
+            self.explain_schedule(updates),
         )
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check(self.lr >= 0.0 && self.lr.is_finite(), "optim.lr", &self.lr, "0 or more")?;
         check((0.0..=self.lr).contains(&self.lr_end), "optim.lr_end", &self.lr_end, "0 to optim.lr")?;
+        self.schedule.check(self.lr_end)?;
+        check((0.0..=1.0).contains(&self.warmup_share), "optim.warmup_share", &self.warmup_share, "0 to 1")?;
+        let either = self.warmup_share == 0.0 || self.warmup_steps == 0;
+        check(either, "optim.warmup_share", &self.warmup_share, "given, or optim.warmup_steps, not both")?;
         check((0.0..1.0).contains(&self.beta1), "optim.beta1", &self.beta1, "0 to below 1")?;
         check((0.0..1.0).contains(&self.beta2), "optim.beta2", &self.beta2, "0 to below 1")?;
         check(self.eps > 0.0 && self.eps.is_finite(), "optim.eps", &self.eps, "above 0")?;
@@ -93,6 +110,7 @@ impl Default for OptimConfig {
         Self {
             lr: 1e-6,
             warmup_steps: 0,
+            warmup_share: 0.0,
             schedule: Schedule::Constant,
             lr_end: 0.0,
             beta1: 0.9,

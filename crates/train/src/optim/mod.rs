@@ -9,4 +9,4 @@ pub use adamw::Optimizer;
 pub(crate) use adamw::{moment_bytes, stored};
 pub use config::OptimConfig;
 pub use finite::{Diverged, NotFinite, check_weights};
-pub use schedule::Schedule;
+pub use schedule::{Phase, Schedule, Shape};

@@ -41,7 +41,7 @@ impl RlConfig {
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
-        lines.push(o.explain());
+        lines.push(o.explain(Some(self.steps * updates)));
         lines.join("\n")
     }
 

@@ -103,6 +103,9 @@ pub trait Settings: Serialize + DeserializeOwned {
     /// Before `--set` gives `key` a value: forgets what `table`, the file, says that the new value decides too.
     fn before_set(_table: &mut Table, _key: &str) {}
 
+    /// Adds to the settings of a file what they imply of others that it does not give, such as a preset's.
+    fn complete(_table: &mut Table) {}
+
     /// A file with every table and key, for their names.
     fn sample() -> Self;
 
@@ -184,6 +187,7 @@ pub(crate) fn read_part<C: Settings, P: DeserializeOwned>(path: &Path) -> Result
 fn config<C: Settings>(table: &Table, text: &str, defaults: &[(&str, Value)]) -> Result<C, String> {
     refuse_unknown_keys::<C>(table, text)?;
     let mut table = table.clone();
+    C::complete(&mut table);
     for (key, value) in defaults {
         fill(&mut table, key, value);
     }
@@ -202,7 +206,7 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
-    keys.extend(adapter::KEYS.map(str::to_owned));
+    keys.extend(adapter::KEYS.into_iter().chain(["optim.warmup_share"]).map(str::to_owned));
     keys
 }
 
@@ -234,7 +238,7 @@ fn refuse_unknown_keys<C: Settings>(table: &Table, text: &str) -> Result<(), Str
 }
 
 /// Sets `key` or `table.key` where it is not given.
-fn fill(table: &mut Table, key: &str, value: &Value) {
+pub(crate) fn fill(table: &mut Table, key: &str, value: &Value) {
     match key.split_once('.') {
         None => _ = table.entry(key).or_insert_with(|| value.clone()),
         Some((section, key)) => {
@@ -283,7 +287,8 @@ fn table<C: Settings>(config: &C) -> Table {
     config.to_toml().parse().expect("written by `to_toml`")
 }
 
-/// The settings that shape a run's course. A constant learning rate does not depend on how long the run is.
+/// The settings that shape a run's course. A constant learning rate does not depend on how long the run is, unless its warm-up
+/// does; nor do updates that do not grow.
 fn shaping<C: Settings>(mut table: Table) -> Table {
     for key in StageConfig::FREE.iter().chain(C::FREE) {
         match key.split_once('.') {
@@ -293,8 +298,9 @@ fn shaping<C: Settings>(mut table: Table) -> Table {
             }
         };
     }
-    let schedule = table.get("optim").and_then(|optim| optim.get("schedule")).and_then(Value::as_str);
-    if schedule == Some("constant") {
+    let optim = |key| table.get("optim").and_then(|optim| optim.get(key));
+    let is_constant = optim("schedule").and_then(Value::as_str) == Some("constant");
+    if is_constant && optim("warmup_share").is_none() && !table.contains_key("batch_growth") {
         table.remove("steps");
         table.remove("epochs");
     }

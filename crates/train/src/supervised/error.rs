@@ -1,5 +1,6 @@
 //! What can be wrong with texts and demonstrations.
 
+use koan_model::ConfigError;
 use koan_text::TextError;
 
 /// Why texts can't be learned from.
@@ -11,6 +12,26 @@ pub enum SupervisedError {
         "the model's tokenizer_config.json names no eos_token: nothing would say where a text ends; add it"
     )]
     NoEndOfText,
+    /// The tokenizer has no tokens for filling in the middle.
+    #[error(
+        "fill-in-the-middle needs three tokens of the model's tokenizer, and it has no `{token}`: name others, as in fim.tokens = \
+         [\"BEFORE THE PREFIX\", \"BEFORE THE SUFFIX\", \"BEFORE THE MIDDLE\"], or set fim.rate = 0"
+    )]
+    NoFimToken {
+        /// The token that it has not.
+        token: String,
+    },
+    /// Middles are to be filled in of what is tokens already.
+    #[error(
+        "`{files}` gives tokens, and fill-in-the-middle cuts texts between characters: give texts, or set fim.rate = 0"
+    )]
+    FimOfTokens {
+        /// The data.
+        files: String,
+    },
+    /// The context can't be made as long.
+    #[error(transparent)]
+    Context(#[from] ConfigError),
     /// A demonstration's prompt is empty.
     #[error("the prompt of demonstration {number} has no tokens: a first token has nothing to follow")]
     PromptEmpty {

@@ -6,11 +6,17 @@
 //!     one update by the mean negative log-probability of those tokens   (next_token.rs)
 //! ```
 
+mod batches;
 mod config;
+mod context;
+mod corpus;
 mod error;
+mod explain;
+mod fill_in_middle;
 mod memory;
 pub mod next_token;
 mod pieces;
+mod preset;
 
 use std::time::Instant;
 
@@ -19,13 +25,23 @@ use koan_model::{Config, HeadKind};
 use koan_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+pub use batches::BatchGrowth;
+pub(crate) use batches::{BatchSize, Batches, Course as Length};
 pub use config::{HeldOut, SupervisedConfig, TooLong};
+pub use context::{ContextConfig, RopeConfig, RopeKind};
+use corpus::Corpus;
+pub use corpus::Packing;
 pub use error::SupervisedError;
+pub use fill_in_middle::FimConfig;
 pub use memory::{check_memory, step_bytes};
 pub use pieces::demonstration_tokens;
-pub(crate) use pieces::{Batches, Limits, Piece, conversation, encode_reply, read as read_pieces};
+pub(crate) use pieces::{Limits, Piece, conversation, encode_reply, read as read_pieces};
+pub use preset::Preset;
 
-use self::next_token::{NextToken, Text};
+use self::{
+    fill_in_middle::FillInMiddle,
+    next_token::{NextToken, Text},
+};
 use crate::{
     TrainError,
     stage::{self, Course, Input, Launch, RunSummary, Session, Settings, check_model_and_disk, disk_bytes},
@@ -132,8 +148,10 @@ pub(crate) fn run_as<B: Backend, C: Settings>(
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     let inputs = Inputs::read(b, stage, config)?;
-    let mut batches = Batches::new(&inputs.pieces, config.stage.seed, config.batch_tokens);
-    let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
+    let size = BatchSize::new(config.batch_tokens, config.batch_growth);
+    let length = Length::of(config.steps, config.epochs);
+    let mut batches = Batches::new(&inputs.pieces, config.stage.seed, size, length);
+    let steps = batches.steps();
     let held_out = config.eval.as_ref().map(|eval| &eval.data);
     let mut all = Input::all(&config.stage, held_out)?;
     all.extend(more);
@@ -152,14 +170,15 @@ fn train<B: Backend>(
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     let optim = &config.stage.optim;
-    let model = session.load_model(b, inputs.positions)?;
+    let model = session.load_scorer(b, &inputs.model, inputs.positions)?;
     let optimizer = session.load_optimizer(b, &inputs.model)?;
     let mut learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     let tokens: usize = inputs.pieces.iter().map(|piece| piece.text().tokens.len()).sum();
+    let what = if config.packing == Packing::Across { "joined sequences" } else { "texts" };
     let task = format!(
-        "{} texts, {tokens} tokens to learn in a pass over the data{}",
+        "{} {what}, {tokens} tokens to learn in a pass over the data{}",
         inputs.pieces.len(),
         inputs.left_out
     );
@@ -193,13 +212,22 @@ impl Inputs {
     fn read<B: Backend>(b: &B, stage: Stage, config: &SupervisedConfig) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = shared.trained_config()?;
+        let model = config.context.as_ref().map_or(Ok(model.clone()), |context| context.of(&model))?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
-        let limits = Limits { max_tokens: config.max_tokens, too_long: config.too_long };
-        let read = |files| pieces::read(stage, files, &tokenizer, limits, &model);
-        let read_data = read(&shared.data)?;
+        let (max_tokens, seed) = (config.max_tokens, shared.seed);
+        let limits = Limits { max_tokens, too_long: config.too_long };
+        let fill_in = config.fim.as_ref().map(|fim| FillInMiddle::new(fim, seed, &tokenizer)).transpose()?;
+        let corpus = Corpus { max_tokens, packing: config.packing, fill_in: fill_in.flatten(), seed };
+        let read = |files, corpus: Corpus| match stage {
+            Stage::Pretrain => Ok(corpus.read(files, &tokenizer)?.check(files, model.vocab_size)?),
+            Stage::Sft => pieces::read(files, &tokenizer, limits, &model),
+        };
+        let read_data = read(&shared.data, corpus)?;
         let (left_out, pieces) = (read_data.left_out(), read_data.pieces);
+        // Held-out texts are measured as they stand, each by itself: so losses of all ways to train compare.
+        let as_it_stands = Corpus { packing: Packing::Isolated, fill_in: None, ..corpus };
         let held_out = match &config.eval {
-            Some(eval) => read(&eval.data)?.pieces,
+            Some(eval) => read(&eval.data, as_it_stands)?.pieces,
             None => Vec::new(),
         };
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
