@@ -14,8 +14,9 @@ use crate::{
 
 /// Train a model to predict text: every token of it
 ///
-/// The data is a .txt file, JSON Lines with `text` or `token_ids`, or a .bin file of tokens. Ctrl-C finishes the step, writes a
-/// checkpoint and says how to go on.
+/// The data is a .txt file, JSON Lines with `text` or `token_ids`, or a .bin file of tokens. Phases of the learning rate, updates
+/// that grow, joined texts, fill-in-the-middle and longer contexts are settings; `preset` makes DeepSeek-V3's choices of them.
+/// Ctrl-C finishes the step, writes a checkpoint and says how to go on.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   koan model init --config config.json --tokenizer models/smollm2 --out models/fresh
@@ -25,7 +26,10 @@ A file of settings:
   run_dir = \"runs/base\"
   model = \"models/fresh\"
   data = \"data/text.jsonl\"
-  epochs = 1")]
+  epochs = 1
+  preset = \"deepseek-v3\"    # optional; --explain says what it sets
+
+docs/guide/pretraining.md has every setting.")]
 pub(crate) struct Pretrain {
     #[command(flatten)]
     args: StageArgs,

@@ -12,7 +12,7 @@ use super::{
 use crate::standing::flatten;
 
 /// Settings that are shown of a run, which records all that there are: their names without the tables that they are in.
-const MAIN: [&str; 29] = [
+const MAIN: [&str; 32] = [
     "adapter",
     "advantage",
     "alpha",
@@ -30,16 +30,19 @@ const MAIN: [&str; 29] = [
     "lr",
     "max_new_tokens",
     "mode",
+    "packing",
     "pairs",
     "preset",
     "problems",
     "rank",
+    "rate",
     "rows",
     "schedule",
     "steps",
     "surrogate",
     "target",
     "temperature",
+    "warmup_share",
     "warmup_steps",
     "weight",
 ];

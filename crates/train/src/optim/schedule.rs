@@ -132,16 +132,27 @@ impl OptimConfig {
                 100.0 * (1.0 - WSD_DECAY)
             )),
             Schedule::Phases(phases) => words.extend(phases.iter().map(|phase| {
-                let lr = (f64::from(self.lr) * phase.to) as f32;
+                let lr = in_words(f64::from(self.lr) * phase.to);
                 let how = match phase.shape {
                     Shape::Constant => "is",
                     Shape::Linear => "goes in a straight line to",
                     Shape::Cosine => "goes along half a cosine to",
                 };
-                format!("{how} {lr:e} until {}", share(phase.until))
+                format!("{how} {lr} until {}", share(phase.until))
             })),
         }
         format!("learning rate: {}", words.join(", then "))
+    }
+}
+
+/// A learning rate with up to four digits.
+fn in_words(lr: f64) -> String {
+    let digits = format!("{lr:.3e}");
+    match digits.split_once('e') {
+        Some((digits, exponent)) => {
+            format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
+        }
+        None => digits,
     }
 }
 

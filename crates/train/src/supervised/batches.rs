@@ -76,28 +76,36 @@ impl BatchSize {
     }
 
     /// The tokens of all of `steps` steps.
-    fn sum(self, steps: u64) -> u64 {
-        let growing = self.growing(steps).1.min(steps);
-        let grown: u64 = (1..=growing).map(|step| self.at(step, steps)).sum();
-        grown + (steps - growing) * self.tokens
+    fn sum(self, steps: u64) -> u128 {
+        let (first, growing) = self.growing(steps);
+        let [grown, growing] = [self.tokens - first, growing].map(u128::from);
+        let missing = match (grown, growing) {
+            (0, _) | (_, 0) => 0,
+            // Σ floor(grown · s / growing) for s from 0 to growing − 1 has a closed form.
+            _ => grown * growing - ((grown - 1) * (growing - 1) + gcd(grown, growing) - 1) / 2,
+        };
+        u128::from(steps) * u128::from(self.tokens) - missing
     }
 
     /// The steps that it takes to read `tokens`, at least 1.
     fn steps_for(self, tokens: u64) -> u64 {
-        let mean = self.growth.map_or(1.0, BatchGrowth::mean) * self.tokens as f64;
-        let mut steps = match self.growth {
-            None => tokens.div_ceil(self.tokens),
-            Some(_) => (tokens as f64 / mean).ceil() as u64,
-        };
-        // Updates are of whole tokens, and grow over whole steps: the division may be off by a few.
-        while self.growth.is_some() && self.sum(steps) < tokens {
-            steps += 1;
+        // Updates that grow have half of the others' tokens at least, on average.
+        let least = tokens.div_ceil(self.tokens).max(1);
+        let (mut low, mut high) = (least, 2 * least + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.sum(middle) >= u128::from(tokens) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
         }
-        while self.growth.is_some() && steps > 1 && self.sum(steps - 1) >= tokens {
-            steps -= 1;
-        }
-        steps.max(1)
+        low
     }
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The pieces of each update, in an order of its own each epoch: a function of the seed alone.
@@ -201,7 +209,7 @@ mod tests {
         let size = BatchSize::new(30, Some(BatchGrowth { from: 0.2, until: 0.5 }));
         let sizes: Vec<u64> = (1..=10).map(|step| size.at(step, 10)).collect();
         assert_eq!(sizes, [6, 10, 15, 20, 25, 30, 30, 30, 30, 30]);
-        assert_eq!(size.sum(10), sizes.iter().sum::<u64>());
+        assert_eq!(size.sum(10), sizes.iter().sum::<u64>().into());
         let pieces = pieces(80);
         let batches = || Batches::new(&pieces, 1, size, Course::Steps(10));
         let tokens: Vec<usize> = batches().take(10).map(|texts| 3 * texts.len()).collect();
@@ -221,7 +229,9 @@ mod tests {
             let growth = BatchGrowth { from, until };
             let size = BatchSize::new(batch, Some(growth));
             let steps = size.steps_for(tokens);
-            prop_assert!(size.sum(steps) >= tokens && (steps == 1 || size.sum(steps - 1) < tokens));
+            let sum = |steps| (1..=steps).map(|step| size.at(step, steps)).sum::<u64>();
+            prop_assert!(sum(steps) >= tokens && (steps == 1 || sum(steps - 1) < tokens));
+            prop_assert_eq!(size.sum(steps), sum(steps).into());
             prop_assert!((1..steps).all(|step| size.at(step, steps) <= size.at(step + 1, steps)));
             prop_assert_eq!(size.at(steps + 1, steps), batch as u64);
             let constant = BatchSize::new(batch, Some(BatchGrowth { from: 1.0, until }));
