@@ -177,6 +177,10 @@ impl Config {
     /// # Errors
     /// A rank or an alpha that makes no sense, no targets, or one that no layer has.
     pub fn with_adapter(&self, spec: AdapterSpec) -> Result<Self, AdapterError> {
+        // What is saved is the adapter alone: nothing needs the modules.
+        if self.multi_token_layers > 0 {
+            return self.clone().without_modules().with_adapter(spec);
+        }
         let layers = self.linear_layers();
         if !(1..=MAX_RANK).contains(&spec.rank) {
             return Err(AdapterError::Rank { rank: spec.rank });

@@ -76,7 +76,7 @@ impl<B: Backend> Learner<B> {
             return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
         }
         let grad_norm = self.optimizer.update(b, &mut self.model, &self.gradient, optim, lr)?;
-        Ok(Update { loss: sum / tokens.max(1) as f64, tokens, grad_norm })
+        Ok(Update { loss: sum / tokens.max(1) as f64, further_loss: None, tokens, grad_norm })
     }
 
     /// The loss on `texts`; nothing is learned.

@@ -61,7 +61,7 @@ pub struct Sampled {
 impl Metrics {
     /// Those of an update at learning rate `lr` in step `step`, which took `step_s` seconds.
     pub(super) fn of(step: u64, update: &Update, lr: f32, step_s: f64) -> Self {
-        let Update { loss, tokens, grad_norm } = *update;
+        let Update { loss, tokens, grad_norm, .. } = *update;
         let tokens_per_s = tokens as f64 / step_s;
         Self { step, loss, grad_norm, lr, tokens, tokens_per_s, step_s, ..Self::default() }
     }

@@ -252,7 +252,8 @@ impl<B: Backend> Trainer<'_, B> {
         let (generate_s, teacher_s, train_s) = (generate_s, judged_s - generate_s, step_s - judged_s);
         let drafts = DraftMetrics::of(counters);
         let sampled = Sampled { drafts, generate_s, teacher_s, train_s, ..found(&rollouts, &sums) };
-        let update = Update { loss: sums.loss, tokens: tokens(&rollouts), grad_norm: sums.grad_norm };
+        let (tokens, grad_norm) = (tokens(&rollouts), sums.grad_norm);
+        let update = Update { loss: sums.loss, further_loss: None, tokens, grad_norm };
         let mut metrics = Metrics { sampled: Some(sampled), ..Metrics::of(step, &update, lr, step_s) };
         if self.config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == steps) {
             metrics.eval_loss = Some(self.measure()?);

@@ -12,8 +12,8 @@
 
 mod micro_batch;
 
-use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Gradient, Head, HeadKind, Model, Purpose, ScalarRows};
+use koan_backend::{Backend, Layout, OutOfMemory};
+use koan_model::{Activations, Config, Gradient, Head, HeadKind, Model, MultiTokenRows, Purpose, ScalarRows};
 
 pub use micro_batch::{Group, MicroBatch, cut};
 
@@ -28,6 +28,23 @@ pub trait Loss {
     /// The derivative of the loss by each log-probability, or by each score, of a pass over these `completions`, given by the
     /// numbers that their [`Group`]s have for them, in the same order.
     fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64>;
+
+    /// The derivative of the loss by each log-probability of modules that predict further tokens.
+    fn further(&self) -> f64 {
+        0.0
+    }
+
+    /// Takes what such modules say of a pass.
+    fn add_further(&mut self, _: Further) {}
+}
+
+/// What modules that predict further tokens say of a pass's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Further {
+    /// The sum of all log-probabilities.
+    pub log_prob: f64,
+    /// How many they are.
+    pub tokens: usize,
 }
 
 /// What models say of a pass's completions, one after another. A model that predicts tokens says something of each token; a
@@ -60,7 +77,19 @@ pub struct Passes<B: Backend> {
     /// Those of the reference model, if there is one.
     of_reference: Option<Activations<B>>,
     head: HeadRows<B>,
+    /// Of modules that predict further tokens, if they are trained.
+    further: Option<MultiTokenRows<B>>,
     gradient: Gradient<B>,
+}
+
+/// Whether passes for `purpose` train modules that predict further tokens.
+fn trains_further(config: &Config, purpose: Purpose) -> bool {
+    config.trains_multi_token && config.multi_token_layers > 0 && purpose != Purpose::Inference
+}
+
+/// What modules with these passes and these sums of log-probabilities say.
+fn of_modules<B: Backend>(b: &B, ahead: &[B::Layout], sums: &[f64]) -> Further {
+    Further { log_prob: sums.iter().sum(), tokens: ahead.iter().map(|layout| b.head_rows(layout)).sum() }
 }
 
 /// What the head of the models works in.
@@ -76,7 +105,9 @@ impl<B: Backend> Passes<B> {
             HeadKind::Language => Head::bytes(b, config, rows),
             HeadKind::Scalar => ScalarRows::bytes(b, config, rows),
         };
-        purpose.bytes(b, config, rows) + head
+        let further =
+            if trains_further(config, purpose) { MultiTokenRows::bytes(b, config, rows) } else { 0 };
+        purpose.bytes(b, config, rows) + head + further
     }
 
     /// For passes of up to `rows` tokens through a model of `config`, and if `reference` through another one, with a gradient
@@ -111,7 +142,10 @@ impl<B: Backend> Passes<B> {
             HeadKind::Language => HeadRows::Language(Head::new(b, config, rows)?),
             HeadKind::Scalar => HeadRows::Scalar(ScalarRows::new(b, config, rows)?),
         };
-        Ok(Self { rows, temperature, activations, of_reference: of_reference.transpose()?, head, gradient })
+        let further =
+            trains_further(config, purpose).then(|| MultiTokenRows::new(b, config, rows)).transpose()?;
+        let of_reference = of_reference.transpose()?;
+        Ok(Self { rows, temperature, activations, of_reference, head, further, gradient })
     }
 
     /// For [`measure`](Self::measure) alone: without a gradient, and the model may be one
@@ -154,14 +188,30 @@ impl<B: Backend> Passes<B> {
         loss: &mut impl Loss,
     ) -> Result<(), OutOfMemory> {
         for MicroBatch { layout, completions } in cut(groups, self.rows, loss.unit()) {
+            let ahead = self.ahead(b, models.trained, &layout)?;
             let layout = models.trained.upload(b, layout)?;
             let d = self.forward(b, &models, &layout, &completions, loss);
             let (model, a, gradient) = (models.trained, &mut self.activations, &mut self.gradient);
-            match &mut self.head {
-                HeadRows::Language(head) => {
+            match (&mut self.head, &mut self.further) {
+                (HeadRows::Language(head), Some(rows)) => {
+                    let (d, temperature) = ((&d[..], loss.further()), self.temperature);
+                    let sums = model.backward_with_modules(
+                        b,
+                        &layout,
+                        &ahead,
+                        a,
+                        d,
+                        temperature,
+                        head,
+                        rows,
+                        gradient,
+                    );
+                    loss.add_further(of_modules(b, &ahead, &sums));
+                }
+                (HeadRows::Language(head), None) => {
                     model.backward(b, &layout, a, &d, self.temperature, head, gradient);
                 }
-                HeadRows::Scalar(head) => model.backward_scores(b, &layout, a, &d, head, gradient),
+                (HeadRows::Scalar(head), _) => model.backward_scores(b, &layout, a, &d, head, gradient),
             }
         }
         Ok(())
@@ -182,10 +232,22 @@ impl<B: Backend> Passes<B> {
         loss: &mut impl Loss,
     ) -> Result<(), OutOfMemory> {
         for MicroBatch { layout, completions } in cut(groups, self.rows, loss.unit()) {
+            let ahead = self.ahead(b, models.trained, &layout)?;
             let layout = models.trained.upload(b, layout)?;
             self.forward(b, &models, &layout, &completions, loss);
+            if let (HeadRows::Language(head), Some(rows)) = (&mut self.head, &mut self.further) {
+                let (model, a) = (models.trained, &self.activations);
+                let sums = model.modules_log_probs(b, &ahead, a, self.temperature, head, rows);
+                loss.add_further(of_modules(b, &ahead, &sums));
+            }
         }
         Ok(())
+    }
+
+    /// The passes of the modules that predict further tokens, if they are trained.
+    fn ahead(&self, b: &B, model: &Model<B>, layout: &Layout) -> Result<Vec<B::Layout>, OutOfMemory> {
+        let modules = if self.further.is_some() { model.config().multi_token_layers } else { 0 };
+        (1..=modules).map(|k| model.upload(b, layout.ahead(k))).collect()
     }
 
     /// A pass forward, and the loss's derivative by each of its log-probabilities or scores.

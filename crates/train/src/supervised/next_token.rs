@@ -1,8 +1,11 @@
 //! Learning to predict the next token: the loss of pretraining, and of fine-tuning on completions.
 //!
 //! ```text
-//! L = − 1/T Σₜ log p(xₜ | x₍<ₜ₎)    over the T scored tokens of an update
+//! L = − 1/T Σₜ log p(xₜ | x₍<ₜ₎) − λ/(D T) Σₖ Σₜ log pᵏ(xₜ | x₍<ₜ₋ₖ₎)    over the T scored tokens of an update
 //! ```
+//!
+//! The second sum is that of the D modules that predict further tokens, if the model has any and they are trained
+//! (arXiv:2412.19437, section 2.2).
 //!
 //! One denominator for the whole update: loss and gradient do not depend on how it is cut into passes.
 
@@ -11,7 +14,7 @@ use koan_model::Model;
 
 use crate::{
     TrainError,
-    gradient::{Group, Loss, Models, Passes, Scores},
+    gradient::{Further, Group, Loss, Models, Passes, Scores},
     optim::{OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -30,6 +33,8 @@ pub struct Text<'a> {
 pub struct Update {
     /// Mean negative log-probability of a token before the update, nats.
     pub loss: f64,
+    /// The same of what modules predict further ahead, if they are trained.
+    pub further_loss: Option<f64>,
     /// Tokens predicted.
     pub tokens: usize,
     /// Norm of the gradient before clipping.
@@ -42,12 +47,32 @@ struct NextTokenLoss {
     weight: f64,
     /// Σ log p(xₜ | x₍<ₜ₎)
     log_prob: f64,
+    /// λ/(D T)
+    further_weight: f64,
+    further: Further,
 }
 
 impl Loss for NextTokenLoss {
     fn derivative(&mut self, _: &[usize], scores: &Scores) -> Vec<f64> {
         self.log_prob += scores.log_probs.iter().sum::<f64>();
         vec![-self.weight; scores.log_probs.len()]
+    }
+
+    fn further(&self) -> f64 {
+        -self.further_weight
+    }
+
+    fn add_further(&mut self, found: Further) {
+        self.further.log_prob += found.log_prob;
+        self.further.tokens += found.tokens;
+    }
+}
+
+impl NextTokenLoss {
+    /// Over so many tokens, with λ/D for further ones.
+    fn over(tokens: usize, of_module: f64) -> Self {
+        let weight = 1.0 / tokens.max(1) as f64;
+        Self { weight, log_prob: 0.0, further_weight: of_module * weight, further: Further::default() }
     }
 }
 
@@ -57,6 +82,8 @@ pub struct NextToken<B: Backend> {
     pub model: Model<B>,
     /// Its optimizer.
     pub optimizer: Optimizer<B>,
+    /// λ, the weight of what modules predict further ahead; read if they are trained.
+    pub further_weight: f64,
     passes: Passes<B>,
 }
 
@@ -73,7 +100,7 @@ impl<B: Backend> NextToken<B> {
         optim: &OptimConfig,
     ) -> Result<Self, OutOfMemory> {
         let passes = Passes::new(b, model.config(), rows, optim.purpose(), 1.0, false)?;
-        Ok(Self { model, optimizer, passes })
+        Ok(Self { model, optimizer, further_weight: 0.0, passes })
     }
 
     /// What a checkpoint keeps.
@@ -96,12 +123,15 @@ impl<B: Backend> NextToken<B> {
         lr: f32,
     ) -> Result<Update, TrainError> {
         let tokens = count(texts);
-        let mut loss = NextTokenLoss { weight: 1.0 / tokens.max(1) as f64, log_prob: 0.0 };
+        let modules = self.model.config().multi_token_layers.max(1);
+        let mut loss = NextTokenLoss::over(tokens, self.further_weight / modules as f64);
         self.passes.clear(b);
         let models = Models { trained: &self.model, reference: None };
         self.passes.accumulate(b, models, &groups(texts), &mut loss)?;
         let grad_norm = self.optimizer.update(b, &mut self.model, self.passes.gradient(), optim, lr)?;
-        Ok(Update { loss: -loss.log_prob * loss.weight, tokens, grad_norm })
+        let Further { log_prob, tokens: further } = loss.further;
+        let further_loss = (further > 0).then(|| -log_prob / further as f64);
+        Ok(Update { loss: -loss.log_prob * loss.weight, further_loss, tokens, grad_norm })
     }
 
     /// The loss on `texts`; nothing is learned.
@@ -113,7 +143,7 @@ impl<B: Backend> NextToken<B> {
     /// As [`NextToken::update`].
     pub fn loss(&mut self, b: &B, texts: &[Text]) -> Result<f64, OutOfMemory> {
         let tokens = count(texts).max(1);
-        let mut loss = NextTokenLoss { weight: 1.0 / tokens as f64, log_prob: 0.0 };
+        let mut loss = NextTokenLoss::over(tokens, 0.0);
         let models = Models { trained: &self.model, reference: None };
         self.passes.measure(b, models, &groups(texts), &mut loss)?;
         Ok(-loss.log_prob / tokens as f64)
