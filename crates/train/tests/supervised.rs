@@ -20,6 +20,7 @@ use koan_train::{
     },
 };
 use proptest::prelude::*;
+use serde_json::Value;
 
 /// A folder with a tiny model and data.
 struct Bench {
@@ -534,6 +535,47 @@ fn an_adapter_learns_over_frozen_weights() {
     assert!(loss(&metrics(&on), 0) < loss(&lines, last) + 0.1, "it goes on where the other ended");
     let lineage = fs::read_to_string(on.stage.run_dir.join("lineage.json")).expect("lineage");
     assert!(lineage.contains("\"role\": \"adapter\""), "{lineage}");
+}
+
+#[test]
+fn modules_that_predict_further_tokens_learn_with_their_model_or_stay() {
+    let bench = Bench::new();
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(bench.at("model/config.json")).expect("there"))
+            .expect("JSON");
+    config["num_nextn_predict_layers"] = 2.into();
+    fs::write(bench.at("config.json"), config.to_string()).expect("written");
+    fs::remove_file(bench.at("model/config.json")).expect("there");
+    fs::remove_file(bench.at("model/model.safetensors")).expect("there");
+    fs::rename(bench.at("model"), bench.at("words")).expect("moved");
+    let (file, words) = (bench.at("config.json"), bench.at("words"));
+    koan_model::init(&file, 3, Some(&words), &bench.at("model"), &mut |_, _| {}).expect("a model");
+    let module = |dir: &str| {
+        let model = checkpoint::load(&Reference, bench.at(dir).as_path(), None).expect("a model");
+        model
+            .weights
+            .multi_token
+            .iter()
+            .map(|module| module.eh_proj.weight.value().clone())
+            .collect::<Vec<_>>()
+    };
+    let before = module("model");
+    assert_eq!(before.len(), 2);
+
+    let trained = |stage, name: &str, set: &[&str]| {
+        let config = bench.load(stage, name, set).expect("a config");
+        run(stage, &config, 2, false).expect("a run");
+        metrics(&config)
+    };
+    let loss = |line: &Value| line["multi_token_loss"].as_f64();
+    let lines = trained(Stage::Pretrain, "learned", &["epochs=8"]);
+    let [first, last] = [&lines[0], &lines[lines.len() - 1]].map(|line| loss(line).expect("measured"));
+    assert!(last < 0.8 * first, "{first} {last}");
+    assert!(module("learned/model").iter().zip(&before).all(|(after, before)| after != before));
+
+    let lines = trained(Stage::Sft, "left", &["multi_token.weight=0", "multi_token.late_weight=0"]);
+    assert!(lines.iter().all(|line| loss(line).is_none()));
+    assert_eq!(module("left/model"), before);
 }
 
 proptest! {

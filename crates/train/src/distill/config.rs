@@ -363,6 +363,7 @@ impl DistillConfig {
             packing: Packing::Isolated,
             fim: None,
             context: None,
+            multi_token: None,
             too_long: self.too_long(),
             eval: self.eval.clone(),
         }

@@ -6,7 +6,7 @@ use koan_data::DataFiles;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{BatchGrowth, ContextConfig, FimConfig, Packing, Preset, Stage};
+use super::{BatchGrowth, ContextConfig, FimConfig, MultiTokenConfig, Packing, Preset, Stage};
 use crate::{
     TrainError,
     config::{ConfigError, check, check_steps, is_size},
@@ -53,6 +53,9 @@ pub struct SupervisedConfig {
     /// Longer contexts than the model was made for, in pretraining.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ContextConfig>,
+    /// How much it counts what modules predict further ahead, of a model that has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_token: Option<MultiTokenConfig>,
     /// What becomes of a reply that does not fit into `max_tokens` with what comes before it, in fine-tuning.
     #[serde(default)]
     pub too_long: TooLong,
@@ -107,6 +110,7 @@ impl Settings for SupervisedConfig {
         "packing",
         "fim",
         "context",
+        "multi_token",
         "too_long",
         "eval",
     ];
@@ -134,7 +138,7 @@ impl Settings for SupervisedConfig {
         let text = "preset = 'deepseek-v3'\nrun_dir = ''\nmodel = ''\ndata = ''\nsteps = 1\nepochs = 1\n\
                     packing = 'across'\nfim = {rate = 0.1, tokens = ['a', 'b', 'c']}\n\
                     context = {length = 1, rope = {type = 'yarn', factor = 1, mscale = 1, mscale_all_dim = 1}}\n\
-                    [batch_growth]\nfrom = 1.0\nuntil = 1.0\n[eval]\ndata = ''\nevery = 1\n";
+                    multi_token = {weight = 0.1, late_weight = 0.1, until = 1.0}\n[batch_growth]\nfrom = 1.0\nuntil = 1.0\n[eval]\ndata = ''\nevery = 1\n";
         toml::from_str(text).expect("a config")
     }
 }
@@ -155,6 +159,11 @@ impl SupervisedConfig {
     /// As [`Self::load`].
     pub fn of_table(stage: Stage, table: &Table, origin: &Path) -> Result<Self, TrainError> {
         Ok(stage::of_table::<Self>(table, origin, &defaults(stage))?.check(stage)?)
+    }
+
+    /// How much it counts what modules predict further ahead.
+    pub fn multi_token(&self, stage: Stage) -> MultiTokenConfig {
+        self.multi_token.unwrap_or_else(|| MultiTokenConfig::of(stage))
     }
 
     /// Tokens of the mean update, at least.
@@ -186,6 +195,7 @@ impl SupervisedConfig {
         }
         self.fim.as_ref().map_or(Ok(()), FimConfig::check)?;
         self.context.as_ref().map_or(Ok(()), ContextConfig::check)?;
+        self.multi_token.as_ref().map_or(Ok(()), MultiTokenConfig::check)?;
         let alone = self.context.is_none() || self.stage.adapter.is_none();
         let expected =
             "no part of a run with [adapter], which leaves the model's config as it is; remove one of them";

@@ -1,6 +1,6 @@
 //! The settings in force, in words: `koan pretrain --explain`, `koan sft --explain`.
 
-use super::{BatchSize, ContextConfig, Packing, Stage, SupervisedConfig};
+use super::{BatchSize, ContextConfig, MultiTokenConfig, Packing, Stage, SupervisedConfig};
 use crate::stage::AdapterConfig;
 
 impl SupervisedConfig {
@@ -33,6 +33,7 @@ impl SupervisedConfig {
             ));
         }
         lines.extend(self.context.as_ref().map(ContextConfig::explain));
+        lines.extend(self.multi_token.as_ref().map(MultiTokenConfig::explain));
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.push(optim.explain(self.steps));
         lines.join("\n")

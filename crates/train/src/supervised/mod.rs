@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod fill_in_middle;
 mod memory;
+mod multi_token;
 pub mod next_token;
 mod pieces;
 mod preset;
@@ -34,6 +35,7 @@ pub use corpus::Packing;
 pub use error::SupervisedError;
 pub use fill_in_middle::FimConfig;
 pub use memory::{check_memory, step_bytes};
+pub use multi_token::MultiTokenConfig;
 pub use pieces::demonstration_tokens;
 pub(crate) use pieces::{Limits, Piece, conversation, encode_reply, read as read_pieces};
 pub use preset::Preset;
@@ -94,6 +96,9 @@ pub struct Metrics {
     /// Loss on held-out text after the step, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
+    /// Mean negative log-probability of what modules predict further ahead, if they are trained; nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multi_token_loss: Option<f64>,
 }
 
 /// What a run says while it goes.
@@ -157,12 +162,13 @@ pub(crate) fn run_as<B: Backend, C: Settings>(
     all.extend(more);
     let course = Course { stage: name, steps, inputs: all };
     let mut session = Session::open(course, settings, launch, SupervisedState {})?;
-    let ended = train(b, config, &inputs, &mut batches, &mut session, &mut on);
+    let ended = train(b, stage, config, &inputs, &mut batches, &mut session, &mut on);
     session.record_outcome(ended)
 }
 
 fn train<B: Backend>(
     b: &B,
+    stage: Stage,
     config: &SupervisedConfig,
     inputs: &Inputs,
     batches: &mut Batches,
@@ -174,6 +180,7 @@ fn train<B: Backend>(
     let optimizer = session.load_optimizer(b, &inputs.model)?;
     let mut learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
+    let multi_token = config.multi_token(stage);
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     let tokens: usize = inputs.pieces.iter().map(|piece| piece.text().tokens.len()).sum();
     let what = if config.packing == Packing::Across { "joined sequences" } else { "texts" };
@@ -189,6 +196,7 @@ fn train<B: Backend>(
         let texts = batches.next().expect("epochs follow one another without end");
         let start = Instant::now();
         let lr = optim.lr_at(step - 1, steps);
+        learner.further_weight = multi_token.at(step, steps);
         let update = learner.update(b, &texts, optim, lr).map_err(|e| e.in_step(step))?;
         let step_s = start.elapsed().as_secs_f64();
         let due = config.eval.as_ref().is_some_and(|e| step.is_multiple_of(e.every) || step == steps);
@@ -201,6 +209,7 @@ fn train<B: Backend>(
             tokens_per_s: update.tokens as f64 / step_s,
             step_s,
             eval_loss: due.then(|| learner.loss(b, &held_out)).transpose()?,
+            multi_token_loss: update.further_loss,
         };
         session.after_step(b, learner.trained(), update.tokens, SupervisedState {}, &metrics, on)?;
     }
@@ -212,7 +221,8 @@ impl Inputs {
     fn read<B: Backend>(b: &B, stage: Stage, config: &SupervisedConfig) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = shared.trained_config()?;
-        let model = config.context.as_ref().map_or(Ok(model.clone()), |context| context.of(&model))?;
+        let mut model = config.context.as_ref().map_or(Ok(model.clone()), |context| context.of(&model))?;
+        model.trains_multi_token = config.multi_token(stage).trains();
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
         let (max_tokens, seed) = (config.max_tokens, shared.seed);
         let limits = Limits { max_tokens, too_long: config.too_long };

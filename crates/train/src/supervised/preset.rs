@@ -54,6 +54,7 @@ impl Preset {
             ("optim.moments", "bf16".into()),
             ("packing", "across".into()),
             ("fim.rate", 0.1.into()),
+            ("multi_token.until", in_force.steps_of(v3::PHASES[0] / v3::TOKENS).into()),
             ("batch_growth.from", growth.from.into()),
             ("batch_growth.until", growth.until.into()),
         ];
