@@ -1,6 +1,6 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Columns, Divergence, Heads, Layout, Matrix, OutOfMemory, Rotation, Routing};
+use crate::{Columns, Divergence, Heads, Layout, Matrix, OutOfMemory, ProductPrecision, Rotation, Routing};
 
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub trait Backend: Sync + Sized {
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;
     /// Bytes of memory that packed matrices of shape `[matrices, out_features, in_features]` take, at most.
-    fn packed_bytes(&self, shape: [usize; 3]) -> usize;
+    fn packed_bytes(&self, shape: [usize; 3], precision: ProductPrecision) -> usize;
     /// Bytes of memory that a moment of `len` elements takes.
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize;
     /// Bytes of memory that are free; None where the system does not say.
@@ -160,17 +160,27 @@ pub trait Backend: Sync + Sized {
     /// `y[..n] = x[..n]`, elements.
     fn copy(&self, y: &mut Self::Buf, x: &Self::Buf, n: usize);
 
-    /// Packs each matrix of `w` `[matrices, out_features, in_features]`.
+    /// Packs each matrix of `w` `[matrices, out_features, in_features]` for products of `precision`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory>;
+    fn pack(
+        &self,
+        w: &Self::Buf,
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Self::Packed, OutOfMemory>;
     /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    fn upload_packed(&self, values: &[f32], shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory> {
-        self.pack(&self.upload(values)?, shape)
+    fn upload_packed(
+        &self,
+        values: &[f32],
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Self::Packed, OutOfMemory> {
+        self.pack(&self.upload(values)?, shape, precision)
     }
     /// Packs `w`, of the same shape as before, into memory that is there already.
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
@@ -237,6 +247,17 @@ pub trait Backend: Sync + Sized {
 
     /// `y = x Wᵀ`, or `y += x Wᵀ`; `x` is `[n, in_features]`, `y` is `[n, out_features]`. Whether `w` is packed changes no
     /// bit.
+    ///
+    /// Where the matrix's products are of [`ProductPrecision::Fp8`], those of a linear layer are, with `q` the codes and `s` the
+    /// scales of blocks `b` of 128 elements of the inner dimension (arXiv:2412.19437, section 3.3):
+    ///
+    /// ```text
+    /// y  = Σ_b (Σ q(x) q(W)) · s(x) · s(W)      x by row and 128 features, W by 128 × 128
+    /// dx = Σ_b (Σ q(dy) q(W)) · s(dy) · s(W)    dy by row and 128 features, W as in the forward
+    /// dW = Σ_b (Σ q(dy) q(x)) · s(dy) · s(x)    both by feature and 128 rows, x after it was rounded as in the forward
+    /// ```
+    ///
+    /// The inner sums and the outer one are accumulated in f32.
     fn linear_forward(&self, y: &mut Self::Buf, x: &Self::Operand, w: &Matrix<Self>, n: usize, store: Store);
     /// `dx = dy W`, or `dx += dy W`. It reads the values of `w`, or where none are held the packed form, which changes no bit.
     fn linear_backward_input(
@@ -255,6 +276,7 @@ pub trait Backend: Sync + Sized {
         x: &Self::Operand,
         n: usize,
         shape: [usize; 2],
+        precision: ProductPrecision,
     );
 
     /// `y[n, :] += bias`; `y` is `[n, features]`, `bias` is `[features]`.
@@ -536,6 +558,7 @@ pub trait Backend: Sync + Sized {
         x: &Self::Operand,
         routes: &Self::Routes,
         shape: [usize; 2],
+        precision: ProductPrecision,
     );
 
     /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.

@@ -8,7 +8,7 @@
 //!   [`Routing`], [`AdamWStep`], [`MomentType`]: what their arguments are made of,
 //! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
-//! - [`fp8`]: E4M3 codes and their scales,
+//! - [`fp8`], [`ProductPrecision`]: E4M3 codes and their scales, and which products read them,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
 //! - [`AlignedVec`], [`free_host_memory`]: memory aligned to a cache line, for backends that live in host memory,
@@ -36,7 +36,7 @@ pub use columns::{Columns, Pairs, Rotation};
 pub use divergence::{Divergence, DivergenceForm, Share, Support};
 pub use draw::Draw;
 pub use layout::{Layout, Scored};
-pub use matrix::{Forms, Matrix};
+pub use matrix::{Forms, Matrix, ProductPrecision};
 pub use memory::{DoesNotFit, OutOfMemory, check_memory, free_host_memory};
 pub use reference::Reference;
 pub use routing::{ExpertRows, GroupScore, Routing, Score, Scoring};

@@ -10,6 +10,18 @@ pub struct Matrix<B: Backend> {
     packed: Option<B::Packed>,
     /// `[matrices, out_features, in_features]`
     shape: [usize; 3],
+    precision: ProductPrecision,
+}
+
+/// In what precision the products of a matrix read it and what they multiply it by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProductPrecision {
+    /// The device's own.
+    #[default]
+    Device,
+    /// FP8, emulated: both are rounded to E4M3 with scales, and what is accumulated of 128 products is scaled and added in
+    /// f32. See [`fp8`](crate::fp8).
+    Fp8,
 }
 
 /// Which forms of a matrix are held.
@@ -30,26 +42,32 @@ impl<B: Backend> Matrix<B> {
     /// # Panics
     /// If there are more or fewer values than the shape has.
     pub fn new(b: &B, values: &[f32], [out, inp]: [usize; 2], forms: Forms) -> Result<Self, OutOfMemory> {
-        Self::several(b, values, [1, out, inp], forms)
+        Self::several(b, values, [1, out, inp], forms, ProductPrecision::Device)
     }
 
-    /// Matrices of `shape` `[matrices, out_features, in_features]`.
+    /// Matrices of `shape` `[matrices, out_features, in_features]`, whose products are of `precision`.
     ///
     /// # Errors
     /// If the device refuses the memory.
     ///
     /// # Panics
     /// If there are more or fewer values than the shape has.
-    pub fn several(b: &B, values: &[f32], shape: [usize; 3], forms: Forms) -> Result<Self, OutOfMemory> {
+    pub fn several(
+        b: &B,
+        values: &[f32],
+        shape: [usize; 3],
+        forms: Forms,
+        precision: ProductPrecision,
+    ) -> Result<Self, OutOfMemory> {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "matrices of shape {shape:?}");
-        let packed = forms.packed.then(|| b.upload_packed(values, shape)).transpose()?;
+        let packed = forms.packed.then(|| b.upload_packed(values, shape, precision)).transpose()?;
         let values = if forms.values { b.upload(values) } else { b.zeros(0) }?;
-        Ok(Self { values, packed, shape })
+        Ok(Self { values, packed, shape, precision })
     }
 
     /// Bytes of matrices of `shape` `[matrices, out_features, in_features]` in `forms`, at most.
-    pub fn bytes(b: &B, shape: [usize; 3], forms: Forms) -> usize {
-        let packed = if forms.packed { b.packed_bytes(shape) } else { 0 };
+    pub fn bytes(b: &B, shape: [usize; 3], forms: Forms, precision: ProductPrecision) -> usize {
+        let packed = if forms.packed { b.packed_bytes(shape, precision) } else { 0 };
         let len = shape.iter().fold(1, |len: usize, n| len.saturating_mul(*n));
         packed + if forms.values { b.bytes(len) } else { 0 }
     }
@@ -58,6 +76,11 @@ impl<B: Backend> Matrix<B> {
     pub fn shape(&self) -> [usize; 2] {
         let [_, out, inp] = self.shape;
         [out, inp]
+    }
+
+    /// In what precision its products are computed.
+    pub fn precision(&self) -> ProductPrecision {
+        self.precision
     }
 
     /// How many matrices there are.
@@ -81,7 +104,7 @@ impl<B: Backend> Matrix<B> {
     /// If the device refuses the memory.
     pub fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
         if self.packed.is_none() {
-            self.packed = Some(b.pack(&self.values, self.shape)?);
+            self.packed = Some(b.pack(&self.values, self.shape, self.precision)?);
         }
         Ok(())
     }

@@ -130,9 +130,10 @@ pub(crate) struct Eval {
 }
 
 /// What is asked of models that write completions alone.
-const REWARD_MODEL_HAS_NO: [&str; 12] = [
+const REWARD_MODEL_HAS_NO: [&str; 13] = [
     "model",
     "adapter",
+    "precision",
     "reward",
     "set",
     "n",
@@ -146,9 +147,10 @@ const REWARD_MODEL_HAS_NO: [&str; 12] = [
 ];
 
 /// What a comparison of reports has no use for.
-const COMPARE_HAS_NO: [&str; 13] = [
+const COMPARE_HAS_NO: [&str; 14] = [
     "model",
     "adapter",
+    "precision",
     "reward_model",
     "data",
     "reward",

@@ -373,13 +373,16 @@ impl Generate {
         model: &BTreeMap<String, String>,
         running: Running,
     ) -> Map<String, Value> {
-        let all = json!({
+        let mut all = json!({
             "koan": env!("CARGO_PKG_VERSION"), "device": running.device, "isa": running.isa,
             "model_sha256": model, "prompts_sha256": prompts.sha256(), "n": self.n, "seed": sampling.seed,
             "max_new_tokens": sampling.max_new_tokens, "stop_ids": sampling.stop_ids, "stop": self.stop,
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
             "min_p": sampling.min_p, "origin": self.origin,
         });
+        if let Some(precision) = self.adapter.precision() {
+            all["precision"] = precision.into();
+        }
         // As they read back from a file: 32-bit floats as the shortest decimals.
         serde_json::from_str(&all.to_string()).unwrap_or_default()
     }

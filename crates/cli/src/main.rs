@@ -24,6 +24,7 @@ mod interrupt;
 mod label;
 mod model;
 mod numbers;
+mod precision;
 mod prefer;
 mod progress;
 mod recipe;

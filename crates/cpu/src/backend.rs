@@ -2,7 +2,7 @@
 
 use koan_backend::{
     AdamWStep, AlignedVec, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType,
-    OutOfMemory, Rotation, Routing, Store, bf16, free_host_memory,
+    OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, free_host_memory,
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         adamw::{self, Moment},
         attention, bias, columns, copy, divergence, embedding,
         experts::{self, Experts, Matrices},
+        fp8,
         head::{log_prob, sample},
         operand::Operand,
         product::{
@@ -65,6 +66,26 @@ fn weights<'a>(w: &'a Matrix<Cpu>, kernels: &Kernels) -> Weights<'a> {
     match w.packed() {
         Some(packed) if w.values.is_empty() => Weights::Packed(packed.panels(kernels)),
         _ => Weights::Values(values(w)),
+    }
+}
+
+/// What products in FP8 read of matrix `i` of `w`: its packed form, or where none is held its values.
+#[track_caller]
+fn in_fp8(w: &Matrix<Cpu>, i: usize) -> fp8::Weights<'_> {
+    let [out, inp] = w.shape();
+    match w.packed() {
+        Some(packed) => fp8::Weights::Packed(packed, i),
+        None => fp8::Weights::Values(&values_of_all(w)[i * out * inp..][..out * inp]),
+    }
+}
+
+/// As [`in_fp8`], for a backward: the values where they are held.
+#[track_caller]
+fn in_fp8_backward(w: &Matrix<Cpu>, i: usize) -> fp8::Weights<'_> {
+    let [out, inp] = w.shape();
+    match w.packed() {
+        Some(packed) if w.values.is_empty() => fp8::Weights::Packed(packed, i),
+        _ => fp8::Weights::Values(&values_of_all(w)[i * out * inp..][..out * inp]),
     }
 }
 
@@ -134,8 +155,14 @@ impl Backend for Cpu {
         buf.len()
     }
 
-    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3]) -> usize {
-        AlignedVec::<f32>::bytes_read_often(matrices.saturating_mul(out).saturating_mul(inp))
+    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3], precision: ProductPrecision) -> usize {
+        let scales = match precision {
+            ProductPrecision::Device => 0,
+            ProductPrecision::Fp8 => {
+                AlignedVec::<f32>::bytes_of(matrices.saturating_mul(fp8::squares_of([out, inp])))
+            }
+        };
+        scales + AlignedVec::<f32>::bytes_read_often(matrices.saturating_mul(out).saturating_mul(inp))
     }
 
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {
@@ -183,12 +210,22 @@ impl Backend for Cpu {
         copy::copy(&self.threads, first_mut(y, n, "y"), first(x, n, "x"));
     }
 
-    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Packed, OutOfMemory> {
-        self.upload_packed(w, shape)
+    fn pack(
+        &self,
+        w: &Self::Buf,
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Packed, OutOfMemory> {
+        self.upload_packed(w, shape, precision)
     }
 
-    fn upload_packed(&self, values: &[f32], shape: [usize; 3]) -> Result<Packed, OutOfMemory> {
-        let mut packed = Packed::new(self.kernels, shape)?;
+    fn upload_packed(
+        &self,
+        values: &[f32],
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Packed, OutOfMemory> {
+        let mut packed = Packed::new(self.kernels, shape, precision)?;
         packed.fill(self.kernels, &self.threads, values);
         Ok(packed)
     }
@@ -295,7 +332,10 @@ impl Backend for Cpu {
     fn linear_forward(&self, y: &mut Self::Buf, x: &Operand, w: &Matrix<Self>, n: usize, store: Store) {
         let [out, inp] = w.shape();
         let (y, x) = (first_mut(y, n * out, "y"), x.matrix(n, inp, "x"));
-        if let Some(w) = w.packed() {
+        if w.precision() == ProductPrecision::Fp8 {
+            let (shape, scratch, w) = (w.shape(), &mut self.scratch().fp8, in_fp8(w, 0));
+            fp8::forward(self.kernels, &self.threads, y, x, w, shape, store, scratch);
+        } else if let Some(w) = w.packed() {
             multiply(self.kernels, &self.threads, y, x, w.panels(self.kernels), store);
         } else {
             // As deep as a packed matrix: where it is cut, the sum would be rounded there.
@@ -315,7 +355,11 @@ impl Backend for Cpu {
     ) {
         let [out, inp] = w.shape();
         let (dx, dy) = (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"));
-        let Scratch { packed: panels, rows, .. } = &mut *self.scratch();
+        let Scratch { packed: panels, rows, fp8: scratch, .. } = &mut *self.scratch();
+        if w.precision() == ProductPrecision::Fp8 {
+            let (shape, w) = (w.shape(), in_fp8_backward(w, 0));
+            return fp8::backward_input(self.kernels, &self.threads, dx, dy, w, shape, store, scratch);
+        }
         let (w, memory) = (weights(w, self.kernels), OnTheFly { panels, rows });
         multiply_by_weights(self.kernels, &self.threads, dx, dy, w, store, memory);
     }
@@ -327,10 +371,14 @@ impl Backend for Cpu {
         x: &Operand,
         n: usize,
         [out, inp]: [usize; 2],
+        precision: ProductPrecision,
     ) {
         let dw = first_mut(dw, out * inp, "dw");
         let (dy, x) = (dy.matrix(n, out, "dy"), x.matrix(n, inp, "x"));
-        let scratch = &mut self.scratch().packed;
+        let Scratch { packed: scratch, fp8: in_fp8, .. } = &mut *self.scratch();
+        if precision == ProductPrecision::Fp8 {
+            return fp8::backward_weight(self.kernels, &self.threads, dw, dy, x, in_fp8);
+        }
         multiply_on_the_fly(self.kernels, &self.threads, dw, dy.transposed(), x, Store::Add, scratch);
     }
 
@@ -516,7 +564,7 @@ impl Backend for Cpu {
         let dw = dw.map(|dw| first_mut(dw, vocab * features, "dw"));
         let x = x.matrix(n, features, "x");
         let head = log_prob::Head { w: weights(w, self.kernels), packed: packed(w, self.kernels) };
-        let Scratch { packed, packed_rows, rows: of_w, logits } = &mut *self.scratch();
+        let Scratch { packed, packed_rows, rows: of_w, logits, .. } = &mut *self.scratch();
         let w = OnTheFly { panels: packed, rows: of_w };
         let scratch = log_prob::Scratch { logits, x: packed_rows, w };
         log_prob::backward(self.kernels, &self.threads, dx, dw, rows, x, head, temperature, scratch);
@@ -667,6 +715,14 @@ impl Backend for Cpu {
         assert_eq!(w.matrices(), copies.experts(), "a matrix for each expert");
         let ([out, inp], n) = (shape, copies.len());
         let (y, x) = (first_mut(y, n * out, "y"), x.matrix(n, inp, "x"));
+        if w.precision() == ProductPrecision::Fp8 {
+            let scratch = &mut self.scratch().fp8;
+            for e in experts::busy(copies) {
+                let (y, x) = (&mut y[copies.of(e).start * out..], experts::part(x, copies.of(e)));
+                fp8::forward(self.kernels, &self.threads, y, x, in_fp8(w, e), shape, store, scratch);
+            }
+            return;
+        }
         let w = w.packed().map_or_else(|| Matrices::Values(values_of_all(w)), Matrices::Packed);
         let (experts, scratch) = (Experts { w, shape, copies }, &mut self.scratch().packed);
         experts::forward(self.kernels, &self.threads, y, x, experts, store, scratch);
@@ -684,7 +740,15 @@ impl Backend for Cpu {
         assert_eq!(w.matrices(), copies.experts(), "a matrix for each expert");
         let ([out, inp], n) = (shape, copies.len());
         let (dx, dy) = (first_mut(dx, n * inp, "dx"), dy.matrix(n, out, "dy"));
-        let Scratch { packed: panels, rows, .. } = &mut *self.scratch();
+        let Scratch { packed: panels, rows, fp8: scratch, .. } = &mut *self.scratch();
+        if w.precision() == ProductPrecision::Fp8 {
+            for e in experts::busy(copies) {
+                let (dx, dy) = (&mut dx[copies.of(e).start * inp..], experts::part(dy, copies.of(e)));
+                let (w, threads) = (in_fp8_backward(w, e), &self.threads);
+                fp8::backward_input(self.kernels, threads, dx, dy, w, shape, store, scratch);
+            }
+            return;
+        }
         let experts = Experts { w: matrices(w), shape, copies };
         let memory = OnTheFly { panels, rows };
         experts::backward_input(self.kernels, &self.threads, dx, dy, experts, store, memory);
@@ -697,10 +761,20 @@ impl Backend for Cpu {
         x: &Operand,
         routes: &Routes,
         [out, inp]: [usize; 2],
+        precision: ProductPrecision,
     ) {
         let copies = &routes.copies;
         let (n, dw) = (copies.len(), first_mut(dw, copies.experts() * out * inp, "dw"));
-        let (dy, x, scratch) = (dy.matrix(n, out, "dy"), x.matrix(n, inp, "x"), &mut self.scratch().packed);
+        let (dy, x) = (dy.matrix(n, out, "dy"), x.matrix(n, inp, "x"));
+        let Scratch { packed: scratch, fp8: in_fp8, .. } = &mut *self.scratch();
+        if precision == ProductPrecision::Fp8 {
+            for e in experts::busy(copies) {
+                let (dy, x) = (experts::part(dy, copies.of(e)), experts::part(x, copies.of(e)));
+                let dw = &mut dw[e * out * inp..];
+                fp8::backward_weight(self.kernels, &self.threads, dw, dy, x, in_fp8);
+            }
+            return;
+        }
         experts::backward_weight(self.kernels, &self.threads, dw, dy, x, copies, scratch);
     }
 

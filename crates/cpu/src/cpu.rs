@@ -10,6 +10,7 @@ use koan_backend::AlignedVec;
 
 use crate::{
     isa::{Isa, UnknownIsa, names},
+    ops::fp8,
     parallel::Threads,
     tables::Kernels,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Scratch {
     /// Rows of a matrix that is held packed alone.
     pub(crate) rows: AlignedVec<f32>,
     pub(crate) logits: AlignedVec<f32>,
+    /// Products in FP8.
+    pub(crate) fp8: fp8::Scratch,
 }
 
 /// Most threads of a [`Cpu`]: above any machine's cores; more would only wait for each other.
@@ -74,7 +77,7 @@ impl Cpu {
             return Err(CpuError::TooManyThreads(threads));
         }
         let [packed, packed_rows, rows, logits] = [(); 4].map(|()| AlignedVec::empty());
-        let scratch = Mutex::new(Scratch { packed, packed_rows, rows, logits });
+        let scratch = Mutex::new(Scratch { packed, packed_rows, rows, logits, fp8: fp8::Scratch::empty() });
         Ok(Self { isa, kernels, threads: Threads::new(threads)?, scratch })
     }
 

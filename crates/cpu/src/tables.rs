@@ -8,7 +8,7 @@ use koan_backend::{AdamWStep, DivergenceForm, Rotation, Scoring, Store};
 use crate::{
     isa::Isa,
     kernels::{
-        adamw, attention, divergence, log_prob,
+        adamw, attention, divergence, fp8, log_prob,
         product::{Block, Format, Panels, Source, pack, vector},
         rms_norm, rope, route, rows, swiglu,
     },
@@ -87,6 +87,14 @@ kernels! {
     multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
     scale(x: &mut [f32], factor: f32) = rows::scale;
+    fp8_round_block(y: &mut [f32], x: &[f32]) -> f32 = fp8::round_block;
+    fp8_round(y: &mut [f32], x: &[f32], scale: f32) = fp8::round;
+    fp8_round_columns(y: &mut [f32], x: &[f32], scales: &[f32]) = fp8::round_columns;
+    fp8_largest(x: &[f32]) -> f32 = fp8::largest;
+    fp8_raise(most: &mut [f32], x: &[f32]) = fp8::raise;
+    fp8_scales(most: &mut [f32]) = fp8::scales;
+    fp8_unscale(y: &mut [f32], scale: f32) = fp8::unscale;
+    fp8_add_scaled(c: &mut [f32], sums: &[f32], row_scale: f32, column_scales: &[f32]) = fp8::add_scaled;
     rms_norm_forward(y: &mut [f32], rstd: &mut [f32], x: &[f32], w: &[f32], eps: f32) = rms_norm::forward;
     rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], w: &[f32], rstd: &[f32]) = rms_norm::backward;
     rms_norm_backward_weight(

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use koan_backend::{Backend, Layout, Reference};
+use koan_backend::{Backend, Layout, ProductPrecision, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
     Completion, Counters, Drafts, Generator, Limits, MemoryPlan, Prompt, RequestId, Sampling, Stream,
@@ -33,6 +33,8 @@ struct Schedule {
     /// Which of the test kit's models, and the same with an adapter.
     kind: usize,
     drafts: Drafts,
+    /// In what its products are computed.
+    precision: ProductPrecision,
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {
@@ -48,15 +50,17 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     let room = prop::sample::select(vec![100usize, 150, 250, 10_000]);
     let temperature = prop::sample::select(vec![0.0f32, 0.6, 1.0, 1.0]);
     let shape = (0usize..30, prompts, 1usize..10, room);
-    let kinds = 0..2 * testkit::kinds().len();
+    let precision = prop::sample::select(vec![ProductPrecision::Device, ProductPrecision::Fp8]);
+    let kinds = (0..2 * testkit::kinds().len(), precision);
     (shape, temperature, truncation, 1usize..40, 5u32..40, kinds).prop_map(
         |((common, prompts, sequences, cache_tokens), temperature, cuts, max_new_tokens, cut, kind)| {
+            let (kind, precision) = kind;
             let (top_k, top_p, min_p) = cuts;
             let (stop_ids, seed, stream) = (vec![0], 3, Stream::Rollout { step: 1 });
             let sampling =
                 Sampling { temperature, top_k, top_p, min_p, max_new_tokens, stop_ids, seed, stream };
             let drafts = Drafts::Off;
-            Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind, drafts }
+            Schedule { common, prompts, sequences, cache_tokens, sampling, cut, kind, drafts, precision }
         },
     )
 }
@@ -134,6 +138,7 @@ fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
     if adapted {
         config = config.with_adapter(testkit::adapter(Targets::AllLinear)).expect("an adapter");
     }
+    config.precision = schedule.precision;
     let mut model = testkit::model(b, config, 5);
     let prompts = prompts(schedule);
     model.pack(b).expect("memory");
@@ -181,6 +186,7 @@ fn long_completions(sequences: usize, cache_tokens: usize) -> Schedule {
         cut: 1000,
         kind: 0,
         drafts: Drafts::Off,
+        precision: ProductPrecision::Device,
     }
 }
 

@@ -84,11 +84,12 @@ impl<B: Backend> Rows<'_, B> {
         }
     }
 
-    /// `dW += dyᵀ x`
-    fn backward_weight(self, b: &B, dw: &mut B::Buf, dy: &B::Operand, x: &B::Operand, shape: [usize; 2]) {
+    /// `dW += dyᵀ x`, of the shape and precision of `w`.
+    fn backward_weight(self, b: &B, dw: &mut B::Buf, dy: &B::Operand, x: &B::Operand, w: &Matrix<B>) {
+        let (shape, precision) = (w.shape(), w.precision());
         match self {
-            Self::All(n) => b.linear_backward_weight(dw, dy, x, n, shape),
-            Self::Copies(routes, _) => b.experts_backward_weight(dw, dy, x, routes, shape),
+            Self::All(n) => b.linear_backward_weight(dw, dy, x, n, shape, precision),
+            Self::Copies(routes, _) => b.experts_backward_weight(dw, dy, x, routes, shape, precision),
         }
     }
 }
@@ -271,14 +272,14 @@ impl<B: Backend> Linear<Param<B>> {
         x: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
-        let shape = self.weight.matrix().shape();
+        let w = self.weight.matrix();
         if let Some(grad) = self.weight.gradient(&mut grad.weight) {
-            rows.backward_weight(b, grad, dy, x, shape);
+            rows.backward_weight(b, grad, dy, x, w);
         }
         if let Some((bias, grad)) = self.bias.as_ref().zip(grad.bias.as_mut())
             && let Some(grad) = bias.gradient(grad)
         {
-            b.bias_backward(grad, dy, shape[0], rows.len());
+            b.bias_backward(grad, dy, w.shape()[0], rows.len());
         }
         if let Some((lora, grad)) = self.lora.as_ref().zip(grad.lora.as_mut()) {
             lora.backward_weight(b, rows, grad, dy, x, low_rank);
@@ -336,7 +337,7 @@ impl<B: Backend> Lora<Param<B>> {
         low_rank: &mut LowRankRows<B>,
     ) {
         self.project(b, rows, &mut low_rank.h, x);
-        let [up, down] = [&self.up, &self.down].map(|param| param.matrix().shape());
+        let [up, down] = [&self.up, &self.down].map(Param::matrix);
         rows.backward_weight(b, &mut grad.up, dy, &low_rank.h, up);
         rows.backward_weight(b, &mut grad.down, &low_rank.dh, x, down);
     }

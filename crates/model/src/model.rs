@@ -121,7 +121,7 @@ impl<B: Backend> Model<B> {
                 return Ok(shared);
             }
             let values = read(&info)?;
-            Ok::<_, E>(Param::new(b, info, values.as_ref(), Residency::Training)?)
+            Ok::<_, E>(Param::new(b, info, values.as_ref(), Residency::Training, config.precision)?)
         })?;
         Self::of_weights(b, config, self.positions, weights)
     }
@@ -137,7 +137,7 @@ impl<B: Backend> Model<B> {
             let values = read(&info)?;
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: elements", info.name);
-            Ok::<_, E>(Param::new(b, info, values, residency)?)
+            Ok::<_, E>(Param::new(b, info, values, residency, config.precision)?)
         })?;
         Self::of_weights(b, config, positions, weights)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use koan_backend::{Backend, Forms, Matrix, OutOfMemory};
+use koan_backend::{Backend, Forms, Matrix, OutOfMemory, ProductPrecision};
 
 use crate::{Config, Role, TensorInfo};
 
@@ -39,6 +39,11 @@ impl Residency {
     }
 }
 
+/// In what precision the products of a tensor are computed, in a model of `precision`.
+fn of_products(info: &TensorInfo, precision: ProductPrecision) -> ProductPrecision {
+    if info.low_precision { precision } else { ProductPrecision::Device }
+}
+
 /// A weight tensor: a matrix, a vector as a matrix of one row, or a matrix of each expert.
 pub struct Param<B: Backend> {
     /// A frozen one may be that of several models.
@@ -52,8 +57,10 @@ impl<B: Backend> Param<B> {
         info: TensorInfo,
         values: &[f32],
         residency: Residency,
+        precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
-        let matrix = Arc::new(Matrix::several(b, values, info.matrices(), residency.forms(&info))?);
+        let (shape, forms) = (info.matrices(), residency.forms(&info));
+        let matrix = Arc::new(Matrix::several(b, values, shape, forms, of_products(&info, precision))?);
         Ok(Self { matrix, info })
     }
 
@@ -126,8 +133,12 @@ impl<B: Backend> Param<B> {
 impl Config {
     /// Bytes that a [`Model`](crate::Model) holds on `b`, at most.
     pub fn model_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
-        let bytes = |info: &TensorInfo| Matrix::bytes(b, info.matrices(), residency.forms(info));
+        let bytes = |info: &TensorInfo| self.bytes_of(b, info, residency);
         self.tensors().iter().map(bytes).sum()
+    }
+
+    fn bytes_of<B: Backend>(&self, b: &B, info: &TensorInfo, residency: Residency) -> usize {
+        Matrix::bytes(b, info.matrices(), residency.forms(info), of_products(info, self.precision))
     }
 
     /// The most bytes that are held while a [`Model`](crate::Model) is put on `b`: what is there already, and a tensor's values
@@ -135,7 +146,7 @@ impl Config {
     pub fn loading_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
         let (mut there, mut most) = (0, 0);
         for info in self.tensors() {
-            there += Matrix::bytes(b, info.matrices(), residency.forms(&info));
+            there += self.bytes_of(b, &info, residency);
             most = most.max(there + 4 * info.len());
         }
         most

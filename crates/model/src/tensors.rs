@@ -22,13 +22,17 @@ pub struct TensorInfo {
     pub trained: bool,
     /// Whether a model that is trained keeps its values though they do not change: they are saved with it.
     pub kept: bool,
+    /// Whether it may be in low precision, in files and in products: the matrices of linear layers and of experts.
+    pub low_precision: bool,
 }
 
 impl TensorInfo {
     /// A tensor that is one entry of a checkpoint.
     pub(crate) fn whole(name: String, shape: &[usize], role: Role) -> Self {
         let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
-        Self { name, shape: shape.into(), role, entries, trained: role != Role::RouterBias, kept: false }
+        let low_precision = matches!(role, Role::Product | Role::Expert);
+        let trained = role != Role::RouterBias;
+        Self { name, shape: shape.into(), role, entries, trained, kept: false, low_precision }
     }
 
     /// How many elements the tensor holds.
@@ -75,12 +79,14 @@ pub(crate) struct Maker<'a, F> {
     adapter: Option<&'a Adapter>,
     /// Whether what it makes is not trained, but kept.
     frozen: bool,
+    /// Whether none of it may be in low precision.
+    precise: bool,
     make: &'a mut F,
 }
 
 impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     pub(crate) fn new(adapter: Option<&'a Adapter>, make: &'a mut F) -> Self {
-        Self { prefix: String::new(), adapter, frozen: false, make }
+        Self { prefix: String::new(), adapter, frozen: false, precise: false, make }
     }
 
     /// Of a part of this part.
@@ -91,6 +97,11 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     /// Of the same part, which is kept, but trained only if `trained`.
     pub(crate) fn frozen_unless(self, trained: bool) -> Self {
         Self { frozen: !trained, ..self }
+    }
+
+    /// Of the same part, of which nothing may be in low precision.
+    pub(crate) fn precise(&mut self) -> Maker<'_, F> {
+        Maker { prefix: self.prefix.clone(), precise: true, make: self.make, ..*self }
     }
 
     /// What the model's adapter adds to the linear layer `name`.
@@ -120,6 +131,7 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
 
     fn place(&mut self, mut info: TensorInfo) -> Result<T, E> {
         (info.trained, info.kept) = (info.trained && !self.frozen, self.frozen);
+        info.low_precision &= !self.precise;
         (self.make)(match self.adapter {
             Some(adapter) => adapter.place(info),
             None => info,

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use koan_backend::{AdamWStep, Backend, Forms, Keep, Matrix, MomentType, OutOfMemory, Store};
+use koan_backend::{
+    AdamWStep, Backend, Forms, Keep, Matrix, MomentType, OutOfMemory, ProductPrecision, Store,
+};
 use koan_model::Config;
 
 /// Elements of the matrices that are multiplied, at most: more than caches hold, as in a model.
@@ -45,7 +47,9 @@ impl Speed {
         let shapes = shapes(model);
         let values = |n: usize| (0..n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect::<Vec<_>>();
         let forms = Forms { values: true, packed: true };
-        let weight = |&[out, inp]: &[usize; 2]| Matrix::new(b, &values(out * inp), [out, inp], forms);
+        let weight = |&[out, inp]: &[usize; 2]| {
+            Matrix::several(b, &values(out * inp), [1, out, inp], forms, model.precision)
+        };
         let mut weights = shapes.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
         let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
         let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
@@ -61,7 +65,8 @@ impl Speed {
             b.linear_backward_input(&mut y, &x, &weights[i], rows, Store::Write);
         });
         let backward_weight = speed(rows, &shapes, |i, shape| {
-            b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape);
+            let precision = weights[i].precision();
+            b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape, precision);
         });
         drop(weights);
         Ok(Self { sample, forward, backward_input, backward_weight, update: updates(b, moments)? })
@@ -103,7 +108,7 @@ pub(crate) fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, Out
     let n = side * side;
     let (mut w, g) = (b.zeros(n)?, b.zeros(n)?);
     let (mut m, mut v) = (b.zero_moment(n, moments)?, b.zero_moment(n, moments)?);
-    let mut packed = b.pack(&w, [1, side, side])?;
+    let mut packed = b.pack(&w, [1, side, side], ProductPrecision::Device)?;
     let step = AdamWStep {
         lr: 1e-6,
         beta1: 0.9,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
     AdamWStep, Attention, Backend, Columns, Divergence, Forms, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Reference, Rotation, Routing, Store, reference,
+    ProductPrecision, Reference, Rotation, Routing, Store, reference,
 };
 
 /// The [`Reference`] behind a bus.
@@ -53,7 +53,8 @@ fn local(w: &Matrix<Counting>) -> Matrix<Reference> {
     let forms = Forms { values: false, packed: w.packed().is_some() };
     let shape = [w.matrices(), out, inp];
     let zeros = vec![0.0; shape.iter().product()];
-    let mut matrix = Matrix::several(&Reference, &zeros, shape, forms).expect("a little memory");
+    let mut matrix =
+        Matrix::several(&Reference, &zeros, shape, forms, w.precision()).expect("a little memory");
     matrix.values.clone_from(&w.values.0);
     if let (Some(to), Some(from)) = (matrix.packed_mut(), w.packed()) {
         to.clone_from(&from.0);
@@ -83,8 +84,8 @@ impl Backend for Counting {
         buf.0.len()
     }
 
-    fn packed_bytes(&self, shape: [usize; 3]) -> usize {
-        Reference.packed_bytes(shape)
+    fn packed_bytes(&self, shape: [usize; 3], precision: ProductPrecision) -> usize {
+        Reference.packed_bytes(shape, precision)
     }
 
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {
@@ -131,8 +132,13 @@ impl Backend for Counting {
         Reference.copy(&mut y.0, &x.0, n);
     }
 
-    fn pack(&self, w: &Self::Buf, shape: [usize; 3]) -> Result<Self::Packed, OutOfMemory> {
-        Reference.pack(&w.0, shape).map(Remote)
+    fn pack(
+        &self,
+        w: &Self::Buf,
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Self::Packed, OutOfMemory> {
+        Reference.pack(&w.0, shape, precision).map(Remote)
     }
 
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf) {
@@ -250,8 +256,9 @@ impl Backend for Counting {
         x: &Self::Operand,
         n: usize,
         shape: [usize; 2],
+        precision: ProductPrecision,
     ) {
-        Reference.linear_backward_weight(&mut dw.0, &dy.0, &x.0, n, shape);
+        Reference.linear_backward_weight(&mut dw.0, &dy.0, &x.0, n, shape, precision);
     }
 
     fn bias_forward(&self, y: &mut Self::Buf, bias: &Self::Buf, features: usize, n: usize) {
@@ -538,8 +545,9 @@ impl Backend for Counting {
         x: &Self::Operand,
         routes: &Self::Routes,
         shape: [usize; 2],
+        precision: ProductPrecision,
     ) {
-        Reference.experts_backward_weight(&mut dw.0, &dy.0, &x.0, &routes.0, shape);
+        Reference.experts_backward_weight(&mut dw.0, &dy.0, &x.0, &routes.0, shape, precision);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

@@ -8,8 +8,8 @@ use super::{
     },
 };
 use crate::{
-    Backend, ExpertRows, Forms, GroupScore, Keep, Layout, Matrix, Reference, Routing, Scoring, Sequence,
-    Store,
+    Backend, ExpertRows, Forms, GroupScore, Keep, Layout, Matrix, ProductPrecision, Reference, Routing,
+    Scoring, Sequence, Store, fp8,
 };
 
 /// Rows, experts, experts of a row, groups, groups kept.
@@ -215,6 +215,7 @@ pub(super) struct Experts {
     i: usize,
     store: Store,
     short: bool,
+    precision: ProductPrecision,
     x: Vec<f32>,
     w: Vec<f32>,
     dy: Vec<f32>,
@@ -228,7 +229,8 @@ pub(super) struct Experts {
 pub(super) fn experts_cases() -> impl Iterator<Item = Experts> {
     let shapes = [(17, 7), (5, 31), (33, 16), (1, 1), (64, 65), (6, 130)].into_iter().cycle();
     let variants = [(Store::Write, true), (Store::Add, false), (Store::Write, false), (Store::Add, true)];
-    choices().zip(shapes).zip(variants.into_iter().cycle()).map(|((choice, (o, i)), (store, short))| {
+    let cases = choices().zip(shapes).zip(variants.into_iter().cycle());
+    let cases = cases.map(|((choice, (o, i)), (store, short))| {
         let (n, experts, copies) = (choice.n, choice.of.experts, choice.n * choice.of.per_token);
         let mut numbers = Numbers::new(n * 10_000 + o * 100 + i);
         let before =
@@ -237,21 +239,32 @@ pub(super) fn experts_cases() -> impl Iterator<Item = Experts> {
         let (x, dy) = (numbers.operands(n * i, short), numbers.operands(copies * o, short));
         let w = numbers.operands(experts * o * i, short);
         let (dw, terms) = (numbers.vec(experts * o * i), numbers.vec(copies * i));
-        Experts { choice, o, i, store, short, x, w, dy, y, dx, dw, terms, sum }
-    })
+        let precision = ProductPrecision::Device;
+        Experts { choice, o, i, store, short, precision, x, w, dy, y, dx, dw, terms, sum }
+    });
+    cases
+        .flat_map(|case| {
+            // Short operands, which no device rounds before they become FP8.
+            let in_fp8 = Experts { precision: ProductPrecision::Fp8, ..case.clone() };
+            [Some(case), Some(in_fp8).filter(|case| case.short)]
+        })
+        .flatten()
 }
 
 impl Experts {
     fn forms<B: Backend>(&self, b: &B, values: bool, packed: bool) -> Matrix<B> {
         let shape = [self.choice.of.experts, self.o, self.i];
-        Matrix::several(b, &self.w, shape, Forms { values, packed }).expect("a little memory")
+        Matrix::several(b, &self.w, shape, Forms { values, packed }, self.precision).expect("a little memory")
     }
 }
 
 impl Case for Experts {
     fn name(&self) -> String {
-        let Self { choice, o, i, store, short, .. } = self;
-        format!("{o} from {i} features, {store:?}, short operands {short}, experts of {}", choice.name())
+        let Self { choice, o, i, store, short, precision, .. } = self;
+        format!(
+            "{o} from {i} features, {store:?}, short operands {short}, {precision:?}, experts of {}",
+            choice.name()
+        )
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {
@@ -291,7 +304,7 @@ impl Case for Experts {
         assert_eq!(bits(&dx_packed), bits(&dx), "{}: a packed form alone gives other bits", self.name());
 
         let mut dw = output(b, &self.dw);
-        b.experts_backward_weight(&mut dw, &dy, &x, routes, [o, i]);
+        b.experts_backward_weight(&mut dw, &dy, &x, routes, [o, i], self.precision);
         let (mut sum, terms) = (output(b, &self.sum), input(b, &chosen.sorted(&self.terms, i)));
         b.sum_copies(&mut sum, &terms, routes, i, store);
         vec![
@@ -309,7 +322,11 @@ impl Case for Experts {
         let [dw, terms, sum] = [&self.dw, &self.terms, &self.sum].map(|x| magnitudes(x));
         let sums = Self { x, w, dy, y, dx, dw, terms, sum, ..self.clone() }.run(&Reference);
         let operand = precision.operand(self.short);
-        let products = |k| sum_of_products(k + 1, operand);
+        let of_blocks = |k: usize| match self.precision {
+            ProductPrecision::Device => 0,
+            ProductPrecision::Fp8 => 3 + k.div_ceil(fp8::BLOCK),
+        };
+        let products = |k| sum_of_products(k + 1 + of_blocks(k), operand);
         let added = self.choice.of.per_token as f64 * ROUNDOFF;
         let factors = [operand, products(self.i), products(self.o), products(self.choice.n), added];
         sums.iter().zip(factors).map(|(s, f)| s.values.iter().map(|&x| f * f64::from(x)).collect()).collect()

@@ -7,7 +7,7 @@ use super::{
     },
 };
 use crate::{
-    Backend, Draw, Forms, Layout, Matrix, Reference, Store,
+    Backend, Draw, Forms, Layout, Matrix, ProductPrecision, Reference, Store,
     reference::{dot, log_sum_exp},
 };
 
@@ -189,7 +189,7 @@ impl Case for LogProb {
         let w = matrix(&Reference, &magnitudes(&self.head.w), [vocab, c], false);
         let mut dw: Vec<f64> = dw.iter().map(|dw| dw * (n + 1) as f64 * ROUNDOFF).collect();
         Reference.linear_backward_input(&mut dx, &dl_of_dx, &w, n, Store::Write);
-        Reference.linear_backward_weight(&mut dw, &dl_of_dw, &x, n, [vocab, c]);
+        Reference.linear_backward_weight(&mut dw, &dl_of_dw, &x, n, [vocab, c], ProductPrecision::Device);
         vec![log_probs, entropy, log_sum_exp, dx, dw]
     }
 

@@ -7,7 +7,7 @@
 use super::{Reference, Routes, dot};
 use crate::{
     Attention, Backend, Columns, Divergence, DivergenceForm, Forms, GroupScore, Heads, Layout, Matrix, Pairs,
-    Rotation, Routing, Scoring, Sequence, Store, Support,
+    ProductPrecision, Rotation, Routing, Scoring, Sequence, Store, Support,
 };
 
 /// `len` values within ±1, different for each `seed`.
@@ -70,7 +70,7 @@ fn linear() {
     assert_gradient("dx, added", &dx, &x, |x| loss(x, &w, Store::Add) + x.iter().sum::<f64>());
 
     let mut dw = vec![1.0; o * i];
-    Reference.linear_backward_weight(&mut dw, &dy, &x, n, [o, i]);
+    Reference.linear_backward_weight(&mut dw, &dy, &x, n, [o, i], ProductPrecision::Device);
     assert_gradient("dw", &dw, &w, |w| loss(&x, w, Store::Write) + w.iter().sum::<f64>());
 }
 
@@ -376,7 +376,9 @@ fn experts() {
     let stack = |w: &Vec<f64>| {
         let forms = Forms { values: true, packed: false };
         let zeros = vec![0.0; w.len()];
-        let mut stack = Matrix::several(&Reference, &zeros, [of.experts, o, i], forms).expect("memory");
+        let mut stack =
+            Matrix::several(&Reference, &zeros, [of.experts, o, i], forms, ProductPrecision::Device)
+                .expect("memory");
         stack.values.clone_from(w);
         stack
     };
@@ -390,7 +392,8 @@ fn experts() {
     Reference.sum_copies(&mut dx, &d_copies, &routes, i, Store::Write);
     assert_gradient("dx", &dx, &x, |x| loss(x, &w));
     let mut dw = vec![1.0; w.len()];
-    Reference.experts_backward_weight(&mut dw, &dy, &copies(&x), &routes, [o, i]);
+    let precision = ProductPrecision::Device;
+    Reference.experts_backward_weight(&mut dw, &dy, &copies(&x), &routes, [o, i], precision);
     assert_gradient("dw", &dw, &w, |w| loss(&x, w) + w.iter().sum::<f64>());
 
     // Summing is the transpose of copying.

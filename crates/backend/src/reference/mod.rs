@@ -10,6 +10,7 @@ mod bias;
 mod columns;
 mod divergence;
 mod embedding;
+mod fp8;
 #[cfg(test)]
 mod gradcheck;
 mod linear;
@@ -27,7 +28,7 @@ pub use route::Routes;
 
 use crate::{
     AdamWStep, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    Rotation, Routing, Store, free_host_memory,
+    ProductPrecision, Rotation, Routing, Store, free_host_memory,
 };
 
 /// The reference backend: f64 in host memory, one thread.
@@ -93,6 +94,30 @@ fn values(w: &Matrix<Reference>) -> &[f64] {
     if w.values.is_empty() { weights(w) } else { rows(&w.values, w.matrices() * o, i) }
 }
 
+/// Writes `y` `[n, o]`, or adds to it, from `x`, `w`, `o`, `i`.
+type Product = fn(&mut [f64], &[f64], &[f64], usize, usize, Store);
+
+fn forward(precision: ProductPrecision) -> Product {
+    match precision {
+        ProductPrecision::Device => linear::forward,
+        ProductPrecision::Fp8 => fp8::forward,
+    }
+}
+
+fn backward_input(precision: ProductPrecision) -> Product {
+    match precision {
+        ProductPrecision::Device => linear::backward_input,
+        ProductPrecision::Fp8 => fp8::backward_input,
+    }
+}
+
+fn backward_weight(precision: ProductPrecision) -> fn(&mut [f64], &[f64], &[f64], usize, usize) {
+    match precision {
+        ProductPrecision::Device => linear::backward_weight,
+        ProductPrecision::Fp8 => fp8::backward_weight,
+    }
+}
+
 /// The inputs of attention, as many rows as are read: `q`, `k`, `v`.
 fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
     let Attention { q, k, v, layout, heads, .. } = inputs;
@@ -132,7 +157,7 @@ impl Backend for Reference {
         buf.len()
     }
 
-    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3]) -> usize {
+    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3], _: ProductPrecision) -> usize {
         self.bytes(matrices.saturating_mul(out).saturating_mul(inp))
     }
 
@@ -180,7 +205,12 @@ impl Backend for Reference {
         rows_mut(y, n, 1).copy_from_slice(rows(x, n, 1));
     }
 
-    fn pack(&self, w: &Vec<f64>, [matrices, out, inp]: [usize; 3]) -> Result<Packed, OutOfMemory> {
+    fn pack(
+        &self,
+        w: &Vec<f64>,
+        [matrices, out, inp]: [usize; 3],
+        _: ProductPrecision,
+    ) -> Result<Packed, OutOfMemory> {
         let mut copy = with_capacity(matrices.saturating_mul(out).saturating_mul(inp))?;
         copy.extend_from_slice(rows(w, matrices * out, inp));
         Ok(Packed { w: copy })
@@ -289,7 +319,7 @@ impl Backend for Reference {
 
     fn linear_forward(&self, y: &mut Vec<f64>, x: &Vec<f64>, w: &Matrix<Self>, n: usize, store: Store) {
         let [o, i] = w.shape();
-        linear::forward(rows_mut(y, n, o), rows(x, n, i), weights(w), o, i, store);
+        forward(w.precision())(rows_mut(y, n, o), rows(x, n, i), weights(w), o, i, store);
     }
 
     fn linear_backward_input(
@@ -301,7 +331,7 @@ impl Backend for Reference {
         store: Store,
     ) {
         let [o, i] = w.shape();
-        linear::backward_input(rows_mut(dx, n, i), rows(dy, n, o), values(w), o, i, store);
+        backward_input(w.precision())(rows_mut(dx, n, i), rows(dy, n, o), values(w), o, i, store);
     }
 
     fn linear_backward_weight(
@@ -311,8 +341,9 @@ impl Backend for Reference {
         x: &Vec<f64>,
         n: usize,
         [o, i]: [usize; 2],
+        precision: ProductPrecision,
     ) {
-        linear::backward_weight(rows_mut(dw, o, i), rows(dy, n, o), rows(x, n, i), o, i);
+        backward_weight(precision)(rows_mut(dw, o, i), rows(dy, n, o), rows(x, n, i), o, i);
     }
 
     fn bias_forward(&self, y: &mut Vec<f64>, bias: &Vec<f64>, features: usize, n: usize) {
@@ -626,12 +657,12 @@ impl Backend for Reference {
         store: Store,
     ) {
         let [o, i] = w.shape();
-        let (copies, w) = (&routes.copies, weights(w));
+        let (copies, forward, w) = (&routes.copies, forward(w.precision()), weights(w));
         assert_eq!(w.len(), copies.experts() * o * i, "a matrix for each expert");
         let (y, x) = (rows_mut(y, copies.len(), o), rows(x, copies.len(), i));
         for (e, w) in w.chunks_exact(o * i).enumerate() {
             let n = copies.of(e);
-            linear::forward(&mut y[n.start * o..n.end * o], &x[n.start * i..n.end * i], w, o, i, store);
+            forward(&mut y[n.start * o..n.end * o], &x[n.start * i..n.end * i], w, o, i, store);
         }
     }
 
@@ -644,13 +675,13 @@ impl Backend for Reference {
         store: Store,
     ) {
         let [o, i] = w.shape();
-        let (copies, w) = (&routes.copies, values(w));
+        let (copies, backward_input, w) = (&routes.copies, backward_input(w.precision()), values(w));
         assert_eq!(w.len(), copies.experts() * o * i, "a matrix for each expert");
         let (dx, dy) = (rows_mut(dx, copies.len(), i), rows(dy, copies.len(), o));
         for (e, w) in w.chunks_exact(o * i).enumerate() {
             let n = copies.of(e);
             let (dx, dy) = (&mut dx[n.start * i..n.end * i], &dy[n.start * o..n.end * o]);
-            linear::backward_input(dx, dy, w, o, i, store);
+            backward_input(dx, dy, w, o, i, store);
         }
     }
 
@@ -661,13 +692,14 @@ impl Backend for Reference {
         x: &Vec<f64>,
         routes: &Routes,
         [o, i]: [usize; 2],
+        precision: ProductPrecision,
     ) {
-        let copies = &routes.copies;
+        let (copies, backward_weight) = (&routes.copies, backward_weight(precision));
         let (dy, x) = (rows(dy, copies.len(), o), rows(x, copies.len(), i));
         let dw = rows_mut(dw, copies.experts() * o, i);
         for (e, dw) in dw.chunks_exact_mut(o * i).enumerate() {
             let n = copies.of(e);
-            linear::backward_weight(dw, &dy[n.start * o..n.end * o], &x[n.start * i..n.end * i], o, i);
+            backward_weight(dw, &dy[n.start * o..n.end * o], &x[n.start * i..n.end * i], o, i);
         }
     }
 

@@ -130,7 +130,9 @@ impl ProductBench {
             match product {
                 Product::Forward => b.linear_forward(&mut y, &x, &w, rows, Store::Write),
                 Product::BackwardInput => b.linear_backward_input(&mut dx, &dy, &w, rows, Store::Write),
-                Product::BackwardWeight => b.linear_backward_weight(&mut dw, &dy, &x, rows, shape),
+                Product::BackwardWeight => {
+                    b.linear_backward_weight(&mut dw, &dy, &x, rows, shape, w.precision());
+                }
             }
             start.elapsed().as_secs_f64()
         };

@@ -20,6 +20,7 @@ use super::{Moments, median, peak_memory_bytes, random_tokens};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
+    precision::{PrecisionArg, name_of},
 };
 
 /// Speed of a training step: forward, backward, clip, AdamW, repack
@@ -34,6 +35,8 @@ pub(crate) struct TrainBench {
     config: PathBuf,
     #[command(flatten)]
     shape: TrainShape,
+    #[command(flatten)]
+    precision: PrecisionArg,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 7, value_parser = count::<u64>)]
     steps: u64,
@@ -69,7 +72,8 @@ impl Job for TrainBench {
         let shape = self.shape;
         let TrainShape { sequences, tokens, micro_batch_tokens, recompute, moments } = shape;
         ensure!(tokens > 1, "--tokens must be at least 2: a first token is not predicted");
-        let config = Config::from_file(&self.config)?;
+        let precision = self.precision.get();
+        let config = Config { precision, ..Config::from_file(&self.config)? };
         let longest = config.longest_sequence();
         ensure!(tokens <= longest, "--tokens {tokens} exceeds the model's {longest} positions");
         let (parameters, vocab_size) = (config.parameters(), config.vocab_size);
@@ -110,7 +114,7 @@ impl Job for TrainBench {
         if self.json {
             let result = json!({
                 "bench": "train", "isa": running.isa, "threads": running.threads, "shape": shape,
-                "parameters": parameters, "steps": self.steps, "step_s": step_s, "tokens_per_s": tokens_per_s,
+                "precision": name_of(precision).unwrap_or("native"), "parameters": parameters, "steps": self.steps, "step_s": step_s, "tokens_per_s": tokens_per_s,
                 "gflops": gflops, "peak_memory_bytes": peak,
             });
             say!("{result}")?;

@@ -23,7 +23,10 @@ use koan_reward::{BadReference, Context, RewardConfig, Rewards};
 use serde_json::{Map, Value, json};
 
 use super::warn_of_bad_references;
-use crate::{device::Running, drafts, generate::check_completions, output::Output, progress::Progress};
+use crate::{
+    device::Running, drafts, generate::check_completions, output::Output, precision::name_of,
+    progress::Progress,
+};
 
 /// What is measured, and how.
 pub(super) struct Measure {
@@ -206,6 +209,9 @@ impl Prepared {
         });
         if !(judges.is_empty() && files.is_empty()) {
             settings["judges_sha256"] = json!({ "models": judges, "files": files });
+        }
+        if let Some(name) = name_of(self.measure.place.precision()) {
+            settings["precision"] = name.into();
         }
         if let Some(jailbreaks) = safety {
             settings["jailbreaks_sha256"] = sha256(serde_json::to_vec(jailbreaks)?).into();

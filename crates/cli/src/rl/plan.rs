@@ -1,6 +1,6 @@
 //! `koan rl --plan`
 
-use koan_backend::Backend;
+use koan_backend::{Backend, ProductPrecision};
 use koan_train::rl::{Forecast, RlConfig};
 
 use crate::device::{Job, Running};
@@ -25,6 +25,9 @@ impl Job for Planned {
             config.rollout.max_new_tokens,
             forecast.parameters as f64 / 1e6,
         )?;
+        if config.stage.precision == ProductPrecision::Fp8 {
+            say!("products of linear layers in FP8, emulated")?;
+        }
         if let Some(adapter) = &forecast.adapter {
             say!("trains  {adapter}")?;
             if config.loss().kl != 0.0 {

@@ -6,6 +6,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod divergence;
+pub(crate) mod fp8;
 pub(crate) mod log_prob;
 pub(crate) mod product;
 pub(crate) mod rms_norm;

@@ -48,12 +48,12 @@ impl<'a> Experts<'a> {
 }
 
 /// The experts that have copies.
-fn busy(copies: &ExpertRows) -> Vec<usize> {
+pub(crate) fn busy(copies: &ExpertRows) -> Vec<usize> {
     (0..copies.experts()).filter(|&e| !copies.of(e).is_empty()).collect()
 }
 
 /// Some rows of `x`.
-fn part(x: Source<'_>, rows: Range<usize>) -> Source<'_> {
+pub(crate) fn part(x: Source<'_>, rows: Range<usize>) -> Source<'_> {
     x.part(rows.start, rows.len(), 0, x.columns())
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod copy;
 pub(crate) mod divergence;
 pub(crate) mod embedding;
 pub(crate) mod experts;
+pub(crate) mod fp8;
 pub(crate) mod head;
 pub(crate) mod operand;
 pub(crate) mod product;

@@ -30,6 +30,20 @@ impl Operand {
         })
     }
 
+    /// None yet: it [grows](Self::grow).
+    pub(crate) fn empty() -> Self {
+        Self { values: AlignedVec::empty(), rounded: AlignedVec::empty() }
+    }
+
+    /// Makes it as long as `len`, for products alone, if it is shorter. It holds anything.
+    pub(crate) fn grow(&mut self, kernels: &Kernels, len: usize) {
+        if self.len() < len {
+            // Scratch is small beside what is planned for: without it no operation can go on.
+            *self = Self::zeros(kernels, len, Keep::Operand)
+                .unwrap_or_else(|refused| panic!("scratch: {refused}"));
+        }
+    }
+
     /// Bytes of memory that `len` elements take.
     pub(crate) fn bytes(kernels: &Kernels, len: usize, keep: Keep) -> usize {
         let (values, rounded) = Self::forms(kernels, keep);

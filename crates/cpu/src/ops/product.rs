@@ -11,11 +11,12 @@
 //! of C is one chain (see `kernels/product/`), which k is never split for. A B packed on the fly is cut every
 //! [`FLY_DEPTH`]; the chain then goes on from C.
 
-use koan_backend::{AlignedVec, OutOfMemory, Store};
+use koan_backend::{AlignedVec, OutOfMemory, ProductPrecision, Store};
 
 use crate::{
     kernels::product::{Block, Format, Panels, Source, View},
     memory::{Disjoint, grown, with_scratch},
+    ops::fp8,
     parallel::Threads,
     tables::Kernels,
 };
@@ -25,37 +26,51 @@ use crate::{
 const FLY_DEPTH: usize = 1024;
 
 /// Multiply-adds that a task should at least take, some 10 µs.
-const TASK_WORK: usize = 1 << 19;
+pub(super) const TASK_WORK: usize = 1 << 19;
 
 /// Rows whose products take as long as reading B from memory: fewer rows take no less.
 const ROWS_OF_A_READ: usize = 8;
 
 /// Tasks per thread, so that a thread that starts late is not waited for.
-const TASKS_PER_THREAD: usize = 4;
+pub(super) const TASKS_PER_THREAD: usize = 4;
 
 /// A weight matrix `[out_features, in_features]`, or several of one shape, in the layout that the products of one instruction
 /// set read.
 #[derive(Debug)]
 pub struct Packed {
     data: AlignedVec<f32>,
+    /// Where products are in FP8, the scales of each 128 × 128.
+    squares: Option<AlignedVec<f32>>,
     matrices: usize,
     out_features: usize,
     in_features: usize,
 }
 
 impl Packed {
-    /// Matrices of shape `[matrices, out_features, in_features]`.
+    /// Matrices of shape `[matrices, out_features, in_features]`, for products of `precision`.
     pub(crate) fn new(
         kernels: &Kernels,
         [matrices, out_features, in_features]: [usize; 3],
+        precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
-        let len = matrices * kernels.format.len(in_features, out_features);
-        Ok(Self { data: AlignedVec::zeros_read_often(len)?, matrices, out_features, in_features })
+        let (len, squares) = match precision {
+            ProductPrecision::Device => (kernels.format.len(in_features, out_features), None),
+            ProductPrecision::Fp8 => {
+                let squares = fp8::squares_of([out_features, in_features]);
+                let len = fp8::packed_len(&kernels.format, in_features, out_features);
+                (len, Some(AlignedVec::zeros(matrices * squares)?))
+            }
+        };
+        let data = AlignedVec::zeros_read_often(matrices * len)?;
+        Ok(Self { data, squares, matrices, out_features, in_features })
     }
 
     /// Overwrites it with `w`, of the same shape.
     pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
         let (out, inp) = (self.out_features, self.in_features);
+        if let Some(squares) = &mut self.squares {
+            return fp8::fill(kernels, threads, &mut self.data, squares, w, [self.matrices, out, inp]);
+        }
         let w: Vec<_> =
             (0..self.matrices).map(|i| Source::new(&w[i * out * inp..], out, inp).transposed()).collect();
         pack(kernels, threads, &mut self.data, &w);
@@ -71,12 +86,22 @@ impl Packed {
     pub(crate) fn panels_of(&self, kernels: &Kernels, i: usize) -> Panels<'_> {
         let len = kernels.format.len(self.in_features, self.out_features);
         assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
+        assert!(self.squares.is_none(), "a matrix packed for products in FP8");
         Panels::new(&kernels.format, &self.data[i * len..][..len], self.in_features, self.out_features)
+    }
+
+    /// Of matrix `i`, whose products are in FP8, the panels of `Wᵀ`, those of each block of k apart, and the scales.
+    pub(super) fn fp8(&self, kernels: &Kernels, i: usize) -> (&[f32], &[f32]) {
+        let squares = self.squares.as_ref().expect("a matrix packed for products in FP8");
+        let (out, inp) = (self.out_features, self.in_features);
+        let (len, of_each) = (fp8::packed_len(&kernels.format, inp, out), fp8::squares_of([out, inp]));
+        assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
+        (&self.data[i * len..][..len], &squares[i * of_each..][..of_each])
     }
 }
 
 /// Packs matrices `[k, columns]` into `data`, which has the space, one after the other. All have as many columns.
-fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], matrices: &[Source<'_>]) {
+pub(super) fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], matrices: &[Source<'_>]) {
     let Format { panel_columns, .. } = kernels.format;
     let panel_len = |b: &Source<'_>| kernels.format.panel_len(b.rows());
     let deepest = matrices.iter().map(panel_len).max().unwrap_or(0);
@@ -266,7 +291,7 @@ pub(crate) fn multiply_by_weights(
 }
 
 /// The matrix whose transpose is `panels`, in rows.
-fn unpack<'a>(
+pub(super) fn unpack<'a>(
     kernels: &Kernels,
     threads: &Threads,
     rows: &'a mut AlignedVec<f32>,

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use koan_backend::ProductPrecision;
+
 use super::CheckpointError;
 use crate::{
     Config,
@@ -13,6 +15,7 @@ use crate::{
 pub struct Place {
     model: PathBuf,
     adapter: Option<PathBuf>,
+    precision: ProductPrecision,
 }
 
 impl Place {
@@ -28,11 +31,22 @@ impl Place {
                 let candidates = [PathBuf::from(&base), model.join(&base)];
                 let found = candidates.into_iter().find(|dir| !base.is_empty() && dir.is_dir());
                 let found = found.ok_or_else(|| AdapterError::NoBase { base, path: model.into() })?;
-                Ok(Self { model: found, adapter: Some(model.into()) })
+                Ok(Self { model: found, adapter: Some(model.into()), precision: ProductPrecision::Device })
             }
             Some(_) if adapter::is_adapter(model) => Err(AdapterError::OnAnAdapter { path: model.into() }),
-            _ => Ok(Self { model: model.into(), adapter: adapter.map(Path::to_owned) }),
+            _ => Ok(Self { adapter: adapter.map(Path::to_owned), ..model.into() }),
         }
+    }
+
+    /// The same model, the products of whose linear layers are computed in `precision`.
+    #[must_use]
+    pub fn in_precision(self, precision: ProductPrecision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// In what precision the products of its linear layers are computed.
+    pub fn precision(&self) -> ProductPrecision {
+        self.precision
     }
 
     /// The directory of the model, without its adapter.
@@ -55,7 +69,7 @@ impl Place {
     /// # Errors
     /// A config that is refused, of either.
     pub fn config(&self) -> Result<Config, CheckpointError> {
-        let base = Config::load(&self.model)?;
+        let base = Config { precision: self.precision, ..Config::load(&self.model)? };
         Ok(match &self.adapter {
             Some(dir) => adapter::read(dir, &base)?,
             None => base,
@@ -66,7 +80,7 @@ impl Place {
 /// A model without an adapter.
 impl From<&Path> for Place {
     fn from(model: &Path) -> Self {
-        Self { model: model.into(), adapter: None }
+        Self { model: model.into(), adapter: None, precision: ProductPrecision::Device }
     }
 }
 

@@ -51,15 +51,14 @@ pub enum WeightType {
 
 impl WeightType {
     /// What the elements of an entry of a tensor are stored as.
-    fn of(self, role: Role, entry: &Entry) -> Stored {
-        let is_layer = matches!(role, Role::Product | Role::Expert);
+    fn of(self, info: &TensorInfo, entry: &Entry) -> Stored {
         match self {
             // It is moved by steps that would be lost in fewer bits.
-            _ if role == Role::RouterBias => Stored::F32,
+            _ if info.role == Role::RouterBias => Stored::F32,
             Self::F32 => Stored::F32,
             Self::Bf16 => Stored::Bf16,
             Self::F16 => Stored::F16,
-            Self::Fp8 if is_layer && entry.shape.len() == 2 => Stored::E4m3,
+            Self::Fp8 if info.low_precision && entry.shape.len() == 2 => Stored::E4m3,
             Self::Fp8 => Stored::Bf16,
         }
     }
@@ -154,7 +153,7 @@ fn write_adapter<B: Backend>(
     write_synced(&dir.join("README.md"), card.as_bytes())?;
     let params: Vec<&Param<B>> = model.weights.tensors().filter(|p| Adapter::holds(p.info())).collect();
     let entries = |p: &&Param<B>| {
-        let of = |entry: &Entry| (entry.clone(), stored.of(p.info().role, entry));
+        let of = |entry: &Entry| (entry.clone(), stored.of(p.info(), entry));
         p.info().entries.iter().map(of).collect::<Vec<_>>()
     };
     let entries: Vec<(Entry, Stored)> = params.iter().flat_map(entries).collect();
@@ -384,7 +383,7 @@ fn pieces(stored: WeightType, tensor: usize, info: &TensorInfo) -> Vec<Piece> {
         let range = start..start + entry.len();
         start = range.end;
         let piece = |entry, stored, holds| Piece { entry, stored, tensor, range: range.clone(), holds };
-        match (stored.of(info.role, entry), fp8::scales_of(entry)) {
+        match (stored.of(info, entry), fp8::scales_of(entry)) {
             (Stored::E4m3, Some(scales)) => {
                 let columns = entry.shape[1];
                 pieces.push(piece(entry.clone(), Stored::E4m3, Holds::Scaled(columns)));

@@ -9,6 +9,7 @@ mod reader;
 
 use std::path::{Path, PathBuf};
 
+use koan_backend::ProductPrecision;
 use koan_files::read_bounded;
 use serde_json::{Map, Value, json};
 
@@ -92,6 +93,8 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     /// Whether its files hold matrices in FP8.
     pub fp8: Option<Fp8Weights>,
+    /// In what precision the products of its linear layers are computed. No file says it: see [`in_precision`](crate::checkpoint::Place::in_precision).
+    pub precision: ProductPrecision,
     /// What an adapter adds to it, if the model has one.
     pub adapter: Option<Adapter>,
     /// The file as it was read, to be saved as it stands.

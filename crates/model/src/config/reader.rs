@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
+use koan_backend::ProductPrecision;
 use serde_json::{Map, Value};
 
 use super::{Biases, Config, ConfigError, Family};
@@ -82,6 +83,7 @@ impl Reader<'_> {
             initializer_range: self.number(self.raw, "initializer_range", Some(0.02))? as f32,
             eos_token_ids: self.token_ids("eos_token_id")?,
             fp8: self.fp8()?,
+            precision: ProductPrecision::Device,
             adapter: None,
             raw: Map::new(),
         })

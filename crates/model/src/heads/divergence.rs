@@ -155,7 +155,7 @@ pub(crate) fn divergences<B: Backend>(
         b.embedding_backward(of_pass, of_chunk, 1, &scatter);
         if let Some(Target { dw, d_normed }) = &mut target {
             if let Some(dw) = dw {
-                b.linear_backward_weight(dw, logits, x, n, w.shape());
+                b.linear_backward_weight(dw, logits, x, n, w.shape(), w.precision());
             }
             b.linear_backward_input(dx, logits, w, n, Store::Write);
             b.embedding_backward(d_normed, dx, features, &scatter);

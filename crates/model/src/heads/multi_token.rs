@@ -83,7 +83,8 @@ impl<T> MultiToken<T> {
         Ok(Self {
             enorm: at.norm("enorm", hidden)?,
             hnorm: at.norm("hnorm", hidden)?,
-            eh_proj: Linear::try_build(&mut at, "eh_proj", [hidden, 2 * hidden], false)?,
+            // As DeepSeek-V3's files have it, beside matrices in FP8.
+            eh_proj: Linear::try_build(&mut at.precise(), "eh_proj", [hidden, 2 * hidden], false)?,
             layer: Layer::try_build(config.multi_token_kind(), config, &mut at)?,
             norm: at.norm("shared_head.norm", hidden)?,
         })

@@ -31,7 +31,7 @@ impl<T> ScalarHead<T> {
     where
         F: FnMut(TensorInfo) -> Result<T, E>,
     {
-        Ok(Self { score: at.tensor("score.weight", &[1, config.hidden_size], Role::Product)? })
+        Ok(Self { score: at.precise().tensor("score.weight", &[1, config.hidden_size], Role::Product)? })
     }
 }
 
@@ -97,7 +97,7 @@ impl<B: Backend> ScalarHead<Param<B>> {
         let (w, n) = (self.score.matrix(), b.head_rows(layout));
         assert_eq!(d_scores.len(), n, "a derivative for each score");
         b.write_operand(&mut a.d_scores, d_scores);
-        b.linear_backward_weight(&mut grad.score, &a.d_scores, &a.x, n, w.shape());
+        b.linear_backward_weight(&mut grad.score, &a.d_scores, &a.x, n, w.shape(), w.precision());
         b.linear_backward_input(&mut a.dx, &a.d_scores, w, n, Store::Write);
         b.head_rows_backward(d_normed, &a.dx, w.shape()[1], layout);
     }

@@ -235,7 +235,8 @@ impl<B: Backend> Routed<Param<B>> {
         b.route_backward(d_logits, load, d_weights, scores, routes, of, p.balance, p.layout);
         b.linear_backward_input(d_normed, d_logits, self.gate.matrix(), p.rows, Store::Add);
         if let Some(grad) = self.gate.gradient(&mut grad.gate) {
-            b.linear_backward_weight(grad, d_logits, normed, p.rows, [of.experts, hidden]);
+            let w = self.gate.matrix();
+            b.linear_backward_weight(grad, d_logits, normed, p.rows, w.shape(), w.precision());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use koan_backend::{Divergence, DivergenceForm, Support};
+use koan_backend::{Divergence, DivergenceForm, ProductPrecision, Support};
 use koan_data::DataFiles;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
@@ -343,6 +343,8 @@ impl DistillConfig {
         let stage = StageConfig {
             run_dir: self.stage.run_dir.join("samples"),
             model: self.teacher.clone(),
+            // The student's precision is not the teacher's.
+            precision: ProductPrecision::Device,
             adapter: None,
             ..self.stage.clone()
         };

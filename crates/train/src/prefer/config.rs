@@ -382,7 +382,10 @@ impl PreferConfig {
         match (self.reference_model(), &self.reference) {
             (None, _) => Ok(None),
             (Some(_), None) => Ok(Some(self.stage.start()?)),
-            (Some(path), Some(_)) => Ok(Some(Place::find(path, None).map_err(CheckpointError::from)?)),
+            (Some(path), Some(_)) => {
+                let place = Place::find(path, None).map_err(CheckpointError::from)?;
+                Ok(Some(place.in_precision(self.stage.precision)))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use koan_backend::ProductPrecision;
 use koan_reward::{
     RewardConfig,
     form::language::{LANGUAGES, PROBLEM},
@@ -15,7 +16,7 @@ use crate::{
     TrainError,
     config::{ConfigError, check},
     rl::RolloutConfig,
-    stage::{self, Settings, StageConfig},
+    stage::{self, PrecisionName, Settings, StageConfig, is_native},
 };
 
 /// A run of rejection sampling.
@@ -220,6 +221,8 @@ impl Settings for RejectConfig {
             model: &'a Path,
             data: &'a koan_data::DataFiles,
             seed: u64,
+            #[serde(with = "PrecisionName", skip_serializing_if = "is_native")]
+            precision: ProductPrecision,
             tensorboard: bool,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             reward: &'a [RewardConfig],
@@ -232,14 +235,15 @@ impl Settings for RejectConfig {
             judge: &'a Option<JudgeConfig>,
         }
         let Self { stage, rollout, filter, keep, judge, reward } = &self.resolved();
-        let StageConfig { run_dir, model, data, seed, tensorboard, .. } = stage;
+        let StageConfig { run_dir, model, data, seed, precision, tensorboard, .. } = stage;
         let no_reward = reward.is_empty().then_some([]);
-        let (seed, tensorboard) = (*seed, *tensorboard);
+        let (seed, precision, tensorboard) = (*seed, *precision, *tensorboard);
         let written = Written {
             run_dir,
             model,
             data,
             seed,
+            precision,
             tensorboard,
             reward,
             no_reward,

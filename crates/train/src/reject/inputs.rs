@@ -75,7 +75,7 @@ impl Inputs {
         };
         let judge = config.judge.as_ref().map(|judge| judge.build(&context)).transpose()?;
         let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
-        let codec = Codec::open(&stage.model, style)?;
+        let codec = Codec::open_at(&stage.start()?, style)?;
         codec.tokenizer()?;
         let (mut files, mut problems) = (HashMap::new(), Vec::new());
         for (place, problem) in read_placed_problems(&stage.data)? {

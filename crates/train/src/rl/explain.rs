@@ -40,6 +40,7 @@ impl RlConfig {
             r.max_new_tokens,
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
+        lines.extend(self.stage.explain_precision());
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.push(o.explain(Some(self.steps * updates)));
         lines.join("\n")

@@ -143,7 +143,8 @@ impl StageConfig {
     /// If the model is an adapter whose base model is not here, or which has another adapter.
     pub(crate) fn start(&self) -> Result<Place, StageError> {
         let from = self.adapter.as_ref().and_then(|adapter| adapter.from.as_deref());
-        Ok(Place::find(&self.model, from).map_err(CheckpointError::from)?)
+        let place = Place::find(&self.model, from).map_err(CheckpointError::from)?;
+        Ok(place.in_precision(self.precision))
     }
 
     /// What is trained of a run whose model is `model`: that, or an adapter on it.
@@ -151,6 +152,7 @@ impl StageConfig {
     /// # Errors
     /// An adapter that is refused.
     pub(crate) fn adapted(&self, model: Config) -> Result<Config, StageError> {
+        let model = Config { precision: self.precision, ..model };
         let Some(adapter) = self.adapter.as_ref().filter(|_| model.adapter.is_none()) else {
             return Ok(model);
         };

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use koan_backend::ProductPrecision;
 use koan_data::DataFiles;
 use koan_files::{open_stream, sha256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -33,6 +34,9 @@ pub struct StageConfig {
     /// Keys every random number of the run.
     #[serde(default)]
     pub seed: u64,
+    /// In what the products of linear layers are computed.
+    #[serde(default, with = "PrecisionName", skip_serializing_if = "is_native")]
+    pub precision: ProductPrecision,
     /// Steps between checkpoints.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
@@ -50,6 +54,20 @@ pub struct StageConfig {
     pub adapter: Option<AdapterConfig>,
 }
 
+/// The names of [`ProductPrecision`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ProductPrecision", rename_all = "kebab-case")]
+pub(crate) enum PrecisionName {
+    #[serde(rename = "native")]
+    Device,
+    #[serde(rename = "fp8-emulated")]
+    Fp8,
+}
+
+pub(crate) fn is_native(precision: &ProductPrecision) -> bool {
+    *precision == ProductPrecision::Device
+}
+
 fn default_checkpoint_every() -> u64 {
     100
 }
@@ -59,11 +77,12 @@ fn default_checkpoints_kept() -> usize {
 }
 
 impl StageConfig {
-    const KEYS: [&'static str; 9] = [
+    const KEYS: [&'static str; 10] = [
         "run_dir",
         "model",
         "data",
         "seed",
+        "precision",
         "checkpoint_every",
         "checkpoints_kept",
         "tensorboard",
@@ -73,6 +92,15 @@ impl StageConfig {
     /// As [`Settings::FREE`]; what is given by hash instead is one of them.
     const FREE: [&'static str; 7] =
         ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard", "adapter.from"];
+
+    /// How products are computed, in words, if not in the device's own precision.
+    pub(crate) fn explain_precision(&self) -> Option<String> {
+        (self.precision == ProductPrecision::Fp8).then(|| {
+            "products of linear layers: operands in E4M3, a scale for each row and 128 features, of weights for each 128 x 128, \
+             sums of 128 added in f32; emulated"
+                .to_owned()
+        })
+    }
 
     /// Refuses values that make no sense.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -206,7 +234,7 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
-    keys.extend(adapter::KEYS.into_iter().chain(["optim.warmup_share"]).map(str::to_owned));
+    keys.extend(adapter::KEYS.into_iter().chain(["optim.warmup_share", "precision"]).map(str::to_owned));
     keys
 }
 

@@ -30,7 +30,7 @@ pub use checkpoint::{Trained, TrainerState};
 #[cfg(test)]
 pub(crate) use config::all_keys;
 pub use config::{Changed, Settings, StageConfig, hash_config};
-pub(crate) use config::{fill, of_table, read, read_part};
+pub(crate) use config::{PrecisionName, fill, is_native, of_table, read, read_part};
 pub use error::StageError;
 pub use event::Event;
 pub use lineage::{Input, Origin};

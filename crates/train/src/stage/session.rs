@@ -190,7 +190,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             Some(dir) if self.config.adapter.is_some() => Place::find(&self.config.model, Some(dir)),
             Some(dir) => Ok(dir.into()),
         };
-        Ok(place.map_err(CheckpointError::from)?)
+        Ok(place.map_err(CheckpointError::from)?.in_precision(self.config.precision))
     }
 
     /// The reference policy of `policy` as the run has it: the model that it starts from, or, if it was `refreshed` since, that

@@ -4,6 +4,7 @@ mod adapter;
 mod course;
 mod judges;
 mod odd;
+mod precision;
 mod resume;
 mod safety;
 mod tensorboard;

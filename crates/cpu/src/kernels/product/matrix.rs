@@ -37,6 +37,12 @@ impl<'a, T: Copy> View<'a, T> {
         self.columns
     }
 
+    /// Row `i`, of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [T] {
+        &self.data[i * self.row_stride..][..self.columns]
+    }
+
     pub(crate) fn transposed(self) -> Self {
         let Self { data, row_stride, column_stride, rows, columns } = self;
         Self { data, row_stride: column_stride, column_stride: row_stride, rows: columns, columns: rows }
@@ -66,12 +72,6 @@ impl<'a> View<'a> {
                 s.prefetch(self.data.as_ptr().wrapping_add(i * self.row_stride + column));
             }
         }
-    }
-
-    /// Row `i`, of a matrix whose rows are contiguous.
-    #[inline(always)]
-    pub(crate) fn row(self, i: usize) -> &'a [f32] {
-        &self.data[i * self.row_stride..][..self.columns]
     }
 }
 
