@@ -232,6 +232,12 @@ impl Export {
             gguf::export(&self.dir, file, kind, &mut |tensor, done, of| tensors.set(tensor, done, of))
                 .with_context(|| format!("cannot export `{}`", self.dir.display()))?;
             tensors.finish();
+            let modules = Config::load(&self.dir)?.multi_token_layers;
+            if modules > 0 {
+                note!(
+                    "left out: {modules} modules that predict further tokens, which llama.cpp does not read"
+                );
+            }
             return gguf_info(file);
         }
         let Some(out) = &self.out else { bail!("--gguf or --out") };

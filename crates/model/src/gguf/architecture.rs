@@ -1,16 +1,17 @@
-//! The architectures: which sizes their metadata gives, which tensors they have, and what both are called in
-//! Hugging Face's files.
+//! The architectures: which sizes their metadata gives, and what they are called in Hugging Face's files.
 
 use std::collections::BTreeSet;
 use std::f64::consts::PI;
 use std::io::{Read, Seek};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::{Config, Family, TensorInfo};
+use crate::Family;
 
 use super::GgufError;
+use super::deepseek;
 use super::reader::{Gguf, Metadata, Tensor};
+use super::weight::Weight;
 
 /// Layers of a model. The deepest dense models have some 130.
 const MAX_LAYERS: usize = 1024;
@@ -25,18 +26,22 @@ pub(super) fn architecture(family: Family) -> &'static str {
         Family::Llama | Family::Mistral => "llama",
         Family::Qwen2 => "qwen2",
         Family::Qwen3 => "qwen3",
-        Family::DeepseekV2 | Family::DeepseekV3 => "deepseek2",
+        Family::DeepseekV2 | Family::DeepseekV3 => deepseek::ARCHITECTURE,
     }
 }
 
-fn family_of(architecture: &str) -> Result<Family, GgufError> {
+fn family_of(metadata: &Metadata) -> Result<Family, GgufError> {
+    let architecture: &str = metadata.required("general.architecture")?;
+    if architecture == deepseek::ARCHITECTURE {
+        return deepseek::family(metadata);
+    }
     [Family::Llama, Family::Qwen2, Family::Qwen3]
         .into_iter()
         .find(|family| family.name() == architecture)
         .ok_or_else(|| GgufError::Unsupported {
             what: "architecture",
             found: architecture.to_owned(),
-            supported: "llama, qwen2, qwen3",
+            supported: "llama, qwen2, qwen3, deepseek2",
         })
 }
 
@@ -57,13 +62,15 @@ pub(super) struct Model {
     tie_word_embeddings: bool,
     /// Whether there are biases of attention, and of the MLP.
     biases: [bool; 2],
+    /// The sizes of latents and experts, in families that have them.
+    further: Option<Map<String, Value>>,
 }
 
 impl Model {
     /// Reads the sizes from the metadata.
     pub(super) fn read<R: Read + Seek>(gguf: &mut Gguf<R>) -> Result<Self, GgufError> {
         let metadata = &gguf.metadata;
-        let family = family_of(metadata.required("general.architecture")?)?;
+        let family = family_of(metadata)?;
         let key = |name: &str| format!("{}.{name}", architecture(family));
         let size = |name: &str| bounded(key(name), metadata.required(&key(name))?, MAX_SIZE);
         let size_or = |name: &str, default: usize| {
@@ -75,8 +82,14 @@ impl Model {
             .ok_or_else(|| GgufError::MissingTensor { name: "token_embd.weight".to_owned() })?;
         let hidden_size = size("embedding_length")?;
         let num_attention_heads = size("attention.head_count")?;
-        let head_dim = size_or("attention.key_length", hidden_size / num_attention_heads)?;
-        for name in ["attention.value_length", "rope.dimension_count"] {
+        let further = family.is_deepseek().then(|| deepseek::read(metadata, family)).transpose()?;
+        let head_dim = match further {
+            Some(_) => size("rope.dimension_count")?,
+            None => size_or("attention.key_length", hidden_size / num_attention_heads)?,
+        };
+        let of_head: &[&str] =
+            if further.is_some() { &[] } else { &["attention.value_length", "rope.dimension_count"] };
+        for name in of_head {
             if size_or(name, head_dim)? != head_dim {
                 return Err(GgufError::BadValue {
                     key: key(name),
@@ -95,6 +108,12 @@ impl Model {
             let (found, supported) = (window.to_string(), "full attention");
             return Err(GgufError::Unsupported { what: "sliding window", found, supported });
         }
+        let mut rope_scaling = rope_scaling(metadata, key)?;
+        if further.is_some() {
+            deepseek::read_yarn(metadata, &mut rope_scaling)?;
+        }
+        // Latents have one head of keys for all, from which each has its own.
+        let key_heads = if further.is_some() { None } else { Some("attention.head_count_kv") };
         let mut model = Self {
             family,
             vocab_size: embedding.n_rows(),
@@ -102,14 +121,16 @@ impl Model {
             intermediate_size: size("feed_forward_length")?,
             num_hidden_layers: bounded(key("block_count"), size("block_count")?, MAX_LAYERS)?,
             num_attention_heads,
-            num_key_value_heads: size_or("attention.head_count_kv", num_attention_heads)?,
+            num_key_value_heads: key_heads
+                .map_or(Ok(num_attention_heads), |name| size_or(name, num_attention_heads))?,
             head_dim,
             max_position_embeddings,
             rms_norm_eps: metadata.required(&key("attention.layer_norm_rms_epsilon"))?,
             rope_theta: metadata.optional(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-            rope_scaling: rope_scaling(metadata, key)?,
+            rope_scaling,
             tie_word_embeddings: !gguf.tensors.contains_key("output.weight"),
             biases: ["blk.0.attn_q.bias", "blk.0.ffn_gate.bias"].map(|name| gguf.tensors.contains_key(name)),
+            further,
         };
         model.recover_llama3_scaling(gguf)?;
         Ok(model)
@@ -188,78 +209,11 @@ impl Model {
             }
             Family::DeepseekV2 | Family::DeepseekV3 => {}
         }
+        if let (Some(further), Value::Object(config)) = (&self.further, &mut config) {
+            config.remove("head_dim");
+            config.extend(further.clone());
+        }
         config
-    }
-}
-
-/// Every tensor of a model, in the order of a checkpoint.
-pub(super) fn weights(config: &Config) -> Vec<Weight> {
-    // llama.cpp's `llama` rotates neighbours, Hugging Face halves: the rows of q and k are stored shuffled.
-    let shuffles = architecture(config.family) == "llama";
-    let rotary = |gguf: &str| shuffles && (gguf.contains(".attn_q.") || gguf.contains(".attn_k."));
-    let weight = |info: TensorInfo| {
-        let gguf = gguf_name(&info.name);
-        Weight { rotary_dim: rotary(&gguf).then_some(config.head_dim), gguf, info }
-    };
-    config.tensors().into_iter().map(weight).collect()
-}
-
-/// llama.cpp's name of a tensor that Hugging Face calls `name`.
-fn gguf_name(name: &str) -> String {
-    const PARTS: [(&str, &str); 14] = [
-        ("model.embed_tokens.", "token_embd."),
-        ("model.norm.", "output_norm."),
-        ("lm_head.", "output."),
-        ("model.layers.", "blk."),
-        ("input_layernorm.", "attn_norm."),
-        ("self_attn.o_proj.", "attn_output."),
-        ("self_attn.q_proj.", "attn_q."),
-        ("self_attn.k_proj.", "attn_k."),
-        ("self_attn.v_proj.", "attn_v."),
-        ("self_attn.q_norm.", "attn_q_norm."),
-        ("self_attn.k_norm.", "attn_k_norm."),
-        ("post_attention_layernorm.", "ffn_norm."),
-        ("mlp.", "ffn_"),
-        ("_proj.", "."),
-    ];
-    PARTS.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
-}
-
-/// A tensor of the model, under both its names.
-pub(super) struct Weight {
-    pub(super) gguf: String,
-    /// Hugging Face's name, and the shape, outermost dimension first, the same in both.
-    pub(super) info: TensorInfo,
-    /// The size of a head whose rows the file stores shuffled.
-    rotary_dim: Option<usize>,
-}
-
-impl Weight {
-    /// The file's values, from Hugging Face's order of rows to the file's.
-    pub(super) fn shuffled(&self, values: &[f32]) -> Vec<f32> {
-        self.reordered(values, |row, stored| (stored, row))
-    }
-
-    /// The file's values in Hugging Face's order of rows.
-    pub(super) fn unshuffled(&self, values: Vec<f32>) -> Vec<f32> {
-        if self.rotary_dim.is_none() {
-            return values;
-        }
-        self.reordered(&values, |row, stored| (row, stored))
-    }
-
-    /// Rows moved: halves (i, i + d / 2) of a head lie as neighbours (2 i, 2 i + 1) in the file. `places` says to and from
-    /// where, of a row's index in Hugging Face's order and in the file's.
-    fn reordered(&self, values: &[f32], places: impl Fn(usize, usize) -> (usize, usize)) -> Vec<f32> {
-        let Some(dim) = self.rotary_dim else { return values.to_vec() };
-        let row_len = self.info.len() / self.info.shape[0];
-        let mut out = vec![0.0; values.len()];
-        for row in 0..self.info.shape[0] {
-            let (head, r, half) = (row / dim, row % dim, dim / 2);
-            let (to, from) = places(row, head * dim + r % half * 2 + r / half);
-            out[to * row_len..][..row_len].copy_from_slice(&values[from * row_len..][..row_len]);
-        }
-        out
     }
 }
 
@@ -297,14 +251,20 @@ fn rope_scaling(metadata: &Metadata, key: impl Fn(&str) -> String) -> Result<Val
 
 /// Checks that the file's tensors are the model's: none is missing, superfluous or of another shape.
 pub(super) fn check_tensors<R>(gguf: &Gguf<R>, weights: &[Weight]) -> Result<(), GgufError> {
-    let known: BTreeSet<_> = weights.iter().map(|w| w.gguf.as_str()).chain([ROPE_DIVISORS]).collect();
-    if let Some(name) = gguf.tensors.keys().find(|name| !known.contains(name.as_str())) {
-        let (found, supported) = (name.clone(), "those of dense llama, qwen2 and qwen3 models");
+    let parts = || weights.iter().flat_map(|weight| &weight.parts);
+    let known: BTreeSet<_> = parts().map(|part| part.name.as_str()).chain([ROPE_DIVISORS]).collect();
+    // Some files have the expansion of latents in both forms.
+    let is_copy = |name: &str| {
+        let whole = name.replace(".attn_k_b.", ".attn_kv_b.").replace(".attn_v_b.", ".attn_kv_b.");
+        whole != name && known.contains(whole.as_str())
+    };
+    if let Some(name) = gguf.tensors.keys().find(|name| !known.contains(name.as_str()) && !is_copy(name)) {
+        let (found, supported) = (name.clone(), "those of llama, qwen2, qwen3 and deepseek2 models");
         return Err(GgufError::Unsupported { what: "tensor", found, supported });
     }
-    weights.iter().try_for_each(|weight| match gguf.tensors.get(&weight.gguf) {
-        None => Err(GgufError::MissingTensor { name: weight.gguf.clone() }),
-        Some(tensor) => expect_shape(tensor, &weight.info.shape),
+    parts().try_for_each(|part| match gguf.tensors.get(&part.name) {
+        None => Err(GgufError::MissingTensor { name: part.name.clone() }),
+        Some(tensor) => expect_shape(tensor, &part.shape),
     })
 }
 

@@ -12,13 +12,15 @@ use crate::{
 
 use super::{
     GgufError,
-    architecture::{ROPE_DIVISORS, Weight, architecture, weights},
+    architecture::{ROPE_DIVISORS, architecture},
+    deepseek,
     dequant::TensorType,
     tokenizer_export,
+    weight::{Part, Weight, weights},
     writer::{self, Entry, Pairs},
 };
 
-/// How the elements of matrices are stored. Norms, biases and routers are f32 always; matrices whose rows are no whole blocks are f16; and
+/// How the elements of matrices are stored. Norms, biases, routers and what is added to their scores are f32 always; matrices whose rows are no whole blocks are f16; and
 /// beside `Q4_0`, embedding and head are `Q8_0`, because four bits cost them most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportType {
@@ -56,13 +58,13 @@ impl ExportType {
         }
     }
 
-    fn of(self, weight: &Weight) -> TensorType {
-        let kind = match (self, weight.info.role) {
-            (_, Role::Norm | Role::Bias | Role::Router) => return TensorType::F32,
+    fn of(self, role: Role, part: &Part) -> TensorType {
+        let kind = match (self, role) {
+            (_, Role::Norm | Role::Bias | Role::Router | Role::RouterBias) => return TensorType::F32,
             (Self::Q4_0, Role::Embedding { .. } | Role::Head) => TensorType::Q8_0,
             _ => self.tensor_type(),
         };
-        let [_, row] = weight.info.matrix();
+        let row = part.shape.last().copied().unwrap_or(1);
         if row.is_multiple_of(kind.block_len()) { kind } else { TensorType::F16 }
     }
 }
@@ -86,7 +88,10 @@ pub fn export(
     }
     check_streamed(&config.tensors())?;
     let source = Weights::open(dir, &config)?;
-    let weights = weights(&config);
+    // llama.cpp reads no modules that predict further tokens.
+    let weights = weights(&Config { multi_token_layers: 0, ..config.clone() }, false);
+    let parts: Vec<(&Weight, usize)> =
+        weights.iter().flat_map(|weight| (0..weight.parts.len()).map(move |part| (weight, part))).collect();
     let name = dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
     let mut pairs = Pairs::default();
     add_sizes(&mut pairs, &config, kind, name.as_deref().unwrap_or("model"))?;
@@ -101,17 +106,20 @@ pub fn export(
     }
     tokenizer_export::add(&mut pairs, dir, config.vocab_size, &Value::Object(config.raw.clone()))?;
 
-    let entry = |w: &Weight| Entry { name: w.gguf.clone(), shape: w.info.shape.clone(), kind: kind.of(w) };
-    let mut entries: Vec<Entry> = weights.iter().map(entry).collect();
+    let entry = |(weight, part): &(&Weight, usize)| {
+        let (part, role) = (&weight.parts[*part], weight.info.role);
+        Entry { name: part.name.clone(), shape: part.shape.clone(), kind: kind.of(role, part) }
+    };
+    let mut entries: Vec<Entry> = parts.iter().map(entry).collect();
     let divisors = rope_divisors(&config);
     if let Some(divisors) = &divisors {
         let (name, shape) = (ROPE_DIVISORS.to_owned(), vec![divisors.len()]);
         entries.push(Entry { name, shape, kind: TensorType::F32 });
     }
     writer::write(file, &pairs, &entries, |i| {
-        let Some(weight) = weights.get(i) else { return Ok(divisors.clone().unwrap_or_default()) };
-        let values = weight.shuffled(&source.read(&weight.info)?);
-        progress(&weight.gguf, i + 1, weights.len());
+        let Some(&(weight, part)) = parts.get(i) else { return Ok(divisors.clone().unwrap_or_default()) };
+        let values = weight.to_file(part, &source.read(&weight.info)?);
+        progress(&weight.parts[part].name, i + 1, parts.len());
         Ok(values)
     })
 }
@@ -124,6 +132,8 @@ fn add_sizes(pairs: &mut Pairs, config: &Config, kind: ExportType, name: &str) -
     pairs.number("general.file_type", kind.file_type());
     pairs.number("general.quantization_version", 2);
     let key = |name: &str| format!("{architecture}.{name}");
+    let latent = config.latent.is_some();
+    let key_heads = if latent { 1 } else { config.num_key_value_heads };
     for (name, value) in [
         ("vocab_size", config.vocab_size),
         ("context_length", config.longest_sequence()),
@@ -131,12 +141,16 @@ fn add_sizes(pairs: &mut Pairs, config: &Config, kind: ExportType, name: &str) -
         ("block_count", config.num_hidden_layers),
         ("feed_forward_length", config.intermediate_size),
         ("attention.head_count", config.num_attention_heads),
-        ("attention.head_count_kv", config.num_key_value_heads),
-        ("attention.key_length", config.head_dim),
-        ("attention.value_length", config.head_dim),
-        ("rope.dimension_count", config.head_dim),
+        ("attention.head_count_kv", key_heads),
     ] {
         pairs.number(&key(name), value);
+    }
+    if latent {
+        deepseek::add(pairs, config)?;
+    } else {
+        for name in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+            pairs.number(&key(name), config.head_dim);
+        }
     }
     pairs.float(&key("attention.layer_norm_rms_epsilon"), config.rms_norm_eps.into());
     pairs.float(&key("rope.freq_base"), config.rope_theta);
@@ -154,7 +168,7 @@ fn add_sizes(pairs: &mut Pairs, config: &Config, kind: ExportType, name: &str) -
             truncate: true,
             attention_factor,
             original_max_position_embeddings: original,
-        } if (attention_factor - rope::yarn_scale(factor, 1.0)).abs() < 1e-6 => {
+        } if (attention_factor - yarn_of_rotation(config, factor)).abs() < 1e-6 => {
             pairs.text(&key("rope.scaling.type"), "yarn");
             pairs.float(&key("rope.scaling.factor"), factor);
             pairs.number(&key("rope.scaling.original_context_length"), original as usize);
@@ -168,6 +182,15 @@ fn add_sizes(pairs: &mut Pairs, config: &Config, kind: ExportType, name: &str) -
         }
     }
     Ok(())
+}
+
+/// What llama.cpp multiplies cosines and sines by under YaRN: 1 where the softmax has the factor.
+fn yarn_of_rotation(config: &Config, factor: f64) -> f64 {
+    let of_softmax = config.latent.is_some_and(|latent| {
+        let plain = (latent.qk_head_dim() as f64).powf(-0.5);
+        (latent.softmax_scale / plain - 1.0).abs() > 1e-9
+    });
+    if of_softmax { 1.0 } else { rope::yarn_scale(factor, 1.0) }
 }
 
 /// What each frequency is divided by: how llama.cpp keeps Llama 3's scaling.

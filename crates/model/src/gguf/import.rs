@@ -12,9 +12,11 @@ use crate::{
 };
 
 use super::GgufError;
-use super::architecture::{Model, Weight, architecture, check_tensors, weights};
+use super::architecture::{Model, architecture, check_tensors};
+use super::deepseek;
 use super::reader::Gguf;
 use super::tokenizer::{self, TokenizerFiles};
+use super::weight::{Weight, weights};
 
 /// Values that are dequantised at a time: 4 MiB as f32.
 const CHUNK_LEN: usize = 1 << 20;
@@ -23,7 +25,7 @@ const CHUNK_LEN: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportSummary {
-    /// The architecture: `llama`, `qwen2` or `qwen3`.
+    /// The architecture: `llama`, `qwen2`, `qwen3` or `deepseek2`.
     pub architecture: String,
     /// Layers of the model.
     pub n_layers: usize,
@@ -157,7 +159,8 @@ impl Plan {
         let model = Model::read(gguf)?;
         let text = tokenizer::rebuild(&gguf.metadata, model.vocab_size, model.max_position_embeddings)?;
         let Value::Object(config) = model.config() else { unreachable!("a config is an object") };
-        let weights = weights(&Config::from_json(config, Path::new("config.json"))?);
+        let config = Config::from_json(config, Path::new("config.json"))?;
+        let weights = weights(&config, deepseek::is_whole(gguf));
         check_tensors(gguf, &weights)?;
         Ok(Self { model, text, weights })
     }
@@ -172,15 +175,19 @@ fn write_weights<R: Read + Seek>(
     let infos: Vec<TensorInfo> = weights.iter().map(|w| w.info.clone()).collect();
     checkpoint::write_weights(WeightType::F32, dir, &infos, usize::MAX, |i| {
         let weight = &weights[i];
-        let tensor = &gguf.tensors[&weight.gguf];
-        let (row_len, n_rows) = (tensor.row_len(), tensor.n_rows());
-        let step = (CHUNK_LEN / row_len).max(1);
-        let mut values = vec![0.0; infos[i].len()];
-        for (chunk, row) in values.chunks_mut(step * row_len).zip((0..n_rows).step_by(step)) {
-            gguf.read_rows(&weight.gguf, row, chunk)?;
+        let mut parts = Vec::new();
+        for part in &weight.parts {
+            let tensor = &gguf.tensors[&part.name];
+            let (row_len, n_rows) = (tensor.row_len(), tensor.n_rows());
+            let step = (CHUNK_LEN / row_len).max(1);
+            let mut values = vec![0.0; row_len * n_rows];
+            for (chunk, row) in values.chunks_mut(step * row_len).zip((0..n_rows).step_by(step)) {
+                gguf.read_rows(&part.name, row, chunk)?;
+            }
+            parts.push(values);
         }
         progress(&weight.info.name, i + 1, weights.len());
-        Ok::<_, GgufError>(weight.unshuffled(values))
+        Ok::<_, GgufError>(weight.of_file(parts))
     })?;
     Ok(())
 }

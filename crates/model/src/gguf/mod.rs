@@ -1,11 +1,12 @@
 //! GGUF: makes a Hugging Face model directory of a llama.cpp model file, and such a file of a directory.
 //!
-//! `architecture` knows the models' sizes and names. In: `reader` walks the file's header, metadata and tensor table;
+//! `architecture` knows the models' sizes (`deepseek` those of latents and experts), `weight` their tensors under both names. In: `reader` walks the file's header, metadata and tensor table;
 //! `dequant` holds the block formats; `tokenizer` rebuilds `tokenizer.json`; `import` ties them together. The file is taken
 //! as hostile: every count, length and offset is checked before it is used, and memory stays bounded whatever the file
 //! says. Out: `quant`, `tokenizer_export` and `writer`, tied together by `export`.
 
 mod architecture;
+mod deepseek;
 mod dequant;
 mod export;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod quant;
 mod reader;
 mod tokenizer;
 mod tokenizer_export;
+mod weight;
 mod writer;
 
 use std::io;

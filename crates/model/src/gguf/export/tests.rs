@@ -5,7 +5,7 @@ use koan_files::FilesError;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::super::{fixture::Fixture, import};
+use super::super::{fixture::Fixture, import, reader::Gguf};
 use super::*;
 use crate::{
     checkpoint::{self, WeightType},
@@ -29,8 +29,7 @@ fn json_file(path: &Path) -> Value {
 
 #[test]
 fn what_is_exported_is_imported_as_it_was() {
-    let llamas = testkit::kinds().into_iter().filter(|kind| kind.get("kv_lora_rank").is_none());
-    for (kind, stored) in llamas.zip([ExportType::F32, ExportType::Bf16].into_iter().cycle()) {
+    for (kind, stored) in kinds().zip([ExportType::F32, ExportType::Bf16].into_iter().cycle()) {
         let folder = tempfile::tempdir().expect("a folder");
         let (dir, file, again) =
             (model(&folder, kind.clone()), folder.path().join("m.gguf"), folder.path().join("again"));
@@ -41,6 +40,8 @@ fn what_is_exported_is_imported_as_it_was() {
             [(&dir, 0), (&again, 1)].map(|(dir, i)| Weights::open(dir, &configs[i]).expect("weights"));
         assert_eq!(configs[0].tensors(), configs[1].tensors(), "{kind}");
         assert_eq!(configs[0].rope_scaling, configs[1].rope_scaling, "{kind}");
+        assert_eq!(configs[0].experts, configs[1].experts, "{kind}");
+        assert_eq!(configs[0].latent.map(rounded), configs[1].latent.map(rounded), "{kind}");
         for info in configs[0].tensors() {
             let [before, after] = [0, 1].map(|i| sources[i].read(&info).expect("a tensor").into_owned());
             assert_eq!(before, after, "{kind}: {}", info.name);
@@ -55,6 +56,172 @@ fn what_is_exported_is_imported_as_it_was() {
         }
         let error = export(&dir, &file, stored, &mut |_, _, _| {}).expect_err("the file exists");
         assert!(matches!(error, GgufError::Files(FilesError::Io { what: "write", .. })), "{error}");
+    }
+}
+
+/// The test kit's kinds, without what llama.cpp does not compute.
+fn kinds() -> impl Iterator<Item = Value> {
+    testkit::kinds().into_iter().map(|mut kind| {
+        if kind.get("kv_lora_rank").is_some() {
+            kind["rope_parameters"]["mscale"] = kind["rope_parameters"]["mscale_all_dim"].clone();
+            kind["rope_interleave"] = true.into();
+            kind["attention_bias"] = false.into();
+            kind["rms_norm_eps"] = 1e-6.into();
+        }
+        kind
+    })
+}
+
+/// As near as the f32 of a file holds it.
+fn rounded(latent: crate::LatentConfig) -> crate::LatentConfig {
+    crate::LatentConfig { softmax_scale: (latent.softmax_scale * 1e5).round(), ..latent }
+}
+
+#[test]
+fn latents_and_experts_lie_as_llama_cpp_reads_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kind = kinds().find(|kind| kind["model_type"] == "deepseek_v3").expect("one");
+    let (dir, file) = (model(&folder, kind), folder.path().join("m.gguf"));
+    export(&dir, &file, ExportType::F32, &mut |_, _, _| {}).expect("exported");
+    let bytes = fs::read(&file).expect("there");
+    let mut gguf = Gguf::read(std::io::Cursor::new(&bytes)).expect("a file");
+    let metadata = |key: &str| gguf.metadata.required::<f64>(&format!("deepseek2.{key}")).expect(key);
+    let numbers = |key: &str| gguf.metadata.required::<usize>(&format!("deepseek2.{key}")).expect(key);
+    for (key, value) in [
+        ("attention.head_count_kv", 1),
+        ("attention.key_length", 13),
+        ("attention.value_length", 9),
+        ("attention.key_length_mla", 9),
+        ("attention.value_length_mla", 7),
+        ("attention.q_lora_rank", 10),
+        ("attention.kv_lora_rank", 9),
+        ("rope.dimension_count", 4),
+        ("leading_dense_block_count", 1),
+        ("expert_count", 6),
+        ("expert_used_count", 3),
+        ("expert_shared_count", 1),
+        ("expert_feed_forward_length", 13),
+        ("expert_group_count", 3),
+        ("expert_group_used_count", 2),
+        ("expert_gating_func", 2),
+        ("block_count", 2),
+    ] {
+        assert_eq!(numbers(key), value, "{key}");
+    }
+    assert!((metadata("rope.scaling.yarn_log_multiplier") - 0.07).abs() < 1e-6);
+    let config = Config::load(&dir).expect("a config");
+    let source = Weights::open(&dir, &config).expect("weights");
+    let read = |name: &str| {
+        let infos = config.tensors();
+        let info = infos.iter().find(|info| info.name == name).expect(name);
+        source.read(info).expect("read").into_owned()
+    };
+    let mut in_file = |name: &str, shape: &[usize]| {
+        assert_eq!(gguf.tensors[name].shape, shape, "{name}");
+        let mut values = vec![0.0; shape.iter().product()];
+        gguf.read_rows(name, 0, &mut values).expect("read");
+        values
+    };
+    // Head 2 of four: 5 features of keys, then 7 of values, from a latent of 9.
+    let kv_b = read("model.layers.1.self_attn.kv_b_proj.weight");
+    let k_b = in_file("blk.1.attn_k_b.weight", &[4, 9, 5]);
+    let v_b = in_file("blk.1.attn_v_b.weight", &[4, 7, 9]);
+    for latent in 0..9 {
+        (0..5).for_each(|i| assert_eq!(k_b[(2 * 9 + latent) * 5 + i], kv_b[(2 * 12 + i) * 9 + latent]));
+        (0..7).for_each(|i| assert_eq!(v_b[(2 * 7 + i) * 9 + latent], kv_b[(2 * 12 + 5 + i) * 9 + latent]));
+    }
+    let experts = "model.layers.1.mlp.experts.down_proj.weight";
+    assert_eq!(in_file("blk.1.ffn_down_exps.weight", &[6, 24, 13]), read(experts));
+    let bias = "model.layers.1.mlp.gate.e_score_correction_bias";
+    assert_eq!(in_file("blk.1.exp_probs_b.bias", &[6]), read(bias));
+}
+
+#[test]
+fn files_with_latents_in_their_old_form_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kind = kinds().find(|kind| kind["model_type"] == "deepseek_v3").expect("one");
+    let (dir, file) = (model(&folder, kind), folder.path().join("m.gguf"));
+    export(&dir, &file, ExportType::F32, &mut |_, _, _| {}).expect("exported");
+    let config = Config::load(&dir).expect("a config");
+    let source = Weights::open(&dir, &config).expect("weights");
+    let infos = config.tensors();
+    let mut gguf = Gguf::read(std::io::Cursor::new(fs::read(&file).expect("there"))).expect("a file");
+    let mut old = Fixture { pairs: Fixture::llama().pairs, tensors: Vec::new() };
+    old.pairs.retain(|(key, ..)| !key.starts_with("llama."));
+    old.text("general.architecture", "deepseek2");
+    for key in [
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "feed_forward_length",
+        "attention.head_count",
+        "attention.q_lora_rank",
+        "attention.kv_lora_rank",
+        "rope.dimension_count",
+        "leading_dense_block_count",
+        "expert_count",
+        "expert_used_count",
+        "expert_shared_count",
+        "expert_feed_forward_length",
+        "expert_gating_func",
+        "expert_group_count",
+        "expert_group_used_count",
+    ] {
+        let key = format!("deepseek2.{key}");
+        old.number(&key, gguf.metadata.required::<usize>(&key).expect("there") as u32);
+    }
+    old.number("deepseek2.attention.head_count_kv", 4);
+    old.number("deepseek2.attention.key_length", 9);
+    old.number("deepseek2.attention.value_length", 7);
+    old.pair("deepseek2.attention.layer_norm_rms_epsilon", 6, &1e-6f32.to_le_bytes());
+    let names: Vec<String> = gguf.tensors.keys().cloned().collect();
+    for name in names {
+        let shape = gguf.tensors[&name].shape.clone();
+        let dims: Vec<u64> = shape.iter().rev().map(|&n| n as u64).collect();
+        let mut values = vec![0.0; shape.iter().product()];
+        gguf.read_rows(&name, 0, &mut values).expect("read");
+        // The newer form of the first layer stays beside the older one.
+        if name.contains("blk.0.") || !(name.contains("attn_k_b") || name.contains("attn_v_b")) {
+            old.tensor(&name, &dims, &values);
+        }
+    }
+    for layer in 0..2 {
+        let name = format!("model.layers.{layer}.self_attn.kv_b_proj.weight");
+        let info = infos.iter().find(|info| info.name == name).expect("there");
+        old.tensor(&format!("blk.{layer}.attn_kv_b.weight"), &[9, 48], &source.read(info).expect("read"));
+    }
+    let (file, again) = (folder.path().join("old.gguf"), folder.path().join("again"));
+    fs::write(&file, old.bytes()).expect("written");
+    import(&file, &again, &mut |_, _, _| {}).expect("imported");
+    let imported = Config::load(&again).expect("a config");
+    let weights = Weights::open(&again, &imported).expect("weights");
+    for info in &infos {
+        assert_eq!(weights.read(info).expect("read"), source.read(info).expect("read"), "{}", info.name);
+    }
+}
+
+#[test]
+fn what_llama_cpp_computes_otherwise_of_latents_and_experts_is_refused() {
+    let v3 = || kinds().find(|kind| kind["model_type"] == "deepseek_v3").expect("one");
+    let v2 = || kinds().find(|kind| kind["model_type"] == "deepseek_v2").expect("one");
+    let with = |mut kind: Value, key: &str, value: Value| {
+        kind[key] = value;
+        kind
+    };
+    let grouped = with(with(v2(), "topk_method", "group_limited_greedy".into()), "n_group", 2.into());
+    let mut other_scale = v3();
+    other_scale["rope_parameters"]["mscale"] = 1.0.into();
+    for (kind, wanted) in [
+        (with(v3(), "rope_interleave", false.into()), "rope_interleave"),
+        (with(v3(), "attention_bias", true.into()), "attention_bias"),
+        (with(v3(), "rms_norm_eps", 1e-5.into()), "rms_norm_eps"),
+        (grouped, "group_limited_greedy"),
+        (other_scale, "rope scaling"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, file) = (model(&folder, kind), folder.path().join("m.gguf"));
+        let error = export(&dir, &file, ExportType::F32, &mut |_, _, _| {}).expect_err(wanted).to_string();
+        assert!(error.contains(wanted) && !file.exists(), "{error}");
     }
 }
 

@@ -124,7 +124,10 @@ fn llama_3_scaling_is_recovered() {
 #[test]
 fn what_cannot_be_imported_is_named() {
     let error = refused(|f| f.text("general.architecture", "mamba"));
-    assert_eq!(error.to_string(), "architecture `mamba` is not supported; supported: llama, qwen2, qwen3");
+    assert_eq!(
+        error.to_string(),
+        "architecture `mamba` is not supported; supported: llama, qwen2, qwen3, deepseek2"
+    );
     let error = refused(|f| f.text("tokenizer.ggml.model", "llama"));
     assert_eq!(error.to_string(), "tokenizer `llama` is not supported; supported: gpt2 (byte-level BPE)");
     assert!(matches!(refused(|f| f.text("tokenizer.ggml.pre", "viking")), GgufError::Unsupported { .. }));
