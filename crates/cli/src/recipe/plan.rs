@@ -246,15 +246,16 @@ fn needs<B: Backend>(
                 Settings::Reject(config) if rest_is_there => reject_needs(b, config, &mut needs),
                 Settings::Reject(_) => Ok(()),
                 Settings::Supervised(_, config) => {
-                    learning_needs(b, &config.stage, config.max_tokens, 0, &mut needs)
+                    let longer = config.context.as_ref().map(|context| context.length);
+                    learning_needs(b, &config.stage, config.max_tokens, longer, 0, &mut needs)
                 }
                 Settings::Prefer(config) => {
-                    learning_needs(b, &config.stage, config.max_tokens, 0, &mut needs)
+                    learning_needs(b, &config.stage, config.max_tokens, None, 0, &mut needs)
                 }
                 Settings::Distill(config) => {
                     let teacher = weights(b, &config.teacher).unwrap_or(0);
                     needs.notes.push("memory is at least this".to_owned());
-                    learning_needs(b, &config.stage, config.max_tokens(), teacher, &mut needs)
+                    learning_needs(b, &config.stage, config.max_tokens(), None, teacher, &mut needs)
                 }
             };
             if let Err(error) = made {
@@ -449,17 +450,19 @@ fn reject_needs<B: Backend>(b: &B, config: &reject::RejectConfig, needs: &mut Ne
     Ok(())
 }
 
-/// Of a stage that learns texts of up to `max_tokens` tokens, beside which `held` bytes lie.
+/// Of a stage that learns texts of up to `max_tokens` tokens, by a model whose contexts may become `longer`, beside which `held`
+/// bytes lie.
 fn learning_needs<B: Backend>(
     b: &B,
     stage: &StageConfig,
     max_tokens: usize,
+    longer: Option<usize>,
     held: u64,
     needs: &mut Needs,
 ) -> anyhow::Result<()> {
     let model = stage.trained_config()?;
     let OptimConfig { micro_batch_tokens, moments, .. } = stage.optim;
-    let rows = micro_batch_tokens.max(max_tokens.min(model.longest_sequence()));
+    let rows = micro_batch_tokens.max(max_tokens.min(longer.unwrap_or(model.longest_sequence())));
     let [weights, pass] = step_bytes(b, &model, rows, &stage.optim);
     needs.memory = Some(weights + pass + held);
     needs.disk = Some(disk_bytes(stage.checkpoints_kept, false, &model, moments));

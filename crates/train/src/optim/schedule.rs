@@ -114,6 +114,7 @@ impl OptimConfig {
     /// The schedule in words, and of a run of so many `updates` which of them each part has.
     pub(crate) fn explain_schedule(&self, updates: Option<u64>) -> String {
         let share = |share: f64| match updates {
+            _ if share == 1.0 => "the end".to_owned(),
             Some(n) => format!("update {}", (share * n as f64).round()),
             None => format!("{:.4} of the updates", share),
         };
@@ -319,7 +320,7 @@ mod tests {
             words,
             "learning rate: rises from 0 until update 10, then is 2e0 until update 50, then goes along half a cosine to \
              4e-1 until update 70, then goes in a straight line to 2e-1 until update 80, then is 2e-1 until update 90, \
-             then is 1e-1 until update 100"
+             then is 1e-1 until the end"
         );
         assert!((0..3).all(|updates| optim.lr_at(0, updates).is_finite()), "however short the run");
     }
