@@ -40,9 +40,9 @@ pub fn kinds() -> Vec<Value> {
     ]
 }
 
-/// The sizes of DeepSeek's models in small, with `changes`: latents, parts of heads that are rotated, positions stretched so
+/// The keys of DeepSeek's models in small, with `changes`: latents, parts of heads that are rotated, positions stretched so
 /// that the softmax has a scale of its own; experts in two groups.
-fn deepseek(changes: Value) -> Value {
+pub fn deepseek(changes: Value) -> Value {
     let yarn = json!({"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.7,
                       "original_max_position_embeddings": 16});
     let mut sizes = json!({
@@ -107,7 +107,15 @@ const CHARACTERS: &str = " 0123456789+.";
 /// # Errors
 /// If it can't be written.
 pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
-    write(dir, seed, CHARACTERS, 0, false)
+    write(dir, seed, CHARACTERS, 0, false, json!({}))
+}
+
+/// As [`write_model`], with the keys of the object `changes` of its config added or changed.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_model_with(dir: &Path, seed: u64, changes: Value) -> Result<(), CheckpointError> {
+    write(dir, seed, CHARACTERS, 0, false, changes)
 }
 
 /// As [`write_model`], with `padding` embeddings that are of no token.
@@ -115,7 +123,7 @@ pub fn write_model(dir: &Path, seed: u64) -> Result<(), CheckpointError> {
 /// # Errors
 /// If it can't be written.
 pub fn write_padded_model(dir: &Path, seed: u64, padding: usize) -> Result<(), CheckpointError> {
-    write(dir, seed, CHARACTERS, padding, false)
+    write(dir, seed, CHARACTERS, padding, false, json!({}))
 }
 
 /// Writes a reward model's directory with random weights and a tokenizer of these single `characters`.
@@ -123,7 +131,7 @@ pub fn write_padded_model(dir: &Path, seed: u64, padding: usize) -> Result<(), C
 /// # Errors
 /// If it can't be written.
 pub fn write_reward_model(dir: &Path, seed: u64, characters: &str) -> Result<(), CheckpointError> {
-    write(dir, seed, characters, 0, true)
+    write(dir, seed, characters, 0, true, json!({}))
 }
 
 fn write(
@@ -132,6 +140,7 @@ fn write(
     characters: &str,
     padding: usize,
     scores: bool,
+    changes: Value,
 ) -> Result<(), CheckpointError> {
     let mut vocab = serde_json::Map::from_iter([("<eos>".to_owned(), json!(0))]);
     vocab.extend(characters.chars().enumerate().map(|(i, c)| (c.to_string(), json!(i + 1))));
@@ -150,7 +159,7 @@ fn write(
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     });
     let b = koan_backend::Reference;
-    let mut config = config(size + padding, true);
+    let mut config = config_with(size + padding, true, changes);
     if scores {
         config = config.with_scalar_head(unknown as u32, false);
     }

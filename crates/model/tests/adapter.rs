@@ -53,6 +53,66 @@ fn write_both(folder: &Path, spec: AdapterSpec) -> (PathBuf, PathBuf) {
     (base, dir)
 }
 
+/// The same on a model with experts.
+fn write_both_with_experts(folder: &Path, targets: &[&str]) -> (PathBuf, PathBuf) {
+    let (base, dir) = (folder.join("base"), folder.join("adapter"));
+    let kind =
+        testkit::deepseek(serde_json::json!({"model_type": "deepseek_v3", "first_k_dense_replace": 1}));
+    testkit::write_model_with(&base, 3, kind).expect("written");
+    let spec = testkit::adapter(Targets::Suffixes(targets.iter().map(|&t| t.to_owned()).collect()));
+    let config = Config::load(&base).expect("a config").with_adapter(spec).expect("an adapter");
+    let mut model = checkpoint::load_as(&Reference, &base, config, 64, 7).expect("loads");
+    for (i, param) in model.weights.tensors_mut().enumerate().filter(|(_, param)| param.info().trained) {
+        let random = |j: usize| f64::from(testkit::random(i as u64, j as u64));
+        param.value_mut().iter_mut().enumerate().for_each(|(j, value)| *value = random(j));
+    }
+    checkpoint::save(&Reference, &model, &dir, &base).expect("saved");
+    (base, dir)
+}
+
+#[test]
+fn adapters_of_experts_come_back_as_one_entry_an_expert_and_merge() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (base, dir) = write_both_with_experts(folder.path(), &["o_proj", "experts.down_proj"]);
+    let place = find(&base, &dir);
+    assert_eq!(place.config().expect("a config").adapter.expect("an adapter").layers(), 3);
+    let model = checkpoint::load(&Reference, &place, Some(64)).expect("loads");
+    let again = folder.path().join("again");
+    checkpoint::save(&Reference, &model, &again, &base).expect("saved");
+    let file = "adapter_model.safetensors";
+    let [one, two] = [&dir, &again].map(|dir| fs::read(dir.join(file)).expect("there"));
+    assert!(one == two, "the adapter is as it was");
+    let name = "base_model.model.model.layers.1.mlp.experts.5.down_proj.lora_B.weight";
+    assert!(String::from_utf8_lossy(&one).contains(name));
+    let of_peft = fs::read_to_string(dir.join("adapter_config.json")).expect("there");
+    assert!(of_peft.contains("\"experts.3.down_proj\"") && !of_peft.contains("\"down_proj\""), "{of_peft}");
+
+    let merged = folder.path().join("merged");
+    checkpoint::merge(&place, &merged, &mut |_, _| {}).expect("merged");
+    let merged = checkpoint::load(&Reference, &merged, Some(64)).expect("loads");
+    let [with, within] = [&model, &merged].map(|model| log_probs(&Reference, model, &rows()));
+    for (with, within) in with.iter().zip(&within) {
+        assert!((with - within).abs() < 1e-4, "{with} against {within}");
+    }
+
+    let config = Config::load(&base).expect("a config");
+    let all = config.with_adapter(testkit::adapter(Targets::AllLinear)).expect("an adapter");
+    assert!(all.tensors().iter().all(|info| !info.trained || !info.name.contains(".experts.")));
+    let some = testkit::adapter(Targets::Suffixes(vec!["down_proj".into()]));
+    let some = config.with_adapter(some).expect("an adapter");
+    assert!(some.tensors().iter().all(|info| !info.trained || !info.name.contains(".experts.")));
+
+    // One expert's is missing.
+    let lost = String::from_utf8_lossy(&one).into_owned();
+    assert!(lost.contains("experts.5.down_proj.lora_A"));
+    let renamed = one.windows(16).position(|bytes| bytes == b"experts.5.down_p").expect("there");
+    let mut bytes = one.clone();
+    bytes[renamed + 8] = b'7';
+    fs::write(dir.join(file), bytes).expect("written");
+    let error = checkpoint::load(&Reference, &place, Some(64)).err().expect("refused").to_string();
+    assert!(error.contains("all experts of a layer are adapted, or none"), "{error}");
+}
+
 fn change(dir: &Path, change: impl FnOnce(&mut Value)) {
     let path = dir.join("adapter_config.json");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).expect("read")).expect("JSON");

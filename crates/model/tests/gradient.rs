@@ -145,7 +145,7 @@ fn modules_that_are_not_trained_change_nothing_and_stay() {
 fn the_gradient_of_an_adapter_is_the_finite_difference_and_all_else_is_frozen() {
     let some = |config: &Config| match config.experts {
         None => ["v_proj", "layers.1.mlp.down_proj"],
-        Some(_) => ["o_proj", "shared_experts.down_proj"],
+        Some(_) => ["shared_experts.down_proj", "experts.up_proj"],
     };
     let adapted = kinds().zip([true, false].into_iter().cycle()).map(|(config, all)| {
         let some = some(&config).map(str::to_owned).into();

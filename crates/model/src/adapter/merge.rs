@@ -32,11 +32,13 @@ pub(crate) fn merged(
     };
     match part {
         "weight" => {
-            let ([_, in_features], rank) = (info.matrix(), low_rank.rank);
+            let ([_, out_features, in_features], rank) = (info.matrices(), low_rank.rank);
             let (down, up, scale) =
                 (read("lora_A.weight")?, read("lora_B.weight")?, f64::from(low_rank.scale));
-            values.par_chunks_mut(in_features).zip(up.par_chunks(rank)).for_each(|(row, up)| {
+            let rows = values.par_chunks_mut(in_features).zip(up.par_chunks(rank)).enumerate();
+            rows.for_each(|(i, (row, up))| {
                 let mut sums = vec![0.0; in_features];
+                let down = &down[i / out_features * rank * in_features..][..rank * in_features];
                 for (&b, down) in up.iter().zip(down.chunks(in_features)) {
                     sums.iter_mut().zip(down).for_each(|(sum, &a)| *sum += f64::from(b) * f64::from(a));
                 }

@@ -22,13 +22,16 @@ use crate::{Config, HeadKind, Role, TensorInfo, safetensors_file::Entry};
 const MAX_RANK: usize = 4096;
 /// The scalar head, which is trained whole beside an adapter.
 const SCORE: &str = "score.weight";
+/// What the paths of routed experts have.
+const EXPERTS: &str = ".experts.";
 
 /// Which linear layers are adapted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// All of them; the output head is none of them.
+    /// All of them; the output head, routers and routed experts are none of them.
     AllLinear,
-    /// Those whose path ends in one of these: `q_proj`, or `mlp.up_proj`, or all of `model.layers.0.self_attn.q_proj`.
+    /// Those whose path ends in one of these: `q_proj`, or `mlp.up_proj`, or all of `model.layers.0.self_attn.q_proj`. Routed
+    /// experts are of those that name them: `experts.up_proj`, of all experts.
     Suffixes(Vec<String>),
 }
 
@@ -112,10 +115,13 @@ impl Adapter {
         self.layers.len()
     }
 
-    /// The last names of the paths of the layers that it adapts, each once: `q_proj`, …
+    /// The last names of the paths of the layers that it adapts, each once: `q_proj`, …, of experts `experts.up_proj`, …
     pub fn targets(&self) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.layers.keys().map(|path| path.rsplit('.').next().unwrap_or(path)).collect();
+        let name = |path: &'_ str| match path.rfind(EXPERTS) {
+            Some(start) => start + 1,
+            None => path.rfind('.').map_or(0, |dot| dot + 1),
+        };
+        let mut names: Vec<&str> = self.layers.keys().map(|path| &path[name(path)..]).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -172,6 +178,15 @@ impl Config {
             .collect()
     }
 
+    /// The paths of the layers of routed experts, each standing for that of all experts of a layer, with their shapes
+    /// `[experts, out_features, in_features]`.
+    fn expert_layers(&self) -> BTreeMap<String, [usize; 3]> {
+        let layers = self.base().tensors().into_iter().filter(|info| info.role == Role::Expert);
+        layers
+            .filter_map(|info| Some((info.name.strip_suffix(".weight")?.to_owned(), info.matrices())))
+            .collect()
+    }
+
     /// This model with a fresh adapter on it, which is what training then changes.
     ///
     /// # Errors
@@ -181,7 +196,8 @@ impl Config {
         if self.multi_token_layers > 0 {
             return self.clone().without_modules().with_adapter(spec);
         }
-        let layers = self.linear_layers();
+        let experts = self.expert_layers().into_keys();
+        let layers: Vec<String> = self.linear_layers().into_keys().chain(experts).collect();
         if !(1..=MAX_RANK).contains(&spec.rank) {
             return Err(AdapterError::Rank { rank: spec.rank });
         }
@@ -189,15 +205,18 @@ impl Config {
             return Err(AdapterError::Alpha { alpha: spec.alpha });
         }
         let ends = |path: &str, suffix: &str| {
-            path.strip_suffix(suffix).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            let before = path.strip_suffix(suffix);
+            let names_experts = suffix.starts_with(&EXPERTS[1..]) || suffix.contains(EXPERTS);
+            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+                && (names_experts || !path.contains(EXPERTS))
         };
         let is_target: Box<dyn Fn(&str) -> bool> = match &spec.targets {
-            Targets::AllLinear => Box::new(|_| true),
+            Targets::AllLinear => Box::new(|path| !path.contains(EXPERTS)),
             Targets::Suffixes(suffixes) => {
                 if suffixes.is_empty() {
                     return Err(AdapterError::NoTargets);
                 }
-                let unknown = suffixes.iter().find(|suffix| !layers.keys().any(|path| ends(path, suffix)));
+                let unknown = suffixes.iter().find(|suffix| !layers.iter().any(|path| ends(path, suffix)));
                 if let Some(target) = unknown {
                     let known = Adapter {
                         spec: spec.clone(),
@@ -221,7 +240,7 @@ impl Config {
 }
 
 /// What `spec` adds to each of `layers`.
-fn of_all(layers: &BTreeMap<String, [usize; 2]>, spec: &AdapterSpec) -> BTreeMap<String, LowRank> {
+fn of_all(layers: &[String], spec: &AdapterSpec) -> BTreeMap<String, LowRank> {
     let low_rank = LowRank { rank: spec.rank, scale: spec.scale(spec.rank), bias: false };
-    layers.keys().map(|path| (path.clone(), low_rank)).collect()
+    layers.iter().map(|path| (path.clone(), low_rank)).collect()
 }

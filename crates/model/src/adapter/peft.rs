@@ -11,7 +11,7 @@ use std::{
 use koan_files::{FilesError, read_bounded, write_synced};
 use serde_json::{Map, Value, json};
 
-use super::{Adapter, AdapterError, AdapterSpec, LowRank, MAX_RANK, Targets};
+use super::{Adapter, AdapterError, AdapterSpec, EXPERTS, LowRank, MAX_RANK, Targets};
 use crate::{Config, HeadKind, safetensors_file::Reader};
 
 /// The file of weights.
@@ -112,7 +112,8 @@ pub(crate) fn read(dir: &Path, base: &Config) -> Result<Config, AdapterError> {
         let alpha = own.map_or(alpha, |(_, alpha)| *alpha);
         AdapterSpec { rank, alpha, rslora, targets: Targets::AllLinear }.scale(rank)
     };
-    let (linear, reader) = (base.linear_layers(), Reader::open(&weights)?);
+    let (linear, experts) = (base.linear_layers(), base.expert_layers());
+    let reader = Reader::open(&weights)?;
     let names: BTreeSet<String> = base.tensors().into_iter().map(|info| info.name).collect();
     let (mut layers, mut replaced) = (BTreeMap::new(), BTreeMap::new());
     for name in reader.names() {
@@ -129,6 +130,27 @@ pub(crate) fn read(dir: &Path, base: &Config) -> Result<Config, AdapterError> {
         }
         let low_rank = [".lora_A.weight", ".lora_B.weight", ".lora_B.bias"];
         if let Some(path) = low_rank.iter().find_map(|end| inner.strip_suffix(end)) {
+            if let Some((stack, expert)) = of_expert(path)
+                && let Some(&shape) = experts.get(&stack)
+            {
+                let of_all = match layers.get(&stack) {
+                    Some(LowRank { rank, .. }) => *rank,
+                    None => expert_ranks(&reader, &stack, shape).map_err(|what| wrong(&what))?,
+                };
+                let low_rank = LowRank { rank: of_all, scale: scale(path, of_all), bias: false };
+                if expert >= shape[0] || name.ends_with(".bias") {
+                    return Err(wrong("the base model has no such expert, or the adapter has a bias"));
+                }
+                if layers.insert(stack, low_rank).is_some_and(|other: LowRank| other != low_rank) {
+                    return Err(wrong("the experts of a layer have adapters of several scales"));
+                }
+                continue;
+            }
+            if path.ends_with(EXPERTS.trim_end_matches('.')) || path.ends_with(".experts.base_layer") {
+                return Err(wrong(
+                    "it adapts the experts of a layer as one parameter (PEFT's `target_parameters`), which is not read; an adapter of each expert's layers is",
+                ));
+            }
             let Some(shape) = linear.get(path) else {
                 return Err(wrong(&format!("the base model has no linear layer `{path}` that is adapted")));
             };
@@ -171,6 +193,50 @@ pub(crate) fn read(dir: &Path, base: &Config) -> Result<Config, AdapterError> {
     Ok(Config { adapter: Some(adapter), ..base })
 }
 
+/// The layer of all experts, and the expert, that a path of one expert's layer names: `mlp.experts.up_proj` and 3 of
+/// `mlp.experts.3.up_proj`.
+fn of_expert(path: &str) -> Option<(String, usize)> {
+    let (before, after) = path.split_once(EXPERTS)?;
+    let (expert, name) = after.split_once('.')?;
+    Some((format!("{before}{EXPERTS}{name}"), expert.parse().ok()?))
+}
+
+/// What PEFT calls the layer of expert `e` of those that `path` stands for.
+fn path_of_expert(path: &str, e: usize) -> String {
+    match path.split_once(EXPERTS) {
+        Some((before, name)) => format!("{before}{EXPERTS}{e}.{name}"),
+        None => path.replacen(&EXPERTS[1..], &format!("{}{e}.", &EXPERTS[1..]), 1),
+    }
+}
+
+/// The rank of the adapters of all experts of layer `stack`.
+///
+/// # Errors
+/// In words, if an expert has none, or they do not have one shape.
+fn expert_ranks(reader: &Reader, stack: &str, [experts, _, inp]: [usize; 3]) -> Result<usize, String> {
+    let mut of_all = None;
+    for e in 0..experts {
+        let down = format!("{PREFIX}{}.lora_A.weight", path_of_expert(stack, e));
+        match (reader.shape(&down), of_all) {
+            (None, _) => {
+                return Err(format!(
+                    "expert {e} has no `{down}`: all experts of a layer are adapted, or none"
+                ));
+            }
+            (Some(&[rank, features]), None) if features == inp && (1..=MAX_RANK).contains(&rank) => {
+                of_all = Some(rank);
+            }
+            (Some(&[rank, features]), Some(other)) if features == inp && rank == other => {}
+            (Some(shape), _) => {
+                return Err(format!(
+                    "`{down}` has shape {shape:?}: the adapters of a layer's experts have one rank, and read {inp} features"
+                ));
+            }
+        }
+    }
+    of_all.ok_or_else(|| "it adapts no expert".to_owned())
+}
+
 /// Writes the config of the adapter of `config`, whose base model is `base`, into directory `dir`.
 ///
 /// # Errors
@@ -178,10 +244,17 @@ pub(crate) fn read(dir: &Path, base: &Config) -> Result<Config, AdapterError> {
 pub(crate) fn write_config(dir: &Path, config: &Config, base: &Path) -> Result<(), FilesError> {
     let Some(adapter) = &config.adapter else { return Ok(()) };
     let AdapterSpec { rank, alpha, rslora, targets } = &adapter.spec;
-    let mut targets: Vec<&str> = match targets {
+    let targets: Vec<&str> = match targets {
         Targets::AllLinear => adapter.targets(),
         Targets::Suffixes(suffixes) => suffixes.iter().map(String::as_str).collect(),
     };
+    // PEFT knows each expert by its number.
+    let experts = config.experts.map_or(0, |experts| experts.routed);
+    let each = |target: &str| match target.starts_with(&EXPERTS[1..]) || target.contains(EXPERTS) {
+        true => (0..experts).map(|e| path_of_expert(target, e)).collect(),
+        false => vec![target.to_owned()],
+    };
+    let mut targets: Vec<String> = targets.into_iter().flat_map(each).collect();
     targets.sort_unstable();
     targets.dedup();
     let scalar = config.head == HeadKind::Scalar;

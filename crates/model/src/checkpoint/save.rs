@@ -152,15 +152,14 @@ fn write_adapter<B: Backend>(
     let card = license::adapter_card(&license::stated(like, model.config()), like);
     write_synced(&dir.join("README.md"), card.as_bytes())?;
     let params: Vec<&Param<B>> = model.weights.tensors().filter(|p| Adapter::holds(p.info())).collect();
-    let entries = |p: &&Param<B>| {
-        let of = |entry: &Entry| (entry.clone(), stored.of(p.info(), entry));
-        p.info().entries.iter().map(of).collect::<Vec<_>>()
-    };
-    let entries: Vec<(Entry, Stored)> = params.iter().flat_map(entries).collect();
-    safetensors_file::write_each(&dir.join(adapter::WEIGHTS), &entries, |i| {
+    let pieces: Vec<Piece> =
+        params.iter().enumerate().flat_map(|(i, param)| pieces(stored, i, param.info())).collect();
+    let entries: Vec<(Entry, Stored)> = pieces.iter().map(Piece::stored).collect();
+    let read = in_pieces(&pieces, |i| {
         let [values] = b.read([(params[i].value(), params[i].info().len())]);
         Ok::<_, CheckpointError>(values)
-    })
+    });
+    safetensors_file::write_each(&dir.join(adapter::WEIGHTS), &entries, read)
 }
 
 /// Writes the model at `place` with its adapter merged into its weights, in f32, to `dir`, one tensor at a time in memory;
@@ -287,23 +286,12 @@ pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<FilesError> + From<FileErro
     dir: &Path,
     infos: &[TensorInfo],
     most: usize,
-    mut read: impl FnMut(usize) -> Result<V, E>,
+    read: impl FnMut(usize) -> Result<V, E>,
 ) -> Result<String, E> {
     let pieces: Vec<Piece> =
         infos.iter().enumerate().flat_map(|(tensor, info)| pieces(stored, tensor, info)).collect();
-    let entries: Vec<(Entry, Stored)> =
-        pieces.iter().map(|piece| (piece.entry.clone(), piece.stored)).collect();
-    let mut last: Option<(usize, Rc<V>)> = None;
-    let mut read = |piece: usize| {
-        let piece = &pieces[piece];
-        // One that is done with is dropped before the next is read.
-        let values = match last.take().filter(|(number, _)| *number == piece.tensor) {
-            Some((_, values)) => values,
-            None => Rc::new(read(piece.tensor)?),
-        };
-        last = Some((piece.tensor, values.clone()));
-        Ok::<_, E>(piece.of(values))
-    };
+    let entries: Vec<(Entry, Stored)> = pieces.iter().map(Piece::stored).collect();
+    let mut read = in_pieces(&pieces, read);
     let shards = shards(&entries, most);
     if let [_] = shards[..] {
         return safetensors_file::write_each(&dir.join("model.safetensors"), &entries, read);
@@ -320,6 +308,24 @@ pub(crate) fn write_weights<V: AsRef<[f32]>, E: From<FilesError> + From<FileErro
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
     write_synced(&dir.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())?;
     Ok(sha256(hashes))
+}
+
+/// Gives what `pieces` hold by their numbers, one after another; `read` gives the elements of a tensor, and is asked once for each.
+fn in_pieces<V: AsRef<[f32]>, E>(
+    pieces: &[Piece],
+    mut read: impl FnMut(usize) -> Result<V, E>,
+) -> impl FnMut(usize) -> Result<Written<V>, E> {
+    let mut last: Option<(usize, Rc<V>)> = None;
+    move |piece: usize| {
+        let piece = &pieces[piece];
+        // One that is done with is dropped before the next is read.
+        let values = match last.take().filter(|(number, _)| *number == piece.tensor) {
+            Some((_, values)) => values,
+            None => Rc::new(read(piece.tensor)?),
+        };
+        last = Some((piece.tensor, values.clone()));
+        Ok(piece.of(values))
+    }
 }
 
 /// An entry of a file, and what it holds of a tensor, which is read once for all its entries.
@@ -345,6 +351,10 @@ enum Holds {
 }
 
 impl Piece {
+    fn stored(&self) -> (Entry, Stored) {
+        (self.entry.clone(), self.stored)
+    }
+
     /// The elements that are written, from those of the tensor.
     fn of<V: AsRef<[f32]>>(&self, tensor: Rc<V>) -> Written<V> {
         let values = &V::as_ref(&tensor)[self.range.clone()];

@@ -12,7 +12,7 @@ use koan_model::{Activations, Config, DivergenceRows, Gradient, Model, Purpose};
 
 use crate::{
     TrainError,
-    gradient::{Group, MicroBatch, cut},
+    gradient::{Group, MicroBatch, cut, share_balance},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
     supervised::next_token::{Text, Update},
@@ -70,6 +70,8 @@ impl<B: Backend> Learner<B> {
     ) -> Result<Update, TrainError> {
         let tokens = count(texts);
         self.gradient.clear(b);
+        self.gradient.balance =
+            share_balance(self.optimizer.balance.loss, &cut(&groups(texts), self.passes.rows, 1));
         let learned = Some((1.0 / tokens.max(1) as f64, &mut self.gradient));
         let sum = self.passes.sum(b, [&self.model, &self.teacher], texts, learned)?;
         if !sum.is_finite() {

@@ -80,6 +80,7 @@ pub struct Passes<B: Backend> {
     /// Of modules that predict further tokens, if they are trained.
     further: Option<MultiTokenRows<B>>,
     gradient: Gradient<B>,
+    balance: f32,
 }
 
 /// Whether passes for `purpose` train modules that predict further tokens.
@@ -96,6 +97,13 @@ fn of_modules<B: Backend>(b: &B, ahead: &[B::Layout], sums: &[f64]) -> Further {
 enum HeadRows<B: Backend> {
     Language(Head<B>),
     Scalar(ScalarRows<B>),
+}
+
+/// The share of each row in the balance loss of an update of these passes: `α / N Σ T Σᵢ fᵢ Pᵢ` over the sequences of `T` rows,
+/// `N` in all. So it does not depend on the cut, and is the mean over sequences where all are as long.
+pub(crate) fn share_balance(balance: f32, passes: &[MicroBatch]) -> f32 {
+    let rows: usize = passes.iter().map(|pass| pass.layout.len()).sum();
+    balance / rows.max(1) as f32
 }
 
 impl<B: Backend> Passes<B> {
@@ -145,7 +153,7 @@ impl<B: Backend> Passes<B> {
         let further =
             trains_further(config, purpose).then(|| MultiTokenRows::new(b, config, rows)).transpose()?;
         let of_reference = of_reference.transpose()?;
-        Ok(Self { rows, temperature, activations, of_reference, head, further, gradient })
+        Ok(Self { rows, temperature, activations, of_reference, head, further, gradient, balance: 0.0 })
     }
 
     /// For [`measure`](Self::measure) alone: without a gradient, and the model may be one
@@ -156,6 +164,12 @@ impl<B: Backend> Passes<B> {
     pub fn to_measure(b: &B, config: &Config, rows: usize) -> Result<Self, OutOfMemory> {
         let gradient = Gradient::none(b, config)?;
         Self::with_gradient(b, config, rows, Purpose::Inference, 1.0, false, gradient)
+    }
+
+    /// With the gradient of the balance loss of experts besides, times `balance`; see [`share_balance`].
+    #[must_use]
+    pub fn balanced(self, balance: f32) -> Self {
+        Self { balance, ..self }
     }
 
     /// The gradient as it is.
@@ -187,7 +201,9 @@ impl<B: Backend> Passes<B> {
         groups: &[Group],
         loss: &mut impl Loss,
     ) -> Result<(), OutOfMemory> {
-        for MicroBatch { layout, completions } in cut(groups, self.rows, loss.unit()) {
+        let passes = cut(groups, self.rows, loss.unit());
+        self.gradient.balance = share_balance(self.balance, &passes);
+        for MicroBatch { layout, completions } in passes {
             let ahead = self.ahead(b, models.trained, &layout)?;
             let layout = models.trained.upload(b, layout)?;
             let d = self.forward(b, &models, &layout, &completions, loss);

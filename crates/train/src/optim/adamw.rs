@@ -3,7 +3,7 @@
 use koan_backend::{AdamWStep, Backend, MomentType, OutOfMemory, bf16};
 use koan_model::{Config, Gradient, Model, TensorInfo, Transformer, safetensors_file::Stored};
 
-use super::{NotFinite, OptimConfig};
+use super::{Balance, NotFinite, OptimConfig};
 
 /// The moments of every parameter; those of what is frozen are empty.
 pub struct Optimizer<B: Backend> {
@@ -15,6 +15,8 @@ pub struct Optimizer<B: Backend> {
     pub moments: MomentType,
     /// Updates made so far.
     pub updates: u64,
+    /// What balances the experts of a model that has them.
+    pub balance: Balance,
 }
 
 impl<B: Backend> Optimizer<B> {
@@ -24,11 +26,12 @@ impl<B: Backend> Optimizer<B> {
     /// If the device refuses the memory.
     pub fn new(b: &B, config: &Config, moments: MomentType) -> Result<Self, OutOfMemory> {
         let zeros = || Transformer::try_build(config, |info| b.zero_moment(info.trained_len(), moments));
-        Ok(Self { m: zeros()?, v: zeros()?, moments, updates: 0 })
+        Ok(Self { m: zeros()?, v: zeros()?, moments, updates: 0, balance: Balance::default() })
     }
 
     /// Clips the gradient, makes one update of `model` at learning rate `lr`, and repacks its weights. Returns the norm of
-    /// the gradient before clipping. Weight decay applies to matrices, not to norms and biases.
+    /// the gradient before clipping. Weight decay applies to matrices, not to norms and biases. Biases of routers are moved by
+    /// [`Balance`].
     ///
     /// # Errors
     /// If the gradient is not finite; the model is then unchanged.
@@ -71,6 +74,7 @@ impl<B: Backend> Optimizer<B> {
             b.adamw_step(p.value_mut(), m, v, g, AdamWStep { weight_decay, rounding_key, ..step });
             p.repack(b);
         }
+        self.balance.after_update(b, model, gradient, self.updates);
         Ok(norm)
     }
 }

@@ -71,7 +71,8 @@ impl<B: Backend> Learner<B> {
         rows: usize,
         optim: &OptimConfig,
     ) -> Result<Self, OutOfMemory> {
-        let passes = Passes::new(b, policy.config(), rows, optim.purpose(), 1.0, false)?;
+        let passes = Passes::new(b, policy.config(), rows, optim.purpose(), 1.0, false)?
+            .balanced(optimizer.balance.loss);
         Ok(Self { policy, optimizer, passes, objective })
     }
 

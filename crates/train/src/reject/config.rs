@@ -190,7 +190,8 @@ impl KeepConfig {
 
 impl Settings for RejectConfig {
     const KEYS: &'static [&'static str] = &["rollout", "filter", "keep", "judge", "reward"];
-    const WITHOUT: &'static [&'static str] = &["checkpoint_every", "checkpoints_kept", "optim", "adapter"];
+    const WITHOUT: &'static [&'static str] =
+        &["checkpoint_every", "checkpoints_kept", "optim", "adapter", "experts"];
     const FREE: &'static [&'static str] =
         &["rollout.sequences", "rollout.drafts", "rollout.max_prompt_tokens"];
 

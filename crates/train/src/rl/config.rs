@@ -271,6 +271,10 @@ impl Settings for RlConfig {
         &self.stage
     }
 
+    fn updates_per_step(&self) -> u64 {
+        self.updates_per_step()
+    }
+
     fn resolved(&self) -> Self {
         Self { algorithm: self.algorithm.resolved(), ..self.clone() }
     }

@@ -147,7 +147,8 @@ impl<B: Backend> Learner<B> {
 
         let models = Models { trained: &self.policy, reference: self.reference.as_ref() };
         let (config, reference) = (self.policy.config(), models.reference.is_some());
-        let mut passes = Passes::new(b, config, self.rows, self.purpose, self.temperature, reference)?;
+        let passes = Passes::new(b, config, self.rows, self.purpose, self.temperature, reference)?;
+        let mut passes = passes.balanced(self.optimizer.balance.loss);
         let mut update = Update { loss: &self.loss, decided, counts, sums: UpdateSums::default() };
         passes.accumulate(b, models, &groups, &mut update)?;
         Ok((update.sums, passes.into_gradient()))

@@ -11,7 +11,7 @@ use koan_model::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::StageError;
-use crate::optim::{Optimizer, stored};
+use crate::optim::{Balance, Optimizer, stored};
 
 /// The file of counters.
 pub(super) const STATE: &str = "trainer.json";
@@ -146,7 +146,7 @@ pub(super) fn load_optimizer<B: Backend>(
             Ok::<_, StageError>(b.upload_moment(&reader.read(&entry)?, moments)?)
         })
     };
-    Ok(Optimizer { m: moment()?, v: moment()?, moments, updates })
+    Ok(Optimizer { m: moment()?, v: moment()?, moments, updates, balance: Balance::default() })
 }
 
 /// The moments as tensors of a file: all first moments, then all second ones, of what is trained.

@@ -13,7 +13,10 @@ use koan_files::{open_stream, sha256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
 
-use super::adapter::{self, AdapterConfig};
+use super::{
+    adapter::{self, AdapterConfig},
+    experts::{self, ExpertsTable},
+};
 use crate::{
     config::{ConfigError, check, is_list, override_key, with_nearest_name},
     optim::OptimConfig,
@@ -52,6 +55,9 @@ pub struct StageConfig {
     /// Train an adapter, and freeze the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterConfig>,
+    /// How the experts of a model that has them are balanced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsTable>,
 }
 
 /// The names of [`ProductPrecision`].
@@ -77,7 +83,7 @@ fn default_checkpoints_kept() -> usize {
 }
 
 impl StageConfig {
-    const KEYS: [&'static str; 10] = [
+    const KEYS: [&'static str; 11] = [
         "run_dir",
         "model",
         "data",
@@ -88,6 +94,7 @@ impl StageConfig {
         "tensorboard",
         "optim",
         "adapter",
+        "experts",
     ];
     /// As [`Settings::FREE`]; what is given by hash instead is one of them.
     const FREE: [&'static str; 7] =
@@ -107,6 +114,7 @@ impl StageConfig {
         check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
         check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
         self.optim.check()?;
+        self.experts.unwrap_or_default().check(self.adapter.is_some())?;
         self.adapter.as_ref().map_or(Ok(()), AdapterConfig::check)
     }
 }
@@ -123,6 +131,11 @@ pub trait Settings: Serialize + DeserializeOwned {
 
     /// What all stages have.
     fn stage(&self) -> &StageConfig;
+
+    /// Updates that a step makes.
+    fn updates_per_step(&self) -> u64 {
+        1
+    }
 
     /// With everything that its values imply said outright, such as the pieces of a preset.
     #[must_use]
@@ -234,7 +247,8 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
-    keys.extend(adapter::KEYS.into_iter().chain(["optim.warmup_share", "precision"]).map(str::to_owned));
+    let others = experts::KEYS.into_iter().chain(["optim.warmup_share", "precision"]);
+    keys.extend(adapter::KEYS.into_iter().chain(others).map(str::to_owned));
     keys
 }
 
@@ -316,7 +330,7 @@ fn table<C: Settings>(config: &C) -> Table {
 }
 
 /// The settings that shape a run's course. A constant learning rate does not depend on how long the run is, unless its warm-up
-/// does; nor do updates that do not grow.
+/// does; nor do updates that do not grow, nor a bias of experts that moves to the end.
 fn shaping<C: Settings>(mut table: Table) -> Table {
     for key in StageConfig::FREE.iter().chain(C::FREE) {
         match key.split_once('.') {
@@ -328,7 +342,10 @@ fn shaping<C: Settings>(mut table: Table) -> Table {
     }
     let optim = |key| table.get("optim").and_then(|optim| optim.get(key));
     let is_constant = optim("schedule").and_then(Value::as_str) == Some("constant");
-    if is_constant && optim("warmup_share").is_none() && !table.contains_key("batch_growth") {
+    let experts = table.get("experts").and_then(|experts| experts.clone().try_into::<ExpertsTable>().ok());
+    let bias_stays = experts.is_some_and(|experts| experts.depends_on_length());
+    let grows = table.contains_key("batch_growth");
+    if is_constant && optim("warmup_share").is_none() && !grows && !bias_stays {
         table.remove("steps");
         table.remove("epochs");
     }

@@ -94,6 +94,14 @@ pub enum StageError {
         /// Which file, and how.
         source: FilesError,
     },
+    /// The model's experts can't be balanced as the config says.
+    #[error("the experts of `{}`: {what}", path.display())]
+    Experts {
+        /// What is wrong.
+        what: &'static str,
+        /// The model.
+        path: PathBuf,
+    },
     /// The largest step would not fit in memory.
     #[error(transparent)]
     Memory(#[from] koan_backend::DoesNotFit),

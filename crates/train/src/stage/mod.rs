@@ -3,7 +3,7 @@
 //! - [`Session`]: open, resume, save, stop, finish, so that a stage's loop stays a straight line; [`Course`]: what the stage
 //!   gives it; [`Launch`]: what whoever starts the run decides; [`Event`]: what it says while it goes,
 //! - [`StageConfig`], [`Settings`]: what the TOML file of every stage says,
-//! - [`AdapterConfig`]: training an adapter in place of the weights,
+//! - [`AdapterConfig`]: training an adapter in place of the weights; [`ExpertsTable`]: balancing experts,
 //! - [`Input`]: what a run was made from,
 //! - [`TrainerState`], [`Trained`]: what a checkpoint holds,
 //! - `run_dir`: everything that a run makes; `status`: how far it is, in its own words; [`tensorboard`]: its metrics as
@@ -16,6 +16,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod event;
+mod experts;
 mod lineage;
 mod room;
 mod run_dir;
@@ -33,6 +34,7 @@ pub use config::{Changed, Settings, StageConfig, hash_config};
 pub(crate) use config::{PrecisionName, fill, is_native, of_table, read, read_part};
 pub use error::StageError;
 pub use event::Event;
+pub use experts::ExpertsTable;
 pub use lineage::{Input, Origin};
 pub(crate) use room::{GIB, check_model_and_disk};
 pub use room::{available_disk, disk_bytes};

@@ -33,6 +33,7 @@ pub(crate) fn check_model_and_disk(
     if !heads.contains(&there.head) {
         return Err(CheckpointError::RewardModel { path: config.model.clone() }.into());
     }
+    config.check_experts(model)?;
     check_positions(&config.model, model, asked)?;
     check_disk(&config.run_dir, disk)?;
     Weights::open_at(&place, &there)?;

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     cost::{Cost, Meter},
-    optim::{Diverged, Optimizer, check_weights},
+    optim::{Diverged, LoadMetrics, Optimizer, check_weights},
 };
 
 /// What whoever starts a run decides, apart from its config: none of it changes what the run computes.
@@ -79,6 +79,7 @@ pub struct Session<'a, S> {
     run: RunDir,
     config: &'a StageConfig,
     course: Course,
+    updates_per_step: u64,
     stop: &'a AtomicBool,
     state: TrainerState<S>,
     /// The checkpoint it goes on from.
@@ -101,6 +102,9 @@ struct Line<'a, M> {
     metrics: &'a M,
     /// Floating-point operations of the step.
     flops: f64,
+    /// How even the loads of experts were, if the model has them.
+    #[serde(flatten)]
+    experts: Option<LoadMetrics>,
 }
 
 impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
@@ -116,7 +120,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         launch: Launch<'a>,
         own: S,
     ) -> Result<Self, StageError> {
-        let shared = config.stage();
+        let (shared, updates_per_step) = (config.stage(), config.updates_per_step());
         let mut state = TrainerState {
             stage: course.stage.to_owned(),
             step: 0,
@@ -149,7 +153,20 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         let meter = Some(Meter::start(run.cost(), run.cost_writer()));
         let stopped = false;
         let config = shared;
-        Ok(Self { run, config, course, stop, state, from, newest, stopped, digest, meter, before_step })
+        Ok(Self {
+            run,
+            config,
+            course,
+            updates_per_step,
+            stop,
+            state,
+            from,
+            newest,
+            stopped,
+            digest,
+            meter,
+            before_step,
+        })
     }
 
     /// What the checkpoint that the run goes on from knows, and the steps since.
@@ -222,10 +239,13 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     /// If it can't be loaded, or the device refuses the memory.
     pub fn load_optimizer<B: Backend>(&self, b: &B, config: &Config) -> Result<Optimizer<B>, StageError> {
         let (config, moments) = (self.config.adapted(config.clone())?, self.config.optim.moments);
-        match &self.from {
-            Some(dir) => load_optimizer(b, dir, &config, moments, self.state.updates),
-            None => Ok(Optimizer::new(b, &config, moments)?),
-        }
+        let balance =
+            self.config.balance(self.course.stage, &config, self.course.steps, self.updates_per_step);
+        let optimizer = match &self.from {
+            Some(dir) => load_optimizer(b, dir, &config, moments, self.state.updates)?,
+            None => Optimizer::new(b, &config, moments)?,
+        };
+        Ok(Optimizer { balance, ..optimizer })
     }
 
     /// Steps in all.
@@ -274,7 +294,11 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         on: &mut impl FnMut(Event<M>),
     ) -> Result<(), StageError> {
         self.state.updates = trained.optimizer.updates;
-        let step = self.count_step(tokens, own, metrics, on)?;
+        let balance = &trained.optimizer.balance;
+        let step = self.count_step(tokens, own, metrics, balance.take(), on)?;
+        if let Some(text) = balance.starving() {
+            on(Event::Note { text: &text });
+        }
         let last = step == self.course.steps;
         if step.is_multiple_of(self.config.checkpoint_every) || last || self.stopped {
             check_weights(b, trained.model, self.state.updates)
@@ -299,7 +323,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         metrics: &M,
         on: &mut impl FnMut(Event<M>),
     ) -> Result<(), StageError> {
-        let step = self.count_step(tokens, own, metrics, on)?;
+        let step = self.count_step(tokens, own, metrics, None, on)?;
         let dir = self.run.checkpoint_after(step)?;
         let digest = save_with(&dir, &self.state, |_| Ok(()))?;
         self.keep_checkpoint(digest)
@@ -311,6 +335,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         tokens: usize,
         own: S,
         metrics: &M,
+        experts: Option<LoadMetrics>,
         on: &mut impl FnMut(Event<M>),
     ) -> Result<u64, StageError> {
         let step = self.state.step + 1;
@@ -318,7 +343,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         self.state.tokens += tokens as u64;
         self.state.own = own;
         let flops = Counter::of_this_thread().work().since(self.before_step.get()).flops;
-        self.run.write_metrics(&Line { metrics, flops })?;
+        self.run.write_metrics(&Line { metrics, flops, experts })?;
         on(Event::Step { step, metrics });
         self.stopped = self.stop.load(Ordering::Relaxed) && step < self.course.steps;
         Ok(step)

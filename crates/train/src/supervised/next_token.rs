@@ -100,6 +100,7 @@ impl<B: Backend> NextToken<B> {
         optim: &OptimConfig,
     ) -> Result<Self, OutOfMemory> {
         let passes = Passes::new(b, model.config(), rows, optim.purpose(), 1.0, false)?;
+        let passes = passes.balanced(optimizer.balance.loss);
         Ok(Self { model, optimizer, further_weight: 0.0, passes })
     }
 
