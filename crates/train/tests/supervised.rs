@@ -273,7 +273,7 @@ fn replies_that_cannot_be_learned_are_counted_or_refused() {
 fn joined_texts_are_learned_as_one_sequence() {
     let bench = Bench::new();
     let texts = ["1 + 1", "2 + 22", "3 + 3 3"];
-    let rows: String = texts.iter().map(|text| format!("{{\"text\": \"{text}\"}}\n")).collect();
+    let rows = texts.map(|text| format!("{{\"text\": \"{text}\"}}\n")).concat();
     fs::write(bench.at("few.jsonl"), rows).expect("written");
     let (data, eval) = (
         format!("data={}", bench.at("few.jsonl").display()),

@@ -51,6 +51,7 @@ pub struct OptimConfig {
     pub recompute: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(share: &f64) -> bool {
     *share == 0.0
 }

@@ -116,7 +116,7 @@ impl OptimConfig {
         let share = |share: f64| match updates {
             _ if share == 1.0 => "the end".to_owned(),
             Some(n) => format!("update {}", (share * n as f64).round()),
-            None => format!("{:.4} of the updates", share),
+            None => format!("{share:.4} of the updates"),
         };
         let mut words = match (self.warmup_share > 0.0, self.warmup_steps) {
             (true, _) => vec![format!("rises from 0 until {}", share(self.warmup_share))],

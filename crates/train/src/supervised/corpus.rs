@@ -30,6 +30,7 @@ pub enum Packing {
 }
 
 impl Packing {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
