@@ -57,13 +57,11 @@ impl TensorInfo {
 
     /// `[matrices, out_features, in_features]`: a matrix for each expert, or one.
     pub fn matrices(&self) -> [usize; 3] {
-        match self.shape[..] {
-            [matrices, out, inp] => [matrices, out, inp],
-            _ => {
-                let [out, inp] = self.matrix();
-                [1, out, inp]
-            }
+        if let [matrices, out, inp] = self.shape[..] {
+            return [matrices, out, inp];
         }
+        let [out, inp] = self.matrix();
+        [1, out, inp]
     }
 
     /// `[out_features, in_features]` of a matrix; of several, all rows of all of them.

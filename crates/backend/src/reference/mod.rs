@@ -619,7 +619,9 @@ impl Backend for Reference {
         let y = rows_mut(y, n, features);
         swiglu::forward(y, rows(gate, n, features), rows(up, n, features));
         for (y, w) in y.chunks_exact_mut(features).zip(routes.weights_of_copies()) {
-            y.iter_mut().for_each(|y| *y *= w);
+            for y in y {
+                *y *= w;
+            }
         }
     }
 
@@ -642,9 +644,13 @@ impl Backend for Reference {
             let mut h = vec![0.0; features];
             swiglu::forward(&mut h, gate, up);
             d_weights[i] = dot(dy, &h);
-            dy.iter_mut().for_each(|dy| *dy *= w);
+            for dy in dy.iter_mut() {
+                *dy *= w;
+            }
             swiglu::backward(dy, gate, up);
-            dy.iter_mut().for_each(|y| *y *= w);
+            for y in dy {
+                *y *= w;
+            }
         }
     }
 

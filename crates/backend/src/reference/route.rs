@@ -42,7 +42,9 @@ pub(super) fn forward(routes: &mut Routes, scores: &mut [f64], bias: Option<&[f6
             Scoring::Sigmoid => s.iter_mut().for_each(|s| *s = sigmoid(*s)),
             Scoring::Softmax => {
                 let log_sum = super::log_sum_exp(s);
-                s.iter_mut().for_each(|s| *s = (*s - log_sum).exp());
+                for s in s.iter_mut() {
+                    *s = (*s - log_sum).exp();
+                }
             }
         }
         of.choose(&mut chosen, &mut sums, s, bias);
@@ -92,7 +94,9 @@ pub(super) fn balance(
         let mut f = vec![0.0; experts];
         let one = experts as f64 / (per_token * rows.len()) as f64;
         let chosen = &routes.chosen[rows.start * per_token..rows.end * per_token];
-        chosen.iter().for_each(|&e| f[e as usize] += one);
+        for &e in chosen {
+            f[e as usize] += one;
+        }
         let rows = rows.start * experts..rows.end * experts;
         for (ds, s) in ds[rows.clone()].chunks_exact_mut(experts).zip(s[rows].chunks_exact(experts)) {
             let sum: f64 = s.iter().sum();

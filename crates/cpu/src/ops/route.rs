@@ -157,7 +157,9 @@ impl Shares {
                 f[e as usize] += 1.0;
             }
             let one = experts as f32 / (per_token * s.rows.len().max(1)) as f32;
-            f.iter_mut().for_each(|f| *f *= one);
+            for f in f {
+                *f *= one;
+            }
         }
         Self { experts, f, sequence }
     }

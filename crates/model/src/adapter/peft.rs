@@ -138,7 +138,7 @@ pub(crate) fn read(dir: &Path, base: &Config) -> Result<Config, AdapterError> {
                     None => expert_ranks(&reader, &stack, shape).map_err(|what| wrong(&what))?,
                 };
                 let low_rank = LowRank { rank: of_all, scale: scale(path, of_all), bias: false };
-                if expert >= shape[0] || name.ends_with(".bias") {
+                if expert >= shape[0] || inner.strip_suffix(".lora_B.bias").is_some() {
                     return Err(wrong("the base model has no such expert, or the adapter has a bias"));
                 }
                 if layers.insert(stack, low_rank).is_some_and(|other: LowRank| other != low_rank) {
@@ -250,9 +250,11 @@ pub(crate) fn write_config(dir: &Path, config: &Config, base: &Path) -> Result<(
     };
     // PEFT knows each expert by its number.
     let experts = config.experts.map_or(0, |experts| experts.routed);
-    let each = |target: &str| match target.starts_with(&EXPERTS[1..]) || target.contains(EXPERTS) {
-        true => (0..experts).map(|e| path_of_expert(target, e)).collect(),
-        false => vec![target.to_owned()],
+    let each = |target: &str| {
+        if target.starts_with(&EXPERTS[1..]) || target.contains(EXPERTS) {
+            return (0..experts).map(|e| path_of_expert(target, e)).collect();
+        }
+        vec![target.to_owned()]
     };
     let mut targets: Vec<String> = targets.into_iter().flat_map(each).collect();
     targets.sort_unstable();

@@ -93,7 +93,9 @@ impl Balance {
             range = range.max(f64::from(greatest - least));
             let name = layer(&param.info().name);
             let Loads { step, window, .. } = &mut *loads;
-            [step, window].into_iter().for_each(|layers| add(layers, &name, &load));
+            for layers in [step, window] {
+                add(layers, &name, &load);
+            }
         }
         loads.bias_range = range;
         loads.updates += 1;
