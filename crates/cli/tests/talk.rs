@@ -70,6 +70,25 @@ fn prompts_come_from_arguments_files_and_standard_input() {
 }
 
 #[test]
+fn drafts_change_nothing_that_is_written() {
+    let (_guard, folder) = folder_with_model();
+    let generate = |drafts: &str| {
+        let words =
+            ["generate", "--model", "model", "--prompt", "1 + 2", "--max-new-tokens", "80", "--n", "3"];
+        let output = koan(&folder, &[&words[..], &["--sequences", "1", "--drafts", drafts]].concat(), "");
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let ((_, without, off), (_, with, on)) = (generate("off"), generate("text"));
+    assert_eq!(without, with);
+    assert!(
+        with.contains("logprobs") && on.contains(" tokens a pass: ") && !off.contains("a pass"),
+        "{on}{off}"
+    );
+    let (is_done, _, error) = generate("guess");
+    assert!(!is_done && error.contains("possible values: off, text"), "{error}");
+}
+
+#[test]
 fn a_pipe_talks_line_by_line_and_a_cut_reply_is_marked() {
     let (_guard, folder) = folder_with_model();
     let mut marked = 0;

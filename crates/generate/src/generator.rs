@@ -1,7 +1,7 @@
 //! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Head, KvCache, Model, Purpose, count_drawn};
+use koan_model::{Activations, Config, Flops, Head, KvCache, Model, Purpose, count_drawn};
 
 use crate::{
     Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
@@ -86,7 +86,7 @@ impl<B: Backend> Generator<B> {
             activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference)?,
             head: Head::new(b, config, plan.head_rows())?,
             cache: KvCache::new(b, config, plan.pages() * PAGE)?,
-            scheduler: Scheduler::new(plan),
+            scheduler: Scheduler::new(plan, Flops::common(config)),
             counters: Counters::default(),
         })
     }

@@ -72,6 +72,18 @@ impl Flops {
         }
     }
 
+    /// Of the elements that a row is multiplied by, the share that all rows are: what is left are experts of its own.
+    pub fn common(config: &Config) -> f64 {
+        let config = &config.clone().without_modules();
+        let Self { layers, head, .. } = Self::of(config);
+        let of_experts = config.experts.as_ref().map_or(0.0, |of| {
+            let all: usize =
+                config.tensors().iter().filter(|info| info.shape.len() > 2).map(TensorInfo::len).sum();
+            all as f64 * of.per_token as f64 / of.routed as f64
+        });
+        1.0 - of_experts / (layers + head)
+    }
+
     /// Of a pass forward.
     pub fn forward(&self, pass: PassSize) -> f64 {
         self.trunk(pass) + self.head(pass)
@@ -220,6 +232,23 @@ mod tests {
             });
             assert_eq!(done, Work { flops: backward + again, tokens_drawn: 0, tokens_trained: 3 });
         }
+    }
+
+    #[test]
+    fn a_row_has_experts_of_its_own() {
+        let share = |name: &str| {
+            let kind = testkit::kinds().into_iter().find(|kind| kind["model_type"] == name).expect("a kind");
+            let config = testkit::config_with(11, false, kind);
+            let flops = Flops::of(&config);
+            let experts = config.experts.as_ref().map_or(0, |of| {
+                let layers = config.num_hidden_layers - of.first_dense;
+                3 * layers * of.per_token * of.intermediate_size * config.hidden_size
+            });
+            (Flops::common(&config), 1.0 - experts as f64 / (flops.layers + flops.head))
+        };
+        assert_eq!(share("llama"), (1.0, 1.0));
+        let (common, by_hand) = share("deepseek_v3");
+        assert!((common - by_hand).abs() < 1e-12 && common > 0.1 && common < 0.9, "{common} for {by_hand}");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! - `schedule.rs`: how many tokens are drafted.
 //!
 //! A source of drafts is a variant of [`Source`], which [`Drafter::draft`] asks before each pass. What it keeps of a
-//! request is in [`Memory`].
+//! request is in [`State`].
 
 mod lookup;
 mod schedule;
@@ -19,7 +19,7 @@ mod tests;
 
 use self::{lookup::Lookup, schedule::Schedule};
 
-pub(crate) use self::schedule::Expected;
+pub(crate) use self::schedule::{Expected, overhead};
 
 /// Tokens drafted for a sequence in one pass, at most.
 pub(crate) const MOST: usize = 15;
@@ -66,7 +66,7 @@ impl Text<'_> {
 
 /// What a source keeps of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct State {
     lookup: Option<Lookup>,
 }
 
@@ -110,14 +110,14 @@ impl Drafter {
         &mut self,
         text: Text<'_>,
         longest: usize,
-        memory: &mut Memory,
+        state: &mut State,
         most: usize,
         expected: &mut Expected,
     ) -> Vec<u32> {
         match &mut self.source {
             Source::Off => Vec::new(),
             Source::Text => {
-                let lookup = memory.lookup.get_or_insert_with(|| Lookup::new(longest));
+                let lookup = state.lookup.get_or_insert_with(|| Lookup::new(longest));
                 lookup.read(text, &mut self.schedule);
                 let Some(class) = lookup.class() else { return Vec::new() };
                 lookup.draft(text, self.schedule.length(class, most, expected))

@@ -20,8 +20,14 @@ const REMEMBERED: u32 = 128;
 
 /// What a pass costs besides its rows, as a share of the rows that keep a device busy
 /// ([`Backend::pass_rows`](koan_backend::Backend::pass_rows)): 8 rows of a processor. Measured there on two cores with AVX-512:
-/// 5 with a model of 300,000 parameters, 10 to 15 with 5, 20 and 135 million.
+/// 5 with a model of 300,000 parameters, 10 to 15 with 5, 28 and 135 million.
 const OVERHEAD: f64 = 1.0 / 32.0;
+
+/// What a pass costs besides its rows, in rows, on a device that `pass_rows` rows keep busy. All rows of the pass read the share
+/// `common` of the weights: a row that chooses experts reads its own, whatever else is there.
+pub(crate) fn overhead(pass_rows: usize, common: f64) -> f64 {
+    OVERHEAD * common * pass_rows as f64
+}
 
 /// What a sequence's own row costs, in rows of its draft, which find its keys at hand. Measured there with 64 sequences: 1.7
 /// with 5 million parameters, 3 with 300,000; the larger a model, the less.
@@ -81,10 +87,10 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Of a pass for so many sequences without drafts, on a device that `pass_rows` rows keep busy.
-    pub(crate) fn new(sequences: usize, pass_rows: usize) -> Self {
+    /// Of a pass for so many sequences without drafts, which costs as much as `overhead` rows besides its own.
+    pub(crate) fn new(sequences: usize, overhead: f64) -> Self {
         let tokens = sequences as f64;
-        Self { tokens, cost: OVERHEAD * pass_rows as f64 + SEQUENCE * tokens }
+        Self { tokens, cost: overhead + SEQUENCE * tokens }
     }
 }
 
@@ -98,8 +104,9 @@ mod tests {
 
     #[test]
     fn one_sequence_drafts_more_than_many_do() {
-        let length =
-            |schedule: &Schedule, sequences| schedule.length(0, 8, &mut Expected::new(sequences, 256));
+        let length = |schedule: &Schedule, sequences| {
+            schedule.length(0, 8, &mut Expected::new(sequences, overhead(256, 1.0)))
+        };
         // Chances of a half and a quarter, for 1 / 9.25 and 1.5 / 10.25 tokens a row; then an eighth for 1.75 / 11.25.
         assert_eq!(length(&Schedule::default(), 1), 2);
         assert_eq!(length(&Schedule::default(), 64), 0, "64 / 88 of a token a row");
@@ -112,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_others_drafted_is_a_part_of_the_pass() {
-        let (schedule, mut pass) = (schedule(78, 98), Expected::new(8, 256));
+        let (schedule, mut pass) = (schedule(78, 98), Expected::new(8, 8.0));
         let lengths = [(); 8].map(|()| schedule.length(0, 8, &mut pass));
         assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] > lengths[7], "{lengths:?}");
     }

@@ -27,7 +27,7 @@ struct Unfinished {
     log_probs: Vec<f32>,
     full_log_probs: Vec<f32>,
     /// What its drafts are made of.
-    memory: drafts::Memory,
+    drafting: drafts::State,
 }
 
 impl Unfinished {
@@ -88,6 +88,8 @@ pub(crate) struct Scheduler {
     prefill_rows: usize,
     /// Rows of drafts in a pass, at most.
     draft_rows: usize,
+    /// What a pass costs besides its rows, in rows.
+    overhead: f64,
     drafter: Drafter,
     /// Whether the keys of finished requests can be found by later ones.
     keep: bool,
@@ -106,13 +108,14 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// For the requests of `plan`.
-    pub(crate) fn new(plan: MemoryPlan) -> Self {
+    /// For the requests of `plan`, for a model of whose weights all rows read the share `common`.
+    pub(crate) fn new(plan: MemoryPlan, common: f64) -> Self {
         Self {
             pages: Pages::new(plan.pages()),
             sequences: plan.limits.sequences,
             prefill_rows: plan.prefill_rows(),
             draft_rows: plan.draft_rows(),
+            overhead: drafts::overhead(plan.prefill_rows(), common),
             drafter: Drafter::new(plan.limits.drafts),
             keep: false,
             next_id: 0,
@@ -159,8 +162,8 @@ impl Scheduler {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let (token_ids, log_probs, full_log_probs, memory) = Default::default();
-        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs, memory });
+        let (token_ids, log_probs, full_log_probs, drafting) = Default::default();
+        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs, drafting });
         id
     }
 
@@ -201,7 +204,7 @@ impl Scheduler {
         let mut pass = Pass { layout: Layout::default(), ready: Vec::new() };
         self.prefill(&mut pass.layout);
         let ready: Vec<usize> = (0..self.running.len()).filter(|&at| self.is_ready(at)).collect();
-        let mut expected = Expected::new(ready.len(), self.prefill_rows);
+        let mut expected = Expected::new(ready.len(), self.overhead);
         let mut rows = self.draft_rows.min(self.prefill_rows - pass.layout.len());
         for at in ready {
             let draft = self.draft(at, rows, &mut expected);

@@ -41,6 +41,31 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
     // Interrupted before its completions may be longer, and after.
     interrupted("rollout.max_new_tokens=[{tokens=2}, {from_step=4, tokens=5}]");
     interrupted("rollout.max_new_tokens=[{tokens=2}, {from_step=2, tokens=5}]");
+    interrupted("rollout.drafts=text");
+}
+
+#[test]
+fn drafts_change_no_bit_of_a_run() {
+    let tiny = TinyRun::new();
+    let long = ["rollout.max_new_tokens=40", "rollout.group_size=3", "rollout.sequences=2"];
+    let made = |name: &str, drafts: &str| {
+        let config = tiny.config(name, &[&long[..], &[drafts]].concat());
+        run(&config, 2, false).expect("runs");
+        let dir = config.stage.run_dir;
+        (fs::read(dir.join("model/model.safetensors")).expect("a model"), rollouts(&dir), metrics(&dir))
+    };
+    let (mut without, mut with) =
+        (made("without", "rollout.drafts=off"), made("with", "rollout.drafts=text"));
+    for line in &with.2[1..] {
+        let [acceptance, tokens] = ["draft_acceptance", "tokens_per_pass"].map(|key| line[key].as_f64());
+        assert!(acceptance.is_some_and(|share| (0.0..=1.0).contains(&share)), "{line}");
+        assert!(tokens.is_some_and(|tokens| tokens >= 1.0), "{line}");
+    }
+    for line in without.2.iter_mut().chain(&mut with.2) {
+        let line = line.as_object_mut().expect("an object");
+        line.retain(|key, _| !["draft_acceptance", "tokens_per_pass", "flops"].contains(&&**key));
+    }
+    assert!(without == with, "the same model, completions and metrics");
 }
 
 #[test]
