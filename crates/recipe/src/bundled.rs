@@ -29,6 +29,7 @@ pub const BUNDLED: &[Bundled] = bundled![
     "open-r1",
     "tulu3",
     "deepseekmath-rl",
+    "v3-tiny",
     "r1"
 ];
 

@@ -7,6 +7,7 @@
 
 mod answers;
 mod figure;
+mod learned;
 mod measure;
 mod notation;
 mod page;
@@ -68,6 +69,8 @@ struct Measured<'a> {
     answers: Vec<Vec<Judged>>,
     /// Of a model that learned from rewards, its steps.
     curve: Vec<Point>,
+    /// Of a model that learned from text, its steps.
+    learned: Vec<learned::Line>,
 }
 
 impl Measured<'_> {
@@ -159,7 +162,8 @@ impl Report {
         let figures = measure(self.world, problems, &answers, &replies);
         let run = stage.model.parent().unwrap_or(&stage.model);
         let curve = self.curve(run)?;
-        Ok(Measured { stage, figures, answers, curve })
+        let learned = learned::steps(run)?;
+        Ok(Measured { stage, figures, answers, curve, learned })
     }
 
     /// The steps of the run in directory `run`, of what it sampled.
@@ -211,6 +215,11 @@ fn result(stages: &[Measured], compared: &[Compared], steps: &[StepState], probl
         .filter(|of| !of.curve.is_empty())
         .map(|of| (of.stage.name.clone(), json!(of.curve)))
         .collect();
+    let learned: Map<String, Value> = stages
+        .iter()
+        .filter(|of| !of.learned.is_empty())
+        .map(|of| (of.stage.name.clone(), json!(of.learned)))
+        .collect();
     let models: Map<String, Value> =
         stages.iter().map(|of| (of.stage.name.clone(), json!(of.stage.model))).collect();
     json!({
@@ -221,6 +230,7 @@ fn result(stages: &[Measured], compared: &[Compared], steps: &[StepState], probl
         "models": models,
         "steps": costs,
         "curves": curves,
+        "learned": learned,
     })
 }
 

@@ -4,10 +4,10 @@ use koan_eval::{Difference, Judged};
 use koan_reward::Outcome;
 
 use super::{
-    Compared, Example, Measured, Point, Report, StepState,
+    Compared, Example, Measured, Point, Report, StepState, learned,
     measure::{ROWS, Row},
     notation, plot,
-    plot::{HEIGHT, WIDTH},
+    plot::{Curve, HEIGHT, WIDTH},
     seconds, shown_figure,
 };
 use crate::{
@@ -40,13 +40,14 @@ pub(super) fn html(
          <p class=small>{n} held-out problems that no model ever saw, {samples} answers to each at temperature 1; ± is half a 95% interval, which \
          takes the answers to a problem as one. Everything took {:.0} s. No answer, curve or sample is scripted.</p>\
          <h2>How to read it</h2><p><code>{}</code> {}</p><section class=ways>{}</section>{also}\
-         <h2>While they learned</h2>{}\
+         {}{}\
          <h2>The same questions, by all models</h2>{}\
          <h2>What it took</h2><div class=wide>{}</div></main></html>\n",
         seconds(steps),
         escape(notation.question),
         escape(notation.meaning),
         ways.concat(),
+        learned(stages),
         curves(stages),
         joined(examples.iter().map(example)),
         costs(steps),
@@ -66,7 +67,8 @@ fn lead(stages: &[Measured]) -> String {
     let percent = |of: &Measured, key| {
         of.figure(key).map_or_else(|| "–".to_owned(), |f| format!("{:.0}%", 100.0 * f.value))
     };
-    let [Some(first), Some(zero)] = [stages.first(), stages.get(1)] else { return String::new() };
+    let learned = stages.get(1).filter(|of| !of.curve.is_empty());
+    let [Some(first), Some(zero)] = [stages.first(), learned] else { return String::new() };
     let name = |of: &Measured| escape(&of.stage.name);
     format!(
         "A small model read a text in which questions are answered in three ways, and imitated it: {} of the answers of <b>{}</b> are right. Then it was \
@@ -121,22 +123,57 @@ fn differences(compared: &[Compared]) -> String {
 
 fn curves(stages: &[Measured]) -> String {
     let of_stage = |of: &Measured| {
-        let curve = &of.curve;
+        let curve =
+            |value: fn(&Point) -> f64| -> Curve { of.curve.iter().map(|p| (p.step, value(p))).collect() };
         let charts = [
-            chart("right answers", curve, Some(1.0), |p| p.accuracy),
-            chart("checked answers", curve, Some(1.0), |p| p.checked),
-            chart("words in the question’s language", curve, Some(1.0), |p| p.language),
-            chart("tokens per answer", curve, None, |p| p.completion_tokens),
+            chart("right answers", &curve(|p| p.accuracy), Some(1.0)),
+            chart("checked answers", &curve(|p| p.checked), Some(1.0)),
+            chart("words in the question’s language", &curve(|p| p.language), Some(1.0)),
+            chart("tokens per answer", &curve(|p| p.completion_tokens), None),
         ];
         format!("<h3>{}</h3><section class=charts>{}</section>", escape(&of.stage.name), charts.concat())
     };
-    joined(stages.iter().filter(|of| !of.curve.is_empty()).map(of_stage))
+    let all = joined(stages.iter().filter(|of| !of.curve.is_empty()).map(of_stage));
+    if all.is_empty() { all } else { format!("<h2>While they learned</h2>{all}") }
 }
 
-fn chart(title: &str, curve: &[Point], top: Option<f64>, value: impl Fn(&Point) -> f64) -> String {
+/// What was learned from text: the figures at the end, and the curves.
+fn learned(stages: &[Measured]) -> String {
+    let of_text: Vec<_> = stages.iter().filter(|of| !of.learned.is_empty()).collect();
+    if of_text.len() < 2 {
+        return String::new(); // one alone is compared with nothing
+    }
+    let head = joined(of_text.iter().map(|of| format!("<th>{}</th>", escape(&of.stage.name))));
+    let rows = joined(learned::COLUMNS.iter().map(|column| {
+        let figures: Vec<_> = of_text.iter().map(|of| learned::at_the_end(&of.learned, *column)).collect();
+        let shown = |figure: &Option<f64>| match figure {
+            Some(x) if *x >= 100.0 => format!("<td>{x:.0}</td>"),
+            Some(x) => format!("<td>{x:.3}</td>"),
+            None => "<td>–</td>".to_owned(),
+        };
+        if figures.iter().all(Option::is_none) {
+            return String::new();
+        }
+        format!("<tr><th>{}</th>{}</tr>", column.0, joined(figures.iter().map(shown)))
+    }));
+    let charts = joined(of_text.iter().map(|of| {
+        let of_column = |column: &learned::Column| {
+            let curve = learned::curve(&of.learned, *column);
+            if curve.len() < 2 { String::new() } else { chart(column.0, &curve, None) }
+        };
+        let charts = joined(learned::COLUMNS[1..5].iter().map(of_column));
+        format!("<h3>{}</h3><section class=charts>{charts}</section>", escape(&of.stage.name))
+    }));
+    format!(
+        "<h2>Learning from text</h2><div class=wide><table><tr><th></th>{head}</tr>{rows}</table></div>\
+         <p class=small>Means of the last steps.</p>{charts}"
+    )
+}
+
+fn chart(title: &str, curve: &[(u64, f64)], top: Option<f64>) -> String {
     format!(
         "<figure><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>{}</svg></figure>",
-        plot::plot(curve, top, value)
+        plot::plot(curve, top)
     )
 }
 

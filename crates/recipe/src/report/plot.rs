@@ -2,6 +2,9 @@
 
 use super::Point;
 
+/// A value at each step.
+pub(super) type Curve = Vec<(u64, f64)>;
+
 /// Size of a chart, pixels, and the room for its labels.
 pub(super) const WIDTH: f64 = 420.0;
 pub(super) const HEIGHT: f64 = 190.0;
@@ -12,8 +15,9 @@ const BOTTOM: f64 = 24.0;
 pub(super) fn picture(curve: &[Point]) -> String {
     let gap = 36.0;
     let (width, height) = (2.0 * WIDTH + gap, HEIGHT + 24.0);
-    let accuracy = plot(curve, Some(1.0), |p| p.accuracy);
-    let length = plot(curve, None, |p| p.completion_tokens);
+    let of = |value: fn(&Point) -> f64| -> Curve { curve.iter().map(|p| (p.step, value(p))).collect() };
+    let accuracy = plot(&of(|p| p.accuracy), Some(1.0));
+    let length = plot(&of(|p| p.completion_tokens), None);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" \
          font-size=\"11\" fill=\"#6b7280\"><style>line {{ stroke: #8886 }} polyline {{ fill: none; stroke: #2563eb; stroke-width: 2 }} \
@@ -26,14 +30,15 @@ pub(super) fn picture(curve: &[Point]) -> String {
 }
 
 /// A curve over steps, from 0 to `top` or to what fits: the inside of an SVG of [`WIDTH`] by [`HEIGHT`].
-pub(super) fn plot(curve: &[Point], top: Option<f64>, value: impl Fn(&Point) -> f64) -> String {
-    let largest = curve.iter().map(&value).fold(0.0, f64::max);
+pub(super) fn plot(curve: &[(u64, f64)], top: Option<f64>) -> String {
+    let largest = curve.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let top = top.unwrap_or_else(|| nice(largest));
-    let last = curve.last().map_or(1, |p| p.step).max(2);
+    let last = curve.last().map_or(1, |(step, _)| *step).max(2);
     let right = WIDTH - 8.0;
     let x = |step: u64| LEFT + step.saturating_sub(1) as f64 / (last - 1) as f64 * (right - LEFT);
     let y = |v: f64| 8.0 + (1.0 - v / top) * (HEIGHT - BOTTOM - 8.0);
-    let points: Vec<String> = curve.iter().map(|p| format!("{:.1},{:.1}", x(p.step), y(value(p)))).collect();
+    let points: Vec<String> =
+        curve.iter().map(|(step, value)| format!("{:.1},{:.1}", x(*step), y(*value))).collect();
     let grid: Vec<String> = [0.0, 0.5, 1.0]
         .into_iter()
         .map(|share| {

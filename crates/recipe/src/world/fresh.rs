@@ -4,17 +4,22 @@ use std::{fs, path::Path};
 
 use koan_data::counter::words as counter;
 use koan_files::{FilesError, write_directory, write_synced};
+use koan_model::{Config, Family};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::own::OwnError;
 
+/// Most parameters of a world's model.
+const MAX_PARAMETERS: usize = 1 << 30;
+/// A vocabulary to check sizes with.
+const SOME_WORDS: usize = 64;
 /// Ends a text, and stands for characters that the world does not have.
 const SPECIAL: [&str; 2] = ["<|end|>", "<|unknown|>"];
 /// Characters of the demo's world.
 const OF_MOVES: &str = "0123456789+-=:? \nabcdefghijklmnopqrstuvwxyz";
 
-/// The sizes of a Llama.
+/// The sizes of a Llama, or of another family's model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sizes {
@@ -22,15 +27,25 @@ pub(crate) struct Sizes {
     layers: usize,
     heads: usize,
     intermediate_size: usize,
+    /// Keys of `config.json` besides, or in the place of a Llama's: `model_type`, and what the family has.
+    #[serde(default)]
+    config: Map<String, Value>,
 }
 
 impl Sizes {
     pub(super) fn check(&self) -> Result<(), OwnError> {
-        let Self { hidden_size, layers, heads, intermediate_size } = *self;
+        let Self { hidden_size, layers, heads, intermediate_size, .. } = *self;
         let are_small =
             [hidden_size, layers, heads, intermediate_size].iter().all(|n| (1..=4096).contains(n));
         if are_small && hidden_size % heads == 0 && (hidden_size / heads).is_multiple_of(2) {
-            return Ok(());
+            return match Config::from_json(self.config(SOME_WORDS), "step.model".as_ref()) {
+                Ok(config) if config.parameters() > MAX_PARAMETERS => Err(OwnError::Settings(format!(
+                    "a model of {} parameters is too large for a world of so few words: at most {MAX_PARAMETERS}",
+                    config.parameters()
+                ))),
+                Ok(_) => Ok(()),
+                Err(error) => Err(OwnError::Settings(error.to_string())),
+            };
         }
         Err(OwnError::Settings(format!(
             "a model with {hidden_size} hidden units, {layers} layers, {heads} heads and an MLP of {intermediate_size} can't be made: each is \
@@ -38,8 +53,8 @@ impl Sizes {
         )))
     }
 
-    fn config(&self, vocabulary: usize) -> Value {
-        json!({
+    fn config(&self, vocabulary: usize) -> Map<String, Value> {
+        let sizes = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
             "vocab_size": vocabulary, "hidden_size": self.hidden_size, "intermediate_size": self.intermediate_size,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.heads,
@@ -47,7 +62,14 @@ impl Sizes {
             "rope_theta": 10000.0, "tie_word_embeddings": false,
             "initializer_range": 0.08, // near 1/√hidden_size: at 0.02 so small a model starts slowly
             "bos_token_id": 0, "eos_token_id": 0,
-        })
+        });
+        let Value::Object(mut sizes) = sizes else { unreachable!("an object") };
+        sizes.extend(self.config.clone());
+        let family = sizes.get("model_type").and_then(Value::as_str).and_then(Family::named);
+        if let Some(family) = family {
+            sizes.insert("architectures".to_owned(), json!([family.class()]));
+        }
+        sizes
     }
 }
 
@@ -118,7 +140,7 @@ pub(super) fn write(
     }
     write_directory(&parts, |part| {
         for (name, value) in [
-            ("config.json", sizes.config(words.vocabulary().len())),
+            ("config.json", Value::Object(sizes.config(words.vocabulary().len()))),
             ("tokenizer.json", words.tokenizer()),
             ("tokenizer_config.json", json!({"eos_token": SPECIAL[0], "unk_token": SPECIAL[1]})),
         ] {
