@@ -6,7 +6,8 @@ use koan_generate::{Counters, Drafts};
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct DraftsArg {
     /// Guess the next tokens, and check several in one pass, where that is likely to pay: `text`: they go on as they did where the last
-    /// ones stood before; `off`: don't. What comes out is the same to the bit
+    /// ones stood before; `multi-token`: by the model's module that predicts the token after the next; `off`: don't. What comes out is the
+    /// same to the bit
     #[arg(long, value_enum, default_value_t = Source::Text, value_name = "SOURCE", hide_possible_values = true)]
     drafts: Source,
 }
@@ -16,6 +17,7 @@ pub(crate) struct DraftsArg {
 enum Source {
     Off,
     Text,
+    MultiToken,
 }
 
 impl DraftsArg {
@@ -23,6 +25,7 @@ impl DraftsArg {
         match self.drafts {
             Source::Off => Drafts::Off,
             Source::Text => Drafts::Text,
+            Source::MultiToken => Drafts::MultiToken,
         }
     }
 }

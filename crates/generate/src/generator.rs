@@ -1,7 +1,7 @@
 //! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Flops, Head, KvCache, Model, Purpose, count_drawn};
+use koan_model::{Activations, Config, Drafting, Flops, Head, KvCache, Model, Purpose, count_drawn};
 
 use crate::{
     Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
@@ -19,6 +19,8 @@ pub struct Generator<B: Backend> {
     activations: Activations<B>,
     head: Head<B>,
     cache: KvCache<B>,
+    /// What the model's module drafts in.
+    drafting: Option<Drafting<B>>,
     scheduler: Scheduler,
     counters: Counters,
 }
@@ -86,6 +88,10 @@ impl<B: Backend> Generator<B> {
             activations: Activations::new(b, config, plan.pass_rows(), Purpose::Inference)?,
             head: Head::new(b, config, plan.head_rows())?,
             cache: KvCache::new(b, config, plan.pages() * PAGE)?,
+            drafting: plan
+                .has_module(config)
+                .then(|| Drafting::new(b, config, plan.drafting_rows()))
+                .transpose()?,
             scheduler: Scheduler::new(plan, Flops::common(config)),
             counters: Counters::default(),
         })
@@ -179,22 +185,37 @@ impl<B: Backend> Generator<B> {
         model: &Model<B>,
         ends: impl FnMut(RequestId, u32) -> bool,
     ) -> Result<Step, OutOfMemory> {
-        let Pass { layout, ready } = self.scheduler.pass();
-        if layout.is_empty() {
+        let pass = self.scheduler.pass();
+        if pass.layout.is_empty() {
             return Ok(Step::default());
         }
         self.counters.passes += 1;
-        self.counters.rows += layout.len();
-        let layout = model.upload(b, layout)?;
+        self.counters.rows += pass.layout.len();
+        let layout = model.upload(b, pass.layout.clone())?;
         model.forward(b, &layout, &mut self.activations, Some(&mut self.cache));
-        if ready.is_empty() {
-            return Ok(Step::default());
+        let (mut step, mut tokens) = (Step::default(), Vec::new());
+        if !pass.ready.is_empty() {
+            let log_probs;
+            (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
+            step = self.scheduler.record(&pass, &tokens, &log_probs, ends);
         }
-        let (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
-        let step = self.scheduler.record(&ready, &tokens, &log_probs, ends);
+        self.draft(b, model, pass, &tokens)?;
         self.counters.tokens += step.tokens.len();
         count_drawn(step.tokens.len());
         Ok(step)
+    }
+
+    /// Asks the model's module, if it drafts, for the tokens that follow those of a pass.
+    fn draft(&mut self, b: &B, model: &Model<B>, pass: Pass, tokens: &[u32]) -> Result<(), OutOfMemory> {
+        let Some(drafting) = self.drafting.as_mut().filter(|_| self.scheduler.asks_module()) else {
+            return Ok(());
+        };
+        let ahead = self.scheduler.ahead(pass, tokens);
+        let mut guesses = model.draft(b, ahead, &self.activations, drafting)?;
+        while let Some((next, from)) = self.scheduler.draft_on(&guesses) {
+            guesses = model.draft_on(b, next, from, drafting)?;
+        }
+        Ok(())
     }
 
     /// What lays its passes out.

@@ -1,7 +1,7 @@
 //! How much memory generation takes, and how many sequences run at once in what there is.
 
 use koan_backend::Backend;
-use koan_model::{Config, Head, KvCache, Purpose};
+use koan_model::{Config, Drafting, Head, KvCache, Purpose};
 
 use crate::{
     Drafts, drafts,
@@ -135,13 +135,25 @@ impl MemoryPlan {
     pub(crate) fn draft_rows(&self) -> usize {
         match self.limits.drafts {
             Drafts::Off => 0,
-            Drafts::Text => self.limits.sequences.saturating_mul(drafts::MOST).min(self.prefill_rows),
+            Drafts::Text | Drafts::MultiToken => {
+                self.limits.sequences.saturating_mul(drafts::MOST).min(self.prefill_rows)
+            }
         }
     }
 
     /// Rows after which a token is sampled, in one pass.
     pub(crate) fn head_rows(&self) -> usize {
         self.limits.sequences.saturating_add(self.draft_rows())
+    }
+
+    /// Whether a module of a model of `config` drafts.
+    pub(crate) fn has_module(&self, config: &Config) -> bool {
+        self.limits.drafts == Drafts::MultiToken && config.multi_token_layers > 0
+    }
+
+    /// Rows of a module's passes, sequences that it drafts for, and rows of its cache.
+    pub(crate) fn drafting_rows(&self) -> [usize; 3] {
+        [self.pass_rows(), self.limits.sequences, self.pages.saturating_mul(PAGE)]
     }
 
     /// Bytes that a generator with this plan holds on `b`.
@@ -154,6 +166,7 @@ impl MemoryPlan {
             b.bytes(head_rows.min(LOGIT_ROWS) * config.vocab_size),
             KvCache::bytes(b, config, self.pages.saturating_mul(PAGE)),
             sequences.saturating_mul(drafts.bytes(self.longest_sequence())),
+            if self.has_module(config) { Drafting::bytes(b, config, self.drafting_rows()) } else { 0 },
         ]
         .into_iter()
         .fold(0, usize::saturating_add)

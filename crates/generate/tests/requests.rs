@@ -7,7 +7,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_generate::{
     Completion, Drafts, Generator, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Stream,
 };
-use koan_model::{Model, testkit};
+use koan_model::{Config, Model, testkit};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits { sequences: 6, prompt_tokens: 60, new_tokens: 40, drafts: Drafts::Off };
@@ -160,7 +160,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 fn holds<B: Backend>(b: &B, kind: usize, plan: MemoryPlan, keep: bool, actions: &[Action]) {
     let kind = testkit::kinds().swap_remove(kind);
-    let mut model = testkit::model(b, testkit::config_with(29, true, kind), 5);
+    let config = Config { multi_token_layers: 1, ..testkit::config_with(29, true, kind) };
+    let mut model = testkit::model(b, config, 5);
     model.pack(b).expect("memory");
     let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
     generator.keep_keys(keep);
@@ -194,7 +195,7 @@ proptest! {
         cache_tokens in prop::sample::select(vec![112usize, 160, 250, 10_000]),
         keep in any::<bool>(),
         kind in 0..testkit::kinds().len(),
-        drafts in prop::sample::select(vec![Drafts::Off, Drafts::Text]),
+        drafts in prop::sample::select(vec![Drafts::Off, Drafts::Text, Drafts::MultiToken]),
     ) {
         let whole = MemoryPlan::whole(&Reference, Limits { sequences, drafts, ..LIMITS });
         let plan = whole.with_cache_tokens(cache_tokens.min(whole.cache_tokens()));

@@ -203,6 +203,18 @@ impl Codec {
         checkpoint::load_for_inference(b, &self.place, positions)
     }
 
+    /// As [`load`](Self::load), with the modules that predict further tokens.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_modules<B: Backend>(
+        &self,
+        b: &B,
+        positions: usize,
+    ) -> Result<Model<B>, CheckpointError> {
+        checkpoint::load_to_draft(b, &self.place, positions)
+    }
+
     /// Says what is wrong with tokens that are to be fed to the model: there are none, or one is outside of its vocabulary.
     pub(crate) fn check(&self, what: &str, ids: &[u32]) -> Result<(), String> {
         let vocab_size = self.config.vocab_size;

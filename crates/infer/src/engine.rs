@@ -1,7 +1,7 @@
 //! A model on a device, with a generator in the memory there is.
 
 use koan_backend::Backend;
-use koan_generate::{Generator, Limits};
+use koan_generate::{Drafts, Generator, Limits};
 use koan_model::Model;
 
 use crate::{
@@ -36,7 +36,10 @@ impl<'b, B: Backend> Engine<'b, B> {
         memory: Option<usize>,
     ) -> Result<Self, InferError> {
         let plan = plan_generator(b, codec.dir(), codec.config(), positions, limits, memory)?;
-        let model = codec.load(b, Some(positions))?;
+        let model = match limits.drafts {
+            Drafts::MultiToken => codec.load_with_modules(b, positions)?,
+            Drafts::Off | Drafts::Text => codec.load(b, Some(positions))?,
+        };
         let generator = Generator::planned(b, codec.config(), plan)?;
         Ok(Self { b, codec, model, generator })
     }

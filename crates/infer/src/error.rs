@@ -5,6 +5,7 @@ use koan_data::{DataError, rows::Place};
 use koan_generate::{NoRoom, RequestError};
 use koan_model::checkpoint::CheckpointError;
 use koan_text::TextError;
+use std::path::PathBuf;
 
 /// Why a model could not be loaded, or what was asked of it not be done.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,15 @@ pub enum InferError {
     /// The model could not be loaded.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The model has no module that drafts.
+    #[error(
+        "`{}` has no module that predicts further tokens, so there is nothing for `multi-token` drafts; `text` and `off` work with every model",
+        path.display()
+    )]
+    NoModule {
+        /// The model.
+        path: PathBuf,
+    },
     /// The tokenizer or its template refused.
     #[error(transparent)]
     Text(#[from] TextError),

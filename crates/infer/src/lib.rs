@@ -27,7 +27,7 @@ pub use engine::Engine;
 pub use error::InferError;
 pub use evaluate::Evaluation;
 pub use judges::{JudgeModels, JudgePlan};
-pub use plan::plan_generator;
+pub use plan::{check_drafts, plan_generator};
 pub use score::{ScoreLine, ScoreSummary, read_score_lines, score};
 pub use scorer::{ScoredText, Scorer};
 pub use thinking::{Piece, Thinking};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use koan_backend::{Backend, DoesNotFit, check_memory};
-use koan_generate::{Limits, MemoryPlan};
+use koan_generate::{Drafts, Limits, MemoryPlan};
 use koan_model::{Config, Head, Purpose, Residency, checkpoint::check_positions};
 
 use crate::{Codec, InferError};
@@ -37,6 +37,7 @@ pub fn plan_generator<B: Backend>(
     memory: Option<usize>,
 ) -> Result<MemoryPlan, InferError> {
     check_positions(dir, config, positions)?;
+    check_drafts(dir, config, limits.drafts)?;
     let one = MemoryPlan::whole(b, Limits { sequences: 1, ..limits }).bytes(b, config);
     check(b, config, one, "one sequence")?;
     let left =
@@ -48,6 +49,17 @@ pub fn plan_generator<B: Backend>(
     };
     check(b, config, plan.bytes(b, config), &format!("{} sequences at once", plan.limits.sequences))?;
     Ok(plan)
+}
+
+/// Refuses drafts of a module that the model of `config`, in `dir`, does not have.
+///
+/// # Errors
+/// [`InferError::NoModule`].
+pub fn check_drafts(dir: &Path, config: &Config, drafts: Drafts) -> Result<(), InferError> {
+    match (drafts, config.multi_token_layers) {
+        (Drafts::MultiToken, 0) => Err(InferError::NoModule { path: dir.into() }),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes for a generator that leaves `reserved` of the memory that the weights leave, where the device says what is free.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use koan_backend::{Backend, Divergence, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Config, DivergenceRows, Head, Heads, KvCache, MultiTokenRows, Param, Residency, ScalarRows,
-    TensorInfo, Transformer,
+    Activations, Config, DivergenceRows, Drafting, Head, Heads, KvCache, MultiTokenRows, Param, Residency,
+    ScalarRows, TensorInfo, Transformer,
     activations::RowMaker,
     heads::{self, Side, Target, multi_token},
     layer::Pass,
@@ -319,6 +319,7 @@ impl<B: Backend> Model<B> {
     ) -> Vec<f64> {
         let pass = size(b, layout);
         self.count_backward(pass, a, pass.head_rows);
+        work::count(Work { flops: 3.0 * self.flops.modules(pass, ahead.len()), ..Work::default() });
         let Transformer { trunk, head: own, multi_token } = &self.weights;
         assert_eq!(ahead.len(), multi_token.len(), "a pass for each module");
         let Gradient { weights: grad, d_normed, trunk: d, balance } = grad;
@@ -361,6 +362,52 @@ impl<B: Backend> Model<B> {
         assert_eq!(ahead.len(), self.weights.multi_token.len(), "a pass for each module");
         let of = self.of_modules(b, ahead, a, temperature);
         multi_token::log_probs(&self.weights.multi_token, &of, head, rows)
+    }
+
+    /// After [`Model::forward`] with a cache: drafts by the first module that predicts further tokens. `ahead` is the layout of that
+    /// pass with the token that follows each row in the place of its own; the head rows are those that are drafted from, and a
+    /// draw says how each is sampled. Gives the token after next for each.
+    ///
+    /// # Errors
+    /// If the device refuses memory for the layout.
+    ///
+    /// # Panics
+    /// If the model has no module, or the pass exceeds what `d` was planned for.
+    pub fn draft(
+        &self,
+        b: &B,
+        ahead: Layout,
+        a: &Activations<B>,
+        d: &mut Drafting<B>,
+    ) -> Result<Vec<u32>, OutOfMemory> {
+        let layout = self.upload(b, ahead)?;
+        let Transformer { trunk, multi_token, head } = &self.weights;
+        let pass = self.pass(b, &layout);
+        work::count(Work { flops: self.flops.modules(size(b, &layout), 1), ..Work::default() });
+        Ok(multi_token::draft(&multi_token[0], &pass, trunk, head.language(), &a.trunk.stream, d))
+    }
+
+    /// After [`Model::draft`], or this: the tokens after those. `next` has a row for each of them, all head rows; row `i` goes on from
+    /// row `from[i]` of the pass before.
+    ///
+    /// # Errors
+    /// As [`Model::draft`].
+    ///
+    /// # Panics
+    /// As [`Model::draft`].
+    pub fn draft_on(
+        &self,
+        b: &B,
+        next: Layout,
+        from: Vec<u32>,
+        d: &mut Drafting<B>,
+    ) -> Result<Vec<u32>, OutOfMemory> {
+        let layout = self.upload(b, next)?;
+        let from = b.upload_layout(Layout { ids: from, ..Layout::default() })?;
+        let Transformer { trunk, multi_token, head } = &self.weights;
+        let pass = self.pass(b, &layout);
+        work::count(Work { flops: self.flops.modules(size(b, &layout), 1), ..Work::default() });
+        Ok(multi_token::draft_on(&multi_token[0], &pass, &from, trunk, head.language(), d))
     }
 
     fn of_modules<'a>(

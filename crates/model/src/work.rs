@@ -34,6 +34,8 @@ pub struct Flops {
     pub trained_head: f64,
     /// Features of all query heads of all layers; where values have others, the mean of both.
     pub features: f64,
+    /// Elements of the matrices of a module that predicts further tokens.
+    pub module: f64,
 }
 
 /// The sizes of a pass that its work depends on.
@@ -50,18 +52,13 @@ pub struct PassSize {
 impl Flops {
     /// Of a model of `config`.
     pub fn of(config: &Config) -> Self {
-        let infos = config.tensors();
-        let active = |info: &TensorInfo| match &config.experts {
-            Some(of) if info.shape.len() > 2 => of.per_token as f64 / of.routed as f64,
-            _ => 1.0,
-        };
-        let sum = |is_counted: fn(Role) -> bool, len: fn(&TensorInfo) -> usize| {
-            let counted = infos.iter().filter(|info| is_counted(info.role));
-            counted.map(|info| active(info) * len(info) as f64).sum::<f64>()
-        };
-        let [head, trained_head] =
-            [TensorInfo::len, TensorInfo::trained_len].map(|len| sum(Role::is_head, len));
-        let [all, trained] = [TensorInfo::len, TensorInfo::trained_len].map(|len| sum(Role::is_product, len));
+        if config.multi_token_layers > 0 {
+            let [with, own] =
+                [config.clone(), config.clone().without_modules()].map(|config| elements(&config));
+            let module = (with[0] - own[0]) / config.multi_token_layers as f64;
+            return Self { module, ..Self::of(&config.clone().without_modules()) };
+        }
+        let [all, head, trained, trained_head] = elements(config);
         let predicts_tokens = if config.head == HeadKind::Language { 1.0 } else { 0.0 };
         Self {
             layers: all - head,
@@ -69,7 +66,13 @@ impl Flops {
             trained_layers: trained - trained_head,
             trained_head: predicts_tokens * trained_head,
             features: config.attention_features(),
+            module: 0.0,
         }
+    }
+
+    /// Of the passes of `n` modules over the rows of `pass`, each with the head rows of it; with their backward three times that.
+    pub(crate) fn modules(&self, pass: PassSize, n: usize) -> f64 {
+        n as f64 * (2.0 * pass.rows * self.module + self.head(pass))
     }
 
     /// Of the elements that a row is multiplied by, the share that all rows are: what is left are experts of its own.
@@ -107,6 +110,23 @@ impl Flops {
     pub(crate) fn head(&self, pass: PassSize) -> f64 {
         2.0 * pass.head_rows * self.head
     }
+}
+
+/// Elements of the matrices that a row is multiplied by: of all, of the head's, of those that are trained, and of the head's if
+/// it is.
+fn elements(config: &Config) -> [f64; 4] {
+    let infos = config.tensors();
+    let active = |info: &TensorInfo| match &config.experts {
+        Some(of) if info.shape.len() > 2 => of.per_token as f64 / of.routed as f64,
+        _ => 1.0,
+    };
+    let sum = |is_counted: fn(Role) -> bool, len: fn(&TensorInfo) -> usize| {
+        let counted = infos.iter().filter(|info| is_counted(info.role));
+        counted.map(|info| active(info) * len(info) as f64).sum::<f64>()
+    };
+    let [all, trained] = [TensorInfo::len, TensorInfo::trained_len].map(|len| sum(Role::is_product, len));
+    let [head, trained_head] = [TensorInfo::len, TensorInfo::trained_len].map(|len| sum(Role::is_head, len));
+    [all, head, trained, trained_head]
 }
 
 /// What was computed.

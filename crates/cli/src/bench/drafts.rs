@@ -13,6 +13,7 @@ use serde_json::{Map, json};
 use super::{median, random_prompts};
 use crate::{
     device::{Device, Job, Running},
+    drafts::DraftsArg,
     numbers::count,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct DraftsBench {
     /// Logits are divided by it; 0 takes the likeliest token
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
+    #[command(flatten)]
+    drafts: DraftsArg,
     /// Turns measured, after one that is not
     #[arg(long, default_value_t = 3, value_parser = count::<u64>)]
     runs: u64,
@@ -72,8 +75,9 @@ impl Job for DraftsBench {
         let prompt_tokens = first.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(1);
         let positions = prompt_tokens.saturating_add(new_tokens);
         let limits = |drafts| Limits { sequences, prompt_tokens, new_tokens, drafts };
-        plan_generator(b, &self.model, codec.config(), positions, limits(Drafts::Text), Some(usize::MAX))?;
-        let model = checkpoint::load_for_inference(b, &self.model, Some(positions))?;
+        let source = self.drafts.drafts();
+        plan_generator(b, &self.model, codec.config(), positions, limits(source), Some(usize::MAX))?;
+        let model = checkpoint::load_to_draft(b, &self.model, positions)?;
         let (mut seconds, mut counters) = ([Vec::new(), Vec::new()], Counters::default());
         for step in 1..=self.runs + 1 {
             let prompts = self.prompts(&codec, step)?;
@@ -81,7 +85,7 @@ impl Job for DraftsBench {
             let (max_new_tokens, temperature) = (new_tokens, self.temperature);
             let sampling = Sampling { max_new_tokens, temperature, stream, ..Sampling::default() };
             let mut sampled: [Vec<(u64, u64, Completion)>; 2] = Default::default();
-            for (i, drafts) in [Drafts::Off, Drafts::Text].into_iter().enumerate() {
+            for (i, drafts) in [Drafts::Off, source].into_iter().enumerate() {
                 let mut generator = Generator::new(b, model.config(), limits(drafts))?;
                 let start = Instant::now();
                 counters = generator.run(b, &model, &prompts, &sampling, |finished| {
@@ -91,30 +95,30 @@ impl Job for DraftsBench {
                 seconds[i].push(start.elapsed().as_secs_f64());
                 sampled[i].sort_by_key(|(problem, sample, _)| (*problem, *sample));
             }
-            let [off, text] = &sampled;
-            ensure!(off == text, "drafts have changed what is sampled");
-            let [off_s, text_s] = [0, 1].map(|i| seconds[i][step as usize - 1]);
+            let [off, with] = &sampled;
+            ensure!(off == with, "drafts have changed what is sampled");
+            let [off_s, with_s] = [0, 1].map(|i| seconds[i][step as usize - 1]);
             if !self.json {
                 let name = if step == 1 { "warm-up" } else { "turn" };
                 let drafts = crate::drafts::in_words(counters);
                 say!(
-                    "{name:8} off {off_s:8.3} s   text {text_s:8.3} s   ratio {:.2}{drafts}",
-                    off_s / text_s
+                    "{name:8} off {off_s:8.3} s   with drafts {with_s:8.3} s   ratio {:.2}{drafts}",
+                    off_s / with_s
                 )?;
             }
         }
-        let [off_s, text_s] = seconds.map(|mut seconds| median(seconds.split_off(1)));
-        let ratio = off_s / text_s;
+        let [off_s, with_s] = seconds.map(|mut seconds| median(seconds.split_off(1)));
+        let ratio = off_s / with_s;
         if self.json {
             let result = json!({
                 "bench": "drafts", "isa": running.isa, "threads": running.threads, "sequences": sequences,
                 "prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "temperature": self.temperature,
-                "runs": self.runs, "off_s": off_s, "text_s": text_s, "ratio": ratio,
+                "runs": self.runs, "off_s": off_s, "with_drafts_s": with_s, "ratio": ratio,
                 "draft_acceptance": counters.draft_acceptance(), "tokens_per_pass": counters.tokens_per_pass(),
             });
             return Ok(say!("{result}")?);
         }
-        let tokens_per_s = (sequences * new_tokens) as f64 / text_s;
+        let tokens_per_s = (sequences * new_tokens) as f64 / with_s;
         Ok(say!(
             "median   {ratio:.2} times the speed without drafts: {tokens_per_s:.1} tokens/s ({running}); the same bits"
         )?)

@@ -21,6 +21,12 @@ use self::{lookup::Lookup, schedule::Schedule};
 
 pub(crate) use self::schedule::{Expected, overhead};
 
+/// Passes without a draft after which a module is asked no more: each of its passes costs a layer and a head.
+const VAIN_PASSES: usize = 64;
+
+/// Tokens that a module drafts for a sequence, at most.
+pub(crate) const MOST_OF_MODULE: usize = 4;
+
 /// Tokens drafted for a sequence in one pass, at most.
 pub(crate) const MOST: usize = 15;
 
@@ -33,6 +39,8 @@ pub enum Drafts {
     Off,
     /// From the prompt and what was sampled: where the last tokens stood before, what followed them there.
     Text,
+    /// From the model's first module that predicts further tokens (DeepSeek-V3's).
+    MultiToken,
 }
 
 impl Drafts {
@@ -41,6 +49,7 @@ impl Drafts {
         match self {
             Self::Off => 0,
             Self::Text => Lookup::bytes(tokens),
+            Self::MultiToken => 0,
         }
     }
 }
@@ -68,17 +77,22 @@ impl Text<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     lookup: Option<Lookup>,
+    /// What a module guesses of the next tokens.
+    pub(crate) guesses: Vec<u32>,
 }
 
 /// Makes the drafts of all requests.
 pub(crate) struct Drafter {
     source: Source,
     schedule: Schedule,
+    /// Passes, one after another, in which nothing paid.
+    in_vain: usize,
 }
 
 pub(crate) enum Source {
     Off,
     Text,
+    MultiToken,
     /// What a test says, as many tokens as it likes.
     #[cfg(test)]
     Script(Script),
@@ -92,16 +106,47 @@ impl Drafter {
         Self::of(match drafts {
             Drafts::Off => Source::Off,
             Drafts::Text => Source::Text,
+            Drafts::MultiToken => Source::MultiToken,
         })
     }
 
     pub(crate) fn of(source: Source) -> Self {
-        Self { source, schedule: Schedule::default() }
+        Self { source, schedule: Schedule::default(), in_vain: 0 }
+    }
+
+    /// Whether a module drafts.
+    pub(crate) fn is_of_module(&self) -> bool {
+        matches!(self.source, Source::MultiToken)
+    }
+
+    /// Whether a module drafts, and its guesses were not found to be worth nothing for long.
+    pub(crate) fn asks_module(&self) -> bool {
+        self.is_of_module() && self.in_vain < VAIN_PASSES
+    }
+
+    /// How many tokens a module is to draft for a sequence, of up to `most`.
+    pub(crate) fn length_of_module(&self, most: usize, expected: &mut Expected) -> usize {
+        self.schedule.length(0, most, expected)
+    }
+
+    /// Compares a module's guesses with what was sampled, and forgets them.
+    pub(crate) fn compare(&mut self, state: &mut State, sampled: &[u32]) {
+        for (class, (guess, token)) in state.guesses.drain(..).zip(sampled).enumerate() {
+            self.schedule.observe(class, guess == *token);
+            if guess != *token {
+                break;
+            }
+        }
+    }
+
+    /// Takes note of a pass, and whether anything was drafted in it.
+    pub(crate) fn count_pass(&mut self, drafted: bool) {
+        self.in_vain = if drafted { 0 } else { self.in_vain + 1 };
     }
 
     /// Forgets how good its guesses were.
     pub(crate) fn forget(&mut self) {
-        self.schedule = Schedule::default();
+        (self.schedule, self.in_vain) = (Schedule::default(), 0);
     }
 
     /// A draft of up to `most` tokens that follow `text`, which never has more than `longest`; none where none pays in a
@@ -121,6 +166,10 @@ impl Drafter {
                 lookup.read(text, &mut self.schedule);
                 let Some(class) = lookup.class() else { return Vec::new() };
                 lookup.draft(text, self.schedule.length(class, most, expected))
+            }
+            Source::MultiToken => {
+                let n = self.schedule.length(0, most.min(state.guesses.len()), expected);
+                state.guesses[..n].to_vec()
             }
             #[cfg(test)]
             Source::Script(script) => {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
-use koan_model::{Model, testkit};
+use koan_model::{Config, Model, testkit};
 use proptest::prelude::*;
 
 use super::{Source, Text};
@@ -26,12 +26,16 @@ enum Script {
     TooLong,
     /// The lookup and the schedule of [`Drafts::Text`].
     Text,
+    /// The model's module.
+    Module,
 }
 
 /// A source that knows what `answers` are to their prompts.
 fn source(script: Script, answers: Vec<(Arc<[u32]>, Vec<u32>)>) -> Source {
-    if matches!(script, Script::Text) {
-        return Source::Text;
+    match script {
+        Script::Text => return Source::Text,
+        Script::Module => return Source::MultiToken,
+        _ => {}
     }
     let mut turn = 0;
     Source::Script(Box::new(move |text: Text<'_>, most| {
@@ -43,7 +47,7 @@ fn source(script: Script, answers: Vec<(Arc<[u32]>, Vec<u32>)>) -> Source {
             known.last().map(|(_, answer)| answer[text.completion.len()..].to_vec()).unwrap_or_default();
         let wrong = |token: &mut u32| *token = (*token + 1) % VOCABULARY;
         match script {
-            Script::Right | Script::Text => draft.truncate(most),
+            Script::Right | Script::Text | Script::Module => draft.truncate(most),
             Script::Wrong => draft.iter_mut().for_each(wrong),
             Script::Mixed => {
                 let random = |i: usize| testkit::random(turn, i as u64);
@@ -122,7 +126,7 @@ fn runs() -> impl Strategy<Value = Run> {
         },
     );
     let scripts =
-        vec![Script::Right, Script::Wrong, Script::Mixed, Script::TooLong, Script::Text, Script::Text];
+        vec![Script::Right, Script::Wrong, Script::Mixed, Script::TooLong, Script::Text, Script::Module];
     let when = || prop::collection::vec((0usize..30, any::<prop::sample::Index>()), 0..3);
     let room = prop::sample::select(vec![128usize, 160, 250, 10_000]);
     let shape = (1usize..7, room, any::<bool>(), 3u32..40);
@@ -144,9 +148,11 @@ fn runs() -> impl Strategy<Value = Run> {
 
 fn holds<B: Backend>(b: &B, run: &Run) -> Counters {
     let kind = testkit::kinds().swap_remove(run.kind);
-    let mut model = testkit::model(b, testkit::config_with(VOCABULARY as usize, true, kind), 5);
+    let config = testkit::config_with(VOCABULARY as usize, true, kind);
+    let mut model = testkit::model(b, Config { multi_token_layers: 1, ..config }, 5);
     model.pack(b).expect("memory");
-    let whole = MemoryPlan::whole(b, Limits { sequences: run.sequences, ..LIMITS });
+    let drafts = if matches!(run.script, Script::Module) { Drafts::MultiToken } else { Drafts::Text };
+    let whole = MemoryPlan::whole(b, Limits { sequences: run.sequences, drafts, ..LIMITS });
     let plan = whole.with_cache_tokens(run.cache_tokens.min(whole.cache_tokens()));
     let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
     generator.keep_keys(run.keep);
@@ -244,6 +250,13 @@ fn drafts_that_are_right_save_passes() {
     assert_eq!((right.tokens, right.passes, right.rows), (40, 3, 2 + 40));
     assert_eq!((right.drafted, right.kept), (37, 37));
     assert_eq!((right.draft_acceptance(), right.tokens_per_pass()), (Some(1.0), Some(40.0 / 3.0)));
+}
+
+#[test]
+fn a_module_is_asked_until_its_guesses_are_found_to_be_worth_nothing() {
+    let of_module = one(Script::Module);
+    assert_eq!(of_module.tokens, 40);
+    assert!(of_module.drafted > 0 && of_module.drafted < of_module.passes, "{of_module:?}");
 }
 
 #[test]

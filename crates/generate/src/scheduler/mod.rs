@@ -7,12 +7,14 @@
 //! are wrong are taken back. None of this changes a bit of what is sampled, since a row's result depends on no neighbour and a
 //! random number on no pass.
 
+mod ahead;
 mod rows;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use koan_backend::Layout;
 
+use self::ahead::Origin;
 use crate::{
     Completion, FinishReason, Finished, MemoryPlan, Request, RequestId, Step,
     drafts::{self, Drafter, Expected},
@@ -69,6 +71,8 @@ pub(crate) struct Pass {
     pub(crate) layout: Layout,
     /// The requests that are ready, in the order of their rows.
     pub(crate) ready: Vec<Ready>,
+    /// The token that follows each row, where it is known.
+    pub(crate) following: Vec<u32>,
 }
 
 /// A running request that samples after a pass.
@@ -102,6 +106,10 @@ pub(crate) struct Scheduler {
     pending: VecDeque<PageId>,
     /// The tokens of requests that finished last, where keys are kept: as many as there are keys, at most.
     finished: VecDeque<(RequestId, Arc<[u32]>)>,
+    /// The token that follows each page, of the first sequence that went on from it.
+    after: Vec<u32>,
+    /// The requests that a module is to draft for.
+    origins: Vec<Origin>,
     preemptions: usize,
     drafted: usize,
     kept: usize,
@@ -123,6 +131,8 @@ impl Scheduler {
             running: Vec::new(),
             pending: VecDeque::new(),
             finished: VecDeque::new(),
+            after: vec![0; plan.pages()],
+            origins: Vec::new(),
             preemptions: 0,
             drafted: 0,
             kept: 0,
@@ -201,8 +211,9 @@ impl Scheduler {
     pub(crate) fn pass(&mut self) -> Pass {
         self.grow();
         self.admit();
-        let mut pass = Pass { layout: Layout::default(), ready: Vec::new() };
-        self.prefill(&mut pass.layout);
+        let mut pass = Pass { layout: Layout::default(), ready: Vec::new(), following: Vec::new() };
+        self.origins.clear();
+        self.prefill(&mut pass);
         let ready: Vec<usize> = (0..self.running.len()).filter(|&at| self.is_ready(at)).collect();
         let mut expected = Expected::new(ready.len(), self.overhead);
         let mut rows = self.draft_rows.min(self.prefill_rows - pass.layout.len());
@@ -211,6 +222,9 @@ impl Scheduler {
             rows -= draft.len();
             self.decode(at, draft, &mut pass);
         }
+        if !pass.ready.is_empty() {
+            self.drafter.count_pass(pass.ready.iter().any(|ready| !ready.draft.is_empty()));
+        }
         pass
     }
 
@@ -218,7 +232,7 @@ impl Scheduler {
     /// first token for which `ends` says so, too.
     pub(crate) fn record(
         &mut self,
-        ready: &[Ready],
+        Pass { ready, layout: Layout { head_rows, .. }, .. }: &Pass,
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
         mut ends: impl FnMut(RequestId, u32) -> bool,
@@ -245,12 +259,20 @@ impl Scheduler {
                 kept += 1;
             }
             *end = self.pages.take_back(*end, draft.len() - kept);
+            self.drafter.compare(
+                &mut unfinished.drafting,
+                &unfinished.token_ids[unfinished.token_ids.len() - kept - 1..],
+            );
+            let (id, row) = (unfinished.id, head_rows[first + kept]);
             self.drafted += draft.len();
             self.kept += kept;
             first += 1 + draft.len();
-            if let Some(reason) = reason {
-                let finished = self.finish(at, reason);
-                step.finished.push(finished);
+            match reason {
+                Some(reason) => {
+                    let finished = self.finish(at, reason);
+                    step.finished.push(finished);
+                }
+                None => self.begin_from(id, row),
             }
         }
         step
@@ -341,6 +363,9 @@ impl Scheduler {
             self.pages.release(found, |gone| pending.retain(|&page| page != gone));
             return None;
         }
+        if let (Some(page), Some(&next)) = (found, rest.first().or(own.first())) {
+            self.after[page] = next;
+        }
         let mut end = found;
         for tokens in rest.chunks(PAGE) {
             end = Some(self.allocate(end, tokens, true));
@@ -356,6 +381,9 @@ impl Scheduler {
     /// A page for which there is room; its keys are to be computed.
     fn allocate(&mut self, parent: Option<PageId>, tokens: &[u32], shared: bool) -> PageId {
         let page = self.pages.allocate(parent, tokens.to_vec(), shared).expect("room was counted before");
+        if let (Some(parent), Some(&next)) = (parent, tokens.first()) {
+            self.after[parent] = next;
+        }
         if tokens.is_empty() {
             self.pages.set_computed(page);
         } else {

@@ -1,6 +1,6 @@
 //! The rows of a pass: of pages whose keys are not there yet, and of the last tokens of requests that run.
 
-use koan_backend::{Layout, Sequence};
+use koan_backend::Sequence;
 
 use super::{Pass, Ready, Running, Scheduler, Unfinished};
 use crate::{
@@ -11,22 +11,24 @@ use crate::{
 
 impl Scheduler {
     /// Adds rows of pages whose keys are not there yet.
-    pub(super) fn prefill(&mut self, layout: &mut Layout) {
+    pub(super) fn prefill(&mut self, pass: &mut Pass) {
         while let Some(&page) = self.pending.front()
-            && layout.len() + self.pages.tokens(page).len() <= self.prefill_rows
+            && pass.layout.len() + self.pages.tokens(page).len() <= self.prefill_rows
         {
             self.pending.pop_front();
             self.pages.set_computed(page);
-            self.feed(page, self.pages.tokens(page).len(), layout);
+            self.feed(page, self.pages.tokens(page).len(), pass);
         }
     }
 
     /// Adds rows of the last `n` tokens of a page.
-    fn feed(&self, page: PageId, n: usize, layout: &mut Layout) {
+    fn feed(&self, page: PageId, n: usize, Pass { layout, following, .. }: &mut Pass) {
         let tokens = self.pages.tokens(page);
         let first = tokens.len() - n;
         let (row, position, key) = (layout.len(), self.pages.len(Some(page)) - n, page * PAGE + first);
         layout.ids.extend(&tokens[first..]);
+        following.extend(&tokens[first + 1..]);
+        following.push(self.after[page]);
         layout.positions.extend((position..position + n).map(|p| p as u32));
         layout.cache_rows.extend((key..key + n).map(|r| r as u32));
         let mut prefix = self.pages.ranges(Some(page));
@@ -74,7 +76,7 @@ impl Scheduler {
             for &token in now {
                 self.pages.push(end, token);
             }
-            self.feed(end, now.len(), &mut pass.layout);
+            self.feed(end, now.len(), pass);
             rest = later;
             if rest.is_empty() {
                 break;

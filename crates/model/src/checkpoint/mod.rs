@@ -347,6 +347,19 @@ pub fn load_for_inference<B: Backend>(
     Model::for_inference(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
 }
 
+/// As [`load_for_inference`], with the modules that predict further tokens.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn load_to_draft<B: Backend>(
+    b: &B,
+    place: impl Into<Place>,
+    positions: usize,
+) -> Result<Model<B>, CheckpointError> {
+    let (config, weights, positions) = open(&place.into(), Some(positions))?;
+    Model::for_inference(b, config.clone(), positions, |info| Ok(weights.values(&config, info, 0)?))
+}
+
 /// Refuses sequences of `asked` tokens if the model of `config`, which lies in `dir`, does not reach as far.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::{Config, TensorInfo, tensors::Maker};
 pub use divergence::DivergenceRows;
 pub(crate) use divergence::{Side, Target, divergences};
 pub use language::{Head, LanguageHead};
-pub use multi_token::{MultiToken, MultiTokenRows};
+pub use multi_token::{Drafting, MultiToken, MultiTokenRows};
 pub use scalar::{ScalarHead, ScalarRows};
 
 /// Which head a model has.

@@ -15,6 +15,7 @@ use super::{Head, LanguageHead};
 use crate::{
     Config, Layer, Linear, Param, Purpose, TensorInfo,
     activations::RowMaker,
+    attention::AttentionCache,
     layer::{LayerActivations, LayerGradients, LayerWork, Pass},
     linear::LowRankRows,
     tensors::Maker,
@@ -55,6 +56,20 @@ pub struct MultiTokenRows<B: Backend> {
     d_concat: B::Buf,
     dx: B::Operand,
     d_layer: LayerGradients<B>,
+}
+
+/// What the first module drafts in: from the rows of passes that go to a cache, and then from its own.
+pub struct Drafting<B: Backend> {
+    module: Saved<B>,
+    /// The rows before, as the module reads them; in turn with its own.
+    previous: B::Buf,
+    part: B::Buf,
+    rstd: B::Buf,
+    work: LayerWork<B>,
+    low_rank: LowRankRows<B>,
+    /// What the module's attention keeps of tokens seen: the same rows as the model's.
+    cache: AttentionCache<B>,
+    head: Head<B>,
 }
 
 /// What a module's forward leaves for its backward.
@@ -117,21 +132,9 @@ impl<B: Backend> MultiTokenRows<B> {
 
     fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         let (hidden, kind) = (config.hidden_size, config.multi_token_kind());
-        let mut saved = || {
-            Ok(Saved {
-                embedding: make.buf(hidden)?,
-                rstd_e: make.buf(1)?,
-                rstd_h: make.buf(1)?,
-                concat: make.operand(2 * hidden, Keep::Values)?,
-                layer: LayerActivations::build(kind, config, Purpose::Training, make)?,
-                stream: make.buf(hidden)?,
-                rstd: make.buf(1)?,
-                hidden: make.buf(hidden)?,
-                normed: make.operand(hidden, Keep::Operand)?,
-            })
-        };
+        let mut saved = |_| Saved::build(config, Purpose::Training, make);
         Ok(Self {
-            modules: (0..config.multi_token_layers).map(|_| saved()).collect::<Result<_, _>>()?,
+            modules: (0..config.multi_token_layers).map(&mut saved).collect::<Result<_, _>>()?,
             hidden: make.buf(hidden)?,
             part: make.buf(hidden)?,
             rstd: make.buf(1)?,
@@ -146,6 +149,106 @@ impl<B: Backend> MultiTokenRows<B> {
             d_layer: LayerGradients::build(kind, config, make)?,
         })
     }
+}
+
+impl<B: Backend> Saved<B> {
+    fn build(config: &Config, purpose: Purpose, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+        let (hidden, kind) = (config.hidden_size, config.multi_token_kind());
+        Ok(Self {
+            embedding: make.buf(hidden)?,
+            rstd_e: make.buf(1)?,
+            rstd_h: make.buf(1)?,
+            concat: make.operand(2 * hidden, Keep::Values)?,
+            layer: LayerActivations::build(kind, config, purpose, make)?,
+            stream: make.buf(hidden)?,
+            rstd: make.buf(1)?,
+            hidden: make.buf(hidden)?,
+            normed: make.operand(hidden, Keep::Operand)?,
+        })
+    }
+}
+
+impl<B: Backend> Drafting<B> {
+    /// For passes of up to `rows` tokens, drafts for up to `sequences` at once, and a cache of `cache_rows` tokens.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn new(
+        b: &B,
+        config: &Config,
+        [rows, sequences, cache_rows]: [usize; 3],
+    ) -> Result<Self, OutOfMemory> {
+        let kind = config.multi_token_kind();
+        let (make, of_cache) = (&mut RowMaker::new(b, rows), &mut RowMaker::new(b, cache_rows));
+        Ok(Self {
+            module: Saved::build(config, Purpose::Inference, make)?,
+            previous: make.buf(config.hidden_size)?,
+            part: make.buf(config.hidden_size)?,
+            rstd: make.buf(1)?,
+            work: LayerWork::build(kind, config, Purpose::Inference, make)?,
+            low_rank: LowRankRows::build(config, make)?,
+            cache: AttentionCache::build(kind.attention, config, of_cache)?,
+            head: Head::new(b, config, sequences)?,
+        })
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(b: &B, config: &Config, [rows, sequences, cache_rows]: [usize; 3]) -> usize {
+        let kind = config.multi_token_kind();
+        let of_rows = RowMaker::count(b, rows, |make| {
+            Saved::build(config, Purpose::Inference, make)?;
+            make.buf(2 * config.hidden_size + 1)?;
+            LayerWork::build(kind, config, Purpose::Inference, make)?;
+            LowRankRows::build(config, make)
+        });
+        let of_cache =
+            RowMaker::count(b, cache_rows, |make| AttentionCache::build(kind.attention, config, make));
+        of_rows[1] + of_cache[1] + Head::bytes(b, config, sequences)
+    }
+}
+
+/// After a pass of the model over the same rows, to a cache: the tokens that the module samples after the head rows of `p`, whose
+/// tokens are those that follow each row.
+pub(crate) fn draft<B: Backend>(
+    module: &MultiToken<Param<B>>,
+    p: &Pass<B>,
+    trunk: &Trunk<Param<B>>,
+    head: &LanguageHead<Param<B>>,
+    stream: &B::Buf,
+    d: &mut Drafting<B>,
+) -> Vec<u32> {
+    let (eps, n) = (p.config.rms_norm_eps, p.rows);
+    p.b.head_norm_forward(&mut d.previous, &mut d.rstd, stream, trunk.norm.value(), eps, n);
+    sampled(module, p, trunk, head, d)
+}
+
+/// After [`draft`], or this, over a pass of as many rows as that had head rows, whose rows `from` give what is read here: the
+/// tokens that the module samples next, of the passes that feed what it drafted.
+pub(crate) fn draft_on<B: Backend>(
+    module: &MultiToken<Param<B>>,
+    p: &Pass<B>,
+    from: &B::Layout,
+    trunk: &Trunk<Param<B>>,
+    head: &LanguageHead<Param<B>>,
+    d: &mut Drafting<B>,
+) -> Vec<u32> {
+    // The rows that were drafted from, side by side.
+    p.b.embedding_forward(&mut d.previous, &d.module.hidden, p.config.hidden_size, from);
+    sampled(module, p, trunk, head, d)
+}
+
+fn sampled<B: Backend>(
+    module: &MultiToken<Param<B>>,
+    p: &Pass<B>,
+    trunk: &Trunk<Param<B>>,
+    head: &LanguageHead<Param<B>>,
+    d: &mut Drafting<B>,
+) -> Vec<u32> {
+    let Drafting { module: a, previous, part, work, low_rank, cache, head: rows, .. } = d;
+    module.forward(p, trunk, previous, a, part, work, low_rank, Some(cache));
+    // Rows of prompts are computed for their keys.
+    let is_asked = p.b.head_rows(p.layout) > 0;
+    if is_asked { head.sample(p.b, &trunk.embed_tokens, &a.normed, p.layout, rows).0 } else { Vec::new() }
 }
 
 /// The parts of the projection's input: the embedding's columns, and those of the rows before.
@@ -164,6 +267,7 @@ impl<B: Backend> MultiToken<Param<B>> {
         part: &mut B::Buf,
         work: &mut LayerWork<B>,
         low_rank: &mut LowRankRows<B>,
+        cache: Option<&mut AttentionCache<B>>,
     ) {
         let (b, n, hidden, eps) = (p.b, p.rows, p.config.hidden_size, p.config.rms_norm_eps);
         let [of_embedding, of_previous] = parts(hidden);
@@ -175,7 +279,7 @@ impl<B: Backend> MultiToken<Param<B>> {
         b.columns(b.values_mut(&mut a.concat), part, [of_previous, whole], [1, hidden], n, Store::Write);
         b.round(&mut a.concat, n * 2 * hidden);
         self.eh_proj.forward(p, (&mut a.stream, Store::Write), &a.concat, low_rank);
-        self.layer.forward(p, &mut a.stream, &mut a.layer, work, None);
+        self.layer.forward(p, &mut a.stream, &mut a.layer, work, cache);
         b.head_norm_forward(&mut a.hidden, &mut a.rstd, &a.stream, self.norm.value(), eps, n);
         b.rms_norm_forward(&mut a.normed, &mut a.rstd, &a.stream, self.norm.value(), eps, n);
     }
@@ -247,7 +351,7 @@ fn forward<B: Backend>(modules: &[MultiToken<Param<B>>], of: &Of<'_, B>, rows: &
     p.b.head_norm_forward(hidden, rstd, of.stream, of.trunk.norm.value(), p.config.rms_norm_eps, p.rows);
     let mut previous = &*hidden;
     for ((module, p), a) in modules.iter().zip(&of.passes).zip(saved) {
-        module.forward(p, of.trunk, previous, a, part, work, low_rank);
+        module.forward(p, of.trunk, previous, a, part, work, low_rank, None);
         previous = &a.hidden;
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use koan_backend::{Backend, Divergence, DivergenceForm, Scored, Support};
 use koan_data::{Problem, read_problems};
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, Sampling, Stream};
-use koan_infer::{Codec, PromptStyle};
+use koan_infer::{Codec, PromptStyle, check_drafts};
 use koan_model::{HeadKind, Model, Purpose};
 use koan_reward::Judgement;
 use serde::Serialize;
@@ -199,6 +199,7 @@ impl Inputs {
             new_tokens: rollout.max_new_tokens.most(),
             drafts: rollout.drafts,
         };
+        check_drafts(&stage.model, model, limits.drafts)?;
         let mut plan = Plan::of(b, model, limits, &stage.optim, false);
         plan.rows = plan.rows.max(of_held_out);
         // The teacher stays; it scores between sampling and learning, and measures after that.

@@ -61,6 +61,7 @@ struct RewardsAlone {
 enum DraftsName {
     Off,
     Text,
+    MultiToken,
 }
 
 /// `[rollout]`

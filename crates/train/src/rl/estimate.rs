@@ -49,7 +49,7 @@ impl Estimate {
     ) -> Self {
         let (rollout, algorithm) = (&config.rollout, &config.algorithm);
         let (problems, group) = (rollout.problems as f64, rollout.group_size as f64);
-        let Flops { layers, head, trained_layers, trained_head, features } = Flops::of(model);
+        let Flops { layers, head, trained_layers, trained_head, features, .. } = Flops::of(model);
         let attention = |keys: f64| 4.0 * keys * features;
         // A prompt is computed once for its group; a token of a completion sees half of the others on average.
         let keys = prompt_tokens + new / 2.0;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use koan_backend::Backend;
 use koan_data::{Problem, read_problems};
-use koan_infer::{Codec, JudgeModels, PromptStyle};
+use koan_infer::{Codec, JudgeModels, PromptStyle, check_drafts};
 use koan_model::HeadKind;
 use koan_reward::{
     BadReference, Context, Rewards,
@@ -95,6 +95,7 @@ pub(crate) fn judging(
 pub(super) fn codec(config: &RlConfig) -> Result<Codec, TrainError> {
     let style = PromptStyle { raw: config.rollout.raw, system: config.rollout.system.clone() };
     let (place, model) = (config.stage.start()?, config.stage.trained_config()?);
+    check_drafts(place.model(), &model, config.rollout.drafts)?;
     Ok(Codec::of(place.model(), model, style)?)
 }
 
