@@ -266,7 +266,7 @@ mod tests {
             });
             (Flops::common(&config), 1.0 - experts as f64 / (flops.layers + flops.head))
         };
-        assert_eq!(share("llama"), (1.0, 1.0));
+        assert_eq!(share("qwen2"), (1.0, 1.0));
         let (common, by_hand) = share("deepseek_v3");
         assert!((common - by_hand).abs() < 1e-12 && common > 0.1 && common < 0.9, "{common} for {by_hand}");
     }

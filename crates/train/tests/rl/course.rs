@@ -56,11 +56,9 @@ fn drafts_change_no_bit_of_a_run() {
     };
     let (mut without, mut with) =
         (made("without", "rollout.drafts=off"), made("with", "rollout.drafts=text"));
-    for line in &with.2[1..] {
-        let [acceptance, tokens] = ["draft_acceptance", "tokens_per_pass"].map(|key| line[key].as_f64());
-        assert!(acceptance.is_some_and(|share| (0.0..=1.0).contains(&share)), "{line}");
-        assert!(tokens.is_some_and(|tokens| tokens >= 1.0), "{line}");
-    }
+    let share = |line: &serde_json::Value| line["draft_acceptance"].as_f64();
+    assert!(with.2.iter().filter_map(share).any(|share| (0.0..=1.0).contains(&share)), "tokens were guessed");
+    assert!(without.2.iter().all(|line| share(line).is_none()), "none were");
     for line in without.2.iter_mut().chain(&mut with.2) {
         let line = line.as_object_mut().expect("an object");
         line.retain(|key, _| !["draft_acceptance", "tokens_per_pass", "flops"].contains(&&**key));
