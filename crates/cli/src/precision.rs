@@ -5,8 +5,8 @@ use koan_backend::ProductPrecision;
 /// The precision of products.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct PrecisionArg {
-    /// In what the products of linear layers are computed; fp8-emulated: operands in E4M3 with scales for blocks, as DeepSeek-V3
-    /// was trained in, exactly as a card would compute them
+    /// In what the products of linear layers are computed; fp8-emulated: operands in E4M3 with a scale for each block, as
+    /// DeepSeek-V3 was trained
     #[arg(long, value_enum, default_value_t = Precision::Native, value_name = "PRECISION")]
     precision: Precision,
 }

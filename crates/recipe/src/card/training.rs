@@ -12,7 +12,7 @@ use super::{
 use crate::standing::flatten;
 
 /// Settings that are shown of a run, which records all that there are: their names without the tables that they are in.
-const MAIN: [&str; 32] = [
+const MAIN: [&str; 33] = [
     "adapter",
     "advantage",
     "alpha",
@@ -32,6 +32,7 @@ const MAIN: [&str; 32] = [
     "mode",
     "packing",
     "pairs",
+    "precision",
     "preset",
     "problems",
     "rank",
