@@ -177,6 +177,9 @@ fn refused(dir: &Path) -> String {
     checkpoint::load(&Reference, dir, Some(4)).err().expect("refused").to_string()
 }
 
+/// What is done to a file.
+type Damage = Box<dyn Fn(&mut File)>;
+
 #[test]
 fn damaged_scales_and_codes_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -196,7 +199,7 @@ fn damaged_scales_and_codes_are_named() {
     let dtype = |name: &'static str, dtype: &'static str| {
         move |file: &mut File| file.0.get_mut(name).expect("there").0 = dtype.into()
     };
-    let cases: Vec<(Box<dyn Fn(&mut File)>, &str)> = vec![
+    let cases: Vec<(Damage, &str)> = vec![
         (Box::new(|file| drop(file.0.remove(SCALES))), "up_proj.weight_scale_inv` is missing"),
         (Box::new(|file| drop(file.0.remove(WEIGHT))), "they are there, but the tensor is missing"),
         (Box::new(shape(vec![2, 3])), "has shape [2, 3]; a matrix of [260, 136] has [3, 2]"),

@@ -25,7 +25,9 @@ impl Rounded {
         let block = |i: usize| i / columns / height * columns.div_ceil(width) + i % columns / width;
         let mut scales = vec![0.0; blocks];
         x.iter().enumerate().for_each(|(i, &x)| scales[block(i)] = fp8::largest(&[scales[block(i)], x]));
-        scales.iter_mut().for_each(|scale| *scale = fp8::scale(*scale));
+        for scale in &mut scales {
+            *scale = fp8::scale(*scale);
+        }
         let code = |(i, x): (usize, &f32)| f64::from(fp8::round(x / scales[block(i)]));
         let codes = x.iter().enumerate().map(code).collect();
         Self { codes, scales: scales.into_iter().map(f64::from).collect(), columns, height, width }

@@ -42,13 +42,17 @@ pub(crate) fn raise<S: Simd>(_: S, most: &mut [f32], x: &[f32]) {
 /// Magnitudes of columns become their scales.
 #[inline(always)]
 pub(crate) fn scales<S: Simd>(_: S, most: &mut [f32]) {
-    most.iter_mut().for_each(|most| *most = fp8::scale(*most));
+    for most in most {
+        *most = fp8::scale(*most);
+    }
 }
 
 /// `y *= scale`
 #[inline(always)]
 pub(crate) fn unscale<S: Simd>(_: S, y: &mut [f32], scale: f32) {
-    y.iter_mut().for_each(|y| *y *= scale);
+    for y in y {
+        *y *= scale;
+    }
 }
 
 /// `c += sums · row_scale · column_scales`

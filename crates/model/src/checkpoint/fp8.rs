@@ -117,7 +117,9 @@ pub(super) fn scaled(values: &[f32], columns: usize) -> Vec<f32> {
     bands.for_each(|(band, scales)| {
         for row in band.chunks_mut(width) {
             for (block, scale) in row.chunks_mut(BLOCK).zip(scales) {
-                block.iter_mut().for_each(|x| *x /= scale);
+                for x in block {
+                    *x /= scale;
+                }
             }
         }
     });

@@ -56,10 +56,9 @@ impl WeightType {
             // It is moved by steps that would be lost in fewer bits.
             _ if info.role == Role::RouterBias => Stored::F32,
             Self::F32 => Stored::F32,
-            Self::Bf16 => Stored::Bf16,
             Self::F16 => Stored::F16,
             Self::Fp8 if info.low_precision && entry.shape.len() == 2 => Stored::E4m3,
-            Self::Fp8 => Stored::Bf16,
+            Self::Bf16 | Self::Fp8 => Stored::Bf16,
         }
     }
 

@@ -39,13 +39,12 @@ pub(super) fn weights(config: &Config, whole: bool) -> Vec<Weight> {
     let weight = |info: TensorInfo| {
         let name = gguf_name(&info.name);
         let split = config.latent.filter(|_| !whole && name.contains(".attn_kv_b."));
-        let (form, parts) = match split {
-            Some(latent) => split_latent(config, latent, &name),
-            None => {
-                let form = if rotary(&name) { Form::Shuffled(config.head_dim) } else { Form::Same };
-                (form, vec![Part { name, shape: info.shape.clone() }])
-            }
-        };
+        if let Some(latent) = split {
+            let (form, parts) = split_latent(config, latent, &name);
+            return Weight { info, parts, form };
+        }
+        let form = if rotary(&name) { Form::Shuffled(config.head_dim) } else { Form::Same };
+        let parts = vec![Part { name, shape: info.shape.clone() }];
         Weight { info, parts, form }
     };
     config.tensors().into_iter().map(weight).collect()

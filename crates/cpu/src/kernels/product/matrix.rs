@@ -57,7 +57,7 @@ impl<'a, T: Copy> View<'a, T> {
     }
 }
 
-impl<'a> View<'a> {
+impl View<'_> {
     /// The address of the first element, and how far it is from a row to the next.
     #[inline(always)]
     pub(crate) fn start(self) -> (*const f32, usize) {
