@@ -166,7 +166,8 @@ impl<B: Backend> Passes<B> {
         Self::with_gradient(b, config, rows, Purpose::Inference, 1.0, false, gradient)
     }
 
-    /// With the gradient of the balance loss of experts besides, times `balance`; see [`share_balance`].
+    /// With the gradient of the balance loss of experts besides: `balance / N Σ T Σᵢ fᵢ Pᵢ` over the sequences of `T` rows of an
+    /// update, `N` rows in all.
     #[must_use]
     pub fn balanced(self, balance: f32) -> Self {
         Self { balance, ..self }

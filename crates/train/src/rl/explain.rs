@@ -42,6 +42,7 @@ impl RlConfig {
         ));
         lines.extend(self.stage.explain_precision());
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
+        lines.extend(self.stage.explain_experts("rl"));
         lines.push(o.explain(Some(self.steps * updates)));
         lines.join("\n")
     }

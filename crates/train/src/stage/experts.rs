@@ -54,11 +54,16 @@ impl ExpertsTable {
 }
 
 impl StageConfig {
+    /// The speed of the bias and the balance loss where nothing is said.
+    fn default_balance(stage: &str) -> [f32; 2] {
+        if stage == "pretrain" { [PRETRAIN_SPEED, PRETRAIN_LOSS] } else { [0.0; 2] }
+    }
+
     /// What balances the experts of a `model` in a run of `stage` that has `steps` steps of so many updates.
     pub(super) fn balance(&self, stage: &str, model: &Config, steps: u64, updates: u64) -> Balance {
         let Some(experts) = model.experts else { return Balance::default() };
         let ExpertsTable { bias_speed, bias_until, balance_loss } = self.experts.unwrap_or_default();
-        let [speed, loss] = if stage == "pretrain" { [PRETRAIN_SPEED, PRETRAIN_LOSS] } else { [0.0; 2] };
+        let [speed, loss] = Self::default_balance(stage);
         let speed = if experts.bias && model.adapter.is_none() { speed } else { 0.0 };
         let until = match bias_until.unwrap_or(1.0) {
             share if share <= 1.0 => (share * steps as f64).round() as u64,
@@ -66,6 +71,24 @@ impl StageConfig {
         };
         let until = until.saturating_mul(updates);
         Balance::new(bias_speed.unwrap_or(speed), until, balance_loss.unwrap_or(loss))
+    }
+
+    /// How `stage` balances the experts of a model that has them, in words, every constant with its value; none if it does not.
+    pub(crate) fn explain_experts(&self, stage: &str) -> Option<String> {
+        let [speed, loss] = Self::default_balance(stage);
+        let ExpertsTable { bias_speed, bias_until, balance_loss } = self.experts.unwrap_or_default();
+        let (speed, loss) = (bias_speed.unwrap_or(speed), balance_loss.unwrap_or(loss));
+        let until = match bias_until.unwrap_or(1.0) {
+            1.0 => String::new(),
+            share if share < 1.0 => format!(" for {share} of the steps"),
+            step => format!(" until step {step}"),
+        };
+        (speed > 0.0 || loss > 0.0).then(|| {
+            format!(
+                "experts of a model that has them: b <- b + {speed:e} where fewer tokens than the mean chose one, b - {speed:e} where \
+                 more, after each update{until}; balance loss {loss:e} sum_i f_i P_i of each sequence"
+            )
+        })
     }
 
     /// Refuses to balance experts that `model` does not have.
@@ -108,6 +131,9 @@ mod tests {
         assert_eq!(of("[experts]\nbias_until = 30", "pretrain"), (1e-3, 60, 1e-4));
         let dense = testkit::config(11, true);
         assert_eq!(config("").balance("pretrain", &dense, 9, 1).loss, 0.0);
+        let explained = config("[experts]\nbias_until = 30").explain_experts("pretrain").expect("balanced");
+        assert!(explained.contains("1e-3") && explained.contains("until step 30"), "{explained}");
+        assert_eq!(config("").explain_experts("sft"), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl SupervisedConfig {
         lines.extend(self.context.as_ref().map(ContextConfig::explain));
         lines.extend(self.multi_token.as_ref().map(MultiTokenConfig::explain));
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
+        lines.extend(self.stage.explain_experts(stage.name()));
         lines.push(optim.explain(self.steps));
         lines.join("\n")
     }
