@@ -70,6 +70,7 @@ pub(crate) enum PrecisionName {
     Fp8,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub(crate) fn is_native(precision: &ProductPrecision) -> bool {
     *precision == ProductPrecision::Device
 }
