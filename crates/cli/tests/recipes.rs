@@ -62,6 +62,12 @@ fn r1_tiny() {
 }
 
 #[test]
+fn v3_tiny() {
+    let steps = run("v3-tiny", &[], &[]);
+    assert!(figure(&steps, "base-answers", "pass_at_1").is_object(), "{steps:#?}");
+}
+
+#[test]
 fn tinyzero_countdown() {
     let steps = run("tinyzero-countdown", &[], &[]);
     assert!(figure(&steps, "after", "pass_at_1").is_object(), "{steps:#?}");

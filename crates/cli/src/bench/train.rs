@@ -77,9 +77,9 @@ impl Job for TrainBench {
         let longest = config.longest_sequence();
         ensure!(tokens <= longest, "--tokens {tokens} exceeds the model's {longest} positions");
         let (parameters, vocab_size) = (config.parameters(), config.vocab_size);
-        // 6 operations a parameter of a product and token: two forward, four backward; the embedding is looked up.
+        // 6 operations a parameter of a product and token, of experts those that it meets: two forward, four backward; the embedding is looked up.
         let looked_up = if config.tie_word_embeddings { 0 } else { vocab_size * config.hidden_size };
-        let operations = 6.0 * (parameters - looked_up) as f64 * (sequences * tokens) as f64;
+        let operations = 6.0 * (config.active_parameters() - looked_up) as f64 * (sequences * tokens) as f64;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }

@@ -47,9 +47,8 @@ impl Drafts {
     /// Bytes of the host that the drafts of a sequence of up to `tokens` tokens take.
     pub(crate) fn bytes(self, tokens: usize) -> usize {
         match self {
-            Self::Off => 0,
             Self::Text => Lookup::bytes(tokens),
-            Self::MultiToken => 0,
+            Self::Off | Self::MultiToken => 0,
         }
     }
 }

@@ -40,11 +40,11 @@ fn source(script: Script, answers: Vec<(Arc<[u32]>, Vec<u32>)>) -> Source {
     let mut turn = 0;
     Source::Script(Box::new(move |text: Text<'_>, most| {
         turn += 1;
-        let known = answers
+        let mut known = answers
             .iter()
             .filter(|(prompt, answer)| **prompt == *text.prompt && answer.starts_with(text.completion));
         let mut draft: Vec<u32> =
-            known.last().map(|(_, answer)| answer[text.completion.len()..].to_vec()).unwrap_or_default();
+            known.next_back().map(|(_, answer)| answer[text.completion.len()..].to_vec()).unwrap_or_default();
         let wrong = |token: &mut u32| *token = (*token + 1) % VOCABULARY;
         match script {
             Script::Right | Script::Text | Script::Module => draft.truncate(most),

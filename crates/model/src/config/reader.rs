@@ -112,11 +112,10 @@ impl Reader<'_> {
                 let mlp = self.flag(self.raw, "mlp_bias", false)?;
                 Biases { qkv: attention()?, output: attention()?, mlp }
             }
-            Family::Mistral => Biases::default(),
+            // Those of latent attention are its own.
+            Family::Mistral | Family::DeepseekV2 | Family::DeepseekV3 => Biases::default(),
             Family::Qwen2 => Biases { qkv: true, ..Biases::default() },
             Family::Qwen3 => Biases { qkv: attention()?, output: attention()?, mlp: false },
-            // Those of latent attention are its own.
-            Family::DeepseekV2 | Family::DeepseekV3 => Biases::default(),
         })
     }
 

@@ -114,7 +114,7 @@ pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
                 let of_piece = of_keys.part(context.k, &keys, head);
                 // SAFETY: as above; and the head's columns of these key rows are this task's alone.
                 unsafe {
-                    sum_keys(s, &task.dq, lines, &ds[line * space + start..], space, of_piece, None, first)
+                    sum_keys(s, &task.dq, lines, &ds[line * space + start..], space, of_piece, None, first);
                 };
             }
             for (cut, of, weights, x) in
