@@ -66,6 +66,10 @@ impl Sizes {
         let Value::Object(mut sizes) = sizes else { unreachable!("an object") };
         sizes.extend(self.config.clone());
         let family = sizes.get("model_type").and_then(Value::as_str).and_then(Family::named);
+        if family.is_some_and(Family::is_deepseek) {
+            // transformers would take it for the rotated part of a head, which has a key of its own.
+            sizes.remove("head_dim");
+        }
         if let Some(family) = family {
             sizes.insert("architectures".to_owned(), json!([family.class()]));
         }
