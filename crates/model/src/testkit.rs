@@ -46,7 +46,7 @@ pub fn deepseek(changes: Value) -> Value {
     let yarn = json!({"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.7,
                       "original_max_position_embeddings": 16});
     let mut sizes = json!({
-        "num_key_value_heads": 4, "q_lora_rank": 10, "kv_lora_rank": 9, "qk_nope_head_dim": 5, "qk_rope_head_dim": 4,
+        "num_key_value_heads": 4, "head_dim": 4, "q_lora_rank": 10, "kv_lora_rank": 9, "qk_nope_head_dim": 5, "qk_rope_head_dim": 4,
         "v_head_dim": 7, "rope_parameters": yarn, "n_routed_experts": 6, "num_experts_per_tok": 2, "n_group": 2,
         "topk_group": 1, "moe_intermediate_size": 13, "n_shared_experts": 1,
     });

@@ -70,6 +70,40 @@ fn what_is_not_computed_is_refused_by_name() {
     }
 }
 
+/// What contradicts itself, or what transformers would compute otherwise.
+#[test]
+fn configs_of_deepseek_are_refused_by_name() {
+    for (changes, wanted) in [
+        (json!({"head_dim": 6}), "supported: qk_rope_head_dim, 4, or absent"),
+        (json!({"qk_rope_head_dim": 3}), "an even number"),
+        (json!({"num_key_value_heads": 2}), "num_attention_heads, 4"),
+        (json!({"kv_lora_rank": 0}), "`kv_lora_rank` is 0"),
+        (json!({"n_group": 4}), "a divisor of n_routed_experts, 6"),
+        (json!({"n_group": 6}), "with 2 or more experts a group"),
+        (json!({"topk_group": 3}), "`topk_group` is 3"),
+        (json!({"num_experts_per_tok": 4}), "1 to 3, the experts that are chosen from"),
+        (json!({"n_routed_experts": 0}), "`n_routed_experts` is 0"),
+        (json!({"moe_layer_freq": 2}), "experts in every layer"),
+        (json!({"scoring_func": "softmax"}), "`scoring_func` is \"softmax\""),
+        (json!({"topk_method": "greedy"}), "noaux_tc"),
+        (json!({"num_nextn_predict_layers": 17}), "`num_nextn_predict_layers` is 17"),
+        (json!({"model_type": "deepseek_v2", "norm_topk_prob": true}), "`norm_topk_prob` is true"),
+        (
+            json!({"model_type": "deepseek_v2", "num_experts_per_tok": "absent"}),
+            "`num_experts_per_tok` is missing",
+        ),
+    ] {
+        let mut all = testkit::deepseek(json!({"model_type": "deepseek_v3"}));
+        let (Some(all), Some(changes)) = (all.as_object_mut(), changes.as_object()) else {
+            panic!("objects")
+        };
+        assert!(config(Value::Object(all.clone())).is_ok());
+        all.extend(changes.clone());
+        let error = config(Value::Object(all.clone())).expect_err("refused").to_string();
+        assert!(error.contains(wanted), "{changes:?}: {error}");
+    }
+}
+
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),

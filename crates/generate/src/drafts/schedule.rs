@@ -107,7 +107,8 @@ mod tests {
         let length = |schedule: &Schedule, sequences| {
             schedule.length(0, 8, &mut Expected::new(sequences, overhead(256, 1.0)))
         };
-        // Chances of a half and a quarter, for 1 / 9.25 and 1.5 / 10.25 tokens a row; then an eighth for 1.75 / 11.25.
+        // A guess is added while its chance exceeds the tokens of the pass over its rows: 1/2 > 1/9.25, 1/4 > 1.5/10.25, but
+        // 1/8 < 1.75/11.25.
         assert_eq!(length(&Schedule::default(), 1), 2);
         assert_eq!(length(&Schedule::default(), 64), 0, "64 / 88 of a token a row");
         let certain = schedule(98, 98);

@@ -100,7 +100,7 @@ impl Scheduler {
         unfinished.request.draw(unfinished.token_ids.len() + n)
     }
 
-    /// Tokens that running request `at` may still sample, but for the last.
+    /// Tokens that may be drafted for running request `at`: those that it may still sample, less the last.
     fn room(&self, at: usize) -> usize {
         let unfinished = &self.running[at].unfinished;
         unfinished.request.sampling.max_new_tokens.saturating_sub(unfinished.token_ids.len() + 1)

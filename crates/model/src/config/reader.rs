@@ -43,7 +43,14 @@ impl Reader<'_> {
         let latent = family.is_deepseek().then(|| self.latent(num_attention_heads)).transpose()?;
         let experts = family.is_deepseek().then(|| self.experts(family)).transpose()?;
         let head_dim = match (latent, family) {
-            (Some(latent), _) => latent.qk_rope_head_dim,
+            // transformers would take another one for the features that are rotated.
+            (Some(latent), _) => match self.size("head_dim", Some(latent.qk_rope_head_dim), MAX_FEATURES)? {
+                dim if dim == latent.qk_rope_head_dim => dim,
+                _ => {
+                    let what = format!("qk_rope_head_dim, {}, or absent", latent.qk_rope_head_dim);
+                    return Err(self.unsupported("head_dim", &what));
+                }
+            },
             (None, Family::Qwen3) => self.size("head_dim", Some(128), MAX_FEATURES)?,
             (None, _) => self.size("head_dim", Some(hidden_size / num_attention_heads), MAX_FEATURES)?,
         };

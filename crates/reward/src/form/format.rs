@@ -9,8 +9,8 @@
 //! above 0, any other scores `p · (tags that occur exactly once) / (tags of the shape)`: each of the four tags of
 //! `think-answer` is worth a quarter of p, as in Open-R1's tag count.
 //!
-//! `answer`, a regular expression, asks more of what follows the thinking, or stands in the answer's block: it must match the whole of it, white space around it
-//! apart. Every `(…)?`, `|` and `\d` of the crate `regex` is understood; there are no look-arounds and no references back, so the time is linear in the text.
+//! `answer`, a regular expression, asks more of what follows the thinking, or stands in the answer's block: it must match all of it, without the
+//! white space around it. The syntax is that of the crate `regex`: no look-arounds and no back-references, so the time is linear in the text.
 //!
 //! Where the prompt itself ends in `<think>`, as some chat templates have it, set `opened = true`: the completion
 //! is then read as if that tag came before it.
