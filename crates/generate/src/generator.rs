@@ -1,7 +1,7 @@
 //! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Drafting, Flops, Head, KvCache, Model, Purpose, count_drawn};
+use koan_model::{Activations, Config, Drafting, Head, KvCache, Model, Purpose, count_drawn};
 
 use crate::{
     Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
@@ -92,7 +92,7 @@ impl<B: Backend> Generator<B> {
                 .has_module(config)
                 .then(|| Drafting::new(b, config, plan.drafting_rows()))
                 .transpose()?,
-            scheduler: Scheduler::new(plan, Flops::common(config)),
+            scheduler: Scheduler::new(plan, config),
             counters: Counters::default(),
         })
     }
@@ -185,7 +185,7 @@ impl<B: Backend> Generator<B> {
         model: &Model<B>,
         ends: impl FnMut(RequestId, u32) -> bool,
     ) -> Result<Step, OutOfMemory> {
-        let pass = self.scheduler.pass();
+        let mut pass = self.scheduler.pass();
         if pass.layout.is_empty() {
             return Ok(Step::default());
         }
@@ -197,7 +197,7 @@ impl<B: Backend> Generator<B> {
         if !pass.ready.is_empty() {
             let log_probs;
             (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
-            step = self.scheduler.record(&pass, &tokens, &log_probs, ends);
+            step = self.scheduler.record(&mut pass, &tokens, &log_probs, ends);
         }
         self.draft(b, model, pass, &tokens)?;
         self.counters.tokens += step.tokens.len();
@@ -210,8 +210,11 @@ impl<B: Backend> Generator<B> {
         let Some(drafting) = self.drafting.as_mut().filter(|_| self.scheduler.asks_module()) else {
             return Ok(());
         };
-        let ahead = self.scheduler.ahead(pass, tokens);
-        let mut guesses = model.draft(b, ahead, &self.activations, drafting)?;
+        let (ahead, from) = self.scheduler.ahead(pass, tokens);
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        let mut guesses = model.draft(b, ahead, from, &self.activations, drafting)?;
         while let Some((next, from)) = self.scheduler.draft_on(&guesses) {
             guesses = model.draft_on(b, next, from, drafting)?;
         }

@@ -166,6 +166,7 @@ impl MemoryPlan {
             b.bytes(head_rows.min(LOGIT_ROWS) * config.vocab_size),
             KvCache::bytes(b, config, self.pages.saturating_mul(PAGE)),
             sequences.saturating_mul(drafts.bytes(self.longest_sequence())),
+            drafts.shared_bytes(),
             if self.has_module(config) { Drafting::bytes(b, config, self.drafting_rows()) } else { 0 },
         ]
         .into_iter()

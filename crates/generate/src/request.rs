@@ -20,6 +20,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Tokens that it comes to, at most.
+    pub(crate) fn longest(&self) -> usize {
+        self.prompt.len() + self.sampling.max_new_tokens
+    }
+
     /// How its token number `token` is sampled.
     pub(crate) fn draw(&self, token: usize) -> Draw {
         let &Sampling { temperature, top_k, top_p, min_p, seed, stream, .. } = &self.sampling;

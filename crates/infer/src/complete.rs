@@ -170,6 +170,11 @@ impl Prompts {
         self.lines.len()
     }
 
+    /// The tokens of each.
+    pub fn ids(&self) -> &[Vec<u32>] {
+        &self.ids
+    }
+
     /// SHA-256 of the lines with their tokens: with others, other completions come out.
     pub fn sha256(&self) -> String {
         let lines =

@@ -364,9 +364,9 @@ impl<B: Backend> Model<B> {
         multi_token::log_probs(&self.weights.multi_token, &of, head, rows)
     }
 
-    /// After [`Model::forward`] with a cache: drafts by the first module that predicts further tokens. `ahead` is the layout of that
-    /// pass with the token that follows each row in the place of its own; the head rows are those that are drafted from, and a
-    /// draw says how each is sampled. Gives the token after next for each.
+    /// After [`Model::forward`] with a cache: drafts by the first module that predicts further tokens. `ahead` has rows of that pass,
+    /// row `i` that of row `from[i]`, with the token that follows in the place of its own; the head rows are those that are drafted
+    /// from, and a draw says how each is sampled. Gives the token after next for each, and its log-probability.
     ///
     /// # Errors
     /// If the device refuses memory for the layout.
@@ -377,14 +377,16 @@ impl<B: Backend> Model<B> {
         &self,
         b: &B,
         ahead: Layout,
+        from: Vec<u32>,
         a: &Activations<B>,
         d: &mut Drafting<B>,
-    ) -> Result<Vec<u32>, OutOfMemory> {
+    ) -> Result<Vec<(u32, f32)>, OutOfMemory> {
         let layout = self.upload(b, ahead)?;
+        let from = b.upload_layout(Layout { ids: from, ..Layout::default() })?;
         let Transformer { trunk, multi_token, head } = &self.weights;
         let pass = self.pass(b, &layout);
         work::count(Work { flops: self.flops.modules(size(b, &layout), 1), ..Work::default() });
-        Ok(multi_token::draft(&multi_token[0], &pass, trunk, head.language(), &a.trunk.stream, d))
+        Ok(multi_token::draft(&multi_token[0], &pass, &from, trunk, head.language(), &a.trunk.stream, d))
     }
 
     /// After [`Model::draft`], or this: the tokens after those. `next` has a row for each of them, all head rows; row `i` goes on from
@@ -401,7 +403,7 @@ impl<B: Backend> Model<B> {
         next: Layout,
         from: Vec<u32>,
         d: &mut Drafting<B>,
-    ) -> Result<Vec<u32>, OutOfMemory> {
+    ) -> Result<Vec<(u32, f32)>, OutOfMemory> {
         let layout = self.upload(b, next)?;
         let from = b.upload_layout(Layout { ids: from, ..Layout::default() })?;
         let Transformer { trunk, multi_token, head } = &self.weights;

@@ -87,6 +87,11 @@ impl Flops {
         1.0 - of_experts / (layers + head)
     }
 
+    /// What a module's pass takes of one of the model, by the elements of their matrices.
+    pub fn module_share(&self) -> f64 {
+        (self.module + self.head) / (self.layers + self.head)
+    }
+
     /// Of a pass forward.
     pub fn forward(&self, pass: PassSize) -> f64 {
         self.trunk(pass) + self.head(pass)

@@ -1,171 +1,326 @@
-//! Drafts from the text itself (prompt lookup): where a sequence's last tokens stood before, it is likely to go on as it did.
+//! Drafts from the text itself: after the same tokens, it is likely to go on as it did before.
 //!
-//! The last 4, 3 and 2 tokens are looked up, the longest first, the latest place first; a place that was right is followed on.
-//! Tables of hashes give the latest place, as those of LZ77 do: constant time and bounded memory a token. Two beginnings
-//! of one hash may displace each other, so tokens are compared: at worst, a place is not found.
+//! Tables of hashes, as those of branch predictors: by the last 1, 2 and 4 tokens what followed them in this text, its prompt
+//! and what was sampled; by the last 2 and 4 tokens what followed them in all that was sampled for other requests of the same
+//! run. Constant time and bounded memory a token. Two contexts of one slot displace each other: at worst a guess is lost, or a
+//! poor one made.
 
-use std::ops::Range;
+use super::{
+    Text,
+    schedule::{Expected, GRADES, Guess, Schedule},
+};
 
-use super::{Text, schedule::Schedule};
+/// Tokens of the contexts of a text's own tables.
+const OWN: [usize; 3] = [1, 2, 4];
+/// Tokens of the contexts of the tables that all texts share.
+const SHARED: [usize; 2] = [2, 4];
+/// Tokens of the longest context.
+const LONGEST: usize = 4;
 
-/// Lengths of the beginnings that are looked up, the longest first.
-const LENGTHS: [usize; 3] = [4, 3, 2];
-
-/// Entries of a table, at most.
+/// Slots of an own table, at most.
 const MAX_SLOTS: usize = 1 << 15;
+/// Slots of a shared table.
+const SHARED_SLOTS: usize = 1 << 16;
 
-/// Where the tokens of a sequence stood before.
-#[derive(Clone, Debug)]
-pub(crate) struct Lookup {
-    /// A table for each of [`LENGTHS`]: by the hash of so many tokens, the place after where they stood last; 0: nowhere.
-    places: [Vec<u32>; LENGTHS.len()],
-    /// Tokens that were read.
-    read: usize,
-    found: Option<Place>,
+/// Classes of guesses.
+pub(crate) const CLASSES: usize = (OWN.len() + SHARED.len()) * GRADES;
+
+/// What followed a context.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    token: u32,
+    /// Of the context's hash, what the slot's number does not say.
+    tag: u16,
+    /// How often the token followed, of `all` times lately; none: an empty slot.
+    right: u8,
+    all: u8,
 }
 
-/// A place before the end after which the text goes on as it may go on at its end.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    at: usize,
-    /// Tokens before it that stand at the end too.
-    length: usize,
+impl Slot {
+    /// Times that are remembered: older ones count half.
+    const REMEMBERED: u8 = 32;
+
+    /// How certain it is, from 0.
+    fn grade(self) -> usize {
+        let Self { right, all, .. } = self;
+        match (all, all - right) {
+            (1, _) => 0,
+            (2, 0) => 5,
+            (3..8, 0) => 6,
+            (_, 0) => 7,
+            _ if 2 * right <= all => 1,
+            _ if 4 * u16::from(right) < 3 * u16::from(all) => 2,
+            _ if 10 * u16::from(right) < 9 * u16::from(all) => 3,
+            _ => 4,
+        }
+    }
+
+    /// Takes note of what followed.
+    fn follow(&mut self, tag: u16, token: u32) {
+        if self.all == 0 || self.tag != tag {
+            *self = Self { token, tag, right: 1, all: 1 };
+            return;
+        }
+        self.all += 1;
+        if self.token == token {
+            self.right += 1;
+        } else if 2 * self.right <= self.all {
+            *self = Self { token, tag, right: 1, all: 2 };
+        }
+        if self.all == Self::REMEMBERED {
+            (self.right, self.all) = (self.right / 2, self.all / 2);
+        }
+    }
+}
+
+/// What followed contexts of so many tokens.
+#[derive(Clone, Debug)]
+struct Table {
+    context: usize,
+    slots: Vec<Slot>,
+}
+
+impl Table {
+    /// With `slots` slots, a power of two.
+    fn new(context: usize, slots: usize) -> Self {
+        Self { context, slots: vec![Slot::default(); slots] }
+    }
+
+    /// The slot and tag of the context at the end of `recent`, if that has as many tokens.
+    fn place(&self, recent: &[u32]) -> Option<(usize, u16)> {
+        let context = &recent[recent.len().checked_sub(self.context)?..];
+        let hash = hash(context);
+        Some((hash as usize & (self.slots.len() - 1), (hash >> 48) as u16))
+    }
+
+    fn find(&self, recent: &[u32]) -> Option<Slot> {
+        let (slot, tag) = self.place(recent)?;
+        Some(self.slots[slot]).filter(|slot| slot.all > 0 && slot.tag == tag)
+    }
+
+    fn follow(&mut self, recent: &[u32], token: u32) {
+        if let Some((slot, tag)) = self.place(recent) {
+            self.slots[slot].follow(tag, token);
+        }
+    }
+}
+
+/// What followed contexts in the texts of all requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared([Table; SHARED.len()]);
+
+impl Shared {
+    pub(crate) const BYTES: usize = SHARED.len() * SHARED_SLOTS * size_of::<Slot>();
+
+    pub(crate) fn new() -> Self {
+        Self(SHARED.map(|context| Table::new(context, SHARED_SLOTS)))
+    }
+}
+
+/// What followed contexts in one text.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup {
+    own: [Table; OWN.len()],
+    /// Tokens that were read.
+    read: usize,
 }
 
 impl Lookup {
     /// For a sequence of up to `tokens` tokens.
     pub(crate) fn new(tokens: usize) -> Self {
-        Self { places: std::array::from_fn(|_| vec![0; slots(tokens)]), read: 0, found: None }
+        Self { own: OWN.map(|context| Table::new(context, slots(tokens))), read: 0 }
     }
 
     /// Bytes for a sequence of up to `tokens` tokens.
     pub(crate) fn bytes(tokens: usize) -> usize {
-        LENGTHS.len() * slots(tokens) * size_of::<u32>()
+        OWN.len() * slots(tokens) * size_of::<Slot>()
     }
 
     /// Reads the tokens of `text` that are new. What would have been guessed of those that were sampled is noted in
     /// `schedule`: so it is measured at no cost, whether drafts were made or not.
-    pub(crate) fn read(&mut self, text: Text<'_>, schedule: &mut Schedule) {
-        for end in self.read..text.len() {
-            if let Some(Place { at, length }) = self.found.take() {
-                let right = text.token(at) == text.token(end);
-                if end >= text.prompt.len() {
-                    schedule.observe(class(length), right);
+    pub(crate) fn read(&mut self, text: Text<'_>, shared: &mut Shared, schedule: &mut Schedule) {
+        for at in self.read.max(1)..text.len() {
+            let (recent, token) = (Recent::before(text, at), text.token(at));
+            let is_sampled = at >= text.prompt.len();
+            if is_sampled {
+                for guess in self.guesses(recent.tokens(), shared) {
+                    schedule.observe(guess, guess.token == token);
                 }
-                self.found = right.then_some(Place { at: at + 1, length: length + 1 });
+                shared.0.iter_mut().for_each(|table| table.follow(recent.tokens(), token));
             }
-            self.enter(text, end + 1);
+            self.own.iter_mut().for_each(|table| table.follow(recent.tokens(), token));
         }
         self.read = text.len();
     }
 
-    /// Enters the last tokens before `end` into the tables, and finds where they stood before.
-    fn enter(&mut self, text: Text<'_>, end: usize) {
-        for (length, places) in LENGTHS.into_iter().zip(&mut self.places) {
-            let Some(start) = end.checked_sub(length) else { continue };
-            let slot = hash(text, start..end) & (places.len() - 1);
-            let at = std::mem::replace(&mut places[slot], end as u32) as usize;
-            let is_longer = self.found.is_none_or(|found| found.length < length);
-            let same = || (1..=length).all(|i| text.token(at - i) == text.token(end - i));
-            if is_longer && at >= length && same() {
-                self.found = Some(Place { at, length });
+    /// What may follow `recent`, by each table that knows anything.
+    fn guesses<'a>(&'a self, recent: &'a [u32], shared: &'a Shared) -> impl Iterator<Item = Guess> + 'a {
+        let tables = self.own.iter().chain(&shared.0).enumerate();
+        let after = recent.last().copied().unwrap_or(0);
+        tables.filter_map(move |(i, table)| {
+            let slot = table.find(recent)?;
+            Some(Guess { token: slot.token, class: i * GRADES + slot.grade(), after })
+        })
+    }
+
+    /// How `text`, which was read, may go on: the likeliest tokens one after another, of up to `most` as many as pay in
+    /// `pass`. What another source has guessed of the first, it says in `known`.
+    pub(crate) fn draft(
+        &self,
+        text: Text<'_>,
+        known: &[Guess],
+        shared: &Shared,
+        schedule: &Schedule,
+        most: usize,
+        pass: &mut Expected,
+    ) -> Vec<u32> {
+        let (mut draft, mut recent, mut chance) = (Vec::new(), Recent::before(text, text.len()), 1.0);
+        let mut known = known.iter().copied();
+        while draft.len() < most {
+            let of_other = known.next();
+            let guesses = self.guesses(recent.tokens(), shared).chain(of_other);
+            let best = guesses.map(|guess| (schedule.chance(guess), guess.token));
+            let Some((of_best, token)) = best.max_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+            chance *= of_best;
+            if !pass.take(chance) {
+                break;
             }
-        }
-    }
-
-    /// The class of a guess of the next token; `None`: there is none.
-    pub(crate) fn class(&self) -> Option<usize> {
-        self.found.map(|place| class(place.length))
-    }
-
-    /// How `text`, which was read, may go on: `n` tokens, if there is a guess. Where what stands at the place reaches the end,
-    /// it repeats itself.
-    pub(crate) fn draft(&self, text: Text<'_>, n: usize) -> Vec<u32> {
-        let mut draft = Vec::with_capacity(n);
-        let Some(Place { at, .. }) = self.found else { return draft };
-        for i in at..at + n {
-            draft.push(if i < text.len() { text.token(i) } else { draft[i - text.len()] });
+            if of_other.is_some_and(|guess| guess.token != token) {
+                known = [].iter().copied(); // what follows was guessed of another token
+            }
+            draft.push(token);
+            recent.push(token);
         }
         draft
     }
 }
 
-/// The class of guesses that rest on `length` tokens.
-fn class(length: usize) -> usize {
-    length - LENGTHS[LENGTHS.len() - 1]
+/// The last tokens of a text.
+struct Recent {
+    tokens: [u32; LONGEST],
+    count: usize,
+}
+
+impl Recent {
+    /// Of `text` before `end`.
+    fn before(text: Text<'_>, end: usize) -> Self {
+        let mut recent = Self { tokens: [0; LONGEST], count: 0 };
+        (end.saturating_sub(LONGEST)..end).for_each(|i| recent.push(text.token(i)));
+        recent
+    }
+
+    fn push(&mut self, token: u32) {
+        self.tokens.rotate_left(1);
+        self.tokens[LONGEST - 1] = token;
+        self.count = (self.count + 1).min(LONGEST);
+    }
+
+    fn tokens(&self) -> &[u32] {
+        &self.tokens[LONGEST - self.count..]
+    }
 }
 
 fn slots(tokens: usize) -> usize {
     tokens.next_power_of_two().min(MAX_SLOTS)
 }
 
-/// A hash of some tokens of `text`.
-fn hash(text: Text<'_>, of: Range<usize>) -> usize {
+/// A hash of some tokens.
+fn hash(tokens: &[u32]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15; // 2⁶⁴ over the golden ratio (Knuth, volume 3, section 6.4)
-    let mix = |hash: u64, token: u32| (hash ^ u64::from(token)).wrapping_mul(ODD).rotate_left(29);
-    (of.map(|i| text.token(i)).fold(0, mix).wrapping_mul(ODD) >> 32) as usize
+    let mix = |hash: u64, &token: &u32| (hash ^ u64::from(token)).wrapping_mul(ODD).rotate_left(29);
+    let hash = tokens.iter().fold(0, mix);
+    (hash ^ hash >> 32).wrapping_mul(ODD)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What is drafted after the whole of `tokens`, the last `sampled` of which are no prompt's.
-    fn draft(tokens: &[u32], sampled: usize, n: usize) -> (Vec<u32>, Schedule) {
-        let (prompt, completion) = tokens.split_at(tokens.len() - sampled);
-        let (mut lookup, mut schedule) = (Lookup::new(64), Schedule::default());
-        // However often it reads, it finds the same.
-        for end in 0..=completion.len() {
-            lookup.read(Text { prompt, completion: &completion[..end] }, &mut schedule);
+    /// Tables that know `texts`, each with so many sampled tokens at its end, and the lookup of the last.
+    fn after(texts: &[(&[u32], usize)]) -> (Lookup, Shared, Schedule) {
+        let (mut shared, mut schedule) = (Shared::new(), Schedule::default());
+        let mut last = Lookup::new(64);
+        for (tokens, sampled) in texts {
+            last = Lookup::new(64);
+            let (prompt, completion) = tokens.split_at(tokens.len() - sampled);
+            // However often it reads, it knows the same.
+            for end in 0..=completion.len() {
+                last.read(Text { prompt, completion: &completion[..end] }, &mut shared, &mut schedule);
+            }
         }
-        let text = Text { prompt, completion };
-        let mut at_once = Lookup::new(64);
-        at_once.read(text, &mut Schedule::default());
-        assert_eq!(lookup.draft(text, n), at_once.draft(text, n));
-        (lookup.draft(text, n), schedule)
+        (last, shared, schedule)
+    }
+
+    /// What is drafted after the whole of `tokens`, the last `sampled` of which are no prompt's, where every guess pays.
+    fn draft(tokens: &[u32], sampled: usize, most: usize) -> Vec<u32> {
+        let (lookup, shared, schedule) = after(&[(tokens, sampled)]);
+        let (text, pass) = (Text { prompt: tokens, completion: &[] }, &mut Expected::new(1, 1e12));
+        lookup.draft(text, &[], &shared, &schedule, most, pass)
     }
 
     #[test]
-    fn the_longest_match_comes_first_then_the_latest() {
-        assert!(draft(&[1, 2, 3, 4], 0, 3).0.is_empty(), "nothing stood before");
-        assert_eq!(draft(&[7, 1, 2, 8, 5, 1, 2, 9, 1, 2], 0, 2).0, [9, 1], "the latest");
-        assert_eq!(draft(&[7, 1, 2, 8, 5, 1, 2, 9, 7, 1, 2], 0, 2).0, [8, 5], "the longest");
-        assert!(draft(&[3, 9, 3], 0, 1).0.is_empty(), "one token is no match");
+    fn a_text_is_guessed_to_go_on_as_it_did() {
+        assert!(draft(&[1, 2, 3, 4], 0, 3).is_empty(), "nothing stood before");
+        assert_eq!(draft(&[7, 1, 2, 8, 5, 1, 2], 0, 3), [8, 5, 1]);
+        assert_eq!(draft(&[3, 9, 3], 0, 1), [9], "one token is enough");
+        assert_eq!(draft(&[5, 1, 2, 3, 1, 2], 0, 7), [3, 1, 2, 3, 1, 2, 3], "it repeats itself");
+        assert_eq!(draft(&[4, 4, 4], 0, 4), [4, 4, 4, 4]);
     }
 
     #[test]
-    fn what_reaches_the_end_repeats_itself() {
-        assert_eq!(draft(&[5, 1, 2, 3, 1, 2], 0, 7).0, [3, 1, 2, 3, 1, 2, 3]);
-        assert_eq!(draft(&[4, 4, 4], 0, 4).0, [4, 4, 4, 4]);
-    }
-
-    #[test]
-    fn a_place_that_was_right_is_followed() {
-        // After 1 2 stood 3, after 2 3 last 9: the match of three tokens is the first one's.
-        assert_eq!(draft(&[1, 2, 3, 4, 5, 2, 3, 9, 1, 2, 3], 1, 2).0, [4, 5]);
+    fn what_other_texts_sampled_is_known_and_their_prompts_are_not() {
+        let (lookup, shared, schedule) = after(&[(&[1, 2, 3, 4, 5], 2), (&[9, 2, 3], 0)]);
+        let text = Text { prompt: &[9, 2, 3], completion: &[] };
+        let pass = &mut Expected::new(1, 1e12);
+        assert_eq!(lookup.draft(text, &[], &shared, &schedule, 4, pass), [4, 5]);
+        let (lookup, shared, schedule) = after(&[(&[1, 2, 3, 4, 5], 1), (&[9, 2, 3], 0)]);
+        assert!(lookup.draft(text, &[], &shared, &schedule, 4, pass).is_empty());
     }
 
     #[test]
     fn guesses_of_sampled_tokens_are_observed() {
-        let (_, schedule) = draft(&[1, 2, 3, 4, 1, 2, 3, 9], 2, 1);
+        let (_, _, schedule) = after(&[(&[1, 2, 3, 1, 2], 2)]);
+        // The first sampled token was unknown; after it 2 stood.
         let mut expected = Schedule::default();
-        expected.observe(0, true);
-        expected.observe(1, false);
+        expected.observe(Guess { token: 2, class: 0, after: 1 }, true);
         assert_eq!(format!("{schedule:?}"), format!("{expected:?}"));
     }
 
     #[test]
-    fn few_slots_lose_places_and_never_find_wrong_ones() {
-        let tokens: Vec<u32> = (0..5000).map(|i| (i * i / 7) % 13).collect();
-        let (mut small, mut schedule) = (Lookup::new(8), Schedule::default());
-        for end in 1..tokens.len() {
-            let text = Text { prompt: &tokens[..end], completion: &[] };
-            small.read(text, &mut schedule);
-            if let Some(Place { at, length }) = small.found {
-                assert_eq!(tokens[at - length..at], tokens[end - length..end]);
-            }
+    fn another_sources_guess_is_taken_where_it_is_likelier() {
+        let (lookup, shared, mut schedule) = after(&[(&[1, 2, 3, 1], 0)]);
+        let text = Text { prompt: &[1, 2, 3, 1], completion: &[] };
+        let known = [7, 8].map(|token| Guess { token, class: CLASSES, after: 1 });
+        for right in [true, false] {
+            (0..9).for_each(|_| schedule.observe(known[0], right));
+            let pass = &mut Expected::new(1, 1e12);
+            let draft = lookup.draft(text, &known, &shared, &schedule, 2, pass);
+            assert_eq!(draft, if right { [7, 8] } else { [2, 3] });
+            (0..100).for_each(|_| schedule.observe(known[0], false));
         }
-        assert_eq!(Lookup::bytes(8), 3 * 8 * 4);
-        assert_eq!(Lookup::bytes(1 << 30), 3 * 4 * MAX_SLOTS);
+    }
+
+    #[test]
+    fn a_slot_is_as_certain_as_its_token_was_right() {
+        let grades = |tokens: &[u32]| {
+            let mut slot = Slot::default();
+            tokens.iter().for_each(|&token| slot.follow(1, token));
+            (slot.token, slot.grade())
+        };
+        assert_eq!(
+            [&[5][..], &[5; 2], &[5; 7], &[5; 8], &[5; 500]].map(grades),
+            [(5, 0), (5, 5), (5, 6), (5, 7), (5, 7)]
+        );
+        assert_eq!([&[5, 6][..], &[5, 5, 6], &[5, 5, 5, 6]].map(grades), [(6, 1), (5, 2), (5, 3)]);
+        let mut often = vec![5; 30];
+        often.push(6);
+        assert_eq!(grades(&often), (5, 4));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        assert_eq!(Lookup::bytes(8), 3 * 8 * 8);
+        assert_eq!(Lookup::bytes(1 << 30), 3 * 8 * MAX_SLOTS);
+        assert_eq!(Shared::BYTES, 1 << 20);
     }
 }

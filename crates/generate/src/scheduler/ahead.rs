@@ -1,16 +1,16 @@
 //! The passes of a module that drafts: over the rows that the model computed, and then over what it drafted itself.
 //!
 //! The module reads the token that follows each row. Of a prompt's rows it is known when they are laid out; of those after which a
-//! token was sampled, it is that token. So the keys of the module lie where the model's do, and rows whose tokens were wrong are
-//! computed again, as the model's are. Where a page that several sequences share ends, the token is that of the first of them:
-//! a guess may be worse for it, and nothing else.
+//! token was sampled, it is that token; rows of tokens that were wrong are left out. So the keys of the module lie where the
+//! model's do. Where a page that several sequences share ends, the token is that of the first of them: a guess may be worse for
+//! it, and nothing else.
 
 use koan_backend::{Layout, Sequence};
 
-use super::{Pass, Scheduler};
+use super::{Pass, Scheduler, Unfinished};
 use crate::{
     RequestId,
-    drafts::{self, Expected},
+    drafts::{self, Expected, Text},
     pages::{PAGE, PageId},
 };
 
@@ -18,17 +18,15 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     id: RequestId,
-    /// The row that its draft begins from.
+    /// The row of the module's pass that its draft goes on from.
     row: u32,
-    /// Tokens that pay.
-    wanted: usize,
 }
 
 impl Scheduler {
-    /// Takes note that running request `id` may be drafted for, from `row` on.
+    /// Takes note that running request `id` may be drafted for, from row `row` of the model's pass on.
     pub(super) fn begin_from(&mut self, id: RequestId, row: u32) {
-        if self.drafter.is_of_module() {
-            self.origins.push(Origin { id, row, wanted: 1 });
+        if self.drafter.asks_module() {
+            self.origins.push(Origin { id, row });
         }
     }
 
@@ -37,46 +35,69 @@ impl Scheduler {
         self.drafter.asks_module()
     }
 
-    /// After [`record`](Self::record): the module's pass over the rows of `pass`, after which `tokens` were sampled.
-    pub(crate) fn ahead(&mut self, pass: Pass, tokens: &[u32]) -> Layout {
-        let Pass { mut layout, following, .. } = pass;
-        layout.ids = following;
-        for (&row, &token) in layout.head_rows.iter().zip(tokens) {
-            layout.ids[row as usize] = token;
+    /// After [`record`](Self::record): the module's pass over the rows of `pass`, after which `tokens` were sampled, but those
+    /// of wrong tokens; and the number of each of its rows in `pass`.
+    pub(crate) fn ahead(&mut self, pass: Pass, tokens: &[u32]) -> (Layout, Vec<u32>) {
+        let Pass { layout: all, following: mut ids, unused, .. } = pass;
+        for (&row, &token) in all.head_rows.iter().zip(tokens) {
+            ids[row as usize] = token;
         }
-        let mut expected = Expected::new(self.origins.len(), self.overhead);
-        for i in 0..self.origins.len() {
-            let at = self.at(self.origins[i].id);
-            let most = self.room(at).min(drafts::MOST_OF_MODULE);
-            self.origins[i].wanted = self.drafter.length_of_module(most, &mut expected).max(1);
+        // Each run of rows loses some at its end.
+        let (mut layout, mut rows) = (Layout::default(), Vec::with_capacity(all.len()));
+        for Sequence { rows: run, prefix, keys } in all.sequences {
+            let wrong = unused.iter().filter(|&&row| run.contains(&(row as usize))).count();
+            let (first, count) = (rows.len(), run.len() - wrong);
+            if count > 0 {
+                rows.extend((run.start..run.start + count).map(|row| row as u32));
+                let keys = keys.start..keys.end - wrong;
+                layout.sequences.push(Sequence { rows: first..first + count, prefix, keys });
+            }
+        }
+        let of_rows = |values: &[u32]| rows.iter().map(|&row| values[row as usize]).collect();
+        (layout.ids, layout.positions) = (of_rows(&ids), of_rows(&all.positions));
+        layout.cache_rows = of_rows(&all.cache_rows);
+        for origin in &mut self.origins {
+            origin.row = rows.binary_search(&origin.row).expect("its row is that of a right token") as u32;
         }
         layout.head_rows = self.origins.iter().map(|origin| origin.row).collect();
         layout.draws = self.origins.iter().map(|origin| self.draw(origin.id, 0)).collect();
-        layout.targets.clear();
-        layout
+        self.count_module(layout.len());
+        (layout, rows)
     }
 
-    /// Takes what the module drafted for each origin, and lays out its next pass, of those that want more; with the number of the
-    /// head row, and so of the row in what follows, that each goes on from. `None`: no more is wanted.
-    pub(crate) fn draft_on(&mut self, tokens: &[u32]) -> Option<(Layout, Vec<u32>)> {
-        let (mut layout, mut from, mut left) = (Layout::default(), Vec::new(), Vec::new());
-        for (i, (origin, &token)) in std::mem::take(&mut self.origins).into_iter().zip(tokens).enumerate() {
+    /// Takes what the module drafted for each origin, with its log-probability, and lays out its next pass, for those that
+    /// another guess is likely to pay for; with the number of the row in the pass before that each goes on from. `None`: no more
+    /// is wanted.
+    pub(crate) fn draft_on(&mut self, guesses: &[(u32, f32)]) -> Option<(Layout, Vec<u32>)> {
+        let (mut layout, mut from) = (Layout::default(), Vec::new());
+        let origins = std::mem::take(&mut self.origins);
+        let mut expected = Expected::new(origins.len(), self.overhead);
+        let cost = self.module_share * (1.0 + self.overhead / origins.len() as f64);
+        for (origin, &guess) in origins.into_iter().zip(guesses) {
             let at = self.at(origin.id);
-            let guesses = &mut self.running[at].unfinished.drafting.guesses;
-            guesses.push(token);
-            let n = guesses.len();
-            let end = self.running[at].end;
+            let (room, end) = (self.room(at), self.running[at].end);
+            let Unfinished { request, token_ids, drafting, .. } = &mut self.running[at].unfinished;
+            let text = Text { prompt: &request.prompt, completion: token_ids };
+            let pays = self.drafter.guess(text, drafting, guess, cost, &mut expected);
+            let n = drafting.guessed();
             let place = self.pages.tokens(end).len() + n - 1;
-            if n < origin.wanted && place < PAGE {
-                self.feed_draft(end, place, token, &mut layout);
+            if pays && n < room.min(drafts::MOST_OF_MODULE) && place < PAGE {
+                from.push(origin.row);
                 layout.draws.push(self.draw(origin.id, n));
-                from.push(if origin.is_first() { origin.row } else { i as u32 });
-                left.push(Origin { row: Origin::LATER, ..origin });
+                self.origins.push(Origin { row: layout.len() as u32, ..origin });
+                self.feed_draft(end, place, guess.0, &mut layout);
             }
         }
-        self.origins = left;
         layout.head_rows = (0..layout.len() as u32).collect();
+        self.count_module(layout.len());
         (!layout.is_empty()).then_some((layout, from))
+    }
+
+    /// Takes note of what a module's pass of so many rows costs.
+    fn count_module(&mut self, rows: usize) {
+        if rows > 0 {
+            self.drafter.count_module(self.module_share * (self.overhead + rows as f64));
+        }
     }
 
     /// Adds the row of a drafted token, whose key goes to place `place` of page `end`.
@@ -110,15 +131,5 @@ impl Scheduler {
     fn at(&self, id: RequestId) -> usize {
         let found = self.running.binary_search_by_key(&id, |running| running.unfinished.id);
         found.expect("it was running when the pass was recorded")
-    }
-}
-
-impl Origin {
-    /// In the place of a row: it goes on from its own draft.
-    const LATER: u32 = u32::MAX;
-
-    /// Whether it begins from a row of the model's pass.
-    fn is_first(&self) -> bool {
-        self.row != Self::LATER
     }
 }

@@ -13,11 +13,12 @@ mod rows;
 use std::{collections::VecDeque, sync::Arc};
 
 use koan_backend::Layout;
+use koan_model::{Config, Flops};
 
 use self::ahead::Origin;
 use crate::{
     Completion, FinishReason, Finished, MemoryPlan, Request, RequestId, Step,
-    drafts::{self, Drafter, Expected},
+    drafts::{self, Drafter, Expected, Text},
     pages::{PAGE, PageId, Pages, pages_of},
 };
 
@@ -66,6 +67,7 @@ struct Running {
 }
 
 /// A pass to compute, and what is sampled after it.
+#[derive(Default)]
 pub(crate) struct Pass {
     /// Its rows. Each running request that is ready has a head row and a draw for its last token, and for each of its draft.
     pub(crate) layout: Layout,
@@ -73,6 +75,8 @@ pub(crate) struct Pass {
     pub(crate) ready: Vec<Ready>,
     /// The token that follows each row, where it is known.
     pub(crate) following: Vec<u32>,
+    /// Rows of tokens that were wrong, ascending.
+    unused: Vec<u32>,
 }
 
 /// A running request that samples after a pass.
@@ -94,6 +98,8 @@ pub(crate) struct Scheduler {
     draft_rows: usize,
     /// What a pass costs besides its rows, in rows.
     overhead: f64,
+    /// What a module's pass costs, by what one of the model does.
+    module_share: f64,
     drafter: Drafter,
     /// Whether the keys of finished requests can be found by later ones.
     keep: bool,
@@ -116,14 +122,15 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// For the requests of `plan`, for a model of whose weights all rows read the share `common`.
-    pub(crate) fn new(plan: MemoryPlan, common: f64) -> Self {
+    /// For the requests of `plan`, for a model of `config`.
+    pub(crate) fn new(plan: MemoryPlan, config: &Config) -> Self {
         Self {
             pages: Pages::new(plan.pages()),
             sequences: plan.limits.sequences,
             prefill_rows: plan.prefill_rows(),
             draft_rows: plan.draft_rows(),
-            overhead: drafts::overhead(plan.prefill_rows(), common),
+            overhead: drafts::overhead(plan.prefill_rows(), Flops::common(config)),
+            module_share: Flops::of(config).module_share(),
             drafter: Drafter::new(plan.limits.drafts),
             keep: false,
             next_id: 0,
@@ -211,19 +218,20 @@ impl Scheduler {
     pub(crate) fn pass(&mut self) -> Pass {
         self.grow();
         self.admit();
-        let mut pass = Pass { layout: Layout::default(), ready: Vec::new(), following: Vec::new() };
+        let mut pass = Pass::default();
         self.origins.clear();
         self.prefill(&mut pass);
         let ready: Vec<usize> = (0..self.running.len()).filter(|&at| self.is_ready(at)).collect();
         let mut expected = Expected::new(ready.len(), self.overhead);
+        let mut without = expected;
         let mut rows = self.draft_rows.min(self.prefill_rows - pass.layout.len());
         for at in ready {
-            let draft = self.draft(at, rows, &mut expected);
+            let draft = self.draft(at, rows, [&mut expected, &mut without]);
             rows -= draft.len();
             self.decode(at, draft, &mut pass);
         }
         if !pass.ready.is_empty() {
-            self.drafter.count_pass(pass.ready.iter().any(|ready| !ready.draft.is_empty()));
+            self.drafter.count_pass(expected, without);
         }
         pass
     }
@@ -232,14 +240,14 @@ impl Scheduler {
     /// first token for which `ends` says so, too.
     pub(crate) fn record(
         &mut self,
-        Pass { ready, layout: Layout { head_rows, .. }, .. }: &Pass,
+        Pass { ready, layout: Layout { head_rows, .. }, unused, .. }: &mut Pass,
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
         mut ends: impl FnMut(RequestId, u32) -> bool,
     ) -> Step {
         let mut step = Step { tokens: Vec::with_capacity(ready.len()), finished: Vec::new() };
         let mut first = 0;
-        for Ready { at, draft } in ready {
+        for Ready { at, draft } in &*ready {
             let at = at - step.finished.len();
             let Running { unfinished, end } = &mut self.running[at];
             let mut reason;
@@ -259,11 +267,11 @@ impl Scheduler {
                 kept += 1;
             }
             *end = self.pages.take_back(*end, draft.len() - kept);
-            self.drafter.compare(
-                &mut unfinished.drafting,
-                &unfinished.token_ids[unfinished.token_ids.len() - kept - 1..],
-            );
-            let (id, row) = (unfinished.id, head_rows[first + kept]);
+            let Unfinished { id, request, token_ids, drafting, .. } = unfinished;
+            let text = Text { prompt: &request.prompt, completion: token_ids };
+            self.drafter.compare(text, request.longest(), drafting, kept + 1);
+            let (id, row) = (*id, head_rows[first + kept]);
+            unused.extend(&head_rows[first + kept + 1..][..draft.len() - kept]);
             self.drafted += draft.len();
             self.kept += kept;
             first += 1 + draft.len();

@@ -50,7 +50,7 @@ impl Scheduler {
 
     /// A draft for running request `at`, of up to `rows` tokens: no more than there is room for in its last page and a free
     /// one, and never its last token, after which nothing is sampled.
-    pub(super) fn draft(&mut self, at: usize, rows: usize, expected: &mut Expected) -> Vec<u32> {
+    pub(super) fn draft(&mut self, at: usize, rows: usize, expected: [&mut Expected; 2]) -> Vec<u32> {
         let Running { unfinished: Unfinished { request, token_ids, drafting, .. }, end } =
             &mut self.running[at];
         let room = PAGE - self.pages.tokens(*end).len() + if self.pages.has_free() { PAGE } else { 0 };
@@ -58,7 +58,7 @@ impl Scheduler {
         let left = sampling.max_new_tokens - token_ids.len();
         let most = rows.min(room - 1).min(left - 1).min(drafts::MOST);
         let text = Text { prompt, completion: token_ids };
-        self.drafter.draft(text, prompt.len() + sampling.max_new_tokens, drafting, most, expected)
+        self.drafter.draft(text, request.longest(), drafting, most, expected)
     }
 
     /// Adds the rows of running request `at`: of its last token, or of its prompt's if it sampled none yet, and of `draft`.

@@ -207,23 +207,25 @@ impl<B: Backend> Drafting<B> {
     }
 }
 
-/// After a pass of the model over the same rows, to a cache: the tokens that the module samples after the head rows of `p`, whose
-/// tokens are those that follow each row.
+/// After a pass of the model to a cache, over rows among which those of `p` are the rows `from`: the tokens that the module samples
+/// after the head rows of `p`, whose tokens are those that follow each row, and their log-probabilities.
 pub(crate) fn draft<B: Backend>(
     module: &MultiToken<Param<B>>,
     p: &Pass<B>,
+    from: &B::Layout,
     trunk: &Trunk<Param<B>>,
     head: &LanguageHead<Param<B>>,
     stream: &B::Buf,
     d: &mut Drafting<B>,
-) -> Vec<u32> {
+) -> Vec<(u32, f32)> {
     let (eps, n) = (p.config.rms_norm_eps, p.rows);
-    p.b.head_norm_forward(&mut d.previous, &mut d.rstd, stream, trunk.norm.value(), eps, n);
+    p.b.embedding_forward(&mut d.part, stream, p.config.hidden_size, from);
+    p.b.head_norm_forward(&mut d.previous, &mut d.rstd, &d.part, trunk.norm.value(), eps, n);
     sampled(module, p, trunk, head, d)
 }
 
-/// After [`draft`], or this, over a pass of as many rows as that had head rows, whose rows `from` give what is read here: the
-/// tokens that the module samples next, of the passes that feed what it drafted.
+/// After [`draft`], or this, over a pass whose rows `from` give what is read here: the tokens that the module samples next, of the
+/// passes that feed what it drafted, and their log-probabilities.
 pub(crate) fn draft_on<B: Backend>(
     module: &MultiToken<Param<B>>,
     p: &Pass<B>,
@@ -231,7 +233,7 @@ pub(crate) fn draft_on<B: Backend>(
     trunk: &Trunk<Param<B>>,
     head: &LanguageHead<Param<B>>,
     d: &mut Drafting<B>,
-) -> Vec<u32> {
+) -> Vec<(u32, f32)> {
     // The rows that were drafted from, side by side.
     p.b.embedding_forward(&mut d.previous, &d.module.hidden, p.config.hidden_size, from);
     sampled(module, p, trunk, head, d)
@@ -243,12 +245,16 @@ fn sampled<B: Backend>(
     trunk: &Trunk<Param<B>>,
     head: &LanguageHead<Param<B>>,
     d: &mut Drafting<B>,
-) -> Vec<u32> {
+) -> Vec<(u32, f32)> {
     let Drafting { module: a, previous, part, work, low_rank, cache, head: rows, .. } = d;
     module.forward(p, trunk, previous, a, part, work, low_rank, Some(cache));
     // Rows of prompts are computed for their keys.
     let is_asked = p.b.head_rows(p.layout) > 0;
-    if is_asked { head.sample(p.b, &trunk.embed_tokens, &a.normed, p.layout, rows).0 } else { Vec::new() }
+    if !is_asked {
+        return Vec::new();
+    }
+    let (tokens, [log_probs, _]) = head.sample(p.b, &trunk.embed_tokens, &a.normed, p.layout, rows);
+    tokens.into_iter().zip(log_probs).collect()
 }
 
 /// The parts of the projection's input: the embedding's columns, and those of the rows before.
