@@ -109,7 +109,7 @@ fn truncated_draws_stop_and_score_to_the_same_bits() {
     folder.ok(&format!("{generate} --out a.jsonl --threads 1 --sequences 3"));
     // Room for few of the 48 sequences: those that find none wait, and change nothing.
     let narrow =
-        folder.output(&format!("{generate} --out b.jsonl --threads 2 --sequences 48 --memory 0.0006"));
+        folder.output(&format!("{generate} --out b.jsonl --threads 2 --sequences 48 --memory 0.00072"));
     let said = String::from_utf8_lossy(&narrow.stderr).into_owned();
     assert!(narrow.status.success() && said.contains("at once") && !said.contains("48 at once"), "{said}");
     let (a, b) = (folder.lines("a.jsonl"), folder.lines("b.jsonl"));

@@ -20,7 +20,7 @@ const LONGEST: usize = 4;
 /// Slots of an own table, at most.
 const MAX_SLOTS: usize = 1 << 15;
 /// Slots of a shared table.
-const SHARED_SLOTS: usize = 1 << 16;
+const SHARED_SLOTS: usize = 1 << 13;
 
 /// Classes of guesses.
 pub(crate) const CLASSES: usize = (OWN.len() + SHARED.len()) * GRADES;
@@ -321,6 +321,6 @@ mod tests {
     fn memory_is_bounded() {
         assert_eq!(Lookup::bytes(8), 3 * 8 * 8);
         assert_eq!(Lookup::bytes(1 << 30), 3 * 8 * MAX_SLOTS);
-        assert_eq!(Shared::BYTES, 1 << 20);
+        assert_eq!(Shared::BYTES, 1 << 17);
     }
 }
