@@ -1,0 +1,93 @@
+// What kernels are written over: one name for each instruction that a GPU has and a CPU does not. The emulator has its own
+// definitions of the same names (emulator/emulator.h), so that the same kernels run on a CPU.
+//
+// Also here, built into CUDA and defined by the emulator: threadIdx.x, blockIdx.{x,y,z}, gridDim.{x,y,z}, blockDim.x (blocks are one-dimensional),
+// __syncthreads(), __syncwarp(), __shfl_sync, __shfl_xor_sync, __shfl_down_sync, __ballot_sync (all with the full mask ALL, by all 32 lanes of a warp),
+// __fmaf_rn, __fadd_rn, __fmul_rn, __float_as_uint, __uint_as_float, fmaxf, fminf, fabsf, sqrtf, expf, logf, and the same in double.
+#pragma once
+
+#ifdef KOAN_EMULATE
+#include "emulator.h"
+#else
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#define DEVICE __device__ __forceinline__
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+
+// KERNEL(name, Params, threads) { ... }: a kernel of blocks of at most `threads` threads, whose one parameter `p` is a Params.
+#define KERNEL(name, Params, threads) \
+    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
+
+// The block's shared memory, as many bytes as the launch asked for, aligned to 1024.
+extern __shared__ __align__(1024) u8 koan_shared[];
+DEVICE u8* shared_memory() { return koan_shared; }
+
+DEVICE u32 shared_address(const void* at) { return (u32)__cvta_generic_to_shared(at); }
+
+// Two f32, rounded to nearest even, as bf16 in one word, `low` in the lower half.
+DEVICE u32 pack_bf16(float low, float high) {
+    u32 packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+// Of four 8 x 8 matrices of bf16 in shared memory, whose rows of 16 bytes lanes 0-7, 8-15, 16-23, 24-31 point to: lane l gets of
+// each matrix the two elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4.
+DEVICE void load_matrices(u32 (&m)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(shared_address(row)) : "memory");
+}
+
+// The same of the transposed matrices: lane l gets elements l / 4 of rows 2 (l % 4) and 2 (l % 4) + 1.
+DEVICE void load_matrices_transposed(u32 (&m)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(shared_address(row)) : "memory");
+}
+
+// d += a b, a 16 x 16 (rows, k), b 16 x 8 (k, columns), of bf16, accumulated in f32. Lane l = 4 g + t holds of
+// a: rows g, g + 8 of k 2t, 2t + 1 in a[0], a[1], rows g, g + 8 of k 2t + 8, 2t + 9 in a[2], a[3];
+// b: column g of k 2t, 2t + 1 in b[0], of k 2t + 8, 2t + 9 in b[1];
+// d: row g, columns 2t, 2t + 1 in d[0], d[1], row g + 8 in d[2], d[3].
+DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Begins to copy 16 bytes to shared memory, or zeros if not `valid` (`from` is not read then). Both are aligned to 16.
+DEVICE void copy_async(void* to, const void* from, bool valid) {
+    u32 bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
+}
+
+// Ends a group of copies of this thread.
+DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most the last `N` groups of this thread are under way. Other threads see the copies after a barrier.
+template <int N>
+DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+// 2 to the power x, to within 2 units in the last place.
+DEVICE float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+#endif
+
+#define ALL 0xffffffffu
+
+// A bf16 as f32.
+DEVICE float from_bf16(u16 x) { return __uint_as_float((u32)x << 16); }
+
+// An f32 rounded to nearest even; NaN stays NaN.
+DEVICE u16 to_bf16(float x) { return (u16)(pack_bf16(x, 0.0f) & 0xffffu); }

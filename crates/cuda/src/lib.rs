@@ -1,0 +1,28 @@
+//! The CUDA backend: [`Cuda`] runs the operations of [`Backend`](koan_backend::Backend) in kernels of its own.
+//!
+//! In floors, from the ground up; a floor uses only those below it:
+//!
+//! - `kernels/*.cu`: the kernels, over the wrappers of `kernels/device.h`: each is compiled for GPUs, and for the emulator,
+//! - `device.rs`: what kernels run on: `driver.rs`, a GPU, or `emulator.rs`, the same kernels on a CPU,
+//!   `compile.rs`: their compilers,
+//! - `memory.rs`: typed memory of a device, `launch.rs`: a kernel's parameters and grid,
+//! - `ops/`: the operations, cut into grids of the kernels,
+//! - `layout.rs`: the rows of a pass on the device,
+//! - `backend.rs`: the trait, which asserts sizes and calls the operations.
+//!
+//! Operands of products, keys and values are bf16; all else is f32. Products accumulate in steps of 16 of the inner dimension,
+//! in one order, whatever the tile: so a row has the same bits whoever shares its pass.
+
+mod backend;
+mod compile;
+mod cuda;
+mod device;
+mod driver;
+mod emulator;
+mod error;
+mod launch;
+mod layout;
+mod memory;
+mod ops;
+
+pub use self::{cuda::Cuda, error::CudaError, layout::DeviceLayout};
