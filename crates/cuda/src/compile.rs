@@ -8,9 +8,19 @@ pub(crate) struct Source {
     pub(crate) text: &'static str,
 }
 
+const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h"));
+
 /// Every file of kernels.
-pub(crate) const SOURCES: &[Source] =
-    &[Source { name: "operand.cu", headers: &[], text: include_str!("../kernels/operand.cu") }];
+pub(crate) const SOURCES: &[Source] = &[
+    Source { name: "adamw.cu", headers: &[VECTORS], text: include_str!("../kernels/adamw.cu") },
+    Source { name: "bias.cu", headers: &[VECTORS], text: include_str!("../kernels/bias.cu") },
+    Source { name: "columns.cu", headers: &[VECTORS], text: include_str!("../kernels/columns.cu") },
+    Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
+    Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },
+    Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
+    Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
+    Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },
+];
 
 /// The names of the kernels in a source: what stands behind `KERNEL(`.
 pub(crate) fn kernels_of(text: &str) -> impl Iterator<Item = &str> {

@@ -14,6 +14,26 @@ pub struct DeviceLayout {
     cache_rows: Part,
     head_rows: Part,
     targets: Part,
+    gradients: Option<Gradients>,
+    /// The greatest token and position, and the row after the last that keys are stored in.
+    bounds: [u32; 3],
+}
+
+/// What only a backward needs, of a pass without a cache.
+struct Gradients {
+    heads_of_rows: Part,
+    order: Part,
+    starts: Part,
+    distinct: Part,
+}
+
+/// The rows of each token: those of `ids` distinct ones, of which number `i` is `distinct[i]` and has the rows
+/// `order[starts[i]..starts[i + 1]]`, ascending.
+pub(crate) struct ById {
+    pub(crate) ids: usize,
+    pub(crate) order: Address,
+    pub(crate) starts: Address,
+    pub(crate) distinct: Address,
 }
 
 /// Words of a block that begin at a multiple of 16 bytes.
@@ -46,8 +66,12 @@ impl DeviceLayout {
         let cache_rows = parts.push(&host.cache_rows);
         let head_rows = parts.push(&host.head_rows);
         let targets = parts.push(&host.targets);
+        let gradients = host.cache_rows.is_empty().then(|| Gradients::new(&mut parts, &host));
+        let greatest = |x: &[u32]| x.iter().copied().max();
+        let stored = greatest(&host.cache_rows).map_or(host.len() as u32, |row| row + 1);
+        let bounds = [greatest(&host.ids).unwrap_or(0), greatest(&host.positions).unwrap_or(0), stored];
         let words = Memory::upload(&cuda.device, &parts.0)?;
-        Ok(Self { host, words, ids, positions, cache_rows, head_rows, targets })
+        Ok(Self { host, words, ids, positions, cache_rows, head_rows, targets, gradients, bounds })
     }
 
     fn at(&self, part: Part) -> Address {
@@ -78,5 +102,62 @@ impl DeviceLayout {
     /// u32 `[head rows]`
     pub(crate) fn targets(&self) -> Address {
         self.at(self.targets)
+    }
+
+    /// Tokens that a table needs so that it has a row for each of the pass.
+    pub(crate) fn vocabulary(&self) -> usize {
+        if self.host.is_empty() { 0 } else { self.bounds[0] as usize + 1 }
+    }
+
+    /// The greatest position.
+    pub(crate) fn greatest_position(&self) -> u32 {
+        self.bounds[1]
+    }
+
+    /// Rows of keys that the pass needs to store its own.
+    pub(crate) fn stored_rows(&self) -> usize {
+        self.bounds[2] as usize
+    }
+
+    fn gradients(&self) -> &Gradients {
+        self.gradients.as_ref().expect("the layout of a pass without a cache, which a backward follows")
+    }
+
+    /// u32 `[rows]`: the number of each row among the head rows, and the greatest u32 where it is none.
+    pub(crate) fn heads_of_rows(&self) -> Address {
+        self.at(self.gradients().heads_of_rows)
+    }
+
+    /// The rows by their token.
+    pub(crate) fn by_id(&self) -> ById {
+        let Gradients { order, starts, distinct, .. } = self.gradients();
+        let [order, starts, at] = [order, starts, distinct].map(|part| self.at(*part));
+        ById { ids: distinct.len, order, starts, distinct: at }
+    }
+}
+
+impl Gradients {
+    fn new(parts: &mut Parts, layout: &Layout) -> Self {
+        let mut heads_of_rows = vec![u32::MAX; layout.len()];
+        for (i, &row) in layout.head_rows.iter().enumerate() {
+            heads_of_rows[row as usize] = i as u32;
+        }
+        let mut rows: Vec<(u32, u32)> = layout.ids.iter().copied().zip(0..).collect();
+        rows.sort_unstable();
+        let (mut starts, mut distinct) = (Vec::new(), Vec::new());
+        for (i, &(id, _)) in rows.iter().enumerate() {
+            if distinct.last() != Some(&id) {
+                starts.push(i as u32);
+                distinct.push(id);
+            }
+        }
+        starts.push(rows.len() as u32);
+        let order: Vec<u32> = rows.into_iter().map(|(_, row)| row).collect();
+        Self {
+            heads_of_rows: parts.push(&heads_of_rows),
+            order: parts.push(&order),
+            starts: parts.push(&starts),
+            distinct: parts.push(&distinct),
+        }
     }
 }

@@ -24,6 +24,8 @@ unsafe impl Element for f64 {}
 // SAFETY: as above.
 unsafe impl Element for u32 {}
 // SAFETY: as above.
+unsafe impl Element for u64 {}
+// SAFETY: as above.
 unsafe impl Element for u8 {}
 // SAFETY: a u16.
 unsafe impl Element for Bf16 {}

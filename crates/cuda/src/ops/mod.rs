@@ -13,5 +13,6 @@ pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod route;
+pub(crate) mod rows;
 pub(crate) mod sample;
 pub(crate) mod swiglu;

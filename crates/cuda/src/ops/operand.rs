@@ -7,6 +7,7 @@ use crate::{
     device::Address,
     launch::params,
     memory::{Bf16, Memory},
+    ops::rows::PACK,
 };
 
 /// An operand of products.
@@ -84,5 +85,5 @@ pub(crate) fn scale(cuda: &Cuda, x: &mut Operand, factor: f32, n: usize) {
 fn scaled(cuda: &Cuda, x: &mut Operand, factor: Option<f32>, n: usize) {
     let (y, x) = (x.rounded.first(n, "x"), x.values().first(n, "x"));
     let params = Round { y, x, n: n as u64, factor: factor.unwrap_or(1.0), scaled: factor.is_some().into() };
-    cuda.for_each("round_values", n, params);
+    cuda.for_each("round_values", n.div_ceil(PACK), params);
 }

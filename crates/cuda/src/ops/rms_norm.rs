@@ -1,12 +1,40 @@
-//! RMSNorm.
+//! RMSNorm, of rows and of heads.
 
 use crate::{
     cuda::Cuda,
-    layout::DeviceLayout,
-    memory::{Bf16, Memory},
-    ops::operand::Operand,
+    device::Address,
+    launch::params,
+    memory::Memory,
+    ops::{
+        bias::add_rows,
+        operand::Operand,
+        rows::{Rows, packs, shift, wide},
+    },
 };
 
+/// Packs of a row that a thread holds in registers: HELD of the kernels.
+const HELD: [usize; 2] = [8, 4];
+/// Threads of a block of the backward, whatever the number of rows: the order of sums depends on it.
+const THREADS: usize = 256;
+/// Elements of which a block of the backward sums the gradient of the scales, some.
+const CHUNK_LEN: usize = 16_384;
+
+params! {
+    /// `y` of `n` rows, as values, rounded, or both; null where it is not asked for.
+    struct Norm {
+        values: Address, rounded: Address, rstd: Address, x: Address, w: Address, n: u64,
+        features: u32, shift: u32, eps: f32, wide: u32,
+    }
+}
+params! {
+    /// `dx +=`, and the sums of `dw` of each chunk of rows, null where the scales are frozen.
+    struct NormBackward {
+        dx: Address, chunks: Address, dy: Address, x: Address, w: Address, rstd: Address, n: u64,
+        features: u32, shift: u32, chunk: u32, wide: u32,
+    }
+}
+
+/// Writes `y` `[n, features]` for products, and `rstd` `[n]` for [`backward`].
 pub(crate) fn forward(
     cuda: &Cuda,
     y: &mut Operand,
@@ -16,8 +44,11 @@ pub(crate) fn forward(
     eps: f32,
     n: usize,
 ) {
-    panic!("not written yet")
+    let len = n * w.len();
+    normalize(cuda, [y.values_or_null(len, "y"), y.rounded.first(len, "y")], rstd, x, w, eps, n);
 }
+
+/// The same of heads, which other operations read.
 pub(crate) fn forward_heads(
     cuda: &Cuda,
     y: &mut Memory<f32>,
@@ -27,8 +58,41 @@ pub(crate) fn forward_heads(
     eps: f32,
     n: usize,
 ) {
-    panic!("not written yet")
+    normalize(cuda, [y.first(n * w.len(), "y"), 0], rstd, x, w, eps, n);
 }
+
+fn normalize(
+    cuda: &Cuda,
+    [values, rounded]: [Address; 2],
+    rstd: &mut Memory<f32>,
+    x: &Memory<f32>,
+    w: &Memory<f32>,
+    eps: f32,
+    n: usize,
+) {
+    let (features, wide) = (w.len(), wide(&[w.len()]));
+    let packs = packs(features, wide);
+    let rows = Rows::new(cuda, n, packs, HELD[0]);
+    let params = Norm {
+        values,
+        rounded,
+        rstd: rstd.first(n, "rstd"),
+        x: x.first(n * features, "x"),
+        w: w.at(0),
+        n: n as u64,
+        features: features as u32,
+        shift: rows.shift,
+        eps,
+        wide: wide.into(),
+    };
+    let kernel = if packs <= 1 << rows.shift { "rms_norm_narrow" } else { "rms_norm" };
+    rows.launch(cuda, kernel, SUMS, params);
+}
+
+/// Bytes of shared memory that the sums over a row take.
+const SUMS: usize = 32 * size_of::<f32>();
+
+/// Adds to `dx` `[n, features]`, and to `dw` `[features]` if it is asked for.
 pub(crate) fn backward(
     cuda: &Cuda,
     dx: &mut Memory<f32>,
@@ -39,5 +103,31 @@ pub(crate) fn backward(
     rstd: &Memory<f32>,
     n: usize,
 ) {
-    panic!("not written yet")
+    let (features, len) = (w.len(), n * w.len());
+    let wide = wide(&[features]);
+    let packs = packs(features, wide);
+    let shift = shift(packs, HELD[1]);
+    let groups = THREADS >> shift;
+    let chunk = (CHUNK_LEN / features).next_power_of_two().clamp(groups, 1024);
+    let chunks = n.div_ceil(chunk);
+    let sums = dw.as_ref().map(|_| cuda.scratch::<f32>(chunks * features));
+    let params = NormBackward {
+        dx: dx.first(len, "dx"),
+        chunks: sums.as_ref().map_or(0, |sums| sums.at(0)),
+        dy: dy.first(len, "dy"),
+        x: x.first(len, "x"),
+        w: w.at(0),
+        rstd: rstd.first(n, "rstd"),
+        n: n as u64,
+        features: features as u32,
+        shift,
+        chunk: chunk as u32,
+        wide: wide.into(),
+    };
+    let narrow = packs <= 1 << shift;
+    let kernel = if narrow { "rms_norm_backward_narrow" } else { "rms_norm_backward" };
+    cuda.launch(kernel, [chunks, 1, 1], THREADS, SUMS + groups * features * size_of::<f32>(), params);
+    if let (Some(dw), Some(sums)) = (dw, sums) {
+        add_rows(cuda, dw.first(features, "dw"), sums.at(0), features, chunks);
+    }
 }
