@@ -22,6 +22,16 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },
 ];
 
+/// What stands before every file of kernels.
+const DEVICE_H: &str = include_str!("../kernels/device.h");
+
+/// The text of a file of kernels as a compiler gets it: after `device.h` and its headers, whose lines messages name.
+pub(crate) fn unit(source: &Source) -> String {
+    let files = [("device.h", DEVICE_H)].into_iter().chain(source.headers.iter().copied());
+    let files = files.chain([(source.name, source.text)]);
+    files.map(|(name, text)| format!("#line 1 \"{name}\"\n{text}\n")).collect()
+}
+
 /// The names of the kernels in a source: what stands behind `KERNEL(`.
 pub(crate) fn kernels_of(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix("KERNEL(")?.split(',').next())

@@ -3,8 +3,8 @@
 //! In floors, from the ground up; a floor uses only those below it:
 //!
 //! - `kernels/*.cu`: the kernels, over the wrappers of `kernels/device.h`: each is compiled for GPUs, and for the emulator,
-//! - `device.rs`: what kernels run on: `driver.rs`, a GPU, or `emulator.rs`, the same kernels on a CPU,
-//!   `compile.rs`: their compilers,
+//! - `device.rs`: what kernels run on: `driver.rs`, a GPU that `card.rs` finds, or `emulator.rs`, the same kernels on a CPU,
+//!   `compile.rs`: the kernels' sources, `cubins.rs`: the kernels compiled for a GPU, by `compiler.rs`, and kept,
 //! - `memory.rs`: typed memory of a device, `launch.rs`: a kernel's parameters and grid,
 //! - `ops/`: the operations, cut into grids of the kernels,
 //! - `layout.rs`: the rows of a pass on the device,
@@ -14,7 +14,10 @@
 //! in one order, whatever the tile: so a row has the same bits whoever shares its pass.
 
 mod backend;
+mod card;
 mod compile;
+mod compiler;
+mod cubins;
 mod cuda;
 mod device;
 mod driver;
@@ -23,6 +26,14 @@ mod error;
 mod launch;
 mod layout;
 mod memory;
+mod nvrtc;
 mod ops;
 
-pub use self::{cuda::Cuda, error::CudaError, layout::DeviceLayout};
+pub use self::{
+    card::{Card, System},
+    compiler::Compiler,
+    cubins::{Cubins, Target, cache_folder, details},
+    cuda::Cuda,
+    error::CudaError,
+    layout::DeviceLayout,
+};
