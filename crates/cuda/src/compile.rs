@@ -8,6 +8,7 @@ pub(crate) struct Source {
     pub(crate) text: &'static str,
 }
 
+const PRODUCT: (&str, &str) = ("product.h", include_str!("../kernels/product.h"));
 const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h"));
 
 /// Every file of kernels.
@@ -16,7 +17,9 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "bias.cu", headers: &[VECTORS], text: include_str!("../kernels/bias.cu") },
     Source { name: "columns.cu", headers: &[VECTORS], text: include_str!("../kernels/columns.cu") },
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
+    Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },
+    Source { name: "product.cu", headers: &[PRODUCT], text: include_str!("../kernels/product.cu") },
     Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
     Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
     Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },

@@ -1,13 +1,77 @@
 //! Products of experts: each copy by the matrix of its expert.
 
-use crate::ops::route::Routes;
+use koan_backend::{Matrix, ProductPrecision, Store};
+
 use crate::{
     cuda::Cuda,
-    layout::DeviceLayout,
-    memory::{Bf16, Memory},
-    ops::operand::Operand,
+    device::Address,
+    launch::params,
+    memory::Memory,
+    ops::{
+        operand::Operand,
+        product::{CHUNK, Kernel, Rounded, kernel, word},
+        route::Routes,
+    },
 };
-use koan_backend::{Matrix, ProductPrecision, Store};
+
+params! {
+    /// Products of copies, as `kernels/experts.cu` has them.
+    struct Experts {
+        a: Address, b: Address, c: Address, starts: Address,
+        experts: u32, n: u32, k: u32, add: u32, paired: u32, unused: u32,
+    }
+}
+
+params! {
+    /// Gradients of the experts' matrices.
+    struct ExpertsWeight {
+        a: Address, b: Address, c: Address, starts: Address,
+        m: u32, n: u32, chunk: u32, paired: u32,
+    }
+}
+
+/// By the copies of an expert on average, at most.
+const FORWARD: [(usize, Kernel); 3] = [
+    (16, kernel("experts_forward_16x64x128", [16, 64, 128], 4, 4)),
+    (96, kernel("experts_forward_64x64x64", [64, 64, 64], 4, 4)),
+    (usize::MAX, kernel("experts_forward_128x128x64", [128, 128, 64], 3, 4)),
+];
+const BACKWARD_INPUT: [(usize, Kernel); 2] = [
+    (96, kernel("experts_backward_input_64x64x64", [64, 64, 64], 4, 4)),
+    (usize::MAX, kernel("experts_backward_input_128x128x64", [128, 128, 64], 3, 4)),
+];
+/// By the smaller side of a matrix.
+const BACKWARD_WEIGHT: [(usize, Kernel); 2] = [
+    (96, kernel("experts_backward_weight_64x64x64", [64, 64, 64], 4, 4)),
+    (usize::MAX, kernel("experts_backward_weight_128x128x64", [128, 128, 64], 3, 4)),
+];
+/// The kernels for rows that do not begin at multiples of 16 bytes.
+const ELEMENTS: [Kernel; 3] = [
+    kernel("experts_forward_elements", [64, 64, 32], 1, 4),
+    kernel("experts_backward_input_elements", [64, 64, 32], 1, 4),
+    kernel("experts_backward_weight_elements", [64, 64, 32], 1, 4),
+];
+
+fn of_size(kernels: &[(usize, Kernel)], size: usize) -> &Kernel {
+    let (_, kernel) = kernels.iter().find(|(most, _)| size <= *most).expect("the last takes any");
+    kernel
+}
+
+impl Routes {
+    /// How many copies there are.
+    fn copies(&self) -> usize {
+        self.rows * self.per_token
+    }
+}
+
+/// Launches products of all copies.
+fn run(cuda: &Cuda, kernel: &Kernel, product: Experts, copies: usize) {
+    let [rows, columns] = kernel.tile;
+    // Each expert's last tile may be of fewer rows.
+    let tiles = (copies.div_ceil(rows) + product.experts as usize).min(copies);
+    let blocks = tiles * (product.n as usize).div_ceil(columns);
+    cuda.launch(kernel.name, [blocks, 1, 1], kernel.threads, kernel.shared, product);
+}
 
 pub(crate) fn forward(
     cuda: &Cuda,
@@ -17,8 +81,26 @@ pub(crate) fn forward(
     routes: &Routes,
     store: Store,
 ) {
-    panic!("not written yet")
+    let ([out, inp], experts, copies) = (w.shape(), w.matrices(), routes.copies());
+    assert_eq!(experts, routes.experts, "a matrix for each expert");
+    let weights = Rounded::of(cuda, w);
+    let aligned = inp.is_multiple_of(8);
+    let kernel = if aligned { of_size(&FORWARD, copies / experts) } else { &ELEMENTS[0] };
+    let product = Experts {
+        a: x.rounded.first(copies * inp, "x"),
+        b: weights.first(experts * out * inp),
+        c: y.first(copies * out, "y"),
+        starts: routes.starts.first(experts + 1, "starts"),
+        experts: word(experts),
+        n: word(out),
+        k: word(inp),
+        add: (store == Store::Add).into(),
+        paired: out.is_multiple_of(2).into(),
+        unused: 0,
+    };
+    run(cuda, kernel, product, copies);
 }
+
 pub(crate) fn backward_input(
     cuda: &Cuda,
     dx: &mut Memory<f32>,
@@ -27,16 +109,50 @@ pub(crate) fn backward_input(
     routes: &Routes,
     store: Store,
 ) {
-    panic!("not written yet")
+    let ([out, inp], experts, copies) = (w.shape(), w.matrices(), routes.copies());
+    assert_eq!(experts, routes.experts, "a matrix for each expert");
+    let weights = Rounded::of(cuda, w);
+    let aligned = out.is_multiple_of(8) && inp.is_multiple_of(8);
+    let kernel = if aligned { of_size(&BACKWARD_INPUT, copies / experts) } else { &ELEMENTS[1] };
+    let product = Experts {
+        a: dy.rounded.first(copies * out, "dy"),
+        b: weights.first(experts * out * inp),
+        c: dx.first(copies * inp, "dx"),
+        starts: routes.starts.first(experts + 1, "starts"),
+        experts: word(experts),
+        n: word(inp),
+        k: word(out),
+        add: (store == Store::Add).into(),
+        paired: inp.is_multiple_of(2).into(),
+        unused: 0,
+    };
+    run(cuda, kernel, product, copies);
 }
+
 pub(crate) fn backward_weight(
     cuda: &Cuda,
     dw: &mut Memory<f32>,
     dy: &Operand,
     x: &Operand,
     routes: &Routes,
-    shape: [usize; 2],
-    precision: ProductPrecision,
+    [out, inp]: [usize; 2],
+    _precision: ProductPrecision,
 ) {
-    panic!("not written yet")
+    let (experts, copies) = (routes.experts, routes.copies());
+    let aligned = out.is_multiple_of(8) && inp.is_multiple_of(8);
+    let kernel = if aligned { of_size(&BACKWARD_WEIGHT, out.min(inp)) } else { &ELEMENTS[2] };
+    let product = ExpertsWeight {
+        a: dy.rounded.first(copies * out, "dy"),
+        b: x.rounded.first(copies * inp, "x"),
+        c: dw.first(experts * out * inp, "dw"),
+        starts: routes.starts.first(experts + 1, "starts"),
+        m: word(out),
+        n: word(inp),
+        chunk: word(CHUNK),
+        paired: inp.is_multiple_of(2).into(),
+    };
+    if copies > 0 {
+        let tiles = out.div_ceil(kernel.tile[0]) * inp.div_ceil(kernel.tile[1]);
+        cuda.launch(kernel.name, [tiles, experts, 1], kernel.threads, kernel.shared, product);
+    }
 }

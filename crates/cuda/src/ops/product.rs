@@ -1,55 +1,346 @@
-//! Products.
+//! Products of whole matrices: which kernel computes one, and in which grid.
+//!
+//! Every kernel gives the same bits (`kernels/product.h` says in which order it sums), so the choice is free: by time alone.
 
-use crate::device::Address;
+use koan_backend::{Matrix, OutOfMemory, ProductPrecision, Store};
+
 use crate::{
     cuda::Cuda,
-    layout::DeviceLayout,
+    device::Address,
+    launch::params,
     memory::{Bf16, Memory},
     ops::operand::Operand,
 };
-use koan_backend::{Matrix, OutOfMemory, ProductPrecision, Store};
 
-/// Weight matrices in the form that products read: bf16, row-major.
-#[derive(Debug)]
-pub struct Packed {
-    pub(crate) values: Memory<Bf16>,
-    pub(crate) shape: [usize; 3],
+/// Rows that a weight's gradient sums from zero, before it adds them to what it has.
+pub(crate) const CHUNK: usize = 2048;
+/// Rows of tiles that are computed side by side, so that their operands stay in L2.
+const GROUP: u32 = 8;
+/// Bytes of sums of chunks, at most, that wait to be added.
+const PARTS_BYTES: usize = 512 << 20;
+/// Bytes per second that memory is taken to give where a product also waits for memory.
+const BANDWIDTH: f64 = 3e12;
+
+params! {
+    /// A product, as `kernels/product.cu` has it.
+    struct Product {
+        a: Address, b: Address, c: Address, part: u64,
+        m: u32, n: u32, k: u32, span: u32, chunk: u32, add: u32, paired: u32, group: u32,
+    }
 }
 
-impl Packed {
-    pub(crate) fn bytes(shape: [usize; 3], precision: ProductPrecision) -> usize {
-        panic!("not written yet")
+params! {
+    /// `c[i] += parts[..][i]`
+    struct AddParts { c: Address, parts: Address, n: u64, count: u32, unused: u32 }
+}
+
+params! {
+    /// `y = x`, rounded.
+    struct PackValues { y: Address, x: Address, n: u64 }
+}
+
+/// How the operands of a product lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `y = x wᵀ`
+    Forward,
+    /// `dx = dy w`
+    BackwardInput,
+    /// `dw += dyᵀ x`
+    BackwardWeight,
+}
+
+/// A kernel of products.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) name: &'static str,
+    /// Rows and columns of a block's tile.
+    pub(crate) tile: [usize; 2],
+    pub(crate) threads: usize,
+    pub(crate) shared: usize,
+    /// Blocks that run on a multiprocessor at a time.
+    resident: usize,
+    /// Operations per second of a full GPU, in 10¹².
+    rate: f64,
+}
+
+/// A kernel of tiles of `m` x `n`, in `stages` of `k`.
+pub(crate) const fn kernel(name: &'static str, [m, n, k]: [usize; 3], stages: usize, warps: usize) -> Kernel {
+    let (threads, shared) = (32 * warps, stages * (m + n) * k * 2);
+    Kernel { name, tile: [m, n], threads, shared, resident: 1, rate: 1.0 }
+}
+
+impl Kernel {
+    /// What the choice between kernels goes by.
+    const fn at(self, resident: usize, rate: f64) -> Self {
+        Self { resident, rate, ..self }
     }
-    pub(crate) fn new(
-        cuda: &Cuda,
-        shape: [usize; 3],
-        precision: ProductPrecision,
-    ) -> Result<Self, OutOfMemory> {
-        panic!("not written yet")
+}
+
+const FORWARD: &[Kernel] = &[
+    kernel("forward_16x32x128", [16, 32, 128], 5, 2).at(3, 30.0),
+    kernel("forward_16x64x128", [16, 64, 128], 4, 4).at(2, 50.0),
+    kernel("forward_64x32x64", [64, 32, 64], 6, 4).at(3, 150.0),
+    kernel("forward_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
+    kernel("forward_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
+    kernel("forward_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
+    kernel("forward_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
+    kernel("forward_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
+    kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
+    kernel("forward_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+];
+
+const BACKWARD_INPUT: &[Kernel] = &[
+    kernel("backward_input_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
+    kernel("backward_input_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
+    kernel("backward_input_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
+    kernel("backward_input_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
+    kernel("backward_input_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
+    kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
+    kernel("backward_input_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+];
+
+const BACKWARD_WEIGHT: &[Kernel] = &[
+    kernel("backward_weight_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
+    kernel("backward_weight_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
+    kernel("backward_weight_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
+    kernel("backward_weight_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
+    kernel("backward_weight_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
+    kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
+    kernel("backward_weight_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+];
+
+/// The kernels for rows that do not begin at multiples of 16 bytes.
+const ELEMENTS: [Kernel; 3] = [
+    kernel("forward_elements", [64, 64, 32], 1, 4),
+    kernel("backward_input_elements", [64, 64, 32], 1, 4),
+    kernel("backward_weight_elements", [64, 64, 32], 1, 4),
+];
+
+impl Layout {
+    /// The kernels to choose from.
+    pub(crate) fn kernels(self) -> &'static [Kernel] {
+        match self {
+            Self::Forward => FORWARD,
+            Self::BackwardInput => BACKWARD_INPUT,
+            Self::BackwardWeight => BACKWARD_WEIGHT,
+        }
     }
-    pub(crate) fn fill(&mut self, cuda: &Cuda, w: &Memory<f32>) {
-        panic!("not written yet")
+
+    /// The kernel for any rows.
+    pub(crate) fn of_elements(self) -> &'static Kernel {
+        &ELEMENTS[self as usize]
     }
+}
+
+/// `C [m, n] = Σ A B`, or `+=`, over `k`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) layout: Layout,
+    pub(crate) c: Address,
+    pub(crate) a: Address,
+    pub(crate) b: Address,
+    /// `[m, n, k]`
+    pub(crate) sizes: [usize; 3],
+    pub(crate) store: Store,
+}
+
+impl Call {
+    /// Whether all rows of the operands begin at multiples of 16 bytes.
+    fn aligned(&self) -> bool {
+        let [m, n, k] = self.sizes;
+        let rows = match self.layout {
+            Layout::Forward => [k, k],
+            Layout::BackwardInput => [k, n],
+            Layout::BackwardWeight => [m, n],
+        };
+        rows.iter().all(|row| row.is_multiple_of(8)) && (self.a | self.b).is_multiple_of(16)
+    }
+
+    /// Chunks of k that are added one after the other.
+    fn chunks(&self) -> usize {
+        if self.layout == Layout::BackwardWeight { self.sizes[2].div_ceil(CHUNK) } else { 1 }
+    }
+
+    /// Seconds that a kernel takes, by what is known of it, with a block for `parts` of k each.
+    fn seconds(&self, kernel: &Kernel, parts: usize, multiprocessors: usize) -> f64 {
+        let [m, n, k] = self.sizes;
+        let blocks = m.div_ceil(kernel.tile[0]) * n.div_ceil(kernel.tile[1]) * parts;
+        let at_a_time = multiprocessors * kernel.resident;
+        // The last blocks are spread over all multiprocessors; a block alone on one does not fill it.
+        let last = (blocks % at_a_time).div_ceil(multiprocessors);
+        let alone = if last < kernel.resident { 1.3 } else { 1.0 };
+        let rounds = (blocks / at_a_time * kernel.resident) as f64 + last as f64 * alone;
+        let work = 2.0 * (kernel.tile[0] * kernel.tile[1]) as f64 * k as f64 / parts as f64;
+        let adding = if parts > 1 { 4.0 * ((parts + 2) * m * n) as f64 / BANDWIDTH + 3e-6 } else { 0.0 };
+        rounds * work * multiprocessors as f64 / (kernel.rate * 1e12) + adding
+    }
+
+    /// The kernel for this product, and whether each chunk of k has blocks of its own.
+    fn choose(&self, multiprocessors: usize) -> (&'static Kernel, usize) {
+        let [m, n, _] = self.sizes;
+        let chunks = self.chunks();
+        let in_parts = chunks > 1 && 4 * chunks * m * n <= PARTS_BYTES;
+        let parts: &[usize] = if in_parts { &[1, chunks] } else { &[1] };
+        let kernels = if !self.aligned() {
+            std::slice::from_ref(self.layout.of_elements())
+        } else if self.layout == Layout::Forward && m <= 64 {
+            std::slice::from_ref(of_few_rows(m, n, multiprocessors))
+        } else {
+            self.layout.kernels()
+        };
+        let each = kernels.iter().flat_map(|kernel| parts.iter().map(move |parts| (kernel, *parts)));
+        each.min_by(|a, b| {
+            let [a, b] = [a, b].map(|(kernel, parts)| self.seconds(kernel, *parts, multiprocessors));
+            a.total_cmp(&b)
+        })
+        .expect("at least one kernel")
+    }
+
+    /// Computes it by the best kernel.
+    pub(crate) fn run(&self, cuda: &Cuda) {
+        let (kernel, parts) = self.choose(cuda.device.multiprocessors() as usize);
+        self.run_by(cuda, kernel, parts);
+    }
+
+    /// Computes it by a kernel, in one part or one for each chunk of k.
+    pub(crate) fn run_by(&self, cuda: &Cuda, kernel: &Kernel, parts: usize) {
+        let [m, n, k] = self.sizes;
+        if k == 0 {
+            // The sum of no rows.
+            assert!(self.store == Store::Add, "an inner dimension");
+            return;
+        }
+        let parted = parts > 1;
+        let sums = cuda.scratch::<f32>(if parted { parts * m * n } else { 0 });
+        let product = Product {
+            a: self.a,
+            b: self.b,
+            c: if parted { sums.at(0) } else { self.c },
+            part: (m * n) as u64,
+            m: word(m),
+            n: word(n),
+            k: word(k),
+            span: word(if parted { CHUNK } else { k }),
+            chunk: word(CHUNK),
+            add: (!parted && self.store == Store::Add).into(),
+            paired: (n.is_multiple_of(2) && self.c.is_multiple_of(8)).into(),
+            group: GROUP,
+        };
+        let tiles = m.div_ceil(kernel.tile[0]) * n.div_ceil(kernel.tile[1]);
+        cuda.launch(kernel.name, [tiles, parts, 1], kernel.threads, kernel.shared, product);
+        if parted {
+            let n = (m * n) as u64;
+            let add = AddParts { c: self.c, parts: sums.at(0), n, count: word(parts), unused: 0 };
+            cuda.for_each("add_parts", m * product.n as usize, add);
+        }
+    }
+}
+
+/// The kernel for at most 64 rows, which wait for the weights: as many blocks load them as there are multiprocessors, if there
+/// are outputs enough.
+fn of_few_rows(rows: usize, outputs: usize, multiprocessors: usize) -> &'static Kernel {
+    let [narrow, wide, kernels @ ..] = FORWARD else { unreachable!("two kernels of 16 rows") };
+    let enough = |kernel: &Kernel| outputs.div_ceil(kernel.tile[1]) >= multiprocessors;
+    if rows <= 16 {
+        if enough(wide) { wide } else { narrow }
+    } else {
+        kernels[..3].iter().rev().find(|kernel| enough(kernel)).unwrap_or(&kernels[0])
+    }
+}
+
+/// A size as kernels have it.
+pub(crate) fn word(size: usize) -> u32 {
+    u32::try_from(size).expect("sizes of a product below 2³²")
 }
 
 /// `y = x wᵀ`, or `+=`: y f32 [n, out], x bf16 [n, in], w bf16 [out, in]; `[n, out, in] = sizes`.
 pub(crate) fn forward(cuda: &Cuda, y: Address, x: Address, w: Address, sizes: [usize; 3], store: Store) {
-    panic!("not written yet")
+    Call { layout: Layout::Forward, c: y, a: x, b: w, sizes, store }.run(cuda);
 }
+
 /// `dx = dy w`, or `+=`: dx f32 [n, in], dy bf16 [n, out], w bf16 [out, in]; `[n, out, in] = sizes`.
 pub(crate) fn backward_input(
     cuda: &Cuda,
     dx: Address,
     dy: Address,
     w: Address,
-    sizes: [usize; 3],
+    [n, out, inp]: [usize; 3],
     store: Store,
 ) {
-    panic!("not written yet")
+    Call { layout: Layout::BackwardInput, c: dx, a: dy, b: w, sizes: [n, inp, out], store }.run(cuda);
 }
+
 /// `dw += dyᵀ x`: dw f32 [out, in], dy bf16 [n, out], x bf16 [n, in]; `[n, out, in] = sizes`.
-pub(crate) fn backward_weight(cuda: &Cuda, dw: Address, dy: Address, x: Address, sizes: [usize; 3]) {
-    panic!("not written yet")
+pub(crate) fn backward_weight(cuda: &Cuda, dw: Address, dy: Address, x: Address, [n, out, inp]: [usize; 3]) {
+    let (layout, sizes) = (Layout::BackwardWeight, [out, inp, n]);
+    Call { layout, c: dw, a: dy, b: x, sizes, store: Store::Add }.run(cuda);
+}
+
+/// Weight matrices in the form that products read: bf16, row-major.
+#[derive(Debug)]
+pub struct Packed {
+    pub(crate) values: Memory<Bf16>,
+    /// `[matrices, out_features, in_features]`
+    pub(crate) shape: [usize; 3],
+}
+
+impl Packed {
+    pub(crate) fn bytes(shape: [usize; 3], _precision: ProductPrecision) -> usize {
+        Memory::<Bf16>::bytes(len_of(shape))
+    }
+
+    pub(crate) fn new(
+        cuda: &Cuda,
+        shape: [usize; 3],
+        _precision: ProductPrecision,
+    ) -> Result<Self, OutOfMemory> {
+        Ok(Self { values: cuda.new_memory(len_of(shape))?, shape })
+    }
+
+    pub(crate) fn fill(&mut self, cuda: &Cuda, w: &Memory<f32>) {
+        let len = len_of(self.shape);
+        pack_values(cuda, self.values.first(len, "packed"), w.first(len, "w"), len);
+    }
+}
+
+fn len_of(shape: [usize; 3]) -> usize {
+    shape.iter().fold(1, |len: usize, n| len.saturating_mul(*n))
+}
+
+/// `y = x`, rounded to nearest even.
+fn pack_values(cuda: &Cuda, y: Address, x: Address, n: usize) {
+    cuda.for_each("pack_values", n.div_ceil(8), PackValues { y, x, n: n as u64 });
+}
+
+/// Matrices as products read them.
+pub(crate) enum Rounded<'a> {
+    /// As they are held.
+    Held(&'a Memory<Bf16>),
+    /// Rounded for one product.
+    Made(Memory<Bf16>),
+}
+
+impl<'a> Rounded<'a> {
+    /// All matrices of `w`.
+    pub(crate) fn of(cuda: &Cuda, w: &'a Matrix<Cuda>) -> Self {
+        let [out, inp] = w.shape();
+        let len = w.matrices() * out * inp;
+        if let Some(packed) = w.packed() {
+            return Self::Held(&packed.values);
+        }
+        let made = cuda.scratch(len);
+        pack_values(cuda, made.first(len, "w"), w.values.first(len, "w"), len);
+        Self::Made(made)
+    }
+
+    /// Where `len` elements begin.
+    pub(crate) fn first(&self, len: usize) -> Address {
+        match self {
+            Self::Held(values) => values.first(len, "w"),
+            Self::Made(values) => values.first(len, "w"),
+        }
+    }
 }
 
 pub(crate) fn linear_forward(
@@ -60,8 +351,12 @@ pub(crate) fn linear_forward(
     n: usize,
     store: Store,
 ) {
-    panic!("not written yet")
+    let [out, inp] = w.shape();
+    let weights = Rounded::of(cuda, w);
+    let (y, x) = (y.first(n * out, "y"), x.rounded.first(n * inp, "x"));
+    forward(cuda, y, x, weights.first(out * inp), [n, out, inp], store);
 }
+
 pub(crate) fn linear_backward_input(
     cuda: &Cuda,
     dx: &mut Memory<f32>,
@@ -70,16 +365,21 @@ pub(crate) fn linear_backward_input(
     n: usize,
     store: Store,
 ) {
-    panic!("not written yet")
+    let [out, inp] = w.shape();
+    let weights = Rounded::of(cuda, w);
+    let (dx, dy) = (dx.first(n * inp, "dx"), dy.rounded.first(n * out, "dy"));
+    backward_input(cuda, dx, dy, weights.first(out * inp), [n, out, inp], store);
 }
+
 pub(crate) fn linear_backward_weight(
     cuda: &Cuda,
     dw: &mut Memory<f32>,
     dy: &Operand,
     x: &Operand,
     n: usize,
-    shape: [usize; 2],
-    precision: ProductPrecision,
+    [out, inp]: [usize; 2],
+    _precision: ProductPrecision,
 ) {
-    panic!("not written yet")
+    let (dy, x) = (dy.rounded.first(n * out, "dy"), x.rounded.first(n * inp, "x"));
+    backward_weight(cuda, dw.first(out * inp, "dw"), dy, x, [n, out, inp]);
 }
