@@ -23,6 +23,7 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
     Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
     Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },
+    Source { name: "wrappers.cu", headers: &[], text: include_str!("../kernels/wrappers.cu") },
 ];
 
 /// What stands before every file of kernels.

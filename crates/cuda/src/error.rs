@@ -83,6 +83,11 @@ pub enum CudaError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no compiler for the emulator.
+    #[error(
+        "the emulator of GPUs needs a C++ compiler, and there is no g++: install it (such as `apt-get install g++`)"
+    )]
+    NoCppCompiler,
     /// A compiler is missing or refused a kernel.
     #[error("{0}")]
     Compiler(String),

@@ -28,6 +28,7 @@ mod layout;
 mod memory;
 mod nvrtc;
 mod ops;
+mod wrappers;
 
 pub use self::{
     card::{Card, System},

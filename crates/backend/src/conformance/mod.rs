@@ -99,22 +99,44 @@ trait Requirement {
     fn check(&self, case: impl Case);
 }
 
-fn every_case(requirement: &impl Requirement) {
-    vectors::cases().for_each(|case| requirement.check(case));
-    rows::cases().for_each(|case| requirement.check(case));
-    linear::cases().for_each(|case| requirement.check(case));
-    bias::cases().for_each(|case| requirement.check(case));
-    rms_norm::cases().for_each(|case| requirement.check(case));
-    rope::cases().for_each(|case| requirement.check(case));
-    columns::cases().for_each(|case| requirement.check(case));
-    swiglu::cases().for_each(|case| requirement.check(case));
-    attention::cases().for_each(|case| requirement.check(case));
-    log_prob::log_prob_cases().for_each(|case| requirement.check(case));
-    log_prob::sample_cases().for_each(|case| requirement.check(case));
-    divergence::cases().for_each(|case| requirement.check(case));
-    experts::route_cases().for_each(|case| requirement.check(case));
-    experts::experts_cases().for_each(|case| requirement.check(case));
-    experts::swiglu_cases().for_each(|case| requirement.check(case));
+/// The parts of the suite, by the names that [`run_only`] takes.
+pub const OPERATIONS: [&str; 15] = [
+    "vectors",
+    "rows",
+    "linear",
+    "bias",
+    "rms_norm",
+    "rope",
+    "columns",
+    "swiglu",
+    "attention",
+    "log_prob",
+    "sample",
+    "divergence",
+    "route",
+    "experts",
+    "weighted_swiglu",
+];
+
+fn every_case(operation: &str, requirement: &impl Requirement) {
+    match operation {
+        "vectors" => vectors::cases().for_each(|case| requirement.check(case)),
+        "rows" => rows::cases().for_each(|case| requirement.check(case)),
+        "linear" => linear::cases().for_each(|case| requirement.check(case)),
+        "bias" => bias::cases().for_each(|case| requirement.check(case)),
+        "rms_norm" => rms_norm::cases().for_each(|case| requirement.check(case)),
+        "rope" => rope::cases().for_each(|case| requirement.check(case)),
+        "columns" => columns::cases().for_each(|case| requirement.check(case)),
+        "swiglu" => swiglu::cases().for_each(|case| requirement.check(case)),
+        "attention" => attention::cases().for_each(|case| requirement.check(case)),
+        "log_prob" => log_prob::log_prob_cases().for_each(|case| requirement.check(case)),
+        "sample" => log_prob::sample_cases().for_each(|case| requirement.check(case)),
+        "divergence" => divergence::cases().for_each(|case| requirement.check(case)),
+        "route" => experts::route_cases().for_each(|case| requirement.check(case)),
+        "experts" => experts::experts_cases().for_each(|case| requirement.check(case)),
+        "weighted_swiglu" => experts::swiglu_cases().for_each(|case| requirement.check(case)),
+        _ => panic!("the suite has no {operation:?}; it has {OPERATIONS:?}"),
+    }
 }
 
 /// Holds `backend`, whose products are of `precision`, to the reference and to the promises of [`Backend`].
@@ -122,10 +144,25 @@ fn every_case(requirement: &impl Requirement) {
 /// # Panics
 /// With the case, the element and the error allowed, where it fails.
 pub fn run<B: Backend>(backend: &B, precision: Precision) {
-    every_case(&Specification { backend, precision });
-    let of_device = linear::cases().filter(|case| case.precision() == ProductPrecision::Device);
-    of_device.for_each(|case| check_cut(backend, precision, &case));
-    experts::check_not_finite(backend);
+    run_only(backend, precision, &OPERATIONS);
+}
+
+/// [`run`] of some of [`OPERATIONS`] alone.
+///
+/// # Panics
+/// As [`run`] does.
+pub fn run_only<B: Backend>(backend: &B, precision: Precision, operations: &[&str]) {
+    for &operation in operations {
+        every_case(operation, &Specification { backend, precision });
+        match operation {
+            "linear" => {
+                let of_device = linear::cases().filter(|case| case.precision() == ProductPrecision::Device);
+                of_device.for_each(|case| check_cut(backend, precision, &case));
+            }
+            "experts" => experts::check_not_finite(backend),
+            _ => {}
+        }
+    }
 }
 
 /// The rows of a weight's gradient are summed in their order, so that cutting them in two calls changes
@@ -147,7 +184,15 @@ fn check_cut<B: Backend>(backend: &B, precision: Precision, case: &Linear) {
 /// # Panics
 /// With the case and the element, where they differ.
 pub fn same_bits<A: Backend, B: Backend>(a: &A, b: &B) {
-    every_case(&SameBits { a, b });
+    same_bits_only(a, b, &OPERATIONS);
+}
+
+/// [`same_bits`] of some of [`OPERATIONS`] alone.
+///
+/// # Panics
+/// As [`same_bits`] does.
+pub fn same_bits_only<A: Backend, B: Backend>(a: &A, b: &B, operations: &[&str]) {
+    operations.iter().for_each(|operation| every_case(operation, &SameBits { a, b }));
 }
 
 struct SameBits<'a, A, B> {

@@ -1,0 +1,97 @@
+//! Holds a GPU, or the emulator of one, to the conformance suite, and goes on after a failure:
+//!
+//! ```text
+//! conformance [cuda:N | emulated] [operation ...]
+//! ```
+//!
+//! Each operation runs in a process of its own, since an error of a kernel leaves a GPU's process useless. It is held to the
+//! reference, and then to giving the same bits twice: in the emulator in two orders of threads and blocks.
+
+use std::{
+    env,
+    io::Read,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use koan_backend::conformance::{self, OPERATIONS, Precision};
+use koan_cuda::Cuda;
+
+/// How long an operation may take.
+const LIMIT: Duration = Duration::from_secs(180);
+/// What tells the program to run one operation itself.
+const ALONE: &str = "--alone";
+
+fn main() -> ExitCode {
+    let mut names: Vec<String> = env::args().skip(1).collect();
+    if names.first().is_some_and(|name| name == ALONE) {
+        return run_alone(&names[1], &names[2]);
+    }
+    let is_device = names.first().is_some_and(|name| name.starts_with("cuda:") || name == "emulated");
+    let device = if is_device { names.remove(0) } else { "emulated".into() };
+    if names.is_empty() {
+        names.extend(OPERATIONS.map(String::from));
+    }
+    let failures = names.iter().filter(|operation| !passes(&device, operation)).count();
+    println!("{device}: {} of {} passed", names.len() - failures, names.len());
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs an operation in a process of its own, and prints how it ended.
+fn passes(device: &str, operation: &str) -> bool {
+    let start = Instant::now();
+    let program = env::current_exe().expect("this program has a path");
+    let mut child = Command::new(program)
+        .args([ALONE, device, operation])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("this program starts again");
+    let mut output = child.stdout.take().expect("a pipe");
+    let reader = thread::spawn(move || {
+        let mut words = String::new();
+        output.read_to_string(&mut words).map(|_| words)
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child to wait for") {
+            break Some(status);
+        }
+        if start.elapsed() > LIMIT {
+            let _ = child.kill(); // it may have ended meanwhile
+            let _ = child.wait();
+            break None;
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let words = reader.join().expect("it does not panic").unwrap_or_default();
+    let seconds = start.elapsed().as_secs_f64();
+    let words = match status {
+        Some(status) if status.success() => "ok".into(),
+        Some(status) if words.is_empty() => format!("FAILED: {status}"),
+        Some(_) => format!("FAILED: {}", words.trim()),
+        None => format!("FAILED: not done after {} s", LIMIT.as_secs()),
+    };
+    println!("{operation:16} {seconds:6.1} s  {words}");
+    words == "ok"
+}
+
+/// Runs an operation, and prints what went wrong alone.
+fn run_alone(device: &str, operation: &str) -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        println!("{} ({place})", panic.payload_as_str().unwrap_or("a panic without words"));
+    }));
+    let open = |seed| match device.strip_prefix("cuda:") {
+        Some(ordinal) => Cuda::open(ordinal.parse().expect("cuda: and a number")),
+        None => Cuda::emulated(seed),
+    };
+    let open = |seed| open(seed).unwrap_or_else(|error| panic!("{error}"));
+    let check = || {
+        let first = open(1);
+        conformance::run_only(&first, Precision::Bf16, &[operation]);
+        conformance::same_bits_only(&first, &open(2), &[operation]);
+    };
+    if catch_unwind(AssertUnwindSafe(check)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
