@@ -22,7 +22,7 @@ typedef long long i64;
 
 // KERNEL(name, Params, threads) { ... }: a kernel of blocks of at most `threads` threads, whose one parameter `p` is a Params.
 #define KERNEL(name, Params, threads) \
-    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
+    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
 
 // The block's shared memory, as many bytes as the launch asked for, aligned to 1024.
 extern __shared__ __align__(1024) u8 koan_shared[];

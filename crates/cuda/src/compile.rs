@@ -9,6 +9,7 @@ pub(crate) struct Source {
 }
 
 const PRODUCT: (&str, &str) = ("product.h", include_str!("../kernels/product.h"));
+const VOCABULARY: (&str, &str) = ("vocabulary.h", include_str!("../kernels/vocabulary.h"));
 const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h"));
 
 /// Every file of kernels.
@@ -16,12 +17,15 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "adamw.cu", headers: &[VECTORS], text: include_str!("../kernels/adamw.cu") },
     Source { name: "bias.cu", headers: &[VECTORS], text: include_str!("../kernels/bias.cu") },
     Source { name: "columns.cu", headers: &[VECTORS], text: include_str!("../kernels/columns.cu") },
+    Source { name: "divergence.cu", headers: &[VOCABULARY], text: include_str!("../kernels/divergence.cu") },
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
+    Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },
     Source { name: "product.cu", headers: &[PRODUCT], text: include_str!("../kernels/product.cu") },
     Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
     Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
+    Source { name: "route.cu", headers: &[], text: include_str!("../kernels/route.cu") },
     Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },
     Source { name: "wrappers.cu", headers: &[], text: include_str!("../kernels/wrappers.cu") },
 ];

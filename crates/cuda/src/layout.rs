@@ -1,6 +1,6 @@
 //! The rows of a pass on the device: one block of words, uploaded once.
 
-use koan_backend::{Layout, OutOfMemory};
+use koan_backend::{Draw, Layout, OutOfMemory, Sequence};
 
 use crate::{cuda::Cuda, device::Address, memory::Memory};
 
@@ -14,6 +14,7 @@ pub struct DeviceLayout {
     cache_rows: Part,
     head_rows: Part,
     targets: Part,
+    draws: Part,
     gradients: Option<Gradients>,
     /// The greatest token and position, and the row after the last that keys are stored in.
     bounds: [u32; 3],
@@ -25,6 +26,8 @@ struct Gradients {
     order: Part,
     starts: Part,
     distinct: Part,
+    sequence_rows: Part,
+    sequence_of: Part,
 }
 
 /// The rows of each token: those of `ids` distinct ones, of which number `i` is `distinct[i]` and has the rows
@@ -66,12 +69,13 @@ impl DeviceLayout {
         let cache_rows = parts.push(&host.cache_rows);
         let head_rows = parts.push(&host.head_rows);
         let targets = parts.push(&host.targets);
+        let draws = parts.push(&host.draws.iter().flat_map(words_of).collect::<Vec<_>>());
         let gradients = host.cache_rows.is_empty().then(|| Gradients::new(&mut parts, &host));
         let greatest = |x: &[u32]| x.iter().copied().max();
         let stored = greatest(&host.cache_rows).map_or(host.len() as u32, |row| row + 1);
         let bounds = [greatest(&host.ids).unwrap_or(0), greatest(&host.positions).unwrap_or(0), stored];
         let words = Memory::upload(&cuda.device, &parts.0)?;
-        Ok(Self { host, words, ids, positions, cache_rows, head_rows, targets, gradients, bounds })
+        Ok(Self { host, words, ids, positions, cache_rows, head_rows, targets, draws, gradients, bounds })
     }
 
     fn at(&self, part: Part) -> Address {
@@ -101,6 +105,7 @@ impl DeviceLayout {
 
     /// u32 `[head rows]`
     pub(crate) fn targets(&self) -> Address {
+        assert_eq!(self.targets.len, self.host.head_rows.len(), "a target for each head row");
         self.at(self.targets)
     }
 
@@ -123,9 +128,25 @@ impl DeviceLayout {
         self.gradients.as_ref().expect("the layout of a pass without a cache, which a backward follows")
     }
 
+    /// `Draw` of `log_prob.cu`, `[head rows]`
+    pub(crate) fn draws(&self) -> Address {
+        assert_eq!(self.draws.len, 8 * self.host.head_rows.len(), "a draw for each head row");
+        self.at(self.draws)
+    }
+
     /// u32 `[rows]`: the number of each row among the head rows, and the greatest u32 where it is none.
     pub(crate) fn heads_of_rows(&self) -> Address {
         self.at(self.gradients().heads_of_rows)
+    }
+
+    /// u32 `[sequences, 2]`: the first row of each, and the one after its last.
+    pub(crate) fn sequence_rows(&self) -> Address {
+        self.at(self.gradients().sequence_rows)
+    }
+
+    /// u32 `[rows]`: the sequence of each row, and the greatest u32 where it is in none.
+    pub(crate) fn sequence_of(&self) -> Address {
+        self.at(self.gradients().sequence_of)
     }
 
     /// The rows by their token.
@@ -152,12 +173,33 @@ impl Gradients {
             }
         }
         starts.push(rows.len() as u32);
+        let ends = |s: &Sequence| [s.rows.start as u32, s.rows.end as u32];
+        let sequence_rows: Vec<u32> = layout.sequences.iter().flat_map(ends).collect();
+        let mut sequence_of = vec![u32::MAX; layout.len()];
+        (0..).zip(&layout.sequences).for_each(|(i, s)| sequence_of[s.rows.clone()].fill(i));
         let order: Vec<u32> = rows.into_iter().map(|(_, row)| row).collect();
         Self {
             heads_of_rows: parts.push(&heads_of_rows),
             order: parts.push(&order),
             starts: parts.push(&starts),
             distinct: parts.push(&distinct),
+            sequence_rows: parts.push(&sequence_rows),
+            sequence_of: parts.push(&sequence_of),
         }
     }
+}
+
+/// The words of a `Draw` of `log_prob.cu`.
+fn words_of(draw: &Draw) -> [u32; 8] {
+    let uniform = draw.uniform.to_bits();
+    [
+        uniform as u32,
+        (uniform >> 32) as u32,
+        draw.temperature_of_log_prob().recip().to_bits(),
+        (draw.temperature == 0.0).into(),
+        u32::try_from(draw.top_k).unwrap_or(u32::MAX),
+        draw.top_p.to_bits(),
+        draw.min_p.to_bits(),
+        draw.truncates().into(),
+    ]
 }

@@ -1,0 +1,249 @@
+// Log-softmax of rows of logits, which products left in slabs of the vocabulary: [rows, width] from token `first` on.
+//
+// Bound by memory: a logit is written by the product and read here once, 8 bytes; dl is written as bf16 besides. A slab of 32 MiB
+// stays in the second-level cache. Of n rows of k features, a logit's product is 2 k operations: at 1,024 features and 600 TFLOP/s
+// it takes 3.4 ps, its 8 bytes 2.4 ps from memory and less than half of it from the cache. Fused into the product, that would be saved.
+
+struct Draw {
+    double uniform;
+    float inverse_temperature;
+    u32 greedy, top_k;
+    float top_p, min_p;
+    u32 truncates;
+};
+
+struct OfChunks {
+    Partial* partials; // [rows, chunks]
+    float* of_targets; // [rows]
+    const float* logits;
+    const u32* targets;
+    const Draw* draws;
+    u32 rows, width, first, chunks;
+    float inverse_temperature;
+    u32 unused;
+};
+
+// A warp for each chunk of a row: its partial, and the target's logit, if the chunk has it. The row's temperature is its draw's, if
+// there is one.
+KERNEL(chunk_partials, OfChunks, 128) {
+    u32 of_slab = (p.width + CHUNK - 1) / CHUNK, blocks = (of_slab + 3) / 4;
+    u32 row = blockIdx.x / blocks, chunk = blockIdx.x % blocks * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (chunk < of_slab) {
+        float factor = p.draws ? p.draws[row].inverse_temperature : p.inverse_temperature;
+        const float* logits = p.logits + (u64)row * p.width + chunk * CHUNK;
+        u32 len = p.width - chunk * CHUNK < CHUNK ? p.width - chunk * CHUNK : CHUNK;
+        float l[32], max = NOTHING;
+#pragma unroll
+        for (u32 i = 0; i < 8; ++i) {
+            u32 at = 4 * (lane + 32 * i);
+            Quad quad;
+            if (p.width % 4 == 0) {
+                if (at < len) quad = *(const Quad*)(logits + at);
+            } else {
+#pragma unroll
+                for (u32 j = 0; j < 4; ++j) if (at + j < len) quad.x[j] = logits[at + j];
+            }
+#pragma unroll
+            for (u32 j = 0; j < 4; ++j) {
+                l[4 * i + j] = at + j < len ? quad.x[j] * factor : NOTHING;
+                max = fmaxf(max, l[4 * i + j]);
+            }
+        }
+        max = warp_max(max);
+        float sum = 0.0f, weighted = 0.0f;
+#pragma unroll
+        for (u32 i = 0; i < 32; ++i) {
+            float below = l[i] - max, e = exp_fast(below);
+            sum += e;
+            weighted = __fmaf_rn(e, below, weighted);
+        }
+        sum = warp_sum(sum);
+        weighted = warp_sum(weighted);
+        if (lane == 0) {
+            p.partials[(u64)row * p.chunks + p.first / CHUNK + chunk] = {max, sum, weighted, 0.0f};
+            if (p.targets) {
+                u32 at = p.targets[row] - p.first - chunk * CHUNK; // beyond the chunk, if the token comes before it, too
+                if (at < len) p.of_targets[row] = logits[at] * factor;
+            }
+        }
+    }
+}
+
+struct OfRows {
+    float *log_probs, *entropy, *log_sum_exp; // [rows]
+    const Partial* partials;                  // [rows, chunks]
+    const float* of_targets;                  // [rows]
+    u32 rows, chunks;
+};
+
+// A warp for each row.
+KERNEL(log_prob_rows, OfRows, 128) {
+    u32 row = blockIdx.x * 4 + threadIdx.x / 32;
+    if (row < p.rows) {
+        Totals of = totals_of(p.partials + (u64)row * p.chunks, p.chunks);
+        if (threadIdx.x % 32 == 0) {
+            p.log_probs[row] = log_prob(of, p.of_targets[row]);
+            p.entropy[row] = (float)entropy(of);
+            p.log_sum_exp[row] = (float)log_sum_exp(of);
+        }
+    }
+}
+
+struct LogitGradients {
+    u16* dl;             // [rows, width]
+    const float* logits; // [rows, width]
+    const u32* targets;  // [rows], as are the others
+    const float *d_log_probs, *log_sum_exp;
+    u32 rows, width, first;
+    float inverse_temperature;
+};
+
+// dl = d / temperature ([v = target] - exp(l - log_sum_exp)), eight tokens a thread.
+KERNEL(logit_gradients, LogitGradients, 256) {
+    u32 blocks = (p.width + 2047) / 2048, row = blockIdx.x / blocks, at = (blockIdx.x % blocks * 256 + threadIdx.x) * 8;
+    if (at < p.width) {
+        const float* logits = p.logits + (u64)row * p.width + at;
+        u16* dl = p.dl + (u64)row * p.width + at;
+        float shift = p.log_sum_exp[row], d = p.d_log_probs[row] * p.inverse_temperature;
+        u32 target = p.targets[row] - p.first - at, len = p.width - at < 8 ? p.width - at : 8;
+        auto gradient = [&](u32 i, float l) {
+            float prob = exp_fast(l * p.inverse_temperature - shift);
+            return d * ((i == target ? 1.0f : 0.0f) - prob);
+        };
+        if (p.width % 8 == 0) {
+            Quad low = *(const Quad*)logits, high = *(const Quad*)(logits + 4);
+            struct alignas(16) { u32 x[4]; } packed;
+#pragma unroll
+            for (u32 i = 0; i < 4; ++i) {
+                const float* l = i < 2 ? low.x + 2 * i : high.x + 2 * i - 4;
+                packed.x[i] = pack_bf16(gradient(2 * i, l[0]), gradient(2 * i + 1, l[1]));
+            }
+            *(decltype(packed)*)dl = packed;
+        } else {
+            for (u32 i = 0; i < len; ++i) dl[i] = to_bf16(gradient(i, logits[i]));
+        }
+    }
+}
+
+struct Sample {
+    float *tokens, *log_probs, *full_log_probs; // [rows]
+    const float* logits;                        // [rows, vocab]
+    const Partial* partials;                    // [rows, chunks]
+    const Draw* draws;                          // [rows]
+    double* masses;                             // [rows, chunks], where rows truncate
+    u32 rows, vocab, chunks, unused;
+};
+
+DEVICE u32 len_of(u32 chunk, u32 vocab) { return vocab - chunk * CHUNK < CHUNK ? vocab - chunk * CHUNK : CHUNK; }
+
+// A warp for each row that is drawn whole: its partials say which chunk, of which alone logits are read.
+KERNEL(draw_whole, Sample, 128) {
+    u32 row = blockIdx.x * 4 + threadIdx.x / 32;
+    if (row < p.rows && !p.draws[row].truncates) {
+        Draw draw = p.draws[row];
+        const Partial* partials = p.partials + (u64)row * p.chunks;
+        Totals of = totals_of(partials, p.chunks);
+        auto l = [&](u32 v) { return p.logits[(u64)row * p.vocab + v] * draw.inverse_temperature; };
+        u32 token;
+        if (draw.greedy) {
+            u32 first = CHUNK * first_of(p.chunks, [&](u32 c) { return partials[c].max == of.max; });
+            token = first + first_of(len_of(first / CHUNK, p.vocab), [&](u32 i) { return l(first + i) == of.max; });
+        } else {
+            auto scale = [&](u32 c) { return exp((double)partials[c].max - (double)of.max); };
+            auto mass = [&](u32 c) { return scale(c) * (double)partials[c].sum; };
+            Found in = find(p.chunks, draw.uniform * of.sum, mass);
+            u32 first = in.at * CHUNK;
+            double scale_in = scale(in.at);
+            float max = partials[in.at].max;
+            auto weight = [&](u32 i) { return (double)exp_fast(l(first + i) - max) * scale_in; };
+            token = first + find(len_of(in.at, p.vocab), in.rest, weight).at;
+        }
+        if (threadIdx.x % 32 == 0) {
+            p.tokens[row] = (float)token;
+            p.log_probs[row] = p.full_log_probs[row] = log_prob(of, l(token));
+        }
+    }
+}
+
+// A block for each row that truncates. Chunks whose greatest logit is cut off are not read: of a sharp distribution few are.
+KERNEL(draw_truncated, Sample, 512) {
+    u32 row = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (!p.draws[row].truncates) return; // all threads
+    Histogram& bins = *(Histogram*)shared_memory();
+    Cut& shared = *(Cut*)(shared_memory() + sizeof(Histogram));
+    u32* counts = (u32*)(shared_memory() + sizeof(Histogram) + 64);
+
+    Draw draw = p.draws[row];
+    const Partial* partials = p.partials + (u64)row * p.chunks;
+    double* masses = p.masses + (u64)row * p.chunks;
+    Totals of = totals_of(partials, p.chunks);
+    auto l = [&](u32 v) { return p.logits[(u64)row * p.vocab + v] * draw.inverse_temperature; };
+    auto each = [&](u64 end, auto visit) {
+        for (u32 c = warp; c < p.chunks; c += 16) {
+            if (rank_of(partials[c].max) >= end) continue;
+            for (u32 i = lane; i < len_of(c, p.vocab); i += 32) visit(c * CHUNK + i, l(c * CHUNK + i));
+        }
+    };
+
+    // What is kept: ranks before `rank`, at it tokens up to `last`; of these, weights of at least `least`.
+    const float LIKELY = 8.0f;
+    u32 near = rank_of(of.max - LIKELY), last = 0xffffffffu;
+    u64 rank = 1ull << 32;
+    double total = of.sum * UNIT, least = (double)fminf(draw.min_p, 1.0f) * UNIT;
+    u32 ties = 0, found_ties = 0;
+    if (draw.top_k > 0) {
+        Cut cut = cut_at(bins, shared, of.max, draw.top_k, 0.0, near, each);
+        if (cut.found) {
+            rank = cut.rank, ties = draw.top_k - cut.before, found_ties = cut.ties;
+            total = (double)(cut.weight_before + ties * weight_of(logit_of(cut.rank), of.max));
+        }
+    }
+    if (draw.top_p < 1.0f) {
+        double target = (double)draw.top_p * total;
+        Cut cut = cut_at(bins, shared, of.max, 0, target, near, each);
+        if (cut.found) {
+            // The fewest of equals that reach the target.
+            u64 each_weighs = weight_of(logit_of(cut.rank), of.max);
+            u32 of_these = 1;
+            for (u32 most = cut.ties; of_these < most;) {
+                u32 middle = of_these + (most - of_these) / 2;
+                if ((double)(cut.weight_before + middle * each_weighs) >= target) most = middle;
+                else of_these = middle + 1;
+            }
+            if (cut.rank < rank || (cut.rank == rank && of_these < ties)) {
+                rank = cut.rank, ties = of_these, found_ties = cut.ties;
+            }
+        }
+    }
+    if (ties < found_ties) last = token_at(counts, p.vocab, (u32)rank, ties, l);
+    auto kept = [&](u32 v, float l) -> u64 {
+        u32 of_token = rank_of(l);
+        u64 w = weight_of(l, of.max);
+        return (of_token < rank || (of_token == rank && v <= last)) && (double)w >= least ? w : 0;
+    };
+
+    for (u32 c = warp; c < p.chunks; c += 16) {
+        u64 mass = 0;
+        if (rank_of(partials[c].max) <= rank) {
+            for (u32 i = lane; i < len_of(c, p.vocab); i += 32) mass += kept(c * CHUNK + i, l(c * CHUNK + i));
+        }
+        mass = warp_sum(mass);
+        if (lane == 0) masses[c] = (double)mass;
+    }
+    __syncthreads();
+    // Every warp finds the same token.
+    double sum = 0.0;
+    for (u32 c = lane; c < p.chunks; c += 32) sum += masses[c];
+    sum = warp_sum(sum);
+    Found in = find(p.chunks, draw.uniform * sum, [&](u32 c) { return masses[c]; });
+    u32 first = in.at * CHUNK;
+    auto weight = [&](u32 i) { return (double)kept(first + i, l(first + i)); };
+    u32 token = first + find(len_of(in.at, p.vocab), in.rest, weight).at;
+    if (threadIdx.x == 0) {
+        float full = log_prob(of, l(token));
+        bool whole = rank > 0xffffffffu && least <= 0.0;
+        p.tokens[row] = (float)token;
+        p.log_probs[row] = whole ? full : (float)((double)l(token) - (double)of.max - log(sum / UNIT));
+        p.full_log_probs[row] = full;
+    }
+}
