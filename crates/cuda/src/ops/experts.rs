@@ -57,13 +57,6 @@ fn of_size(kernels: &[(usize, Kernel)], size: usize) -> &Kernel {
     kernel
 }
 
-impl Routes {
-    /// How many copies there are.
-    fn copies(&self) -> usize {
-        self.rows * self.per_token
-    }
-}
-
 /// Launches products of all copies.
 fn run(cuda: &Cuda, kernel: &Kernel, product: Experts, copies: usize) {
     let [rows, columns] = kernel.tile;

@@ -12,7 +12,10 @@ use crate::{
     launch::params,
     layout::DeviceLayout,
     memory::{Bf16, Memory},
-    ops::{operand::Operand, product},
+    ops::{
+        operand::Operand,
+        product::{self, Rounded},
+    },
 };
 
 /// Tokens of a chunk, as in `vocabulary.h`.
@@ -123,16 +126,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(x: &Operand, w: &Matrix<Cuda>, n: usize) -> Self {
-        let [vocab, features] = w.shape();
+    pub(crate) fn new(x: &Operand, w: &Rounded<'_>, [vocab, features]: [usize; 2], n: usize) -> Self {
         assert!(vocab <= 1 << 24, "a vocabulary of {vocab} tokens, more than 2²⁴");
-        let w = w.packed().expect("a head that is held packed");
-        Self {
-            x: x.rounded.first(n * features, "x"),
-            w: w.values.first(vocab * features, "w"),
-            features,
-            vocab,
-        }
+        Self { x: x.rounded.first(n * features, "x"), w: w.first(vocab * features), features, vocab }
     }
 
     fn x_of(&self, row: usize) -> Address {
@@ -171,7 +167,8 @@ pub(crate) fn forward(
     layout: &DeviceLayout,
 ) {
     let n = layout.host.head_rows.len();
-    let head = Head::new(x, w, n);
+    let rounded = Rounded::of(cuda, w);
+    let head = Head::new(x, &rounded, w.shape(), n);
     let outputs = [&*log_probs, entropy, log_sum_exp].map(|output| output.first(n, "an output"));
     if n == 0 {
         return;
@@ -220,7 +217,8 @@ pub(crate) fn backward(
     layout: &DeviceLayout,
 ) {
     let n = layout.host.head_rows.len();
-    let head = Head::new(x, w, n);
+    let rounded = Rounded::of(cuda, w);
+    let head = Head::new(x, &rounded, w.shape(), n);
     let Head { features, vocab, .. } = head;
     let dx = dx.first(n * features, "dx");
     let dw = dw.map(|dw| dw.first(vocab * features, "dw"));

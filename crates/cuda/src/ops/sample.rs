@@ -12,6 +12,7 @@ use crate::{
         divergence::SHARED_OF_CUT,
         log_prob::{Head, Partials, Temperature, parts},
         operand::Operand,
+        product::Rounded,
     },
 };
 
@@ -35,7 +36,8 @@ pub(crate) fn sample(
     layout: &DeviceLayout,
 ) {
     let n = layout.host.head_rows.len();
-    let head = Head::new(x, w, n);
+    let rounded = Rounded::of(cuda, w);
+    let head = Head::new(x, &rounded, w.shape(), n);
     let vocab = head.vocab;
     let outputs = outputs.map(|output| output.first(n, "an output"));
     if n == 0 {
