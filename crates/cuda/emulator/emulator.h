@@ -17,7 +17,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define DEVICE static inline __attribute__((always_inline, unused))
+#define DEVICE inline __attribute__((always_inline))
 #undef NAN
 #define NAN __uint_as_float(0x7fffffffu)
 

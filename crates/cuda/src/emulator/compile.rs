@@ -136,7 +136,7 @@ impl Compiler {
             .map_err(|error| format!("{}: {error}", self.command))?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
-            let first: Vec<&str> = words.lines().take(40).collect();
+            let first: Vec<&str> = words.lines().filter(|line| line.contains("error")).take(8).collect();
             return Err(format!("{} refuses a kernel:\n{}", self.command, first.join("\n")));
         }
         fs::rename(&unfinished, path).map_err(|error| format!("{}: {error}", path.display()))
