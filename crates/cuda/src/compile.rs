@@ -8,6 +8,7 @@ pub(crate) struct Source {
     pub(crate) text: &'static str,
 }
 
+const ATTENTION: (&str, &str) = ("attention.h", include_str!("../kernels/attention.h"));
 const PRODUCT: (&str, &str) = ("product.h", include_str!("../kernels/product.h"));
 const VOCABULARY: (&str, &str) = ("vocabulary.h", include_str!("../kernels/vocabulary.h"));
 const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h"));
@@ -15,11 +16,18 @@ const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h")
 /// Every file of kernels.
 pub(crate) const SOURCES: &[Source] = &[
     Source { name: "adamw.cu", headers: &[VECTORS], text: include_str!("../kernels/adamw.cu") },
+    Source { name: "attention.cu", headers: &[ATTENTION], text: include_str!("../kernels/attention.cu") },
+    Source {
+        name: "attention_backward.cu",
+        headers: &[ATTENTION],
+        text: include_str!("../kernels/attention_backward.cu"),
+    },
     Source { name: "bias.cu", headers: &[VECTORS], text: include_str!("../kernels/bias.cu") },
     Source { name: "columns.cu", headers: &[VECTORS], text: include_str!("../kernels/columns.cu") },
     Source { name: "divergence.cu", headers: &[VOCABULARY], text: include_str!("../kernels/divergence.cu") },
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
+    Source { name: "layout.cu", headers: &[], text: include_str!("../kernels/layout.cu") },
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },
     Source { name: "product.cu", headers: &[PRODUCT], text: include_str!("../kernels/product.cu") },

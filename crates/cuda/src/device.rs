@@ -14,6 +14,10 @@ pub(crate) trait Device: Send + Sync {
     fn name(&self) -> &str;
     /// Multiprocessors: what a grid should fill.
     fn multiprocessors(&self) -> u32;
+    /// Shared memory that a block may ask for, in bytes: 99 KB, which all GPUs since 2020 have, unless the device says more.
+    fn shared_memory(&self) -> usize {
+        99 << 10
+    }
     /// Memory of `bytes`, at least one, aligned to 256. What it holds is not defined.
     ///
     /// # Errors

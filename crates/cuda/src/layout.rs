@@ -2,7 +2,12 @@
 
 use koan_backend::{Draw, Layout, OutOfMemory, Sequence};
 
-use crate::{cuda::Cuda, device::Address, memory::Memory};
+use crate::{
+    cuda::Cuda,
+    device::Address,
+    memory::Memory,
+    sequences::{Planned, Sequences},
+};
 
 /// A [`Layout`] on a device.
 pub struct DeviceLayout {
@@ -18,6 +23,7 @@ pub struct DeviceLayout {
     gradients: Option<Gradients>,
     /// The greatest token and position, and the row after the last that keys are stored in.
     bounds: [u32; 3],
+    sequences: Sequences,
 }
 
 /// What only a backward needs, of a pass without a cache.
@@ -42,13 +48,13 @@ pub(crate) struct ById {
 /// Words of a block that begin at a multiple of 16 bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
-    start: usize,
+    pub(crate) start: usize,
     len: usize,
 }
 
 /// A block of words, part by part.
 #[derive(Default)]
-pub(crate) struct Parts(Vec<u32>);
+pub(crate) struct Parts(pub(crate) Vec<u32>);
 
 impl Parts {
     /// Adds a part.
@@ -74,8 +80,22 @@ impl DeviceLayout {
         let greatest = |x: &[u32]| x.iter().copied().max();
         let stored = greatest(&host.cache_rows).map_or(host.len() as u32, |row| row + 1);
         let bounds = [greatest(&host.ids).unwrap_or(0), greatest(&host.positions).unwrap_or(0), stored];
+        let sequences = Planned::new(&mut parts, &host.sequences);
         let words = Memory::upload(&cuda.device, &parts.0)?;
-        Ok(Self { host, words, ids, positions, cache_rows, head_rows, targets, draws, gradients, bounds })
+        let sequences = sequences.on_device(cuda, &words)?;
+        Ok(Self {
+            host,
+            words,
+            ids,
+            positions,
+            cache_rows,
+            head_rows,
+            targets,
+            draws,
+            gradients,
+            bounds,
+            sequences,
+        })
     }
 
     fn at(&self, part: Part) -> Address {
@@ -122,6 +142,16 @@ impl DeviceLayout {
     /// Rows of keys that the pass needs to store its own.
     pub(crate) fn stored_rows(&self) -> usize {
         self.bounds[2] as usize
+    }
+
+    /// The rows' sequences.
+    pub(crate) fn sequences(&self) -> &Sequences {
+        &self.sequences
+    }
+
+    /// Where tile `first` of the sequences lies, four words a tile.
+    pub(crate) fn tiles(&self, first: usize) -> Address {
+        self.words.at(self.sequences.tile_word(first))
     }
 
     fn gradients(&self) -> &Gradients {

@@ -7,7 +7,7 @@
 //!   `compile.rs`: the kernels' sources, `cubins.rs`: the kernels compiled for a GPU, by `compiler.rs`, and kept,
 //! - `memory.rs`: typed memory of a device, `launch.rs`: a kernel's parameters and grid,
 //! - `ops/`: the operations, cut into grids of the kernels,
-//! - `layout.rs`: the rows of a pass on the device,
+//! - `layout.rs`: the rows of a pass on the device, `sequences.rs`: the keys that they attend to,
 //! - `backend.rs`: the trait, which asserts sizes and calls the operations.
 //!
 //! Operands of products, keys and values are bf16; all else is f32. Products accumulate in steps of 16 of the inner dimension,
@@ -28,6 +28,7 @@ mod layout;
 mod memory;
 mod nvrtc;
 mod ops;
+mod sequences;
 mod wrappers;
 
 pub use self::{
