@@ -54,15 +54,15 @@ DEVICE u32 width_of_chunk(u32 padded, u32 chunk) { return padded - chunk * CHUNK
 struct Saved { float log_sum_exp, delta; };
 DEVICE Saved saved_of(const u8* query_end) { return *(const Saved*)query_end; }
 
-// s += a bᵀ of `steps` times 16 features: 16 rows of `a`, 64 rows of `b`. Both are the lane's places.
-template <int STEPS>
-DEVICE void add_products(float (&s)[8][4], const u8* a, const u8* b, u32 bytes_of_b, u32 steps) {
-#pragma unroll
+// s += a bᵀ of `steps` times 16 features: 16 rows of `a`, 8 N rows of `b`. Both are the lane's places.
+template <int STEPS, int N>
+DEVICE void add_products(float (&s)[N][4], const u8* a, const u8* b, u32 bytes_of_b, u32 steps) {
+#pragma unroll 4
     for (u32 step = 0; step < (STEPS ? STEPS : steps); step++) {
         u32 x[4];
         load_matrices(x, a + step * 32);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < N / 2; j++) {
             u32 y[4];
             load_matrices(y, b + j * 16 * bytes_of_b + step * 32);
             multiply_add(s[2 * j], x, y[0], y[1]);
@@ -244,10 +244,10 @@ DEVICE void backward_keys(const Backward& p) {
     u32 index = blockIdx.x;
     u32 own = index % p.chunks; index /= p.chunks;
     u32 subtile = index % p.subtiles; index /= p.subtiles;
-    u32 head = index % p.key_value; index /= p.key_value;
+    const u32 head = index % p.key_value, number = index / p.key_value;
     const bool of_keys = DIM || own >= value_chunks;
     if (!DIM && of_keys) own -= value_chunks;
-    const KeyBlock block = p.key_blocks[index];
+    const KeyBlock block = p.key_blocks[number];
     u32 first = subtile * WARPS * 16;
     if (first >= block.count) return;
     u32 count = block.count - first < WARPS * 16 ? block.count - first : WARPS * 16, start = block.start + first;
@@ -329,7 +329,8 @@ DEVICE void backward_keys(const Backward& p) {
     clear(dk);
     clear(dv);
     for (; walk.sequence < block.end; advance(walk)) {
-        float s[8][4], ds[8][4], delta[8][2]; // delta: where the queries are not there any more
+        float s[8][4];
+        float delta[DIM ? 1 : 8][2]; // where the queries are not there any more
         clear(s);
         const u8* queries = nullptr;
         for (u32 chunk = 0; chunk < chunks; chunk++) {
@@ -345,45 +346,62 @@ DEVICE void backward_keys(const Backward& p) {
                 for (int i = 0; i < 2; i++) {
                     u32 r = j * 8 + column + i;
                     Saved of_row = saved_of(saved + r * query_bytes);
-                    if (!DIM) delta[j][i] = of_row.delta;
+                    if (!DIM) delta[DIM ? 0 : j][i] = of_row.delta;
                     u32 seen = all_see ? NONE : walk.view.visible + (walk.row + r) / group;
                     s[j][i] = warp_start + top < seen ? exp2_fast(__fmaf_rn(s[j][i], p.scale_2, -of_row.log_sum_exp)) : 0.0f;
                     s[j][i + 2] = warp_start + top + 8 < seen ? exp2_fast(__fmaf_rn(s[j][i + 2], p.scale_2, -of_row.log_sum_exp)) : 0.0f;
                 }
             }
         }
-        const u8* d_outputs = nullptr;
-        if (of_keys) {
-            clear(ds);
-            for (u32 chunk = 0; chunk < value_chunks; chunk++) {
-                d_outputs = next_part();
-                if (!idle) add_products<DIM / 16>(ds, own_values + chunk * CHUNK * 2, d_outputs + lane_of_b(lane, d_output_bytes), d_output_bytes, width_of_chunk(value_padded, chunk) / 16);
-            }
-        }
-        const u8* part = DIM ? nullptr : next_part();
-        if (idle) continue;
-        if (DIM) add_weighted<DIM ? DIM / 8 : 1, true>(dv, s, d_outputs + lane_of_a(lane, d_output_bytes), d_output_bytes, DIM);
-        if (of_keys) {
+        const u8* weights_of = nullptr; // what the own sums weight: queries for dk, gradients of outputs for dv
+        if (DIM) {
+            const u8* d_outputs = next_part();
+            weights_of = queries;
+            if (idle) continue;
+            add_weighted<DIM ? DIM / 8 : 1, true>(dv, s, d_outputs + lane_of_a(lane, d_output_bytes), d_output_bytes, DIM);
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
+            for (int half = 0; half < 2; half++) { // 32 rows at a time, as registers are few
+                float ds[4][4];
+                clear(ds);
+                add_products<DIM / 16>(ds, own_values, d_outputs + half * 32 * d_output_bytes + lane_of_b(lane, d_output_bytes), d_output_bytes, DIM / 16);
 #pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float of_row = DIM ? saved_of(queries + DIM * 2 + (j * 8 + column + i) * query_bytes).delta : delta[j][i];
-                    s[j][i] *= ds[j][i] - of_row;
-                    s[j][i + 2] *= ds[j][i + 2] - of_row;
+                for (int j = 0; j < 4; j++) {
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        float of_row = saved_of(queries + DIM * 2 + (half * 32 + j * 8 + column + i) * query_bytes).delta;
+                        s[half * 4 + j][i] *= ds[j][i] - of_row;
+                        s[half * 4 + j][i + 2] *= ds[j][i + 2] - of_row;
+                    }
                 }
             }
+        } else {
+            if (of_keys) {
+                float ds[8][4];
+                clear(ds);
+                for (u32 chunk = 0; chunk < value_chunks; chunk++) {
+                    const u8* d_outputs = next_part();
+                    if (!idle) add_products<0>(ds, own_values + chunk * CHUNK * 2, d_outputs + lane_of_b(lane, d_output_bytes), d_output_bytes, width_of_chunk(value_padded, chunk) / 16);
+                }
+#pragma unroll
+                for (int j = 0; j < 8; j++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[j][i] *= ds[j][i] - delta[DIM ? 0 : j][i % 2];
+                }
+            }
+            weights_of = next_part();
+            if (idle) continue;
         }
         u32 bytes = of_keys ? query_bytes : d_output_bytes;
-        add_weighted<DIM ? DIM / 8 : CHUNK / 8, DIM != 0>(dk, s, (DIM ? queries : part) + lane_of_a(lane, bytes), bytes, width_of_chunk(of_keys ? padded : value_padded, own));
+        add_weighted<DIM ? DIM / 8 : CHUNK / 8, DIM != 0>(dk, s, weights_of + lane_of_a(lane, bytes), bytes, width_of_chunk(of_keys ? padded : value_padded, own));
     }
     wait_for_copies<0>();
 
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        u32 i = warp * 16 + top + half * 8;
-        if (i >= count) continue;
-        u64 at = (u64)key_rows[i] * p.key_value + head;
+        u32 i = first + warp * 16 + top + half * 8;
+        const KeyBlock again = p.key_blocks[number]; // read again, as registers are few until now
+        if (i >= again.count) continue;
+        u64 at = (u64)p.key_rows[again.keys + i] * p.key_value + head;
         if (DIM || !of_keys) {
             float* to = p.dv + at * value_dim + own * CHUNK;
 #pragma unroll

@@ -235,6 +235,10 @@ impl Device for Driver {
         self.card.multiprocessors
     }
 
+    fn shared_memory(&self) -> usize {
+        self.card.shared
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {
         self.enter();
         // SAFETY: the stream is this GPU's; what the memory holds is not read before it is written.
