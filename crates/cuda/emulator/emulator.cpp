@@ -179,7 +179,7 @@ void run_block(Worker& worker) {
         top[0] = (void*)run_thread;
         thread.stack_pointer = top;
     }
-    for (u32 i = 0; i < s.block_size.x / 32; i++) s.warps[i].arrived = 0;
+    for (u32 i = 0; i < s.block_size.x / 32; i++) s.warps[i].arrived = s.warps[i].turn = 0;
     s.at_barrier = s.ended = s.ready_count = 0;
     make_all_ready(nullptr);
     s.thread = s.ready[--s.ready_count];
