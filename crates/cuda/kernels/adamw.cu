@@ -79,8 +79,6 @@ DEVICE double sum_of_block(double x, double* shared) {
     return shared[0];
 }
 
-DEVICE void add_square(double& sum, float x) { sum += (double)x * (double)x; }
-
 // Σ x² of a chunk, in f64: a thread adds four sums, of every fourth element of its packs.
 KERNEL(squares_of_chunks, Squares, 256) {
     const u64* starts = p.table + 2 * p.count;
@@ -94,15 +92,13 @@ KERNEL(squares_of_chunks, Squares, 256) {
     if (len > CHUNK) len = CHUNK;
     const float* x = (const float*)p.table[low] + begin;
     double sums[4] = {0.0, 0.0, 0.0, 0.0};
+    u32 packs = (u32)len / 4;
 #pragma unroll 4
-    for (u32 i = threadIdx.x * 4; i < CHUNK; i += 1024) {
-        if (i + 4 <= len) {
-            Floats<4> pack = load<4>(x + i);
-            for (int k = 0; k < 4; k++) add_square(sums[k], pack[k]);
-        } else {
-            for (u32 k = 0; i + k < len; k++) add_square(sums[0], x[i + k]);
-        }
+    for (u32 i = threadIdx.x; i < packs; i += 256) {
+        Floats<4> pack = load<4>(x + 4 * i);
+        for (int k = 0; k < 4; k++) sums[k] += (double)pack[k] * (double)pack[k];
     }
+    if (u32 i = 4 * packs + threadIdx.x; i < len) sums[0] += (double)x[i] * (double)x[i];
     double sum = sum_of_block((sums[0] + sums[1]) + (sums[2] + sums[3]), (double*)shared_memory());
     if (threadIdx.x == 0) p.chunks[blockIdx.x] = sum;
 }

@@ -52,10 +52,10 @@ DEVICE void add_rows_of(const AddRows& p) {
     float* y = p.y + (u64)p.ids[blockIdx.x] * p.features + j;
     const float* x = p.x + j;
     Floats<W> sum = load<W>(y);
-    for (; i + 8 <= end; i += 8) {
-        Floats<W> terms[8];
-        for (int r = 0; r < 8; r++) terms[r] = load<W>(x + (u64)p.order[i + r] * p.features);
-        for (int r = 0; r < 8; r++)
+    for (; i + 16 <= end; i += 16) {
+        Floats<W> terms[16];
+        for (int r = 0; r < 16; r++) terms[r] = load<W>(x + (u64)p.order[i + r] * p.features);
+        for (int r = 0; r < 16; r++)
             for (int k = 0; k < W; k++) sum[k] += terms[r][k];
     }
     for (; i < end; i++) {
