@@ -2,19 +2,12 @@
 // 16 bytes (f32) or 8 (bf16) wherever their number within the buffer is a multiple of four.
 #pragma once
 
-// A member of a structure: DEVICE may be a static function.
-#ifdef KOAN_EMULATE
-#define MEMBER inline __attribute__((always_inline))
-#else
-#define MEMBER DEVICE
-#endif
-
 // W elements, in f32.
 template <int W>
 struct Floats {
     float v[W];
-    MEMBER float& operator[](int i) { return v[i]; }
-    MEMBER float operator[](int i) const { return v[i]; }
+    DEVICE float& operator[](int i) { return v[i]; }
+    DEVICE float operator[](int i) const { return v[i]; }
 };
 
 struct alignas(16) Words4 { u32 v[4]; };
