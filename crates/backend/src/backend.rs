@@ -125,6 +125,8 @@ pub trait Backend: Sync + Sized {
     /// A moment of AdamW, of either [`MomentType`].
     type Moment: Send + Sync;
 
+    /// What computes, for records: the device, and what its bits depend on.
+    fn name(&self) -> String;
     /// Bytes of memory that a buffer of `len` elements takes.
     fn bytes(&self, len: usize) -> usize;
     /// Elements of a buffer.

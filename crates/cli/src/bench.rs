@@ -2,24 +2,28 @@
 
 mod drafts;
 mod generate;
+mod peak;
 mod prefer;
 mod product;
 mod rl;
 mod score;
 mod train;
 
-use koan_backend::MomentType;
+use std::time::Instant;
+
+use koan_backend::{Backend, MomentType};
 use koan_generate::{Prompt, Stream, uniform};
 use serde::Serialize;
 
 use self::{
-    drafts::DraftsBench, generate::GenerateBench, prefer::PreferBench, product::ProductBench, rl::RlBench,
-    score::ScoreBench, train::TrainBench,
+    drafts::DraftsBench, generate::GenerateBench, peak::PeakBench, prefer::PreferBench,
+    product::ProductBench, rl::RlBench, score::ScoreBench, train::TrainBench,
 };
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
+    Peak(PeakBench),
     Rl(RlBench),
     Generate(GenerateBench),
     Drafts(DraftsBench),
@@ -32,6 +36,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Peak(args) => args.device.clone().run(args),
             Self::Rl(args) => args.device.clone().run(args),
             Self::Generate(args) => args.device.clone().run(args),
             Self::Drafts(args) => args.device.clone().run(args),
@@ -82,7 +87,31 @@ fn random_tokens(step: u64, vocab_size: usize, text: u64, n: usize) -> Vec<u32> 
     (0..n as u64).map(token).collect()
 }
 
-/// The most memory that this process has held, bytes; `None` where the system does not say.
+/// Waits until the device has done all that it was asked to.
+fn wait<B: Backend>(b: &B) {
+    let one = b.zeros(1).expect("memory for one element");
+    b.read([(&one, 1)]);
+}
+
+/// Seconds that `work` takes: the median of `repeats` runs after one that is not counted. Short work is done several times a run,
+/// so that waiting for the device does not count.
+fn seconds_of<B: Backend>(b: &B, repeats: usize, mut work: impl FnMut()) -> f64 {
+    const LEAST_S: f64 = 0.005;
+    const MOST_TIMES: f64 = 1000.0;
+    let mut run = |times: usize| {
+        wait(b);
+        let start = Instant::now();
+        (0..times).for_each(|_| work());
+        wait(b);
+        start.elapsed().as_secs_f64() / times as f64
+    };
+    // The first is slower than the others: the second says how often.
+    let _ = run(1);
+    let times = (LEAST_S / run(1)).clamp(1.0, MOST_TIMES) as usize;
+    median((0..repeats).map(|_| run(times)).collect())
+}
+
+/// The most memory of the host that this process has held, bytes; `None` where the system does not say.
 fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -3,8 +3,12 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What is said of every way to ask for a GPU.
-pub(crate) const NO_GPU: &str = "Koan computes on the CPU so far, with all cores and the best instructions it has: leave this out \
-                                 (GPUs are planned: README, Limits and roadmap)";
+const ON_GPU: &str = "`--device cuda:0` computes on the first NVIDIA GPU; without it, Koan takes a GPU that it can use by itself. \
+                      `koan doctor` says what it finds (docs/guide/gpus.md)";
+
+/// What is said of GPUs of other makers.
+pub(crate) const NO_SUCH_GPU: &str =
+    "Koan computes on CPUs and on NVIDIA GPUs (--device cuda:0), not on others yet";
 
 /// Verbs of other programs, and where what they do is.
 const VERBS: &[(&[&str], &str)] = &[
@@ -102,7 +106,11 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (&["completion-script", "autocomplete"], "`koan completions SHELL`"),
     (&["tokenize", "tokens"], "`koan data stats FILE --model DIR` counts tokens"),
-    (&["gpu", "cuda", "gpus"], NO_GPU),
+    (&["gpu", "cuda", "gpus"], ON_GPU),
+    (
+        &["env", "sysinfo", "nvidia-smi", "system", "diagnose", "collect-env"],
+        "`koan doctor` says what it finds on this machine",
+    ),
 ];
 
 /// The same below `koan model`.
@@ -136,12 +144,14 @@ const OPTIONS: &[(&[&str], &str)] = &[
             "n-gpu-layers",
             "ngl",
             "tensor-parallel-size",
-            "mps",
-            "fp16",
-            "bf16",
             "use-vllm",
         ],
-        NO_GPU,
+        ON_GPU,
+    ),
+    (&["mps", "rocm", "vulkan"], NO_SUCH_GPU),
+    (
+        &["fp16", "bf16", "dtype", "torch-dtype"],
+        "products are bf16 on GPUs and on CPUs with AMX, and f32 elsewhere, without an option",
     ),
     (
         &["max-tokens", "max-completion-length", "max-length", "n-predict"],

@@ -16,6 +16,7 @@ mod data;
 mod demo;
 mod device;
 mod distill;
+mod doctor;
 mod drafts;
 mod elsewhere;
 mod eval;
@@ -52,7 +53,8 @@ use crate::children::Children;
   koan rl recipes/smollm2-arithmetic.toml --plan   what a run takes; without --plan it runs
   koan view runs/NAME                              look at a run in the browser
 
-Every command has --help with an example, `koan COMMAND --help`. Koan computes on the CPU; GPUs are planned.
+Every command has --help with an example, `koan COMMAND --help`. Koan computes on an NVIDIA GPU
+if it finds one that it can use, else on the CPU; `koan doctor` says what it finds.
 The README and docs/guide/ explain the rest.")]
 struct Cli {
     #[command(subcommand)]
@@ -83,6 +85,7 @@ enum Verb {
     Data(data::Data),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -127,6 +130,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Model(verb) => verb.run(),
         Verb::Data(verb) => verb.run(),
         Verb::Bench(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
     }
 }

@@ -36,7 +36,8 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
         ("plot", "`koan view RUN`"),
         ("tensorboard", "`tensorboard = true`"),
         ("model download OWNER/NAME", "`koan model pull OWNER/NAME`"),
-        ("gpu", "on the CPU"),
+        ("gpu", "`--device cuda:0`"),
+        ("nvidia-smi", "`koan doctor`"),
     ] {
         let error = refused(typed);
         assert!(error.contains(said) && !error.contains("similar"), "{typed}: {error}");
@@ -48,10 +49,11 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
 #[test]
 fn options_of_other_programs_too() {
     for (typed, said) in [
-        ("generate --gpu", "on the CPU"),
-        ("rl run.toml --device cuda:0", "on the CPU"),
-        ("rl run.toml --device mps", "on the CPU"),
-        ("rl run.toml --device abacus", "use cpu or reference"),
+        ("generate --gpu", "`--device cuda:0`"),
+        ("rl run.toml --device cuda:first", "cuda:1 for the second"),
+        ("rl run.toml --device gpu", "cuda:0"),
+        ("rl run.toml --device mps", "on NVIDIA GPUs"),
+        ("rl run.toml --device abacus", "use auto, cpu, cuda:0 or reference"),
         ("chat --max_tokens 3", "`--max-new-tokens`"),
         ("rl run.toml --learning-rate=1e-5", "--set"),
         ("rl run.toml --lora", "docs/guide/adapters.md"),

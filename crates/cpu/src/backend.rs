@@ -147,6 +147,10 @@ impl Backend for Cpu {
     type Routes = Routes;
     type Moment = Moment;
 
+    fn name(&self) -> String {
+        format!("cpu, {}", self.isa())
+    }
+
     fn bytes(&self, len: usize) -> usize {
         AlignedVec::<f32>::bytes_of(len)
     }

@@ -32,6 +32,10 @@ impl Backend for Cuda {
     type Routes = Routes;
     type Moment = Moment;
 
+    fn name(&self) -> String {
+        self.device.name().to_owned()
+    }
+
     fn bytes(&self, len: usize) -> usize {
         Memory::<f32>::bytes(len)
     }

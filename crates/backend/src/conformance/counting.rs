@@ -76,6 +76,10 @@ impl Backend for Counting {
     type Routes = Remote<reference::Routes>;
     type Moment = Remote<reference::Moment>;
 
+    fn name(&self) -> String {
+        Reference.name()
+    }
+
     fn bytes(&self, len: usize) -> usize {
         Reference.bytes(len)
     }

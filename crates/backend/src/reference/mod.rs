@@ -149,6 +149,10 @@ impl Backend for Reference {
     type Routes = Routes;
     type Moment = Moment;
 
+    fn name(&self) -> String {
+        "reference".to_owned()
+    }
+
     fn bytes(&self, len: usize) -> usize {
         len.saturating_mul(size_of::<f64>())
     }

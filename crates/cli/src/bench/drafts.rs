@@ -146,7 +146,7 @@ impl Job for DraftsBench {
         if self.json {
             let [off_s, with_s] = [0, 1].map(|i| of_turns(&|turn| turn.seconds[i]));
             let result = json!({
-                "bench": "drafts", "isa": running.isa, "threads": running.threads, "sequences": sequences,
+                "bench": "drafts", "device": running.device, "isa": running.isa, "threads": running.threads, "sequences": sequences,
                 "prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "temperature": self.temperature,
                 "runs": self.runs, "off_s": off_s, "with_drafts_s": with_s, "ratio": ratio, "tokens_per_s": tokens_per_s,
                 "draft_acceptance": counters.draft_acceptance(), "tokens_per_pass": counters.tokens_per_pass(),

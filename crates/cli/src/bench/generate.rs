@@ -97,7 +97,7 @@ impl Job for GenerateBench {
         let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
-                "bench": "generate", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "bench": "generate", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "parameters": parameters, "runs": self.runs, "run_s": run_s, "tokens_per_s": tokens_per_s,
                 "weights_gb_per_s": weights_gb_per_s, "peak_memory_bytes": peak,
             });

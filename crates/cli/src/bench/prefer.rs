@@ -12,7 +12,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_tokens};
+use super::{Moments, median, peak_memory_bytes, random_tokens, wait};
 use crate::device::{Device, Job, Running};
 
 /// Speed of a step of DPO: forward and backward over pairs of replies, clip, AdamW, repack
@@ -95,6 +95,7 @@ impl Job for PreferBench {
                 examples.iter().map(|example| Compared { example, reference: [-1e3; 2] }).collect();
             let start = Instant::now();
             let (found, _) = learner.update(b, &compared, &optim, optim.lr)?;
+            wait(b);
             let step_s = start.elapsed().as_secs_f64();
             if !self.json {
                 let name = if step == 0 { "warm-up" } else { "step" };
@@ -105,7 +106,7 @@ impl Job for PreferBench {
         let (step_s, peak) = (median(seconds.split_off(1)), peak_memory_bytes());
         if self.json {
             let result = json!({
-                "bench": "prefer", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "bench": "prefer", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "steps": self.steps, "step_s": step_s, "peak_memory_bytes": peak,
             });
             say!("{result}")?;

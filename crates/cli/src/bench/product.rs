@@ -1,13 +1,13 @@
 //! `koan bench product`
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use koan_backend::{Backend, Forms, Keep, Matrix, OutOfMemory, Store};
 use koan_model::Config;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{median, peak_memory_bytes};
+use super::{peak_memory_bytes, seconds_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -16,11 +16,15 @@ use crate::{
 /// Speed of matrix products at a model's shapes: forward, backward to the input, backward to the weight
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  koan bench product --config bench/configs/llama-5m.json --rows 2048")]
+  koan bench product --config bench/configs/llama-5m.json --rows 2048
+  koan bench product --shape 3072x1024 --rows 16384 --device cuda:0")]
 pub(crate) struct ProductBench {
     /// The model's config.json
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "shape")]
+    config: Option<PathBuf>,
+    /// A matrix instead, of so many features out and in. Repeatable
+    #[arg(long, value_name = "OUTxIN", value_parser = shape, conflicts_with = "config")]
+    shape: Vec<[usize; 2]>,
     /// Rows of the activations: tokens of a pass
     #[arg(long, default_value_t = 2048, value_parser = count::<usize>)]
     rows: usize,
@@ -32,6 +36,12 @@ pub(crate) struct ProductBench {
     json: bool,
     #[command(flatten)]
     pub(super) device: Device,
+}
+
+/// Reads `--shape`.
+fn shape(text: &str) -> Result<[usize; 2], String> {
+    let (out_features, in_features) = text.split_once('x').ok_or("write OUTxIN, such as 3072x1024")?;
+    Ok([count(out_features)?, count(in_features)?])
 }
 
 /// One of the products of a linear layer.
@@ -69,14 +79,19 @@ impl ProductSeconds {
 
 impl Job for ProductBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let config = Config::from_file(&self.config)?;
         if !self.json {
             say!("{running}; {} rows", self.rows)?;
             say!("{:>6} × {:<6} {:>5}   GFLOP/s: forward   input   weight", "out", "in", "times")?;
         }
         let mut shapes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
-        for info in config.tensors().iter().filter(|info| info.role.is_product()) {
-            *shapes.entry(info.matrix()).or_default() += 1;
+        for shape in &self.shape {
+            *shapes.entry(*shape).or_default() += 1;
+        }
+        if let Some(file) = &self.config {
+            let config = Config::from_file(file)?;
+            for info in config.tensors().iter().filter(|info| info.role.is_product()) {
+                *shapes.entry(info.matrix()).or_default() += 1;
+            }
         }
         let mut measured: Vec<ProductSeconds> = Vec::new();
         for (shape, times) in shapes {
@@ -93,7 +108,7 @@ impl Job for ProductBench {
         if self.json {
             let rows: Vec<_> = measured.iter().map(|m| json!({"shape": m, "gflops": m.gflops()})).collect();
             let result = json!({
-                "bench": "product", "isa": running.isa, "threads": running.threads, "products": rows,
+                "bench": "product", "device": running.device, "isa": running.isa, "threads": running.threads, "products": rows,
                 "gflops": gflops, "peak_memory_bytes": peak_memory_bytes(),
             });
             say!("{result}")?;
@@ -125,20 +140,14 @@ impl ProductBench {
         let (x, dy) = (operand(in_features)?, operand(out_features)?);
         let (mut y, mut dx) = (b.zeros(rows * out_features)?, b.zeros(rows * in_features)?);
         let mut dw = b.zeros(out_features * in_features)?;
-        let mut run = |product| {
-            let start = Instant::now();
-            match product {
+        Ok([Product::Forward, Product::BackwardInput, Product::BackwardWeight].map(|product| {
+            let seconds = seconds_of(b, self.repeats, || match product {
                 Product::Forward => b.linear_forward(&mut y, &x, &w, rows, Store::Write),
                 Product::BackwardInput => b.linear_backward_input(&mut dx, &dy, &w, rows, Store::Write),
                 Product::BackwardWeight => {
                     b.linear_backward_weight(&mut dw, &dy, &x, rows, shape, w.precision());
                 }
-            }
-            start.elapsed().as_secs_f64()
-        };
-        Ok([Product::Forward, Product::BackwardInput, Product::BackwardWeight].map(|product| {
-            run(product);
-            let seconds = median((0..self.repeats).map(|_| run(product)).collect());
+            });
             ProductSeconds { product, rows, out_features, in_features, times, seconds }
         }))
     }

@@ -17,7 +17,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_prompts};
+use super::{Moments, median, peak_memory_bytes, random_prompts, wait};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -136,6 +136,7 @@ impl Job for RlBench {
                 })
                 .collect();
             let sums = learner.update(b, &groups, &optim, optim.lr)?;
+            wait(b);
             let train_s = start.elapsed().as_secs_f64() - generate_s;
             if !self.json {
                 say!(
@@ -154,7 +155,7 @@ impl Job for RlBench {
         let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
-                "bench": "rl", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "bench": "rl", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "steps": self.steps, "generate_s": generate_s, "train_s": train_s, "step_s": step_s,
                 "tokens_per_s": tokens_per_s, "planned_bytes": plan.bytes(), "peak_memory_bytes": peak,
                 "log_prob_gap": all.iter().map(|s| s.log_prob_gap).fold(0.0, f32::max),

@@ -82,7 +82,7 @@ impl Job for ScoreBench {
         let answers_per_s = answers as f64 / round_s;
         if self.json {
             let result = json!({
-                "bench": "score", "isa": running.isa, "threads": running.threads, "shape": shape, "rounds": self.rounds,
+                "bench": "score", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape, "rounds": self.rounds,
                 "round_s": round_s, "answers_per_s": answers_per_s, "peak_memory_bytes": peak,
             });
             say!("{result}")?;

@@ -16,7 +16,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_tokens};
+use super::{Moments, median, peak_memory_bytes, random_tokens, wait};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -97,6 +97,7 @@ impl Job for TrainBench {
                 texts.iter().map(|ids| Text { context: &ids[..1], tokens: &ids[1..] }).collect();
             let start = Instant::now();
             let update = learner.update(b, &texts, &optim, optim.lr)?;
+            wait(b);
             let step_s = start.elapsed().as_secs_f64();
             if !self.json {
                 say!(
@@ -113,7 +114,7 @@ impl Job for TrainBench {
         let peak = peak_memory_bytes();
         if self.json {
             let result = json!({
-                "bench": "train", "isa": running.isa, "threads": running.threads, "shape": shape,
+                "bench": "train", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "precision": name_of(precision).unwrap_or("native"), "parameters": parameters, "steps": self.steps, "step_s": step_s, "tokens_per_s": tokens_per_s,
                 "gflops": gflops, "peak_memory_bytes": peak,
             });

@@ -143,7 +143,7 @@ fn collect<B: Backend>(
         return Ok(Made { run: session.summary(), data: None, summary });
     }
     let data = write_data(config, &inputs, session, &mut summary)?;
-    let run = session.finish_data(&data, &summary)?;
+    let run = session.finish_data(b, &data, &summary)?;
     Ok(Made { run, data: Some(data), summary })
 }
 

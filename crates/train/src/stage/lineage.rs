@@ -178,6 +178,8 @@ pub(super) struct Lineage<'a> {
     pub(super) made: Made,
     /// Version of this program.
     pub(super) koan_version: &'static str,
+    /// What it was computed on: of a GPU its name, its driver and what compiled its kernels.
+    pub(super) device: String,
     /// Steps made.
     pub(super) steps: u64,
     /// Tokens learned from, or sampled.

@@ -365,7 +365,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             return Ok(self.summary());
         }
         let (dir, weights_sha256) = self.run.write_model(b, model, &self.config.model)?;
-        self.write_lineage(Made::Weights { weights_sha256 })?;
+        self.write_lineage(b, Made::Weights { weights_sha256 })?;
         Ok(RunSummary { model: Some(dir), ..self.summary() })
     }
 
@@ -374,9 +374,14 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     ///
     /// # Errors
     /// If they can't be read or written.
-    pub fn finish_data(&mut self, made: &Path, counts: &impl Serialize) -> Result<RunSummary, StageError> {
+    pub fn finish_data<B: Backend>(
+        &mut self,
+        b: &B,
+        made: &Path,
+        counts: &impl Serialize,
+    ) -> Result<RunSummary, StageError> {
         let counts = serde_json::to_value(counts).expect("counts are plain numbers");
-        self.write_lineage(Made::Data { data_sha256: hash_file(made)?, counts })?;
+        self.write_lineage(b, Made::Data { data_sha256: hash_file(made)?, counts })?;
         Ok(self.summary())
     }
 
@@ -412,7 +417,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         }
     }
 
-    fn write_lineage(&mut self, made: Made) -> Result<(), StageError> {
+    fn write_lineage<B: Backend>(&mut self, b: &B, made: Made) -> Result<(), StageError> {
         let Cost { tokens_drawn, tokens_trained, flops, energy_wh, energy_source, .. } = self.end_metering();
         let lineage = Lineage {
             stage: self.course.stage,
@@ -420,6 +425,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             config_sha256: &self.state.config_sha256,
             made,
             koan_version: env!("CARGO_PKG_VERSION"),
+            device: b.name(),
             steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.run.seconds()?,
