@@ -36,7 +36,7 @@ u8* map(u64 bytes) {
 struct Worker {
     Thread threads[MAX_THREADS];
     Thread* ready[MAX_THREADS];
-    Warp warps[MAX_THREADS / 32];
+    Warp warps[MAX_THREADS / 32] = {};
     u8* stacks = map(MAX_THREADS * STACK_STRIDE);
     u8* zones = map(MAX_SHARED + 2 * RED_ZONE);
 
