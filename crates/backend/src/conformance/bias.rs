@@ -18,7 +18,8 @@ pub(super) struct Bias {
 
 /// Few rows and many, of each number of features.
 pub(super) fn cases() -> impl Iterator<Item = Bias> {
-    let sizes = EDGES.iter().flat_map(|&e| [(1, e), (6, e), (e, 33)]).chain([(300, 130), (3, 2049)]);
+    let sizes =
+        EDGES.iter().flat_map(|&e| [(1, e), (6, e), (e, 33)]).chain([(300, 130), (3, 2049), (1100, 12)]);
     sizes.map(|(n, c)| {
         let mut numbers = Numbers::new(n * 1000 + c);
         let (y, dy) = (numbers.vec(n * c), numbers.vec(n * c));

@@ -25,7 +25,8 @@ pub(super) struct RmsNorm {
 
 /// Few rows and many, of each number of features.
 pub(super) fn cases() -> impl Iterator<Item = RmsNorm> {
-    let sizes = EDGES.iter().flat_map(|&e| [(1, e), (6, e), (e, 33)]).chain([(300, 130), (3, 2049)]);
+    let long = [(300, 130), (3, 2049), (70, 64), (5, 576), (4, 2048), (2, 8448)];
+    let sizes = EDGES.iter().flat_map(|&e| [(1, e), (6, e), (e, 33)]).chain(long);
     sizes.map(|(n, c)| {
         let mut numbers = Numbers::new(n * 1000 + c);
         let (x, w) = (numbers.vec(n * c), numbers.vec(c));

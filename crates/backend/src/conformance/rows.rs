@@ -21,7 +21,8 @@ pub(super) struct Rows {
 
 /// Tables larger than what is taken of them, and smaller.
 pub(super) fn cases() -> impl Iterator<Item = Rows> {
-    let sizes = EDGES.iter().flat_map(|&e| [(e, 3, 5), (7, e, 33), (33, 17, e)]).chain([(600, 130, 65)]);
+    let many = [(600, 130, 65), (130, 3, 64), (7, 20, 1104)];
+    let sizes = EDGES.iter().flat_map(|&e| [(e, 3, 5), (7, e, 33), (33, 17, e)]).chain(many);
     sizes.map(|(n, rows, features)| {
         let mut numbers = Numbers::new(n * 1000 + rows);
         let ids = numbers.ids(n, rows);
