@@ -86,6 +86,13 @@ DEVICE float exp2_fast(float x) {
 
 #define ALL 0xffffffffu
 
+// A member of a structure: DEVICE may be a static function.
+#ifdef KOAN_EMULATE
+#define MEMBER inline __attribute__((always_inline))
+#else
+#define MEMBER DEVICE
+#endif
+
 // A bf16 as f32.
 DEVICE float from_bf16(u16 x) { return __uint_as_float((u32)x << 16); }
 

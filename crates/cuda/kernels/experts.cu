@@ -7,36 +7,6 @@
 // C `[copies, n]` = A `[copies, k]` by B, a matrix for each expert; or `+=`. Copies of expert e are those from starts[e] to starts[e + 1].
 struct Experts { const u16* a; const u16* b; float* c; const u32* starts; u32 experts, n, k, add, paired, unused; };
 
-// The copies of tile `t` of `size` rows, where each expert's tiles begin with its first copy, and their expert. False if there are fewer tiles.
-DEVICE bool find_tile(const u32* starts, u32 experts, u32 size, u32 t, u32& expert, u32& first, u32& end) {
-    u32 lane = threadIdx.x % 32, before = 0;
-    for (u32 group = 0; group < experts; group += 32) {
-        u32 e = group + lane, tiles = 0;
-        if (e < experts) tiles = (starts[e + 1] - starts[e] + size - 1) / size;
-        u32 sum = tiles;
-        for (u32 step = 1; step < 32; step *= 2) {
-            u32 lower = __shfl_sync(ALL, sum, (lane - step) % 32);
-            if (lane >= step) sum += lower;
-        }
-        u32 all = __shfl_sync(ALL, sum, 31);
-        if (t - before < all) {
-            // One lane's expert has it.
-            u32 place = t - before, mine = place < sum && place >= sum - tiles;
-            expert = mine ? e : 0;
-            u32 tile = mine ? place - (sum - tiles) : 0;
-            for (u32 step = 1; step < 32; step *= 2) {
-                expert |= __shfl_xor_sync(ALL, expert, step);
-                tile |= __shfl_xor_sync(ALL, tile, step);
-            }
-            first = starts[expert] + tile * size;
-            end = starts[expert + 1];
-            return true;
-        }
-        before += all;
-    }
-    return false;
-}
-
 template <class S, bool B_ALONG_K>
 DEVICE void experts(const Experts& p) {
     typedef Tile<S, true, B_ALONG_K> T;
@@ -49,8 +19,7 @@ DEVICE void experts(const Experts& p) {
     typename T::B b(w + (B_ALONG_K ? n * stride : n), stride, p.n - n);
     Target c{p.c + m * (u64)p.n + n, p.n, end - m, p.n - n, p.add != 0, p.paired != 0};
     T tile;
-    if constexpr (S::STAGES == 1) tile.template run_elements<false>(a, b, p.k, 0, c);
-    else tile.template run<false>(a, b, p.k, 0, c);
+    tile.template run<false>(a, b, p.k, 0, c);
 }
 
 template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
@@ -75,8 +44,7 @@ DEVICE void experts_backward_weight(const ExpertsWeight& p) {
     typename T::B b(p.b + first * (u64)p.n + n, p.n, p.n - n);
     Target c{p.c + (blockIdx.y * (u64)p.m + m) * p.n + n, p.n, p.m - m, p.n - n, true, p.paired != 0};
     T tile;
-    if constexpr (STAGES == 1) tile.template run_elements<true>(a, b, k, p.chunk, c);
-    else tile.template run<true>(a, b, k, p.chunk, c);
+    tile.template run<true>(a, b, k, p.chunk, c);
 }
 
 KERNEL(experts_forward_elements, Experts, 128) { experts_forward<64, 64, 32, 1, 2, 2>(p); }

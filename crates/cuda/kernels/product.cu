@@ -6,35 +6,14 @@
 //
 // Each in the shapes that the host chooses from, and one for rows that do not begin at multiples of 16 bytes.
 
-// C `[m, n]`, or `+=`. Part y of the grid sums `span` of k, from y * span on, into `c + y * part`. In backward_weight chunks of
-// `chunk` of k are summed from zero, and added to C one after the other.
-struct Product { const u16* a; const u16* b; float* c; u64 part; u32 m, n, k, span, chunk, add, paired, group; };
-
-template <class S, bool A_ALONG_K, bool B_ALONG_K, bool ELEMENTS>
-DEVICE void product(const Product& p) {
-    typedef Tile<S, A_ALONG_K, B_ALONG_K> T;
-    constexpr bool CHUNKED = !A_ALONG_K;
-    u32 row, column;
-    place_of_tile(blockIdx.x, (p.m + S::M - 1) / S::M, (p.n + S::N - 1) / S::N, p.group, row, column);
-    u32 m = row * S::M, n = column * S::N, first = blockIdx.y * p.span;
-    u64 a_stride = A_ALONG_K ? p.k : p.m, b_stride = B_ALONG_K ? p.k : p.n;
-    typename T::A a(p.a + (A_ALONG_K ? m * a_stride + first : first * a_stride + m), a_stride, p.m - m);
-    typename T::B b(p.b + (B_ALONG_K ? n * b_stride + first : first * b_stride + n), b_stride, p.n - n);
-    Target c{p.c + blockIdx.y * p.part + (u64)m * p.n + n, p.n, p.m - m, p.n - n, p.add != 0, p.paired != 0};
-    u32 k = least(p.span, p.k - first);
-    T tile;
-    if constexpr (ELEMENTS) tile.template run_elements<CHUNKED>(a, b, k, p.chunk, c);
-    else tile.template run<CHUNKED>(a, b, k, p.chunk, c);
-}
+template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
+DEVICE void forward(const Product& p) { product<Tile<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, true, true>>(p); }
 
 template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
-DEVICE void forward(const Product& p) { product<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, true, true, STAGES == 1>(p); }
+DEVICE void backward_input(const Product& p) { product<Tile<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, true, false>>(p); }
 
 template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
-DEVICE void backward_input(const Product& p) { product<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, true, false, STAGES == 1>(p); }
-
-template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
-DEVICE void backward_weight(const Product& p) { product<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, false, false, STAGES == 1>(p); }
+DEVICE void backward_weight(const Product& p) { product<Tile<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, false, false>>(p); }
 
 KERNEL(forward_elements, Product, 128) { forward<64, 64, 32, 1, 2, 2>(p); }
 KERNEL(forward_16x32x128, Product, 64) { forward<16, 32, 128, 5, 1, 2>(p); }

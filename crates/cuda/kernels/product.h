@@ -26,13 +26,16 @@ DEVICE u32 swizzle(u32 row) {
     return CHUNKS >= 8 ? row & 7 : CHUNKS == 4 ? (row >> 1) & 3 : CHUNKS == 2 ? (row >> 2) & 1 : 0;
 }
 
-// An operand `[index, k]` if ALONG_K, else `[k, index]`: what a block of THREADS threads copies of it.
-template <int SIZE, int K, int THREADS, bool ALONG_K>
+// An operand `[index, k]` if ALONG_K, else `[k, index]`: what a block of THREADS threads copies of it. If CUT, a row of the tile has its
+// chunks 8 by 8 in rows of 128 bytes, each 8 of all rows together.
+template <int SIZE, int K, int THREADS, bool ALONG_K, bool CUT = false>
 struct Operand {
+    static constexpr bool ALONG = ALONG_K;
     static constexpr int ROWS = ALONG_K ? SIZE : K;
     static constexpr int CHUNKS = (ALONG_K ? K : SIZE) / 8;
-    static constexpr int ROW_BYTES = CHUNKS * 16;
-    static constexpr int BYTES = ROWS * ROW_BYTES;
+    static constexpr int LINE = CUT ? 8 : CHUNKS;
+    static constexpr int ROW_BYTES = LINE * 16;
+    static constexpr int BYTES = ROWS * CHUNKS * 16;
     static constexpr int STEP = THREADS / CHUNKS;
     static constexpr int COPIES = ROWS / STEP;
     static_assert(THREADS % CHUNKS == 0 && ROWS % STEP == 0, "every thread copies as many chunks");
@@ -45,17 +48,19 @@ struct Operand {
     u32 limit;
 
     // `first` is the tile's first element, `stride` the elements of a row.
-    DEVICE Operand(const u16* first, u64 stride, u32 limit) : stride(stride), limit(limit) {
+    MEMBER Operand(const u16* first, u64 stride, u32 limit) : stride(stride), limit(limit) {
         row = threadIdx.x / CHUNKS;
         column = threadIdx.x % CHUNKS;
         from = first + row * stride + column * 8;
         to = place(row, column);
     }
 
-    static DEVICE u32 place(u32 row, u32 chunk) { return row * ROW_BYTES + ((chunk ^ swizzle<CHUNKS>(row)) << 4); }
+    static MEMBER u32 place(u32 row, u32 chunk) {
+        return chunk / LINE * (ROWS * ROW_BYTES) + row * ROW_BYTES + ((chunk % LINE ^ swizzle<LINE>(row)) << 4);
+    }
 
     // Begins to copy K of k, of which there are `left`, to `tile`.
-    DEVICE void copy(u8* tile, u32 left) {
+    MEMBER void copy(u8* tile, u32 left) {
         const u16* at = from;
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
@@ -67,7 +72,7 @@ struct Operand {
     }
 
     // The same element by element, for rows that do not begin at multiples of 16 bytes.
-    DEVICE void copy_elements(u8* tile, u32 left) {
+    MEMBER void copy_elements(u8* tile, u32 left) {
 #pragma unroll 1
         for (int i = 0; i < COPIES; i++) {
             const u16* at = from + (u64)(i * STEP) * stride;
@@ -75,7 +80,7 @@ struct Operand {
             u32 count = row + i * STEP < row_left && column * 8 < column_left ? least(8, column_left - column * 8) : 0;
             Chunk chunk;
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
+            for (u32 e = 0; e < 4; e++) {
                 u32 low = 2 * e < count ? at[2 * e] : 0, high = 2 * e + 1 < count ? at[2 * e + 1] : 0;
                 chunk.words[e] = low | high << 16;
             }
@@ -85,49 +90,35 @@ struct Operand {
     }
 
     // Where the thread's chunk `i` lies: a key repeats after 8 rows.
-    DEVICE u32 place_of(int i) const {
+    MEMBER u32 place_of(int i) const {
         return STEP % 8 == 0 ? to + i * STEP * ROW_BYTES : place(row + i * STEP, column);
     }
 
-    DEVICE void advance() { from += ALONG_K ? (u64)K : K * stride; }
+    MEMBER void advance() { from += ALONG_K ? (u64)K : K * stride; }
 };
 
 // Where a tile goes: it begins at `at` in a matrix of `stride` columns, which has `m` rows and `n` columns from there on. With
 // `paired`, rows begin at multiples of 8 bytes.
-struct Target { float* at; u64 stride; u32 m, n; bool add, paired; };
+struct Target {
+    float* at;
+    u64 stride;
+    u32 m, n;
+    bool add, paired;
 
-// A block's tile of C. A is `[m, k]` or `[k, m]`, B `[n, k]` or `[k, n]`, whichever lies along k.
-template <class S, bool A_ALONG_K, bool B_ALONG_K>
-struct Tile {
-    typedef Operand<S::M, S::K, S::THREADS, A_ALONG_K> A;
-    typedef Operand<S::N, S::K, S::THREADS, B_ALONG_K> B;
-    static constexpr int STAGE = A::BYTES + B::BYTES;
-    static constexpr int STEPS = S::K / 16;
-    static constexpr int WARP_M = S::M / S::WARPS_M, WARP_N = S::N / S::WARPS_N;
-    static constexpr int ROWS = WARP_M / 16, PAIRS = WARP_N / 16;
-    static_assert(STEPS >= 2 && ROWS * 16 == WARP_M && PAIRS * 16 == WARP_N, "whole multiply_adds");
+    // Takes the sums of a chunk of k.
+    template <class T>
+    MEMBER void take(T& tile) { tile.store(*this); }
+};
 
+// What a thread has of its warp's tile of 16 ROWS x 16 PAIRS, as multiply_add has it.
+template <int ROWS_, int PAIRS_>
+struct Sums {
+    static constexpr int ROWS = ROWS_, PAIRS = PAIRS_;
     float sums[ROWS][2 * PAIRS][4];
-    // What is multiplied, and what is loaded meanwhile.
-    u32 a[2][ROWS][4], b[2][PAIRS][4];
-    // Where the warp's matrices begin in a stage, for this lane.
-    u32 a_at, b_at;
-    // The warp's place in the tile.
+    // The warp's place in the block's tile.
     u32 warp_m, warp_n;
 
-    DEVICE Tile() {
-        u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        warp_m = warp / S::WARPS_N * WARP_M;
-        warp_n = warp % S::WARPS_N * WARP_N;
-        u32 in_eight = lane % 8, second = lane / 8 % 2, upper = lane / 16;
-        a_at = A_ALONG_K ? A::place(warp_m + 8 * second + in_eight, upper)
-                         : A::place(8 * upper + in_eight, warp_m / 8 + second);
-        b_at = A::BYTES + (B_ALONG_K ? B::place(warp_n + 8 * upper + in_eight, second)
-                                     : B::place(8 * second + in_eight, warp_n / 8 + upper));
-        clear();
-    }
-
-    DEVICE void clear() {
+    MEMBER void clear() {
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
 #pragma unroll
@@ -136,8 +127,81 @@ struct Tile {
                 for (int e = 0; e < 4; e++) sums[i][j][e] = 0.0f;
     }
 
+    // Writes the sums, or adds them.
+    MEMBER void store(const Target& c) {
+        u32 lane = threadIdx.x % 32, row = warp_m + lane / 4, column = warp_n + lane % 4 * 2;
+        u32 left = c.n - least(c.n, column);
+        float* at = c.at + row * c.stride + column;
+#pragma unroll
+        for (u32 i = 0; i < 2 * ROWS; i++) {
+            if (row + i * 8 < c.m) {
+                if (c.paired) store_row<true>(at, i / 2, i % 2, left, c.add);
+                else store_row<false>(at, i / 2, i % 2, left, c.add);
+            }
+            at += 8 * c.stride;
+        }
+    }
+
+    template <bool PAIRED>
+    MEMBER void store_row(float* at, int i, int half, u32 left, bool add) {
+        Pair old[2 * PAIRS];
+#pragma unroll
+        for (u32 j = 0; j < 2 * PAIRS; j++) {
+            old[j] = Pair{0.0f, 0.0f};
+            if (add && j * 8 < left) {
+                if (PAIRED) old[j] = *(const Pair*)(at + j * 8);
+                else {
+                    old[j].x = at[j * 8];
+                    if (j * 8 + 1 < left) old[j].y = at[j * 8 + 1];
+                }
+            }
+        }
+#pragma unroll
+        for (u32 j = 0; j < 2 * PAIRS; j++) {
+            Pair sum{sums[i][j][2 * half], sums[i][j][2 * half + 1]};
+            if (add) sum = Pair{__fadd_rn(old[j].x, sum.x), __fadd_rn(old[j].y, sum.y)};
+            if (j * 8 < left) {
+                if (PAIRED) *(Pair*)(at + j * 8) = sum;
+                else {
+                    at[j * 8] = sum.x;
+                    if (j * 8 + 1 < left) at[j * 8 + 1] = sum.y;
+                }
+            }
+        }
+    }
+};
+
+// A block's tile of C. A is `[m, k]` or `[k, m]`, B `[n, k]` or `[k, n]`, whichever lies along k.
+template <class S, bool A_ALONG_K, bool B_ALONG_K>
+struct Tile : Sums<S::M / S::WARPS_M / 16, S::N / S::WARPS_N / 16> {
+    typedef Sums<S::M / S::WARPS_M / 16, S::N / S::WARPS_N / 16> Base;
+    using Base::ROWS, Base::PAIRS, Base::sums, Base::warp_m, Base::warp_n;
+    typedef Operand<S::M, S::K, S::THREADS, A_ALONG_K> A;
+    typedef Operand<S::N, S::K, S::THREADS, B_ALONG_K> B;
+    static constexpr int M = S::M, N = S::N, STAGE = A::BYTES + B::BYTES;
+    static constexpr int STEPS = S::K / 16;
+    static constexpr int WARP_M = S::M / S::WARPS_M, WARP_N = S::N / S::WARPS_N;
+    static_assert(STEPS >= 2 && ROWS * 16 == WARP_M && PAIRS * 16 == WARP_N, "whole multiply_adds");
+
+    // What is multiplied, and what is loaded meanwhile.
+    u32 a[2][ROWS][4], b[2][PAIRS][4];
+    // Where the warp's matrices begin in a stage, for this lane.
+    u32 a_at, b_at;
+
+    MEMBER Tile() {
+        u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        warp_m = warp / S::WARPS_N * WARP_M;
+        warp_n = warp % S::WARPS_N * WARP_N;
+        u32 in_eight = lane % 8, second = lane / 8 % 2, upper = lane / 16;
+        a_at = A_ALONG_K ? A::place(warp_m + 8 * second + in_eight, upper)
+                         : A::place(8 * upper + in_eight, warp_m / 8 + second);
+        b_at = A::BYTES + (B_ALONG_K ? B::place(warp_n + 8 * upper + in_eight, second)
+                                     : B::place(8 * second + in_eight, warp_n / 8 + upper));
+        this->clear();
+    }
+
     // Loads the operands of step `s` of a stage. Two chunks on is an XOR within a row, as 16 rows on is within a column.
-    DEVICE void load(const u8* stage, int s, int into) {
+    MEMBER void load(const u8* stage, int s, int into) {
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             if (A_ALONG_K) load_matrices(a[into][i], stage + (a_at ^ (s * 32)) + i * 16 * A::ROW_BYTES);
@@ -150,7 +214,7 @@ struct Tile {
         }
     }
 
-    DEVICE void multiply(int from) {
+    MEMBER void multiply(int from) {
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
 #pragma unroll
@@ -162,12 +226,19 @@ struct Tile {
             }
     }
 
-    // C = A B, or +=, over `k` of k. If CHUNKED, each chunk of `chunk` of k is summed from zero, and goes to C for itself.
-    template <bool CHUNKED>
-    DEVICE void run(A from_a, B from_b, u32 k, u32 chunk, const Target& c) {
+    // A B over `k` of k, which `to` takes. If CHUNKED, each chunk of `chunk` of k is summed from zero, and taken for itself. With one
+    // stage rows may begin anywhere.
+    template <bool CHUNKED, class To>
+    MEMBER void run(const A& a, const B& b, u32 k, u32 chunk, To& to) {
+        if constexpr (S::STAGES == 1) run_elements<CHUNKED>(a, b, k, chunk, to);
+        else run_stages<CHUNKED>(a, b, k, chunk, to);
+    }
+
+    template <bool CHUNKED, class To>
+    MEMBER void run_stages(A from_a, B from_b, u32 k, u32 chunk, To& to) {
         Pipeline at{from_a, from_b, shared_memory(), k, (k + S::K - 1) / S::K, 0, 0, S::STAGES - 1};
 #pragma unroll
-        for (int s = 0; s < S::STAGES - 1; s++) {
+        for (u32 s = 0; s < S::STAGES - 1; s++) {
             if (s < at.tiles) copy(at, s, s);
             commit_copies();
         }
@@ -178,12 +249,12 @@ struct Tile {
         for (; at.t < at.tiles; at.t++) {
             steps<0>(at);
             if (CHUNKED && at.t + 1 == until && until < at.tiles) {
-                store(c);
-                clear();
+                to.take(*this);
+                this->clear();
                 until += chunk / S::K;
             }
         }
-        store(c);
+        to.take(*this);
     }
 
     // What is copied, and how far it is: tile `t` of k is multiplied, from stage `stage`, while a later one is copied to `free`.
@@ -191,7 +262,7 @@ struct Tile {
 
     // Step `s` of a tile and those after it: the next step is loaded while this one is multiplied.
     template <int s>
-    DEVICE void steps(Pipeline& at) {
+    MEMBER void steps(Pipeline& at) {
         if (s == STEPS - 1) {
             // The next stage is there, and nobody reads this one any more.
             wait_for_copies<S::STAGES - 2>();
@@ -208,15 +279,15 @@ struct Tile {
         if constexpr (s + 1 < STEPS) steps<s + 1>(at);
     }
 
-    static DEVICE void copy(Pipeline& at, u32 t, u32 stage) {
+    static MEMBER void copy(Pipeline& at, u32 t, u32 stage) {
         u8* to = at.shared + stage * STAGE;
         at.a.copy(to, at.k - t * S::K);
         at.b.copy(to + A::BYTES, at.k - t * S::K);
     }
 
-    // The same for rows that do not begin at multiples of 16 bytes: in one stage, and no more steps and warps than needed.
-    template <bool CHUNKED>
-    DEVICE void run_elements(A from_a, B from_b, u32 k, u32 chunk, const Target& c) {
+    // The same in one stage, and no more steps and warps than needed.
+    template <bool CHUNKED, class To>
+    MEMBER void run_elements(A from_a, B from_b, u32 k, u32 chunk, To& to) {
         u8* shared = shared_memory();
         bool needed = warp_m < from_a.limit && warp_n < from_b.limit;
         u32 until = chunk;
@@ -234,55 +305,12 @@ struct Tile {
             }
             __syncthreads();
             if (CHUNKED && first + S::K == until && until < k) {
-                store(c);
-                clear();
+                to.take(*this);
+                this->clear();
                 until += chunk;
             }
         }
-        store(c);
-    }
-
-    // Writes the sums, or adds them.
-    DEVICE void store(const Target& c) {
-        u32 lane = threadIdx.x % 32, row = warp_m + lane / 4, column = warp_n + lane % 4 * 2;
-        u32 left = c.n - least(c.n, column);
-        float* at = c.at + row * c.stride + column;
-#pragma unroll
-        for (int i = 0; i < 2 * ROWS; i++) {
-            if (row + i * 8 < c.m) {
-                if (c.paired) store_row<true>(at, i / 2, i % 2, left, c.add);
-                else store_row<false>(at, i / 2, i % 2, left, c.add);
-            }
-            at += 8 * c.stride;
-        }
-    }
-
-    template <bool PAIRED>
-    DEVICE void store_row(float* at, int i, int half, u32 left, bool add) {
-        Pair old[2 * PAIRS];
-#pragma unroll
-        for (int j = 0; j < 2 * PAIRS; j++) {
-            old[j] = Pair{0.0f, 0.0f};
-            if (add && (u32)j * 8 < left) {
-                if (PAIRED) old[j] = *(const Pair*)(at + j * 8);
-                else {
-                    old[j].x = at[j * 8];
-                    if (j * 8 + 1 < left) old[j].y = at[j * 8 + 1];
-                }
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < 2 * PAIRS; j++) {
-            Pair sum{sums[i][j][2 * half], sums[i][j][2 * half + 1]};
-            if (add) sum = Pair{__fadd_rn(old[j].x, sum.x), __fadd_rn(old[j].y, sum.y)};
-            if ((u32)j * 8 < left) {
-                if (PAIRED) *(Pair*)(at + j * 8) = sum;
-                else {
-                    at[j * 8] = sum.x;
-                    if (j * 8 + 1 < left) at[j * 8 + 1] = sum.y;
-                }
-            }
-        }
+        to.take(*this);
     }
 };
 
@@ -291,4 +319,52 @@ DEVICE void place_of_tile(u32 t, u32 m, u32 n, u32 group, u32& row, u32& column)
     u32 in_group = group * n, first = t / in_group * group, rows = least(group, m - first);
     row = first + t % in_group % rows;
     column = t % in_group / rows;
+}
+
+// C `[m, n]`, or `+=`. Part y of the grid sums `span` of k, from y * span on, into `c + y * part`. Where A does not lie along k, chunks of
+// `chunk` of k are summed from zero, and added to C one after the other.
+struct Product { const u16* a; const u16* b; float* c; u64 part; u32 m, n, k, span, chunk, add, paired, group; };
+
+// The block's tile, a T, of a whole product.
+template <class T>
+DEVICE void product(const Product& p) {
+    u32 row, column;
+    place_of_tile(blockIdx.x, (p.m + T::M - 1) / T::M, (p.n + T::N - 1) / T::N, p.group, row, column);
+    u32 m = row * T::M, n = column * T::N, first = blockIdx.y * p.span;
+    u64 a_stride = T::A::ALONG ? p.k : p.m, b_stride = T::B::ALONG ? p.k : p.n;
+    typename T::A a(p.a + (T::A::ALONG ? m * a_stride + first : first * a_stride + m), a_stride, p.m - m);
+    typename T::B b(p.b + (T::B::ALONG ? n * b_stride + first : first * b_stride + n), b_stride, p.n - n);
+    Target c{p.c + blockIdx.y * p.part + (u64)m * p.n + n, p.n, p.m - m, p.n - n, p.add != 0, p.paired != 0};
+    T tile;
+    tile.template run<!T::A::ALONG>(a, b, least(p.span, p.k - first), p.chunk, c);
+}
+
+// The copies of tile `t` of `size` rows, where each expert's tiles begin with its first copy, and their expert. False if there are fewer tiles.
+DEVICE bool find_tile(const u32* starts, u32 experts, u32 size, u32 t, u32& expert, u32& first, u32& end) {
+    u32 lane = threadIdx.x % 32, before = 0;
+    for (u32 group = 0; group < experts; group += 32) {
+        u32 e = group + lane, tiles = 0;
+        if (e < experts) tiles = (starts[e + 1] - starts[e] + size - 1) / size;
+        u32 sum = tiles;
+        for (u32 step = 1; step < 32; step *= 2) {
+            u32 lower = __shfl_sync(ALL, sum, (lane - step) % 32);
+            if (lane >= step) sum += lower;
+        }
+        u32 all = __shfl_sync(ALL, sum, 31);
+        if (t - before < all) {
+            // One lane's expert has it.
+            u32 place = t - before, mine = place < sum && place >= sum - tiles;
+            expert = mine ? e : 0;
+            u32 tile = mine ? place - (sum - tiles) : 0;
+            for (u32 step = 1; step < 32; step *= 2) {
+                expert |= __shfl_xor_sync(ALL, expert, step);
+                tile |= __shfl_xor_sync(ALL, tile, step);
+            }
+            first = starts[expert] + tile * size;
+            end = starts[expert + 1];
+            return true;
+        }
+        before += all;
+    }
+    return false;
 }

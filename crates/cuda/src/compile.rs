@@ -27,6 +27,8 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "divergence.cu", headers: &[VOCABULARY], text: include_str!("../kernels/divergence.cu") },
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
+    Source { name: "fp8.cu", headers: &[PRODUCT], text: include_str!("../kernels/fp8.cu") },
+    Source { name: "hopper.cu", headers: &[PRODUCT], text: include_str!("../kernels/hopper.cu") },
     Source { name: "layout.cu", headers: &[], text: include_str!("../kernels/layout.cu") },
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },

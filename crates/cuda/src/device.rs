@@ -14,6 +14,10 @@ pub(crate) trait Device: Send + Sync {
     fn name(&self) -> &str;
     /// Multiprocessors: what a grid should fill.
     fn multiprocessors(&self) -> u32;
+    /// Bytes of shared memory that a block may have, at most.
+    fn shared(&self) -> usize;
+    /// Whether it has the instructions that Hopper alone has, such as wgmma.
+    fn is_hopper(&self) -> bool;
     /// Shared memory that a block may ask for, in bytes: 99 KB, which all GPUs since 2020 have, unless the device says more.
     fn shared_memory(&self) -> usize {
         99 << 10

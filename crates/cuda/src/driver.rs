@@ -235,6 +235,14 @@ impl Device for Driver {
         self.card.multiprocessors
     }
 
+    fn shared(&self) -> usize {
+        self.card.shared
+    }
+
+    fn is_hopper(&self) -> bool {
+        self.card.capability == [9, 0]
+    }
+
     fn shared_memory(&self) -> usize {
         self.card.shared
     }

@@ -79,6 +79,14 @@ impl Device for Emulator {
         2 + (self.seed % 3) as u32
     }
 
+    fn shared(&self) -> usize {
+        227 << 10
+    }
+
+    fn is_hopper(&self) -> bool {
+        false
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {
         self.heap().alloc(bytes)
     }

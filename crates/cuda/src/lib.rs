@@ -29,6 +29,8 @@ mod memory;
 mod nvrtc;
 mod ops;
 mod sequences;
+#[doc(hidden)]
+pub mod trial;
 mod wrappers;
 
 pub use self::{

@@ -8,6 +8,7 @@ use crate::{
     launch::params,
     memory::Memory,
     ops::{
+        fp8,
         operand::Operand,
         product::{CHUNK, Kernel, Rounded, kernel, word},
         route::Routes,
@@ -76,13 +77,17 @@ pub(crate) fn forward(
 ) {
     let ([out, inp], experts, copies) = (w.shape(), w.matrices(), routes.copies());
     assert_eq!(experts, routes.experts, "a matrix for each expert");
+    let (y, x) = (y.first(copies * out, "y"), x.rounded.first(copies * inp, "x"));
+    if w.precision() == ProductPrecision::Fp8 {
+        return fp8::forward(cuda, y, x, w, copies, Some(routes), store);
+    }
     let weights = Rounded::of(cuda, w);
     let aligned = inp.is_multiple_of(8);
     let kernel = if aligned { of_size(&FORWARD, copies / experts) } else { &ELEMENTS[0] };
     let product = Experts {
-        a: x.rounded.first(copies * inp, "x"),
+        a: x,
         b: weights.first(experts * out * inp),
-        c: y.first(copies * out, "y"),
+        c: y,
         starts: routes.starts.first(experts + 1, "starts"),
         experts: word(experts),
         n: word(out),
@@ -104,13 +109,17 @@ pub(crate) fn backward_input(
 ) {
     let ([out, inp], experts, copies) = (w.shape(), w.matrices(), routes.copies());
     assert_eq!(experts, routes.experts, "a matrix for each expert");
+    let (dx, dy) = (dx.first(copies * inp, "dx"), dy.rounded.first(copies * out, "dy"));
+    if w.precision() == ProductPrecision::Fp8 {
+        return fp8::backward_input(cuda, dx, dy, w, copies, Some(routes), store);
+    }
     let weights = Rounded::of(cuda, w);
     let aligned = out.is_multiple_of(8) && inp.is_multiple_of(8);
     let kernel = if aligned { of_size(&BACKWARD_INPUT, copies / experts) } else { &ELEMENTS[1] };
     let product = Experts {
-        a: dy.rounded.first(copies * out, "dy"),
+        a: dy,
         b: weights.first(experts * out * inp),
-        c: dx.first(copies * inp, "dx"),
+        c: dx,
         starts: routes.starts.first(experts + 1, "starts"),
         experts: word(experts),
         n: word(inp),
@@ -129,15 +138,20 @@ pub(crate) fn backward_weight(
     x: &Operand,
     routes: &Routes,
     [out, inp]: [usize; 2],
-    _precision: ProductPrecision,
+    precision: ProductPrecision,
 ) {
     let (experts, copies) = (routes.experts, routes.copies());
+    let (dy, x) = (dy.rounded.first(copies * out, "dy"), x.rounded.first(copies * inp, "x"));
+    let dw = dw.first(experts * out * inp, "dw");
+    if precision == ProductPrecision::Fp8 {
+        return fp8::backward_weight(cuda, dw, [dy, x], [copies, out, inp], Some(routes));
+    }
     let aligned = out.is_multiple_of(8) && inp.is_multiple_of(8);
     let kernel = if aligned { of_size(&BACKWARD_WEIGHT, out.min(inp)) } else { &ELEMENTS[2] };
     let product = ExpertsWeight {
-        a: dy.rounded.first(copies * out, "dy"),
-        b: x.rounded.first(copies * inp, "x"),
-        c: dw.first(experts * out * inp, "dw"),
+        a: dy,
+        b: x,
+        c: dw,
         starts: routes.starts.first(experts + 1, "starts"),
         m: word(out),
         n: word(inp),

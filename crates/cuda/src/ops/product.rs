@@ -6,10 +6,10 @@ use koan_backend::{Matrix, OutOfMemory, ProductPrecision, Store};
 
 use crate::{
     cuda::Cuda,
-    device::Address,
+    device::{Address, Device},
     launch::params,
     memory::{Bf16, Memory},
-    ops::operand::Operand,
+    ops::{fp8, operand::Operand},
 };
 
 /// Rows that a weight's gradient sums from zero, before it adds them to what it has.
@@ -41,7 +41,7 @@ params! {
 
 /// How the operands of a product lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub enum Layout {
     /// `y = x wᵀ`
     Forward,
     /// `dx = dy w`
@@ -62,18 +62,30 @@ pub(crate) struct Kernel {
     resident: usize,
     /// Operations per second of a full GPU, in 10¹².
     rate: f64,
+    /// Whether it is of instructions that Hopper alone has.
+    hopper: bool,
 }
 
 /// A kernel of tiles of `m` x `n`, in `stages` of `k`.
 pub(crate) const fn kernel(name: &'static str, [m, n, k]: [usize; 3], stages: usize, warps: usize) -> Kernel {
     let (threads, shared) = (32 * warps, stages * (m + n) * k * 2);
-    Kernel { name, tile: [m, n], threads, shared, resident: 1, rate: 1.0 }
+    Kernel { name, tile: [m, n], threads, shared, resident: 1, rate: 1.0, hopper: false }
 }
 
 impl Kernel {
     /// What the choice between kernels goes by.
     const fn at(self, resident: usize, rate: f64) -> Self {
         Self { resident, rate, ..self }
+    }
+
+    /// A kernel of wgmma.
+    const fn hopper(self) -> Self {
+        Self { hopper: true, ..self }
+    }
+
+    /// Whether a device can run it.
+    pub(crate) fn runs_on(&self, device: &dyn Device) -> bool {
+        self.shared <= device.shared() && (!self.hopper || device.is_hopper())
     }
 }
 
@@ -88,6 +100,8 @@ const FORWARD: &[Kernel] = &[
     kernel("forward_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("forward_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+    kernel("hopper_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
+    kernel("hopper_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
 ];
 
 const BACKWARD_INPUT: &[Kernel] = &[
@@ -98,6 +112,8 @@ const BACKWARD_INPUT: &[Kernel] = &[
     kernel("backward_input_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("backward_input_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+    kernel("hopper_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
+    kernel("hopper_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
 ];
 
 const BACKWARD_WEIGHT: &[Kernel] = &[
@@ -108,6 +124,8 @@ const BACKWARD_WEIGHT: &[Kernel] = &[
     kernel("backward_weight_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("backward_weight_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
+    kernel("hopper_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
+    kernel("hopper_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
 ];
 
 /// The kernels for rows that do not begin at multiples of 16 bytes.
@@ -158,7 +176,7 @@ impl Call {
     }
 
     /// Chunks of k that are added one after the other.
-    fn chunks(&self) -> usize {
+    pub(crate) fn chunks(&self) -> usize {
         if self.layout == Layout::BackwardWeight { self.sizes[2].div_ceil(CHUNK) } else { 1 }
     }
 
@@ -176,8 +194,9 @@ impl Call {
         rounds * work * multiprocessors as f64 / (kernel.rate * 1e12) + adding
     }
 
-    /// The kernel for this product, and whether each chunk of k has blocks of its own.
-    fn choose(&self, multiprocessors: usize) -> (&'static Kernel, usize) {
+    /// The kernel for this product, and how many parts of k have blocks of their own.
+    pub(crate) fn choose(&self, device: &dyn Device) -> (&'static Kernel, usize) {
+        let multiprocessors = device.multiprocessors() as usize;
         let [m, n, _] = self.sizes;
         let chunks = self.chunks();
         let in_parts = chunks > 1 && 4 * chunks * m * n <= PARTS_BYTES;
@@ -189,7 +208,8 @@ impl Call {
         } else {
             self.layout.kernels()
         };
-        let each = kernels.iter().flat_map(|kernel| parts.iter().map(move |parts| (kernel, *parts)));
+        let kernels = kernels.iter().filter(|kernel| kernel.runs_on(device));
+        let each = kernels.flat_map(|kernel| parts.iter().map(move |parts| (kernel, *parts)));
         each.min_by(|a, b| {
             let [a, b] = [a, b].map(|(kernel, parts)| self.seconds(kernel, *parts, multiprocessors));
             a.total_cmp(&b)
@@ -199,7 +219,7 @@ impl Call {
 
     /// Computes it by the best kernel.
     pub(crate) fn run(&self, cuda: &Cuda) {
-        let (kernel, parts) = self.choose(cuda.device.multiprocessors() as usize);
+        let (kernel, parts) = self.choose(&*cuda.device);
         self.run_by(cuda, kernel, parts);
     }
 
@@ -277,30 +297,46 @@ pub(crate) fn backward_weight(cuda: &Cuda, dw: Address, dy: Address, x: Address,
     Call { layout, c: dw, a: dy, b: x, sizes, store: Store::Add }.run(cuda);
 }
 
-/// Weight matrices in the form that products read: bf16, row-major.
+/// Weight matrices in the form that products read: bf16, row-major; for FP8 the codes in bf16, and their scales.
 #[derive(Debug)]
 pub struct Packed {
     pub(crate) values: Memory<Bf16>,
+    /// `[matrices, blocks of out, blocks of in]`, or nothing.
+    pub(crate) scales: Memory<f32>,
     /// `[matrices, out_features, in_features]`
     pub(crate) shape: [usize; 3],
+    precision: ProductPrecision,
 }
 
 impl Packed {
-    pub(crate) fn bytes(shape: [usize; 3], _precision: ProductPrecision) -> usize {
-        Memory::<Bf16>::bytes(len_of(shape))
+    pub(crate) fn bytes(shape: [usize; 3], precision: ProductPrecision) -> usize {
+        let scales = Memory::<f32>::bytes(scales_of(shape, precision));
+        Memory::<Bf16>::bytes(len_of(shape)).saturating_add(scales)
     }
 
     pub(crate) fn new(
         cuda: &Cuda,
         shape: [usize; 3],
-        _precision: ProductPrecision,
+        precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
-        Ok(Self { values: cuda.new_memory(len_of(shape))?, shape })
+        let values = cuda.new_memory(len_of(shape))?;
+        Ok(Self { values, scales: cuda.new_memory(scales_of(shape, precision))?, shape, precision })
     }
 
     pub(crate) fn fill(&mut self, cuda: &Cuda, w: &Memory<f32>) {
         let len = len_of(self.shape);
-        pack_values(cuda, self.values.first(len, "packed"), w.first(len, "w"), len);
+        let (values, w) = (self.values.first(len, "packed"), w.first(len, "w"));
+        match self.precision {
+            ProductPrecision::Device => pack_values(cuda, values, w, len),
+            ProductPrecision::Fp8 => fp8::squares(cuda, values, self.scales.at(0), w, self.shape),
+        }
+    }
+}
+
+fn scales_of(shape: [usize; 3], precision: ProductPrecision) -> usize {
+    match precision {
+        ProductPrecision::Device => 0,
+        ProductPrecision::Fp8 => fp8::squares_of(shape),
     }
 }
 
@@ -352,9 +388,14 @@ pub(crate) fn linear_forward(
     store: Store,
 ) {
     let [out, inp] = w.shape();
-    let weights = Rounded::of(cuda, w);
     let (y, x) = (y.first(n * out, "y"), x.rounded.first(n * inp, "x"));
-    forward(cuda, y, x, weights.first(out * inp), [n, out, inp], store);
+    match w.precision() {
+        ProductPrecision::Device => {
+            let weights = Rounded::of(cuda, w);
+            forward(cuda, y, x, weights.first(out * inp), [n, out, inp], store);
+        }
+        ProductPrecision::Fp8 => fp8::forward(cuda, y, x, w, n, None, store),
+    }
 }
 
 pub(crate) fn linear_backward_input(
@@ -366,9 +407,14 @@ pub(crate) fn linear_backward_input(
     store: Store,
 ) {
     let [out, inp] = w.shape();
-    let weights = Rounded::of(cuda, w);
     let (dx, dy) = (dx.first(n * inp, "dx"), dy.rounded.first(n * out, "dy"));
-    backward_input(cuda, dx, dy, weights.first(out * inp), [n, out, inp], store);
+    match w.precision() {
+        ProductPrecision::Device => {
+            let weights = Rounded::of(cuda, w);
+            backward_input(cuda, dx, dy, weights.first(out * inp), [n, out, inp], store);
+        }
+        ProductPrecision::Fp8 => fp8::backward_input(cuda, dx, dy, w, n, None, store),
+    }
 }
 
 pub(crate) fn linear_backward_weight(
@@ -378,8 +424,12 @@ pub(crate) fn linear_backward_weight(
     x: &Operand,
     n: usize,
     [out, inp]: [usize; 2],
-    _precision: ProductPrecision,
+    precision: ProductPrecision,
 ) {
     let (dy, x) = (dy.rounded.first(n * out, "dy"), x.rounded.first(n * inp, "x"));
-    backward_weight(cuda, dw.first(out * inp, "dw"), dy, x, [n, out, inp]);
+    let dw = dw.first(out * inp, "dw");
+    match precision {
+        ProductPrecision::Device => backward_weight(cuda, dw, dy, x, [n, out, inp]),
+        ProductPrecision::Fp8 => fp8::backward_weight(cuda, dw, [dy, x], [n, out, inp], None),
+    }
 }
