@@ -9,10 +9,14 @@ mod rl;
 mod score;
 mod train;
 
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use koan_backend::{Backend, MomentType};
+use koan_backend::{Backend, MomentType, OutOfMemory};
 use koan_generate::{Prompt, Stream, uniform};
+use koan_model::{Config, Model, TensorInfo, checkpoint};
 use serde::Serialize;
 
 use self::{
@@ -85,6 +89,68 @@ fn random_prompts(
 fn random_tokens(step: u64, vocab_size: usize, text: u64, n: usize) -> Vec<u32> {
     let token = |at| (uniform(0, Stream::Bench { step }, text, 0, at) * vocab_size as f64) as u32;
     (0..n as u64).map(token).collect()
+}
+
+/// The model that is measured.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct BenchModel {
+    /// The model, a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// A config.json instead: random weights of its sizes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl BenchModel {
+    /// Its sizes, if it reaches `positions`.
+    fn sizes(&self, positions: usize) -> anyhow::Result<Config> {
+        let config = match &self.model {
+            Some(dir) => Config::load(dir)?,
+            None => Config::from_file(self.path())?,
+        };
+        checkpoint::check_positions(self.path(), &config, positions)?;
+        Ok(config)
+    }
+
+    /// Where it is.
+    fn path(&self) -> &Path {
+        self.model.as_deref().or(self.config.as_deref()).expect("one of them is required")
+    }
+
+    /// The model, with the adapter of `config` if that has one, to be trained.
+    fn to_train<B: Backend>(&self, b: &B, config: Config, positions: usize) -> anyhow::Result<Model<B>> {
+        match &self.model {
+            Some(dir) => Ok(checkpoint::load_as(b, dir, config, positions, 0)?),
+            None => Ok(random_model(b, config, positions)?),
+        }
+    }
+
+    /// The model, for forward passes alone.
+    fn to_generate<B: Backend>(&self, b: &B, config: Config, positions: usize) -> anyhow::Result<Model<B>> {
+        match &self.model {
+            Some(dir) => Ok(checkpoint::load_for_inference(b, dir, Some(positions))?),
+            None => Ok(Model::for_inference(b, config.without_modules(), positions, random_values())?),
+        }
+    }
+}
+
+/// A model of random weights, for texts of up to `positions` tokens.
+fn random_model<B: Backend>(b: &B, config: Config, positions: usize) -> Result<Model<B>, OutOfMemory> {
+    Model::new(b, config, positions, random_values())
+}
+
+/// Random values for one tensor after another, the same in every process; what is no matrix is ones.
+fn random_values() -> impl FnMut(&TensorInfo) -> Result<Vec<f32>, OutOfMemory> {
+    // Splitmix64: as good as speed needs, and a model of a billion weights is there in seconds.
+    let mut state = 0_u64;
+    let mut random = move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        0.07 * ((x >> 40) as f32 / (1 << 24) as f32 - 0.5)
+    };
+    move |info| Ok((0..info.len()).map(|_| if info.role.is_matrix() { random() } else { 1.0 }).collect())
 }
 
 /// Waits until the device has done all that it was asked to.

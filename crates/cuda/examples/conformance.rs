@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Each operation runs in a process of its own, since an error of a kernel leaves a GPU's process useless. It is held to the
-//! reference, and then to giving the same bits twice: in the emulator in two orders of threads and blocks.
+//! reference, and then to giving the same bits twice: in the emulator in two orders of threads and blocks. `wrappers` are the single
+//! instructions that kernels are made of, held to the arithmetic that the emulator gives them.
 
 use std::{
     env,
@@ -21,6 +22,8 @@ use koan_cuda::Cuda;
 
 /// How long an operation may take.
 const LIMIT: Duration = Duration::from_secs(180);
+/// What stands for the wrappers of single instructions, in the place of an operation.
+const WRAPPERS: &str = "wrappers";
 /// What tells the program to run one operation itself.
 const ALONE: &str = "--alone";
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let is_device = names.first().is_some_and(|name| name.starts_with("cuda:") || name == "emulated");
     let device = if is_device { names.remove(0) } else { "emulated".into() };
     if names.is_empty() {
+        names.push(WRAPPERS.into());
         names.extend(OPERATIONS.map(String::from));
     }
     let failures = names.iter().filter(|operation| !passes(&device, operation)).count();
@@ -89,6 +93,9 @@ fn run_alone(device: &str, operation: &str) -> ExitCode {
     };
     let open = |seed| open(seed).unwrap_or_else(|error| panic!("{error}"));
     let check = || {
+        if operation == WRAPPERS {
+            return open(1).check_wrappers();
+        }
         let first = open(1);
         conformance::run_only(&first, Precision::Bf16, &[operation]);
         conformance::same_bits_only(&first, &open(2), &[operation]);

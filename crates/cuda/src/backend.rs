@@ -23,6 +23,9 @@ use crate::{
 /// Rows of a pass that keep products busy: at 128 x 128 a block, the narrowest products of small models then fill a GPU.
 const PASS_ROWS: usize = 8192;
 
+/// Bytes that operations may take for their time, at most: logits of a wave, sums of parts. No plan counts them.
+const SCRATCH: u64 = 3 << 29;
+
 impl Backend for Cuda {
     type Buf = Memory<f32>;
     type Packed = Packed;
@@ -56,7 +59,7 @@ impl Backend for Cuda {
     }
 
     fn free_memory(&self) -> Option<u64> {
-        self.device.free_memory()
+        self.device.free_memory().map(|free| free.saturating_sub(SCRATCH))
     }
 
     fn pass_rows(&self) -> usize {

@@ -1,15 +1,14 @@
 //! `koan bench generate`
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use koan_backend::Backend;
 use koan_generate::{Drafts, Generator, Limits, Sampling, Stream};
 use koan_infer::plan_generator;
-use koan_model::{Config, checkpoint};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{median, peak_memory_bytes, random_prompts};
+use super::{BenchModel, median, peak_memory_bytes, random_prompts};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -19,11 +18,11 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   koan bench generate --model models/smollm2 --sequences 64 --prompt-tokens 45 --new-tokens 64
+  koan bench generate --config bench/configs/qwen3-0.6b.json --sequences 512 --device cuda:0
   koan bench generate --model models/smollm2 --sequences 256 --group 8 --json")]
 pub(crate) struct GenerateBench {
-    /// The model, a Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: BenchModel,
     #[command(flatten)]
     shape: GenerateShape,
     /// Runs measured, after one that is not
@@ -57,14 +56,14 @@ impl Job for GenerateBench {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let shape = self.shape;
         let GenerateShape { sequences, group, prompt_tokens, new_tokens } = shape;
-        let config = Config::load(&self.model)?;
         let (limits, positions) = (
             Limits { sequences, prompt_tokens, new_tokens, drafts: Drafts::Off },
             prompt_tokens.saturating_add(new_tokens),
         );
-        plan_generator(b, &self.model, &config, positions, limits, Some(usize::MAX))?;
+        let config = self.model.sizes(positions)?;
+        plan_generator(b, self.model.path(), &config, positions, limits, Some(usize::MAX))?;
         let parameters = config.parameters();
-        let model = checkpoint::load_for_inference(b, &self.model, Some(positions))?;
+        let model = self.model.to_generate(b, config, positions)?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }

@@ -1,10 +1,10 @@
 //! `koan bench rl`
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use koan_backend::Backend;
 use koan_generate::{Completion, Drafts, Generator, Limits, Sampling, Stream};
-use koan_model::{AdapterSpec, Config, Purpose, Targets, checkpoint};
+use koan_model::{AdapterSpec, Purpose, Targets};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     rl::{
@@ -17,7 +17,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_prompts, wait};
+use super::{BenchModel, Moments, median, peak_memory_bytes, random_prompts, wait};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -28,11 +28,11 @@ use crate::{
 /// No reward and no reference model; every completion has an advantage, so every token is sampled and learned from.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  koan bench rl --model models/smollm2 --problems 8 --group 8 --prompt-tokens 45 --new-tokens 64")]
+  koan bench rl --model models/smollm2 --problems 8 --group 8 --prompt-tokens 45 --new-tokens 64
+  koan bench rl --config bench/configs/qwen3-0.6b.json --device cuda:0")]
 pub(crate) struct RlBench {
-    /// The model, a Hugging Face directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: BenchModel,
     #[command(flatten)]
     shape: RlShape,
     /// Steps measured, after one that is not
@@ -83,7 +83,8 @@ impl Job for RlBench {
         let shape = self.shape;
         let RlShape { problems, group, prompt_tokens, new_tokens, micro_batch_tokens, moments, adapter_rank } =
             shape;
-        let mut config = Config::load(&self.model)?;
+        let positions = prompt_tokens.saturating_add(new_tokens);
+        let mut config = self.model.sizes(positions)?;
         if adapter_rank > 0 {
             let targets = Targets::AllLinear;
             let spec = AdapterSpec { rank: adapter_rank, alpha: 32.0, rslora: false, targets };
@@ -96,11 +97,9 @@ impl Job for RlBench {
             drafts: Drafts::Off,
         };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
-        let positions = prompt_tokens.saturating_add(new_tokens);
-        checkpoint::check_positions(&self.model, &config, positions)?;
         let plan = Plan::of(b, &config, limits, &optim, false);
         plan.check_memory()?;
-        let policy = checkpoint::load_as(b, &self.model, config.clone(), positions, 0)?;
+        let policy = self.model.to_train(b, config.clone(), positions)?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", config.parameters() as f64 / 1e6)?;
             say!("planned: {:.2} GiB, {}", plan.bytes() as f64 / f64::from(1 << 30), plan.breakdown())?;

@@ -3,9 +3,8 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
-use koan_backend::{Backend, OutOfMemory};
-use koan_generate::{Stream, uniform};
-use koan_model::{Config, Model, TensorInfo};
+use koan_backend::Backend;
+use koan_model::Config;
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     supervised::{
@@ -16,7 +15,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_tokens, wait};
+use super::{Moments, median, peak_memory_bytes, random_model, random_tokens, wait};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -125,15 +124,4 @@ impl Job for TrainBench {
         }
         Ok(())
     }
-}
-
-/// A model of random weights, for texts of up to `tokens`.
-fn random_model<B: Backend>(b: &B, config: Config, tokens: usize) -> Result<Model<B>, OutOfMemory> {
-    let mut tensor = 0..;
-    Model::new(b, config, tokens, |info: &TensorInfo| {
-        let tensor = tensor.next().unwrap_or(0);
-        let matrix = |i| 0.07 * (uniform(0, Stream::Bench { step: 0 }, tensor, i, 0) - 0.5) as f32;
-        let value = |i| if info.role.is_matrix() { matrix(i) } else { 1.0 };
-        Ok((0..info.len() as u64).map(value).collect::<Vec<f32>>())
-    })
 }
