@@ -1,0 +1,113 @@
+//! Attention where the suite does not go: long contexts, whose splits other blocks may take, and heads of many features.
+
+use koan_backend::{Attention, Backend, Heads, Keep, Layout, Reference, Sequence};
+use koan_cuda::{Cuda, CudaError};
+
+/// Rows of one sequence, the first of which come before the pass and have keys only, and numbers for its activations.
+struct Case {
+    heads: Heads,
+    past: usize,
+    rows: usize,
+    scale: f64,
+}
+
+/// `len` numbers within ±1 that bf16 holds.
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((state >> 24) as u8) / 128.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// What a device computes: `out`, `log_sum_exp`, `dq`, `dk`, `dv`.
+type Results = [Vec<f32>; 5];
+
+impl Case {
+    fn keys(&self) -> usize {
+        self.past + self.rows
+    }
+
+    /// The rows `rows` of the sequence, in one pass.
+    fn run<B: Backend>(&self, b: &B, rows: std::ops::Range<usize>) -> Results {
+        let Self { heads, scale, .. } = *self;
+        let n = rows.len();
+        let sequence = Sequence { rows: 0..n, prefix: vec![], keys: 0..self.past + rows.end };
+        let layout = Layout { ids: vec![0; n], sequences: vec![sequence], ..Layout::default() };
+        let layout = b.upload_layout(layout).unwrap();
+        let stored = Layout {
+            ids: vec![0; self.keys()],
+            cache_rows: (0..self.keys() as u32).collect(),
+            ..Layout::default()
+        };
+        let stored = b.upload_layout(stored).unwrap();
+        let keys = |features: usize, seed| {
+            let mut keys = b.keys(self.keys() * features).unwrap();
+            let values = b.upload(&numbers(self.keys() * features, seed)).unwrap();
+            b.store_keys(&mut keys, &values, features, &stored);
+            keys
+        };
+        let (k, v) = (keys(heads.key_features(), 1), keys(heads.value_features(), 2));
+        let some = |features: usize, seed| {
+            let all = numbers(self.rows * features, seed);
+            b.upload(&all[rows.start * features..rows.end * features]).unwrap()
+        };
+        let (q, dout) = (some(heads.query_features(), 3), some(heads.output_features(), 4));
+        let mut out = b.operand(n * heads.output_features(), Keep::Values).unwrap();
+        let mut log_sum_exp = b.zeros(n * heads.query).unwrap();
+        let inputs = Attention { q: &q, k: &k, v: &v, layout: &layout, heads, scale };
+        b.attention_forward(&mut out, &mut log_sum_exp, inputs);
+        let zeros = |len| b.zeros(len).unwrap();
+        let mut dq = zeros(n * heads.query_features());
+        let mut dk = zeros(self.keys() * heads.key_features());
+        let mut dv = zeros(self.keys() * heads.value_features());
+        b.attention_backward([&mut dq, &mut dk, &mut dv], &dout, inputs, &out, &log_sum_exp);
+        let parts = [b.values(&out), &log_sum_exp, &dq, &dk, &dv];
+        b.read(parts.map(|x| (x, b.len(x))))
+    }
+}
+
+fn emulated(seed: u64) -> Option<Cuda> {
+    match Cuda::emulated(seed) {
+        Ok(cuda) => Some(cuda),
+        Err(CudaError::NoCppCompiler) => {
+            eprintln!("skipped: no C++ compiler");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_row_of_a_long_context_has_the_bits_of_its_decoding() {
+    let Some(cuda) = emulated(1) else { return };
+    let heads = Heads { query: 2, key_value: 1, dim: 16, value_dim: 16 };
+    let case = Case { heads, past: 230, rows: 300, scale: 0.5 };
+    let [out, log_sum_exp, ..] = case.run(&cuda, 0..300);
+    for row in [0, 25, 26, 27, 90, 281, 282, 299] {
+        let [alone, sum, ..] = case.run(&cuda, row..row + 1);
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&alone), bits(&out[row * 32..][..32]), "row {row}");
+        assert_eq!(bits(&sum), bits(&log_sum_exp[row * 2..][..2]), "row {row}");
+    }
+}
+
+#[test]
+fn heads_of_many_features_are_close_to_the_reference() {
+    let Some(cuda) = emulated(2) else { return };
+    for (dim, value_dim, rows) in
+        [(16, 16, 270), (128, 128, 70), (192, 128, 40), (130, 150, 20), (576, 512, 17)]
+    {
+        let heads = Heads { query: 2, key_value: 1, dim, value_dim };
+        let case = Case { heads, past: 3, rows, scale: 1.0 / (dim as f64).sqrt() };
+        let (got, want) = (case.run(&cuda, 0..rows), case.run(&Reference, 0..rows));
+        for (name, (got, want)) in ["out", "log_sum_exp", "dq", "dk", "dv"].iter().zip(got.iter().zip(&want))
+        {
+            let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let off: Vec<f32> = got.iter().zip(want).map(|(got, want)| got - want).collect();
+            let error = size(&off) / size(want);
+            assert!(error < 0.005, "{heads:?}: {name} is off by {error}");
+        }
+    }
+}
