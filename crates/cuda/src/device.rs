@@ -18,10 +18,6 @@ pub(crate) trait Device: Send + Sync {
     fn shared(&self) -> usize;
     /// Whether it has the instructions that Hopper alone has, such as wgmma.
     fn is_hopper(&self) -> bool;
-    /// Shared memory that a block may ask for, in bytes: 99 KB, which all GPUs since 2020 have, unless the device says more.
-    fn shared_memory(&self) -> usize {
-        99 << 10
-    }
     /// Memory of `bytes`, at least one, aligned to 256. What it holds is not defined.
     ///
     /// # Errors

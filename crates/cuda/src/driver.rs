@@ -243,10 +243,6 @@ impl Device for Driver {
         self.card.capability == [9, 0]
     }
 
-    fn shared_memory(&self) -> usize {
-        self.card.shared
-    }
-
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {
         self.enter();
         // SAFETY: the stream is this GPU's; what the memory holds is not read before it is written.

@@ -125,7 +125,7 @@ pub(crate) fn forward(
     };
     let (wide_bytes, narrow_bytes) =
         (forward_bytes(heads, kernels.values, 64), forward_bytes(heads, kernels.values, 16));
-    let available = cuda.device.shared_memory();
+    let available = cuda.device.shared();
     assert!(narrow_bytes <= available, "heads of {} features do not fit a GPU's shared memory", heads.dim);
 
     // Tiles of few rows come last. Which kernel a row goes to does not change its bits.
@@ -252,7 +252,7 @@ pub(crate) fn backward(
     let (n, rows) = (layout.host.len(), key_rows(layout));
     let sequences = layout.sequences();
     let key_blocks = sequences.key_blocks(cuda, &layout.host.sequences);
-    let plan = Plan::of(heads, cuda.device.shared_memory());
+    let plan = Plan::of(heads, cuda.device.shared());
     let queries = n * heads.query;
     let rounded_queries = cuda.scratch::<Bf16>(queries * (heads.dim.next_multiple_of(16) + 8));
     let d_outputs = cuda.scratch::<Bf16>(queries * heads.value_dim.next_multiple_of(16));
