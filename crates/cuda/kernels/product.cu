@@ -16,8 +16,10 @@ template <int M, int N, int K, int STAGES, int WARPS_M, int WARPS_N>
 DEVICE void backward_weight(const Product& p) { product<Tile<Shape<M, N, K, STAGES, WARPS_M, WARPS_N>, false, false>>(p); }
 
 KERNEL(forward_elements, Product, 128) { forward<64, 64, 32, 1, 2, 2>(p); }
+KERNEL(forward_16x16x128, Product, 32) { forward<16, 16, 128, 6, 1, 1>(p); }
 KERNEL(forward_16x32x128, Product, 64) { forward<16, 32, 128, 5, 1, 2>(p); }
 KERNEL(forward_16x64x128, Product, 128) { forward<16, 64, 128, 4, 1, 4>(p); }
+KERNEL(forward_32x32x128, Product, 128) { forward<32, 32, 128, 5, 2, 2>(p); }
 KERNEL(forward_64x32x64, Product, 128) { forward<64, 32, 64, 6, 4, 1>(p); }
 KERNEL(forward_64x64x64, Product, 128) { forward<64, 64, 64, 4, 2, 2>(p); }
 KERNEL(forward_64x128x64, Product, 128) { forward<64, 128, 64, 4, 2, 2>(p); }

@@ -163,3 +163,80 @@ pub(crate) fn backward_weight(
         cuda.launch(kernel.name, [tiles, experts, 1], kernel.threads, kernel.shared, product);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use koan_backend::{Backend, Forms, GroupScore, Keep, Routing, Scoring};
+
+    use super::*;
+    use crate::{CudaError, ops::product};
+
+    /// The features are multiples of 8, so that the kernels that copy 16 bytes have their turn.
+    #[test]
+    fn each_expert_has_the_bits_of_a_plain_product() {
+        let cuda = match Cuda::emulated(2) {
+            Ok(cuda) => cuda,
+            Err(CudaError::NoCppCompiler) => return eprintln!("skipped: no C++ compiler"),
+            Err(error) => panic!("{error}"),
+        };
+        check(&cuda, &[0, 3, 3, 40, 41], [40, 24]);
+        check(&cuda, &[0, 150, 300], [72, 136]);
+        check(&cuda, &[0, 0, 1], [8, 16]);
+        let many: Vec<u32> = (0..=70).map(|e| e * e % 3 + 2 * e).collect();
+        check(&cuda, &many, [8, 8]);
+    }
+
+    fn check(cuda: &Cuda, starts: &[u32], [out, inp]: [usize; 2]) {
+        let (experts, copies) = (starts.len() - 1, starts[starts.len() - 1] as usize);
+        let of = Routing {
+            experts,
+            per_token: 1,
+            groups: 1,
+            groups_kept: 1,
+            scoring: Scoring::Softmax,
+            group_score: GroupScore::Max,
+            normalized: false,
+            scale: 1.0,
+        };
+        let mut routes = Routes::new(cuda, copies, of).expect("memory");
+        routes.rows = copies;
+        routes.starts.write(starts);
+        let mut state = 1_u64;
+        let mut numbers = |len: usize| -> Vec<f64> {
+            let next = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as f64 / f64::from(1 << 23) - 1.0
+            };
+            (0..len).map(next).collect()
+        };
+        let mut operand = |len: usize| {
+            let mut operand = cuda.operand(len, Keep::Operand).expect("memory");
+            cuda.write_operand(&mut operand, &numbers(len));
+            operand
+        };
+        let (x, dy) = (operand(copies * inp), operand(copies * out));
+        let w: Vec<f32> = numbers(experts * out * inp).into_iter().map(|x| x as f32).collect();
+        let forms = Forms { values: false, packed: true };
+        let w =
+            Matrix::several(cuda, &w, [experts, out, inp], forms, ProductPrecision::Device).expect("memory");
+        let [mut y, mut dx, mut dw] = [copies * out, copies * inp, experts * out * inp]
+            .map(|len| [(); 2].map(|()| cuda.zeros(len).expect("memory")));
+        forward(cuda, &mut y[0], &x, &w, &routes, Store::Add);
+        backward_input(cuda, &mut dx[0], &dy, &w, &routes, Store::Write);
+        backward_weight(cuda, &mut dw[0], &dy, &x, &routes, [out, inp], ProductPrecision::Device);
+        let packed = &w.packed().expect("packed").values;
+        for (e, rows) in starts.windows(2).enumerate() {
+            let (first, n, matrix) = (rows[0] as usize, (rows[1] - rows[0]) as usize, e * out * inp);
+            let (sizes, w) = ([n, out, inp], packed.at(matrix));
+            let (x, dy) = (x.rounded.at(first * inp), dy.rounded.at(first * out));
+            product::forward(cuda, y[1].at(first * out), x, w, sizes, Store::Add);
+            product::backward_input(cuda, dx[1].at(first * inp), dy, w, sizes, Store::Write);
+            product::backward_weight(cuda, dw[1].at(matrix), dy, x, sizes);
+        }
+        for (name, [got, want]) in [("y", y), ("dx", dx), ("dw", dw)] {
+            let [got, want] =
+                [got, want].map(|x| x.read(x.len()).iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            assert!(got == want, "{name} of experts {starts:?}, {out} from {inp} features");
+        }
+    }
+}

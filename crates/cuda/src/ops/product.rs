@@ -18,8 +18,12 @@ pub(crate) const CHUNK: usize = 2048;
 const GROUP: u32 = 8;
 /// Bytes of sums of chunks, at most, that wait to be added.
 const PARTS_BYTES: usize = 512 << 20;
-/// Bytes per second that memory is taken to give where a product also waits for memory.
+/// Bytes per second that memory gives.
 const BANDWIDTH: f64 = 3e12;
+/// Bytes per second that a multiprocessor loads from L2.
+const LOADS: f64 = 5e10;
+/// Seconds that a step of a chain takes, with its share of barriers.
+const STEP: f64 = 25e-9;
 
 params! {
     /// A product, as `kernels/product.cu` has it.
@@ -90,9 +94,11 @@ impl Kernel {
 }
 
 const FORWARD: &[Kernel] = &[
-    kernel("forward_16x32x128", [16, 32, 128], 5, 2).at(3, 30.0),
-    kernel("forward_16x64x128", [16, 64, 128], 4, 4).at(2, 50.0),
-    kernel("forward_64x32x64", [64, 32, 64], 6, 4).at(3, 150.0),
+    kernel("forward_16x16x128", [16, 16, 128], 6, 1).at(4, 100.0),
+    kernel("forward_16x32x128", [16, 32, 128], 5, 2).at(3, 100.0),
+    kernel("forward_16x64x128", [16, 64, 128], 4, 4).at(2, 150.0),
+    kernel("forward_32x32x128", [32, 32, 128], 5, 4).at(2, 150.0),
+    kernel("forward_64x32x64", [64, 32, 64], 6, 4).at(3, 200.0),
     kernel("forward_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
     kernel("forward_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
     kernel("forward_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
@@ -180,18 +186,19 @@ impl Call {
         if self.layout == Layout::BackwardWeight { self.sizes[2].div_ceil(CHUNK) } else { 1 }
     }
 
-    /// Seconds that a kernel takes, by what is known of it, with a block for `parts` of k each.
+    /// Seconds that a kernel takes, by what is known of it, with a block for each of `parts` of k: the multiplying, the loads of
+    /// a multiprocessor, or the steps of a chain, whichever takes longest.
     fn seconds(&self, kernel: &Kernel, parts: usize, multiprocessors: usize) -> f64 {
         let [m, n, k] = self.sizes;
-        let blocks = m.div_ceil(kernel.tile[0]) * n.div_ceil(kernel.tile[1]) * parts;
-        let at_a_time = multiprocessors * kernel.resident;
-        // The last blocks are spread over all multiprocessors; a block alone on one does not fill it.
-        let last = (blocks % at_a_time).div_ceil(multiprocessors);
-        let alone = if last < kernel.resident { 1.3 } else { 1.0 };
-        let rounds = (blocks / at_a_time * kernel.resident) as f64 + last as f64 * alone;
-        let work = 2.0 * (kernel.tile[0] * kernel.tile[1]) as f64 * k as f64 / parts as f64;
+        let [rows, columns] = kernel.tile;
+        let blocks = m.div_ceil(rows) * n.div_ceil(columns) * parts;
+        let each = blocks.div_ceil(multiprocessors) as f64;
+        let k = k as f64 / parts as f64;
+        let multiplying = 2.0 * (rows * columns) as f64 * k * multiprocessors as f64 / (kernel.rate * 1e12);
+        let loads = 2.0 * (rows + columns) as f64 * k / LOADS;
+        let chain = k / 16.0 * STEP * blocks.div_ceil(multiprocessors * kernel.resident) as f64;
         let adding = if parts > 1 { 4.0 * ((parts + 2) * m * n) as f64 / BANDWIDTH + 3e-6 } else { 0.0 };
-        rounds * work * multiprocessors as f64 / (kernel.rate * 1e12) + adding
+        (each * multiplying.max(loads)).max(chain) + adding
     }
 
     /// The kernel for this product, and how many parts of k have blocks of their own.
@@ -203,8 +210,6 @@ impl Call {
         let parts: &[usize] = if in_parts { &[1, chunks] } else { &[1] };
         let kernels = if !self.aligned() {
             std::slice::from_ref(self.layout.of_elements())
-        } else if self.layout == Layout::Forward && m <= 64 {
-            std::slice::from_ref(of_few_rows(m, n, multiprocessors))
         } else {
             self.layout.kernels()
         };
@@ -254,18 +259,6 @@ impl Call {
             let add = AddParts { c: self.c, parts: sums.at(0), n, count: word(parts), unused: 0 };
             cuda.for_each("add_parts", m * product.n as usize, add);
         }
-    }
-}
-
-/// The kernel for at most 64 rows, which wait for the weights: as many blocks load them as there are multiprocessors, if there
-/// are outputs enough.
-fn of_few_rows(rows: usize, outputs: usize, multiprocessors: usize) -> &'static Kernel {
-    let [narrow, wide, kernels @ ..] = FORWARD else { unreachable!("two kernels of 16 rows") };
-    let enough = |kernel: &Kernel| outputs.div_ceil(kernel.tile[1]) >= multiprocessors;
-    if rows <= 16 {
-        if enough(wide) { wide } else { narrow }
-    } else {
-        kernels[..3].iter().rev().find(|kernel| enough(kernel)).unwrap_or(&kernels[0])
     }
 }
 
@@ -431,5 +424,78 @@ pub(crate) fn linear_backward_weight(
     match precision {
         ProductPrecision::Device => backward_weight(cuda, dw, dy, x, [n, out, inp]),
         ProductPrecision::Fp8 => fp8::backward_weight(cuda, dw, [dy, x], [n, out, inp], None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CudaError, compile::SOURCES, trial::Trial};
+
+    #[test]
+    fn every_kernel_gives_the_same_bits() {
+        let cuda = match Cuda::emulated(1) {
+            Ok(cuda) => cuda,
+            Err(CudaError::NoCppCompiler) => return eprintln!("skipped: no C++ compiler"),
+            Err(error) => panic!("{error}"),
+        };
+        // Rows, outputs, inputs: beyond a tile, within one, of several chunks of rows.
+        let sizes = [[77, 72, 136], [130, 264, 40], [5, 8, 400], [2 * CHUNK + 90, 24, 16]];
+        for layout in [Layout::Forward, Layout::BackwardInput, Layout::BackwardWeight] {
+            for sizes in sizes {
+                let trial = Trial::new(&cuda, layout, sizes, 1);
+                let bits = |kernel| trial.result(kernel).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let want = bits(None);
+                for (i, (name, parts)) in trial.kernels().into_iter().enumerate() {
+                    assert!(bits(Some(i)) == want, "{name} in {parts} parts at {sizes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_has_the_shapes_of_the_kernels() {
+        let text = |kernel: &Kernel| {
+            let start = format!("KERNEL({}, ", kernel.name);
+            let line =
+                SOURCES.iter().flat_map(|source| source.text.lines()).find(|line| line.starts_with(&start));
+            line.unwrap_or_else(|| panic!("{} is in no source", kernel.name))
+        };
+        let kernels = [FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, &ELEMENTS].into_iter().flatten();
+        for kernel in kernels {
+            let line = text(kernel);
+            let words = |text: &str| -> Vec<usize> {
+                text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
+            };
+            let shape = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).expect("a shape").0;
+            let threads = line.split_once(") {").expect("a head").0.rsplit_once(", ").expect("threads").1;
+            let (m, n, k, stages, threads_of_shape) = match words(shape)[..] {
+                [m, n, k, stages, along_m, along_n] => (m, n, k, stages, 32 * along_m * along_n),
+                [m, n, stages] => (m, n, 64, stages, 2 * m),
+                _ => panic!("{line}"),
+            };
+            assert_eq!(kernel.tile, [m, n], "{line}");
+            assert_eq!(kernel.shared, stages * (m + n) * k * 2, "{line}");
+            assert_eq!(
+                (kernel.threads, threads),
+                (threads_of_shape, threads_of_shape.to_string().as_str()),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn few_rows_are_spread_over_the_multiprocessors_and_many_are_in_large_tiles() {
+        let tile = |sizes| {
+            let call = Call { layout: Layout::Forward, c: 0, a: 0, b: 0, sizes, store: Store::Write };
+            let seconds = |kernel: &&Kernel| call.seconds(kernel, 1, 132);
+            FORWARD.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b))).expect("kernels").tile
+        };
+        assert_eq!(tile([1, 1024, 1024])[0], 16);
+        let [rows, columns] = tile([64, 1024, 3072]);
+        assert!(64 / rows * (1024 / columns) >= 64, "{rows} x {columns}");
+        assert_eq!(tile([64, 151_936, 1024])[0], 64);
+        let [rows, columns] = tile([16384, 3072, 1024]);
+        assert!(rows * columns >= 128 * 128, "{rows} x {columns}");
     }
 }
