@@ -48,126 +48,141 @@ float fused_sum(const u16* a, const u16* b, float c) {
     return (float)(sum < 0 && magnitude > 0 ? -value : value);
 }
 
-// ---- The same for 16 rows at a time -----------------------------------------------------------------------------------------
+// ---- The same for many rows at a time -------------------------------------------------------------------------------------
 
-typedef u16 U16s __attribute__((vector_size(32)));
-typedef int Ints __attribute__((vector_size(64)));
-typedef float Floats __attribute__((vector_size(64)));
-typedef double Doubles __attribute__((vector_size(128)));
-typedef i64 Longs __attribute__((vector_size(128)));
+#ifdef __AVX512F__
+constexpr int W = 16;
+#else
+constexpr int W = 8;
+#endif
+typedef int Ints __attribute__((vector_size(4 * W)));
+typedef int HalfInts __attribute__((vector_size(2 * W)));
+typedef float HalfFloats __attribute__((vector_size(2 * W)));
+typedef double Doubles __attribute__((vector_size(4 * W)));
+typedef i64 Longs __attribute__((vector_size(4 * W)));
 
-struct Terms { Ints significand, exponent, sign; };
-
-struct Operands {
-    U16s a[K];  // rows of each k
-    u16 b[8][K];
-    Floats d[8];  // rows of each column
-};
-
-Ints splat(int x) { return x - (Ints){}; }
-
-// Of 16 bf16: what fused_sum makes of each.
-Terms terms_of(U16s x) {
-    Ints bits = __builtin_convertvector(x, Ints);
-    Ints field = bits >> 7 & 255;
-    Ints normal = field > 0;  // -1 where it is
-    return {(bits & 127) | (normal & 128), field + 1 + normal, -(bits >> 15 & 1)};
+template <class To>
+To load(const void* from) {
+    To x;
+    memcpy(&x, from, sizeof(x));
+    return x;
 }
 
-bool any(Ints x) {
-    int or_of_all = 0;
-    for (int i = 0; i < 16; i++) or_of_all |= x[i];
-    return or_of_all != 0;
-}
+// bf16 as fused_sum takes them apart: significand, exponent and sign (0 or -1) of each.
+struct Terms { int significand[K], exponent[K], sign[K]; };
 
-// d += a b, unless something in it is not finite or the result is below the normal numbers: such elements are set in `open`.
-void fused_sums(Operands& o, Ints (&open)[8]) {
-    Terms a[K];
-    Ints of_rows = {};
-    for (int k = 0; k < K; k++) {
-        a[k] = terms_of(o.a[k]);
-        of_rows |= a[k].exponent == 255;
-        a[k].significand <<= FRACTION - 14;
+// Takes 16 bf16 apart, one in the lower half of each word, and says whether all are finite.
+bool take_apart(const u32* x, int shift, Terms& to) {
+    Ints special = {};
+    for (int i = 0; i < 16; i += W) {
+        Ints bits = load<Ints>(x + i), field = bits >> 7 & 255, normal = field > 0;  // -1 where it is
+        Ints significand = ((bits & 127) | (normal & 128)) << shift, exponent = field + 1 + normal, sign = -(bits >> 15 & 1);
+        memcpy(to.significand + i, &significand, sizeof(Ints));
+        memcpy(to.exponent + i, &exponent, sizeof(Ints));
+        memcpy(to.sign + i, &sign, sizeof(Ints));
+        special |= field == 255;
     }
+    int any = 0;
+    for (int i = 0; i < W; i++) any |= special[i];
+    return any == 0;
+}
+
+// d [8 columns][16 rows] += a [k][16 rows] times b [8 columns][k]; false if something is not finite, or a result is below the normal
+// numbers: then d is as good as lost.
+bool fused_sums(const Terms (&a)[K], const Terms (&b)[8], float (&d)[8][16]) {
+    Longs tiny = {};
+    Ints special = {};
     for (int n = 0; n < 8; n++) {
-        Ints bits = (Ints)o.d[n];
-        Ints field = bits >> 23 & 255, normal = field > 0;
-        Ints addend = ((bits & 0x7fffff) | (normal & 0x800000)) << (FRACTION - 23);
-        // Exponents here are sums of two fields: 254 above their value.
-        Ints of_addend = field + 1 + normal + 127;
-        bool finite = true;
-        int significands[K], exponents[K], signs[K];
-        Ints largest = of_addend;
-        for (int k = 0; k < K; k++) {
-            int of_b = o.b[n][k] >> 7 & 255;
-            finite &= of_b < 255;
-            significands[k] = (o.b[n][k] & 127) | (of_b > 0 ? 128 : 0);
-            exponents[k] = of_b > 0 ? of_b : 1;
-            signs[k] = -(o.b[n][k] >> 15);
-            Ints exponent = a[k].exponent + exponents[k];
-            largest = exponent > largest ? exponent : largest;
-        }
-        Ints sum = {};  // 16 products below 4 with 25 bits of fraction fit: 16 * 255 * 255 * 2^11 < 2^31
-        for (int k = 0; k < K; k++) {
-            Ints by = largest - (a[k].exponent + exponents[k]);
-            by = by > 31 ? splat(31) : by;
-            Ints term = a[k].significand * significands[k] >> by;
-            Ints sign = a[k].sign ^ signs[k];
-            sum += (term ^ sign) - sign;
-        }
-        Ints by = largest - of_addend;
-        by = by > 31 ? splat(31) : by;
-        Ints sign = bits >> 31;
-        addend = ((addend >> by) ^ sign) - sign;
+        for (int row = 0; row < 16; row += W) {
+            Ints bits = load<Ints>(&d[n][row]);
+            Ints field = bits >> 23 & 255, normal = field > 0;
+            special |= field == 255;
+            Ints addend = ((bits & 0x7fffff) | (normal & 0x800000)) << (FRACTION - 23);
+            // Exponents here are sums of two fields: 254 above their value.
+            Ints of_addend = field + 1 + normal + 127;
+            Ints largest = of_addend;
+            for (int k = 0; k < K; k++) {
+                Ints exponent = load<Ints>(a[k].exponent + row) + b[n].exponent[k];
+                largest = exponent > largest ? exponent : largest;
+            }
+            Ints sum = {};  // 16 products below 4 with 25 bits of fraction fit: 16 * 255 * 255 * 2^11 < 2^31
+            for (int k = 0; k < K; k++) {
+                Ints by = largest - (load<Ints>(a[k].exponent + row) + b[n].exponent[k]);
+                by = by < 31 ? by : 31;
+                Ints term = load<Ints>(a[k].significand + row) * b[n].significand[k] >> by;
+                Ints sign = load<Ints>(a[k].sign + row) ^ b[n].sign[k];
+                sum += (term ^ sign) - sign;
+            }
+            Ints by = largest - of_addend, sign = bits >> 31;
+            by = by < 31 ? by : 31;
+            addend = ((addend >> by) ^ sign) - sign;
 
-        // Exact in f64; then the bits that f32 lacks are cut.
-        Doubles exact = __builtin_convertvector(sum, Doubles) + __builtin_convertvector(addend, Doubles);
-        Longs unit = __builtin_convertvector(largest, Longs) - 254 - FRACTION + 1023;
-        exact *= (Doubles)(unit << 52);
-        exact = (Doubles)((Longs)exact & ~((1ll << 29) - 1)) + 0.0;
-        o.d[n] = __builtin_convertvector(exact, Floats);
-        Longs tiny = (((Longs)exact >> 52 & 2047) < 1023 - 126) & (exact != 0.0);
-        open[n] = of_rows | (field == 255) | splat(finite ? 0 : -1) | __builtin_convertvector(tiny, Ints);
+            // Exact in f64; then the bits that f32 lacks are cut.
+            for (int half = 0; half < 2; half++) {
+                auto part = [&](const Ints& x) { return load<HalfInts>((const int*)&x + half * W / 2); };
+                Doubles exact = __builtin_convertvector(part(sum), Doubles) + __builtin_convertvector(part(addend), Doubles);
+                Longs exponent = __builtin_convertvector(part(largest), Longs) - 254 - FRACTION + 1023;
+                exact *= (Doubles)(exponent << 52);
+                exact = (Doubles)((Longs)exact & ~((1ll << 29) - 1)) + 0.0;  // + 0.0: zero has no sign
+                tiny |= (((Longs)exact >> 52 & 2047) < 1023 - 126) & (exact != 0.0);
+                HalfFloats result = __builtin_convertvector(exact, HalfFloats);
+                memcpy(&d[n][row + half * W / 2], &result, sizeof(result));
+            }
+        }
     }
+    i64 any = 0;
+    for (int i = 0; i < W / 2; i++) any |= tiny[i];
+    for (int i = 0; i < W; i++) any |= special[i];
+    return any == 0;
 }
 
 }  // namespace
 
 void multiply_add_of_warp(Warp& warp) {
-    const Fragments* lanes[32];
-    Operands o;
-    u16 a[K][16];
-    float d[8][16];
+    u32 a[K / 2][16], b[8][K / 2];  // pairs of neighbouring k
+    float d[8][16], before[8][16];
     for (u32 l = 0; l < 32; l++) {
-        const Fragments& f = *(lanes[l] = (const Fragments*)warp.arguments[l]);
-        u32 g = l / 4, t = 2 * (l % 4);
-        for (u32 i = 0; i < 4; i++) {
-            u32 row = g + 8 * (i & 1), k = t + 8 * (i >> 1);
-            a[k][row] = (u16)f.a[i];
-            a[k + 1][row] = (u16)(f.a[i] >> 16);
-            d[t + (i & 1)][g + 8 * (i >> 1)] = f.d[i];
-        }
-        for (u32 i = 0; i < 2; i++) {
-            o.b[g][t + 8 * i] = (u16)f.b[i];
-            o.b[g][t + 8 * i + 1] = (u16)(f.b[i] >> 16);
-        }
+        const Fragments& f = *(const Fragments*)warp.arguments[l];
+        u32 g = l / 4, t = l % 4;
+        a[t][g] = f.a[0];
+        a[t][g + 8] = f.a[1];
+        a[t + 4][g] = f.a[2];
+        a[t + 4][g + 8] = f.a[3];
+        b[g][t] = f.b[0];
+        b[g][t + 4] = f.b[1];
+        d[2 * t][g] = f.d[0];
+        d[2 * t + 1][g] = f.d[1];
+        d[2 * t][g + 8] = f.d[2];
+        d[2 * t + 1][g + 8] = f.d[3];
     }
-    memcpy(o.a, a, sizeof(a));
-    memcpy(o.d, d, sizeof(d));
-    Ints open[8];
-    fused_sums(o, open);
+    memcpy(before, d, sizeof(d));
+
+    Terms of_a[K], of_b[8];
+    u32 row_of_a[K][16];
+    bool finite = true;
+    for (u32 k = 0; k < K; k++) {
+        for (u32 row = 0; row < 16; row++) row_of_a[k][row] = a[k / 2][row] >> 16 * (k % 2) & 0xffff;
+        finite &= take_apart(row_of_a[k], FRACTION - 14, of_a[k]);
+    }
     for (u32 n = 0; n < 8; n++) {
-        for (u32 row = 0; any(open[n]) && row < 16; row++) {
-            if (!open[n][row]) continue;
+        u32 column[K];
+        for (u32 k = 0; k < K; k++) column[k] = b[n][k / 2] >> 16 * (k % 2) & 0xffff;
+        finite &= take_apart(column, 0, of_b[n]);
+    }
+    if (!fused_sums(of_a, of_b, d) || !finite) {
+        for (u32 row = 0; row < 16; row++) {
             u16 of_row[K];
-            for (u32 k = 0; k < K; k++) of_row[k] = a[k][row];
-            o.d[n][row] = fused_sum(of_row, o.b[n], d[n][row]);
+            for (u32 k = 0; k < K; k++) of_row[k] = (u16)row_of_a[k][row];
+            for (u32 n = 0; n < 8; n++) d[n][row] = fused_sum(of_row, (const u16*)b[n], before[n][row]);
         }
     }
-    memcpy(d, o.d, sizeof(d));
     for (u32 l = 0; l < 32; l++) {
-        u32 g = l / 4, t = 2 * (l % 4);
-        for (u32 i = 0; i < 4; i++) lanes[l]->d[i] = d[t + (i & 1)][g + 8 * (i >> 1)];
+        float* to = ((const Fragments*)warp.arguments[l])->d;
+        u32 g = l / 4, t = l % 4;
+        to[0] = d[2 * t][g];
+        to[1] = d[2 * t + 1][g];
+        to[2] = d[2 * t][g + 8];
+        to[3] = d[2 * t + 1][g + 8];
     }
 }
 

@@ -22,6 +22,8 @@ use koan_cuda::Cuda;
 
 /// How long an operation may take.
 const LIMIT: Duration = Duration::from_secs(180);
+/// Characters of a failure's words that are printed.
+const WORDS: usize = 400;
 /// What stands for the wrappers of single instructions, in the place of an operation.
 const WRAPPERS: &str = "wrappers";
 /// What tells the program to run one operation itself.
@@ -74,7 +76,7 @@ fn passes(device: &str, operation: &str) -> bool {
     let words = match status {
         Some(status) if status.success() => "ok".into(),
         Some(status) if words.is_empty() => format!("FAILED: {status}"),
-        Some(_) => format!("FAILED: {}", words.trim()),
+        Some(_) => format!("FAILED: {}", words.trim().chars().take(WORDS).collect::<String>()),
         None => format!("FAILED: not done after {} s", LIMIT.as_secs()),
     };
     println!("{operation:16} {seconds:6.1} s  {words}");
