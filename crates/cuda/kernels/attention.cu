@@ -105,7 +105,10 @@ DEVICE void attend(const Attention& p) {
             u8* to = ring + next_place * part_bytes;
             const u32* rows_of = table + next_block % 2 * BLOCK;
             auto key = [&](u32 i) { return rows_of[i]; };
-            if (next_chunk < chunks) {
+            if (DIM) {
+                bool values = next_chunk == 1;
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to, (values ? p.v : p.k) + head * DIM, key, p.key_value * DIM, threadIdx.x);
+            } else if (next_chunk < chunks) {
                 u32 from = next_chunk * CHUNK, count = dim - from < key_width ? dim - from : key_width;
                 copy_rows(to, key_bytes, p.k, BLOCK, key, p.key_value * dim, head * dim + from, count, key_width, threadIdx.x, threads);
             } else {

@@ -43,6 +43,21 @@ DEVICE void copy_rows(u8* to, u32 bytes, const u16* x, u32 rows, RowOf row_of, u
     }
 }
 
+// The same of 64 rows of WIDTH features, where these and THREADS are powers of two, from x on.
+template <int WIDTH, int THREADS, typename RowOf>
+DEVICE void copy_block(u8* to, const u16* x, RowOf row_of, u32 features, u32 thread) {
+    constexpr u32 VECTORS = WIDTH / 8, AT_ONCE = THREADS / VECTORS;
+    u32 r = thread / VECTORS, c = thread % VECTORS * 8;
+    to += r * row_bytes(WIDTH) + c * 2;
+    const u16* from = x + c;
+#pragma unroll 8
+    for (u32 i = 0; i < BLOCK; i += AT_ONCE) {
+        u32 row = row_of(r + i);
+        bool valid = row != NONE;
+        copy_async(to + i * row_bytes(WIDTH), valid ? from + (u64)row * features : from, valid);
+    }
+}
+
 // What a warp's lane points to, to load matrices of 16 rows and 16 features: as rows of A (or of B, transposed) ...
 DEVICE u32 lane_of_a(u32 lane, u32 bytes) { return lane % 16 * bytes + lane / 16 * 16; }
 // ... and as columns of B.

@@ -37,13 +37,18 @@ KERNEL(attention_rounded, Rounded, 256) {
 }
 
 // Keys key_rows[keys..keys + count] of one sequence, the first of which is its key number `start`; so it is of all sequences
-// first..end, whose rows see them.
-struct KeyBlock { u32 keys, start, count, first, end, unused; };
+// first..end, whose rows see them. The sums over these rows are added to the gradients, or, where other sequences see the keys too,
+// kept in a slot.
+struct KeyBlock { u32 keys, start, count, first, end, slot; };
+
+// Keys whose gradients are summed in the slots first_slot..first_slot + slots.
+struct KeySum { u32 keys, count, first_slot, slots; };
 
 struct Backward {
     float* dq; float* dk; float* dv;
     const u16* queries; const u16* d_outputs; const u16* k; const u16* v; // the first two as `attention_rounded` writes them
-    const Tile* tiles; const Tile* sequences; const KeyBlock* key_blocks; const u32* key_rows;
+    const Tile* tiles; const Tile* sequences; const KeyBlock* key_blocks; const KeySum* key_sums; const u32* key_rows;
+    float* dk_slots; float* dv_slots; // of 64 keys each
     u32 query, key_value, dim, value_dim;
     u32 subtiles, chunks; float scale, scale_2; // scale_2: in base 2
 };
@@ -145,7 +150,9 @@ DEVICE void backward_queries(const Backward& p) {
             u8* to = ring + next_place * part_bytes;
             const u32* rows_of = table + next_block % 2 * BLOCK;
             auto key = [&](u32 i) { return rows_of[i]; };
-            if (next < chunks || next == chunks + value_chunks) {
+            if (DIM) {
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to, (next ? p.v : p.k) + head * DIM, key, p.key_value * DIM, threadIdx.x);
+            } else if (next < chunks || next == chunks + value_chunks) {
                 u32 chunk = next < chunks ? next : own, width = width_of_chunk(padded, chunk), from = chunk * CHUNK;
                 copy_rows(to, key_bytes, p.k, BLOCK, key, p.key_value * dim, head * dim + from, dim - from < width ? dim - from : width, width, threadIdx.x, threads);
             } else {
@@ -297,7 +304,13 @@ DEVICE void backward_keys(const Backward& p) {
                 return r < ahead.rows ? (ahead.view.row + r / group) * p.query + head * group + r % group : NONE;
             };
             bool last = next + 1 == parts;
-            if (next < chunks || (!DIM && of_keys && last)) {
+            if (DIM) {
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to, next ? p.d_outputs : p.queries, query, next ? DIM : DIM + 8, threadIdx.x);
+                if (next == 0 && threadIdx.x < BLOCK) {
+                    u32 row = query(threadIdx.x);
+                    copy_async(to + threadIdx.x * query_bytes + DIM * 2, row == NONE ? p.queries : p.queries + (u64)row * (DIM + 8) + DIM, row != NONE);
+                }
+            } else if (next < chunks || (!DIM && of_keys && last)) {
                 u32 chunk = next < chunks ? next : own, width = width_of_chunk(padded, chunk) + (chunk + 1 == chunks ? 8 : 0);
                 copy_rows(to, query_bytes, p.queries, BLOCK, query, padded + 8, chunk * CHUNK, width, width, threadIdx.x, threads);
             } else {
@@ -401,29 +414,51 @@ DEVICE void backward_keys(const Backward& p) {
         u32 i = first + warp * 16 + top + half * 8;
         const KeyBlock again = p.key_blocks[number]; // read again, as registers are few until now
         if (i >= again.count) continue;
-        u64 at = (u64)p.key_rows[again.keys + i] * p.key_value + head;
+        bool slot = again.slot != NONE;
+        u64 at = slot ? ((u64)again.slot * BLOCK + i) * p.key_value + head : (u64)p.key_rows[again.keys + i] * p.key_value + head;
         if (DIM || !of_keys) {
-            float* to = p.dv + at * value_dim + own * CHUNK;
+            float* to = (slot ? p.dv_slots : p.dv) + at * value_dim + own * CHUNK;
 #pragma unroll
             for (int j = 0; j < (DIM ? DIM / 8 : CHUNK / 8); j++) {
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     u32 c = j * 8 + column + e;
-                    if (c < value_dim - own * CHUNK) to[c] += (DIM ? dv[DIM ? j : 0][2 * half + e] : dk[j][2 * half + e]);
+                    float sum = DIM ? dv[DIM ? j : 0][2 * half + e] : dk[j][2 * half + e];
+                    if (c < value_dim - own * CHUNK) to[c] = slot ? sum : to[c] + sum;
                 }
             }
         }
         if (of_keys) {
-            float* to = p.dk + at * dim + own * CHUNK;
+            float* to = (slot ? p.dk_slots : p.dk) + at * dim + own * CHUNK;
 #pragma unroll
             for (int j = 0; j < (DIM ? DIM / 8 : CHUNK / 8); j++) {
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     u32 c = j * 8 + column + e;
-                    if (c < dim - own * CHUNK) to[c] = __fmaf_rn(p.scale, dk[j][2 * half + e], to[c]);
+                    float sum = dk[j][2 * half + e];
+                    if (c < dim - own * CHUNK) to[c] = slot ? sum : __fmaf_rn(p.scale, sum, to[c]);
                 }
             }
         }
+    }
+}
+
+// Adds the sums in slots, in their order, to the gradients of a key. A block a key.
+KERNEL(attention_backward_sums, Backward, 128) {
+    const KeySum sum = p.key_sums[blockIdx.x / BLOCK];
+    u32 i = blockIdx.x % BLOCK;
+    if (i >= sum.count) return;
+    u64 row = p.key_rows[sum.keys + i];
+    u32 features = p.key_value * p.dim, value_features = p.key_value * p.value_dim;
+    for (u32 c = threadIdx.x; c < features; c += 128) {
+        float total = 0.0f;
+        for (u32 s = 0; s < sum.slots; s++) total += p.dk_slots[((u64)(sum.first_slot + s) * BLOCK + i) * features + c];
+        p.dk[row * features + c] = __fmaf_rn(p.scale, total, p.dk[row * features + c]);
+    }
+    for (u32 c = threadIdx.x; c < value_features; c += 128) {
+        float total = 0.0f;
+        for (u32 s = 0; s < sum.slots; s++) total += p.dv_slots[((u64)(sum.first_slot + s) * BLOCK + i) * value_features + c];
+        p.dv[row * value_features + c] += total;
     }
 }
 

@@ -70,8 +70,20 @@ struct KeyBlock {
     /// The number of the first in each sequence that sees it.
     start: u32,
     count: u32,
-    /// The sequences whose rows see them.
+    /// The sequences whose rows see them, and that this block sums over.
     viewers: [u32; 2],
+    /// Where it keeps the sums, if other blocks sum over other sequences; else none.
+    slot: u32,
+}
+
+/// Keys whose gradients are summed in slots, as kernels read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KeySum {
+    /// Where the rows of these keys begin in the table.
+    keys: u32,
+    count: u32,
+    first_slot: u32,
+    slots: u32,
 }
 
 /// Which keys' gradients are summed by which block, on a device.
@@ -79,22 +91,30 @@ pub(crate) struct KeyBlocks {
     words: Memory<u32>,
     sequences: Part,
     blocks: Part,
-    /// How many there are.
+    sums: Part,
+    /// How many blocks there are.
     pub(crate) count: usize,
+    /// How many blocks of keys are summed in slots.
+    pub(crate) summed: usize,
+    /// How many slots these take, of [`BLOCK`] keys each.
+    pub(crate) slots: usize,
 }
 
 impl KeyBlocks {
     fn new(cuda: &Cuda, sequences: &[Sequence], keys: &[u32]) -> Self {
-        let blocks = key_blocks(sequences, keys);
+        let (blocks, sums) = key_blocks(sequences, keys);
         let whole = sequences.iter().zip(keys).map(|(s, &keys)| tile(s, 0..s.rows.len(), keys).words());
-        let block = |b: &KeyBlock| [b.keys, b.start, b.count, b.viewers[0], b.viewers[1], 0];
+        let block = |b: &KeyBlock| [b.keys, b.start, b.count, b.viewers[0], b.viewers[1], b.slot];
+        let sum = |s: &KeySum| [s.keys, s.count, s.first_slot, s.slots];
         let mut parts = Parts::default();
+        let (count, summed) = (blocks.len(), sums.len());
+        let slots = sums.iter().map(|sum| sum.slots as usize).sum();
         let sequences = parts.push(&whole.flatten().collect::<Vec<_>>());
-        let count = blocks.len();
         let blocks = parts.push(&blocks.iter().flat_map(block).collect::<Vec<_>>());
+        let sums = parts.push(&sums.iter().flat_map(sum).collect::<Vec<_>>());
         let words = cuda.scratch(parts.0.len());
         words.write(&parts.0);
-        Self { words, sequences, blocks, count }
+        Self { words, sequences, blocks, sums, count, summed, slots }
     }
 
     /// [`Tile`]s of whole sequences.
@@ -105,6 +125,11 @@ impl KeyBlocks {
     /// Six words a block.
     pub(crate) fn blocks(&self) -> Address {
         self.words.at(self.blocks.start)
+    }
+
+    /// Four words for each block of keys that is summed in slots.
+    pub(crate) fn sums(&self) -> Address {
+        self.words.at(self.sums.start)
     }
 }
 
@@ -223,32 +248,73 @@ fn tile(s: &Sequence, positions: Range<usize>, keys: u32) -> Tile {
     }
 }
 
-/// Blocks of the keys that each group of sequences shares, then of each sequence's own; those that most sequences see first.
-fn key_blocks(sequences: &[Sequence], keys: &[u32]) -> Vec<KeyBlock> {
-    let mut blocks = Vec::new();
-    let mut cut = |sequence: usize, numbers: Range<usize>, viewers: Range<usize>| {
+/// Rows of the sequences that one block sums over, at least, where others sum over other sequences.
+const SHARE: usize = 256;
+/// Blocks that the sums over a group's shared keys are cut into, about, where its sequences allow it.
+const SHARES: usize = 64;
+
+/// Blocks of the keys that each group of sequences shares, then of each sequence's own. Many sequences that share few keys are cut
+/// into runs, whose sums are added in their order. The blocks of the most rows come first.
+fn key_blocks(sequences: &[Sequence], keys: &[u32]) -> (Vec<KeyBlock>, Vec<KeySum>) {
+    let (mut blocks, mut sums) = (Vec::new(), Vec::new());
+    let mut slots = 0;
+    let mut cut = |sequence: usize, numbers: Range<usize>, runs: &[Range<usize>]| {
         for start in numbers.clone().step_by(BLOCK) {
-            blocks.push(KeyBlock {
-                keys: keys[sequence] + index(start),
-                start: index(start),
-                count: index((numbers.end - start).min(BLOCK)),
-                viewers: [index(viewers.start), index(viewers.end)],
-            });
+            let (first, count) = (keys[sequence] + index(start), index((numbers.end - start).min(BLOCK)));
+            let shared = runs.len() > 1;
+            for (i, run) in runs.iter().enumerate() {
+                blocks.push(KeyBlock {
+                    keys: first,
+                    start: index(start),
+                    count,
+                    viewers: [index(run.start), index(run.end)],
+                    slot: if shared { slots + index(i) } else { NONE },
+                });
+            }
+            if shared {
+                sums.push(KeySum { keys: first, count, first_slot: slots, slots: index(runs.len()) });
+                slots += index(runs.len());
+            }
         }
     };
     for group in sharing_groups(sequences) {
         let first = &sequences[group.start];
         let shared = if first.prefix.is_empty() { first.keys.len() } else { first.before() };
-        cut(group.start, 0..shared, group.clone());
+        let rows: usize = sequences[group.clone()].iter().map(|s| s.rows.len()).sum();
+        let share = SHARE.max(rows * shared.div_ceil(BLOCK) / SHARES);
+        cut(group.start, 0..shared, &runs(sequences, group.clone(), share));
         for i in group {
             let s = &sequences[i];
             if !s.prefix.is_empty() {
-                cut(i, s.before()..s.context(), i..i + 1);
+                cut(i, s.before()..s.context(), std::slice::from_ref(&(i..i + 1)));
             }
         }
     }
-    blocks.sort_by_key(|block| Reverse(block.viewers[1] - block.viewers[0]));
-    blocks
+    // rows that see the first of a block's keys
+    let rows = |block: &KeyBlock| {
+        let viewers = &sequences[block.viewers[0] as usize..block.viewers[1] as usize];
+        let see = |s: &Sequence| (s.context() - block.start as usize).min(s.rows.len());
+        viewers.iter().map(see).sum::<usize>()
+    };
+    blocks.sort_by_cached_key(|block| Reverse(rows(block)));
+    (blocks, sums)
+}
+
+/// Runs of the sequences `group` of at least `share` rows each, but for the last.
+fn runs(sequences: &[Sequence], group: Range<usize>, share: usize) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut rows = share;
+    for i in group {
+        match runs.last_mut() {
+            Some(run) if rows < share => run.end = i + 1,
+            _ => {
+                runs.push(i..i + 1);
+                rows = 0;
+            }
+        }
+        rows += sequences[i].rows.len();
+    }
+    runs
 }
 
 fn index(n: usize) -> u32 {
@@ -279,13 +345,28 @@ mod tests {
         let prompt = Sequence { rows: 0..70, prefix: vec![], keys: 0..70 };
         let completion = |rows: Range<usize>| Sequence { keys: rows.clone(), rows, prefix: vec![0..70] };
         let sequences = [prompt, completion(70..73), completion(73..74)];
-        let block = |keys, start, count, viewers| KeyBlock { keys, start, count, viewers };
+        let block = |keys, start, count, viewers| KeyBlock { keys, start, count, viewers, slot: NONE };
         let expected = [
             block(0, 0, 64, [0, 3]),
             block(64, 64, 6, [0, 3]),
             block(128 + 70, 70, 3, [1, 2]),
             block(256 + 70, 70, 1, [2, 3]),
         ];
-        assert_eq!(key_blocks(&sequences, &[0, 128, 256]), expected);
+        assert_eq!(key_blocks(&sequences, &[0, 128, 256]), (expected.to_vec(), vec![]));
+    }
+
+    #[test]
+    fn sums_over_many_rows_are_cut_into_runs_of_sequences() {
+        let prompt = Sequence { rows: 0..2, prefix: vec![], keys: 0..2 };
+        let completion = |i: usize| {
+            let rows = 2 + i * 200..2 + (i + 1) * 200;
+            Sequence { keys: rows.clone(), rows, prefix: vec![0..2] }
+        };
+        let sequences: Vec<_> = std::iter::once(prompt).chain((0..4).map(completion)).collect();
+        let (blocks, sums) = key_blocks(&sequences, &[0; 5]);
+        assert_eq!(sums, [KeySum { keys: 0, count: 2, first_slot: 0, slots: 2 }]);
+        let shared: Vec<_> = blocks.iter().filter(|b| b.slot != NONE).map(|b| (b.slot, b.viewers)).collect();
+        assert_eq!(shared, [(0, [0, 3]), (1, [3, 5])]);
+        assert_eq!(blocks.iter().filter(|b| b.slot == NONE).map(|b| b.count).sum::<u32>(), 800);
     }
 }

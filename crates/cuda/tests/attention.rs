@@ -5,12 +5,18 @@
 use koan_backend::{Attention, Backend, Heads, Keep, Layout, Reference, Sequence};
 use koan_cuda::{Cuda, CudaError};
 
-/// Rows of one sequence, the first of which come before the pass and have keys only, and numbers for its activations.
+/// Sequences of a pass, whose rows, and key rows, have the same numbers whatever else is in it.
 struct Case {
     heads: Heads,
-    past: usize,
-    rows: usize,
     scale: f64,
+    keys: usize,
+    sequences: Vec<Sequence>,
+}
+
+/// One sequence, whose first tokens have keys, but no rows.
+fn one(heads: Heads, scale: f64, past: usize, rows: usize) -> Case {
+    let sequence = Sequence { rows: 0..rows, prefix: vec![], keys: 0..past + rows };
+    Case { heads, scale, keys: past + rows, sequences: vec![sequence] }
 }
 
 /// `len` numbers within ±1 that bf16 holds.
@@ -27,33 +33,40 @@ fn numbers(len: usize, seed: u32) -> Vec<f32> {
 type Results = [Vec<f32>; 5];
 
 impl Case {
-    fn keys(&self) -> usize {
-        self.past + self.rows
+    fn rows(&self) -> usize {
+        self.sequences.iter().map(|s| s.rows.end).max().unwrap_or(0)
     }
 
-    /// The rows `rows` of the sequence, in one pass.
-    fn run<B: Backend>(&self, b: &B, rows: std::ops::Range<usize>) -> Results {
+    /// The row `row` of the only sequence alone.
+    fn decode(&self, b: &Cuda, row: usize) -> Results {
+        let whole = &self.sequences[0];
+        let keys = 0..whole.visible(row);
+        let sequences = vec![Sequence { rows: 0..1, prefix: vec![], keys }];
+        Self { sequences, ..*self }.run(b, row)
+    }
+
+    /// The pass, whose first row is row `first` of the numbers.
+    fn run<B: Backend>(&self, b: &B, first: usize) -> Results {
         let Self { heads, scale, .. } = *self;
-        let n = rows.len();
-        let sequence = Sequence { rows: 0..n, prefix: vec![], keys: 0..self.past + rows.end };
-        let layout = Layout { ids: vec![0; n], sequences: vec![sequence], ..Layout::default() };
+        let n = self.rows();
+        let layout = Layout { ids: vec![0; n], sequences: self.sequences.clone(), ..Layout::default() };
         let layout = b.upload_layout(layout).unwrap();
         let stored = Layout {
-            ids: vec![0; self.keys()],
-            cache_rows: (0..self.keys() as u32).collect(),
+            ids: vec![0; self.keys],
+            cache_rows: (0..self.keys as u32).collect(),
             ..Layout::default()
         };
         let stored = b.upload_layout(stored).unwrap();
         let keys = |features: usize, seed| {
-            let mut keys = b.keys(self.keys() * features).unwrap();
-            let values = b.upload(&numbers(self.keys() * features, seed)).unwrap();
+            let mut keys = b.keys(self.keys * features).unwrap();
+            let values = b.upload(&numbers(self.keys * features, seed)).unwrap();
             b.store_keys(&mut keys, &values, features, &stored);
             keys
         };
         let (k, v) = (keys(heads.key_features(), 1), keys(heads.value_features(), 2));
         let some = |features: usize, seed| {
-            let all = numbers(self.rows * features, seed);
-            b.upload(&all[rows.start * features..rows.end * features]).unwrap()
+            let all = numbers((first + n) * features, seed);
+            b.upload(&all[first * features..]).unwrap()
         };
         let (q, dout) = (some(heads.query_features(), 3), some(heads.output_features(), 4));
         let mut out = b.operand(n * heads.output_features(), Keep::Values).unwrap();
@@ -62,8 +75,8 @@ impl Case {
         b.attention_forward(&mut out, &mut log_sum_exp, inputs);
         let zeros = |len| b.zeros(len).unwrap();
         let mut dq = zeros(n * heads.query_features());
-        let mut dk = zeros(self.keys() * heads.key_features());
-        let mut dv = zeros(self.keys() * heads.value_features());
+        let mut dk = zeros(self.keys * heads.key_features());
+        let mut dv = zeros(self.keys * heads.value_features());
         b.attention_backward([&mut dq, &mut dk, &mut dv], &dout, inputs, &out, &log_sum_exp);
         let parts = [b.values(&out), &log_sum_exp, &dq, &dk, &dv];
         b.read(parts.map(|x| (x, b.len(x))))
@@ -90,10 +103,10 @@ fn a_row_of_a_long_context_has_the_bits_of_its_decoding() {
     let Some(cuda) = device(1) else { return };
     for (dim, rows) in [(16, 300), (64, 60), (128, 60)] {
         let heads = Heads { query: 2, key_value: 1, dim, value_dim: dim };
-        let case = Case { heads, past: 230, rows, scale: 8.0 / dim as f64 };
-        let [out, log_sum_exp, ..] = case.run(&cuda, 0..rows);
+        let case = one(heads, 8.0 / dim as f64, 230, rows);
+        let [out, log_sum_exp, ..] = case.run(&cuda, 0);
         for row in [0, 25, 26, 27, 59, 90, 281, 282, 299].into_iter().filter(|&row| row < rows) {
-            let [alone, sum, ..] = case.run(&cuda, row..row + 1);
+            let [alone, sum, ..] = case.decode(&cuda, row);
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let features = heads.output_features();
             assert_eq!(bits(&alone), bits(&out[row * features..][..features]), "row {row}");
@@ -109,14 +122,32 @@ fn heads_of_many_features_are_close_to_the_reference() {
         [(16, 16, 270), (128, 128, 70), (192, 128, 40), (130, 150, 20), (576, 512, 17)]
     {
         let heads = Heads { query: 2, key_value: 1, dim, value_dim };
-        let case = Case { heads, past: 3, rows, scale: 1.0 / (dim as f64).sqrt() };
-        let (got, want) = (case.run(&cuda, 0..rows), case.run(&Reference, 0..rows));
-        for (name, (got, want)) in ["out", "log_sum_exp", "dq", "dk", "dv"].iter().zip(got.iter().zip(&want))
-        {
-            let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-            let off: Vec<f32> = got.iter().zip(want).map(|(got, want)| got - want).collect();
-            let error = size(&off) / size(want);
-            assert!(error < 0.005, "{heads:?}: {name} is off by {error}");
-        }
+        let case = one(heads, 1.0 / (dim as f64).sqrt(), 3, rows);
+        assert_close(&case, &case.run(&cuda, 0), &case.run(&Reference, 0));
+    }
+}
+
+#[test]
+fn gradients_of_a_prompt_are_summed_over_its_completions() {
+    let Some(cuda) = device(3) else { return };
+    for (dim, value_dim) in [(16, 8), (64, 64)] {
+        let heads = Heads { query: 2, key_value: 2, dim, value_dim };
+        let prompt = Sequence { rows: 0..70, prefix: vec![], keys: 0..70 };
+        let completion = |i: usize| {
+            let rows = 70 + i * 150..70 + (i + 1) * 150;
+            Sequence { keys: rows.clone(), rows, prefix: vec![0..70] }
+        };
+        let sequences: Vec<_> = std::iter::once(prompt).chain((0..4).map(completion)).collect();
+        let case = Case { heads, scale: 0.3, keys: 670, sequences };
+        assert_close(&case, &case.run(&cuda, 0), &case.run(&Reference, 0));
+    }
+}
+
+fn assert_close(case: &Case, got: &Results, want: &Results) {
+    for (name, (got, want)) in ["out", "log_sum_exp", "dq", "dk", "dv"].iter().zip(got.iter().zip(want)) {
+        let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let off: Vec<f32> = got.iter().zip(want).map(|(got, want)| got - want).collect();
+        let error = size(&off) / size(want);
+        assert!(error < 0.005, "{:?}: {name} is off by {error}", case.heads);
     }
 }

@@ -187,7 +187,10 @@ params! {
         tiles: Address,
         sequences: Address,
         key_blocks: Address,
+        key_sums: Address,
         key_rows: Address,
+        dk_slots: Address,
+        dv_slots: Address,
         query: u32,
         key_value: u32,
         dim: u32,
@@ -269,6 +272,9 @@ pub(crate) fn backward(
     };
     cuda.launch("attention_rounded", [queries.div_ceil(8), 1, 1], 256, 0, rounded);
 
+    let slots = key_blocks.slots * BLOCK;
+    let dk_slots = cuda.scratch::<f32>(slots * heads.key_features());
+    let dv_slots = cuda.scratch::<f32>(slots * heads.value_features());
     let (chunks, value_chunks) = (heads.dim.div_ceil(plan.chunk), heads.value_dim.div_ceil(plan.chunk));
     let params = Backward {
         dq: dq.first(n * heads.query_features(), "dq"),
@@ -281,7 +287,10 @@ pub(crate) fn backward(
         tiles: layout.tiles(0),
         sequences: key_blocks.sequences(),
         key_blocks: key_blocks.blocks(),
+        key_sums: key_blocks.sums(),
         key_rows: sequences.key_rows.at(0),
+        dk_slots: dk_slots.at(0),
+        dv_slots: dv_slots.at(0),
         query: heads.query as u32,
         key_value: heads.key_value as u32,
         dim: heads.dim as u32,
@@ -297,6 +306,7 @@ pub(crate) fn backward(
     let of_keys = Backward { subtiles: subtiles as u32, chunks: key_chunks as u32, ..params };
     let blocks = key_blocks.count * heads.key_value * subtiles * key_chunks;
     cuda.launch(plan.keys, [blocks, 1, 1], plan.warps * 32, plan.shared, of_keys);
+    cuda.launch("attention_backward_sums", [key_blocks.summed * BLOCK, 1, 1], 128, 0, params);
 
     let largest = sequences.tiles.first().map_or(0, |tile| tile.rows as usize * heads.group());
     let subtiles = largest.div_ceil(at_once);
