@@ -36,13 +36,7 @@ KERNEL(chunk_partials, OfChunks, 128) {
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
             u32 at = 4 * (lane + 32 * i);
-            Quad quad;
-            if (p.width % 4 == 0) {
-                if (at < len) quad = *(const Quad*)(logits + at);
-            } else {
-#pragma unroll
-                for (u32 j = 0; j < 4; ++j) if (at + j < len) quad.x[j] = logits[at + j];
-            }
+            Quad quad = load_quad(logits + at, at < len ? len - at : 0, p.width % 4 == 0);
 #pragma unroll
             for (u32 j = 0; j < 4; ++j) {
                 l[4 * i + j] = at + j < len ? quad.x[j] * factor : NOTHING;
@@ -152,11 +146,19 @@ KERNEL(draw_whole, Sample, 128) {
             auto scale = [&](u32 c) { return exp((double)partials[c].max - (double)of.max); };
             auto mass = [&](u32 c) { return scale(c) * (double)partials[c].sum; };
             Found in = find(p.chunks, draw.uniform * of.sum, mass);
-            u32 first = in.at * CHUNK;
-            double scale_in = scale(in.at);
-            float max = partials[in.at].max;
-            auto weight = [&](u32 i) { return (double)exp_fast(l(first + i) - max) * scale_in; };
-            token = first + find(len_of(in.at, p.vocab), in.rest, weight).at;
+            // Each lane weighs a run of neighbours.
+            float max = partials[in.at].max, weights[32];
+            u32 first = in.at * CHUNK + threadIdx.x % 32 * 32;
+#pragma unroll
+            for (u32 i = 0; i < 32; i += 4) {
+                u32 v = first + i, left = v < p.vocab ? p.vocab - v : 0;
+                Quad quad = load_quad(p.logits + (u64)row * p.vocab + v, left, p.vocab % 4 == 0);
+#pragma unroll
+                for (u32 j = 0; j < 4; ++j) {
+                    weights[i + j] = j < left ? exp_fast(quad.x[j] * draw.inverse_temperature - max) : 0.0f;
+                }
+            }
+            token = in.at * CHUNK + find_in_runs(weights, in.rest / scale(in.at));
         }
         if (threadIdx.x % 32 == 0) {
             p.tokens[row] = (float)token;
@@ -178,10 +180,18 @@ KERNEL(draw_truncated, Sample, 512) {
     double* masses = p.masses + (u64)row * p.chunks;
     Totals of = totals_of(partials, p.chunks);
     auto l = [&](u32 v) { return p.logits[(u64)row * p.vocab + v] * draw.inverse_temperature; };
+    auto visit_chunk = [&](u32 c, auto visit) {
+        u32 len = len_of(c, p.vocab);
+        for (u32 i = 4 * lane; i < len; i += 128) {
+            u32 v = c * CHUNK + i;
+            Quad quad = load_quad(p.logits + (u64)row * p.vocab + v, len - i, p.vocab % 4 == 0);
+#pragma unroll
+            for (u32 j = 0; j < 4; ++j) if (i + j < len) visit(v + j, quad.x[j] * draw.inverse_temperature);
+        }
+    };
     auto each = [&](u64 end, auto visit) {
         for (u32 c = warp; c < p.chunks; c += 16) {
-            if (rank_of(partials[c].max) >= end) continue;
-            for (u32 i = lane; i < len_of(c, p.vocab); i += 32) visit(c * CHUNK + i, l(c * CHUNK + i));
+            if (rank_of(partials[c].max) < end) visit_chunk(c, visit);
         }
     };
 
@@ -224,9 +234,7 @@ KERNEL(draw_truncated, Sample, 512) {
 
     for (u32 c = warp; c < p.chunks; c += 16) {
         u64 mass = 0;
-        if (rank_of(partials[c].max) <= rank) {
-            for (u32 i = lane; i < len_of(c, p.vocab); i += 32) mass += kept(c * CHUNK + i, l(c * CHUNK + i));
-        }
+        if (rank_of(partials[c].max) <= rank) visit_chunk(c, [&](u32 v, float l) { mass += kept(v, l); });
         mass = warp_sum(mass);
         if (lane == 0) masses[c] = (double)mass;
     }
@@ -236,9 +244,11 @@ KERNEL(draw_truncated, Sample, 512) {
     for (u32 c = lane; c < p.chunks; c += 32) sum += masses[c];
     sum = warp_sum(sum);
     Found in = find(p.chunks, draw.uniform * sum, [&](u32 c) { return masses[c]; });
-    u32 first = in.at * CHUNK;
-    auto weight = [&](u32 i) { return (double)kept(first + i, l(first + i)); };
-    u32 token = first + find(len_of(in.at, p.vocab), in.rest, weight).at;
+    float* weights = (float*)bins.count; // of 24 bits: exact
+    u32 first = in.at * CHUNK, len = len_of(in.at, p.vocab);
+    for (u32 i = threadIdx.x; i < len; i += 512) weights[i] = (float)kept(first + i, l(first + i));
+    __syncthreads();
+    u32 token = first + find(len, in.rest, [&](u32 i) { return (double)weights[i]; }).at;
     if (threadIdx.x == 0) {
         float full = log_prob(of, l(token));
         bool whole = rank > 0xffffffffu && least <= 0.0;

@@ -106,6 +106,36 @@ DEVICE Found find(u32 n, double target, Weight weight) {
     return {__shfl_sync(ALL, found.at, chosen), __shfl_sync(ALL, found.rest, chosen)};
 }
 
+// The same among 1024 items, of which each lane holds a run of neighbours: where it stands.
+DEVICE u32 find_in_runs(const float (&weights)[32], double target) {
+    u32 lane = threadIdx.x % 32;
+    double own = 0.0, before = 0.0;
+#pragma unroll
+    for (u32 i = 0; i < 32; ++i) own += (double)weights[i];
+    for (u32 other = 0; other < 32; ++other) {
+        double of_other = __shfl_sync(ALL, own, other);
+        if (other < lane) before += of_other;
+    }
+    u32 beyond = __ballot_sync(ALL, own > 0.0 && before + own > target), any = __ballot_sync(ALL, own > 0.0);
+    u32 chosen = beyond ? lowest_bit(beyond) : any ? highest_bit(any) : 0, at = 0;
+    double sum = before;
+#pragma unroll
+    for (u32 i = 0; i < 32; ++i) {
+        if (weights[i] > 0.0f && !(sum > target)) at = i;
+        sum += (double)weights[i];
+    }
+    return 32 * chosen + __shfl_sync(ALL, at, chosen);
+}
+
+// Four logits of neighbours, from memory of which `len` are left; what is beyond is NOTHING.
+DEVICE Quad load_quad(const float* logits, u32 len, bool aligned) {
+    Quad quad = {{NOTHING, NOTHING, NOTHING, NOTHING}};
+    if (aligned && len >= 4) return *(const Quad*)logits;
+#pragma unroll
+    for (u32 i = 0; i < 4; ++i) if (i < len) quad.x[i] = logits[i];
+    return quad;
+}
+
 // The first of n items that holds, or 0: of a warp.
 template <typename Holds>
 DEVICE u32 first_of(u32 n, Holds holds) {
