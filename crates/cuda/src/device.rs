@@ -5,6 +5,9 @@ use koan_backend::OutOfMemory;
 /// An address in a device's memory.
 pub(crate) type Address = u64;
 
+/// A matrix as the copy engine finds it: a `CUtensorMap`.
+pub(crate) type TensorMap = [u64; 16];
+
 /// A device: its memory, and one stream of work on it. Calls are queued in order; only [`download`](Self::download) waits.
 ///
 /// # Panics
@@ -18,6 +21,8 @@ pub(crate) trait Device: Send + Sync {
     fn shared(&self) -> usize;
     /// Whether it has the instructions that Hopper alone has, such as wgmma.
     fn is_hopper(&self) -> bool;
+    /// How Hopper's copy engine finds a matrix of bf16 `[rows, columns]`, in boxes of `box_rows` rows of 64 columns.
+    fn tensor_map(&self, at: Address, shape: [usize; 2], box_rows: usize) -> TensorMap;
     /// Memory of `bytes`, at least one, aligned to 256. What it holds is not defined.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::{
     card::{Card, System, driver, words},
     compile::{SOURCES, kernels_of},
     cubins::{Cubins, Target},
-    device::{Address, Device},
+    device::{Address, Device, TensorMap},
     error::CudaError,
 };
 
@@ -241,6 +241,32 @@ impl Device for Driver {
 
     fn is_hopper(&self) -> bool {
         self.card.capability == [9, 0]
+    }
+
+    fn tensor_map(&self, at: Address, [rows, columns]: [usize; 2], box_rows: usize) -> TensorMap {
+        let mut map = sys::CUtensorMap_st { opaque: [0; 16] };
+        let (sizes, stride) = ([columns as u64, rows as u64], [2 * columns as u64]);
+        let (shape, steps) = ([64, box_rows as u32], [1, 1]);
+        self.enter();
+        // SAFETY: the map is written, all else read, before it returns.
+        let answer = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &raw mut map,
+                sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                at as *mut c_void,
+                sizes.as_ptr(),
+                stride.as_ptr(),
+                shape.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        self.queued("describing a matrix to the copy engine", answer.result());
+        map.opaque
     }
 
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {

@@ -13,7 +13,7 @@ use libloading::Library;
 
 use crate::{
     compile::SOURCES,
-    device::{Address, Device},
+    device::{Address, Device, TensorMap},
     error::CudaError,
 };
 use compile::Failure;
@@ -85,6 +85,10 @@ impl Device for Emulator {
 
     fn is_hopper(&self) -> bool {
         false
+    }
+
+    fn tensor_map(&self, _at: Address, _shape: [usize; 2], _box_rows: usize) -> TensorMap {
+        unreachable!("an emulator is no Hopper")
     }
 
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {

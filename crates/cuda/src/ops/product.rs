@@ -6,7 +6,7 @@ use koan_backend::{Matrix, OutOfMemory, ProductPrecision, Store};
 
 use crate::{
     cuda::Cuda,
-    device::{Address, Device},
+    device::{Address, Device, TensorMap},
     launch::params,
     memory::{Bf16, Memory},
     ops::{fp8, operand::Operand},
@@ -30,6 +30,14 @@ params! {
     struct Product {
         a: Address, b: Address, c: Address, part: u64,
         m: u32, n: u32, k: u32, span: u32, chunk: u32, add: u32, paired: u32, group: u32,
+    }
+}
+
+params! {
+    /// A product whose operands Hopper's copy engine brings, as `kernels/hopper.cu` has it.
+    struct Hopper {
+        a: TensorMap, b: TensorMap, c: Address, part: u64,
+        m: u32, n: u32, k: u32, span: u32, chunk: u32, add: u32, paired: u32, group: u32, pieces: u32, unused: [u32; 3],
     }
 }
 
@@ -66,14 +74,24 @@ pub(crate) struct Kernel {
     resident: usize,
     /// Operations per second of a full GPU, in 10¹².
     rate: f64,
-    /// Whether it is of instructions that Hopper alone has.
-    hopper: bool,
+    form: Form,
+}
+
+/// How a kernel multiplies, and has its operands brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// By mma.sync and asynchronous copies.
+    Any,
+    /// By wgmma and asynchronous copies: on Hopper alone.
+    Wide,
+    /// By wgmma and the copy engine, in blocks that stay: on Hopper alone.
+    Staged,
 }
 
 /// A kernel of tiles of `m` x `n`, in `stages` of `k`.
 pub(crate) const fn kernel(name: &'static str, [m, n, k]: [usize; 3], stages: usize, warps: usize) -> Kernel {
     let (threads, shared) = (32 * warps, stages * (m + n) * k * 2);
-    Kernel { name, tile: [m, n], threads, shared, resident: 1, rate: 1.0, hopper: false }
+    Kernel { name, tile: [m, n], threads, shared, resident: 1, rate: 1.0, form: Form::Any }
 }
 
 impl Kernel {
@@ -83,13 +101,18 @@ impl Kernel {
     }
 
     /// A kernel of wgmma.
-    const fn hopper(self) -> Self {
-        Self { hopper: true, ..self }
+    const fn wide(self) -> Self {
+        Self { form: Form::Wide, ..self }
+    }
+
+    /// A kernel of wgmma and the copy engine, with two barriers for each of its `stages`.
+    const fn staged(self, stages: usize) -> Self {
+        Self { form: Form::Staged, shared: self.shared + 16 * stages, ..self }
     }
 
     /// Whether a device can run it.
     pub(crate) fn runs_on(&self, device: &dyn Device) -> bool {
-        self.shared <= device.shared() && (!self.hopper || device.is_hopper())
+        self.shared <= device.shared() && (self.form == Form::Any || device.is_hopper())
     }
 }
 
@@ -106,8 +129,10 @@ const FORWARD: &[Kernel] = &[
     kernel("forward_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("forward_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("hopper_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
-    kernel("hopper_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
+    kernel("wide_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
+    kernel("wide_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
+    kernel("staged_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
+    kernel("staged_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
 ];
 
 const BACKWARD_INPUT: &[Kernel] = &[
@@ -118,8 +143,10 @@ const BACKWARD_INPUT: &[Kernel] = &[
     kernel("backward_input_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("backward_input_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("hopper_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
-    kernel("hopper_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
+    kernel("wide_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
+    kernel("wide_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
+    kernel("staged_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
+    kernel("staged_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
 ];
 
 const BACKWARD_WEIGHT: &[Kernel] = &[
@@ -130,8 +157,10 @@ const BACKWARD_WEIGHT: &[Kernel] = &[
     kernel("backward_weight_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
     kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
     kernel("backward_weight_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("hopper_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).hopper(),
-    kernel("hopper_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).hopper(),
+    kernel("wide_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
+    kernel("wide_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
+    kernel("staged_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
+    kernel("staged_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
 ];
 
 /// The kernels for rows that do not begin at multiples of 16 bytes.
@@ -253,12 +282,50 @@ impl Call {
             group: GROUP,
         };
         let tiles = m.div_ceil(kernel.tile[0]) * n.div_ceil(kernel.tile[1]);
-        cuda.launch(kernel.name, [tiles, parts, 1], kernel.threads, kernel.shared, product);
+        if kernel.form == Form::Staged {
+            self.launch_staged(cuda, kernel, product, tiles * parts);
+        } else {
+            cuda.launch(kernel.name, [tiles, parts, 1], kernel.threads, kernel.shared, product);
+        }
         if parted {
             let n = (m * n) as u64;
             let add = AddParts { c: self.c, parts: sums.at(0), n, count: word(parts), unused: 0 };
             cuda.for_each("add_parts", m * product.n as usize, add);
         }
+    }
+}
+
+impl Call {
+    /// Launches blocks that stay for all `pieces` of work.
+    fn launch_staged(&self, cuda: &Cuda, kernel: &Kernel, product: Product, pieces: usize) {
+        let ([m, n, k], [rows, columns]) = (self.sizes, kernel.tile);
+        let along = |at, size, tile| cuda.device.tensor_map(at, [size, k], tile);
+        let across = |at, size| cuda.device.tensor_map(at, [k, size], 64);
+        let [a, b] = match self.layout {
+            _ if pieces == 0 => return,
+            Layout::Forward => [along(self.a, m, rows), along(self.b, n, columns)],
+            Layout::BackwardInput => [along(self.a, m, rows), across(self.b, n)],
+            Layout::BackwardWeight => [across(self.a, m), across(self.b, n)],
+        };
+        let Product { c, part, m, n, k, span, chunk, add, paired, group, .. } = product;
+        let staged = Hopper {
+            a,
+            b,
+            c,
+            part,
+            m,
+            n,
+            k,
+            span,
+            chunk,
+            add,
+            paired,
+            group,
+            pieces: word(pieces),
+            unused: [0; 3],
+        };
+        let blocks = pieces.min(cuda.device.multiprocessors() as usize * kernel.resident);
+        cuda.launch(kernel.name, [blocks, 1, 1], kernel.threads, kernel.shared, staged);
     }
 }
 
@@ -475,7 +542,8 @@ mod tests {
                 _ => panic!("{line}"),
             };
             assert_eq!(kernel.tile, [m, n], "{line}");
-            assert_eq!(kernel.shared, stages * (m + n) * k * 2, "{line}");
+            let barriers = if kernel.form == Form::Staged { 16 * stages } else { 0 };
+            assert_eq!(kernel.shared, stages * (m + n) * k * 2 + barriers, "{line}");
             assert_eq!(
                 (kernel.threads, threads),
                 (threads_of_shape, threads_of_shape.to_string().as_str()),
