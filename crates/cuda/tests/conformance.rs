@@ -3,22 +3,11 @@
 //! `KOAN_REQUIRE_EMULATOR=1` makes a machine without a C++ compiler fail rather than be passed over in silence.
 //! `KOAN_CASES=attention,linear` runs the cases of these operations alone.
 
-use koan_backend::conformance::{self, OPERATIONS, Precision};
-use koan_cuda::{Cuda, CudaError};
+mod emulated;
 
-/// The emulator, or nothing where there is no compiler for it.
-fn emulated(seed: u64) -> Option<Cuda> {
-    match Cuda::emulated(seed) {
-        Ok(cuda) => Some(cuda),
-        Err(CudaError::NoCppCompiler) => {
-            let required = std::env::var_os("KOAN_REQUIRE_EMULATOR").is_some();
-            assert!(!required, "{}", CudaError::NoCppCompiler);
-            eprintln!("skipped: no C++ compiler");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use koan_backend::conformance::{self, OPERATIONS, Precision};
+
+use emulated::emulated;
 
 /// Whether the environment wants the cases of an operation.
 fn is_wanted(operation: &str) -> bool {

@@ -1,23 +1,14 @@
 //! Whole models in the emulator: near the reference, sampled as they are trained, and the same bits in any order of threads.
 
+mod emulated;
+
 use koan_backend::{AdamWStep, Backend, Layout, MomentType, Reference};
-use koan_cuda::{Cuda, CudaError};
+use koan_cuda::Cuda;
 use koan_generate::{Completion, Drafts, Generator, Limits, Prompt, Sampling};
 use koan_model::{Activations, Config, Gradient, Head, Model, Purpose, Role, testkit};
 use serde_json::json;
 
-/// The emulator, or nothing where there is no compiler for it.
-fn emulated(seed: u64) -> Option<Cuda> {
-    match Cuda::emulated(seed) {
-        Ok(cuda) => Some(cuda),
-        Err(error @ CudaError::NoCppCompiler) => {
-            assert!(std::env::var_os("KOAN_REQUIRE_EMULATOR").is_none(), "{error}");
-            eprintln!("skipped: no C++ compiler");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use emulated::emulated;
 
 /// Models of three families, whose rows begin at odd places; and one of a size that is read 16 bytes at a time.
 fn configs() -> impl Iterator<Item = Config> {
