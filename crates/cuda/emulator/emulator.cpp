@@ -46,6 +46,9 @@ struct Worker {
         munmap(zones, MAX_SHARED + 2 * RED_ZONE);
     }
 
+    std::vector<Box> boxes;
+    std::vector<Thread*> at_phase;
+
     u8* shared() { return zones + RED_ZONE; }
     u64& stack_mark(u32 thread) { return *(u64*)(stacks + thread * STACK_STRIDE); }
     void** stack_top(u32 thread) { return (void**)(stacks + thread * STACK_STRIDE + STACK); }
@@ -173,6 +176,9 @@ void run_block(Worker& worker) {
         thread.index = {i, 0, 0};
         thread.copy_groups = 0;
         thread.copies.clear();
+        thread.wide_groups = 0;
+        thread.wide_begun = false;
+        thread.wides.clear();
         worker.stack_mark(i) = STACK_MARK;
         // What switch_fiber finds: the address to go on at, and what a call would have left of the stack's alignment.
         void** top = worker.stack_top(i) - 8;
@@ -181,6 +187,8 @@ void run_block(Worker& worker) {
     }
     for (u32 i = 0; i < s.block_size.x / 32; i++) s.warps[i].arrived = s.warps[i].turn = 0;
     s.at_barrier = s.ended = s.ready_count = 0;
+    s.boxes->clear();
+    s.at_phase->clear();
     make_all_ready(nullptr);
     s.thread = s.ready[--s.ready_count];
     switch_fiber(&s.launcher, s.thread->stack_pointer);
@@ -190,7 +198,9 @@ void run_block(Worker& worker) {
         s.thread = &worker.threads[i];
         if (worker.stack_mark(i) != STACK_MARK) return note("its variables need more than the %llu bytes of a stack", STACK);
         if (!s.thread->copies.empty()) return note("it ended while a copy_async was under way: wait for it");
+        if (!s.thread->wides.empty()) return note("it ended while a multiply_add_wide was under way: wait for it");
     }
+    if (!s.boxes->empty()) return note("it ended while a copy_box was under way: wait for its barrier");
     for (u64 i = 0; i < RED_ZONE; i++) {
         u8 *front = worker.zones, *behind = s.shared + s.shared_bytes;
         if (front[i] != NOTHING || behind[i] != NOTHING) {
@@ -220,7 +230,8 @@ void fail_stuck() {
                  s.ended, s.at_barrier, s.warps[i].arrived, i, name_of(s.warps[i].collective));
         }
     }
-    fail("the block is stuck: %u threads have ended, %u wait for them at __syncthreads", s.ended, s.at_barrier);
+    fail("the block is stuck: %u threads have ended, %u wait for them at __syncthreads, %u for a phase of a barrier", s.ended,
+         s.at_barrier, (u32)s.at_phase->size());
 }
 
 void fail_mixed(Collective here, Collective there) {
@@ -337,6 +348,8 @@ extern "C" int koan_launch(void (*kernel)(const void*), const char* name, const 
     s.thread = worker.threads;
     s.warps = worker.warps;
     s.ready = worker.ready;
+    s.boxes = &worker.boxes;
+    s.at_phase = &worker.at_phase;
     s.random = scrambled(seed);
     s.message = message;
     s.message_bytes = message_bytes;

@@ -44,16 +44,25 @@ enum class Collective : u32 { Barrier, Shuffle, Vote, LoadMatrices, LoadMatrices
 // An asynchronous copy that has not been waited for: of zeros, if `from` is null.
 struct Copy { u8* to; const u8* from; u32 group; };
 
+// A multiplication of a warpgroup that has not been waited for, as one of its lanes has it: d [columns / 8][4].
+struct Wide { float* d; u32 columns; u64 a, b; bool a_by_k, b_by_k, add; u32 group; };
+
 struct Thread {
     void* stack_pointer;
     Index index;
     u32 copy_groups;
     std::vector<Copy> copies;
+    u32 wide_groups;
+    bool wide_begun;  // since the last group of wides
+    std::vector<Wide> wides;
 };
 
 // What a lane hands to `multiply_add` or `load_matrices`, and where it wants the result: it waits meanwhile.
 struct Fragments { float* d; const u32* a; u32 b[2]; };
 struct Matrices { u32* m; const u8* row; };
+
+// What the copy engine has not brought yet: a box of a matrix `[rows, columns]`.
+struct Box { u8* to; const u16* from; u64 rows, columns, box_rows; u32 row, column; u64* barrier; };
 
 struct Warp {
     Collective collective;
@@ -74,6 +83,8 @@ struct State {
     Warp* warps;
     Thread** ready;  // threads that need not wait; the last runs next
     u32 ready_count, at_barrier, ended;
+    std::vector<Box>* boxes;
+    std::vector<Thread*>* at_phase;  // threads that wait for a phase of a barrier of the copy engine
     void* launcher;  // the stack pointer of launch()
     u64 random;
     const char* kernel_name;
@@ -96,6 +107,12 @@ void multiply_add_of_warp(Warp& warp);
 void load_matrices_of_warp(Warp& warp);
 void begin_copy(void* to, const void* from);
 void finish_copies(u32 groups_under_way);
+void begin_wide_of_lane(const Wide& wide);
+void finish_wides(u32 groups_under_way);
+void begin_barrier(u64* barrier, u32 arrivals);
+void arrive(u64* barrier, u32 bytes);
+void wait_for_phase(u64* barrier, u32 parity);
+void begin_box(const Box& box);
 
 // Saves where this fiber is, and goes on where another was.
 #if defined(__x86_64__)
@@ -350,4 +367,31 @@ DEVICE void wait_for_copies() { koan::finish_copies(N); }
 DEVICE float exp2_fast(float x) {
     float y = exp2f(x);
     return y < 0x1p-126f ? 0.0f : y;
+}
+
+// ---- Hopper alone ---------------------------------------------------------------------------------------------------------
+
+// Written by the emulator's Device: address, rows, columns, rows of a box.
+struct alignas(64) TensorMap { u64 words[16]; };
+
+// Multiplications read their operands when they are waited for, the last moment that is allowed, and copies of boxes are done then too.
+DEVICE void show_to_tensor_cores() {}
+DEVICE void begin_wide() { koan::state->thread->wide_begun = true; }
+DEVICE void commit_wide() {
+    koan::state->thread->wide_groups++;
+    koan::state->thread->wide_begun = false;
+}
+template <int N>
+DEVICE void wait_for_wide() { koan::finish_wides(N); }
+template <int A_BY_K, int B_BY_K, int EIGHTS>
+DEVICE void multiply_add_wide(float (&d)[EIGHTS][4], u64 a, u64 b, u32 add) {
+    koan::begin_wide_of_lane({d[0], 8 * EIGHTS, a, b, A_BY_K != 0, B_BY_K != 0, add != 0, 0});
+}
+DEVICE void begin_barrier(u64* barrier, u32 arrivals) { koan::begin_barrier(barrier, arrivals); }
+DEVICE void show_barriers() {}
+DEVICE void arrive(u64* barrier) { koan::arrive(barrier, 0); }
+DEVICE void arrive_expecting(u64* barrier, u32 bytes) { koan::arrive(barrier, bytes); }
+DEVICE void wait_for_phase(u64* barrier, u32 parity) { koan::wait_for_phase(barrier, parity); }
+DEVICE void copy_box(void* to, const TensorMap& map, u32 row, u32 column, u64* barrier) {
+    koan::begin_box({(u8*)to, (const u16*)map.words[0], map.words[1], map.words[2], map.words[3], row, column, barrier});
 }

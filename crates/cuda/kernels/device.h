@@ -82,6 +82,101 @@ DEVICE float exp2_fast(float x) {
     return y;
 }
 
+// A matrix in memory as Hopper's copy engine finds it: a CUtensorMap, in boxes of rows of 64 bf16.
+struct alignas(64) TensorMap { u64 words[16]; };
+
+#if KOAN_SM == 90
+
+// ---- Hopper alone: tensor cores that read shared memory, and the copy engine ----------------------------------------------------
+
+// What the tensor cores read was written as they see it.
+DEVICE void show_to_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Before multiplying, if the sums or operands were touched since.
+DEVICE void begin_wide() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// Ends a group of multiplications.
+DEVICE void commit_wide() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Waits until at most the last N groups are under way.
+template <int N>
+DEVICE void wait_for_wide() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+#define KOAN_FOUR(d) "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+
+// d += a b, or d = a b if not `add`, by a warpgroup, a 64 x 16 and b 16 x n of bf16 in shared memory; BY_K: k lies along rows. Warp w has rows 16 w on, as
+// multiply_add has them.
+template <int A_BY_K, int B_BY_K>
+DEVICE void multiply_add_wide(float (&d)[16][4], u64 a, u64 b, u32 add) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.u32 p, %68, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "%64, %65, p, 1, 1, %66, %67;}"
+        :
+          KOAN_FOUR(d[0]), KOAN_FOUR(d[1]), KOAN_FOUR(d[2]), KOAN_FOUR(d[3]),
+          KOAN_FOUR(d[4]), KOAN_FOUR(d[5]), KOAN_FOUR(d[6]), KOAN_FOUR(d[7]),
+          KOAN_FOUR(d[8]), KOAN_FOUR(d[9]), KOAN_FOUR(d[10]), KOAN_FOUR(d[11]),
+          KOAN_FOUR(d[12]), KOAN_FOUR(d[13]), KOAN_FOUR(d[14]), KOAN_FOUR(d[15])
+        : "l"(a), "l"(b), "n"(1 - A_BY_K), "n"(1 - B_BY_K), "r"(add));
+}
+
+template <int A_BY_K, int B_BY_K>
+DEVICE void multiply_add_wide(float (&d)[32][4], u64 a, u64 b, u32 add) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.u32 p, %132, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63,"
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79,"
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95,"
+        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111,"
+        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+        "%128, %129, p, 1, 1, %130, %131;}"
+        :
+          KOAN_FOUR(d[0]), KOAN_FOUR(d[1]), KOAN_FOUR(d[2]), KOAN_FOUR(d[3]),
+          KOAN_FOUR(d[4]), KOAN_FOUR(d[5]), KOAN_FOUR(d[6]), KOAN_FOUR(d[7]),
+          KOAN_FOUR(d[8]), KOAN_FOUR(d[9]), KOAN_FOUR(d[10]), KOAN_FOUR(d[11]),
+          KOAN_FOUR(d[12]), KOAN_FOUR(d[13]), KOAN_FOUR(d[14]), KOAN_FOUR(d[15]),
+          KOAN_FOUR(d[16]), KOAN_FOUR(d[17]), KOAN_FOUR(d[18]), KOAN_FOUR(d[19]),
+          KOAN_FOUR(d[20]), KOAN_FOUR(d[21]), KOAN_FOUR(d[22]), KOAN_FOUR(d[23]),
+          KOAN_FOUR(d[24]), KOAN_FOUR(d[25]), KOAN_FOUR(d[26]), KOAN_FOUR(d[27]),
+          KOAN_FOUR(d[28]), KOAN_FOUR(d[29]), KOAN_FOUR(d[30]), KOAN_FOUR(d[31])
+        : "l"(a), "l"(b), "n"(1 - A_BY_K), "n"(1 - B_BY_K), "r"(add));
+}
+
+// A barrier that counts arrivals, and bytes that the copy engine has to bring. It goes through phases, whose parity is waited for.
+DEVICE void begin_barrier(u64* barrier, u32 arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+// Shows new barriers to the copy engine.
+DEVICE void show_barriers() { asm volatile("fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void arrive(u64* barrier) {
+    asm volatile("{.reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0];}" ::"r"(shared_address(barrier)) : "memory");
+}
+DEVICE void arrive_expecting(u64* barrier, u32 bytes) {
+    asm volatile("{.reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;}" ::"r"(shared_address(barrier)), "r"(bytes)
+                 : "memory");
+}
+DEVICE void wait_for_phase(u64* barrier, u32 parity) {
+    u32 done;
+    do {
+        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                     : "=r"(done)
+                     : "r"(shared_address(barrier)), "r"(parity)
+                     : "memory");
+    } while (done == 0);
+}
+// Begins to copy the box of a matrix that begins at `row` and `column`; what is beyond the matrix is zero.
+DEVICE void copy_box(void* to, const TensorMap& map, u32 row, u32 column, u64* barrier) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+                     shared_address(to)),
+                 "l"(&map), "r"(column), "r"(row), "r"(shared_address(barrier))
+                 : "memory");
+}
+
+#endif
+
 #endif
 
 #define ALL 0xffffffffu

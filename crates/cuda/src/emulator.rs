@@ -84,11 +84,13 @@ impl Device for Emulator {
     }
 
     fn is_hopper(&self) -> bool {
-        false
+        true
     }
 
-    fn tensor_map(&self, _at: Address, _shape: [usize; 2], _box_rows: usize) -> TensorMap {
-        unreachable!("an emulator is no Hopper")
+    fn tensor_map(&self, at: Address, [rows, columns]: [usize; 2], box_rows: usize) -> TensorMap {
+        let mut map = [0; 16];
+        map[..4].copy_from_slice(&[at, rows as u64, columns as u64, box_rows as u64]);
+        map
     }
 
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {
@@ -176,16 +178,18 @@ impl Device for Emulator {
     }
 }
 
-/// The bytes of parameters where their addresses are aligned.
-fn aligned(params: &[u8]) -> Vec<u64> {
-    params
-        .chunks(8)
-        .map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        })
-        .collect()
+/// 64 bytes, aligned as no kernel's parameters need more.
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// The bytes of parameters where they are aligned.
+fn aligned(params: &[u8]) -> Vec<Line> {
+    let line = |chunk: &[u8]| {
+        let mut line = Line([0; 64]);
+        line.0[..chunk.len()].copy_from_slice(chunk);
+        line
+    };
+    params.chunks(64).map(line).collect()
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::compile::{Source, unit};
 
 const EMULATOR_H: &str = include_str!("../../emulator/emulator.h");
-/// The emulator itself: two more files beside the kernels'.
-const OWN: [(&str, &str); 2] = [
+/// The emulator itself: more files beside the kernels'.
+const OWN: [(&str, &str); 3] = [
     ("emulator.cpp", include_str!("../../emulator/emulator.cpp")),
+    ("hopper.cpp", include_str!("../../emulator/hopper.cpp")),
     ("multiply_add.cpp", include_str!("../../emulator/multiply_add.cpp")),
 ];
 /// The compilers that are tried, in order.
