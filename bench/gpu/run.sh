@@ -68,7 +68,10 @@ if wants hash; then
     (
         cd "$out/hash" || exit 1
         "$koan" model init --tiny --out model
-        "$koan" data generate arithmetic --n 64 --levels 1 --out train.jsonl
+        # A reward that random text gets about half of the time, so that there is something to learn: no letter e.
+        for i in $(seq 32); do
+            printf '{"prompt":"Text %s","answer":"{\\"func_name\\":\\"verify_letter_frequency\\",\\"letter\\":\\"e\\",\\"N\\":0}"}\n' "$i"
+        done >train.jsonl
     ) >"$out/hash.log" 2>&1
     cat >"$out/hash/run.toml" <<'TOML'
 run_dir = "one"
@@ -78,7 +81,9 @@ steps = 4
 [rollout]
 problems = 8
 group_size = 8
-max_new_tokens = 32
+max_new_tokens = 128
+[[reward]]
+kind = "ifeval"
 [optim]
 lr = 1e-3
 TOML
