@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use koan_backend::conformance::{self, OPERATIONS, Precision};
+use koan_backend::{
+    Backend, Keep,
+    conformance::{self, OPERATIONS, Precision},
+};
 use koan_cuda::Cuda;
 
 /// How long an operation may take.
@@ -26,6 +29,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 const WORDS: usize = 400;
 /// What stands for the wrappers of single instructions, in the place of an operation.
 const WRAPPERS: &str = "wrappers";
+/// What stands for memory: what is too large is refused, and nothing leaks.
+const MEMORY: &str = "memory";
 /// What tells the program to run one operation itself.
 const ALONE: &str = "--alone";
 
@@ -37,7 +42,7 @@ fn main() -> ExitCode {
     let is_device = names.first().is_some_and(|name| name.starts_with("cuda:") || name == "emulated");
     let device = if is_device { names.remove(0) } else { "emulated".into() };
     if names.is_empty() {
-        names.push(WRAPPERS.into());
+        names.extend([WRAPPERS, MEMORY].map(String::from));
         names.extend(OPERATIONS.map(String::from));
     }
     let failures = names.iter().filter(|operation| !passes(&device, operation)).count();
@@ -98,9 +103,31 @@ fn run_alone(device: &str, operation: &str) -> ExitCode {
         if operation == WRAPPERS {
             return open(1).check_wrappers();
         }
+        if operation == MEMORY {
+            return check_memory(&open(1), if device.starts_with("cuda:") { 1000 } else { 5 });
+        }
         let first = open(1);
         conformance::run_only(&first, Precision::Bf16, &[operation]);
         conformance::same_bits_only(&first, &open(2), &[operation]);
     };
     if catch_unwind(AssertUnwindSafe(check)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is too large is refused with what is free, and `rounds` of work leave as much free as the first.
+fn check_memory(cuda: &Cuda, rounds: usize) {
+    let error = cuda.zeros(1 << 50).expect_err("more than any device has");
+    assert_eq!(error.bytes, 4 << 50);
+    let work = || {
+        let n = 1 << 16;
+        let mut x = cuda.upload(&vec![1.0; n]).expect("memory");
+        let mut dy = cuda.operand(n, Keep::Values).expect("memory");
+        cuda.write_operand(&mut dy, &vec![1.0; n]);
+        cuda.bias_forward(&mut x, &cuda.zeros(256).expect("memory"), 256, n / 256);
+        cuda.bias_backward(&mut cuda.zeros(256).expect("memory"), &dy, 256, n / 256);
+        assert_eq!(cuda.sums_of_squares(&[&x]), [n as f64]);
+    };
+    work();
+    let free = cuda.free_memory();
+    (0..rounds).for_each(|_| work());
+    assert_eq!(cuda.free_memory(), free, "bytes free after {rounds} rounds, and before");
 }
