@@ -42,7 +42,7 @@ fn without_a_gpu_it_says_what_computes_and_what_to_install() {
 fn what_programs_are_missing_is_said() {
     let said = doctor("/nowhere");
     assert!(line(&said, "g++").contains("none"), "{said}");
-    assert!(line(&said, "kernels").contains("no NVRTC and no nvcc"), "{said}");
+    assert!(line(&said, "compiler").contains("none (only a GPU"), "{said}");
     assert!(
         line(&said, "sandbox ").contains("refuse to") && line(&said, "sandbox:").contains("Python"),
         "{said}"

@@ -134,7 +134,8 @@ fn options(target: Target) -> Vec<String> {
 
 fn nvrtc_options(target: Target, details: bool) -> Vec<String> {
     let mut options = options(target);
-    options.push(format!("-arch={target}"));
+    // Lambdas are the device's, as they are with nvcc.
+    options.extend(["-default-device".to_owned(), format!("-arch={target}")]);
     if details {
         options.push("--ptxas-options=-v".to_owned());
     }
