@@ -23,11 +23,12 @@ typedef long long i64;
 
 // KERNEL(name, Params, threads) { ... }: the kernel as a function of the bytes of its parameters, and how many bytes and threads
 // those are at most.
-#define KERNEL(name, Params, threads)                                    \
+#define KOAN_FIRST(threads, ...) threads
+#define KERNEL(name, Params, ...)                                        \
     static void name##_of_thread(const Params& p);                       \
     extern "C" {                                                         \
     u64 name##_params_size = sizeof(Params);                             \
-    u32 name##_max_threads = threads;                                    \
+    u32 name##_max_threads = KOAN_FIRST(__VA_ARGS__, 1);                 \
     void name(const void* p) { name##_of_thread(*(const Params*)p); }    \
     }                                                                    \
     static void name##_of_thread(const Params& p)

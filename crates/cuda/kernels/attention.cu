@@ -90,11 +90,23 @@ DEVICE void attend(const Attention& p) {
 
     const u32* key_rows = p.key_rows + tile.keys;
     for (u32 i = threadIdx.x; i < BLOCK; i += threads) table[block % 2 * BLOCK + i] = key_rows[block * BLOCK + i];
-    for (u32 i = threadIdx.x; i < WARPS * 16 * (padded / 2); i += threads) {
-        u32 r = i / (padded / 2), c = i % (padded / 2) * 2;
-        u64 at = ((u64)(tile.row + (first + r) / group) * p.query + head * group + (first + r) % group) * dim + c;
-        float low = r < rows && c < dim ? p.q[at] : 0.0f, high = r < rows && c + 1 < dim ? p.q[at + 1] : 0.0f;
-        *(u32*)(queries + r * query_bytes + c * 2) = pack_bf16(low, high);
+    auto query_of = [&](u32 r) { return (u64)(tile.row + (first + r) / group) * p.query + head * group + (first + r) % group; };
+    if (DIM) {
+        constexpr u32 VECTORS = DIM ? DIM / 4 : 4;
+#pragma unroll 8
+        for (u32 n = 0; n < WARPS * 16 * VECTORS; n += WARPS * 32) {
+            u32 r = (n + threadIdx.x) / VECTORS, c = (n + threadIdx.x) % VECTORS * 4;
+            Floats<4> x = r < rows ? load<4>(p.q + query_of(r) * DIM + c) : zeros<4>();
+            Words2 packed = {{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3])}};
+            *(Words2*)(queries + r * query_bytes + c * 2) = packed;
+        }
+    } else {
+        for (u32 i = threadIdx.x; i < WARPS * 16 * (padded / 2); i += threads) {
+            u32 r = i / (padded / 2), c = i % (padded / 2) * 2;
+            const float* q = p.q + query_of(r) * dim + c;
+            float low = r < rows && c < dim ? q[0] : 0.0f, high = r < rows && c + 1 < dim ? q[1] : 0.0f;
+            *(u32*)(queries + r * query_bytes + c * 2) = pack_bf16(low, high);
+        }
     }
     __syncthreads();
 
@@ -266,7 +278,7 @@ DEVICE void attend(const Attention& p) {
     for (int half = 0; half < 2; half++) {
         u32 r = warp * 16 + top + half * 8;
         if (r >= rows) continue;
-        u64 query = (u64)(tile.row + (first + r) / group) * p.query + head * group + (first + r) % group;
+        u64 query = query_of(r);
         if (p.partial) {
             u64 at = query * p.splits + blockIdx.y;
 #pragma unroll
@@ -308,7 +320,7 @@ DEVICE void attend(const Attention& p) {
     }
 }
 
-KERNEL(attention_64, Attention, 128) { attend<64, 8, 4>(p); }
+KERNEL(attention_64, Attention, 128, 3) { attend<64, 8, 4>(p); }
 KERNEL(attention_128, Attention, 128) { attend<128, 16, 4>(p); }
 KERNEL(attention_any, Attention, 128) { attend<0, 16, 4>(p); }
 KERNEL(attention_64_narrow, Attention, 32) { attend<64, 8, 1>(p); }

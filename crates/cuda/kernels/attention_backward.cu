@@ -462,11 +462,18 @@ KERNEL(attention_backward_sums, Backward, 128) {
     }
 }
 
-KERNEL(attention_backward_queries_64, Backward, 128) { backward_queries<64, 4>(p); }
+// Blocks of backward_keys<64, 4> on a multiprocessor: before Hopper three would lack a register.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define KEYS_64 2
+#else
+#define KEYS_64 3
+#endif
+
+KERNEL(attention_backward_queries_64, Backward, 128, 3) { backward_queries<64, 4>(p); }
 KERNEL(attention_backward_queries_128, Backward, 128) { backward_queries<128, 4>(p); }
 KERNEL(attention_backward_queries_any, Backward, 128) { backward_queries<0, 4>(p); }
 KERNEL(attention_backward_queries_narrow, Backward, 32) { backward_queries<0, 1>(p); }
-KERNEL(attention_backward_keys_64, Backward, 128) { backward_keys<64, 4>(p); }
+KERNEL(attention_backward_keys_64, Backward, 128, KEYS_64) { backward_keys<64, 4>(p); }
 KERNEL(attention_backward_keys_128, Backward, 128) { backward_keys<128, 4>(p); }
 KERNEL(attention_backward_keys_any, Backward, 128) { backward_keys<0, 4>(p); }
 KERNEL(attention_backward_keys_narrow, Backward, 32) { backward_keys<0, 1>(p); }

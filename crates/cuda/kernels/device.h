@@ -21,8 +21,10 @@ typedef long long i64;
 #define NAN __int_as_float(0x7fffffff)
 
 // KERNEL(name, Params, threads) { ... }: a kernel of blocks of at most `threads` threads, whose one parameter `p` is a Params.
-#define KERNEL(name, Params, threads) \
-    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
+// KERNEL(name, Params, threads, blocks) { ... }: so few registers that a multiprocessor has room for `blocks` of them.
+#define KERNEL(name, Params, ...) \
+    extern "C" __global__ void KOAN_BOUNDS(__VA_ARGS__, 1, 1) name(const __grid_constant__ Params p)
+#define KOAN_BOUNDS(threads, blocks, ...) __launch_bounds__(threads, blocks)
 
 // The block's shared memory, as many bytes as the launch asked for, aligned to 1024.
 extern __shared__ __align__(1024) u8 koan_shared[];

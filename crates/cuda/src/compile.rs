@@ -16,7 +16,11 @@ const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h")
 /// Every file of kernels.
 pub(crate) const SOURCES: &[Source] = &[
     Source { name: "adamw.cu", headers: &[VECTORS], text: include_str!("../kernels/adamw.cu") },
-    Source { name: "attention.cu", headers: &[ATTENTION], text: include_str!("../kernels/attention.cu") },
+    Source {
+        name: "attention.cu",
+        headers: &[VECTORS, ATTENTION],
+        text: include_str!("../kernels/attention.cu"),
+    },
     Source {
         name: "attention_backward.cu",
         headers: &[ATTENTION],
