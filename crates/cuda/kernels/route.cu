@@ -157,7 +157,7 @@ KERNEL(route_sort, Sort, 512) {
     }
 }
 
-struct Shares {
+struct RouteShares {
     float* shares;        // [sequences, experts]
     const u32* sequences; // [sequences, 2]: the first row, and the one after the last
     const u32* chosen;    // [rows, per_token]
@@ -165,7 +165,7 @@ struct Shares {
 };
 
 // f = experts / (per_token T) |rows that chose the expert|, of each sequence of T rows: a block each.
-KERNEL(route_shares, Shares, 256) {
+KERNEL(route_shares, RouteShares, 256) {
     u32* counts = (u32*)shared_memory();
     u32 start = p.sequences[2 * blockIdx.x], end = p.sequences[2 * blockIdx.x + 1];
     for (u32 e = threadIdx.x; e < p.experts; e += 256) counts[e] = 0;
@@ -241,9 +241,9 @@ KERNEL(route_backward, RouteBackward, 128) {
     }
 }
 
-struct Load { float* load; const u32* starts; u32 experts, unused; };
+struct RouteLoad { float* load; const u32* starts; u32 experts, unused; };
 
-KERNEL(route_load, Load, 256) {
+KERNEL(route_load, RouteLoad, 256) {
     u32 e = blockIdx.x * 256 + threadIdx.x;
     if (e < p.experts) p.load[e] += (float)(p.starts[e + 1] - p.starts[e]);
 }

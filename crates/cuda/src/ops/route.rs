@@ -126,7 +126,7 @@ pub(crate) fn forward(
 }
 
 params! {
-    struct Shares { shares: Address, sequences: Address, chosen: Address, experts: u32, per_token: u32 }
+    struct RouteShares { shares: Address, sequences: Address, chosen: Address, experts: u32, per_token: u32 }
 }
 
 params! {
@@ -138,7 +138,7 @@ params! {
 }
 
 params! {
-    struct Load { load: Address, starts: Address, experts: u32, unused: u32 }
+    struct RouteLoad { load: Address, starts: Address, experts: u32, unused: u32 }
 }
 
 /// Writes the gradient by the logits, and adds to `load` how many rows chose each expert.
@@ -158,13 +158,14 @@ pub(crate) fn backward(
     assert_eq!(copies, n * per_token, "routes of another pass");
     let starts = routes.starts.first(experts + 1, "routes");
     if let Some(load) = load {
-        let params = Load { load: load.first(experts, "load"), starts, experts: experts as u32, unused: 0 };
+        let params =
+            RouteLoad { load: load.first(experts, "load"), starts, experts: experts as u32, unused: 0 };
         cuda.for_each("route_load", experts, params);
     }
     let chosen = routes.chosen.first(copies, "routes");
     let shares = (balance != 0.0).then(|| cuda.scratch::<f32>(sequences * experts));
     if let Some(shares) = &shares {
-        let params = Shares {
+        let params = RouteShares {
             shares: shares.first(sequences * experts, "shares"),
             sequences: layout.sequence_rows(),
             chosen,
