@@ -1,8 +1,10 @@
-// Log-softmax of rows of logits, which products left in slabs of the vocabulary: [rows, width] from token `first` on.
+// Log-softmax of rows of logits, which products left in slabs of the vocabulary: [rows, width] from token `first` on. Where rows are many,
+// head.cu takes the logits from the products themselves, to the same bits.
 //
-// Bound by memory: a logit is written by the product and read here once, 8 bytes; dl is written as bf16 besides. A slab of 32 MiB
-// stays in the second-level cache. Of n rows of k features, a logit's product is 2 k operations: at 1,024 features and 600 TFLOP/s
-// it takes 3.4 ps, its 8 bytes 2.4 ps from memory and less than half of it from the cache. Fused into the product, that would be saved.
+// Bound by memory: a logit is written by the product and read here once, 8 bytes. Where rows are few, the product is bound by the head's
+// weights: at 64 rows of 1,024 features it reads 2,048 bytes of them for 512 bytes of logits, which the second-level cache holds.
+
+struct alignas(8) Pair { float x, y; };
 
 struct Draw {
     double uniform;
@@ -32,35 +34,59 @@ KERNEL(chunk_partials, OfChunks, 128) {
         float factor = p.draws ? p.draws[row].inverse_temperature : p.inverse_temperature;
         const float* logits = p.logits + (u64)row * p.width + chunk * CHUNK;
         u32 len = p.width - chunk * CHUNK < CHUNK ? p.width - chunk * CHUNK : CHUNK;
-        float l[32], max = NOTHING;
+        // Strips of the lane's four, and those 8 further on.
+        Partial own[2], strips[16];
 #pragma unroll
-        for (u32 i = 0; i < 8; ++i) {
-            u32 at = 4 * (lane + 32 * i);
-            Quad quad = load_quad(logits + at, at < len ? len - at : 0, p.width % 4 == 0);
+        for (u32 i = 0; i < 2; ++i) {
+            u32 first = (lane / 4 + 8 * i) * STRIP;
+            float l[16];
 #pragma unroll
-            for (u32 j = 0; j < 4; ++j) {
-                l[4 * i + j] = at + j < len ? quad.x[j] * factor : NOTHING;
-                max = fmaxf(max, l[4 * i + j]);
+            for (u32 j = 0; j < 16; j += 2) {
+                u32 at = first + strip_place(j);
+                Pair pair = {NOTHING, NOTHING};
+                if (p.width % 2 == 0) {
+                    if (at < len) pair = *(const Pair*)(logits + at);
+                } else {
+                    if (at < len) pair.x = logits[at];
+                    if (at + 1 < len) pair.y = logits[at + 1];
+                }
+                l[j] = at < len ? pair.x * factor : NOTHING;
+                l[j + 1] = at + 1 < len ? pair.y * factor : NOTHING;
             }
+            own[i] = strip_partial(l);
         }
-        max = warp_max(max);
-        float sum = 0.0f, weighted = 0.0f;
 #pragma unroll
-        for (u32 i = 0; i < 32; ++i) {
-            float below = l[i] - max, e = exp_fast(below);
-            sum += e;
-            weighted = __fmaf_rn(e, below, weighted);
+        for (u32 i = 0; i < 16; ++i) {
+            const Partial& of = own[i / 8];
+            u32 from = i % 8 * 4;
+            strips[i] = {__shfl_sync(ALL, of.max, from), __shfl_sync(ALL, of.sum, from), __shfl_sync(ALL, of.weighted, from), 0.0f};
         }
-        sum = warp_sum(sum);
-        weighted = warp_sum(weighted);
+        Partial partial = chunk_partial(strips);
         if (lane == 0) {
-            p.partials[(u64)row * p.chunks + p.first / CHUNK + chunk] = {max, sum, weighted, 0.0f};
+            p.partials[(u64)row * p.chunks + p.first / CHUNK + chunk] = partial;
             if (p.targets) {
                 u32 at = p.targets[row] - p.first - chunk * CHUNK; // beyond the chunk, if the token comes before it, too
                 if (at < len) p.of_targets[row] = logits[at] * factor;
             }
         }
     }
+}
+
+struct OfStrips { Partial* partials; const Partial* strips; u64 chunks; u32 chunks_of_row, strips_of_row; };
+
+// The partials of chunks, of strips that a product left (head.cu): a thread each. Bound by memory, 0.27 bytes a logit.
+KERNEL(combine_strips, OfStrips, 128) {
+    u64 i = (u64)blockIdx.x * 128 + threadIdx.x;
+    if (i >= p.chunks) return;
+    u32 chunk = (u32)(i % p.chunks_of_row), first = chunk * (CHUNK / STRIP);
+    const Partial* from = p.strips + i / p.chunks_of_row * p.strips_of_row + first;
+    Partial strips[16];
+#pragma unroll
+    for (u32 s = 0; s < 16; ++s) {
+        strips[s] = {NOTHING, 0.0f, 0.0f, 0.0f};
+        if (first + s < p.strips_of_row) strips[s] = from[s];
+    }
+    p.partials[i] = chunk_partial(strips);
 }
 
 struct OfRows {
@@ -101,8 +127,7 @@ KERNEL(logit_gradients, LogitGradients, 256) {
         float shift = p.log_sum_exp[row], d = p.d_log_probs[row] * p.inverse_temperature;
         u32 target = p.targets[row] - p.first - at, len = p.width - at < 8 ? p.width - at : 8;
         auto gradient = [&](u32 i, float l) {
-            float prob = exp_fast(l * p.inverse_temperature - shift);
-            return d * ((i == target ? 1.0f : 0.0f) - prob);
+            return logit_gradient(l * p.inverse_temperature, shift, d, i == target);
         };
         if (p.width % 8 == 0) {
             Quad low = *(const Quad*)logits, high = *(const Quad*)(logits + 4);

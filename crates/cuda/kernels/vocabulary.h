@@ -28,8 +28,53 @@ DEVICE T warp_sum(T x) {
 DEVICE u32 lowest_bit(u32 bits) { return (u32)__ffs((int)bits) - 1; }
 DEVICE u32 highest_bit(u32 bits) { return 31 - (u32)__clz((int)bits); }
 
-// What the logits of a chunk come to: the greatest, the sum of exp(l - max), and of exp(l - max) (l - max).
+// What the logits of some tokens come to: the greatest, the sum of exp(l - max), and of exp(l - max) (l - max).
 struct alignas(16) Partial { float max, sum, weighted, unused; };
+
+// Tokens of a strip, of which a chunk has 16. Four neighbouring lanes hold one, as multiply_add leaves it: 16 tokens each.
+#define STRIP 64u
+
+// Where the lane's token j stands in its strip.
+DEVICE u32 strip_place(u32 j) { return j / 2 * 8 + threadIdx.x % 4 * 2 + j % 2; }
+
+// The partial of a strip: all four lanes get the same bits.
+DEVICE Partial strip_partial(const float (&l)[16]) {
+    float max = NOTHING, sum = 0.0f, weighted = 0.0f;
+#pragma unroll
+    for (u32 j = 0; j < 16; ++j) max = fmaxf(max, l[j]);
+    max = fmaxf(max, __shfl_xor_sync(ALL, max, 1));
+    max = fmaxf(max, __shfl_xor_sync(ALL, max, 2));
+#pragma unroll
+    for (u32 j = 0; j < 16; ++j) {
+        float below = l[j] - max, e = exp_fast(below);
+        sum += e;
+        weighted = __fmaf_rn(e, below, weighted);
+    }
+    sum += __shfl_xor_sync(ALL, sum, 1);
+    sum += __shfl_xor_sync(ALL, sum, 2);
+    weighted += __shfl_xor_sync(ALL, weighted, 1);
+    weighted += __shfl_xor_sync(ALL, weighted, 2);
+    return {max, sum, weighted, 0.0f};
+}
+
+// The partial of a chunk, of its strips in their order.
+DEVICE Partial chunk_partial(const Partial (&strips)[16]) {
+    float max = NOTHING, sum = 0.0f, weighted = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 16; ++i) max = fmaxf(max, strips[i].max);
+#pragma unroll
+    for (u32 i = 0; i < 16; ++i) {
+        float shift = strips[i].max - max, scale = exp_fast(shift);
+        sum = __fmaf_rn(scale, strips[i].sum, sum);
+        weighted = __fmaf_rn(scale, __fmaf_rn(shift, strips[i].sum, strips[i].weighted), weighted);
+    }
+    return {max, sum, weighted, 0.0f};
+}
+
+// dl = d ([token is the target] - exp(l - log_sum_exp)), d with the temperature in it.
+DEVICE float logit_gradient(float l, float log_sum_exp, float d, bool is_target) {
+    return d * ((is_target ? 1.0f : 0.0f) - exp_fast(l - log_sum_exp));
+}
 
 // The same of a row, of its partials in a fixed order. All lanes of a warp call it, and get the same bits.
 struct Totals { float max; double sum, weighted; };

@@ -32,6 +32,7 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
     Source { name: "fp8.cu", headers: &[PRODUCT], text: include_str!("../kernels/fp8.cu") },
+    Source { name: "head.cu", headers: &[PRODUCT, VOCABULARY], text: include_str!("../kernels/head.cu") },
     Source { name: "hopper.cu", headers: &[PRODUCT], text: include_str!("../kernels/hopper.cu") },
     Source { name: "layout.cu", headers: &[], text: include_str!("../kernels/layout.cu") },
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },

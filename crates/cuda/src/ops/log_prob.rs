@@ -1,8 +1,9 @@
 //! Log-probabilities of given tokens, and their backward.
 //!
-//! The vocabulary is cut into chunks of [`CHUNK`] tokens, of each of which a row keeps a partial. Logits are computed in slabs
-//! of some rows and some chunks that stay in the second-level cache; how many changes no bit, since a partial is of its chunk
-//! alone, and they are summed in the order of the chunks.
+//! The vocabulary is cut into strips of [`STRIP`] tokens and chunks of [`CHUNK`], of each of which a row keeps a partial. Where rows
+//! are many, the products themselves leave the partials of strips, and the gradient of logits (`head.cu`): logits are not stored.
+//! Where they are few, logits are computed in slabs of some rows and some chunks that stay in the second-level cache (`log_prob.cu`).
+//! It changes no bit: a partial is of its tokens alone, and they are summed in the order of the vocabulary.
 
 use koan_backend::{Matrix, Store};
 
@@ -14,7 +15,7 @@ use crate::{
     memory::{Bf16, Memory},
     ops::{
         operand::Operand,
-        product::{self, Rounded},
+        product::{self, Rounded, word},
     },
 };
 
@@ -23,6 +24,15 @@ pub(crate) const CHUNK: usize = 1024;
 
 /// Bytes of a partial: three f32 in four.
 const PARTIAL: usize = 4;
+
+/// Tokens of a strip.
+const STRIP: usize = 64;
+
+/// Partials of strips that are held at once: 256 MiB.
+const STRIPS: usize = 16 << 20;
+
+/// Rows from which on logits are not stored.
+const MANY_ROWS: usize = 128;
 
 /// Logits of a slab: 32 MiB.
 const SLAB: usize = 8 << 20;
@@ -152,6 +162,141 @@ impl Head {
     }
 }
 
+params! {
+    #[derive(Default)]
+    struct HeadProduct {
+        x: Address, w: Address, strips: Address, of_targets: Address, targets: Address, d_log_probs: Address,
+        log_sum_exp: Address, dl: Address,
+        m: u32, n: u32, k: u32, strips_of_row: u32, first: u32, group: u32, inverse_temperature: f32, unused: u32,
+    }
+}
+
+params! {
+    struct OfStrips { partials: Address, strips: Address, chunks: u64, chunks_of_row: u32, strips_of_row: u32 }
+}
+
+/// Kernels of `head.cu`, and their tile.
+const STRIPS_KERNEL: &str = "strips_128x128x64";
+const GRADIENTS_KERNEL: &str = "gradients_128x128x64";
+const TILE: [usize; 2] = [128, 128];
+const FUSED_THREADS: usize = 128;
+const FUSED_SHARED: usize = 3 * (TILE[0] + TILE[1]) * 64 * 2;
+
+impl Head {
+    /// Whether products of `n` rows take their logits themselves.
+    fn is_fused(&self, cuda: &Cuda, n: usize) -> bool {
+        n >= MANY_ROWS && self.features.is_multiple_of(8) && FUSED_SHARED <= cuda.device.shared()
+    }
+
+    /// Launches a fused product of `rows` rows by `width` tokens.
+    fn run(&self, cuda: &Cuda, kernel: &'static str, [rows, width]: [usize; 2], product: HeadProduct) {
+        let product = HeadProduct {
+            m: word(rows),
+            n: word(width),
+            k: word(self.features),
+            group: product::GROUP,
+            ..product
+        };
+        let tiles = rows.div_ceil(TILE[0]) * width.div_ceil(TILE[1]);
+        cuda.launch(kernel, [tiles, 1, 1], FUSED_THREADS, FUSED_SHARED, product);
+    }
+
+    /// Writes the partials of all rows, and their targets' logits, without storing logits.
+    fn fill_fused(&self, cuda: &Cuda, partials: &Partials, n: usize, temperature: f32, targets: Address) {
+        let strips_of_row = self.vocab.div_ceil(STRIP);
+        let wave = n.min((STRIPS / strips_of_row).next_multiple_of(1024));
+        let strips = cuda.scratch::<f32>(wave * strips_of_row * PARTIAL);
+        for (row, rows) in parts(n, wave) {
+            let product = HeadProduct {
+                x: self.x_of(row),
+                w: self.w,
+                strips: strips.at(0),
+                of_targets: partials.of_targets.at(row),
+                targets: of_row(targets, row, 4),
+                strips_of_row: word(strips_of_row),
+                inverse_temperature: temperature.recip(),
+                ..HeadProduct::default()
+            };
+            self.run(cuda, STRIPS_KERNEL, [rows, self.vocab], product);
+            let chunks = rows * partials.chunks;
+            let params = OfStrips {
+                partials: partials.of(row),
+                strips: strips.at(0),
+                chunks: chunks as u64,
+                chunks_of_row: word(partials.chunks),
+                strips_of_row: word(strips_of_row),
+            };
+            cuda.launch("combine_strips", [chunks.div_ceil(128), 1, 1], 128, 0, params);
+        }
+    }
+
+    /// The same by way of logits in slabs.
+    fn fill_in_slabs(&self, cuda: &Cuda, partials: &Partials, n: usize, by: Temperature) {
+        let rows = n.min(SLAB_ROWS);
+        let width = (SLAB / rows / CHUNK * CHUNK).clamp(CHUNK, self.vocab.next_multiple_of(CHUNK));
+        let logits = cuda.scratch::<f32>(rows * width.min(self.vocab));
+        for (row, rows) in parts(n, rows) {
+            for (first, width) in parts(self.vocab, width) {
+                self.logits(cuda, logits.at(0), [row, first], [rows, width]);
+                partials.fill(cuda, logits.at(0), [row, first], [rows, width], by);
+            }
+        }
+    }
+
+    /// Writes the gradient of the logits of all rows for `width` tokens from `first` on, without storing logits.
+    fn gradients_fused(&self, cuda: &Cuda, dl: Address, [first, width]: [usize; 2], of: Gradients) {
+        let product = HeadProduct {
+            x: self.x,
+            w: self.w_of(first),
+            targets: of.targets,
+            d_log_probs: of.d_log_probs,
+            log_sum_exp: of.log_sum_exp,
+            dl,
+            first: word(first),
+            inverse_temperature: of.inverse_temperature,
+            ..HeadProduct::default()
+        };
+        self.run(cuda, GRADIENTS_KERNEL, [of.n, width], product);
+    }
+
+    /// The same by way of logits in slabs, in `logits` `[rows, width]`.
+    fn gradients_in_slabs(
+        &self,
+        cuda: &Cuda,
+        dl: Address,
+        [first, width]: [usize; 2],
+        of: Gradients,
+        logits: (Address, usize),
+    ) {
+        let (logits, slab_rows) = logits;
+        for (row, rows) in parts(of.n, slab_rows) {
+            self.logits(cuda, logits, [row, first], [rows, width]);
+            let params = LogitGradients {
+                dl: of_row(dl, row, 2 * width),
+                logits,
+                targets: of_row(of.targets, row, 4),
+                d_log_probs: of_row(of.d_log_probs, row, 4),
+                log_sum_exp: of_row(of.log_sum_exp, row, 4),
+                rows: word(rows),
+                width: word(width),
+                first: word(first),
+                inverse_temperature: of.inverse_temperature,
+            };
+            cuda.launch("logit_gradients", [rows * width.div_ceil(2048), 1, 1], 256, 0, params);
+        }
+    }
+}
+
+/// What the gradient of logits is computed of, besides them: all `[n]`.
+#[derive(Clone, Copy)]
+struct Gradients {
+    targets: Address,
+    d_log_probs: Address,
+    log_sum_exp: Address,
+    n: usize,
+    inverse_temperature: f32,
+}
+
 /// Parts of `n`, each of `size` at most: where it begins, and its size.
 pub(crate) fn parts(n: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).step_by(size.max(1)).map(move |first| (first, size.min(n - first)))
@@ -173,16 +318,12 @@ pub(crate) fn forward(
     if n == 0 {
         return;
     }
-    let by = Temperature::One { temperature, targets: layout.targets() };
     let partials = Partials::new(cuda, n, head.vocab);
-    let rows = n.min(SLAB_ROWS);
-    let width = (SLAB / rows / CHUNK * CHUNK).clamp(CHUNK, head.vocab.next_multiple_of(CHUNK));
-    let logits = cuda.scratch::<f32>(rows * width.min(head.vocab));
-    for (row, rows) in parts(n, rows) {
-        for (first, width) in parts(head.vocab, width) {
-            head.logits(cuda, logits.at(0), [row, first], [rows, width]);
-            partials.fill(cuda, logits.at(0), [row, first], [rows, width], by);
-        }
+    if head.is_fused(cuda, n) {
+        head.fill_fused(cuda, &partials, n, temperature, layout.targets());
+    } else {
+        let by = Temperature::One { temperature, targets: layout.targets() };
+        head.fill_in_slabs(cuda, &partials, n, by);
     }
     let params = OfRows {
         log_probs: outputs[0],
@@ -227,30 +368,96 @@ pub(crate) fn backward(
     if n == 0 {
         return;
     }
+    let of = Gradients {
+        targets: layout.targets(),
+        d_log_probs,
+        log_sum_exp,
+        n,
+        inverse_temperature: temperature.recip(),
+    };
+    let fused = head.is_fused(cuda, n) && vocab.is_multiple_of(8);
     let widest = BACKWARD_COLUMNS.min(vocab);
-    let slab_rows = n.min(SLAB / BACKWARD_COLUMNS);
+    let slab_rows = if fused { 0 } else { n.min(SLAB / BACKWARD_COLUMNS) };
     let (logits, dl) = (cuda.scratch::<f32>(slab_rows * widest), cuda.scratch::<Bf16>(n * widest));
     for (first, width) in parts(vocab, BACKWARD_COLUMNS) {
-        for (row, rows) in parts(n, slab_rows) {
-            head.logits(cuda, logits.at(0), [row, first], [rows, width]);
-            let params = LogitGradients {
-                dl: dl.at(row * width),
-                logits: logits.at(0),
-                targets: of_row(layout.targets(), row, 4),
-                d_log_probs: of_row(d_log_probs, row, 4),
-                log_sum_exp: of_row(log_sum_exp, row, 4),
-                rows: rows as u32,
-                width: width as u32,
-                first: first as u32,
-                inverse_temperature: temperature.recip(),
-            };
-            cuda.launch("logit_gradients", [rows * width.div_ceil(2048), 1, 1], 256, 0, params);
+        if fused {
+            head.gradients_fused(cuda, dl.at(0), [first, width], of);
+        } else {
+            head.gradients_in_slabs(cuda, dl.at(0), [first, width], of, (logits.at(0), slab_rows));
         }
         let (dl, w, sizes) = (dl.at(0), head.w_of(first), [n, width, features]);
         let store = if first == 0 { Store::Write } else { Store::Add };
         product::backward_input(cuda, dx, dl, w, sizes, store);
         if let Some(dw) = dw {
             product::backward_weight(cuda, of_row(dw, first, 4 * features), dl, head.x, sizes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CudaError;
+
+    /// Numbers in [-1, 1).
+    fn numbers(seed: u32, n: usize) -> Vec<f32> {
+        let hash = |i: usize| (i as u32 ^ seed).wrapping_mul(0x9E37_79B1) ^ 0x5bd1;
+        (0..n).map(|i| (hash(i).wrapping_mul(0x85eb_ca6b) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    #[test]
+    fn logits_that_are_not_stored_give_the_same_bits() {
+        let cuda = match Cuda::emulated(1) {
+            Ok(cuda) => cuda,
+            Err(CudaError::NoCppCompiler) => return eprintln!("skipped: no C++ compiler"),
+            Err(error) => panic!("{error}"),
+        };
+        // Rows, tokens, features: beyond a tile, within one; strips and chunks that are not whole.
+        for [n, vocab, features] in [[130, 1096, 24], [7, 136, 72], [3, 2060, 8], [129, 61, 16]] {
+            let rounded = |seed, len| {
+                let values: Vec<Bf16> =
+                    numbers(seed, len).into_iter().map(|x| Bf16((x.to_bits() >> 16) as u16)).collect();
+                Memory::upload(&cuda.device, &values).expect("memory")
+            };
+            let (x, w) = (rounded(1, n * features), rounded(2, vocab * features));
+            let head = Head { x: x.at(0), w: w.at(0), features, vocab };
+            let targets: Vec<u32> = (0..n).map(|i| (i * 37 % vocab) as u32).collect();
+            let targets = Memory::upload(&cuda.device, &targets).expect("memory");
+            let [fused, in_slabs] = [true, false].map(|fused| {
+                let partials = Partials::new(&cuda, n, vocab);
+                if fused {
+                    head.fill_fused(&cuda, &partials, n, 0.7, targets.at(0));
+                } else {
+                    let by = Temperature::One { temperature: 0.7, targets: targets.at(0) };
+                    head.fill_in_slabs(&cuda, &partials, n, by);
+                }
+                let bits =
+                    |x: &Memory<f32>| x.read(x.len()).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                (bits(&partials.values), bits(&partials.of_targets))
+            });
+            assert_eq!(fused, in_slabs, "{n} rows, {vocab} tokens, {features} features");
+
+            if vocab % 8 == 0 {
+                let d = Memory::upload(&cuda.device, &numbers(3, n)).expect("memory");
+                let of = Gradients {
+                    targets: targets.at(0),
+                    d_log_probs: d.at(0),
+                    log_sum_exp: d.at(0),
+                    n,
+                    inverse_temperature: 0.7,
+                };
+                let [fused, in_slabs] = [true, false].map(|fused| {
+                    let dl = cuda.scratch::<Bf16>(n * vocab);
+                    if fused {
+                        head.gradients_fused(&cuda, dl.at(0), [0, vocab], of);
+                    } else {
+                        let logits = cuda.scratch::<f32>(5 * vocab);
+                        head.gradients_in_slabs(&cuda, dl.at(0), [0, vocab], of, (logits.at(0), 5));
+                    }
+                    dl.read(n * vocab)
+                });
+                assert!(fused == in_slabs, "gradients of {n} rows, {vocab} tokens, {features} features");
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 /// Rows that a weight's gradient sums from zero, before it adds them to what it has.
 pub(crate) const CHUNK: usize = 2048;
 /// Rows of tiles that are computed side by side, so that their operands stay in L2.
-const GROUP: u32 = 8;
+pub(crate) const GROUP: u32 = 8;
 /// Bytes of sums of chunks, at most, that wait to be added.
 const PARTS_BYTES: usize = 512 << 20;
 /// Bytes per second that memory gives.

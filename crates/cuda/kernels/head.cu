@@ -1,0 +1,94 @@
+// The output head fused with its products: logits are taken from the tensor cores' sums, and never stored.
+//
+// Bound by the tensor cores: of a tile of 128 x 128 and k features, 32 k operations of a thread's multiply_adds for each of its 128
+// logits, of which the fused part takes some ten more instructions. Stored logits would be written and read, 8 bytes each: at 576
+// features as long as the product itself, at 1,024 half as long.
+
+struct HeadProduct {
+    const u16 *x, *w;                                 // [m, k], [n, k]
+    Partial* strips;                                  // [m, strips]
+    float* of_targets;                                // [m], as are the next three
+    const u32* targets;
+    const float *d_log_probs, *log_sum_exp;
+    u16* dl;                                          // [m, n]
+    u32 m, n, k, strips_of_row, first, group;
+    float inverse_temperature;
+    u32 unused;
+};
+
+// Takes a tile's logits, which begins at row m and column n: a partial for each strip, and the targets' logits.
+struct ToStrips {
+    const HeadProduct& p;
+    u32 m, n;
+
+    template <class T>
+    MEMBER void take(T& tile) {
+        static_assert(T::PAIRS % 4 == 0, "a warp has whole strips");
+        u32 lane = threadIdx.x % 32, row = m + tile.warp_m + lane / 4, column = n + tile.warp_n;
+#pragma unroll
+        for (u32 i = 0; i < 2 * T::ROWS; i++, row += 8) {
+            bool is_row = row < p.m;
+            u32 target = is_row ? p.targets[row] : 0xffffffffu;
+#pragma unroll
+            for (u32 s = 0; s < T::PAIRS / 4; s++) {
+                u32 first = column + s * STRIP;
+                float l[16];
+#pragma unroll
+                for (u32 j = 0; j < 16; j++) {
+                    float sum = tile.sums[i / 2][8 * s + j / 2][2 * (i % 2) + j % 2];
+                    l[j] = first + strip_place(j) < p.n ? sum * p.inverse_temperature : NOTHING;
+                }
+                Partial partial = strip_partial(l);
+                if (is_row && first < p.n) {
+                    if (lane % 4 == 0) p.strips[(u64)row * p.strips_of_row + first / STRIP] = partial;
+                    if (target - first < STRIP) {
+#pragma unroll
+                        for (u32 j = 0; j < 16; j++) if (target - first == strip_place(j)) p.of_targets[row] = l[j];
+                    }
+                }
+            }
+        }
+    }
+};
+
+// Takes a tile's logits: their gradient, rounded.
+struct ToGradients {
+    const HeadProduct& p;
+    u32 m, n;
+
+    template <class T>
+    MEMBER void take(T& tile) {
+        u32 lane = threadIdx.x % 32, row = m + tile.warp_m + lane / 4, column = n + tile.warp_n + lane % 4 * 2;
+#pragma unroll
+        for (u32 i = 0; i < 2 * T::ROWS; i++, row += 8) {
+            if (row >= p.m) continue;
+            float d = p.d_log_probs[row] * p.inverse_temperature, shift = p.log_sum_exp[row];
+            u32 target = p.targets[row] - p.first;
+            u16* dl = p.dl + (u64)row * p.n;
+#pragma unroll
+            for (u32 j = 0; j < 2 * T::PAIRS; j++) {
+                u32 at = column + j * 8;
+                float low = logit_gradient(tile.sums[i / 2][j][2 * (i % 2)] * p.inverse_temperature, shift, d, at == target);
+                float high = logit_gradient(tile.sums[i / 2][j][2 * (i % 2) + 1] * p.inverse_temperature, shift, d, at + 1 == target);
+                if (at < p.n) *(u32*)(dl + at) = pack_bf16(low, high);
+            }
+        }
+    }
+};
+
+template <class T, class To>
+DEVICE void head_product(const HeadProduct& p) {
+    u32 row, column;
+    place_of_tile(blockIdx.x, (p.m + T::M - 1) / T::M, (p.n + T::N - 1) / T::N, p.group, row, column);
+    u32 m = row * T::M, n = column * T::N;
+    typename T::A a(p.x + (u64)m * p.k, p.k, p.m - m);
+    typename T::B b(p.w + (u64)n * p.k, p.k, p.n - n);
+    To to{p, m, n};
+    T tile;
+    tile.template run<false>(a, b, p.k, p.k, to);
+}
+
+KERNEL(strips_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToStrips>(p); }
+KERNEL(strips_128x256x64, HeadProduct, 256) { head_product<Tile<Shape<128, 256, 64, 3, 2, 4>, true, true>, ToStrips>(p); }
+KERNEL(gradients_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToGradients>(p); }
+KERNEL(gradients_128x256x64, HeadProduct, 256) { head_product<Tile<Shape<128, 256, 64, 3, 2, 4>, true, true>, ToGradients>(p); }
