@@ -1,4 +1,4 @@
-// Products of experts, in the layouts of product.cu: copies of rows, sorted by expert, each by the matrix of its expert. A copy's chain is
+// Products of experts, in the layouts of product.h: copies of rows, sorted by expert, each by the matrix of its expert. A copy's chain is
 // that of a plain product, so it depends on no other copy. The host knows how many copies there are, but not whose: it
 // launches blocks enough for any split, and those beyond the last tile end at once.
 //

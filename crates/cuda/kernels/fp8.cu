@@ -118,7 +118,7 @@ KERNEL(fp8_columns, Fp8Columns, 128) {
     }
 }
 
-// C = A B, or +=, of codes, in the layouts of product.cu; with `starts`, of copies by the matrices of their experts. The scale of an element of A is
+// C = A B, or +=, of codes, in the layouts of product.h; with `starts`, of copies by the matrices of their experts. The scale of an element of A is
 // a_scales[index * a_index + block * a_block], of B b_scales[(index >> b_shift) * b_index + block * b_block], with the block of k.
 struct Fp8Product {
     const u16* a; const u16* b; float* c; const float* a_scales; const float* b_scales; const u32* starts;

@@ -1,4 +1,4 @@
-// Products of whole matrices on Hopper, in the layouts of product.cu, by the tensor cores' wgmma: warpgroups of 4 warps multiply operands straight from
+// Products of whole matrices on Hopper, in the layouts of product.h, by the tensor cores' wgmma: warpgroups of 4 warps multiply operands straight from
 // shared memory, while all threads copy the next. By the model of Hopper's arithmetic a step of wgmma has the bits of one of mma.sync, so
 // the sums are those of every other kernel; examples/products.rs holds them to that on a card.
 //

@@ -1,4 +1,8 @@
-// The product of a tile by tensor cores: C[m, n] = Σ_k A[m, k] B[k, n] of bf16, accumulated in f32.
+// The product of a tile by tensor cores: C[m, n] = Σ_k A[m, k] B[k, n] of bf16, accumulated in f32. In three layouts:
+//
+//   forward          y  [n, out]   = x  [n, in]   w [out, in]ᵀ   both along k
+//   backward_input   dx [n, in]    = dy [n, out]  w [out, in]    w by rows of k
+//   backward_weight  dw [out, in] += dy [n, out]ᵀ x [n, in]      both by rows of k; k is the rows, in chunks
 //
 // The order of sums, which every kernel of products keeps: an element is one chain of steps of 16 of k, ascending, from zero. The tile, the
 // number of its stages and who computes it change no bit: so tiles are chosen by the number of rows. Steps beyond k are of zeros.

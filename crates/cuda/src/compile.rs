@@ -38,6 +38,16 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },
     Source { name: "product.cu", headers: &[PRODUCT], text: include_str!("../kernels/product.cu") },
+    Source {
+        name: "product_input.cu",
+        headers: &[PRODUCT],
+        text: include_str!("../kernels/product_input.cu"),
+    },
+    Source {
+        name: "product_weight.cu",
+        headers: &[PRODUCT],
+        text: include_str!("../kernels/product_weight.cu"),
+    },
     Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
     Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
     Source { name: "route.cu", headers: &[], text: include_str!("../kernels/route.cu") },
