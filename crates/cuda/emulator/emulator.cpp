@@ -325,6 +325,18 @@ koan_switch_fiber:
 )");
 #endif
 
+// ---- What a compiler's checks call: KOAN_EMULATOR_CHECKS of src/emulator/compile.rs ------------------------------------------
+
+struct Place { const char* file; u32 line, column; };
+
+#define KOAN_CHECK(name, words) \
+    extern "C" void __ubsan_handle_##name(const Place* at) { fail("%s:%u:%u: %s", at->file, at->line, at->column, words); }
+KOAN_CHECK(type_mismatch_v1, "an address that is not aligned as its type is")
+KOAN_CHECK(out_of_bounds, "an index beyond the array")
+KOAN_CHECK(shift_out_of_bounds, "a shift by more bits than there are")
+KOAN_CHECK(divrem_overflow, "a division by zero")
+KOAN_CHECK(float_cast_overflow, "a number too large for the integer")
+
 // ---- The launch -----------------------------------------------------------------------------------------------------------
 
 // Runs a kernel; `message` then says what went wrong, if it returns other than 0.

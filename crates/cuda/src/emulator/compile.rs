@@ -40,6 +40,11 @@ impl From<String> for Failure {
     }
 }
 
+/// Has kernels check their addresses' alignment, indices, shifts, divisions and casts, if it is set in the environment: compiling
+/// takes four times as long then.
+const CHECKS: &str = "KOAN_EMULATOR_CHECKS";
+const CHECKS_FLAG: &str = "-fsanitize=alignment,bounds,shift,integer-divide-by-zero,float-cast-overflow";
+
 /// A file to compile.
 struct Unit {
     name: String,
@@ -147,6 +152,9 @@ impl Compiler {
 /// The flags, and those of the vectors that this machine has.
 fn flags() -> Vec<&'static str> {
     let mut flags = FLAGS.to_vec();
+    if env::var_os(CHECKS).is_some() {
+        flags.push(CHECKS_FLAG);
+    }
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
