@@ -107,8 +107,8 @@ fn run_alone(device: &str, operation: &str) -> ExitCode {
             return check_memory(&open(1), if device.starts_with("cuda:") { 1000 } else { 5 });
         }
         let first = open(1);
-        conformance::run_only(&first, Precision::Bf16, &[operation]);
-        conformance::same_bits_only(&first, &open(2), &[operation]);
+        conformance::run_some(&first, Precision::Bf16, operation, 1);
+        conformance::same_bits_some(&first, &open(2), operation, 1);
     };
     if catch_unwind(AssertUnwindSafe(check)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -34,6 +34,7 @@ pub use counting::{Counting, Counts};
 
 use crate::{Backend, ProductPrecision, Reference};
 use linear::Linear;
+use std::cell::Cell;
 
 /// Unit roundoff of f32: half the distance from 1 to the next number.
 const ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;
@@ -99,7 +100,29 @@ trait Requirement {
     fn check(&self, case: impl Case);
 }
 
-/// The parts of the suite, by the names that [`run_only`] takes.
+/// A requirement of one case in `every`.
+struct OneIn<R> {
+    every: usize,
+    seen: Cell<usize>,
+    of: R,
+}
+
+impl<R> OneIn<R> {
+    fn new(every: usize, of: R) -> Self {
+        Self { every, seen: Cell::new(0), of }
+    }
+}
+
+impl<R: Requirement> Requirement for OneIn<R> {
+    fn check(&self, case: impl Case) {
+        let number = self.seen.replace(self.seen.get() + 1);
+        if number.is_multiple_of(self.every) {
+            self.of.check(case);
+        }
+    }
+}
+
+/// The parts of the suite, by the names that [`run_some`] takes.
 pub const OPERATIONS: [&str; 15] = [
     "vectors",
     "rows",
@@ -144,24 +167,22 @@ fn every_case(operation: &str, requirement: &impl Requirement) {
 /// # Panics
 /// With the case, the element and the error allowed, where it fails.
 pub fn run<B: Backend>(backend: &B, precision: Precision) {
-    run_only(backend, precision, &OPERATIONS);
+    OPERATIONS.into_iter().for_each(|operation| run_some(backend, precision, operation, 1));
 }
 
-/// [`run`] of some of [`OPERATIONS`] alone.
+/// [`run`] of one of [`OPERATIONS`], and of one case in `every`.
 ///
 /// # Panics
 /// As [`run`] does.
-pub fn run_only<B: Backend>(backend: &B, precision: Precision, operations: &[&str]) {
-    for &operation in operations {
-        every_case(operation, &Specification { backend, precision });
-        match operation {
-            "linear" => {
-                let of_device = linear::cases().filter(|case| case.precision() == ProductPrecision::Device);
-                of_device.for_each(|case| check_cut(backend, precision, &case));
-            }
-            "experts" => experts::check_not_finite(backend),
-            _ => {}
+pub fn run_some<B: Backend>(backend: &B, precision: Precision, operation: &str, every: usize) {
+    every_case(operation, &OneIn::new(every, Specification { backend, precision }));
+    match operation {
+        "linear" => {
+            let of_device = linear::cases().filter(|case| case.precision() == ProductPrecision::Device);
+            of_device.step_by(every).for_each(|case| check_cut(backend, precision, &case));
         }
+        "experts" => experts::check_not_finite(backend),
+        _ => {}
     }
 }
 
@@ -184,15 +205,15 @@ fn check_cut<B: Backend>(backend: &B, precision: Precision, case: &Linear) {
 /// # Panics
 /// With the case and the element, where they differ.
 pub fn same_bits<A: Backend, B: Backend>(a: &A, b: &B) {
-    same_bits_only(a, b, &OPERATIONS);
+    OPERATIONS.into_iter().for_each(|operation| same_bits_some(a, b, operation, 1));
 }
 
-/// [`same_bits`] of some of [`OPERATIONS`] alone.
+/// [`same_bits`] of one of [`OPERATIONS`], and of one case in `every`.
 ///
 /// # Panics
 /// As [`same_bits`] does.
-pub fn same_bits_only<A: Backend, B: Backend>(a: &A, b: &B, operations: &[&str]) {
-    operations.iter().for_each(|operation| every_case(operation, &SameBits { a, b }));
+pub fn same_bits_some<A: Backend, B: Backend>(a: &A, b: &B, operation: &str, every: usize) {
+    every_case(operation, &OneIn::new(every, SameBits { a, b }));
 }
 
 struct SameBits<'a, A, B> {
