@@ -24,7 +24,13 @@ DEVICE void turn_halves(float* x, const float* cos, const float* sin, u32 half, 
 // Features 2i and 2i + 1 turn together: W pairs.
 template <int W>
 DEVICE void turn_neighbours(float* x, const float* cos, const float* sin, float sign) {
-    Floats<2 * W> pairs = load<2 * W>(x);
+    Floats<2 * W> pairs;
+    if constexpr (W > 1) {
+        pairs = load<2 * W>(x);
+    } else { // which may begin anywhere
+        pairs[0] = x[0];
+        pairs[1] = x[1];
+    }
     Floats<W> c = load<W>(cos), s = load<W>(sin);
     for (int k = 0; k < W; k++) {
         float a = pairs[2 * k], b = pairs[2 * k + 1], sine = s[k] * sign;

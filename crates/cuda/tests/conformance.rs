@@ -3,29 +3,17 @@
 //! Of each operation a part of the cases is tried; the whole takes minutes of two cores:
 //! `cargo test -p koan-cuda --test conformance -- --ignored`.
 //!
-//! `KOAN_REQUIRE_EMULATOR=1` makes a machine without a C++ compiler fail rather than be passed over in silence.
 //! `KOAN_CASES=attention,linear` runs the cases of these operations alone.
 
 use koan_backend::conformance::{self, OPERATIONS, Precision};
-use koan_cuda::{Cuda, CudaError};
+use koan_cuda::Cuda;
+
+mod emulated;
+use emulated::emulated;
 
 /// Of the operations that take long, how many cases are passed over for one that is tried.
 const RARE: [(&str, usize); 5] =
     [("attention", 7), ("sample", 5), ("divergence", 5), ("experts", 5), ("linear", 3)];
-
-/// The emulator, or nothing where there is no compiler for it.
-fn emulated(seed: u64) -> Option<Cuda> {
-    match Cuda::emulated(seed) {
-        Ok(cuda) => Some(cuda),
-        Err(CudaError::NoCppCompiler) => {
-            let required = std::env::var_os("KOAN_REQUIRE_EMULATOR").is_some();
-            assert!(!required, "{}", CudaError::NoCppCompiler);
-            eprintln!("skipped: no C++ compiler");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
 
 /// Whether the environment wants the cases of an operation.
 fn is_wanted(operation: &str) -> bool {

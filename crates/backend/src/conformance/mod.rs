@@ -167,7 +167,9 @@ fn every_case(operation: &str, requirement: &impl Requirement) {
 /// # Panics
 /// With the case, the element and the error allowed, where it fails.
 pub fn run<B: Backend>(backend: &B, precision: Precision) {
-    OPERATIONS.into_iter().for_each(|operation| run_some(backend, precision, operation, 1));
+    for operation in OPERATIONS {
+        run_some(backend, precision, operation, 1);
+    }
 }
 
 /// [`run`] of one of [`OPERATIONS`], and of one case in `every`.
@@ -205,7 +207,9 @@ fn check_cut<B: Backend>(backend: &B, precision: Precision, case: &Linear) {
 /// # Panics
 /// With the case and the element, where they differ.
 pub fn same_bits<A: Backend, B: Backend>(a: &A, b: &B) {
-    OPERATIONS.into_iter().for_each(|operation| same_bits_some(a, b, operation, 1));
+    for operation in OPERATIONS {
+        same_bits_some(a, b, operation, 1);
+    }
 }
 
 /// [`same_bits`] of one of [`OPERATIONS`], and of one case in `every`.
