@@ -15,7 +15,7 @@ use std::{
 use cudarc::driver::{
     DriverError,
     result::{self, mem_pool},
-    sys::{self, CUfunction_attribute, CUmemPool_attribute, CUresult},
+    sys::{self, CUevent, CUfunction_attribute, CUmemPool_attribute, CUresult},
 };
 use koan_backend::OutOfMemory;
 
@@ -25,6 +25,7 @@ use crate::{
     cubins::{Cubins, Target},
     device::{Address, Device, TensorMap},
     error::CudaError,
+    profile::Profile,
 };
 
 /// Bytes of pinned memory that uploads go through, and as many for downloads: a layout of some 100,000 rows.
@@ -47,6 +48,7 @@ pub(crate) struct Driver {
     recent: Mutex<Recent>,
     /// Whether to wait after every launch, so that an error names its kernel.
     waits: bool,
+    profile: Option<Mutex<Profile>>,
 }
 
 // SAFETY: the driver's functions may be called from any thread; the handles are not changed once the driver is open, and what is
@@ -101,6 +103,7 @@ impl Driver {
             staging: Mutex::new(Staging { memory: ptr::null_mut(), used: 0 }),
             recent: Mutex::default(),
             waits: std::env::var_os("KOAN_CUDA_SYNC").is_some_and(|value| value == "1"),
+            profile: None,
         };
         opened.prepare()?;
         for ((_, image), source) in cubins.images.iter().zip(SOURCES) {
@@ -116,6 +119,7 @@ impl Driver {
         self.stream =
             driver("making a stream", result::stream::create(result::stream::StreamKind::NonBlocking))?;
         let mut keep = u64::MAX;
+        self.profile = Profile::asked_for(self.stream).map(Mutex::new);
         // SAFETY: the driver gave the device and the pool; the attribute is a u64.
         unsafe {
             self.pool =
@@ -195,6 +199,26 @@ impl Driver {
         }
         staging.used = 0;
         self.recent().count = 0;
+        self.profiled("counting what kernels took", Profile::count);
+    }
+
+    /// Work that began at `start` is queued, for the profile.
+    fn timed(&self, name: &'static str, grid: [u32; 3], start: Option<CUevent>) {
+        if let Some(start) = start {
+            self.profiled("timing a kernel", |profile| profile.end((name, grid), start));
+        }
+    }
+
+    /// Does something with the profile, if there is one.
+    fn profiled<T>(
+        &self,
+        what: &str,
+        with: impl FnOnce(&mut Profile) -> Result<T, DriverError>,
+    ) -> Option<T> {
+        let mut profile = self.profile.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = with(&mut profile);
+        drop(profile);
+        Some(self.queued(what, answer))
     }
 
     /// An answer of the driver to work that was queued: an error may be of work before.
@@ -309,6 +333,7 @@ impl Device for Driver {
 
     fn zero(&self, at: Address, bytes: usize) {
         self.enter();
+        let start = self.profiled("timing a kernel", Profile::mark);
         // SAFETY: the bytes are of memory that `alloc` gave.
         let answer = unsafe {
             if (at | bytes as u64).is_multiple_of(4) {
@@ -318,6 +343,7 @@ impl Device for Driver {
             }
         };
         self.queued("setting memory to zero", answer);
+        self.timed("(zeros)", [0; 3], start);
     }
 
     fn upload(&self, to: Address, bytes: &[u8]) {
@@ -365,9 +391,11 @@ impl Device for Driver {
             return;
         }
         self.enter();
+        let start = self.profiled("timing a kernel", Profile::mark);
         // SAFETY: both are memory that `alloc` gave.
         let answer = unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) };
         self.queued("copying within the GPU", answer);
+        self.timed("(copies)", [0; 3], start);
     }
 
     fn launch(&self, name: &'static str, grid: [u32; 3], threads: u32, shared: usize, params: &[u8]) {
@@ -378,6 +406,7 @@ impl Device for Driver {
         }
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
         let [x, y, z] = grid;
+        let start = self.profiled("timing a kernel", Profile::mark);
         // SAFETY: the one argument has the size of the kernel's parameters, which the driver copies before it returns.
         let answer = unsafe {
             sys::cuLaunchKernel(
@@ -401,6 +430,7 @@ impl Device for Driver {
             );
             self.fail(&what, error);
         }
+        self.timed(name, grid, start);
         if self.waits {
             self.wait(&mut self.staging());
         }
@@ -415,6 +445,11 @@ impl Drop for Driver {
             let _ = result::ctx::set_current(self.context);
             if !self.stream.is_null() {
                 let _ = result::stream::synchronize(self.stream);
+            }
+            if let Some(profile) = self.profile.take() {
+                let mut profile = profile.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let _ = profile.count();
+                eprint!("{}", profile.table());
             }
             for &module in &self.modules {
                 let _ = result::module::unload(module);

@@ -28,6 +28,7 @@ mod layout;
 mod memory;
 mod nvrtc;
 mod ops;
+mod profile;
 mod sequences;
 #[doc(hidden)]
 pub mod trial;
