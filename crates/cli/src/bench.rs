@@ -17,6 +17,7 @@ use std::{
 use koan_backend::{Backend, MomentType, OutOfMemory};
 use koan_generate::{Prompt, Stream, uniform};
 use koan_model::{Config, Model, TensorInfo, checkpoint};
+use koan_train::speed::wait;
 use serde::Serialize;
 
 use self::{
@@ -151,12 +152,6 @@ fn random_values() -> impl FnMut(&TensorInfo) -> Result<Vec<f32>, OutOfMemory> {
         0.07 * ((x >> 40) as f32 / (1 << 24) as f32 - 0.5)
     };
     move |info| Ok((0..info.len()).map(|_| if info.role.is_matrix() { random() } else { 1.0 }).collect())
-}
-
-/// Waits until the device has done all that it was asked to.
-fn wait<B: Backend>(b: &B) {
-    let one = b.zeros(1).expect("memory for one element");
-    b.read([(&one, 1)]);
 }
 
 /// Seconds that `work` takes: the median of `repeats` runs after one that is not counted. Short work is done several times a run,

@@ -152,7 +152,7 @@ impl PassSpeed {
         moments: MomentType,
     ) -> Result<Self, OutOfMemory> {
         let config = measured(model);
-        let rows = rows.clamp(TEXT, 1024);
+        let rows = rows.clamp(TEXT, b.pass_rows().max(1024));
         let mut seed = 0_u32;
         let mut random = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -185,11 +185,13 @@ fn measured(model: &Config) -> Config {
 }
 
 /// Operations per second of `pass`, which is repeated; the first is not counted.
-fn rate(mut pass: impl FnMut() -> Result<(), OutOfMemory>) -> Result<f64, OutOfMemory> {
+fn rate<B: Backend>(b: &B, mut pass: impl FnMut() -> Result<(), OutOfMemory>) -> Result<f64, OutOfMemory> {
     pass()?;
+    speed::wait(b);
     let (start, before) = (Instant::now(), Counter::of_this_thread().work());
     loop {
         pass()?;
+        speed::wait(b);
         let seconds = start.elapsed().as_secs_f64();
         if seconds > ENOUGH_S {
             let Work { flops, .. } = Counter::of_this_thread().work().since(before);
@@ -222,14 +224,14 @@ fn forward<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, OutO
     let ids = tokens(model.config().vocab_size, TEXT);
     let mut passes = Passes::to_measure(b, model.config(), rows)?;
     let groups = texts(&ids, rows);
-    rate(|| passes.measure(b, Models { trained: model, reference: None }, &groups, &mut Any))
+    rate(b, || passes.measure(b, Models { trained: model, reference: None }, &groups, &mut Any))
 }
 
 fn learn<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, OutOfMemory> {
     let ids = tokens(model.config().vocab_size, TEXT);
     let mut passes = Passes::new(b, model.config(), rows, Purpose::Training, 1.0, false)?;
     let groups = texts(&ids, rows);
-    rate(|| passes.accumulate(b, Models { trained: model, reference: None }, &groups, &mut Any))
+    rate(b, || passes.accumulate(b, Models { trained: model, reference: None }, &groups, &mut Any))
 }
 
 fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, OutOfMemory> {
@@ -249,7 +251,7 @@ fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, 
     while Counter::of_this_thread().work().since(start).tokens_drawn < sequences as u64 {
         generator.step(b, model)?;
     }
-    rate(|| {
+    rate(b, || {
         if !generator.is_busy() {
             fill(&mut generator);
         }

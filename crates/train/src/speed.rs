@@ -11,7 +11,7 @@ use koan_model::Config;
 const MAX_ELEMENTS: usize = 1 << 25;
 /// Elements of one of them, at most: of a larger one a part is taken.
 const MAX_MATRIX: usize = 1 << 22;
-/// Rows that are multiplied, at most: beyond it the speed does not change.
+/// Rows that are multiplied, at most, where the device does not want more in a pass: beyond it the speed does not change.
 const MAX_ROWS: usize = 512;
 /// Each measurement ends after the first product that ends later, seconds.
 const ENOUGH_S: f64 = 0.5;
@@ -52,24 +52,33 @@ impl Speed {
         };
         let mut weights = shapes.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
         let widest = shapes.iter().flatten().copied().max().unwrap_or(1);
-        let (sequences, rows) = (sequences.clamp(1, MAX_ROWS), rows.clamp(1, MAX_ROWS));
+        let most = b.pass_rows().max(MAX_ROWS);
+        let (sequences, rows) = (sequences.clamp(1, most), rows.clamp(1, most));
         let len = rows.max(sequences) * widest;
         let mut x = b.operand(len, Keep::Operand)?;
         b.write_operand(&mut x, &values(len).into_iter().map(f64::from).collect::<Vec<_>>());
         let mut y = b.zeros(len)?;
         let forward = |rows: usize, y: &mut B::Buf| {
-            speed(rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))
+            speed(b, rows, &shapes, |i, _| b.linear_forward(y, &x, &weights[i], rows, Store::Write))
         };
         let [sample, forward] = [sequences, rows].map(|rows| forward(rows, &mut y));
-        let backward_input = speed(rows, &shapes, |i, _| {
+        let backward_input = speed(b, rows, &shapes, |i, _| {
             b.linear_backward_input(&mut y, &x, &weights[i], rows, Store::Write);
         });
-        let backward_weight = speed(rows, &shapes, |i, shape| {
+        let backward_weight = speed(b, rows, &shapes, |i, shape| {
             let precision = weights[i].precision();
             b.linear_backward_weight(&mut weights[i].values, &x, &x, rows, shape, precision);
         });
         drop(weights);
         Ok(Self { sample, forward, backward_input, backward_weight, update: updates(b, moments)? })
+    }
+}
+
+/// Waits until the device has done all that it was asked to, for who measures time.
+pub fn wait<B: Backend>(b: &B) {
+    // Without memory for one element there is nothing to measure.
+    if let Ok(one) = b.zeros(1) {
+        b.read([(&one, 1)]);
     }
 }
 
@@ -89,8 +98,14 @@ fn shapes(model: &Config) -> Vec<[usize; 2]> {
 
 /// Operations per second of `product`, which multiplies `rows` rows by the matrix of a number and shape. The first one is
 /// made once before, so that its memory is there.
-fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usize; 2])) -> f64 {
+fn speed<B: Backend>(
+    b: &B,
+    rows: usize,
+    shapes: &[[usize; 2]],
+    mut product: impl FnMut(usize, [usize; 2]),
+) -> f64 {
     product(0, shapes[0]);
+    wait(b);
     let (start, mut operations) = (Instant::now(), 0.0);
     for (i, &shape) in shapes.iter().enumerate() {
         product(i, shape);
@@ -99,6 +114,7 @@ fn speed(rows: usize, shapes: &[[usize; 2]], mut product: impl FnMut(usize, [usi
             break;
         }
     }
+    wait(b);
     operations / start.elapsed().as_secs_f64()
 }
 
@@ -125,27 +141,30 @@ pub(crate) fn updates<B: Backend>(b: &B, moments: MomentType) -> Result<f64, Out
         b.sums_of_squares(&[&g]);
         b.adamw_step(&mut w, &mut m, &mut v, &g, step);
         b.repack(&mut packed, &w);
+        wait(b);
         n as f64 / start.elapsed().as_secs_f64()
     };
     update();
     Ok(update())
 }
 
-/// Rows and features of the products that show the most that a device computes. Larger ones are not tried after one that takes longer
-/// than so many seconds: the reference takes minutes.
-const PEAK_SIDES: [usize; 4] = [128, 256, 512, 1024];
+/// Rows and features of the products that show the most that a device computes; the large ones of devices that want passes of many
+/// rows. Larger ones are not tried after one that takes longer than so many seconds: the reference takes minutes.
+const PEAK_SIDES: [usize; 6] = [128, 256, 512, 1024, 4096, 8192];
+const MANY_ROWS: usize = 1024;
 const LONG_S: f64 = 0.05;
 /// Seconds for which each is repeated.
 const PEAK_S: f64 = 0.1;
 
-/// The most that `b` computes, operations per second: the fastest of many forward products of up to 1024 rows by a matrix of 1024 × 1024,
-/// in less than a second.
+/// The most that `b` computes, operations per second: the fastest of many forward products of up to 1024 rows by a matrix of 1024 × 1024
+/// (of 8192 on a device that wants passes of many rows), in a second or two.
 ///
 /// # Errors
 /// If the device refuses the memory.
 pub fn peak<B: Backend>(b: &B) -> Result<f64, OutOfMemory> {
     let mut fastest = 0.0_f64;
-    for n in PEAK_SIDES {
+    let largest = b.pass_rows().max(MANY_ROWS);
+    for n in PEAK_SIDES.into_iter().filter(|n| *n <= largest) {
         let values: Vec<f32> = (0..n * n).map(|i| (i * 31 % 61) as f32 / 61.0 - 0.5).collect();
         let w = Matrix::new(b, &values, [n, n], Forms { values: true, packed: true })?;
         let mut x = b.operand(n * n, Keep::Operand)?;
@@ -155,6 +174,7 @@ pub fn peak<B: Backend>(b: &B) -> Result<f64, OutOfMemory> {
         while start.elapsed().as_secs_f64() < PEAK_S {
             let begun = Instant::now();
             b.linear_forward(&mut y, &x, &w, n, Store::Write);
+            wait(b);
             shortest = shortest.min(begun.elapsed().as_secs_f64());
         }
         fastest = fastest.max(2.0 * (n * n * n) as f64 / shortest);

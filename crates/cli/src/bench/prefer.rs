@@ -12,7 +12,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_tokens, wait};
+use super::{Moments, median, peak_memory_bytes, random_tokens};
 use crate::device::{Device, Job, Running};
 
 /// Speed of a step of DPO: forward and backward over pairs of replies, clip, AdamW, repack
@@ -95,7 +95,7 @@ impl Job for PreferBench {
                 examples.iter().map(|example| Compared { example, reference: [-1e3; 2] }).collect();
             let start = Instant::now();
             let (found, _) = learner.update(b, &compared, &optim, optim.lr)?;
-            wait(b);
+            koan_train::speed::wait(b);
             let step_s = start.elapsed().as_secs_f64();
             if !self.json {
                 let name = if step == 0 { "warm-up" } else { "step" };

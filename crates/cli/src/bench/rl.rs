@@ -17,7 +17,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BenchModel, Moments, median, peak_memory_bytes, random_prompts, wait};
+use super::{BenchModel, Moments, median, peak_memory_bytes, random_prompts};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -135,7 +135,7 @@ impl Job for RlBench {
                 })
                 .collect();
             let sums = learner.update(b, &groups, &optim, optim.lr)?;
-            wait(b);
+            koan_train::speed::wait(b);
             let train_s = start.elapsed().as_secs_f64() - generate_s;
             if !self.json {
                 say!(

@@ -15,7 +15,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_model, random_tokens, wait};
+use super::{Moments, median, peak_memory_bytes, random_model, random_tokens};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -96,7 +96,7 @@ impl Job for TrainBench {
                 texts.iter().map(|ids| Text { context: &ids[..1], tokens: &ids[1..] }).collect();
             let start = Instant::now();
             let update = learner.update(b, &texts, &optim, optim.lr)?;
-            wait(b);
+            koan_train::speed::wait(b);
             let step_s = start.elapsed().as_secs_f64();
             if !self.json {
                 say!(
