@@ -377,16 +377,18 @@ pub trait Backend: Sync + Sized {
         log_sum_exp: &Self::Buf,
     );
 
-    /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` elements.
+    /// SwiGLU (arXiv:2002.05202): `y = gate · σ(gate) · up`, over the first `n` elements. `y` is for products alone: if it keeps
+    /// its values, they are undefined after it.
     fn swiglu_forward(&self, y: &mut Self::Operand, gate: &Self::Buf, up: &Self::Buf, n: usize);
     /// In place, in one pass over memory: `gate` becomes `dgate = dy · up · σ(gate) · (1 + gate · (1 − σ(gate)))`, `up`
-    /// becomes `dup = dy · gate · σ(gate)`, and `dy` becomes `y`, to the bits of the forward. It changes the values of all
-    /// three, and rounds them.
+    /// becomes `dup = dy · gate · σ(gate)`, and `dy` becomes `y`, to the bits of the forward. It reads the values of all three,
+    /// and writes what products read of them; the values too where they are to be kept, else they are undefined after it.
     fn swiglu_backward(
         &self,
         dy: &mut Self::Operand,
         gate: &mut Self::Operand,
         up: &mut Self::Operand,
+        keep: Keep,
         n: usize,
     );
 
@@ -530,6 +532,7 @@ pub trait Backend: Sync + Sized {
         dy: &mut Self::Operand,
         gate: &mut Self::Operand,
         up: &mut Self::Operand,
+        keep: Keep,
         routes: &Self::Routes,
         features: usize,
     );

@@ -519,7 +519,7 @@ impl Backend for Cpu {
         swiglu::forward(self.kernels, &self.threads, y, first(gate, n, "gate"), first(up, n, "up"));
     }
 
-    fn swiglu_backward(&self, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, n: usize) {
+    fn swiglu_backward(&self, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, _: Keep, n: usize) {
         swiglu::backward(self.kernels, &self.threads, [dy, gate, up], n);
     }
 
@@ -698,6 +698,7 @@ impl Backend for Cpu {
         dy: &mut Operand,
         gate: &mut Operand,
         up: &mut Operand,
+        _: Keep,
         routes: &Routes,
         features: usize,
     ) {

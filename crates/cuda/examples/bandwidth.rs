@@ -123,7 +123,9 @@ impl Bench {
             self.operand(3072, Keep::Values)?,
             self.operand(3072, Keep::Values)?,
         ];
-        self.line("swiglu_backward, 3072", n * 30, |b| b.swiglu_backward(&mut dy, &mut gate, &mut up, n))?;
+        self.line("swiglu_backward, 3072", n * 18, |b| {
+            b.swiglu_backward(&mut dy, &mut gate, &mut up, Keep::Operand, n);
+        })?;
         self.line("round, 3072", n * 6, |b| b.round(&mut dy, n))?;
         let (mut z, mut bias) = (self.buf(3072)?, self.b.zeros(3072)?);
         self.line("bias_forward, 3072", n * 8, |b| b.bias_forward(&mut z, &bias, 3072, n / 3072))?;

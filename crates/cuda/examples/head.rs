@@ -212,11 +212,12 @@ impl Bench {
         let values = [b.values(&gate), b.values(&up)];
         let seconds =
             self.seconds(|| b.weighted_swiglu_forward(&mut dy, values[0], values[1], &routes, features))?;
-        line("weighted_swiglu_forward", len * 14, seconds);
+        line("weighted_swiglu_forward", len * 10, seconds);
         let seconds = self.seconds(|| {
-            b.weighted_swiglu_backward(&mut of_copies, &mut dy, &mut gate, &mut up, &routes, features);
+            let keep = Keep::Operand;
+            b.weighted_swiglu_backward(&mut of_copies, &mut dy, &mut gate, &mut up, keep, &routes, features);
         })?;
-        line("weighted_swiglu_backward", len * 30, seconds);
+        line("weighted_swiglu_backward", len * 18, seconds);
         Ok(())
     }
 }

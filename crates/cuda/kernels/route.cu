@@ -300,8 +300,7 @@ KERNEL(sum_copies, SumCopies, 256) {
 DEVICE float weighted_swiglu(float w, float gate, float up, float sigma) { return w * (gate * sigma * up); }
 
 struct WeightedSwiGlu {
-    u16* y;        // [copies, features]
-    float* values; // the same, or null
+    u16* y; // [copies, features]
     const float *gate, *up, *weights;
     u32 features, blocks;
 };
@@ -317,12 +316,9 @@ KERNEL(weighted_swiglu_forward, WeightedSwiGlu, 256) {
             Four gate = *(const Four*)(p.gate + first), up = *(const Four*)(p.up + first), y;
             for (u32 i = 0; i < 4; ++i) y.x[i] = value(gate.x[i], up.x[i]);
             *(Halves*)(p.y + first) = {pack_bf16(y.x[0], y.x[1]), pack_bf16(y.x[2], y.x[3])};
-            if (p.values) *(Four*)(p.values + first) = y;
         } else {
             for (u32 i = 0; i < 4 && at + i < p.features; ++i) {
-                float y = value(p.gate[first + i], p.up[first + i]);
-                p.y[first + i] = to_bf16(y);
-                if (p.values) p.values[first + i] = y;
+                p.y[first + i] = to_bf16(value(p.gate[first + i], p.up[first + i]));
             }
         }
     }
@@ -332,11 +328,11 @@ struct WeightedSwiGluBackward {
     float *d_weights, *dy, *gate, *up;               // [copies], [copies, features] ...
     u16 *rounded_dy, *rounded_gate, *rounded_up;
     const float* weights;                            // [copies]
-    u32 features, unused;
+    u32 features, keep;                              // whether dy, gate and up are written, or only rounded
 };
 
 // A block for each copy, in place: gate and up become their gradients, dy becomes y. Four features a thread at a time; a thread's sum
-// is of its own features, whether they are read four by four or not. Bound by memory: 30 bytes an element.
+// is of its own features, whether they are read four by four or not. Bound by memory: 18 bytes an element, or 30 where values are kept.
 KERNEL(weighted_swiglu_backward, WeightedSwiGluBackward, 256) {
     float* sums = (float*)shared_memory();
     u32 copy = blockIdx.x;
@@ -354,7 +350,7 @@ KERNEL(weighted_swiglu_backward, WeightedSwiGluBackward, 256) {
             Four dy = *(Four*)(p.dy + first), gate = *(Four*)(p.gate + first), up = *(Four*)(p.up + first);
             for (u32 i = 0; i < 4; ++i) step(dy.x[i], gate.x[i], up.x[i]);
             auto put = [&](float* values, u16* rounded, const Four& x) {
-                *(Four*)(values + first) = x;
+                if (p.keep) *(Four*)(values + first) = x;
                 *(Halves*)(rounded + first) = {pack_bf16(x.x[0], x.x[1]), pack_bf16(x.x[2], x.x[3])};
             };
             put(p.dy, p.rounded_dy, dy);
@@ -362,10 +358,12 @@ KERNEL(weighted_swiglu_backward, WeightedSwiGluBackward, 256) {
             put(p.up, p.rounded_up, up);
         } else {
             for (u64 i = first; i < first + 4 && i < (u64)(copy + 1) * p.features; ++i) {
-                step(p.dy[i], p.gate[i], p.up[i]);
-                p.rounded_dy[i] = to_bf16(p.dy[i]);
-                p.rounded_gate[i] = to_bf16(p.gate[i]);
-                p.rounded_up[i] = to_bf16(p.up[i]);
+                float dy = p.dy[i], gate = p.gate[i], up = p.up[i];
+                step(dy, gate, up);
+                if (p.keep) p.dy[i] = dy, p.gate[i] = gate, p.up[i] = up;
+                p.rounded_dy[i] = to_bf16(dy);
+                p.rounded_gate[i] = to_bf16(gate);
+                p.rounded_up[i] = to_bf16(up);
             }
         }
     }

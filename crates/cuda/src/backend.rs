@@ -314,8 +314,8 @@ impl Backend for Cuda {
         swiglu::forward(self, y, gate, up, n);
     }
 
-    fn swiglu_backward(&self, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, n: usize) {
-        swiglu::backward(self, dy, gate, up, n);
+    fn swiglu_backward(&self, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, keep: Keep, n: usize) {
+        swiglu::backward(self, [dy, gate, up], keep, n);
     }
 
     fn log_prob_forward(
@@ -431,10 +431,11 @@ impl Backend for Cuda {
         dy: &mut Operand,
         gate: &mut Operand,
         up: &mut Operand,
+        keep: Keep,
         routes: &Routes,
         features: usize,
     ) {
-        route::weighted_swiglu_backward(self, d_weights, [dy, gate, up], routes, features);
+        route::weighted_swiglu_backward(self, d_weights, [dy, gate, up], keep, routes, features);
     }
 
     fn experts_forward(

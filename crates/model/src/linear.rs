@@ -180,6 +180,13 @@ impl<B: Backend> LowRankRows<B> {
 }
 
 impl<B: Backend> Linear<Param<B>> {
+    /// What the backwards of some layers read of the gradients `dy` of their outputs: products read them rounded, the gradient
+    /// of a bias reads their values.
+    pub(crate) fn kept_gradients<const N: usize>(layers: [&Self; N]) -> Keep {
+        let is_trained = |layer: &Self| layer.bias.as_ref().is_some_and(|bias| bias.info().trained);
+        if layers.into_iter().any(is_trained) { Keep::Values } else { Keep::Operand }
+    }
+
     /// `y ← x Wᵀ + b + s (x Aᵀ) Bᵀ`, or `+=`.
     pub(crate) fn forward(
         &self,

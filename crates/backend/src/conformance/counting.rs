@@ -374,9 +374,10 @@ impl Backend for Counting {
         dy: &mut Self::Operand,
         gate: &mut Self::Operand,
         up: &mut Self::Operand,
+        keep: Keep,
         n: usize,
     ) {
-        Reference.swiglu_backward(&mut dy.0, &mut gate.0, &mut up.0, n);
+        Reference.swiglu_backward(&mut dy.0, &mut gate.0, &mut up.0, keep, n);
     }
 
     fn log_prob_forward(
@@ -513,11 +514,12 @@ impl Backend for Counting {
         dy: &mut Self::Operand,
         gate: &mut Self::Operand,
         up: &mut Self::Operand,
+        keep: Keep,
         routes: &Self::Routes,
         features: usize,
     ) {
         let (dy, gate, up) = (&mut dy.0, &mut gate.0, &mut up.0);
-        Reference.weighted_swiglu_backward(&mut d_weights.0, dy, gate, up, &routes.0, features);
+        Reference.weighted_swiglu_backward(&mut d_weights.0, dy, gate, up, keep, &routes.0, features);
     }
 
     fn experts_forward(

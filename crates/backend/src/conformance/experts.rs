@@ -3,8 +3,8 @@
 use super::{
     Case, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, sum_of_products,
     values::{
-        Numbers, by_row, exactly, input, magnitudes, on, operand, operand_by_row, output, output_operand,
-        pick, summed, unwritten, values_by_row, whole,
+        Numbers, assert_same_operand, by_row, exactly, input, magnitudes, on, operand, operand_by_row,
+        output, output_operand, pick, summed, unwritten, values_by_row, whole,
     },
 };
 use crate::{
@@ -375,9 +375,17 @@ impl Case for WeightedSwiGlu {
         let [gate, up, dy] = [&self.gate, &self.up, &self.dy].map(|x| chosen.sorted(x, features));
         let mut y = output_operand(b, &unwritten(len), Keep::Operand);
         b.weighted_swiglu_forward(&mut y, &input(b, &gate), &input(b, &up), routes, features);
-        let [mut dy, mut dgate, mut dup] = [&dy, &gate, &up].map(|x| output_operand(b, x, Keep::Values));
         let mut d_weights = output(b, &unwritten(chosen.copies.len()));
-        b.weighted_swiglu_backward(&mut d_weights, &mut dy, &mut dgate, &mut dup, routes, features);
+        let mut backward = |keep| {
+            let [mut dy, mut dgate, mut dup] = [&dy, &gate, &up].map(|x| output_operand(b, x, Keep::Values));
+            b.weighted_swiglu_backward(&mut d_weights, &mut dy, &mut dgate, &mut dup, keep, routes, features);
+            [dy, dgate, dup]
+        };
+        let rounded = backward(Keep::Operand);
+        let [dy, dgate, dup] = backward(Keep::Values);
+        for (rounded, kept) in rounded.iter().zip([&dy, &dgate, &dup]) {
+            assert_same_operand(&self.name(), b, rounded, kept, len);
+        }
         let (y, again) = (operand_by_row("y", b, &y, len), operand_by_row("y", b, &dy, len));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&again), bits(&y), "{}: the backward gives y other bits", self.name());

@@ -2,7 +2,9 @@
 
 use super::{
     Case, EDGES, EXP_ROUNDINGS, Output, Precision, ROUNDOFF,
-    values::{Numbers, input, operand_by_row, output_operand, pick, unwritten, values_by_row},
+    values::{
+        Numbers, assert_same_operand, input, operand_by_row, output_operand, pick, unwritten, values_by_row,
+    },
 };
 use crate::{Backend, Keep};
 
@@ -35,9 +37,16 @@ impl Case for SwiGlu {
         let (gate, up) = (input(b, &self.gate), input(b, &self.up));
         let mut y = output_operand(b, &unwritten(n), Keep::Operand);
         b.swiglu_forward(&mut y, &gate, &up, n);
-        let [mut dy, mut dgate, mut dup] =
-            [&self.dy, &self.gate, &self.up].map(|x| output_operand(b, x, Keep::Values));
-        b.swiglu_backward(&mut dy, &mut dgate, &mut dup, n);
+        let backward = |keep| {
+            let [mut dy, mut dgate, mut dup] =
+                [&self.dy, &self.gate, &self.up].map(|x| output_operand(b, x, Keep::Values));
+            b.swiglu_backward(&mut dy, &mut dgate, &mut dup, keep, n);
+            [dy, dgate, dup]
+        };
+        let [dy, dgate, dup] = backward(Keep::Values);
+        for (rounded, kept) in backward(Keep::Operand).iter().zip([&dy, &dgate, &dup]) {
+            assert_same_operand(&self.name(), b, rounded, kept, n);
+        }
         let (y, again) = (operand_by_row("y", b, &y, n), operand_by_row("y", b, &dy, n));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&again), bits(&y), "{}: the backward gives y other bits", self.name());

@@ -1,6 +1,6 @@
 //! Test values, and buffers that show who reads or writes beyond their rows.
 
-use super::Output;
+use super::{Output, assert_same_bits};
 use crate::{Backend, Forms, Keep, Layout, Matrix};
 
 /// Elements behind the rows of every activation.
@@ -139,6 +139,19 @@ pub(super) fn values_by_row<B: Backend>(name: &'static str, b: &B, x: &B::Operan
     let bits = |x: &B::Operand| b.read_operand(x, len).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(x), bits(&rounded), "{name}: products read other than its values, rounded");
     output
+}
+
+/// Asserts that of two [`output_operand`]s that had `len` elements products read the same bits.
+#[track_caller]
+pub(super) fn assert_same_operand<B: Backend>(
+    name: &str,
+    b: &B,
+    found: &B::Operand,
+    wanted: &B::Operand,
+    len: usize,
+) {
+    let [found, wanted] = [found, wanted].map(|x| operand_by_row("operand", b, x, len).values);
+    assert_same_bits(name, "what products read where values are not kept", &found, &wanted);
 }
 
 fn without_tail(name: &str, mut values: Vec<f32>) -> Vec<f32> {

@@ -6,8 +6,8 @@
 
 use super::{Reference, Routes, dot};
 use crate::{
-    Attention, Backend, Columns, Divergence, DivergenceForm, Forms, GroupScore, Heads, Layout, Matrix, Pairs,
-    ProductPrecision, Rotation, Routing, Scoring, Sequence, Store, Support,
+    Attention, Backend, Columns, Divergence, DivergenceForm, Forms, GroupScore, Heads, Keep, Layout, Matrix,
+    Pairs, ProductPrecision, Rotation, Routing, Scoring, Sequence, Store, Support,
 };
 
 /// `len` values within ±1, different for each `seed`.
@@ -219,7 +219,7 @@ fn swiglu() {
         dot(&y, &dy)
     };
     let (mut y, mut dgate, mut dup) = (dy.clone(), gate.clone(), up.clone());
-    Reference.swiglu_backward(&mut y, &mut dgate, &mut dup, n);
+    Reference.swiglu_backward(&mut y, &mut dgate, &mut dup, Keep::Values, n);
     assert_eq!(dot(&y, &dy), loss(&gate, &up));
     assert_gradient("dgate", &dgate, &gate, |gate| loss(gate, &up));
     assert_gradient("dup", &dup, &up, |up| loss(&gate, up));
@@ -421,7 +421,7 @@ fn weighted_swiglu() {
     let (mut y, mut dgate, mut dup) = (dy.clone(), gate.clone(), up.clone());
     let mut d_weights = unwritten(n * of.per_token);
     let d = &mut d_weights;
-    Reference.weighted_swiglu_backward(d, &mut y, &mut dgate, &mut dup, &routes, features);
+    Reference.weighted_swiglu_backward(d, &mut y, &mut dgate, &mut dup, Keep::Values, &routes, features);
     assert_gradient("dgate", &dgate, &gate, |gate| loss(&routes, gate, &up));
     assert_gradient("dup", &dup, &up, |up| loss(&routes, &gate, up));
     // By the weights as they lie by rows.

@@ -466,7 +466,7 @@ impl Backend for Reference {
         swiglu::forward(rows_mut(y, n, 1), rows(gate, n, 1), rows(up, n, 1));
     }
 
-    fn swiglu_backward(&self, dy: &mut Vec<f64>, gate: &mut Vec<f64>, up: &mut Vec<f64>, n: usize) {
+    fn swiglu_backward(&self, dy: &mut Vec<f64>, gate: &mut Vec<f64>, up: &mut Vec<f64>, _: Keep, n: usize) {
         swiglu::backward(rows_mut(dy, n, 1), rows_mut(gate, n, 1), rows_mut(up, n, 1));
     }
 
@@ -635,6 +635,7 @@ impl Backend for Reference {
         dy: &mut Vec<f64>,
         gate: &mut Vec<f64>,
         up: &mut Vec<f64>,
+        _: Keep,
         routes: &Routes,
         features: usize,
     ) {

@@ -1,6 +1,6 @@
 //! How rows choose their experts, and their copies.
 
-use koan_backend::{GroupScore, OutOfMemory, Routing, Scoring, Store};
+use koan_backend::{GroupScore, Keep, OutOfMemory, Routing, Scoring, Store};
 
 use crate::{
     cuda::Cuda, device::Address, launch::params, layout::DeviceLayout, memory::Memory, ops::operand::Operand,
@@ -242,7 +242,7 @@ pub(crate) fn sum_copies(
 
 params! {
     struct WeightedSwiGlu {
-        y: Address, values: Address, gate: Address, up: Address, weights: Address, features: u32, blocks: u32,
+        y: Address, gate: Address, up: Address, weights: Address, features: u32, blocks: u32,
     }
 }
 
@@ -259,7 +259,6 @@ pub(crate) fn weighted_swiglu_forward(
     let n = copies * features;
     let params = WeightedSwiGlu {
         y: y.rounded.first(n, "y"),
-        values: y.values_or_null(n, "y"),
         gate: gate.first(n, "gate"),
         up: up.first(n, "up"),
         weights: routes.copy_weights.first(copies, "routes"),
@@ -273,7 +272,7 @@ params! {
     struct WeightedSwiGluBackward {
         d_weights: Address, dy: Address, gate: Address, up: Address,
         rounded_dy: Address, rounded_gate: Address, rounded_up: Address, weights: Address,
-        features: u32, unused: u32,
+        features: u32, keep: u32,
     }
 }
 
@@ -282,6 +281,7 @@ pub(crate) fn weighted_swiglu_backward(
     cuda: &Cuda,
     d_weights: &mut Memory<f32>,
     [dy, gate, up]: [&mut Operand; 3],
+    keep: Keep,
     routes: &Routes,
     features: usize,
 ) {
@@ -297,7 +297,7 @@ pub(crate) fn weighted_swiglu_backward(
         rounded_up: up.rounded.first(n, "up"),
         weights: routes.copy_weights.first(copies, "routes"),
         features: features as u32,
-        unused: 0,
+        keep: (keep == Keep::Values).into(),
     };
     cuda.launch("weighted_swiglu_backward", [copies, 1, 1], 256, 8 * size_of::<f32>(), params);
 }

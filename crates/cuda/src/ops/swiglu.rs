@@ -1,5 +1,7 @@
 //! SwiGLU, element by element.
 
+use koan_backend::Keep;
+
 use crate::{
     cuda::Cuda,
     device::Address,
@@ -9,26 +11,27 @@ use crate::{
 };
 
 params! {
-    /// `y` of the forward, its values null where they are not kept.
-    struct Forward { values: Address, rounded: Address, gate: Address, up: Address, n: u64 }
+    /// `y` of the forward.
+    struct Forward { y: Address, gate: Address, up: Address, n: u64 }
 }
 params! {
-    /// The values of all three, and their rounded forms.
-    struct Backward { values: [Address; 3], rounded: [Address; 3], n: u64 }
+    /// The values of all three, and their rounded forms; whether the values are written too.
+    struct Backward { values: [Address; 3], rounded: [Address; 3], n: u64, keep: u32, unused: u32 }
 }
 
 /// Writes `y`.
 pub(crate) fn forward(cuda: &Cuda, y: &mut Operand, gate: &Memory<f32>, up: &Memory<f32>, n: usize) {
-    let (values, rounded) = (y.values_or_null(n, "y"), y.rounded.first(n, "y"));
-    let (gate, up) = (gate.first(n, "gate"), up.first(n, "up"));
-    let params = Forward { values, rounded, gate, up, n: n as u64 };
+    let (y, gate, up) = (y.rounded.first(n, "y"), gate.first(n, "gate"), up.first(n, "up"));
+    let params = Forward { y, gate, up, n: n as u64 };
     cuda.for_each("swiglu_forward", n.div_ceil(PACK), params);
 }
 
 /// In place: `gate` and `up` become their gradients, `dy` becomes `y`.
-pub(crate) fn backward(cuda: &Cuda, dy: &mut Operand, gate: &mut Operand, up: &mut Operand, n: usize) {
+pub(crate) fn backward(cuda: &Cuda, operands: [&mut Operand; 3], keep: Keep, n: usize) {
+    let [dy, gate, up] = operands;
     let operands = [(&*dy, "dy"), (&*gate, "gate"), (&*up, "up")];
     let values = operands.map(|(x, name)| x.values().first(n, name));
     let rounded = operands.map(|(x, name)| x.rounded.first(n, name));
-    cuda.for_each("swiglu_backward", n.div_ceil(PACK), Backward { values, rounded, n: n as u64 });
+    let params = Backward { values, rounded, n: n as u64, keep: (keep == Keep::Values).into(), unused: 0 };
+    cuda.for_each("swiglu_backward", n.div_ceil(PACK), params);
 }

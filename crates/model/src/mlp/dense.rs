@@ -130,7 +130,8 @@ impl<B: Backend> Dense<Param<B>> {
     ) {
         let DenseWork { swiglu, low_rank } = work;
         self.down_proj.backward_input(p, (p.b.values_mut(swiglu), Store::Write), dx, low_rank);
-        p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, self.elements(p));
+        let keep = Linear::kept_gradients([&self.gate_proj, &self.up_proj]);
+        p.b.swiglu_backward(swiglu, &mut a.gate, &mut a.up, keep, self.elements(p));
         self.down_proj.backward_weight(p, &mut grad.down_proj, dx, swiglu, low_rank);
         let (gate, up) = (&mut grad.gate_proj, &mut grad.up_proj);
         self.gate_proj.backward(p, (&mut *d_normed, Store::Write), gate, &a.gate, normed, low_rank);

@@ -220,7 +220,8 @@ impl<B: Backend> Routed<Param<B>> {
         let d_swiglu = (b.values_mut(swiglu), Store::Write);
         self.down_proj.backward_input_on(b, rows, d_swiglu, d_out, low_rank);
         let features = experts(p.config).intermediate_size;
-        b.weighted_swiglu_backward(d_weights, swiglu, gate, up, routes, features);
+        let keep = Linear::kept_gradients([&self.gate_proj, &self.up_proj]);
+        b.weighted_swiglu_backward(d_weights, swiglu, gate, up, keep, routes, features);
         self.down_proj.backward_weight_on(b, rows, &mut grad.down_proj, d_out, swiglu, low_rank);
 
         b.copies_forward(copies, normed, routes, hidden);
