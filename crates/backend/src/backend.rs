@@ -1,6 +1,9 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
-use crate::{Columns, Divergence, Heads, Layout, Matrix, OutOfMemory, ProductPrecision, Rotation, Routing};
+use crate::{
+    Columns, Divergence, HeadNormBackward, HeadNorms, Heads, Layout, Matrix, OutOfMemory, ProductPrecision,
+    Rotation, Routing, composite,
+};
 
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,6 +344,41 @@ pub trait Backend: Sync + Sized {
         rotation: Rotation,
         layout: &Self::Layout,
     );
+
+    /// What attention reads of the products `q`, `k`, `v`: norms their heads of queries and keys, where the family has norms,
+    /// turns them by [`rope_forward`](Self::rope_forward) in whole heads, and stores keys and values by
+    /// [`store_keys`](Self::store_keys). With norms the products of queries and keys are [`HeadNorms::x`], else `q` and `k` hold
+    /// them; `q` becomes the queries, `k` and `v` are used up.
+    ///
+    /// It gives the bits of [its parts](composite::heads_forward), and so does a backend with a kernel of its own.
+    fn heads_forward(
+        &self,
+        q: &mut Self::Buf,
+        keys_and_values: [&mut Self::Keys; 2],
+        [k, v]: [&mut Self::Buf; 2],
+        norms: Option<HeadNorms<'_, Self>>,
+        cos_and_sin: [&Self::Buf; 2],
+        heads: Heads,
+        layout: &Self::Layout,
+    ) {
+        composite::heads_forward(self, q, keys_and_values, [k, v], norms, cos_and_sin, heads, layout);
+    }
+    /// Of queries, or of keys, with `[heads, dim] = sizes`: `dy`, the gradient of what [`heads_forward`](Self::heads_forward)
+    /// gave, becomes that of the product: turned back, and through the norm where there is one. It reads the values of `dy` and
+    /// writes what products read of them; the values too where they are to be kept, else they are undefined after it.
+    ///
+    /// It gives the bits of [its parts](composite::heads_backward), and so does a backend with a kernel of its own.
+    fn heads_backward(
+        &self,
+        dy: &mut Self::Operand,
+        norm: Option<HeadNormBackward<'_, Self>>,
+        cos_and_sin: [&Self::Buf; 2],
+        sizes: [usize; 2],
+        _keep: Keep,
+        layout: &Self::Layout,
+    ) {
+        composite::heads_backward(self, dy, norm, cos_and_sin, sizes, layout);
+    }
 
     /// `y[n, h, :] = x[n, h, :]`, or `+=` in the order of `h`, with `[to, from] = columns` and `[heads, width] = sizes`, for the
     /// `width` columns that `to` and `from` give head `h`. All

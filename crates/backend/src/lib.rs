@@ -6,6 +6,7 @@
 //! - [`Layout`], [`Matrix`]: the rows of a pass, and a weight, on a device,
 //! - [`Sequence`], [`Heads`], [`Attention`], [`Rotation`], [`Columns`], [`Store`], [`Keep`], [`Draw`], [`Divergence`],
 //!   [`Routing`], [`AdamWStep`], [`MomentType`]: what their arguments are made of,
+//! - [`mod@composite`]: operations made of others, which a backend may compute in one pass over memory,
 //! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
 //! - [`fp8`], [`ProductPrecision`]: E4M3 codes and their scales, and which products read them,
@@ -18,6 +19,7 @@ mod aligned;
 mod backend;
 pub mod bf16;
 mod columns;
+pub mod composite;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod divergence;
@@ -33,6 +35,7 @@ mod sequence;
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
 pub use columns::{Columns, Pairs, Rotation};
+pub use composite::{HeadNormBackward, HeadNorms};
 pub use divergence::{Divergence, DivergenceForm, Share, Support};
 pub use draw::Draw;
 pub use layout::{Layout, Scored};

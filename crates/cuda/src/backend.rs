@@ -1,8 +1,8 @@
 //! The trait: calls the operations, which assert the sizes of their buffers.
 
 use koan_backend::{
-    AdamWStep, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
-    ProductPrecision, Rotation, Routing, Store,
+    AdamWStep, Attention, Backend, Columns, Divergence, HeadNormBackward, HeadNorms, Heads, Keep, Layout,
+    Matrix, MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store,
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     memory::{Bf16, Memory},
     ops::{
         adamw::{self, Moment},
-        attention, bias, columns, divergence, embedding, experts, log_prob,
+        attention, bias, columns, divergence, embedding, experts, heads, log_prob,
         operand::{self, Operand},
         product::{self, Packed},
         rms_norm, rope,
@@ -281,6 +281,31 @@ impl Backend for Cuda {
         layout: &DeviceLayout,
     ) {
         rope::rotate(self, dx, cos, sin, -1.0, rotation, layout);
+    }
+
+    fn heads_forward(
+        &self,
+        q: &mut Self::Buf,
+        keys_and_values: [&mut Self::Keys; 2],
+        k_and_v: [&mut Self::Buf; 2],
+        norms: Option<HeadNorms<'_, Self>>,
+        cos_and_sin: [&Self::Buf; 2],
+        heads: Heads,
+        layout: &DeviceLayout,
+    ) {
+        heads::forward(self, q, keys_and_values, k_and_v, norms, cos_and_sin, heads, layout);
+    }
+
+    fn heads_backward(
+        &self,
+        dy: &mut Operand,
+        norm: Option<HeadNormBackward<'_, Self>>,
+        cos_and_sin: [&Self::Buf; 2],
+        sizes: [usize; 2],
+        keep: Keep,
+        layout: &DeviceLayout,
+    ) {
+        heads::backward(self, dy, norm, cos_and_sin, sizes, keep, layout);
     }
 
     fn columns(

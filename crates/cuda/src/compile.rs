@@ -10,6 +10,7 @@ pub(crate) struct Source {
 
 const ATTENTION: (&str, &str) = ("attention.h", include_str!("../kernels/attention.h"));
 const PRODUCT: (&str, &str) = ("product.h", include_str!("../kernels/product.h"));
+const RMS_NORM: (&str, &str) = ("rms_norm.h", include_str!("../kernels/rms_norm.h"));
 const VOCABULARY: (&str, &str) = ("vocabulary.h", include_str!("../kernels/vocabulary.h"));
 const VECTORS: (&str, &str) = ("vectors.h", include_str!("../kernels/vectors.h"));
 
@@ -33,6 +34,7 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
     Source { name: "fp8.cu", headers: &[PRODUCT], text: include_str!("../kernels/fp8.cu") },
     Source { name: "head.cu", headers: &[PRODUCT, VOCABULARY], text: include_str!("../kernels/head.cu") },
+    Source { name: "heads.cu", headers: &[VECTORS, RMS_NORM], text: include_str!("../kernels/heads.cu") },
     Source { name: "hopper.cu", headers: &[PRODUCT], text: include_str!("../kernels/hopper.cu") },
     Source { name: "layout.cu", headers: &[], text: include_str!("../kernels/layout.cu") },
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
@@ -48,7 +50,11 @@ pub(crate) const SOURCES: &[Source] = &[
         headers: &[PRODUCT],
         text: include_str!("../kernels/product_weight.cu"),
     },
-    Source { name: "rms_norm.cu", headers: &[VECTORS], text: include_str!("../kernels/rms_norm.cu") },
+    Source {
+        name: "rms_norm.cu",
+        headers: &[VECTORS, RMS_NORM],
+        text: include_str!("../kernels/rms_norm.cu"),
+    },
     Source { name: "rope.cu", headers: &[VECTORS], text: include_str!("../kernels/rope.cu") },
     Source { name: "route.cu", headers: &[], text: include_str!("../kernels/route.cu") },
     Source { name: "swiglu.cu", headers: &[VECTORS], text: include_str!("../kernels/swiglu.cu") },

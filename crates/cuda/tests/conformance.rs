@@ -12,8 +12,8 @@ mod emulated;
 use emulated::emulated;
 
 /// Of the operations that take long, how many cases are passed over for one that is tried.
-const RARE: [(&str, usize); 5] =
-    [("attention", 7), ("sample", 5), ("divergence", 5), ("experts", 5), ("linear", 3)];
+const RARE: [(&str, usize); 6] =
+    [("attention", 7), ("sample", 5), ("divergence", 5), ("experts", 5), ("linear", 3), ("heads", 3)];
 
 /// Whether the environment wants the cases of an operation.
 fn is_wanted(operation: &str) -> bool {
@@ -72,7 +72,7 @@ macro_rules! tests {
 }
 
 tests! {
-    vectors rows linear bias rms_norm rope columns swiglu attention log_prob sample divergence route experts weighted_swiglu
+    vectors rows linear bias rms_norm rope heads columns swiglu attention log_prob sample divergence route experts weighted_swiglu
 }
 
 #[test]

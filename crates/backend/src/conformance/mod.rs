@@ -21,6 +21,7 @@ mod columns;
 mod counting;
 mod divergence;
 mod experts;
+mod heads;
 mod linear;
 mod log_prob;
 mod rms_norm;
@@ -123,13 +124,14 @@ impl<R: Requirement> Requirement for OneIn<R> {
 }
 
 /// The parts of the suite, by the names that [`run_some`] takes.
-pub const OPERATIONS: [&str; 15] = [
+pub const OPERATIONS: [&str; 16] = [
     "vectors",
     "rows",
     "linear",
     "bias",
     "rms_norm",
     "rope",
+    "heads",
     "columns",
     "swiglu",
     "attention",
@@ -149,6 +151,7 @@ fn every_case(operation: &str, requirement: &impl Requirement) {
         "bias" => bias::cases().for_each(|case| requirement.check(case)),
         "rms_norm" => rms_norm::cases().for_each(|case| requirement.check(case)),
         "rope" => rope::cases().for_each(|case| requirement.check(case)),
+        "heads" => heads::cases().for_each(|case| requirement.check(case)),
         "columns" => columns::cases().for_each(|case| requirement.check(case)),
         "swiglu" => swiglu::cases().for_each(|case| requirement.check(case)),
         "attention" => attention::cases().for_each(|case| requirement.check(case)),

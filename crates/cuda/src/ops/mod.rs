@@ -8,6 +8,7 @@ pub(crate) mod divergence;
 pub(crate) mod embedding;
 pub(crate) mod experts;
 pub(crate) mod fp8;
+pub(crate) mod heads;
 pub(crate) mod log_prob;
 pub(crate) mod operand;
 pub(crate) mod product;

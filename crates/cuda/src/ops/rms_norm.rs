@@ -3,7 +3,7 @@
 use crate::{
     cuda::Cuda,
     device::Address,
-    launch::params,
+    launch::{Params, params},
     memory::Memory,
     ops::{
         bias::add_rows,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Packs of a row that a thread holds in registers: HELD of the kernels.
-const HELD: [usize; 2] = [8, 4];
+pub(crate) const HELD: [usize; 2] = [8, 4];
 /// Threads of a block of the backward, whatever the number of rows: the order of sums depends on it.
 const THREADS: usize = 256;
 /// Elements of which a block of the backward sums the gradient of the scales, some.
@@ -90,7 +90,7 @@ fn normalize(
 }
 
 /// Bytes of shared memory that the sums over a row take.
-const SUMS: usize = 32 * size_of::<f32>();
+pub(crate) const SUMS: usize = 32 * size_of::<f32>();
 
 /// Adds to `dx` `[n, features]`, and to `dw` `[features]` if it is asked for.
 pub(crate) fn backward(
@@ -103,7 +103,22 @@ pub(crate) fn backward(
     rstd: &Memory<f32>,
     n: usize,
 ) {
-    let (features, len) = (w.len(), n * w.len());
+    let len = n * w.len();
+    let at = [dx.first(len, "dx"), dy.first(len, "dy"), x.first(len, "x"), rstd.first(n, "rstd")];
+    backward_by(cuda, ["rms_norm_backward_narrow", "rms_norm_backward"], at, dw, w, n, |norm| norm);
+}
+
+/// The same by other kernels, for rows of a pack a thread and for others, whose parameters are made of these.
+pub(crate) fn backward_by<P: Params>(
+    cuda: &Cuda,
+    [narrow, any]: [&'static str; 2],
+    [dx, dy, x, rstd]: [Address; 4],
+    dw: Option<&mut Memory<f32>>,
+    w: &Memory<f32>,
+    n: usize,
+    params: impl FnOnce(NormBackward) -> P,
+) {
+    let features = w.len();
     let wide = wide(&[features]);
     let packs = packs(features, wide);
     let shift = shift(packs, HELD[1]);
@@ -111,22 +126,22 @@ pub(crate) fn backward(
     let chunk = (CHUNK_LEN / features).next_power_of_two().clamp(groups, 1024);
     let chunks = n.div_ceil(chunk);
     let sums = dw.as_ref().map(|_| cuda.scratch::<f32>(chunks * features));
-    let params = NormBackward {
-        dx: dx.first(len, "dx"),
+    let norm = NormBackward {
+        dx,
         chunks: sums.as_ref().map_or(0, |sums| sums.at(0)),
-        dy: dy.first(len, "dy"),
-        x: x.first(len, "x"),
+        dy,
+        x,
         w: w.at(0),
-        rstd: rstd.first(n, "rstd"),
+        rstd,
         n: n as u64,
         features: features as u32,
         shift,
         chunk: chunk as u32,
         wide: wide.into(),
     };
-    let narrow = packs <= 1 << shift;
-    let kernel = if narrow { "rms_norm_backward_narrow" } else { "rms_norm_backward" };
-    cuda.launch(kernel, [chunks, 1, 1], THREADS, SUMS + groups * features * size_of::<f32>(), params);
+    let kernel = if packs <= 1 << shift { narrow } else { any };
+    let shared = SUMS + groups * features * size_of::<f32>();
+    cuda.launch(kernel, [chunks, 1, 1], THREADS, shared, params(norm));
     if let (Some(dw), Some(sums)) = (dw, sums) {
         add_rows(cuda, dw.first(features, "dw"), sums.at(0), features, chunks);
     }

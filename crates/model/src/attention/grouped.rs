@@ -6,7 +6,7 @@
 //!
 //! Each product may have a bias (qwen2), and each head of Q n and K n a norm of its own before its rotation (qwen3).
 
-use koan_backend::{Attention, Backend, Heads, Keep, OutOfMemory, Rotation, Store};
+use koan_backend::{Attention, Backend, HeadNormBackward, HeadNorms, Heads, Keep, OutOfMemory, Store};
 
 use crate::{
     Config, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass, linear::LowRankRows,
@@ -50,9 +50,10 @@ struct HeadNorm<B: Backend> {
     rstd: B::Buf,
 }
 
-/// What the forward works in, and no layer keeps: keys or values as they are computed.
+/// What the forward works in, and no layer keeps: keys and values as they are computed.
 pub(crate) struct GroupedWork<B: Backend> {
-    kv: B::Buf,
+    k: B::Buf,
+    v: B::Buf,
     low_rank: LowRankRows<B>,
 }
 
@@ -135,8 +136,8 @@ impl<B: Backend> GroupedActivations<B> {
 
 impl<B: Backend> GroupedWork<B> {
     pub(super) fn build(config: &Config, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
-        let kv = make.buf(heads(config).key_features())?;
-        Ok(Self { kv, low_rank: LowRankRows::build(config, make)? })
+        let mut new = || make.buf(heads(config).key_features());
+        Ok(Self { k: new()?, v: new()?, low_rank: LowRankRows::build(config, make)? })
     }
 }
 
@@ -181,14 +182,23 @@ impl<B: Backend> Grouped<Param<B>> {
         let (b, heads) = (p.b, heads(p.config));
         let GroupedActivations { q_norm, k_norm, q, kv, attention, log_sum_exp } = a;
         let kv = cache.unwrap_or(kv);
-        let q_norm = self.q_norm.as_ref().zip(q_norm.as_mut());
-        let GroupedWork { kv: new, low_rank } = work;
-        heads_forward(p, q, normed, &self.q_proj, q_norm, heads.query, low_rank);
-        let k_norm = self.k_norm.as_ref().zip(k_norm.as_mut());
-        heads_forward(p, new, normed, &self.k_proj, k_norm, heads.key_value, low_rank);
-        b.store_keys(&mut kv.keys, new, heads.key_features(), p.layout);
-        self.v_proj.forward(p, (&mut *new, Store::Write), normed, low_rank);
-        b.store_keys(&mut kv.values, new, heads.key_features(), p.layout);
+        let GroupedWork { k, v, low_rank } = work;
+        let products = [(&self.q_proj, q_norm.as_mut(), &mut *q), (&self.k_proj, k_norm.as_mut(), &mut *k)];
+        for (projection, norm, y) in products {
+            let y = norm.map_or(y, |norm| &mut norm.x);
+            projection.forward(p, (y, Store::Write), normed, low_rank);
+        }
+        self.v_proj.forward(p, (&mut *v, Store::Write), normed, low_rank);
+        let of_q = self.q_norm.as_ref().zip(q_norm.as_mut());
+        let of_k = self.k_norm.as_ref().zip(k_norm.as_mut());
+        let norms = of_q.zip(of_k).map(|((q, of_q), (k, of_k))| HeadNorms {
+            x: [&of_q.x, &of_k.x],
+            w: [q, k].map(Param::value),
+            rstd: [&mut of_q.rstd, &mut of_k.rstd],
+            eps: p.config.rms_norm_eps,
+        });
+        let stored = [&mut kv.keys, &mut kv.values];
+        b.heads_forward(q, stored, [k, v], norms, [p.cos, p.sin], heads, p.layout);
         b.attention_forward(attention, log_sum_exp, kv.attention(p, q));
         self.o_proj.forward(p, (x, Store::Add), attention, low_rank);
     }
@@ -221,9 +231,17 @@ impl<B: Backend> Grouped<Param<B>> {
         let d_qkv = [dq, dk, dv];
         b.attention_backward(d_qkv, &d.attention, a.kv.attention(p, &a.q), &a.attention, &a.log_sum_exp);
         let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_ref());
-        heads_backward(p, &mut d.q, q_norm, grad.q_norm.as_mut(), &mut d.heads, heads.query);
+        heads_backward(p, &mut d.q, &self.q_proj, q_norm, grad.q_norm.as_mut(), &mut d.heads, heads.query);
         let k_norm = self.k_norm.as_ref().zip(a.k_norm.as_ref());
-        heads_backward(p, &mut d.k, k_norm, grad.k_norm.as_mut(), &mut d.heads, heads.key_value);
+        heads_backward(
+            p,
+            &mut d.k,
+            &self.k_proj,
+            k_norm,
+            grad.k_norm.as_mut(),
+            &mut d.heads,
+            heads.key_value,
+        );
         b.round(&mut d.v, p.rows * heads.key_features());
         self.q_proj.backward(p, (&mut *d_normed, Store::Write), &mut grad.q_proj, &d.q, normed, low_rank);
         self.k_proj.backward(p, (&mut *d_normed, Store::Add), &mut grad.k_proj, &d.k, normed, low_rank);
@@ -231,43 +249,23 @@ impl<B: Backend> Grouped<Param<B>> {
     }
 }
 
-/// Queries or keys: the product, the norm of each head where the family has one, the rotation.
-fn heads_forward<B: Backend>(
-    p: &Pass<B>,
-    y: &mut B::Buf,
-    x: &B::Operand,
-    w: &Linear<Param<B>>,
-    norm: Option<(&Param<B>, &mut HeadNorm<B>)>,
-    heads: usize,
-    low_rank: &mut LowRankRows<B>,
-) {
-    let (b, c) = (p.b, p.config);
-    match norm {
-        None => w.forward(p, (&mut *y, Store::Write), x, low_rank),
-        Some((norm, a)) => {
-            w.forward(p, (&mut a.x, Store::Write), x, low_rank);
-            b.head_norm_forward(y, &mut a.rstd, &a.x, norm.value(), c.rms_norm_eps, p.rows * heads);
-        }
-    }
-    b.rope_forward(y, p.cos, p.sin, Rotation::whole(heads, c.head_dim), p.layout);
-}
-
-/// Turns `dy`, the gradient of what [`heads_forward`] gave, into that of the product, in place; `d` is room for it.
+/// Turns `dy`, the gradient of queries or of keys as attention reads them, into that of the product `w`; `room` is as large.
 fn heads_backward<B: Backend>(
     p: &Pass<B>,
     dy: &mut B::Operand,
+    w: &Linear<Param<B>>,
     norm: Option<(&Param<B>, &HeadNorm<B>)>,
     grad: Option<&mut B::Buf>,
-    d: &mut B::Buf,
+    room: &mut B::Buf,
     heads: usize,
 ) {
-    let (b, dim, rows) = (p.b, p.config.head_dim, p.rows * heads);
-    let values = b.values_mut(dy);
-    b.rope_backward(values, p.cos, p.sin, Rotation::whole(heads, dim), p.layout);
-    if let (Some((norm, a)), Some(grad)) = (norm, grad) {
-        b.clear(d);
-        b.rms_norm_backward(d, norm.gradient(grad), values, &a.x, norm.value(), &a.rstd, rows);
-        b.copy(values, d, rows * dim);
-    }
-    b.round(dy, rows * dim);
+    let norm = norm.zip(grad).map(|((norm, a), grad)| HeadNormBackward {
+        dw: norm.gradient(grad),
+        x: &a.x,
+        w: norm.value(),
+        rstd: &a.rstd,
+        room,
+    });
+    let keep = Linear::kept_gradients([w]);
+    p.b.heads_backward(dy, norm, [p.cos, p.sin], [heads, p.config.head_dim], keep, p.layout);
 }

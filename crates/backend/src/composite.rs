@@ -1,0 +1,74 @@
+//! Operations made of others, one after another: what a backend computes that has no kernel of its own for them, and to whose
+//! bits one that has is held.
+
+use crate::{Backend, Heads, Rotation};
+
+/// The norm of each head of queries and of keys, and what it leaves for its backward.
+pub struct HeadNorms<'a, B: Backend> {
+    /// Queries and keys before the norm: `[rows, heads · dim]`.
+    pub x: [&'a B::Buf; 2],
+    /// Their scales: `[dim]`.
+    pub w: [&'a B::Buf; 2],
+    /// Written: `[rows · heads]`.
+    pub rstd: [&'a mut B::Buf; 2],
+    /// Added to the mean of squares.
+    pub eps: f32,
+}
+
+/// The backward of the norm of each head of queries, or of keys.
+pub struct HeadNormBackward<'a, B: Backend> {
+    /// Where the gradient of the scales is added, unless they are frozen.
+    pub dw: Option<&'a mut B::Buf>,
+    /// The heads before the norm.
+    pub x: &'a B::Buf,
+    /// The scales.
+    pub w: &'a B::Buf,
+    /// Saved by the forward.
+    pub rstd: &'a B::Buf,
+    /// Room for as many elements as `x` has.
+    pub room: &'a mut B::Buf,
+}
+
+/// [`Backend::heads_forward`] by its parts.
+pub fn heads_forward<B: Backend>(
+    b: &B,
+    q: &mut B::Buf,
+    [keys, values]: [&mut B::Keys; 2],
+    [k, v]: [&mut B::Buf; 2],
+    norms: Option<HeadNorms<'_, B>>,
+    [cos, sin]: [&B::Buf; 2],
+    heads: Heads,
+    layout: &B::Layout,
+) {
+    let counts = [heads.query, heads.key_value];
+    if let Some(HeadNorms { x, w, rstd, eps }) = norms {
+        let of = x.into_iter().zip(w).zip(rstd).zip(counts);
+        for ((((x, w), rstd), count), y) in of.zip([&mut *q, &mut *k]) {
+            b.head_norm_forward(y, rstd, x, w, eps, b.rows(layout) * count);
+        }
+    }
+    for (x, count) in [q, &mut *k].into_iter().zip(counts) {
+        b.rope_forward(x, cos, sin, Rotation::whole(count, heads.dim), layout);
+    }
+    b.store_keys(keys, k, heads.key_features(), layout);
+    b.store_keys(values, v, heads.value_features(), layout);
+}
+
+/// [`Backend::heads_backward`] by its parts.
+pub fn heads_backward<B: Backend>(
+    b: &B,
+    dy: &mut B::Operand,
+    norm: Option<HeadNormBackward<'_, B>>,
+    [cos, sin]: [&B::Buf; 2],
+    [heads, dim]: [usize; 2],
+    layout: &B::Layout,
+) {
+    let (rows, values) = (b.rows(layout) * heads, b.values_mut(dy));
+    b.rope_backward(values, cos, sin, Rotation::whole(heads, dim), layout);
+    if let Some(HeadNormBackward { dw, x, w, rstd, room }) = norm {
+        b.clear(room);
+        b.rms_norm_backward(room, dw, values, x, w, rstd, rows);
+        b.copy(values, room, rows * dim);
+    }
+    b.round(dy, rows * dim);
+}
