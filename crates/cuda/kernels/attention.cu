@@ -59,7 +59,7 @@ DEVICE void meet() {
 template <int DIM, int VALUES, int WARPS>
 DEVICE void attend(const Attention& p) {
     const u32 threads = WARPS * 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const u32 group = p.query / p.key_value;
+    const Divisor group = divisor(p.query / p.key_value);
 
     // which rows, head, and features of values
     u32 index = blockIdx.x;

@@ -17,6 +17,13 @@
 // of the keys begin at key_rows[keys], in whole blocks; behind the last they are NONE.
 struct Tile { u32 row, rows, visible, keys; };
 
+// Division by the same number again and again: quotients of numbers whose product with it is less than 2^32.
+struct Divisor { u32 n, reciprocal; }; // in 2^-32, rounded up; 0 of 1
+DEVICE Divisor divisor(u32 n) { return {n, n == 1 ? 0 : 0xffffffffu / n + 1}; }
+DEVICE u32 operator/(u32 x, Divisor d) { return d.reciprocal ? (u32)(((u64)x * d.reciprocal) >> 32) : x; }
+DEVICE u32 operator%(u32 x, Divisor d) { return x - x / d * d.n; }
+DEVICE u32 operator*(u32 x, Divisor d) { return x * d.n; }
+
 DEVICE u32 rounded_up(u32 n, u32 to) { return (n + to - 1) / to * to; }
 
 // Bytes of a row of features in shared memory, of which there are a multiple of 16: eight rows of them lie in other banks.

@@ -56,7 +56,7 @@ struct Backward {
 DEVICE u32 width_of_chunk(u32 padded, u32 chunk) { return padded - chunk * CHUNK < CHUNK ? padded - chunk * CHUNK : CHUNK; }
 
 // What lies behind a query in shared memory.
-struct Saved { float log_sum_exp, delta; };
+struct alignas(8) Saved { float log_sum_exp, delta; };
 DEVICE Saved saved_of(const u8* query_end) { return *(const Saved*)query_end; }
 
 // s += a bᵀ of `steps` times 16 features: 16 rows of `a`, 8 N rows of `b`. Both are the lane's places.
@@ -76,11 +76,11 @@ DEVICE void add_products(float (&s)[N][4], const u8* a, const u8* b, u32 bytes_o
     }
 }
 
-// sums += s b: s is 16 x 64, rounded to bf16; b has 64 rows of `width` features, of which the lane's place is given.
-template <int COLUMNS, bool ALL_COLUMNS>
-DEVICE void add_weighted(float (&sums)[COLUMNS][4], const float (&s)[8][4], const u8* b, u32 bytes, u32 width) {
+// sums += s b: s is 16 x 8 N, rounded to bf16; b has 8 N rows of `width` features, of which the lane's place is given.
+template <int COLUMNS, bool ALL_COLUMNS, int N>
+DEVICE void add_weighted(float (&sums)[COLUMNS][4], const float (&s)[N][4], const u8* b, u32 bytes, u32 width) {
 #pragma unroll
-    for (int step = 0; step < 4; step++) {
+    for (int step = 0; step < N / 2; step++) {
         u32 x[4] = {pack_bf16(s[2 * step][0], s[2 * step][1]), pack_bf16(s[2 * step][2], s[2 * step][3]),
                     pack_bf16(s[2 * step + 1][0], s[2 * step + 1][1]), pack_bf16(s[2 * step + 1][2], s[2 * step + 1][3])};
 #pragma unroll
@@ -114,7 +114,8 @@ DEVICE void meet_all() {
 // for other blocks.
 template <int DIM, int WARPS>
 DEVICE void backward_queries(const Backward& p) {
-    const u32 threads = WARPS * 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = p.query / p.key_value;
+    const u32 threads = WARPS * 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Divisor group = divisor(p.query / p.key_value);
     u32 index = blockIdx.x;
     u32 own = index % p.chunks; index /= p.chunks;
     u32 subtile = index % p.subtiles; index /= p.subtiles;
@@ -244,7 +245,8 @@ struct Walk { Tile view; u32 sequence, row, rows; };
 // others are for other blocks.
 template <int DIM, int WARPS>
 DEVICE void backward_keys(const Backward& p) {
-    const u32 threads = WARPS * 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = p.query / p.key_value;
+    const u32 threads = WARPS * 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Divisor group = divisor(p.query / p.key_value);
     u32 dim = DIM ? DIM : p.dim, value_dim = DIM ? DIM : p.value_dim;
     u32 padded = rounded_up(dim, 16), value_padded = rounded_up(value_dim, 16);
     u32 chunks = DIM ? 1 : (padded + CHUNK - 1) / CHUNK, value_chunks = DIM ? 1 : (value_padded + CHUNK - 1) / CHUNK;
@@ -341,53 +343,67 @@ DEVICE void backward_keys(const Backward& p) {
     float dk[DIM ? DIM / 8 : CHUNK / 8][4], dv[DIM ? DIM / 8 : 1][4]; // any numbers: of both in dk
     clear(dk);
     clear(dv);
-    for (; walk.sequence < block.end; advance(walk)) {
-        float s[8][4];
-        float delta[DIM ? 1 : 8][2]; // where the queries are not there any more
-        clear(s);
-        const u8* queries = nullptr;
-        for (u32 chunk = 0; chunk < chunks; chunk++) {
-            queries = next_part();
-            if (!idle) add_products<DIM / 16>(s, own_keys + chunk * CHUNK * 2, queries + lane_of_b(lane, query_bytes), query_bytes, width_of_chunk(padded, chunk) / 16);
-        }
-        if (!idle) {
-            bool all_see = walk.view.visible + walk.row / group >= warp_start + 16;
-            const u8* saved = queries + width_of_chunk(padded, chunks - 1) * 2;
+    // s becomes the probabilities of 8 N rows from row `from` of the tile on; what lies behind their queries begins at `saved`.
+    auto probabilities = [&](auto& s, u32 from, const u8* saved) {
+        bool all_see = walk.view.visible + (walk.row + from) / group >= warp_start + 16;
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
+        for (int j = 0; j < (int)(sizeof(s) / 16); j++) {
 #pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    u32 r = j * 8 + column + i;
-                    Saved of_row = saved_of(saved + r * query_bytes);
-                    if (!DIM) delta[DIM ? 0 : j][i] = of_row.delta;
-                    u32 seen = all_see ? NONE : walk.view.visible + (walk.row + r) / group;
-                    s[j][i] = warp_start + top < seen ? exp2_fast(__fmaf_rn(s[j][i], p.scale_2, -of_row.log_sum_exp)) : 0.0f;
-                    s[j][i + 2] = warp_start + top + 8 < seen ? exp2_fast(__fmaf_rn(s[j][i + 2], p.scale_2, -of_row.log_sum_exp)) : 0.0f;
-                }
+            for (int i = 0; i < 2; i++) {
+                u32 r = from + j * 8 + column + i, seen = all_see ? NONE : walk.view.visible + (walk.row + r) / group;
+                float log_sum_exp = saved_of(saved + r * query_bytes).log_sum_exp;
+                s[j][i] = warp_start + top < seen ? exp2_fast(__fmaf_rn(s[j][i], p.scale_2, -log_sum_exp)) : 0.0f;
+                s[j][i + 2] = warp_start + top + 8 < seen ? exp2_fast(__fmaf_rn(s[j][i + 2], p.scale_2, -log_sum_exp)) : 0.0f;
             }
         }
-        const u8* weights_of = nullptr; // what the own sums weight: queries for dk, gradients of outputs for dv
-        if (DIM) {
+    };
+    if (DIM) {
+        for (; walk.sequence < block.end; advance(walk)) {
+            const u8* queries = next_part();
             const u8* d_outputs = next_part();
-            weights_of = queries;
             if (idle) continue;
-            add_weighted<DIM ? DIM / 8 : 1, true>(dv, s, d_outputs + lane_of_a(lane, d_output_bytes), d_output_bytes, DIM);
-#pragma unroll
-            for (int half = 0; half < 2; half++) { // 32 rows at a time, as registers are few
-                float ds[4][4];
+#pragma unroll 1
+            for (u32 from = 0; from < BLOCK; from += 32) { // 32 rows at a time, as registers are few
+                const u8* of_queries = queries + from * query_bytes;
+                const u8* of_d_outputs = d_outputs + from * d_output_bytes;
+                float s[4][4], ds[4][4];
+                clear(s);
                 clear(ds);
-                add_products<DIM / 16>(ds, own_values, d_outputs + half * 32 * d_output_bytes + lane_of_b(lane, d_output_bytes), d_output_bytes, DIM / 16);
+                add_products<DIM / 16>(s, own_keys, of_queries + lane_of_b(lane, query_bytes), query_bytes, DIM / 16);
+                add_products<DIM / 16>(ds, own_values, of_d_outputs + lane_of_b(lane, d_output_bytes), d_output_bytes, DIM / 16);
+                probabilities(s, from, queries + DIM * 2);
+                add_weighted<DIM ? DIM / 8 : 1, true>(dv, s, of_d_outputs + lane_of_a(lane, d_output_bytes), d_output_bytes, DIM);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
-                        float of_row = saved_of(queries + DIM * 2 + (half * 32 + j * 8 + column + i) * query_bytes).delta;
-                        s[half * 4 + j][i] *= ds[j][i] - of_row;
-                        s[half * 4 + j][i + 2] *= ds[j][i + 2] - of_row;
+                        float delta = saved_of(of_queries + (j * 8 + column + i) * query_bytes + DIM * 2).delta;
+                        s[j][i] *= ds[j][i] - delta;
+                        s[j][i + 2] *= ds[j][i + 2] - delta;
                     }
                 }
+                add_weighted<DIM ? DIM / 8 : CHUNK / 8, true>(dk, s, of_queries + lane_of_a(lane, query_bytes), query_bytes, DIM);
             }
-        } else {
+        }
+    } else {
+        for (; walk.sequence < block.end; advance(walk)) {
+            float s[8][4], delta[8][2];
+            clear(s);
+            const u8* saved = nullptr;
+            for (u32 chunk = 0; chunk < chunks; chunk++) {
+                const u8* queries = next_part();
+                u32 width = width_of_chunk(padded, chunk);
+                saved = queries + width * 2;
+                if (!idle) add_products<0>(s, own_keys + chunk * CHUNK * 2, queries + lane_of_b(lane, query_bytes), query_bytes, width / 16);
+            }
+            if (!idle) {
+                probabilities(s, 0, saved);
+#pragma unroll
+                for (int j = 0; j < 8; j++) {
+#pragma unroll
+                    for (int i = 0; i < 2; i++) delta[j][i] = saved_of(saved + (j * 8 + column + i) * query_bytes).delta;
+                }
+            }
             if (of_keys) {
                 float ds[8][4];
                 clear(ds);
@@ -395,17 +411,18 @@ DEVICE void backward_keys(const Backward& p) {
                     const u8* d_outputs = next_part();
                     if (!idle) add_products<0>(ds, own_values + chunk * CHUNK * 2, d_outputs + lane_of_b(lane, d_output_bytes), d_output_bytes, width_of_chunk(value_padded, chunk) / 16);
                 }
+                if (!idle) {
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
+                    for (int j = 0; j < 8; j++) {
 #pragma unroll
-                    for (int i = 0; i < 4; i++) s[j][i] *= ds[j][i] - delta[DIM ? 0 : j][i % 2];
+                        for (int i = 0; i < 4; i++) s[j][i] *= ds[j][i] - delta[j][i % 2];
+                    }
                 }
             }
-            weights_of = next_part();
-            if (idle) continue;
+            const u8* part = next_part();
+            u32 bytes = of_keys ? query_bytes : d_output_bytes;
+            if (!idle) add_weighted<DIM ? DIM / 8 : CHUNK / 8, false>(dk, s, part + lane_of_a(lane, bytes), bytes, width_of_chunk(of_keys ? padded : value_padded, own));
         }
-        u32 bytes = of_keys ? query_bytes : d_output_bytes;
-        add_weighted<DIM ? DIM / 8 : CHUNK / 8, DIM != 0>(dk, s, weights_of + lane_of_a(lane, bytes), bytes, width_of_chunk(of_keys ? padded : value_padded, own));
     }
     wait_for_copies<0>();
 
@@ -462,18 +479,11 @@ KERNEL(attention_backward_sums, Backward, 128) {
     }
 }
 
-// Blocks of backward_keys<64, 4> on a multiprocessor: before Hopper three would lack a register.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define KEYS_64 2
-#else
-#define KEYS_64 3
-#endif
-
 KERNEL(attention_backward_queries_64, Backward, 128, 3) { backward_queries<64, 4>(p); }
 KERNEL(attention_backward_queries_128, Backward, 128) { backward_queries<128, 4>(p); }
 KERNEL(attention_backward_queries_any, Backward, 128) { backward_queries<0, 4>(p); }
 KERNEL(attention_backward_queries_narrow, Backward, 32) { backward_queries<0, 1>(p); }
-KERNEL(attention_backward_keys_64, Backward, 128, KEYS_64) { backward_keys<64, 4>(p); }
+KERNEL(attention_backward_keys_64, Backward, 128, 3) { backward_keys<64, 4>(p); }
 KERNEL(attention_backward_keys_128, Backward, 128) { backward_keys<128, 4>(p); }
 KERNEL(attention_backward_keys_any, Backward, 128) { backward_keys<0, 4>(p); }
 KERNEL(attention_backward_keys_narrow, Backward, 32) { backward_keys<0, 1>(p); }
