@@ -10,8 +10,9 @@ constexpr u32 NAN_BITS = 0x7fffffff;
 
 // ---- The model ------------------------------------------------------------------------------------------------------------
 
-// c + Σ a[k] b[k]: the terms are aligned to the largest exponent among them (a product has the sum of its factors' exponents, zero
-// the smallest), cut after 25 bits of fraction, added exactly; the sum is cut to f32.
+// c + Σ a[k] b[k]: the terms are aligned to the largest exponent among them (a product has the sum of its factors' exponents, a factor
+// of zero the smallest; an addend of zero has none: seen on an H200), cut after 25 bits of fraction, added exactly; the sum is cut
+// to f32.
 float fused_sum(const u16* a, const u16* b, float c) {
     double ordinary = c;
     for (int k = 0; k < K; k++) ordinary += (double)__uint_as_float((u32)a[k] << 16) * (double)__uint_as_float((u32)b[k] << 16);
@@ -31,7 +32,7 @@ float fused_sum(const u16* a, const u16* b, float c) {
             int of_c = bits >> 23 & 255;
             i64 significand = (bits & 0x7fffff) | (of_c > 0 ? 0x800000 : 0);
             terms[k] = (bits >> 31 ? -significand : significand) << (FRACTION - 23);
-            exponents[k] = (of_c > 0 ? of_c : 1) - 127;
+            exponents[k] = significand == 0 ? -1000 : (of_c > 0 ? of_c : 1) - 127;
         }
         largest = max(largest, exponents[k]);
     }
@@ -99,7 +100,7 @@ bool fused_sums(const Terms (&a)[K], const Terms (&b)[8], float (&d)[8][16]) {
             special |= field == 255;
             Ints addend = ((bits & 0x7fffff) | (normal & 0x800000)) << (FRACTION - 23);
             // Exponents here are sums of two fields: 254 above their value.
-            Ints of_addend = field + 1 + normal + 127;
+            Ints of_addend = addend != 0 ? field + 1 + normal + 127 : 0;
             Ints largest = of_addend;
             for (int k = 0; k < K; k++) {
                 Ints exponent = load<Ints>(a[k].exponent + row) + b[n].exponent[k];
