@@ -88,7 +88,24 @@ DEVICE void head_product(const HeadProduct& p) {
     tile.template run<false>(a, b, p.k, p.k, to);
 }
 
+// The same on Hopper, with operands that the copy engine brings: `product` says which.
+struct HopperHead { Hopper product; HeadProduct head; u32 unused[8]; };
+
+#if KOAN_SM == 90 || defined(KOAN_EMULATE)
+template <class To>
+DEVICE void staged_head(const HopperHead& p) {
+    Staged<128, 128, 3, true, true> tile(p.product);
+    tile.run(p.product, [&](const Piece& at, auto& tile) {
+        To to{p.head, at.m, at.n};
+        to.take(tile);
+    });
+}
+#else
+template <class To>
+DEVICE void staged_head(const HopperHead&) {}
+#endif
+
+KERNEL(staged_strips_128x128, HopperHead, 256) { staged_head<ToStrips>(p); }
+KERNEL(staged_gradients_128x128, HopperHead, 256) { staged_head<ToGradients>(p); }
 KERNEL(strips_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToStrips>(p); }
-KERNEL(strips_128x256x64, HeadProduct, 256) { head_product<Tile<Shape<128, 256, 64, 3, 2, 4>, true, true>, ToStrips>(p); }
 KERNEL(gradients_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToGradients>(p); }
-KERNEL(gradients_128x256x64, HeadProduct, 256) { head_product<Tile<Shape<128, 256, 64, 3, 2, 4>, true, true>, ToGradients>(p); }

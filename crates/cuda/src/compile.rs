@@ -9,6 +9,7 @@ pub(crate) struct Source {
 }
 
 const ATTENTION: (&str, &str) = ("attention.h", include_str!("../kernels/attention.h"));
+const HOPPER: (&str, &str) = ("hopper.h", include_str!("../kernels/hopper.h"));
 const PRODUCT: (&str, &str) = ("product.h", include_str!("../kernels/product.h"));
 const RMS_NORM: (&str, &str) = ("rms_norm.h", include_str!("../kernels/rms_norm.h"));
 const VOCABULARY: (&str, &str) = ("vocabulary.h", include_str!("../kernels/vocabulary.h"));
@@ -33,9 +34,13 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "embedding.cu", headers: &[VECTORS], text: include_str!("../kernels/embedding.cu") },
     Source { name: "experts.cu", headers: &[PRODUCT], text: include_str!("../kernels/experts.cu") },
     Source { name: "fp8.cu", headers: &[PRODUCT], text: include_str!("../kernels/fp8.cu") },
-    Source { name: "head.cu", headers: &[PRODUCT, VOCABULARY], text: include_str!("../kernels/head.cu") },
+    Source {
+        name: "head.cu",
+        headers: &[PRODUCT, HOPPER, VOCABULARY],
+        text: include_str!("../kernels/head.cu"),
+    },
     Source { name: "heads.cu", headers: &[VECTORS, RMS_NORM], text: include_str!("../kernels/heads.cu") },
-    Source { name: "hopper.cu", headers: &[PRODUCT], text: include_str!("../kernels/hopper.cu") },
+    Source { name: "hopper.cu", headers: &[PRODUCT, HOPPER], text: include_str!("../kernels/hopper.cu") },
     Source { name: "layout.cu", headers: &[], text: include_str!("../kernels/layout.cu") },
     Source { name: "log_prob.cu", headers: &[VOCABULARY], text: include_str!("../kernels/log_prob.cu") },
     Source { name: "operand.cu", headers: &[VECTORS], text: include_str!("../kernels/operand.cu") },

@@ -15,7 +15,7 @@ use crate::{
     memory::{Bf16, Memory},
     ops::{
         operand::Operand,
-        product::{self, Rounded, word},
+        product::{self, Hopper, Rounded, word},
     },
 };
 
@@ -175,12 +175,24 @@ params! {
     struct OfStrips { partials: Address, strips: Address, chunks: u64, chunks_of_row: u32, strips_of_row: u32 }
 }
 
-/// Kernels of `head.cu`, and their tile.
-const STRIPS_KERNEL: &str = "strips_128x128x64";
-const GRADIENTS_KERNEL: &str = "gradients_128x128x64";
+params! {
+    /// As `head.cu` has it.
+    struct HopperHead { product: Hopper, head: HeadProduct, unused: [u32; 8] }
+}
+
+/// What a product takes its logits for: the names of its kernels, for any GPU and for Hopper.
+type FusedKernel = [&'static str; 2];
+
+const TO_STRIPS: FusedKernel = ["strips_128x128x64", "staged_strips_128x128"];
+const TO_GRADIENTS: FusedKernel = ["gradients_128x128x64", "staged_gradients_128x128"];
+/// Rows and columns of their tiles, features and number of their stages.
 const TILE: [usize; 2] = [128, 128];
-const FUSED_THREADS: usize = 128;
-const FUSED_SHARED: usize = 3 * (TILE[0] + TILE[1]) * 64 * 2;
+const FEATURES: usize = 64;
+const STAGES: usize = 3;
+/// Blocks that run on a multiprocessor at a time.
+const RESIDENT: usize = 2;
+/// Bytes of shared memory, with two barriers for each stage.
+const FUSED_SHARED: usize = STAGES * ((TILE[0] + TILE[1]) * FEATURES * 2 + 16);
 
 impl Head {
     /// Whether products of `n` rows take their logits themselves.
@@ -188,21 +200,51 @@ impl Head {
         n >= MANY_ROWS && self.features.is_multiple_of(8) && FUSED_SHARED <= cuda.device.shared()
     }
 
-    /// Launches a fused product of `rows` rows by `width` tokens.
-    fn run(&self, cuda: &Cuda, kernel: &'static str, [rows, width]: [usize; 2], product: HeadProduct) {
-        let product = HeadProduct {
-            m: word(rows),
-            n: word(width),
-            k: word(self.features),
-            group: product::GROUP,
-            ..product
-        };
+    /// Launches a product of `rows` rows by `width` tokens, which takes its logits itself.
+    fn run(
+        cuda: &Cuda,
+        on_hopper: bool,
+        [kernel, staged]: FusedKernel,
+        [rows, width, features]: [usize; 3],
+        head: HeadProduct,
+    ) {
+        let [m, n, k] = [rows, width, features].map(word);
+        let head = HeadProduct { m, n, k, group: product::GROUP, ..head };
         let tiles = rows.div_ceil(TILE[0]) * width.div_ceil(TILE[1]);
-        cuda.launch(kernel, [tiles, 1, 1], FUSED_THREADS, FUSED_SHARED, product);
+        if !on_hopper {
+            return cuda.launch(kernel, [tiles, 1, 1], 128, FUSED_SHARED, head);
+        }
+        let product = Hopper {
+            a: cuda.device.tensor_map(head.x, [rows, features], TILE[0]),
+            b: cuda.device.tensor_map(head.w, [width, features], TILE[1]),
+            c: 0,
+            part: 0,
+            m,
+            n,
+            k,
+            span: k,
+            chunk: k,
+            add: 0,
+            paired: 0,
+            group: head.group,
+            pieces: word(tiles),
+            unused: [0; 3],
+        };
+        let blocks = tiles.min(cuda.device.multiprocessors() as usize * RESIDENT);
+        let params = HopperHead { product, head, unused: [0; 8] };
+        cuda.launch(staged, [blocks, 1, 1], 256, FUSED_SHARED, params);
     }
 
     /// Writes the partials of all rows, and their targets' logits, without storing logits.
-    fn fill_fused(&self, cuda: &Cuda, partials: &Partials, n: usize, temperature: f32, targets: Address) {
+    fn fill_fused(
+        &self,
+        cuda: &Cuda,
+        on_hopper: bool,
+        partials: &Partials,
+        n: usize,
+        temperature: f32,
+        targets: Address,
+    ) {
         let strips_of_row = self.vocab.div_ceil(STRIP);
         let wave = n.min((STRIPS / strips_of_row).next_multiple_of(1024));
         let strips = cuda.scratch::<f32>(wave * strips_of_row * PARTIAL);
@@ -217,7 +259,7 @@ impl Head {
                 inverse_temperature: temperature.recip(),
                 ..HeadProduct::default()
             };
-            self.run(cuda, STRIPS_KERNEL, [rows, self.vocab], product);
+            Self::run(cuda, on_hopper, TO_STRIPS, [rows, self.vocab, self.features], product);
             let chunks = rows * partials.chunks;
             let params = OfStrips {
                 partials: partials.of(row),
@@ -244,7 +286,14 @@ impl Head {
     }
 
     /// Writes the gradient of the logits of all rows for `width` tokens from `first` on, without storing logits.
-    fn gradients_fused(&self, cuda: &Cuda, dl: Address, [first, width]: [usize; 2], of: Gradients) {
+    fn gradients_fused(
+        &self,
+        cuda: &Cuda,
+        on_hopper: bool,
+        dl: Address,
+        [first, width]: [usize; 2],
+        of: Gradients,
+    ) {
         let product = HeadProduct {
             x: self.x,
             w: self.w_of(first),
@@ -256,7 +305,7 @@ impl Head {
             inverse_temperature: of.inverse_temperature,
             ..HeadProduct::default()
         };
-        self.run(cuda, GRADIENTS_KERNEL, [of.n, width], product);
+        Self::run(cuda, on_hopper, TO_GRADIENTS, [of.n, width, self.features], product);
     }
 
     /// The same by way of logits in slabs, in `logits` `[rows, width]`.
@@ -320,7 +369,8 @@ pub(crate) fn forward(
     }
     let partials = Partials::new(cuda, n, head.vocab);
     if head.is_fused(cuda, n) {
-        head.fill_fused(cuda, &partials, n, temperature, layout.targets());
+        let on_hopper = cuda.device.is_hopper();
+        head.fill_fused(cuda, on_hopper, &partials, n, temperature, layout.targets());
     } else {
         let by = Temperature::One { temperature, targets: layout.targets() };
         head.fill_in_slabs(cuda, &partials, n, by);
@@ -381,7 +431,7 @@ pub(crate) fn backward(
     let (logits, dl) = (cuda.scratch::<f32>(slab_rows * widest), cuda.scratch::<Bf16>(n * widest));
     for (first, width) in parts(vocab, BACKWARD_COLUMNS) {
         if fused {
-            head.gradients_fused(cuda, dl.at(0), [first, width], of);
+            head.gradients_fused(cuda, cuda.device.is_hopper(), dl.at(0), [first, width], of);
         } else {
             head.gradients_in_slabs(cuda, dl.at(0), [first, width], of, (logits.at(0), slab_rows));
         }
@@ -423,10 +473,10 @@ mod tests {
             let head = Head { x: x.at(0), w: w.at(0), features, vocab };
             let targets: Vec<u32> = (0..n).map(|i| (i * 37 % vocab) as u32).collect();
             let targets = Memory::upload(&cuda.device, &targets).expect("memory");
-            let [fused, in_slabs] = [true, false].map(|fused| {
+            let [fused, on_hopper, in_slabs] = [Some(false), Some(true), None].map(|fused| {
                 let partials = Partials::new(&cuda, n, vocab);
-                if fused {
-                    head.fill_fused(&cuda, &partials, n, 0.7, targets.at(0));
+                if let Some(on_hopper) = fused {
+                    head.fill_fused(&cuda, on_hopper, &partials, n, 0.7, targets.at(0));
                 } else {
                     let by = Temperature::One { temperature: 0.7, targets: targets.at(0) };
                     head.fill_in_slabs(&cuda, &partials, n, by);
@@ -435,6 +485,7 @@ mod tests {
                     |x: &Memory<f32>| x.read(x.len()).into_iter().map(f32::to_bits).collect::<Vec<_>>();
                 (bits(&partials.values), bits(&partials.of_targets))
             });
+            assert_eq!(on_hopper, in_slabs, "{n} rows, {vocab} tokens, {features} features on Hopper");
             assert_eq!(fused, in_slabs, "{n} rows, {vocab} tokens, {features} features");
 
             if vocab % 8 == 0 {
@@ -446,17 +497,20 @@ mod tests {
                     n,
                     inverse_temperature: 0.7,
                 };
-                let [fused, in_slabs] = [true, false].map(|fused| {
+                let [fused, on_hopper, in_slabs] = [Some(false), Some(true), None].map(|fused| {
                     let dl = cuda.scratch::<Bf16>(n * vocab);
-                    if fused {
-                        head.gradients_fused(&cuda, dl.at(0), [0, vocab], of);
+                    if let Some(on_hopper) = fused {
+                        head.gradients_fused(&cuda, on_hopper, dl.at(0), [0, vocab], of);
                     } else {
                         let logits = cuda.scratch::<f32>(5 * vocab);
                         head.gradients_in_slabs(&cuda, dl.at(0), [0, vocab], of, (logits.at(0), 5));
                     }
                     dl.read(n * vocab)
                 });
-                assert!(fused == in_slabs, "gradients of {n} rows, {vocab} tokens, {features} features");
+                assert!(
+                    fused == in_slabs && on_hopper == in_slabs,
+                    "gradients of {n} rows, {vocab} tokens, {features} features"
+                );
             }
         }
     }

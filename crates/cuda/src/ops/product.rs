@@ -17,7 +17,7 @@ use crate::{
 
 pub use self::kernels::Layout;
 pub(crate) use self::{
-    call::{CHUNK, Call, GROUP, word},
+    call::{CHUNK, Call, GROUP, Hopper, word},
     kernels::{Kernel, kernel},
 };
 

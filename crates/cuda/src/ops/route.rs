@@ -122,7 +122,7 @@ pub(crate) fn forward(
         experts: experts as u32,
         unused: 0,
     };
-    cuda.launch("route_sort", [experts, 1, 1], 512, 2 * 16 * size_of::<u32>(), sort);
+    cuda.launch("route_sort", [experts, 1, 1], 1024, 2 * 32 * size_of::<u32>(), sort);
 }
 
 params! {
@@ -197,21 +197,22 @@ pub(crate) fn backward(
 }
 
 params! {
-    struct Copies { y: Address, x: Address, copy_rows: Address, unused: u64, features: u32, blocks: u32 }
+    struct Copies { y: Address, x: Address, copy_rows: Address, chunks: u64, features: u32, chunks_of_row: u32 }
 }
 
 /// `y[i, :] = x[row of copy i, :]`, as products read them.
 pub(crate) fn copies_forward(cuda: &Cuda, y: &mut Operand, x: &Operand, routes: &Routes, features: usize) {
-    let (copies, blocks) = (routes.copies(), features.div_ceil(256 * 8));
+    let (copies, chunks_of_row) = (routes.copies(), features.div_ceil(8));
+    let chunks = copies * chunks_of_row;
     let params = Copies {
         y: y.rounded.first(copies * features, "y"),
         x: x.rounded.first(routes.rows * features, "x"),
         copy_rows: routes.copy_rows.first(copies, "routes"),
-        unused: 0,
+        chunks: chunks as u64,
         features: features as u32,
-        blocks: blocks as u32,
+        chunks_of_row: chunks_of_row as u32,
     };
-    cuda.launch("copies_forward", [copies * blocks, 1, 1], 256, 0, params);
+    cuda.launch("copies_forward", [chunks.div_ceil(1024), 1, 1], 256, 0, params);
 }
 
 params! {
