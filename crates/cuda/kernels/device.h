@@ -123,6 +123,27 @@ DEVICE void multiply_add_wide(float (&d)[16][4], u64 a, u64 b, u32 add) {
 }
 
 template <int A_BY_K, int B_BY_K>
+DEVICE void multiply_add_wide(float (&d)[24][4], u64 a, u64 b, u32 add) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.u32 p, %100, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63,"
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79,"
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
+        "%96, %97, p, 1, 1, %98, %99;}"
+        :
+          KOAN_FOUR(d[0]), KOAN_FOUR(d[1]), KOAN_FOUR(d[2]), KOAN_FOUR(d[3]),
+          KOAN_FOUR(d[4]), KOAN_FOUR(d[5]), KOAN_FOUR(d[6]), KOAN_FOUR(d[7]),
+          KOAN_FOUR(d[8]), KOAN_FOUR(d[9]), KOAN_FOUR(d[10]), KOAN_FOUR(d[11]),
+          KOAN_FOUR(d[12]), KOAN_FOUR(d[13]), KOAN_FOUR(d[14]), KOAN_FOUR(d[15]),
+          KOAN_FOUR(d[16]), KOAN_FOUR(d[17]), KOAN_FOUR(d[18]), KOAN_FOUR(d[19]),
+          KOAN_FOUR(d[20]), KOAN_FOUR(d[21]), KOAN_FOUR(d[22]), KOAN_FOUR(d[23])
+        : "l"(a), "l"(b), "n"(1 - A_BY_K), "n"(1 - B_BY_K), "r"(add));
+}
+
+template <int A_BY_K, int B_BY_K>
 DEVICE void multiply_add_wide(float (&d)[32][4], u64 a, u64 b, u32 add) {
     asm volatile(
         "{.reg .pred p; setp.ne.u32 p, %132, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"

@@ -1,8 +1,9 @@
-// Products of whole matrices on Hopper, in the layouts of product.h, by the tensor cores' wgmma: warpgroups of 4 warps multiply operands straight from
-// shared memory, while all threads copy the next. By the model of Hopper's arithmetic a step of wgmma has the bits of one of mma.sync, so
-// the sums are those of every other kernel; examples/products.rs holds them to that on a card.
+// Products of whole matrices on Hopper, in the layouts of product.h: the copy engine brings operands, and wgmma multiplies them straight from shared
+// memory. A step of wgmma has the bits of one of mma.sync (by the model of Hopper's arithmetic, and as seen on an H200), so the sums are
+// those of every other kernel.
 //
-// Bound: as product.h; wgmma can multiply 1.6 times as fast as mma.sync, and reads each operand once a warpgroup.
+// Bound: by the tensor cores, which wgmma keeps 1.6 times as busy as mma.sync can, and by L2. Two blocks of 128 x 128 share a multiprocessor: one stores
+// its sums while the other multiplies.
 
 // A product whose operands the copy engine brings, in boxes of 64 columns: along k the rows of a block's tile, else 64. Its pieces of work are the tiles
 // of each part, as in Product.
@@ -15,74 +16,6 @@ struct Hopper { TensorMap a, b; float* c; u64 part; u32 m, n, k, span, chunk, ad
 DEVICE u64 wide_matrix(u32 at, u32 next) {
     return (u64)(at >> 4) | (u64)(next >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }
-
-// A block's tile of C: a warpgroup for each 64 rows.
-template <int M_, int N_, int STAGES, bool A_ALONG_K, bool B_ALONG_K>
-struct WideTile : Sums<1, N_ / 16> {
-    typedef Sums<1, N_ / 16> Base;
-    using Base::sums, Base::warp_m, Base::warp_n;
-    static constexpr int M = M_, N = N_, K = 64, THREADS = 2 * M, STEPS = K / 16;
-    typedef Operand<M, K, THREADS, A_ALONG_K, true> A;
-    typedef Operand<N, K, THREADS, B_ALONG_K, true> B;
-    static constexpr int STAGE = A::BYTES + B::BYTES;
-
-    MEMBER WideTile() {
-        warp_m = threadIdx.x / 32 * 16;
-        warp_n = 0;
-    }
-
-    // A B over `k` of k, which `to` takes. If CHUNKED, each chunk of `chunk` of k is summed from zero, and taken for itself.
-    template <bool CHUNKED, class To>
-    MEMBER void run(A a, B b, u32 k, u32 chunk, To& to) {
-        u8* shared = shared_memory();
-        u32 tiles = (k + K - 1) / K, stage = 0, free = STAGES - 2;
-#pragma unroll
-        for (u32 s = 0; s < STAGES - 2; s++) {
-            if (s < tiles) copy(a, b, shared + s * STAGE, k - s * K);
-            commit_copies();
-        }
-        // The warpgroup's 64 rows: 64 lines of 128 bytes either way.
-        u32 a_at = shared_address(shared) + threadIdx.x / 128 * (64 * 128), b_at = shared_address(shared) + A::BYTES;
-        u64 a_matrix = wide_matrix(a_at, K * 128), b_matrix = wide_matrix(b_at, K * 128);
-        for (u32 t = 0; t < tiles;) {
-            u32 from = t, until = CHUNKED ? least(tiles, t + chunk / K) : tiles;
-            for (; t < until; t++) {
-                wait_for_copies<STAGES - 3>();
-                show_to_tensor_cores();
-                // The stage is there, and nobody multiplies that of two tiles ago any more.
-                __syncthreads();
-                begin_wide();
-                u64 of_stage = (u64)(stage * STAGE >> 4);
-#pragma unroll
-                for (int s = 0; s < STEPS; s++) {
-                    // 16 of k are 32 bytes of a row, or 16 rows.
-                    u64 a_step = s * (A_ALONG_K ? 32 : 16 * 128) >> 4, b_step = s * (B_ALONG_K ? 32 : 16 * 128) >> 4;
-                    multiply_add_wide<A_ALONG_K, B_ALONG_K>(sums[0], a_matrix + of_stage + a_step, b_matrix + of_stage + b_step,
-                                                           s > 0 || t > from);
-                }
-                commit_wide();
-                u32 next = t + STAGES - 2;
-                if (next < tiles) copy(a, b, shared + free * STAGE, k - next * K);
-                commit_copies();
-                stage = stage + 1 == STAGES ? 0 : stage + 1;
-                free = free + 1 == STAGES ? 0 : free + 1;
-                wait_for_wide<1>();
-            }
-            wait_for_wide<0>();
-            to.take(*this);
-        }
-    }
-
-    static MEMBER void copy(A& a, B& b, u8* to, u32 left) {
-        a.copy(to, left);
-        b.copy(to + A::BYTES, left);
-    }
-};
-
-template <int M, int N, int STAGES, bool A_ALONG_K, bool B_ALONG_K>
-DEVICE void wide(const Product& p) { product<WideTile<M, N, STAGES, A_ALONG_K, B_ALONG_K>>(p); }
-
-// ---- The same with operands brought by the copy engine -----------------------------------------------------------------------
 
 // Which part of C a piece of work is.
 struct Piece { u32 m, n, first, k, part; };
@@ -218,9 +151,6 @@ DEVICE void staged(const Hopper& p) {
 #else
 
 // The host takes these kernels on Hopper alone.
-template <int M, int N, int STAGES, bool A_ALONG_K, bool B_ALONG_K>
-DEVICE void wide(const Product&) {}
-
 template <int M, int N, int STAGES, bool A_ALONG_K, bool B_ALONG_K>
 DEVICE void staged(const Hopper&) {}
 

@@ -13,11 +13,8 @@ KERNEL(forward_32x32x128, Product, 128) { forward<32, 32, 128, 5, 2, 2>(p); }
 KERNEL(forward_64x32x64, Product, 128) { forward<64, 32, 64, 6, 4, 1>(p); }
 KERNEL(forward_64x64x64, Product, 128) { forward<64, 64, 64, 4, 2, 2>(p); }
 KERNEL(forward_64x128x64, Product, 128) { forward<64, 128, 64, 4, 2, 2>(p); }
-KERNEL(forward_128x128x32, Product, 128) { forward<128, 128, 32, 4, 2, 2>(p); }
 KERNEL(forward_128x128x64, Product, 128) { forward<128, 128, 64, 3, 2, 2>(p); }
-KERNEL(forward_128x256x32, Product, 256) { forward<128, 256, 32, 4, 2, 4>(p); }
 KERNEL(forward_128x256x64, Product, 256) { forward<128, 256, 64, 3, 2, 4>(p); }
-KERNEL(forward_256x128x32, Product, 256) { forward<256, 128, 32, 4, 4, 2>(p); }
 
 struct alignas(16) Four { float x[4]; };
 

@@ -30,16 +30,14 @@ DEVICE u32 swizzle(u32 row) {
     return CHUNKS >= 8 ? row & 7 : CHUNKS == 4 ? (row >> 1) & 3 : CHUNKS == 2 ? (row >> 2) & 1 : 0;
 }
 
-// An operand `[index, k]` if ALONG_K, else `[k, index]`: what a block of THREADS threads copies of it. If CUT, a row of the tile has its
-// chunks 8 by 8 in rows of 128 bytes, each 8 of all rows together.
-template <int SIZE, int K, int THREADS, bool ALONG_K, bool CUT = false>
+// An operand `[index, k]` if ALONG_K, else `[k, index]`: what a block of THREADS threads copies of it.
+template <int SIZE, int K, int THREADS, bool ALONG_K>
 struct Operand {
     static constexpr bool ALONG = ALONG_K;
     static constexpr int ROWS = ALONG_K ? SIZE : K;
     static constexpr int CHUNKS = (ALONG_K ? K : SIZE) / 8;
-    static constexpr int LINE = CUT ? 8 : CHUNKS;
-    static constexpr int ROW_BYTES = LINE * 16;
-    static constexpr int BYTES = ROWS * CHUNKS * 16;
+    static constexpr int ROW_BYTES = CHUNKS * 16;
+    static constexpr int BYTES = ROWS * ROW_BYTES;
     static constexpr int STEP = THREADS / CHUNKS;
     static constexpr int COPIES = ROWS / STEP;
     static_assert(THREADS % CHUNKS == 0 && ROWS % STEP == 0, "every thread copies as many chunks");
@@ -59,9 +57,7 @@ struct Operand {
         to = place(row, column);
     }
 
-    static MEMBER u32 place(u32 row, u32 chunk) {
-        return chunk / LINE * (ROWS * ROW_BYTES) + row * ROW_BYTES + ((chunk % LINE ^ swizzle<LINE>(row)) << 4);
-    }
+    static MEMBER u32 place(u32 row, u32 chunk) { return row * ROW_BYTES + ((chunk ^ swizzle<CHUNKS>(row)) << 4); }
 
     // Begins to copy K of k, of which there are `left`, to `tile`.
     MEMBER void copy(u8* tile, u32 left) {

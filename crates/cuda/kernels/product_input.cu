@@ -8,8 +8,5 @@ DEVICE void backward_input(const Product& p) { product<Tile<Shape<M, N, K, STAGE
 KERNEL(backward_input_elements, Product, 128) { backward_input<64, 64, 32, 1, 2, 2>(p); }
 KERNEL(backward_input_64x64x64, Product, 128) { backward_input<64, 64, 64, 4, 2, 2>(p); }
 KERNEL(backward_input_64x128x64, Product, 128) { backward_input<64, 128, 64, 4, 2, 2>(p); }
-KERNEL(backward_input_128x128x32, Product, 128) { backward_input<128, 128, 32, 4, 2, 2>(p); }
 KERNEL(backward_input_128x128x64, Product, 128) { backward_input<128, 128, 64, 3, 2, 2>(p); }
-KERNEL(backward_input_128x256x32, Product, 256) { backward_input<128, 256, 32, 4, 2, 4>(p); }
 KERNEL(backward_input_128x256x64, Product, 256) { backward_input<128, 256, 64, 3, 2, 4>(p); }
-KERNEL(backward_input_256x128x32, Product, 256) { backward_input<256, 128, 32, 4, 4, 2>(p); }

@@ -17,8 +17,9 @@ pub(crate) const GROUP: u32 = 8;
 const PARTS_BYTES: usize = 512 << 20;
 /// Bytes per second that memory gives.
 const BANDWIDTH: f64 = 3e12;
-/// Bytes per second that a multiprocessor loads from L2.
+/// Bytes per second that a multiprocessor loads from L2, itself and by its copy engine.
 const LOADS: f64 = 5e10;
+const ENGINE_LOADS: f64 = 7e10;
 /// Seconds that a step of a chain takes, with its share of barriers.
 const STEP: f64 = 25e-9;
 
@@ -81,7 +82,8 @@ impl Call {
         let each = blocks.div_ceil(multiprocessors) as f64;
         let k = k as f64 / parts as f64;
         let multiplying = 2.0 * (rows * columns) as f64 * k * multiprocessors as f64 / (kernel.rate * 1e12);
-        let loads = 2.0 * (rows + columns) as f64 * k / LOADS;
+        let loads = if kernel.form == Form::Staged { ENGINE_LOADS } else { LOADS };
+        let loads = 2.0 * (rows + columns) as f64 * k / loads;
         let chain = k / 16.0 * STEP * blocks.div_ceil(multiprocessors * kernel.resident) as f64;
         let adding = if parts > 1 { 4.0 * ((parts + 2) * m * n) as f64 / BANDWIDTH + 3e-6 } else { 0.0 };
         (each * multiplying.max(loads)).max(chain) + adding

@@ -33,8 +33,6 @@ pub(crate) struct Kernel {
 pub(super) enum Form {
     /// By mma.sync and asynchronous copies.
     Any,
-    /// By wgmma and asynchronous copies: on Hopper alone.
-    Wide,
     /// By wgmma and the copy engine, in blocks that stay: on Hopper alone.
     Staged,
 }
@@ -49,11 +47,6 @@ impl Kernel {
     /// What the choice between kernels goes by.
     const fn at(self, resident: usize, rate: f64) -> Self {
         Self { resident, rate, ..self }
-    }
-
-    /// A kernel of wgmma.
-    const fn wide(self) -> Self {
-        Self { form: Form::Wide, ..self }
     }
 
     /// A kernel of wgmma and the copy engine, with two barriers for each of its `stages`.
@@ -73,45 +66,33 @@ pub(super) const FORWARD: &[Kernel] = &[
     kernel("forward_16x64x128", [16, 64, 128], 4, 4).at(2, 150.0),
     kernel("forward_32x32x128", [32, 32, 128], 5, 4).at(2, 150.0),
     kernel("forward_64x32x64", [64, 32, 64], 6, 4).at(3, 200.0),
-    kernel("forward_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
-    kernel("forward_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
-    kernel("forward_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
-    kernel("forward_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
-    kernel("forward_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
-    kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
-    kernel("forward_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("wide_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
-    kernel("wide_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
-    kernel("staged_forward_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
-    kernel("staged_forward_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
+    kernel("forward_64x64x64", [64, 64, 64], 4, 4).at(3, 265.0),
+    kernel("forward_64x128x64", [64, 128, 64], 4, 4).at(2, 310.0),
+    kernel("forward_128x128x64", [128, 128, 64], 3, 4).at(2, 365.0),
+    kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 380.0),
+    kernel("staged_forward_128x128", [128, 128, 64], 3, 8).at(2, 520.0).staged(3),
+    kernel("staged_forward_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
+    kernel("staged_forward_128x256", [128, 256, 64], 4, 8).at(1, 480.0).staged(4),
 ];
 
 pub(super) const BACKWARD_INPUT: &[Kernel] = &[
-    kernel("backward_input_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
-    kernel("backward_input_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
-    kernel("backward_input_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
-    kernel("backward_input_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
-    kernel("backward_input_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
-    kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
-    kernel("backward_input_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("wide_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
-    kernel("wide_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
-    kernel("staged_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
-    kernel("staged_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
+    kernel("backward_input_64x64x64", [64, 64, 64], 4, 4).at(3, 260.0),
+    kernel("backward_input_64x128x64", [64, 128, 64], 4, 4).at(2, 315.0),
+    kernel("backward_input_128x128x64", [128, 128, 64], 3, 4).at(2, 380.0),
+    kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 390.0),
+    kernel("staged_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 520.0).staged(3),
+    kernel("staged_backward_input_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
+    kernel("staged_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 480.0).staged(4),
 ];
 
 pub(super) const BACKWARD_WEIGHT: &[Kernel] = &[
     kernel("backward_weight_64x64x64", [64, 64, 64], 4, 4).at(3, 250.0),
-    kernel("backward_weight_64x128x64", [64, 128, 64], 4, 4).at(2, 330.0),
-    kernel("backward_weight_128x128x32", [128, 128, 32], 4, 4).at(2, 390.0),
-    kernel("backward_weight_128x128x64", [128, 128, 64], 3, 4).at(2, 400.0),
-    kernel("backward_weight_128x256x32", [128, 256, 32], 4, 8).at(1, 430.0),
-    kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 440.0),
-    kernel("backward_weight_256x128x32", [256, 128, 32], 4, 8).at(1, 430.0),
-    kernel("wide_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).wide(),
-    kernel("wide_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).wide(),
-    kernel("staged_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 0.0).staged(3),
-    kernel("staged_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 0.0).staged(4),
+    kernel("backward_weight_64x128x64", [64, 128, 64], 4, 4).at(2, 310.0),
+    kernel("backward_weight_128x128x64", [128, 128, 64], 3, 4).at(2, 360.0),
+    kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 375.0),
+    kernel("staged_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 480.0).staged(3),
+    kernel("staged_backward_weight_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
+    kernel("staged_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 500.0).staged(4),
 ];
 
 /// The kernels for rows that do not begin at multiples of 16 bytes.
