@@ -24,6 +24,7 @@ use self::{
     drafts::DraftsBench, generate::GenerateBench, peak::PeakBench, prefer::PreferBench,
     product::ProductBench, rl::RlBench, score::ScoreBench, train::TrainBench,
 };
+use crate::device::peak_gpu_memory;
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
@@ -172,8 +173,11 @@ fn seconds_of<B: Backend>(b: &B, repeats: usize, mut work: impl FnMut()) -> f64 
     median((0..repeats).map(|_| run(times)).collect())
 }
 
-/// The most memory of the host that this process has held, bytes; `None` where the system does not say.
+/// The most memory that this process has held, bytes: of the GPU if one computes, else of the host. `None` where the system does not say.
 fn peak_memory_bytes() -> Option<u64> {
+    if let Some(bytes) = peak_gpu_memory() {
+        return Some(bytes);
+    }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

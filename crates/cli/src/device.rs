@@ -1,6 +1,6 @@
 //! Which device computes: the only file that names one.
 
-use std::{fmt, num::NonZero};
+use std::{fmt, num::NonZero, sync::OnceLock};
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
@@ -123,7 +123,16 @@ fn usable_gpu() -> Option<Cuda> {
     opened.ok()
 }
 
+/// The most bytes of the GPU's memory that were in use at once; none if no GPU computes.
+pub(crate) fn peak_gpu_memory() -> Option<u64> {
+    GAUGE.get()?()
+}
+
+/// What [`peak_gpu_memory`] asks.
+static GAUGE: OnceLock<Box<dyn Fn() -> Option<u64> + Send + Sync>> = OnceLock::new();
+
 fn running_on(cuda: &Cuda, ordinal: usize, judges: usize) -> Running {
+    GAUGE.get_or_init(|| Box::new(cuda.memory_gauge()));
     // Named once in a process, and until its end.
     let device = format!("cuda:{ordinal}").leak();
     Running { device, isa: cuda.name().to_owned().leak(), threads: 0, judges }

@@ -2,7 +2,8 @@
 //! else compiled.
 
 use std::{
-    env, fmt, fs, io,
+    env, fmt, fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
     str::FromStr,
@@ -110,6 +111,20 @@ impl Cubins {
             let _ = file.map(|file| write_entry(&file, compiler.name(), &image));
             Ok((image, 1))
         };
+        let is_kept = |source: &Source| {
+            let name = file_name(&unit(source), target, compiler.name());
+            cache.is_some_and(|folder| folder.join(name).is_file())
+        };
+        let missing = SOURCES.iter().filter(|source| !is_kept(source)).count();
+        if let (Some(folder), 1..) = (cache, missing) {
+            // The first start takes some seconds longer: who waits should know why.
+            let _ = writeln!(
+                io::stderr(),
+                "compiling {missing} files of kernels for {target} by {}; they are kept in {}",
+                compiler.name(),
+                folder.display()
+            );
+        }
         // Most of the time is that of the largest file, with the others beside it.
         let made: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = SOURCES.iter().map(|source| scope.spawn(move || image(source))).collect();

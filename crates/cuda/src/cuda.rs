@@ -40,6 +40,12 @@ impl Cuda {
         self.device.name()
     }
 
+    /// What tells the most bytes of the GPU that were in use at once, if it says, for as long as the GPU is open.
+    pub fn memory_gauge(&self) -> impl Fn() -> Option<u64> + Send + Sync + 'static {
+        let device = Arc::downgrade(&self.device);
+        move || device.upgrade()?.peak_memory()
+    }
+
     /// Launches a kernel; a grid without blocks is nothing to do.
     pub(crate) fn launch<P: Params>(
         &self,

@@ -32,6 +32,10 @@ pub(crate) trait Device: Send + Sync {
     fn free(&self, address: Address);
     /// Bytes that are free, if the device says.
     fn free_memory(&self) -> Option<u64>;
+    /// The most bytes that were in use at once, if the device says.
+    fn peak_memory(&self) -> Option<u64> {
+        None
+    }
     /// Sets bytes to zero.
     fn zero(&self, at: Address, bytes: usize);
     /// Copies bytes of the host to the device; they are read before it returns.

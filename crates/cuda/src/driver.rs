@@ -331,6 +331,11 @@ impl Device for Driver {
         Some(free as u64 + held.saturating_sub(used))
     }
 
+    fn peak_memory(&self) -> Option<u64> {
+        self.enter();
+        Some(self.pooled(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH))
+    }
+
     fn zero(&self, at: Address, bytes: usize) {
         self.enter();
         let start = self.profiled("timing a kernel", Profile::mark);
