@@ -16,10 +16,12 @@ pub(crate) const GROUP: u32 = 8;
 /// Bytes of sums of chunks, at most, that wait to be added.
 const PARTS_BYTES: usize = 512 << 20;
 /// Bytes per second that memory gives.
-const BANDWIDTH: f64 = 3e12;
+const BANDWIDTH: f64 = 4e12;
 /// Bytes per second that a multiprocessor loads from L2, itself and by its copy engine.
 const LOADS: f64 = 5e10;
 const ENGINE_LOADS: f64 = 7e10;
+/// Seconds in which a block adds the sums of a chunk to C.
+const FLUSH: f64 = 2.5e-6;
 /// Seconds that a step of a chain takes, with its share of barriers.
 const STEP: f64 = 25e-9;
 
@@ -85,7 +87,11 @@ impl Call {
         let loads = if kernel.form == Form::Staged { ENGINE_LOADS } else { LOADS };
         let loads = 2.0 * (rows + columns) as f64 * k / loads;
         let chain = k / 16.0 * STEP * blocks.div_ceil(multiprocessors * kernel.resident) as f64;
-        let adding = if parts > 1 { 4.0 * ((parts + 2) * m * n) as f64 / BANDWIDTH + 3e-6 } else { 0.0 };
+        let adding = match (parts, self.chunks()) {
+            (1, 1) => 0.0,
+            (1, chunks) => each * chunks as f64 * FLUSH,
+            _ => 4.0 * ((parts + 2) * m * n) as f64 / BANDWIDTH + 3e-6,
+        };
         (each * multiplying.max(loads)).max(chain) + adding
     }
 

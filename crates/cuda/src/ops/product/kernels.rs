@@ -71,8 +71,9 @@ pub(super) const FORWARD: &[Kernel] = &[
     kernel("forward_128x128x64", [128, 128, 64], 3, 4).at(2, 365.0),
     kernel("forward_128x256x64", [128, 256, 64], 3, 8).at(1, 380.0),
     kernel("staged_forward_128x128", [128, 128, 64], 3, 8).at(2, 520.0).staged(3),
-    kernel("staged_forward_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
+    kernel("staged_forward_128x192", [128, 192, 64], 5, 8).at(1, 490.0).staged(5),
     kernel("staged_forward_128x256", [128, 256, 64], 4, 8).at(1, 480.0).staged(4),
+    kernel("staged_forward_192x192", [192, 192, 64], 4, 12).at(1, 520.0).staged(4),
 ];
 
 pub(super) const BACKWARD_INPUT: &[Kernel] = &[
@@ -81,8 +82,9 @@ pub(super) const BACKWARD_INPUT: &[Kernel] = &[
     kernel("backward_input_128x128x64", [128, 128, 64], 3, 4).at(2, 380.0),
     kernel("backward_input_128x256x64", [128, 256, 64], 3, 8).at(1, 390.0),
     kernel("staged_backward_input_128x128", [128, 128, 64], 3, 8).at(2, 520.0).staged(3),
-    kernel("staged_backward_input_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
+    kernel("staged_backward_input_128x192", [128, 192, 64], 5, 8).at(1, 490.0).staged(5),
     kernel("staged_backward_input_128x256", [128, 256, 64], 4, 8).at(1, 480.0).staged(4),
+    kernel("staged_backward_input_192x192", [192, 192, 64], 4, 12).at(1, 520.0).staged(4),
 ];
 
 pub(super) const BACKWARD_WEIGHT: &[Kernel] = &[
@@ -90,9 +92,9 @@ pub(super) const BACKWARD_WEIGHT: &[Kernel] = &[
     kernel("backward_weight_64x128x64", [64, 128, 64], 4, 4).at(2, 310.0),
     kernel("backward_weight_128x128x64", [128, 128, 64], 3, 4).at(2, 360.0),
     kernel("backward_weight_128x256x64", [128, 256, 64], 3, 8).at(1, 375.0),
-    kernel("staged_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 480.0).staged(3),
-    kernel("staged_backward_weight_128x192", [128, 192, 64], 5, 8).at(1, 0.0).staged(5),
-    kernel("staged_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 500.0).staged(4),
+    kernel("staged_backward_weight_128x128", [128, 128, 64], 3, 8).at(2, 600.0).staged(3),
+    kernel("staged_backward_weight_128x192", [128, 192, 64], 5, 8).at(1, 520.0).staged(5),
+    kernel("staged_backward_weight_128x256", [128, 256, 64], 4, 8).at(1, 600.0).staged(4),
 ];
 
 /// The kernels for rows that do not begin at multiples of 16 bytes.
