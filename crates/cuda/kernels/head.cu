@@ -51,26 +51,50 @@ struct ToStrips {
     }
 };
 
-// Takes a tile's logits: their gradient, rounded.
+// Of four neighbouring lanes, lane t gets the word t of each.
+DEVICE void transpose_four(u32 (&words)[4]) {
+    bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+#pragma unroll
+    for (u32 i = 0; i < 4; i += 2) {
+        u32 other = __shfl_xor_sync(ALL, odd ? words[i] : words[i + 1], 1);
+        (odd ? words[i] : words[i + 1]) = other;
+    }
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 other = __shfl_xor_sync(ALL, upper ? words[i] : words[i + 2], 2);
+        (upper ? words[i] : words[i + 2]) = other;
+    }
+}
+
+// Takes a tile's logits: their gradient, rounded. Four lanes have two tokens each of every eight; they trade them, so that each writes
+// eight neighbours at once.
 struct ToGradients {
     const HeadProduct& p;
     u32 m, n;
 
     template <class T>
     MEMBER void take(T& tile) {
-        u32 lane = threadIdx.x % 32, row = m + tile.warp_m + lane / 4, column = n + tile.warp_n + lane % 4 * 2;
+        static_assert(T::PAIRS % 2 == 0, "four times eight tokens");
+        u32 lane = threadIdx.x % 32, row = m + tile.warp_m + lane / 4, column = n + tile.warp_n + lane % 4 * 8;
 #pragma unroll
         for (u32 i = 0; i < 2 * T::ROWS; i++, row += 8) {
-            if (row >= p.m) continue;
-            float d = p.d_log_probs[row] * p.inverse_temperature, shift = p.log_sum_exp[row];
-            u32 target = p.targets[row] - p.first;
-            u16* dl = p.dl + (u64)row * p.n;
+            bool is_row = row < p.m;
+            float d = is_row ? p.d_log_probs[row] * p.inverse_temperature : 0.0f, shift = is_row ? p.log_sum_exp[row] : 0.0f;
+            // The target's place from the lane's first token on.
+            u32 target = (is_row ? p.targets[row] : 0) - p.first - (n + tile.warp_n + lane % 4 * 2);
 #pragma unroll
-            for (u32 j = 0; j < 2 * T::PAIRS; j++) {
+            for (u32 j = 0; j < 2 * T::PAIRS; j += 4) {
+                u32 words[4];
+#pragma unroll
+                for (u32 g = 0; g < 4; g++) {
+                    const float* sums = tile.sums[i / 2][j + g] + 2 * (i % 2);
+                    float low = logit_gradient(sums[0] * p.inverse_temperature, shift, d, target == (j + g) * 8);
+                    float high = logit_gradient(sums[1] * p.inverse_temperature, shift, d, target == (j + g) * 8 + 1);
+                    words[g] = pack_bf16(low, high);
+                }
+                transpose_four(words);
                 u32 at = column + j * 8;
-                float low = logit_gradient(tile.sums[i / 2][j][2 * (i % 2)] * p.inverse_temperature, shift, d, at == target);
-                float high = logit_gradient(tile.sums[i / 2][j][2 * (i % 2) + 1] * p.inverse_temperature, shift, d, at + 1 == target);
-                if (at < p.n) *(u32*)(dl + at) = pack_bf16(low, high);
+                if (is_row && at < p.n) *(Chunk*)(p.dl + (u64)row * p.n + at) = Chunk{{words[0], words[1], words[2], words[3]}};
             }
         }
     }
@@ -105,7 +129,7 @@ template <class To>
 DEVICE void staged_head(const HopperHead&) {}
 #endif
 
-KERNEL(staged_strips_128x128, HopperHead, 256) { staged_head<ToStrips>(p); }
-KERNEL(staged_gradients_128x128, HopperHead, 256) { staged_head<ToGradients>(p); }
-KERNEL(strips_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToStrips>(p); }
-KERNEL(gradients_128x128x64, HeadProduct, 128) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToGradients>(p); }
+KERNEL(staged_strips_128x128, HopperHead, 256, 2) { staged_head<ToStrips>(p); }
+KERNEL(staged_gradients_128x128, HopperHead, 256, 2) { staged_head<ToGradients>(p); }
+KERNEL(strips_128x128x64, HeadProduct, 128, 2) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToStrips>(p); }
+KERNEL(gradients_128x128x64, HeadProduct, 128, 2) { head_product<Tile<Shape<128, 128, 64, 3, 2, 2>, true, true>, ToGradients>(p); }
