@@ -26,10 +26,13 @@ use crate::{
     device::{Address, Device, TensorMap},
     error::CudaError,
     profile::Profile,
+    replay::Replay,
 };
 
 /// Bytes of pinned memory that uploads go through, and as many for downloads: a layout of some 100,000 rows.
 const STAGING: usize = 8 << 20;
+/// Bytes of memory that are not asked for while some that was freed is held back.
+const LARGE: usize = 64 << 20;
 /// Kernels that the message of an error names.
 const NAMED: usize = 6;
 
@@ -49,6 +52,8 @@ pub(crate) struct Driver {
     /// Whether to wait after every launch, so that an error names its kernel.
     waits: bool,
     profile: Option<Mutex<Profile>>,
+    /// Kernels that are held back to become graphs, and memory that is to be freed after them.
+    replay: Option<Mutex<(Replay, Vec<Address>)>>,
 }
 
 // SAFETY: the driver's functions may be called from any thread; the handles are not changed once the driver is open, and what is
@@ -104,6 +109,7 @@ impl Driver {
             recent: Mutex::default(),
             waits: std::env::var_os("KOAN_CUDA_SYNC").is_some_and(|value| value == "1"),
             profile: None,
+            replay: None,
         };
         opened.prepare()?;
         for ((_, image), source) in cubins.images.iter().zip(SOURCES) {
@@ -120,6 +126,9 @@ impl Driver {
             driver("making a stream", result::stream::create(result::stream::StreamKind::NonBlocking))?;
         let mut keep = u64::MAX;
         self.profile = Profile::asked_for(self.stream).map(Mutex::new);
+        // Where each kernel is waited for or timed, each is launched by itself.
+        let replays = std::env::var_os("KOAN_CUDA_GRAPHS").is_some_and(|value| value == "1");
+        self.replay = (replays && !self.waits && self.profile.is_none()).then(Mutex::default);
         // SAFETY: the driver gave the device and the pool; the attribute is a u64.
         unsafe {
             self.pool =
@@ -191,8 +200,32 @@ impl Driver {
         }
     }
 
+    /// Launches the kernels that are held back, before something else is done on the stream.
+    fn flush(&self, before_a_wait: bool) {
+        let Some(replay) = &self.replay else { return };
+        let mut held = replay.lock().unwrap_or_else(PoisonError::into_inner);
+        let (replay, freed) = &mut *held;
+        let done = replay.launch(self.stream, before_a_wait);
+        for address in freed.drain(..) {
+            // SAFETY: `alloc` gave the address, its owner frees it once, and the kernels that use it are queued.
+            let _ = unsafe { result::free_async(address, self.stream) };
+        }
+        drop(held);
+        if let Err((call, error)) = done {
+            let what = call.map_or_else(
+                || "launching a graph of kernels".to_owned(),
+                |call| {
+                    let (name, grid, threads, shared) = (call.name, call.grid, call.threads, call.shared);
+                    format!("launching {name}, {grid:?} blocks of {threads} threads and {shared} bytes of shared memory")
+                },
+            );
+            self.fail(&what, error);
+        }
+    }
+
     /// Waits for all work that was queued. Whoever holds the pinned memory waits, so that it is free then.
     fn wait(&self, staging: &mut Staging) {
+        self.flush(true);
         // SAFETY: the stream lives as long as this.
         if let Err(error) = unsafe { result::stream::synchronize(self.stream) } {
             self.fail("working", error);
@@ -295,6 +328,10 @@ impl Device for Driver {
 
     fn alloc(&self, bytes: usize) -> Result<Address, OutOfMemory> {
         self.enter();
+        if bytes >= LARGE {
+            // What was freed and is held back with its kernels is to serve again.
+            self.flush(true);
+        }
         // SAFETY: the stream is this GPU's; what the memory holds is not read before it is written.
         let alloc = || unsafe { result::malloc_async(self.stream, bytes) };
         let refused = |answer: &Result<_, DriverError>| {
@@ -316,6 +353,11 @@ impl Device for Driver {
 
     fn free(&self, address: Address) {
         self.enter();
+        if let Some(replay) = &self.replay {
+            let mut held = replay.lock().unwrap_or_else(PoisonError::into_inner);
+            held.1.push(address);
+            return;
+        }
         // An error is one of work before, which the next wait sees; memory is freed while panicking, too.
         // SAFETY: `alloc` gave the address, and its owner frees it once.
         let _ = unsafe { result::free_async(address, self.stream) };
@@ -338,6 +380,7 @@ impl Device for Driver {
 
     fn zero(&self, at: Address, bytes: usize) {
         self.enter();
+        self.flush(false);
         let start = self.profiled("timing a kernel", Profile::mark);
         // SAFETY: the bytes are of memory that `alloc` gave.
         let answer = unsafe {
@@ -353,6 +396,7 @@ impl Device for Driver {
 
     fn upload(&self, to: Address, bytes: &[u8]) {
         self.enter();
+        self.flush(false);
         let mut staging = self.staging();
         if bytes.len() > STAGING / 4 {
             // SAFETY: the bytes are read before the wait ends; the memory is of `alloc`.
@@ -374,6 +418,7 @@ impl Device for Driver {
 
     fn download(&self, to: &mut [u8], from: Address) {
         self.enter();
+        self.flush(true);
         let mut staging = self.staging();
         if to.len() > STAGING {
             // SAFETY: the memory is of `alloc`, and the bytes are borrowed until the copy is done.
@@ -396,6 +441,7 @@ impl Device for Driver {
             return;
         }
         self.enter();
+        self.flush(false);
         let start = self.profiled("timing a kernel", Profile::mark);
         // SAFETY: both are memory that `alloc` gave.
         let answer = unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) };
@@ -408,6 +454,16 @@ impl Device for Driver {
         let kernel = self.kernels.get(name).unwrap_or_else(|| panic!("there is no kernel {name}"));
         if let Some(bytes) = kernel.params {
             assert_eq!(params.len(), bytes, "bytes of the parameters of {name}, here and in its source");
+        }
+        if let Some(replay) = &self.replay {
+            self.recent().push(name);
+            let mut held = replay.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_full = held.0.hold(name, kernel.function, grid, [threads, shared as u32], params);
+            drop(held);
+            if is_full {
+                self.flush(false);
+            }
+            return;
         }
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
         let [x, y, z] = grid;
@@ -448,6 +504,13 @@ impl Drop for Driver {
         // SAFETY: the handles are this structure's own, and nothing uses them after it; who has memory of this GPU keeps it open.
         unsafe {
             let _ = result::ctx::set_current(self.context);
+            if let Some(replay) = self.replay.take() {
+                let (mut replay, freed) = replay.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let _ = replay.launch(self.stream, false);
+                for address in freed {
+                    let _ = result::free_async(address, self.stream);
+                }
+            }
             if !self.stream.is_null() {
                 let _ = result::stream::synchronize(self.stream);
             }

@@ -29,6 +29,7 @@ mod memory;
 mod nvrtc;
 mod ops;
 mod profile;
+mod replay;
 mod sequences;
 #[doc(hidden)]
 pub mod trial;

@@ -120,11 +120,13 @@ impl<B: Backend> LayerActivations<B> {
         purpose: Purpose,
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
+        // Only a backward reads them.
+        let kept = if purpose == Purpose::Inference { 0 } else { config.hidden_size };
         Ok(Self {
-            x0: make.buf(config.hidden_size)?,
+            x0: make.buf(kept)?,
             rstd0: make.buf(1)?,
             attention: AttentionActivations::build(kind.attention, config, purpose, make)?,
-            x1: make.buf(config.hidden_size)?,
+            x1: make.buf(kept)?,
             rstd1: make.buf(1)?,
             mlp: MlpActivations::build(kind.mlp, config, make)?,
         })
@@ -182,11 +184,15 @@ impl<B: Backend> Layer<Param<B>> {
     ) {
         let (b, c, n) = (p.b, p.config, p.rows);
         let normed = &mut work.normed;
-        b.copy(&mut a.x0, x, n * c.hidden_size);
+        if b.len(&a.x0) > 0 {
+            b.copy(&mut a.x0, x, n * c.hidden_size);
+        }
         b.rms_norm_forward(normed, &mut a.rstd0, x, self.input_layernorm.value(), c.rms_norm_eps, n);
         self.attention.forward(p, x, normed, &mut a.attention, &mut work.attention, cache);
 
-        b.copy(&mut a.x1, x, n * c.hidden_size);
+        if b.len(&a.x1) > 0 {
+            b.copy(&mut a.x1, x, n * c.hidden_size);
+        }
         let w = self.post_attention_layernorm.value();
         b.rms_norm_forward(normed, &mut a.rstd1, x, w, c.rms_norm_eps, n);
         self.mlp.activate(p, normed, &mut a.mlp, &mut work.mlp);
