@@ -93,6 +93,10 @@ TOML
     done
     one=$(grep -o 'checkpoint sha256 [0-9a-f]*' "$out/hash.log" | sed -n 1p)
     two=$(grep -o 'checkpoint sha256 [0-9a-f]*' "$out/hash.log" | sed -n 2p)
+    (cd "$out/hash" && KOAN_CUDA_GRAPHS=1 timeout 60 "$koan" rl run.toml --set run_dir=graphs --device "$device") \
+        >"$out/hash-graphs.log" 2>&1 || say "hash: the run by graphs failed: $(tail -1 "$out/hash-graphs.log")"
+    graphs=$(grep -o 'checkpoint sha256 [0-9a-f]*' "$out/hash-graphs.log" | sed -n 1p)
+    say "a third run, by graphs of kernels: $([ -n "$one" ] && [ "$one" = "$graphs" ] && echo the same hash || echo ANOTHER HASH)"
     gap=$(grep -ho '"log_prob_gap":[-0-9.e+]*' "$out"/hash/*/metrics.jsonl | cut -d: -f2 | sort -g | tail -1)
     same=$([ -n "$one" ] && [ "$one" = "$two" ] && echo true || echo false)
     printf '{"step":"hash","exit":0,"result":{"same":%s,"hash":"%s","log_prob_gap":%s}}\n' \
@@ -140,12 +144,14 @@ if wants train; then
 fi
 
 if wants generate; then
-    for shape in smollm2-135m:64:45 smollm2-135m:512:45 qwen3-0.6b:64:128 qwen3-0.6b:512:128; do
-        IFS=: read -r model sequences prompt <<<"$shape"
+    for shape in smollm2-135m:64:45:0 smollm2-135m:64:45:1 smollm2-135m:512:45:0 smollm2-135m:512:45:1 qwen3-0.6b:64:128:0 \
+        qwen3-0.6b:64:128:1 qwen3-0.6b:512:128:0; do
+        IFS=: read -r model sequences prompt graphs <<<"$shape"
         name=generate-$model-$sequences
-        try "$name" 60 "$koan" bench generate --config "$configs/$model.json" --sequences "$sequences" \
+        [ "$graphs" = 1 ] && name=$name-graphs
+        try "$name" 60 env KOAN_CUDA_GRAPHS="$graphs" "$koan" bench generate --config "$configs/$model.json" --sequences "$sequences" \
             --prompt-tokens "$prompt" --new-tokens 64 --device "$device" --json &&
-            say "generate $model $sequences x $prompt + 64: $(rate "$(number tokens_per_s "$out/$name.log")" 1) tokens/s"
+            say "$name, $prompt + 64: $(rate "$(number tokens_per_s "$out/$name.log")" 1) tokens/s"
     done
 fi
 
