@@ -14,12 +14,8 @@ use crate::{
     sequences::{BLOCK, Tile},
 };
 
-/// Keys whose sums begin from zero: parts of a context that blocks of their own may take.
-const SPLIT: usize = 256;
 /// Features of keys that lie in shared memory together, at most.
 const CHUNK: usize = 128;
-/// Blocks for each multiprocessor, below which contexts are split.
-const BLOCKS: usize = 8;
 
 params! {
     /// The forward.
@@ -40,7 +36,7 @@ params! {
         value_dim: u32,
         subtiles: u32,
         value_chunks: u32,
-        splits: u32,
+        blocks: u32,
         scale: f32,
     }
 }
@@ -50,20 +46,56 @@ params! {
 struct Kernels {
     /// Tiles of 64 rows.
     wide: &'static str,
-    /// Tiles of 16.
-    narrow: &'static str,
+    /// Tiles of up to 16 rows.
+    decode: &'static str,
     /// Features of values that they take.
     values: usize,
 }
 
 impl Kernels {
     fn of(heads: Heads) -> Self {
-        let (wide, narrow, values) = match (heads.dim, heads.value_dim) {
-            (64, 64) => ("attention_64", "attention_64_narrow", 64),
-            (128, 128) => ("attention_128", "attention_128_narrow", 128),
-            _ => ("attention_any", "attention_any_narrow", 128),
+        let (wide, decode, values) = match (heads.dim, heads.value_dim) {
+            (64, 64) => ("attention_64", "attention_decode_64", 64),
+            (128, 128) => ("attention_128", "attention_decode_128", 128),
+            _ => ("attention_any", "attention_decode_any", 128),
         };
-        Self { wide, narrow, values }
+        Self { wide, decode, values }
+    }
+}
+
+/// How a decoding pass is cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Warps that take the blocks of keys of a tile by turns.
+    warps: usize,
+    /// Blocks of threads for each tile.
+    splits: usize,
+    shared: usize,
+}
+
+impl Cut {
+    /// For `tiles` tiles of up to `rows` rows, each for all key heads, that see up to `keys` blocks of keys. By how it is cut no bit
+    /// changes.
+    fn of(cuda: &Cuda, heads: Heads, values: usize, tiles: usize, rows: usize, keys: usize) -> Self {
+        let available = cuda.device.shared();
+        let resident = |shared: usize| cuda.device.multiprocessors() as usize * (available / (shared + 1024));
+        let cuts = [1, 2, 4].map(|warps| {
+            let shared = decode_bytes(heads, values, rows, warps);
+            Self { warps, splits: 1, shared }
+        });
+        // Time in rounds of keys: a block begins and ends in about two.
+        let time = |cut: &Self| {
+            let waves = (tiles as f64 / resident(cut.shared) as f64).max(1.0);
+            waves * (2 + keys.div_ceil(cut.warps)) as f64
+        };
+        let possible = cuts.into_iter().filter(|cut| cut.shared <= available);
+        let mut cut = possible
+            .min_by(|a, b| time(a).total_cmp(&time(b)))
+            .unwrap_or_else(|| panic!("heads of {} features do not fit a GPU's shared memory", heads.dim));
+        // Rounds that others may take as well, if there is room for them.
+        let rounds = keys.div_ceil(cut.warps);
+        cut.splits = (resident(cut.shared) / tiles).min(rounds / 2).max(1);
+        cut
     }
 }
 
@@ -82,12 +114,23 @@ fn row_bytes(features: usize) -> usize {
     features * 2 + 16
 }
 
-/// Shared memory of a forward's block of `rows` rows.
-fn forward_bytes(heads: Heads, values: usize, rows: usize) -> usize {
-    let padded = heads.dim.next_multiple_of(16);
+/// Bytes of a part of a block of keys in shared memory: of their features, or of the values.
+fn part_bytes(heads: Heads, values: usize) -> usize {
     let value_width = heads.value_dim.next_multiple_of(16).min(values);
-    let part = BLOCK * row_bytes(padded.min(CHUNK).max(value_width));
-    rows * row_bytes(padded) + 2 * BLOCK * size_of::<u32>() + 3 * part
+    BLOCK * row_bytes(heads.dim.next_multiple_of(16).min(CHUNK).max(value_width))
+}
+
+/// Shared memory of a block that takes `rows` rows of a prefill.
+fn forward_bytes(heads: Heads, values: usize, rows: usize) -> usize {
+    let queries = rows * row_bytes(heads.dim.next_multiple_of(16));
+    queries + 2 * BLOCK * size_of::<u32>() + 3 * part_bytes(heads, values)
+}
+
+/// Shared memory of a block that decodes up to `rows` rows.
+fn decode_bytes(heads: Heads, values: usize, rows: usize, warps: usize) -> usize {
+    let queries = 16 * row_bytes(heads.dim.next_multiple_of(16));
+    let totals = rows * (heads.value_dim.next_multiple_of(16).min(values) + 8) * 4 + 2 * 16 * 8;
+    queries + totals + warps * 3 * part_bytes(heads, values)
 }
 
 /// Writes `out` and `log_sum_exp`.
@@ -120,42 +163,41 @@ pub(crate) fn forward(
         value_dim: heads.value_dim as u32,
         subtiles: 1,
         value_chunks: value_chunks as u32,
-        splits: 1,
+        blocks: 0,
         scale: (scale * LOG2_E) as f32,
     };
-    let (wide_bytes, narrow_bytes) =
-        (forward_bytes(heads, kernels.values, 64), forward_bytes(heads, kernels.values, 16));
-    let available = cuda.device.shared();
-    assert!(narrow_bytes <= available, "heads of {} features do not fit a GPU's shared memory", heads.dim);
-
     // Tiles of few rows come last. Which kernel a row goes to does not change its bits.
     let rows_of = |tile: &Tile| tile.rows as usize * heads.group();
-    let (wide, narrow) = sequences.tiles.split_at(sequences.tiles.partition_point(|tile| rows_of(tile) > 16));
+    let (wide, few) = sequences.tiles.split_at(sequences.tiles.partition_point(|tile| rows_of(tile) > 16));
     let blocks = |tiles: &[Tile]| tiles.len() * heads.key_value * value_chunks;
     if let Some(largest) = wide.first() {
-        let (kernel, warps, shared) = if wide_bytes <= available {
-            (kernels.wide, 4, wide_bytes)
-        } else {
-            (kernels.narrow, 1, narrow_bytes)
-        };
+        let bytes = |warps| forward_bytes(heads, kernels.values, warps * 16);
+        let available = cuda.device.shared();
+        let (kernel, warps) =
+            if bytes(4) <= available { (kernels.wide, 4) } else { ("attention_any_narrow", 1) };
+        assert!(
+            bytes(warps) <= available,
+            "heads of {} features do not fit a GPU's shared memory",
+            heads.dim
+        );
         let subtiles = rows_of(largest).div_ceil(warps * 16);
         let params = Forward { subtiles: subtiles as u32, ..params };
-        cuda.launch(kernel, [blocks(wide) * subtiles, 1, 1], warps * 32, shared, params);
+        cuda.launch(kernel, [blocks(wide) * subtiles, 1, 1], warps * 32, bytes(warps), params);
     }
-    if !narrow.is_empty() {
-        let longest = narrow.iter().map(|tile| tile.context()).max().unwrap_or(0);
-        let few = blocks(narrow) < BLOCKS * cuda.device.multiprocessors() as usize;
-        let splits = if few { longest.div_ceil(SPLIT) } else { 1 };
-        let params = Forward { tiles: layout.tiles(wide.len()), splits: splits as u32, ..params };
-        if splits == 1 {
-            cuda.launch(kernels.narrow, [blocks(narrow), 1, 1], 32, narrow_bytes, params);
+    if let Some(largest) = few.first() {
+        let keys = few.iter().map(|tile| tile.context().div_ceil(BLOCK)).max().unwrap_or(0);
+        let cut = Cut::of(cuda, heads, kernels.values, blocks(few), rows_of(largest), keys);
+        let params = Forward { tiles: layout.tiles(wide.len()), blocks: keys as u32, ..params };
+        let grid = [blocks(few), cut.splits, 1];
+        if cut.splits == 1 {
+            cuda.launch(kernels.decode, grid, cut.warps * 32, cut.shared, params);
             return;
         }
-        let partial = cuda.scratch::<f32>(n * heads.output_features() * splits);
-        let sums = cuda.scratch::<f32>(n * heads.query * splits * 2);
+        let partial = cuda.scratch::<f32>(n * heads.output_features() * keys);
+        let sums = cuda.scratch::<f32>(n * heads.query * keys * 2);
         let params = Forward { partial: partial.at(0), partial_sums: sums.at(0), ..params };
-        cuda.launch(kernels.narrow, [blocks(narrow), splits, 1], 32, narrow_bytes, params);
-        cuda.launch("attention_merge", [narrow.len() * heads.query, 1, 1], 128, 0, params);
+        cuda.launch(kernels.decode, grid, cut.warps * 32, cut.shared, params);
+        cuda.launch("attention_merge", [few.len() * heads.query, 1, 1], 128, 0, params);
     }
 }
 
