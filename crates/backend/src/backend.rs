@@ -148,6 +148,13 @@ pub trait Backend: Sync + Sized {
     /// # Errors
     /// If the device refuses the memory.
     fn zeros(&self, len: usize) -> Result<Self::Buf, OutOfMemory>;
+    /// `len` elements that are undefined until they are written.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    fn undefined(&self, len: usize) -> Result<Self::Buf, OutOfMemory> {
+        self.zeros(len)
+    }
     /// A buffer that holds `values`.
     ///
     /// # Errors
@@ -204,7 +211,7 @@ pub trait Backend: Sync + Sized {
     /// Whether the rows of a layout's pass go to a cache.
     fn is_cached(&self, layout: &Self::Layout) -> bool;
 
-    /// An operand of `len` zeros.
+    /// An operand of `len` elements that are undefined until they are written.
     ///
     /// # Errors
     /// If the device refuses the memory.
@@ -224,7 +231,7 @@ pub trait Backend: Sync + Sized {
     /// The first `n` elements as products read them. It waits as [`read`](Self::read) does.
     fn read_operand(&self, x: &Self::Operand, n: usize) -> Vec<f32>;
 
-    /// Keys of `len` zeros.
+    /// Keys of `len` elements that are undefined until they are written.
     ///
     /// # Errors
     /// If the device refuses the memory.
@@ -324,6 +331,35 @@ pub trait Backend: Sync + Sized {
         n: usize,
     );
 
+    /// [`rms_norm_forward`](Self::rms_norm_forward) of the residual stream, which it copies: `saved[..] = x[..]`. By
+    /// [its parts](composite::stream_norm_forward) or to their bits.
+    fn stream_norm_forward(
+        &self,
+        y: &mut Self::Operand,
+        saved: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    ) {
+        composite::stream_norm_forward(self, y, saved, rstd, x, w, eps, n);
+    }
+    /// [`rms_norm_backward`](Self::rms_norm_backward) to the gradient of the residual stream, which it rounds for products. By
+    /// [its parts](composite::stream_norm_backward) or to their bits.
+    fn stream_norm_backward(
+        &self,
+        dx: &mut Self::Operand,
+        dw: Option<&mut Self::Buf>,
+        dy: &Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+    ) {
+        composite::stream_norm_backward(self, dx, dw, dy, x, w, rstd, n);
+    }
+
     /// Rotary positions (arXiv:2104.09864), in place on `x` `[rows, rotation.features()]`: in each head, with `i < dim/2`, the
     /// angle of `(positions[n], i)` and `[a, b]` the places of [`Rotation::pair`]`(i)`,
     /// `(x_a, x_b) ← (x_a cos − x_b sin, x_b cos + x_a sin)`. `cos`, `sin` are tables `[positions, dim/2]`.
@@ -403,9 +439,10 @@ pub trait Backend: Sync + Sized {
         log_sum_exp: &mut Self::Buf,
         inputs: Attention<'_, Self>,
     );
-    /// With `pⱼ = exp(scale · q·kⱼ − log_sum_exp)` and `dsⱼ = pⱼ (dout·vⱼ − dout·out)`: writes `dq = scale Σⱼ dsⱼ kⱼ`, **adds**
-    /// `scale · dsⱼ q` to `dkⱼ` and `pⱼ dout` to `dvⱼ`. It reads the values of `out`. The sequences that share keys stand side
-    /// by side (see [`sharing_groups`](crate::sharing_groups)).
+    /// With `pⱼ = exp(scale · q·kⱼ − log_sum_exp)` and `dsⱼ = pⱼ (dout·vⱼ − dout·out)`: writes `dq = scale Σⱼ dsⱼ kⱼ`, and of
+    /// each key that a row attends to the sums over those rows, `dkⱼ = Σ scale · dsⱼ q` and `dvⱼ = Σ pⱼ dout`. Rows in no sequence
+    /// and keys that none has are left alone. It reads the values of `out`. The sequences that share keys stand side by side (see
+    /// [`sharing_groups`](crate::sharing_groups)).
     fn attention_backward(
         &self,
         d: [&mut Self::Buf; 3],

@@ -72,3 +72,33 @@ pub fn heads_backward<B: Backend>(
     }
     b.round(dy, rows * dim);
 }
+
+/// [`Backend::stream_norm_forward`] by its parts.
+pub fn stream_norm_forward<B: Backend>(
+    b: &B,
+    y: &mut B::Operand,
+    saved: &mut B::Buf,
+    rstd: &mut B::Buf,
+    x: &B::Buf,
+    w: &B::Buf,
+    eps: f32,
+    n: usize,
+) {
+    b.copy(saved, x, n * b.len(w));
+    b.rms_norm_forward(y, rstd, x, w, eps, n);
+}
+
+/// [`Backend::stream_norm_backward`] by its parts.
+pub fn stream_norm_backward<B: Backend>(
+    b: &B,
+    dx: &mut B::Operand,
+    dw: Option<&mut B::Buf>,
+    dy: &B::Buf,
+    x: &B::Buf,
+    w: &B::Buf,
+    rstd: &B::Buf,
+    n: usize,
+) {
+    b.rms_norm_backward(b.values_mut(dx), dw, dy, x, w, rstd, n);
+    b.round(dx, n * b.len(w));
+}

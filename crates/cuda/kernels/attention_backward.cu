@@ -1,5 +1,5 @@
 // Attention's backward (FlashAttention-2, arXiv:2307.08691, algorithm 2), in an order that the sequences alone determine:
-// p = exp(scale q·k - log_sum_exp), ds = p (dout·v - dout·out), dv += Σ p dout, dk += scale Σ ds q over the rows, by blocks of keys;
+// p = exp(scale q·k - log_sum_exp), ds = p (dout·v - dout·out), dv = Σ p dout, dk = scale Σ ds q over the rows, by blocks of keys;
 // dq = scale Σ ds k over the keys, by tiles of rows. Scores are computed in both: 7 products of a pair and feature instead of 5, and
 // no two blocks add to one gradient. Bound by products: 14 FLOPs for each pair and feature.
 
@@ -37,7 +37,7 @@ KERNEL(attention_rounded, Rounded, 256) {
 }
 
 // Keys key_rows[keys..keys + count] of one sequence, the first of which is its key number `start`; so it is of all sequences
-// first..end, whose rows see them. The sums over these rows are added to the gradients, or, where other sequences see the keys too,
+// first..end, whose rows see them. The sums over these rows are the gradients, or, where other sequences see the keys too,
 // kept in a slot.
 struct KeyBlock { u32 keys, start, count, first, end, slot; };
 
@@ -441,7 +441,7 @@ DEVICE void backward_keys(const Backward& p) {
                 for (int e = 0; e < 2; e++) {
                     u32 c = j * 8 + column + e;
                     float sum = DIM ? dv[DIM ? j : 0][2 * half + e] : dk[j][2 * half + e];
-                    if (c < value_dim - own * CHUNK) to[c] = slot ? sum : to[c] + sum;
+                    if (c < value_dim - own * CHUNK) to[c] = sum;
                 }
             }
         }
@@ -453,14 +453,14 @@ DEVICE void backward_keys(const Backward& p) {
                 for (int e = 0; e < 2; e++) {
                     u32 c = j * 8 + column + e;
                     float sum = dk[j][2 * half + e];
-                    if (c < dim - own * CHUNK) to[c] = slot ? sum : __fmaf_rn(p.scale, sum, to[c]);
+                    if (c < dim - own * CHUNK) to[c] = slot ? sum : p.scale * sum;
                 }
             }
         }
     }
 }
 
-// Adds the sums in slots, in their order, to the gradients of a key. A block a key.
+// The gradients of a key: the sums in slots, in their order. A block a key.
 KERNEL(attention_backward_sums, Backward, 128) {
     const KeySum sum = p.key_sums[blockIdx.x / BLOCK];
     u32 i = blockIdx.x % BLOCK;
@@ -470,12 +470,12 @@ KERNEL(attention_backward_sums, Backward, 128) {
     for (u32 c = threadIdx.x; c < features; c += 128) {
         float total = 0.0f;
         for (u32 s = 0; s < sum.slots; s++) total += p.dk_slots[((u64)(sum.first_slot + s) * BLOCK + i) * features + c];
-        p.dk[row * features + c] = __fmaf_rn(p.scale, total, p.dk[row * features + c]);
+        p.dk[row * features + c] = p.scale * total;
     }
     for (u32 c = threadIdx.x; c < value_features; c += 128) {
         float total = 0.0f;
         for (u32 s = 0; s < sum.slots; s++) total += p.dv_slots[((u64)(sum.first_slot + s) * BLOCK + i) * value_features + c];
-        p.dv[row * value_features + c] += total;
+        p.dv[row * value_features + c] = total;
     }
 }
 

@@ -1,10 +1,10 @@
 // RMSNorm (arXiv:1910.07467): y = w · x · rstd, rstd = 1 / √(mean(x²) + eps).
 //
 // 2^shift threads a row, as many as the features ask for. Each holds HELD packs of W features in registers, so that rows are read once;
-// of longer rows the rest is read again, from a cache. Bound by memory: the forward moves 6 bytes an element (8 of heads), the
-// backward 16.
+// of longer rows the rest is read again, from a cache. Bound by memory: the forward moves 6 bytes an element (8 of heads, 10 with a
+// copy), the backward 16, or 18 where its sum is rounded.
 
-struct Norm { float* values; u16* rounded; float* rstd; const float* x; const float* w; u64 n; u32 features, shift; float eps; u32 wide; };
+struct Norm { float* values; float* copy; u16* rounded; float* rstd; const float* x; const float* w; u64 n; u32 features, shift; float eps; u32 wide; };
 
 template <int W>
 DEVICE void norm_store(const Norm& p, u64 row, u32 j, const Floats<W>& x, float rstd) {
@@ -12,6 +12,7 @@ DEVICE void norm_store(const Norm& p, u64 row, u32 j, const Floats<W>& x, float 
     for (int k = 0; k < W; k++) y[k] = w[k] * (x[k] * rstd);
     if (p.values) store(p.values + row * p.features + j, y);
     if (p.rounded) store(p.rounded + row * p.features + j, y);
+    if (p.copy) store(p.copy + row * p.features + j, x);
 }
 
 template <int W, int HELD>
@@ -45,9 +46,12 @@ DEVICE void norm(const Norm& p) {
     for (u32 j = rest; j < features; j += step) norm_store(p, at.row, j, load<W>(x + j), rstd);
 }
 
-// dy and dx as they lie.
+struct RowsBackward { NormBackward norm; u16* rounded; };
+
+// dy and dx as they lie; dx is rounded too, if that is asked for.
 struct AsTheyLie {
     const NormBackward& p;
+    u16* rounded;
     template <int W>
     MEMBER void read(u64 row, u32 j, Floats<W>& dy, Floats<W>& dx) const {
         dy = load<W>(p.dy + row * p.features + j);
@@ -56,6 +60,7 @@ struct AsTheyLie {
     template <int W>
     MEMBER void write(u64 row, u32 j, const Floats<W>& dx) const {
         store(p.dx + row * p.features + j, dx);
+        if (rounded) store(rounded + row * p.features + j, dx);
     }
 };
 
@@ -70,12 +75,12 @@ KERNEL(rms_norm, Norm, 256) {
     else norm<1, 8>(p);
 }
 
-KERNEL(rms_norm_backward_narrow, NormBackward, 256) {
-    if (p.wide) norm_backward<4, 1>(p, AsTheyLie{p});
-    else norm_backward<1, 1>(p, AsTheyLie{p});
+KERNEL(rms_norm_backward_narrow, RowsBackward, 256) {
+    if (p.norm.wide) norm_backward<4, 1>(p.norm, AsTheyLie{p.norm, p.rounded});
+    else norm_backward<1, 1>(p.norm, AsTheyLie{p.norm, p.rounded});
 }
 
-KERNEL(rms_norm_backward, NormBackward, 256) {
-    if (p.wide) norm_backward<4, 4>(p, AsTheyLie{p});
-    else norm_backward<1, 4>(p, AsTheyLie{p});
+KERNEL(rms_norm_backward, RowsBackward, 256) {
+    if (p.norm.wide) norm_backward<4, 4>(p.norm, AsTheyLie{p.norm, p.rounded});
+    else norm_backward<1, 4>(p.norm, AsTheyLie{p.norm, p.rounded});
 }

@@ -70,6 +70,10 @@ impl Backend for Cuda {
         Memory::zeros(&self.device, len)
     }
 
+    fn undefined(&self, len: usize) -> Result<Self::Buf, OutOfMemory> {
+        self.new_memory(len)
+    }
+
     fn upload(&self, values: &[f32]) -> Result<Self::Buf, OutOfMemory> {
         Memory::upload(&self.device, values)
     }
@@ -130,7 +134,7 @@ impl Backend for Cuda {
     }
 
     fn operand(&self, len: usize, keep: Keep) -> Result<Operand, OutOfMemory> {
-        Operand::zeros(self, len, keep)
+        Operand::new(self, len, keep)
     }
 
     fn operand_bytes(&self, len: usize, keep: Keep) -> usize {
@@ -162,7 +166,7 @@ impl Backend for Cuda {
     }
 
     fn keys(&self, len: usize) -> Result<Self::Keys, OutOfMemory> {
-        Memory::zeros(&self.device, len)
+        self.new_memory(len)
     }
 
     fn keys_bytes(&self, len: usize) -> usize {
@@ -258,7 +262,34 @@ impl Backend for Cuda {
         rstd: &Self::Buf,
         n: usize,
     ) {
-        rms_norm::backward(self, dx, dw, dy, x, w, rstd, n);
+        rms_norm::backward(self, dx, 0, dw, dy, x, w, rstd, n);
+    }
+
+    fn stream_norm_forward(
+        &self,
+        y: &mut Operand,
+        saved: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    ) {
+        rms_norm::forward_saved(self, y, saved, rstd, x, w, eps, n);
+    }
+
+    fn stream_norm_backward(
+        &self,
+        dx: &mut Operand,
+        dw: Option<&mut Self::Buf>,
+        dy: &Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+    ) {
+        let rounded = dx.rounded.first(n * w.len(), "dx");
+        rms_norm::backward(self, dx.values(), rounded, dw, dy, x, w, rstd, n);
     }
 
     fn rope_forward(

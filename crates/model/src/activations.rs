@@ -46,10 +46,10 @@ impl<'a, B: Backend> RowMaker<'a, B> {
         build(&mut make).map_or([usize::MAX; 2], |_| [make.elements, make.bytes])
     }
 
-    /// `[rows, features]` that any operation reads and writes.
+    /// `[rows, features]` that any operation reads and writes; undefined until one wrote it, as all that is made here.
     pub(crate) fn buf(&mut self, features: usize) -> Result<B::Buf, OutOfMemory> {
         let len = self.len(features, B::bytes);
-        self.b.zeros(len)
+        self.b.undefined(len)
     }
 
     /// `[rows, features]` that products read, with its values if other operations read or change them.

@@ -57,12 +57,12 @@ pub struct Layer<T> {
 
 /// What a layer's forward leaves for its backward; all `[rows, ...]`.
 pub(crate) struct LayerActivations<B: Backend> {
-    /// The stream before attention.
-    x0: B::Buf,
+    /// The stream before attention, where a backward follows.
+    x0: Option<B::Buf>,
     rstd0: B::Buf,
     attention: AttentionActivations<B>,
-    /// The stream before the MLP.
-    x1: B::Buf,
+    /// The stream before the MLP, where a backward follows.
+    x1: Option<B::Buf>,
     rstd1: B::Buf,
     mlp: MlpActivations<B>,
 }
@@ -120,13 +120,14 @@ impl<B: Backend> LayerActivations<B> {
         purpose: Purpose,
         make: &mut RowMaker<'_, B>,
     ) -> Result<Self, OutOfMemory> {
-        // Only a backward reads them.
-        let kept = if purpose == Purpose::Inference { 0 } else { config.hidden_size };
+        let saved = |make: &mut RowMaker<'_, B>| {
+            (purpose != Purpose::Inference).then(|| make.buf(config.hidden_size)).transpose()
+        };
         Ok(Self {
-            x0: make.buf(kept)?,
+            x0: saved(make)?,
             rstd0: make.buf(1)?,
             attention: AttentionActivations::build(kind.attention, config, purpose, make)?,
-            x1: make.buf(kept)?,
+            x1: saved(make)?,
             rstd1: make.buf(1)?,
             mlp: MlpActivations::build(kind.mlp, config, make)?,
         })
@@ -182,24 +183,16 @@ impl<B: Backend> Layer<Param<B>> {
         work: &mut LayerWork<B>,
         cache: Option<&mut AttentionCache<B>>,
     ) {
-        let (b, c, n) = (p.b, p.config, p.rows);
         let normed = &mut work.normed;
-        if b.len(&a.x0) > 0 {
-            b.copy(&mut a.x0, x, n * c.hidden_size);
-        }
-        b.rms_norm_forward(normed, &mut a.rstd0, x, self.input_layernorm.value(), c.rms_norm_eps, n);
+        norm(p, normed, a.x0.as_mut(), &mut a.rstd0, x, &self.input_layernorm);
         self.attention.forward(p, x, normed, &mut a.attention, &mut work.attention, cache);
 
-        if b.len(&a.x1) > 0 {
-            b.copy(&mut a.x1, x, n * c.hidden_size);
-        }
-        let w = self.post_attention_layernorm.value();
-        b.rms_norm_forward(normed, &mut a.rstd1, x, w, c.rms_norm_eps, n);
+        norm(p, normed, a.x1.as_mut(), &mut a.rstd1, x, &self.post_attention_layernorm);
         self.mlp.activate(p, normed, &mut a.mlp, &mut work.mlp);
     }
 
-    /// Turns `dx`, the gradient of the stream after the layer, into that of the stream before it; adds to `grad`. Uses the
-    /// activations up.
+    /// Turns `dx`, the gradient of the stream after the layer, with its rounded form, into that of the stream before it; adds to
+    /// `grad`. Uses the activations up.
     pub(crate) fn backward(
         &self,
         p: &Pass<B>,
@@ -210,21 +203,36 @@ impl<B: Backend> Layer<Param<B>> {
         grad: &mut Layer<B::Buf>,
     ) {
         let (b, eps, n) = (p.b, p.config.rms_norm_eps, p.rows);
-        let (normed, elements) = (&mut work.normed, n * p.config.hidden_size);
+        let normed = &mut work.normed;
+        let [x0, x1] = [&a.x0, &a.x1].map(|x| x.as_ref().expect("activations planned for training"));
         let norm = &self.post_attention_layernorm;
         let (w, dw) = (norm.value(), norm.gradient(&mut grad.post_attention_layernorm));
-        b.rms_norm_forward(normed, &mut a.rstd1, &a.x1, w, eps, n);
-        b.round(dx, elements);
+        b.rms_norm_forward(normed, &mut a.rstd1, x1, w, eps, n);
         self.mlp.backward(p, &mut d.normed, dx, normed, &mut a.mlp, &mut work.mlp, &mut grad.mlp);
-        b.rms_norm_backward(b.values_mut(dx), dw, &d.normed, &a.x1, w, &a.rstd1, n);
+        b.stream_norm_backward(dx, dw, &d.normed, x1, w, &a.rstd1, n);
 
         let norm = &self.input_layernorm;
         let (w, dw) = (norm.value(), norm.gradient(&mut grad.input_layernorm));
-        b.rms_norm_forward(normed, &mut a.rstd0, &a.x0, w, eps, n);
-        b.round(dx, elements);
+        b.rms_norm_forward(normed, &mut a.rstd0, x0, w, eps, n);
         let (attention, d_attention) = (&a.attention, &mut d.attention);
         self.attention.backward(p, &mut d.normed, dx, normed, attention, d_attention, &mut grad.attention);
-        b.rms_norm_backward(b.values_mut(dx), dw, &d.normed, &a.x0, w, &a.rstd0, n);
+        b.stream_norm_backward(dx, dw, &d.normed, x0, w, &a.rstd0, n);
+    }
+}
+
+/// The norm of the stream `x`, and a copy of it where a backward follows.
+fn norm<B: Backend>(
+    p: &Pass<B>,
+    y: &mut B::Operand,
+    saved: Option<&mut B::Buf>,
+    rstd: &mut B::Buf,
+    x: &B::Buf,
+    w: &Param<B>,
+) {
+    let (w, eps, n) = (w.value(), p.config.rms_norm_eps, p.rows);
+    match saved {
+        Some(saved) => p.b.stream_norm_forward(y, saved, rstd, x, w, eps, n),
+        None => p.b.rms_norm_forward(y, rstd, x, w, eps, n),
     }
 }
 

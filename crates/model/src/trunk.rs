@@ -168,10 +168,9 @@ impl<B: Backend> Trunk<Param<B>> {
     ) {
         assert!(a.is_for_backward(), "activations planned for training");
         let (b, n, hidden) = (p.b, p.rows, p.config.hidden_size);
-        let dx = b.values_mut(&mut d.dx);
-        b.clear(dx);
+        b.clear(b.values_mut(&mut d.dx));
         let (w, dw) = (self.norm.value(), self.norm.gradient(&mut grad.norm));
-        b.rms_norm_backward(dx, dw, d_normed, &a.stream, w, &a.rstd, n);
+        b.stream_norm_backward(&mut d.dx, dw, d_normed, &a.stream, w, &a.rstd, n);
         for (i, (layer, grad)) in self.layers.iter().zip(&mut grad.layers).enumerate().rev() {
             let kind = layer.kind();
             let (saved, work) = (a.layers.of(i, kind), a.work.of(kind));

@@ -3,8 +3,8 @@
 use super::{
     Case, EDGES, Output, Precision, ROUNDOFF, assert_same_bits,
     values::{
-        Numbers, by_row, exactly, input, operand_by_row, output, output_operand, pick, summed, unwritten,
-        whole,
+        Numbers, assert_same_operand, by_row, exactly, input, operand_by_row, output, output_operand, pick,
+        summed, unwritten, values_by_row, whole,
     },
 };
 use crate::{Backend, Keep, Reference};
@@ -37,6 +37,36 @@ pub(super) fn cases() -> impl Iterator<Item = RmsNorm> {
     })
 }
 
+impl RmsNorm {
+    /// The norms of the residual stream give the bits of their parts.
+    fn check_stream<B: Backend>(
+        &self,
+        b: &B,
+        [x, w, dy, rstd]: [&B::Buf; 4],
+        wanted: &B::Operand,
+        dx_wanted: &Output,
+        dw_wanted: &[f32],
+    ) {
+        let (n, len, name) = (self.n, self.x.len(), self.name());
+        let (mut copy, mut again) = (output(b, &unwritten(len)), output(b, &unwritten(n)));
+        let mut y = output_operand(b, &unwritten(len), Keep::Operand);
+        b.stream_norm_forward(&mut y, &mut copy, &mut again, x, w, EPS, n);
+        assert_same_operand(&name, b, &y, wanted, len);
+        let [x, copy] = [input(b, &self.x), copy].map(|x| whole(b, &x)[..len].to_vec());
+        assert_same_bits(&name, "the copy of the stream", &copy, &x);
+        for frozen in [false, true] {
+            let (mut dx, mut dw) = (output_operand(b, &self.dx, Keep::Values), output(b, &self.dw));
+            let x = input(b, &self.x);
+            b.stream_norm_backward(&mut dx, (!frozen).then_some(&mut dw), dy, &x, w, rstd, n);
+            let dx = values_by_row("dx of the stream", b, &dx, len);
+            assert_same_bits(&name, dx.name, &dx.values, &dx_wanted.values);
+            if !frozen {
+                assert_same_bits(&name, "dw of the stream", &whole(b, &dw), dw_wanted);
+            }
+        }
+    }
+}
+
 impl Case for RmsNorm {
     fn name(&self) -> String {
         format!("rms_norm, {} rows of {} features", self.n, self.w.len())
@@ -59,6 +89,7 @@ impl Case for RmsNorm {
         let mut dx_frozen = output(b, &self.dx);
         b.rms_norm_backward(&mut dx_frozen, None, &dy, &x, &w, &saved, n);
         let [dx, dx_frozen] = [&dx, &dx_frozen].map(|dx| by_row("dx", b, dx));
+        self.check_stream(b, [&x, &w, &dy, &saved], &y, &dx, &whole(b, &dw));
         assert_same_bits(&self.name(), "dx of frozen scales", &dx_frozen.values, &dx.values);
         vec![operand_by_row("y", b, &y, len), by_row("y of heads", b, &heads), rstd, dx, summed("dw", b, &dw)]
     }

@@ -79,6 +79,10 @@ pub(super) fn backward(
     heads: Heads,
     scale: f64,
 ) {
+    for key in sequences.iter().flat_map(|s| s.prefix.iter().chain([&s.keys])) {
+        dk[key.start * heads.key_features()..key.end * heads.key_features()].fill(0.0);
+        dv[key.start * heads.value_features()..key.end * heads.value_features()].fill(0.0);
+    }
     for Query { index, place, output, keys } in queries(sequences, heads) {
         let (q, dout, out) = (&q[place.clone()], &dout[output.clone()], &out[output]);
         let dq = &mut dq[place];

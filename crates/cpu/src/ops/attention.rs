@@ -94,7 +94,7 @@ pub(crate) struct Saved<'a> {
     pub(crate) log_sum_exp: &'a [f32],
 }
 
-/// Writes `dq`, adds to `dk` and `dv`.
+/// Writes `dq`, and `dk` and `dv` of the keys that sequences have.
 pub(crate) fn backward(
     kernels: &Kernels,
     threads: &Threads,
@@ -105,6 +105,10 @@ pub(crate) fn backward(
     inputs.check();
     let Inputs { sequences, heads, q, .. } = inputs;
     let Saved { dout, out, log_sum_exp } = saved;
+    for keys in sequences.iter().flat_map(|s| s.prefix.iter().chain([&s.keys])) {
+        dk[keys.start * heads.key_features()..keys.end * heads.key_features()].fill(0.0);
+        dv[keys.start * heads.value_features()..keys.end * heads.value_features()].fill(0.0);
+    }
     let (dq, dk, dv) = (Disjoint::new(dq), Disjoint::new(dk), Disjoint::new(dv));
     let groups = sharing_groups(sequences);
     threads.run(groups.len() * heads.key_value, |task| {

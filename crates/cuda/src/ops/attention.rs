@@ -283,7 +283,7 @@ impl Plan {
     }
 }
 
-/// Writes `dq`, adds to `dk` and `dv`.
+/// Writes `dq`, and `dk` and `dv` of the keys that sequences have.
 pub(crate) fn backward(
     cuda: &Cuda,
     [dq, dk, dv]: [&mut Memory<f32>; 3],

@@ -23,12 +23,13 @@ params! {
 }
 
 impl Operand {
-    pub(crate) fn zeros(cuda: &Cuda, len: usize, keep: Keep) -> Result<Self, OutOfMemory> {
+    /// Of elements that are not defined yet.
+    pub(crate) fn new(cuda: &Cuda, len: usize, keep: Keep) -> Result<Self, OutOfMemory> {
         let values = match keep {
             Keep::Operand => None,
-            Keep::Values => Some(Memory::zeros(&cuda.device, len)?),
+            Keep::Values => Some(cuda.new_memory(len)?),
         };
-        Ok(Self { rounded: Memory::zeros(&cuda.device, len)?, values })
+        Ok(Self { rounded: cuda.new_memory(len)?, values })
     }
 
     pub(crate) fn bytes(len: usize, keep: Keep) -> usize {

@@ -20,9 +20,9 @@ const THREADS: usize = 256;
 const CHUNK_LEN: usize = 16_384;
 
 params! {
-    /// `y` of `n` rows, as values, rounded, or both; null where it is not asked for.
+    /// `y` of `n` rows, as values, rounded, or both, and a copy of `x`; null where it is not asked for.
     struct Norm {
-        values: Address, rounded: Address, rstd: Address, x: Address, w: Address, n: u64,
+        values: Address, copy: Address, rounded: Address, rstd: Address, x: Address, w: Address, n: u64,
         features: u32, shift: u32, eps: f32, wide: u32,
     }
 }
@@ -45,7 +45,23 @@ pub(crate) fn forward(
     n: usize,
 ) {
     let len = n * w.len();
-    normalize(cuda, [y.values_or_null(len, "y"), y.rounded.first(len, "y")], rstd, x, w, eps, n);
+    normalize(cuda, [y.values_or_null(len, "y"), 0, y.rounded.first(len, "y")], rstd, x, w, eps, n);
+}
+
+/// The same, and copies `x`.
+pub(crate) fn forward_saved(
+    cuda: &Cuda,
+    y: &mut Operand,
+    saved: &mut Memory<f32>,
+    rstd: &mut Memory<f32>,
+    x: &Memory<f32>,
+    w: &Memory<f32>,
+    eps: f32,
+    n: usize,
+) {
+    let len = n * w.len();
+    let outputs = [y.values_or_null(len, "y"), saved.first(len, "saved"), y.rounded.first(len, "y")];
+    normalize(cuda, outputs, rstd, x, w, eps, n);
 }
 
 /// The same of heads, which other operations read.
@@ -58,12 +74,12 @@ pub(crate) fn forward_heads(
     eps: f32,
     n: usize,
 ) {
-    normalize(cuda, [y.first(n * w.len(), "y"), 0], rstd, x, w, eps, n);
+    normalize(cuda, [y.first(n * w.len(), "y"), 0, 0], rstd, x, w, eps, n);
 }
 
 fn normalize(
     cuda: &Cuda,
-    [values, rounded]: [Address; 2],
+    [values, copy, rounded]: [Address; 3],
     rstd: &mut Memory<f32>,
     x: &Memory<f32>,
     w: &Memory<f32>,
@@ -75,6 +91,7 @@ fn normalize(
     let rows = Rows::new(cuda, n, packs, HELD[0]);
     let params = Norm {
         values,
+        copy,
         rounded,
         rstd: rstd.first(n, "rstd"),
         x: x.first(n * features, "x"),
@@ -92,10 +109,16 @@ fn normalize(
 /// Bytes of shared memory that the sums over a row take.
 pub(crate) const SUMS: usize = 32 * size_of::<f32>();
 
-/// Adds to `dx` `[n, features]`, and to `dw` `[features]` if it is asked for.
+params! {
+    /// With `dx` rounded, unless `rounded` is null.
+    struct RowsBackward { norm: NormBackward, rounded: Address }
+}
+
+/// Adds to `dx` `[n, features]`, and to `dw` `[features]` if it is asked for; writes `rounded`, `dx` rounded, unless it is null.
 pub(crate) fn backward(
     cuda: &Cuda,
-    dx: &mut Memory<f32>,
+    dx: &Memory<f32>,
+    rounded: Address,
     dw: Option<&mut Memory<f32>>,
     dy: &Memory<f32>,
     x: &Memory<f32>,
@@ -105,7 +128,8 @@ pub(crate) fn backward(
 ) {
     let len = n * w.len();
     let at = [dx.first(len, "dx"), dy.first(len, "dy"), x.first(len, "x"), rstd.first(n, "rstd")];
-    backward_by(cuda, ["rms_norm_backward_narrow", "rms_norm_backward"], at, dw, w, n, |norm| norm);
+    let kernels = ["rms_norm_backward_narrow", "rms_norm_backward"];
+    backward_by(cuda, kernels, at, dw, w, n, |norm| RowsBackward { norm, rounded });
 }
 
 /// The same by other kernels, for rows of a pack a thread and for others, whose parameters are made of these.

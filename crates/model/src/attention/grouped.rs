@@ -225,10 +225,6 @@ impl<B: Backend> Grouped<Param<B>> {
             low_rank,
         );
         let d_qkv = [&mut d.q, &mut d.k, &mut d.v].map(|d| b.values_mut(d));
-        let [dq, dk, dv] = d_qkv;
-        b.clear(dk);
-        b.clear(dv);
-        let d_qkv = [dq, dk, dv];
         b.attention_backward(d_qkv, &d.attention, a.kv.attention(p, &a.q), &a.attention, &a.log_sum_exp);
         let q_norm = self.q_norm.as_ref().zip(a.q_norm.as_ref());
         heads_backward(p, &mut d.q, &self.q_proj, q_norm, grad.q_norm.as_mut(), &mut d.heads, heads.query);

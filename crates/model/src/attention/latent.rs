@@ -398,8 +398,6 @@ impl<B: Backend> Latent<Param<B>> {
             &a.attention,
             low_rank,
         );
-        b.clear(k);
-        b.clear(v);
         let d_qkv = [b.values_mut(q), &mut *k, &mut *v];
         b.attention_backward(d_qkv, attention, a.kv.attention(p, &a.q), &a.attention, &a.log_sum_exp);
 

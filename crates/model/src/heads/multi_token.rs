@@ -305,12 +305,10 @@ impl<B: Backend> MultiToken<Param<B>> {
         let Backward { part, work, low_rank, d_hidden, d_previous, d_embedding, d_concat, dx, d_layer } = d;
         let [of_embedding, of_previous] = parts(hidden);
         let whole = Columns::from(0, hidden);
-        let stream = b.values_mut(dx);
-        b.clear(stream);
+        b.clear(b.values_mut(dx));
         let (w, dw) = (self.norm.value(), self.norm.gradient(&mut grad.norm));
-        b.rms_norm_backward(stream, dw, d_hidden, &a.stream, w, &a.rstd, n);
+        b.stream_norm_backward(dx, dw, d_hidden, &a.stream, w, &a.rstd, n);
         self.layer.backward(p, dx, &mut a.layer, work, d_layer, &mut grad.layer);
-        b.round(dx, n * hidden);
         self.eh_proj.backward(p, (&mut *d_concat, Store::Write), &mut grad.eh_proj, dx, &a.concat, low_rank);
         b.columns(part, d_concat, [whole, of_previous], [1, hidden], n, Store::Write);
         b.clear(d_previous);
