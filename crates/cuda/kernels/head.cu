@@ -1,8 +1,7 @@
 // The output head fused with its products: logits are taken from the tensor cores' sums, and never stored.
 //
-// Bound by the tensor cores: of a tile of 128 x 128 and k features, 32 k operations of a thread's multiply_adds for each of its 128
-// logits, of which the fused part takes some ten more instructions. Stored logits would be written and read, 8 bytes each: at 576
-// features as long as the product itself, at 1,024 half as long.
+// Bound by the tensor cores. The fused part takes some ten instructions a logit; stored logits would be written and read, 8 bytes each:
+// at 576 features as long as the product itself takes, at 1,024 half as long.
 
 struct HeadProduct {
     const u16 *x, *w;                                 // [m, k], [n, k]

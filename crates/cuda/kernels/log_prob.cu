@@ -193,6 +193,7 @@ KERNEL(draw_whole, Sample, 128) {
 }
 
 // A block for each row that truncates. Chunks whose greatest logit is cut off are not read: of a sharp distribution few are.
+// Bound by latency: two or three passes over the chunks that may have the cut, for each of top-k and top-p, then one over what is kept.
 KERNEL(draw_truncated, Sample, 512) {
     u32 row = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (!p.draws[row].truncates) return; // all threads
@@ -207,11 +208,20 @@ KERNEL(draw_truncated, Sample, 512) {
     auto l = [&](u32 v) { return p.logits[(u64)row * p.vocab + v] * draw.inverse_temperature; };
     auto visit_chunk = [&](u32 c, auto visit) {
         u32 len = len_of(c, p.vocab);
-        for (u32 i = 4 * lane; i < len; i += 128) {
-            u32 v = c * CHUNK + i;
-            Quad quad = load_quad(p.logits + (u64)row * p.vocab + v, len - i, p.vocab % 4 == 0);
+        const float* logits = p.logits + (u64)row * p.vocab + c * CHUNK;
+#pragma unroll 1
+        for (u32 first = 4 * lane; first < len; first += 512) {
+            Quad quads[4]; // on their way at once
 #pragma unroll
-            for (u32 j = 0; j < 4; ++j) if (i + j < len) visit(v + j, quad.x[j] * draw.inverse_temperature);
+            for (u32 j = 0; j < 4; ++j) {
+                u32 at = first + 128 * j;
+                quads[j] = load_quad(logits + at, at < len ? len - at : 0, p.vocab % 4 == 0);
+            }
+#pragma unroll
+            for (u32 j = 0; j < 16; ++j) {
+                u32 at = first + 128 * (j / 4) + j % 4;
+                if (at < len) visit(c * CHUNK + at, quads[j / 4].x[j % 4] * draw.inverse_temperature);
+            }
         }
     };
     auto each = [&](u64 end, auto visit) {
@@ -220,34 +230,26 @@ KERNEL(draw_truncated, Sample, 512) {
         }
     };
 
-    // What is kept: ranks before `rank`, at it tokens up to `last`; of these, weights of at least `least`.
+    // What is kept: ranks up to `rank`, at it tokens up to `last`; of these, weights of at least `least`.
     const float LIKELY = 8.0f;
     u32 near = rank_of(of.max - LIKELY), last = 0xffffffffu;
     u64 rank = 1ull << 32;
     double total = of.sum * UNIT, least = (double)fminf(draw.min_p, 1.0f) * UNIT;
-    u32 ties = 0, found_ties = 0;
+    u32 n = 0, ties = 0, found_ties = 0;
     if (draw.top_k > 0) {
         Cut cut = cut_at(bins, shared, of.max, draw.top_k, 0.0, near, each);
         if (cut.found) {
-            rank = cut.rank, ties = draw.top_k - cut.before, found_ties = cut.ties;
-            total = (double)(cut.weight_before + ties * weight_of(logit_of(cut.rank), of.max));
+            n = draw.top_k, rank = cut.rank, ties = n - cut.before, found_ties = cut.ties;
+            u64 kept = ties == cut.ties ? cut.weight : ties * weight_of(logit_of(cut.rank), of.max);
+            total = (double)(cut.weight_before + kept);
         }
     }
     if (draw.top_p < 1.0f) {
         double target = (double)draw.top_p * total;
         Cut cut = cut_at(bins, shared, of.max, 0, target, near, each);
         if (cut.found) {
-            // The fewest of equals that reach the target.
-            u64 each_weighs = weight_of(logit_of(cut.rank), of.max);
-            u32 of_these = 1;
-            for (u32 most = cut.ties; of_these < most;) {
-                u32 middle = of_these + (most - of_these) / 2;
-                if ((double)(cut.weight_before + middle * each_weighs) >= target) most = middle;
-                else of_these = middle + 1;
-            }
-            if (cut.rank < rank || (cut.rank == rank && of_these < ties)) {
-                rank = cut.rank, ties = of_these, found_ties = cut.ties;
-            }
+            u32 needed = ties_that_reach(cut, target, of.max);
+            if (n == 0 || cut.before + needed < n) n = cut.before + needed, rank = cut.rank, ties = needed, found_ties = cut.ties;
         }
     }
     if (ties < found_ties) last = token_at(counts, p.vocab, (u32)rank, ties, l);

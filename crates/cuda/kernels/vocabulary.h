@@ -191,34 +191,38 @@ DEVICE u32 first_of(u32 n, Holds holds) {
     return 0;
 }
 
-// Bins of a histogram over ranks: how many tokens fall into each, and their weight, in two halves.
+// Bins of a histogram over ranks: how many tokens fall into each, and their weight, in two halves. Each 32 bins lie 33 apart, so that lanes
+// that go through 32 neighbours each do so in different banks.
 #define BINS 1024u
-struct Histogram { u32 count[BINS], low[BINS], high[BINS]; };
+struct Histogram { u32 count[BINS / 32 * 33], low[BINS / 32 * 33], high[BINS / 32 * 33]; };
 
-// What a cut leaves of the tokens by rank: all before `rank`, and the first `ties` of those at it.
+DEVICE u32 place_of_bin(u32 bin) { return bin + bin / 32; }
+
+// What a cut leaves of the tokens by rank: all before its last ones, and of those, up to `rank`, as many as needed. There are `ties` of
+// them, which weigh `weight`: either all are needed, or they are equals.
 struct Cut {
     u32 rank, before, ties;
-    u64 weight_before;
+    u64 weight_before, weight;
     bool found;
 };
 
-// The rank at which the tokens up to it are as many as `count`, or where that is 0, weigh at least `weight`: by a block, in passes
-// that each find one of 1024 bins of the ranks left. `each(end, visit)` visits tokens with their logits, all those of ranks below
-// `end` among them; `near` is an end below which the cut is likely to lie. Shared memory: `bins` and `cut`.
+// The cut after which tokens are as many as `count`, or where that is 0, weigh at least `weight`: by a block, in passes that each find
+// one of 1024 bins of the ranks left. `each(end, visit)` visits tokens with their logits, all those of ranks below `end` among them;
+// `near` is an end below which the cut is likely to lie. Shared memory: `bins` and `cut`.
 template <typename Each>
 DEVICE Cut cut_at(Histogram& bins, Cut& cut, float max, u32 count, double weight, u32 near, Each each) {
-    u64 start = 0, end = near;
+    u64 start = rank_of(max), end = near;
     u32 before = 0;
     u64 weight_before = 0;
     while (true) {
         u32 shift = 0;
         while ((end - start - 1) >> shift >= BINS) ++shift;
-        for (u32 i = threadIdx.x; i < BINS; i += blockDim.x) bins.count[i] = bins.low[i] = bins.high[i] = 0;
+        for (u32 i = threadIdx.x; i < BINS / 32 * 33; i += blockDim.x) bins.count[i] = bins.low[i] = bins.high[i] = 0;
         __syncthreads();
         each(end, [&](u32, float l) {
             u32 rank = rank_of(l);
             if (rank < start || rank >= end) return;
-            u32 bin = (u32)((rank - start) >> shift);
+            u32 bin = place_of_bin((u32)((rank - start) >> shift));
             u64 w = weight_of(l, max);
             atomicAdd(&bins.count[bin], 1u);
             if (w == 0) return;
@@ -227,11 +231,11 @@ DEVICE Cut cut_at(Histogram& bins, Cut& cut, float max, u32 count, double weight
         });
         __syncthreads();
         if (threadIdx.x < 32) {
-            u32 first = threadIdx.x * (BINS / 32), own = 0, ahead = 0;
+            u32 first = threadIdx.x * 33, own = 0, ahead = 0;
             u64 own_weight = 0, weight_ahead = 0;
             auto in = [&](u32 bin) { return (u64)bins.high[bin] << 32 | bins.low[bin]; };
             auto reached = [&](u32 n, u64 w) { return count ? n >= count : n > 0 && (double)w >= weight; };
-            for (u32 bin = first; bin < first + BINS / 32; ++bin) {
+            for (u32 bin = first; bin < first + 32; ++bin) {
                 own += bins.count[bin];
                 own_weight += in(bin);
             }
@@ -249,7 +253,7 @@ DEVICE Cut cut_at(Histogram& bins, Cut& cut, float max, u32 count, double weight
                     ahead += bins.count[bin], weight_ahead += in(bin);
                     ++bin;
                 }
-                cut = {bin, ahead, bins.count[bin], weight_ahead, true};
+                cut = {bin - first + threadIdx.x * 32, ahead, bins.count[bin], weight_ahead, in(bin), true};
             }
             if (!lanes && threadIdx.x == 0) cut.found = false;
         }
@@ -263,13 +267,26 @@ DEVICE Cut cut_at(Histogram& bins, Cut& cut, float max, u32 count, double weight
         }
         before = found.before, weight_before = found.weight_before;
         start += (u64)found.rank << shift;
-        if (shift == 0) {
-            found.rank = (u32)start;
-            return found;
-        }
         u64 next = start + (1ull << shift);
         end = next < end ? next : end;
+        if (shift == 0 || found.ties == 1 || (count && before + found.ties == count)) {
+            found.rank = (u32)(end - 1);
+            return found;
+        }
     }
+}
+
+// Of a cut by weight: how many of its last tokens reach the target.
+DEVICE u32 ties_that_reach(const Cut& cut, double target, float max) {
+    if (cut.ties == 1) return 1;
+    u64 each = weight_of(logit_of(cut.rank), max);
+    u32 n = 1;
+    for (u32 most = cut.ties; n < most;) {
+        u32 middle = n + (most - n) / 2;
+        if ((double)(cut.weight_before + middle * each) >= target) most = middle;
+        else n = middle + 1;
+    }
+    return n;
 }
 
 // The number of the `n`th token, from 1, at `rank`: by a block, each thread looks at a run of neighbours. `counts` is shared, one a

@@ -12,7 +12,7 @@ params! {
 }
 
 /// Bytes of shared memory that a cut by rank takes: the histogram, the cut itself, and room for 16 sums and 512 counts.
-pub(crate) const SHARED_OF_CUT: usize = 3 * 4096 + 64 + 16 * 8 + 512 * 4;
+pub(crate) const SHARED_OF_CUT: usize = 3 * 33 * 32 * 4 + 64 + 16 * 8 + 512 * 4;
 
 /// Writes the divergence of each row; the student's logits become the gradient of `weight` times it.
 pub(crate) fn divergence(
