@@ -70,7 +70,7 @@ impl Emulator {
 }
 
 impl Device for Emulator {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "emulator"
     }
 

@@ -12,6 +12,7 @@ macro_rules! params {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         #[repr(C)]
+        #[allow(clippy::struct_field_names, reason = "fields have the names that kernels give them")]
         pub(crate) struct $name { $(pub(crate) $field: $type),* }
 
         const _: () = assert!(

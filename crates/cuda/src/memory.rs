@@ -15,7 +15,7 @@ pub struct Bf16(pub(crate) u16);
 ///
 /// # Safety
 /// Implementors have no padding and no invalid values.
-pub(crate) unsafe trait Element: Copy + Default + Send + Sync {}
+pub unsafe trait Element: Copy + Default + Send + Sync {}
 
 // SAFETY: plain numbers, of which any bytes are one.
 unsafe impl Element for f32 {}
@@ -103,11 +103,6 @@ impl<T: Element> Memory<T> {
     /// Elements.
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Where the elements begin, of which the caller needs `len`.

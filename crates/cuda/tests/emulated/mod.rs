@@ -4,7 +4,7 @@ use koan_cuda::{Cuda, CudaError};
 
 /// The emulator, or nothing where there is no compiler for it. `KOAN_REQUIRE_EMULATOR=1` makes that fail rather than be passed over
 /// in silence.
-pub fn emulated(seed: u64) -> Option<Cuda> {
+pub(crate) fn emulated(seed: u64) -> Option<Cuda> {
     match Cuda::emulated(seed) {
         Ok(cuda) => Some(cuda),
         Err(error @ CudaError::NoCppCompiler) => {
