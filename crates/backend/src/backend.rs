@@ -142,6 +142,11 @@ pub trait Backend: Sync + Sized {
     fn free_memory(&self) -> Option<u64>;
     /// Rows of a pass that keep the device's products busy: more rows cost as much each, fewer cost more.
     fn pass_rows(&self) -> usize;
+    /// Whether weights stay packed while they are trained, at the price of the memory. Where they don't, each product packs its
+    /// matrix for itself, to the same bits.
+    fn trains_packed(&self) -> bool {
+        false
+    }
 
     /// `len` zeros.
     ///

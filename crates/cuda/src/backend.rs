@@ -66,6 +66,10 @@ impl Backend for Cuda {
         PASS_ROWS
     }
 
+    fn trains_packed(&self) -> bool {
+        true
+    }
+
     fn zeros(&self, len: usize) -> Result<Self::Buf, OutOfMemory> {
         Memory::zeros(&self.device, len)
     }

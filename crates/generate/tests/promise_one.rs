@@ -143,7 +143,7 @@ fn holds<B: Backend>(b: &B, schedule: &Schedule) -> Vec<Completion> {
     let prompts = prompts(schedule);
     model.pack(b).expect("memory");
     let (completions, _) = generate(b, &model, schedule, &prompts);
-    model.unpack(); // as learning holds it
+    model.unpack(b); // as learning holds it
     let sampled = completions.iter().flat_map(|c| c.full_log_probs.clone());
     assert_eq!(bits(sampled), bits(score(b, &model, schedule.sampling.temperature, &prompts, &completions)));
     let Sampling { temperature, top_k, top_p, min_p, .. } = schedule.sampling;

@@ -176,12 +176,12 @@ impl<B: Backend> Model<B> {
         self.weights.tensors_mut().try_for_each(|p| p.pack(b))
     }
 
-    /// Drops what [`pack`](Self::pack) made.
+    /// Drops what [`pack`](Self::pack) made, unless `b` trains packed weights.
     ///
     /// # Panics
     /// In a later pass, if the model is one [`for_inference`](Self::for_inference).
-    pub fn unpack(&mut self) {
-        self.weights.tensors_mut().for_each(Param::unpack);
+    pub fn unpack(&mut self, b: &B) {
+        self.weights.tensors_mut().for_each(|p| p.unpack(b));
     }
 
     /// Puts the layout of a pass on `b`: the one upload that a forward pass needs.

@@ -18,11 +18,13 @@ pub enum Residency {
 }
 
 impl Residency {
-    /// In which forms a tensor is there. One that is frozen is never changed: products read it packed, forward and backward.
-    fn forms(self, info: &TensorInfo) -> Forms {
+    /// In which forms a tensor is there. One that is frozen is never changed: products read it packed, forward and backward. So is
+    /// what is trained on devices that keep it packed.
+    fn forms<B: Backend>(self, b: &B, info: &TensorInfo) -> Forms {
         let role = info.role;
         match self {
             _ if !info.trained && !info.kept => Self::Inference.of_role(role),
+            Self::Training if b.trains_packed() => Self::Rollout.of_role(role),
             _ => self.of_role(role),
         }
     }
@@ -59,7 +61,7 @@ impl<B: Backend> Param<B> {
         residency: Residency,
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
-        let (shape, forms) = (info.matrices(), residency.forms(&info));
+        let (shape, forms) = (info.matrices(), residency.forms(b, &info));
         let matrix = Arc::new(Matrix::several(b, values, shape, forms, of_products(&info, precision))?);
         Ok(Self { matrix, info })
     }
@@ -109,15 +111,15 @@ impl<B: Backend> Param<B> {
 
     /// Makes the packed form, if there is none and products read the tensor.
     pub(crate) fn pack(&mut self, b: &B) -> Result<(), OutOfMemory> {
-        if self.changes() && Residency::Rollout.forms(&self.info).packed {
+        if self.changes() && Residency::Rollout.forms(b, &self.info).packed {
             self.matrix_mut().pack(b)?;
         }
         Ok(())
     }
 
     /// Drops the packed form, except the output head's, and of what is frozen.
-    pub(crate) fn unpack(&mut self) {
-        if self.changes() && !Residency::Training.forms(&self.info).packed {
+    pub(crate) fn unpack(&mut self, b: &B) {
+        if self.changes() && !Residency::Training.forms(b, &self.info).packed {
             self.matrix_mut().unpack();
         }
     }
@@ -138,7 +140,7 @@ impl Config {
     }
 
     fn bytes_of<B: Backend>(&self, b: &B, info: &TensorInfo, residency: Residency) -> usize {
-        Matrix::bytes(b, info.matrices(), residency.forms(info), of_products(info, self.precision))
+        Matrix::bytes(b, info.matrices(), residency.forms(b, info), of_products(info, self.precision))
     }
 
     /// The most bytes that are held while a [`Model`](crate::Model) is put on `b`: what is there already, and a tensor's values

@@ -233,7 +233,7 @@ impl<B: Backend> Trainer<'_, B> {
         let start = Instant::now();
         let (mut rollouts, counters) = self.sample(step, on)?;
         let generate_s = start.elapsed().as_secs_f64();
-        self.learner.policy.unpack();
+        self.learner.policy.unpack(self.b);
         self.judge(&mut rollouts)?;
         let judged_s = start.elapsed().as_secs_f64();
         let (optim, lr) = (&self.config.stage.optim, self.config.stage.optim.lr_at(step - 1, steps));

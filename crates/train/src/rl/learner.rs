@@ -95,7 +95,7 @@ impl<B: Backend> Learner<B> {
         if groups.iter().flat_map(|g| &g.completions).all(|(_, credit)| credit.is_none()) {
             return Ok(UpdateSums::default());
         }
-        self.policy.unpack();
+        self.policy.unpack(b);
         let (mut sums, gradient) = self.accumulate(b, groups)?;
         if !sums.loss.is_finite() {
             return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
