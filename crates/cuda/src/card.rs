@@ -55,10 +55,8 @@ impl System {
         }
         let mut number = 0;
         // SAFETY: writes one int.
-        driver(
-            "asking the driver for its version",
-            unsafe { sys::cuDriverGetVersion(&raw mut number) }.result(),
-        )?;
+        let answer = unsafe { sys::cuDriverGetVersion(&raw mut number) };
+        driver("asking the driver for its version", answer.result())?;
         let cuda = [(number / 1000) as u32, (number % 1000 / 10) as u32];
         if cuda < OLDEST_CUDA {
             return Err(CudaError::OldDriver { cuda: cuda_name(cuda), needed: cuda_name(OLDEST_CUDA) });

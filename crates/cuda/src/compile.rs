@@ -73,7 +73,7 @@ const DEVICE_H: &str = include_str!("../kernels/device.h");
 pub(crate) fn unit(source: &Source) -> String {
     let files = [("device.h", DEVICE_H)].into_iter().chain(source.headers.iter().copied());
     let files = files.chain([(source.name, source.text)]);
-    files.map(|(name, text)| format!("#line 1 \"{name}\"\n{text}\n")).collect()
+    files.fold(String::new(), |all, (name, text)| all + "#line 1 \"" + name + "\"\n" + text + "\n")
 }
 
 /// The names of the kernels in a source: what stands behind `KERNEL(`.

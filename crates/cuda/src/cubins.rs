@@ -100,38 +100,47 @@ impl Cubins {
     /// # Errors
     /// If the compiler refuses the kernels.
     pub fn by(compiler: &Compiler, target: Target, cache: Option<&Path>) -> Result<Self, CudaError> {
+        Self::kept(target, compiler.name(), cache, |source, text| {
+            compiler.compile(source.name, text, target, false).map(|(image, _)| image)
+        })
+    }
+
+    /// What `compile` makes of each source's text, and what the folder `cache` has of `compiler`.
+    fn kept(
+        target: Target,
+        compiler: &str,
+        cache: Option<&Path>,
+        compile: impl Fn(&Source, &str) -> Result<Vec<u8>, CudaError> + Sync,
+    ) -> Result<Self, CudaError> {
+        let file = |text: &str| Some(cache?.join(file_name(text, target, compiler)));
         let image = |source: &Source| {
             let text = unit(source);
-            let file = cache.map(|folder| folder.join(file_name(&text, target, compiler.name())));
+            let file = file(&text);
             if let Some((_, image)) = file.as_deref().and_then(read_entry) {
                 return Ok((image, 0));
             }
-            let (image, _) = compiler.compile(source.name, &text, target, false)?;
+            let image = compile(source, &text)?;
             // The cache saves seconds; without it everything works.
-            let _ = file.map(|file| write_entry(&file, compiler.name(), &image));
+            let _ = file.map(|file| write_entry(&file, compiler, &image));
             Ok((image, 1))
         };
-        let is_kept = |source: &Source| {
-            let name = file_name(&unit(source), target, compiler.name());
-            cache.is_some_and(|folder| folder.join(name).is_file())
-        };
-        let missing = SOURCES.iter().filter(|source| !is_kept(source)).count();
+        let is_missing = |source: &&Source| file(&unit(source)).is_some_and(|file| !file.is_file());
+        let missing = SOURCES.iter().filter(is_missing).count();
         if let (Some(folder), 1..) = (cache, missing) {
             // The first start takes some seconds longer: who waits should know why.
+            let folder = folder.display();
             let _ = writeln!(
                 io::stderr(),
-                "compiling {missing} files of kernels for {target} by {}; they are kept in {}",
-                compiler.name(),
-                folder.display()
+                "compiling {missing} files of kernels for {target} by {compiler}; they are kept in {folder}"
             );
         }
         // Most of the time is that of the largest file, with the others beside it.
+        let image = &image;
         let made: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = SOURCES.iter().map(|source| scope.spawn(move || image(source))).collect();
             threads.into_iter().map(|thread| thread.join().expect("a compile that does not panic")).collect()
         });
-        let mut cubins =
-            Self { target, compiler: compiler.name().to_owned(), compiled: 0, images: Vec::new() };
+        let mut cubins = Self { target, compiler: compiler.to_owned(), compiled: 0, images: Vec::new() };
         for (source, made) in SOURCES.iter().zip(made) {
             let (image, compiled) = made?;
             cubins.compiled += compiled;
@@ -170,17 +179,25 @@ impl Cubins {
     }
 }
 
+/// A file of kernels, compiled, and what its compiler says.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// The file.
+    pub file: &'static str,
+    /// Its cubin.
+    pub image: Vec<u8>,
+    /// What the compiler says of each kernel.
+    pub log: String,
+}
+
 /// What a compiler says of each kernel of a target, for tests: the registers that it uses, and the bytes it spills.
 ///
 /// # Errors
 /// If the compiler refuses the kernels.
-pub fn details(
-    compiler: &Compiler,
-    target: Target,
-) -> Result<Vec<(&'static str, Vec<u8>, String)>, CudaError> {
+pub fn details(compiler: &Compiler, target: Target) -> Result<Vec<Details>, CudaError> {
     let compile = |source: &'static Source| {
         let (image, log) = compiler.compile(source.name, &unit(source), target, true)?;
-        Ok((source.name, image, log))
+        Ok(Details { file: source.name, image, log })
     };
     thread::scope(|scope| {
         let threads: Vec<_> = SOURCES.iter().map(|source| scope.spawn(move || compile(source))).collect();
@@ -191,8 +208,7 @@ pub fn details(
 /// The name of a cubin's file: by the text of its source, what it is for and what compiled it, or by any compiler.
 fn file_name(text: &str, target: Target, compiler: &str) -> String {
     let hash = Sha256::new().chain_update(format!("{compiler}\n{target}\n{text}")).finalize();
-    let hex = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{hex}.cubin")
+    hash.iter().take(16).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")) + ".cubin"
 }
 
 /// Folders whose cubins come with the program: the one that KOAN_CUBINS names, else those beside the program.
@@ -205,7 +221,7 @@ fn shipped_folders() -> impl Iterator<Item = PathBuf> {
 }
 
 /// The folder of the user's cache, where there is one.
-pub fn cache_folder() -> Option<PathBuf> {
+fn cache_folder() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(cache.join("koan/cubins"))
@@ -284,6 +300,29 @@ mod tests {
             1,
             "nothing is left"
         );
+    }
+
+    #[test]
+    fn what_is_compiled_once_is_kept_and_what_is_damaged_is_compiled_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::of([9, 0]).expect("known");
+        let get = |compiler: &str| {
+            let compile = |_: &Source, text: &str| Ok(text.as_bytes().to_vec());
+            Cubins::kept(target, compiler, Some(folder.path()), compile).expect("compiled")
+        };
+        let first = get("NVRTC 13.0");
+        assert_eq!(first.compiled, SOURCES.len());
+        let again = get("NVRTC 13.0");
+        assert_eq!((again.compiled, &again.images), (0, &first.images));
+
+        let damaged =
+            fs::read_dir(folder.path()).expect("listed").next().expect("a file").expect("listed").path();
+        let mut bytes = fs::read(&damaged).expect("read");
+        bytes[100] ^= 1;
+        fs::write(&damaged, bytes).expect("written");
+        let mended = get("NVRTC 13.0");
+        assert_eq!((mended.compiled, &mended.images), (1, &first.images), "one and the same bits");
+        assert_eq!(get("NVRTC 13.1").compiled, SOURCES.len(), "another compiler may give other bits");
     }
 
     #[test]

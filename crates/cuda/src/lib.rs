@@ -38,7 +38,7 @@ mod wrappers;
 pub use self::{
     card::{Card, System},
     compiler::Compiler,
-    cubins::{Cubins, Target, cache_folder, details},
+    cubins::{Cubins, Details, Target, details},
     cuda::Cuda,
     error::CudaError,
     layout::DeviceLayout,
