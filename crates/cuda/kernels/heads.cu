@@ -1,6 +1,7 @@
 // What attention reads of queries, keys and values, and the gradients of their products: the norm of each head (if the family has one),
 // rotary positions, rounding and storing, in one pass over memory. The sums over a head are those of rms_norm, and every element is
-// computed as by the operations one after another: to the same bits.
+// computed as by the operations one after another: to the same bits. Heads and their packs are fewer than 2³²: a division of 64 bits
+// would take longer than their bytes.
 //
 // Bound by memory: forward 8 bytes an element of queries, 6 of keys and values; backward 10 with norms, 6 without, and 4 more where
 // values are kept.
@@ -75,12 +76,11 @@ template <int W, int HELD>
 DEVICE void heads_forward(const Heads& p) {
     Place at = place_of(p.shift);
     u32 per_row = p.query + 2 * p.key_value, step = at.lanes * W, features = at.row < p.n ? p.features : 0;
-    u64 row = features ? at.row / per_row : 0;
-    u32 head = features ? at.row % per_row : 0;
+    u32 unit = features ? (u32)at.row : 0, row = unit / per_row, head = unit - row * per_row;
     bool of_query = head < p.query, of_value = head >= p.query + p.key_value;
     u32 heads = of_query ? p.query : p.key_value;
     head -= of_query ? 0 : of_value ? p.query + p.key_value : p.query;
-    u64 start = (row * heads + head) * p.features;
+    u64 start = ((u64)row * heads + head) * p.features;
     Head x = {(of_query ? p.of_q : of_value ? p.v : p.of_k) + start, 0, 1.0f};
     Floats<W> held[HELD];
 #pragma unroll
@@ -98,7 +98,7 @@ DEVICE void heads_forward(const Heads& p) {
         if (!of_value) {
             x.rstd = 1.0f / sqrtf(sum / (float)p.features + p.eps);
             x.w = of_query ? p.q_w : p.k_w;
-            if (features && at.lane == 0) (of_query ? p.q_rstd : p.k_rstd)[row * heads + head] = x.rstd;
+            if (features && at.lane == 0) (of_query ? p.q_rstd : p.k_rstd)[(u64)row * heads + head] = x.rstd;
         }
     }
     if (!of_value) {
@@ -129,7 +129,7 @@ DEVICE void heads_forward(const Heads& p) {
 }
 
 DEVICE Angles back(const Turned& p, u64 head) {
-    u64 angle = (u64)p.positions[head / p.heads] * (p.features / 2);
+    u64 angle = (u64)p.positions[(u32)head / p.heads] * (p.features / 2);
     return {p.cos + angle, p.sin + angle, p.features / 2, -1.0f};
 }
 
@@ -192,9 +192,8 @@ KERNEL(heads_backward_any, HeadsBackward, 256) {
 // Heads without a norm.
 KERNEL(heads_turned_back, Turned, 256) {
     u32 pairs = p.wide ? 4 : 1, per_head = p.features / 2 / pairs;
-    u64 item = (u64)blockIdx.x * 256 + threadIdx.x;
-    if (item >= p.n * per_head) return;
-    u32 i = item % per_head * pairs;
-    if (p.wide) turn_back<4>(p, item / per_head, i);
-    else turn_back<1>(p, item / per_head, i);
+    u32 item = blockIdx.x * 256 + threadIdx.x, head = item / per_head, i = (item - head * per_head) * pairs;
+    if (head >= p.n) return;
+    if (p.wide) turn_back<4>(p, head, i);
+    else turn_back<1>(p, head, i);
 }

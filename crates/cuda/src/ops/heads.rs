@@ -38,6 +38,11 @@ params! {
     struct Backward { norm: NormBackward, of: Turned }
 }
 
+/// A number of heads or of their packs as kernels have it.
+fn count(n: usize) -> u64 {
+    u64::from(u32::try_from(n).expect("fewer than 2³² heads in a pass, and fewer packs of their features"))
+}
+
 /// Whether the threads of a warp hold a head of `dim` features; its packs.
 fn is_held(dim: usize) -> bool {
     packs(dim, wide(&[dim])) <= 32 * HELD && dim > 0
@@ -94,7 +99,7 @@ pub(crate) fn forward(
         sin: sin.first(angles, "sin"),
         positions: layout.positions(),
         rows: layout.cache_rows(),
-        n: (n * (query + 2 * key_value)) as u64,
+        n: count(n * (query + 2 * key_value)),
         query: query as u32,
         key_value: key_value as u32,
         features: dim as u32,
@@ -133,14 +138,16 @@ pub(crate) fn backward(
         cos: cos.first(angles, "cos"),
         sin: sin.first(angles, "sin"),
         positions: layout.positions(),
-        n: n as u64,
+        n: count(n),
         heads: heads as u32,
         features: dim as u32,
         wide: halves.into(),
         keep: (keep == Keep::Values).into(),
     };
     let Some(HeadNormBackward { dw, x, w, rstd, .. }) = norm else {
-        cuda.for_each("heads_turned_back", n * packs(dim / 2, halves), of);
+        let items = n * packs(dim / 2, halves);
+        count(items.next_multiple_of(256));
+        cuda.for_each("heads_turned_back", items, of);
         return;
     };
     let kernels = ["heads_backward_narrow", "heads_backward_any"];
