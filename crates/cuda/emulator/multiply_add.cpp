@@ -10,9 +10,9 @@ constexpr u32 NAN_BITS = 0x7fffffff;
 
 // ---- The model ------------------------------------------------------------------------------------------------------------
 
-// c + Σ a[k] b[k]: the terms are aligned to the largest exponent among them (a product has the sum of its factors' exponents, a factor
-// of zero the smallest; an addend of zero has none: seen on an H200), cut after 25 bits of fraction, added exactly; the sum is cut
-// to f32.
+// c + Σ a[k] b[k]: the terms are aligned to the largest exponent among them (a product has the sum of its factors' exponents), cut
+// after 25 bits of fraction, added exactly; the sum is cut to f32. Zeros have no part in the alignment: MMA-Sim gives them an
+// exponent, an H200 does not.
 float fused_sum(const u16* a, const u16* b, float c) {
     double ordinary = c;
     for (int k = 0; k < K; k++) ordinary += (double)__uint_as_float((u32)a[k] << 16) * (double)__uint_as_float((u32)b[k] << 16);
@@ -32,8 +32,9 @@ float fused_sum(const u16* a, const u16* b, float c) {
             int of_c = bits >> 23 & 255;
             i64 significand = (bits & 0x7fffff) | (of_c > 0 ? 0x800000 : 0);
             terms[k] = (bits >> 31 ? -significand : significand) << (FRACTION - 23);
-            exponents[k] = significand == 0 ? -1000 : (of_c > 0 ? of_c : 1) - 127;
+            exponents[k] = (of_c > 0 ? of_c : 1) - 127;
         }
+        if (terms[k] == 0) exponents[k] = -1000;
         largest = max(largest, exponents[k]);
     }
     i64 sum = 0;
@@ -77,7 +78,8 @@ bool take_apart(const u32* x, int shift, Terms& to) {
     Ints special = {};
     for (int i = 0; i < 16; i += W) {
         Ints bits = load<Ints>(x + i), field = bits >> 7 & 255, normal = field > 0;  // -1 where it is
-        Ints significand = ((bits & 127) | (normal & 128)) << shift, exponent = field + 1 + normal, sign = -(bits >> 15 & 1);
+        Ints significand = ((bits & 127) | (normal & 128)) << shift, sign = -(bits >> 15 & 1);
+        Ints exponent = significand != 0 ? field + 1 + normal : -1000;  // of zero lower than any
         memcpy(to.significand + i, &significand, sizeof(Ints));
         memcpy(to.exponent + i, &exponent, sizeof(Ints));
         memcpy(to.sign + i, &sign, sizeof(Ints));
