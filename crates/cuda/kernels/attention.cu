@@ -96,7 +96,7 @@ struct Work {
 #pragma unroll 8
             for (u32 i = thread; i < ROWS * VECTORS; i += threads) {
                 u32 r = i / VECTORS, c = i % VECTORS * 4;
-                Floats<4> x = r < rows ? load<4>(p.q + query_of(p, r) * DIM + c) : zeros<4>();
+                Floats<4> x = load<4>(p.q + query_of(p, r < rows ? r : 0) * DIM + c); // all on their way at once; rows behind the last are not read
                 *(Words2*)(to + r * query_bytes + c * 2) = {{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3])}};
             }
             return;
@@ -215,38 +215,42 @@ DEVICE void attend(const Attention& p) {
     const u32 blocks = (work.keys + BLOCK - 1) / BLOCK;
     u8* queries = shared_memory();
     u32* table = (u32*)(queries + WARPS * 16 * work.query_bytes); // the rows of two blocks of keys
-    u8* ring = (u8*)(table + 2 * BLOCK);                          // three parts: chunks of keys, behind them their values
+    u8* ring = (u8*)(table + 2 * BLOCK);
 
-    // Parts are copied two ahead; with a block's first the rows of the next block's keys.
+    // Parts in a ring: chunks of keys, behind them their values; where there is one chunk, both are one part. They are copied two, or
+    // one, ahead; with a block's first the rows of the next block's keys.
+    const u32 places = DIM ? 2 : 3, place_bytes = DIM ? 2 * work.part_bytes : work.part_bytes;
     const u32* key_rows = p.key_rows + work.tile.keys;
     u32 next_block = 0, next = 0, next_place = 0;
     auto copy = [&](const u32* rows_of) {
         if (next_block < blocks) {
             auto key = [&](u32 i) { return rows_of[i]; };
-            work.template copy_part<WARPS * 32>(p, ring + next_place * work.part_bytes, next, key, threadIdx.x, threads);
+            u8* to = ring + next_place * place_bytes;
+            work.template copy_part<WARPS * 32>(p, to, next, key, threadIdx.x, threads);
+            if (DIM) work.template copy_part<WARPS * 32>(p, to + work.part_bytes, 1, key, threadIdx.x, threads);
             if (next == 0 && next_block + 1 < blocks && threadIdx.x < BLOCK / 4) {
                 u32 i = threadIdx.x * 4;
                 copy_async(table + (next_block + 1) % 2 * BLOCK + i, key_rows + (next_block + 1) * BLOCK + i, true);
             }
-            if (next_block == 0 && next == 0) {
+            if (!DIM && next_block == 0 && next == 0) {
                 for (u32 i = threadIdx.x; i < BLOCK; i += threads) table[i] = key_rows[i];
             }
-            if (++next > work.chunks) next = 0, next_block++;
-            next_place = next_place == 2 ? 0 : next_place + 1;
+            if (DIM || ++next > work.chunks) next = 0, next_block++;
+            next_place = next_place + 1 == places ? 0 : next_place + 1;
         }
         commit_copies();
     };
-    u32 place = 2;
+    u32 place = places - 1;
     auto next_part = [&]() {
-        wait_for_copies<1>();
+        wait_for_copies<DIM ? 0 : 1>();
         if (WARPS == 1) __syncwarp();
         else __syncthreads(); // all have this part, and none reads the one before it
         copy(table + next_block % 2 * BLOCK);
-        place = place == 2 ? 0 : place + 1;
-        return ring + place * work.part_bytes;
+        place = place + 1 == places ? 0 : place + 1;
+        return ring + place * place_bytes;
     };
     copy(key_rows);
-    copy(key_rows);
+    if (!DIM) copy(key_rows);
     work.template load_queries<WARPS * 16>(p, queries, threadIdx.x, threads);
     __syncthreads();
 
@@ -267,13 +271,14 @@ DEVICE void attend(const Attention& p) {
         bool skip = idle || block * BLOCK >= any_sees;
         float s[BLOCK / 8][4]; // scores, then probabilities
         clear_scores(s);
+        const u8* part = nullptr;
         for (u32 chunk = 0; chunk < work.chunks; chunk++) {
-            const u8* part = next_part();
+            part = next_part();
             if (!skip) work.add_scores(s, q, own_queries, part, chunk, lane);
         }
         Sums sums[2];
         if (!skip) soften(sums, s, seen, all_see, block * BLOCK, column, p.scale);
-        const u8* part = next_part();
+        part = DIM ? part + work.part_bytes : next_part();
         if (skip) continue;
         float of_block[VALUES][4];
         work.weight_values(of_block, s, part, lane);

@@ -95,6 +95,13 @@ DEVICE void add_weighted(float (&sums)[COLUMNS][4], const float (&s)[N][4], cons
     }
 }
 
+// Writes `scale` times the lane's part of a row of sums, all of whose features are there.
+template <int COLUMNS>
+DEVICE void write_row(float* to, const float (&sums)[COLUMNS][4], int half, float scale) {
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) *(Words2*)(to + j * 8) = {{__float_as_uint(scale * sums[j][2 * half]), __float_as_uint(scale * sums[j][2 * half + 1])}};
+}
+
 template <int N>
 DEVICE void clear(float (&x)[N][4]) {
 #pragma unroll
@@ -137,22 +144,22 @@ DEVICE void backward_queries(const Backward& p) {
     u32* table = (u32*)(d_outputs + WARPS * 16 * d_output_bytes); // the rows of two blocks of keys
     u8* ring = (u8*)(table + 2 * BLOCK);
     // Parts of a block: keys in chunks of features, values, and the own chunk of keys again, unless it is still there.
-    const u32 places = DIM ? 4 : 3, parts = chunks + value_chunks + (DIM ? 0 : 1);
+    // Where there is one chunk of each, both are one part, copied one ahead; else parts are copied two ahead.
+    const u32 places = DIM ? 2 : 3, parts = DIM ? 1 : chunks + value_chunks + 1, place_bytes = DIM ? 2 * part_bytes : part_bytes;
 
     auto query_of = [&](u32 r) { return r < rows ? (tile.row + (first + r) / group) * p.query + head * group + (first + r) % group : NONE; };
     const u32* key_rows = p.key_rows + tile.keys;
     for (u32 i = threadIdx.x; i < BLOCK; i += threads) table[i] = key_rows[i];
-    __syncthreads();
     copy_rows(queries, query_bytes, p.queries, WARPS * 16, query_of, padded + 8, 0, padded + 8, padded + 8, threadIdx.x, threads);
     copy_rows(d_outputs, d_output_bytes, p.d_outputs, WARPS * 16, query_of, value_padded, 0, value_padded, value_padded, threadIdx.x, threads);
     u32 next_block = 0, next = 0, next_place = 0;
-    auto copy = [&]() {
+    auto copy = [&](const u32* rows_of) {
         if (next_block < blocks) {
-            u8* to = ring + next_place * part_bytes;
-            const u32* rows_of = table + next_block % 2 * BLOCK;
+            u8* to = ring + next_place * place_bytes;
             auto key = [&](u32 i) { return rows_of[i]; };
             if (DIM) {
-                copy_block<DIM ? DIM : 16, WARPS * 32>(to, (next ? p.v : p.k) + head * DIM, key, p.key_value * DIM, threadIdx.x);
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to, p.k + head * DIM, key, p.key_value * DIM, threadIdx.x);
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to + part_bytes, p.v + head * DIM, key, p.key_value * DIM, threadIdx.x);
             } else if (next < chunks || next == chunks + value_chunks) {
                 u32 chunk = next < chunks ? next : own, width = width_of_chunk(padded, chunk), from = chunk * CHUNK;
                 copy_rows(to, key_bytes, p.k, BLOCK, key, p.key_value * dim, head * dim + from, dim - from < width ? dim - from : width, width, threadIdx.x, threads);
@@ -171,14 +178,14 @@ DEVICE void backward_queries(const Backward& p) {
     };
     u32 place = places - 1;
     auto next_part = [&]() {
-        wait_for_copies<1>();
+        wait_for_copies<DIM ? 0 : 1>();
         meet_all<WARPS>(); // all have this part, and none reads one that is no longer needed
-        copy();
+        copy(table + next_block % 2 * BLOCK);
         place = place + 1 == places ? 0 : place + 1;
-        return ring + place * part_bytes;
+        return ring + place * place_bytes;
     };
-    copy();
-    copy();
+    copy(key_rows);
+    if (!DIM) copy(key_rows);
 
     u32 warp_first = first + warp * 16, top = lane / 4, column = lane % 4 * 2;
     bool idle = warp * 16 >= rows;
@@ -200,7 +207,7 @@ DEVICE void backward_queries(const Backward& p) {
             if (!skip) add_products<DIM / 16>(s, own_queries + lane_of_a(lane, query_bytes) + chunk * CHUNK * 2, part + lane_of_b(lane, key_bytes), key_bytes, width_of_chunk(padded, chunk) / 16);
         }
         for (u32 chunk = 0; chunk < value_chunks; chunk++) {
-            const u8* values = next_part();
+            const u8* values = DIM ? part + part_bytes : next_part();
             if (!skip) add_products<DIM / 16>(ds, own_d_outputs + chunk * CHUNK * 2, values + lane_of_b(lane, value_bytes), value_bytes, width_of_chunk(value_padded, chunk) / 16);
         }
         if (!DIM) part = next_part();
@@ -227,6 +234,10 @@ DEVICE void backward_queries(const Backward& p) {
         u32 query = query_of(warp * 16 + top + half * 8);
         if (query == NONE) continue;
         float* to = p.dq + (u64)query * dim + own * CHUNK;
+        if (DIM) {
+            write_row(to + column, dq, half, p.scale);
+            continue;
+        }
 #pragma unroll
         for (int j = 0; j < (DIM ? DIM / 8 : CHUNK / 8); j++) {
 #pragma unroll
@@ -270,7 +281,7 @@ DEVICE void backward_keys(const Backward& p) {
     u8* ring = values + WARPS * 16 * value_bytes;
     // Parts of a tile of rows: queries in chunks of features, the gradients of outputs, and the own chunk again. Where all are read at
     // once, they are still there.
-    const u32 places = DIM ? 4 : 3, parts = chunks + (of_keys ? value_chunks : 0) + (DIM ? 0 : 1);
+    const u32 places = DIM ? 2 : 3, parts = DIM ? 1 : chunks + (of_keys ? value_chunks : 0) + 1, place_bytes = DIM ? 2 * part_bytes : part_bytes;
 
     auto key = [&](u32 i) { return i < count ? key_rows[i] : NONE; };
     copy_rows(keys, key_bytes, p.k, WARPS * 16, key, p.key_value * dim, head * dim, dim, padded, threadIdx.x, threads);
@@ -300,15 +311,16 @@ DEVICE void backward_keys(const Backward& p) {
     u32 next = 0, next_place = 0;
     auto copy = [&]() {
         if (ahead.sequence < block.end) {
-            u8* to = ring + next_place * part_bytes;
+            u8* to = ring + next_place * place_bytes;
             auto query = [&](u32 i) {
                 u32 r = ahead.row + i;
                 return r < ahead.rows ? (ahead.view.row + r / group) * p.query + head * group + r % group : NONE;
             };
             bool last = next + 1 == parts;
             if (DIM) {
-                copy_block<DIM ? DIM : 16, WARPS * 32>(to, next ? p.d_outputs : p.queries, query, next ? DIM : DIM + 8, threadIdx.x);
-                if (next == 0 && threadIdx.x < BLOCK) {
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to, p.queries, query, DIM + 8, threadIdx.x);
+                copy_block<DIM ? DIM : 16, WARPS * 32>(to + part_bytes, p.d_outputs, query, DIM, threadIdx.x);
+                if (threadIdx.x < BLOCK) {
                     u32 row = query(threadIdx.x);
                     copy_async(to + threadIdx.x * query_bytes + DIM * 2, row == NONE ? p.queries : p.queries + (u64)row * (DIM + 8) + DIM, row != NONE);
                 }
@@ -327,14 +339,14 @@ DEVICE void backward_keys(const Backward& p) {
     };
     u32 place = places - 1;
     auto next_part = [&]() {
-        wait_for_copies<1>();
+        wait_for_copies<DIM ? 0 : 1>();
         meet_all<WARPS>(); // all have this part, and none reads one that is no longer needed
         copy();
         place = place + 1 == places ? 0 : place + 1;
-        return ring + place * part_bytes;
+        return ring + place * place_bytes;
     };
     copy();
-    copy();
+    if (!DIM) copy();
 
     u32 top = lane / 4, column = lane % 4 * 2, warp_start = start + warp * 16;
     bool idle = warp * 16 >= count;
@@ -360,7 +372,7 @@ DEVICE void backward_keys(const Backward& p) {
     if (DIM) {
         for (; walk.sequence < block.end; advance(walk)) {
             const u8* queries = next_part();
-            const u8* d_outputs = next_part();
+            const u8* d_outputs = queries + part_bytes;
             if (idle) continue;
 #pragma unroll 1
             for (u32 from = 0; from < BLOCK; from += 32) { // 32 rows at a time, as registers are few
@@ -433,14 +445,19 @@ DEVICE void backward_keys(const Backward& p) {
         if (i >= again.count) continue;
         bool slot = again.slot != NONE;
         u64 at = slot ? ((u64)again.slot * BLOCK + i) * p.key_value + head : (u64)p.key_rows[again.keys + i] * p.key_value + head;
-        if (DIM || !of_keys) {
+        if (DIM) {
+            write_row((slot ? p.dv_slots : p.dv) + at * DIM + column, dv, half, 1.0f);
+            write_row((slot ? p.dk_slots : p.dk) + at * DIM + column, dk, half, slot ? 1.0f : p.scale);
+            continue;
+        }
+        if (!of_keys) {
             float* to = (slot ? p.dv_slots : p.dv) + at * value_dim + own * CHUNK;
 #pragma unroll
             for (int j = 0; j < (DIM ? DIM / 8 : CHUNK / 8); j++) {
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     u32 c = j * 8 + column + e;
-                    float sum = DIM ? dv[DIM ? j : 0][2 * half + e] : dk[j][2 * half + e];
+                    float sum = dk[j][2 * half + e];
                     if (c < value_dim - own * CHUNK) to[c] = sum;
                 }
             }

@@ -25,7 +25,7 @@ pub(crate) const SOURCES: &[Source] = &[
     },
     Source {
         name: "attention_backward.cu",
-        headers: &[ATTENTION],
+        headers: &[VECTORS, ATTENTION],
         text: include_str!("../kernels/attention_backward.cu"),
     },
     Source { name: "bias.cu", headers: &[VECTORS], text: include_str!("../kernels/bias.cu") },

@@ -50,16 +50,18 @@ struct Kernels {
     decode: &'static str,
     /// Features of values that they take.
     values: usize,
+    /// Parts of blocks of keys that wide tiles have in shared memory.
+    parts: usize,
 }
 
 impl Kernels {
     fn of(heads: Heads) -> Self {
-        let (wide, decode, values) = match (heads.dim, heads.value_dim) {
-            (64, 64) => ("attention_64", "attention_decode_64", 64),
-            (128, 128) => ("attention_128", "attention_decode_128", 128),
-            _ => ("attention_any", "attention_decode_any", 128),
+        let (wide, decode, values, parts) = match (heads.dim, heads.value_dim) {
+            (64, 64) => ("attention_64", "attention_decode_64", 64, 4),
+            (128, 128) => ("attention_128", "attention_decode_128", 128, 4),
+            _ => ("attention_any", "attention_decode_any", 128, 3),
         };
-        Self { wide, decode, values }
+        Self { wide, decode, values, parts }
     }
 }
 
@@ -121,9 +123,9 @@ fn part_bytes(heads: Heads, values: usize) -> usize {
 }
 
 /// Shared memory of a block that takes `rows` rows of a prefill.
-fn forward_bytes(heads: Heads, values: usize, rows: usize) -> usize {
+fn forward_bytes(heads: Heads, kernels: Kernels, rows: usize) -> usize {
     let queries = rows * row_bytes(heads.dim.next_multiple_of(16));
-    queries + 2 * BLOCK * size_of::<u32>() + 3 * part_bytes(heads, values)
+    queries + 2 * BLOCK * size_of::<u32>() + kernels.parts * part_bytes(heads, kernels.values)
 }
 
 /// Shared memory of a block that decodes up to `rows` rows.
@@ -171,7 +173,7 @@ pub(crate) fn forward(
     let (wide, few) = sequences.tiles.split_at(sequences.tiles.partition_point(|tile| rows_of(tile) > 16));
     let blocks = |tiles: &[Tile]| tiles.len() * heads.key_value * value_chunks;
     if let Some(largest) = wide.first() {
-        let bytes = |warps| forward_bytes(heads, kernels.values, warps * 16);
+        let bytes = |warps| forward_bytes(heads, kernels, warps * 16);
         let available = cuda.device.shared();
         let (kernel, warps) =
             if bytes(4) <= available { (kernels.wide, 4) } else { ("attention_any_narrow", 1) };
