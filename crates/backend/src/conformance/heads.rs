@@ -153,7 +153,7 @@ impl Heads {
         let mut dy = output_operand(b, &self.dy, Keep::Values);
         let (mut dw, mut room) = (output(b, &self.dw), output(b, &unwritten(len)));
         let (x, w, rstd) = (input(b, &self.q), exactly(b, &self.w[0]), input(b, rstd));
-        let norm = self.normed.then(|| HeadNormBackward {
+        let norm = self.normed.then_some(HeadNormBackward {
             dw: Some(&mut dw),
             x: &x,
             w: &w,
@@ -231,7 +231,9 @@ impl Case for Heads {
             let x_hat = x.iter().fold(0.0, |most, x| f64::max(most, f64::from(x.abs()))) * f64::from(*rstd);
             let of_norm = f64::from(*rstd) * (1.0 + x_hat * x_hat);
             dx.extend(vec![4.0 * error * greatest * if self.normed { of_norm } else { 1.0 }; dim]);
-            dw.iter_mut().for_each(|dw| *dw += greatest * x_hat);
+            for dw in &mut dw {
+                *dw += greatest * x_hat;
+            }
         }
         let dw: Vec<f64> = dw
             .iter()
