@@ -147,7 +147,8 @@ pub(crate) struct Planned {
 impl Planned {
     /// Adds to `parts` what the device needs.
     pub(crate) fn new(parts: &mut Parts, sequences: &[Sequence]) -> Self {
-        let (mut starts, mut first_rows) = (Vec::new(), Vec::new());
+        let ranges = sequences.iter().map(|s| s.prefix.len() + 2).sum::<usize>() + 1;
+        let (mut starts, mut first_rows) = (Vec::with_capacity(ranges), Vec::with_capacity(ranges));
         let mut len = 0;
         let mut keys = Vec::with_capacity(sequences.len());
         for sequence in sequences {
@@ -325,6 +326,10 @@ fn index(n: usize) -> u32 {
 mod tests {
     use super::*;
 
+    fn one(range: Range<usize>) -> Vec<Range<usize>> {
+        vec![range]
+    }
+
     #[test]
     fn pages_that_adjoin_are_one_range() {
         let sequence = Sequence { rows: 0..1, prefix: vec![16..32, 32..48, 0..16, 4..4], keys: 16..20 };
@@ -333,7 +338,7 @@ mod tests {
 
     #[test]
     fn tiles_hold_every_row_the_longest_first() {
-        let decoded = Sequence { rows: 0..1, prefix: vec![64..128], keys: 0..5 };
+        let decoded = Sequence { rows: 0..1, prefix: one(64..128), keys: 0..5 };
         let prefilled = Sequence { rows: 1..71, prefix: vec![], keys: 200..270 };
         let tile = |row, rows, visible, keys| Tile { row, rows, visible, keys };
         let expected = [tile(1, 64, 1, 128), tile(65, 6, 65, 128), tile(0, 1, 69, 0)];
@@ -343,7 +348,7 @@ mod tests {
     #[test]
     fn shared_keys_are_summed_over_all_who_see_them() {
         let prompt = Sequence { rows: 0..70, prefix: vec![], keys: 0..70 };
-        let completion = |rows: Range<usize>| Sequence { keys: rows.clone(), rows, prefix: vec![0..70] };
+        let completion = |rows: Range<usize>| Sequence { keys: rows.clone(), rows, prefix: one(0..70) };
         let sequences = [prompt, completion(70..73), completion(73..74)];
         let block = |keys, start, count, viewers| KeyBlock { keys, start, count, viewers, slot: NONE };
         let expected = [
@@ -360,7 +365,7 @@ mod tests {
         let prompt = Sequence { rows: 0..2, prefix: vec![], keys: 0..2 };
         let completion = |i: usize| {
             let rows = 2 + i * 200..2 + (i + 1) * 200;
-            Sequence { keys: rows.clone(), rows, prefix: vec![0..2] }
+            Sequence { keys: rows.clone(), rows, prefix: one(0..2) }
         };
         let sequences: Vec<_> = std::iter::once(prompt).chain((0..4).map(completion)).collect();
         let (blocks, sums) = key_blocks(&sequences, &[0; 5]);

@@ -50,30 +50,30 @@ impl Case {
         let Self { heads, scale, .. } = *self;
         let n = self.rows();
         let layout = Layout { ids: vec![0; n], sequences: self.sequences.clone(), ..Layout::default() };
-        let layout = b.upload_layout(layout).unwrap();
+        let layout = b.upload_layout(layout).expect("a little memory");
         let stored = Layout {
             ids: vec![0; self.keys],
             cache_rows: (0..self.keys as u32).collect(),
             ..Layout::default()
         };
-        let stored = b.upload_layout(stored).unwrap();
+        let stored = b.upload_layout(stored).expect("a little memory");
         let keys = |features: usize, seed| {
-            let mut keys = b.keys(self.keys * features).unwrap();
-            let values = b.upload(&numbers(self.keys * features, seed)).unwrap();
+            let mut keys = b.keys(self.keys * features).expect("a little memory");
+            let values = b.upload(&numbers(self.keys * features, seed)).expect("a little memory");
             b.store_keys(&mut keys, &values, features, &stored);
             keys
         };
         let (k, v) = (keys(heads.key_features(), 1), keys(heads.value_features(), 2));
         let some = |features: usize, seed| {
             let all = numbers((first + n) * features, seed);
-            b.upload(&all[first * features..]).unwrap()
+            b.upload(&all[first * features..]).expect("a little memory")
         };
         let (q, dout) = (some(heads.query_features(), 3), some(heads.output_features(), 4));
-        let mut out = b.operand(n * heads.output_features(), Keep::Values).unwrap();
-        let mut log_sum_exp = b.zeros(n * heads.query).unwrap();
+        let mut out = b.operand(n * heads.output_features(), Keep::Values).expect("a little memory");
+        let mut log_sum_exp = b.zeros(n * heads.query).expect("a little memory");
         let inputs = Attention { q: &q, k: &k, v: &v, layout: &layout, heads, scale };
         b.attention_forward(&mut out, &mut log_sum_exp, inputs);
-        let zeros = |len| b.zeros(len).unwrap();
+        let zeros = |len| b.zeros(len).expect("a little memory");
         let mut dq = zeros(n * heads.query_features());
         let mut dk = zeros(self.keys * heads.key_features());
         let mut dv = zeros(self.keys * heads.value_features());
@@ -133,9 +133,10 @@ fn gradients_of_a_prompt_are_summed_over_its_completions() {
     for (dim, value_dim) in [(16, 8), (64, 64)] {
         let heads = Heads { query: 2, key_value: 2, dim, value_dim };
         let prompt = Sequence { rows: 0..70, prefix: vec![], keys: 0..70 };
+        let shared = prompt.keys.clone();
         let completion = |i: usize| {
             let rows = 70 + i * 150..70 + (i + 1) * 150;
-            Sequence { keys: rows.clone(), rows, prefix: vec![0..70] }
+            Sequence { keys: rows.clone(), rows, prefix: vec![shared.clone()] }
         };
         let sequences: Vec<_> = std::iter::once(prompt).chain((0..4).map(completion)).collect();
         let case = Case { heads, scale: 0.3, keys: 670, sequences };
