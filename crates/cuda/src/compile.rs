@@ -73,7 +73,11 @@ const DEVICE_H: &str = include_str!("../kernels/device.h");
 pub(crate) fn unit(source: &Source) -> String {
     let files = [("device.h", DEVICE_H)].into_iter().chain(source.headers.iter().copied());
     let files = files.chain([(source.name, source.text)]);
-    files.fold(String::new(), |all, (name, text)| all + "#line 1 \"" + name + "\"\n" + text + "\n")
+    let mut unit = String::new();
+    for (name, text) in files {
+        unit.extend(["#line 1 \"", name, "\"\n", text, "\n"]);
+    }
+    unit
 }
 
 /// The names of the kernels in a source: what stands behind `KERNEL(`.

@@ -41,7 +41,7 @@ struct Sequence {
 
 /// A sequence as a graph.
 struct Graph {
-    graph: CUgraph,
+    made_of: CUgraph,
     executable: CUgraphExec,
     nodes: Vec<CUgraphNode>,
     /// What its nodes are set to.
@@ -203,25 +203,25 @@ impl Graph {
     /// A graph of the calls, each after the one before.
     fn new(held: &mut Sequence) -> Result<Self, DriverError> {
         let mut made = Self {
-            graph: ptr::null_mut(),
+            made_of: ptr::null_mut(),
             executable: ptr::null_mut(),
             nodes: Vec::with_capacity(held.calls.len()),
             set: Sequence::default(),
         };
         // SAFETY: the graph is new; parameters are copied when a node is added; what is made is destroyed when dropped.
         unsafe {
-            sys::cuGraphCreate(&raw mut made.graph, 0).result()?;
+            sys::cuGraphCreate(&raw mut made.made_of, 0).result()?;
             for &call in &held.calls {
                 let mut arguments = [ptr::null_mut()];
                 let params = held.node(call, &mut arguments);
                 let mut node = ptr::null_mut();
                 let before = made.nodes.last().map_or(ptr::null(), ptr::from_ref);
                 let count = usize::from(!before.is_null());
-                sys::cuGraphAddKernelNode_v2(&raw mut node, made.graph, before, count, &raw const params)
+                sys::cuGraphAddKernelNode_v2(&raw mut node, made.made_of, before, count, &raw const params)
                     .result()?;
                 made.nodes.push(node);
             }
-            sys::cuGraphInstantiateWithFlags(&raw mut made.executable, made.graph, 0).result()?;
+            sys::cuGraphInstantiateWithFlags(&raw mut made.executable, made.made_of, 0).result()?;
         }
         std::mem::swap(&mut made.set, held);
         Ok(made)
@@ -253,8 +253,8 @@ impl Drop for Graph {
             if !self.executable.is_null() {
                 let _ = sys::cuGraphExecDestroy(self.executable).result();
             }
-            if !self.graph.is_null() {
-                let _ = sys::cuGraphDestroy(self.graph).result();
+            if !self.made_of.is_null() {
+                let _ = sys::cuGraphDestroy(self.made_of).result();
             }
         }
     }
