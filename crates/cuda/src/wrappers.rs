@@ -112,7 +112,6 @@ impl Kind {
         let (sign, fraction) = ((x >> 63 << 31) as u32, x as u32 & 0x7f_ffff);
         let with = |exponent: u64| sign | (exponent as u32) << 23 | fraction;
         match (self, of) {
-            (Self::Ordinary, _) => with(119 + random.below(17)),
             (Self::AnyExponent, _) => with(random.below(255)),
             (Self::Tiny, _) if random.below(8) == 0 => sign,
             (Self::Tiny, _) => with([0, 1, 40, 63, 64, 65][random.below(6) as usize]),
@@ -121,7 +120,7 @@ impl Kind {
             (Self::NotFinite, _) if random.below(100) == 0 => {
                 sign | 0x7f80_0000 | ((random.below(2) as u32) << 22)
             }
-            (Self::NotFinite, _) => with(119 + random.below(17)),
+            (Self::Ordinary | Self::NotFinite, _) => with(119 + random.below(17)),
             (Self::TinyToZero | Self::TinyToTiny, Of::A(_)) => with(62 + random.below(3)),
             (Self::TinyToZero | Self::TinyToTiny, Of::B(_)) => with(57 + random.below(6)),
             (Self::TinyToZero, Of::C) => sign,
@@ -166,6 +165,13 @@ fn multiply_add(cuda: &Cuda) {
     }
 }
 
+/// A significand in units of 2 to the power of its bits of fraction, and the exponent.
+fn parts(bits: u32, fraction: u32) -> (i64, i32) {
+    let (field, below) = ((bits >> fraction & 255) as i32, i64::from(bits & ((1 << fraction) - 1)));
+    let significand = if field > 0 { below | 1 << fraction } else { below };
+    (if bits >> (fraction + 8) & 1 == 1 { -significand } else { significand }, field.max(1) - 127)
+}
+
 /// `c` and the products of bf16, as a tensor core of Hopper adds them: after MMA-Sim (arXiv:2511.10909), aligned to the largest
 /// exponent, cut after 25 bits of fraction, added exactly, and the sum cut to f32. Zeros have no part in the alignment: MMA-Sim gives
 /// them an exponent, an H200 does not.
@@ -174,12 +180,6 @@ fn fused_sum(terms: &[[u16; 2]; 16], c: f32) -> f32 {
     let ordinary = terms.iter().fold(f64::from(c), |sum, [a, b]| sum + wide(*a) * wide(*b));
     if !ordinary.is_finite() {
         return ordinary as f32;
-    }
-    /// A significand in units of 2 to the power of its bits of fraction, and the exponent.
-    fn parts(bits: u32, fraction: u32) -> (i64, i32) {
-        let (field, below) = ((bits >> fraction & 255) as i32, i64::from(bits & ((1 << fraction) - 1)));
-        let significand = if field > 0 { below | 1 << fraction } else { below };
-        (if bits >> (fraction + 8) & 1 == 1 { -significand } else { significand }, field.max(1) - 127)
     }
     let (of_c, exponent_of_c) = parts(c.to_bits(), 23);
     let mut aligned = vec![(of_c << 2, exponent_of_c)];
@@ -219,9 +219,10 @@ fn load_matrices(cuda: &Cuda) {
         for (i, got) in y.read(128).into_iter().enumerate() {
             let (lane, matrix) = (i / 4, i % 4);
             let (g, t) = (lane / 4, 2 * (lane % 4));
-            let want = match transposed {
-                false => element(matrix, g, t + 1) << 16 | element(matrix, g, t),
-                true => element(matrix, t + 1, g) << 16 | element(matrix, t, g),
+            let want = if transposed {
+                element(matrix, t + 1, g) << 16 | element(matrix, t, g)
+            } else {
+                element(matrix, g, t + 1) << 16 | element(matrix, g, t)
             };
             assert_eq!(got, want, "load_matrices, transposed {transposed}: lane {lane}, matrix {matrix}");
         }
@@ -245,8 +246,8 @@ const SPECIAL: [f32; 20] = [
     -0.0,
     1.0,
     -1.0,
-    1.003_906_25, // halfway between two bf16, to even below
-    1.011_718_75, // and above
+    1.0 + 1.0 / 256.0, // halfway between two bf16, to even below
+    1.0 + 3.0 / 256.0, // and above
     f32::MAX,
     f32::MIN,
     f32::MIN_POSITIVE,
