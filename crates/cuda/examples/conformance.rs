@@ -92,7 +92,10 @@ fn passes(device: &str, operation: &str) -> bool {
 fn run_alone(device: &str, operation: &str) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        println!("{} ({place})", panic.payload_as_str().unwrap_or("a panic without words"));
+        let payload = panic.payload();
+        let words = payload.downcast_ref::<&str>().copied();
+        let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        println!("{} ({place})", words.unwrap_or("a panic without words"));
     }));
     let open = |seed| match device.strip_prefix("cuda:") {
         Some(ordinal) => Cuda::open(ordinal.parse().expect("cuda: and a number")),
