@@ -52,7 +52,11 @@ fn every_kernel_compiles_and_spills_nothing() {
                     println!("{target} {file} {kernel}: {registers} registers; {}", line.trim());
                 }
             }
-            let warnings: Vec<_> = log.lines().filter(|line| line.contains("warning")).collect();
+            // A loop of a template may have no turns in some instance (#128-D); the remark is on how to silence warnings.
+            let is_told = |line: &&str| {
+                line.contains("warning") && !line.contains("#128-D") && !line.contains("Remark:")
+            };
+            let warnings: Vec<_> = log.lines().filter(is_told).collect();
             assert!(warnings.is_empty(), "{target}: {file}: {warnings:?}");
         }
         assert!(kernels > 0, "the compiler says nothing of the kernels");
