@@ -12,8 +12,8 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches, error::ErrorKind};
 use koan_data::convert::{Conversion, Limits, MAX_TEST_BYTES, MAX_TESTS, SHAPES};
 use koan_data::stats::{Counts, Histogram, Lengths};
 use koan_data::{
-    Arithmetic, CountTokens, DataFiles, Demonstration, KINDS, Kind, Message, Split, Stats, arithmetic,
-    import, parse_levels, stats, write_problems,
+    Arithmetic, CountTokens, DataFiles, Demonstration, KINDS, Kind, Message, Problem, Split, Stats,
+    arithmetic, import, parse_levels, stats, write_problems,
 };
 use koan_hub::{Hub, Wanted};
 use koan_infer::{Codec, PromptStyle};
@@ -211,29 +211,38 @@ impl Data {
 
 impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (problems, out) = match self {
+        let (problems, out) = (self.problems()?, self.out());
+        write_problems(out, &problems)?;
+        say!("{} problems in {}", problems.len(), out.display())?;
+        Ok(())
+    }
+
+    /// The problems.
+    ///
+    /// # Errors
+    /// Unknown levels or splits, and more problems than there are.
+    pub(crate) fn problems(&self) -> anyhow::Result<Vec<Problem>> {
+        Ok(match self {
             Self::Arithmetic(ArithmeticArgs { draw, levels, phrasing }) => {
-                let levels = parse_levels(&levels, arithmetic::LEVELS.len())?;
+                let levels = parse_levels(levels, arithmetic::LEVELS.len())?;
                 let split = draw.split.parse::<Split>()?;
-                (
-                    Arithmetic { n: draw.n.get(), seed: draw.seed, levels, split, phrasing }.generate()?,
-                    draw.out,
-                )
+                let phrasing = phrasing.clone();
+                Arithmetic { n: draw.n.get(), seed: draw.seed, levels, split, phrasing }.generate()?
             }
             Self::Kind(kind, KindArgs { draw, levels }) => {
                 let n_levels = kind.levels.len();
-                let levels = parse_levels(&levels.unwrap_or_else(|| format!("1-{n_levels}")), n_levels)?;
+                let all = format!("1-{n_levels}");
+                let levels = parse_levels(levels.as_deref().unwrap_or(&all), n_levels)?;
                 let split = draw.split.parse::<Split>()?;
-                (
-                    koan_data::Generate { kind, n: draw.n.get(), seed: draw.seed, levels, split }
-                        .problems()?,
-                    draw.out,
-                )
+                koan_data::Generate { kind, n: draw.n.get(), seed: draw.seed, levels, split }.problems()?
             }
-        };
-        write_problems(&out, &problems)?;
-        say!("{} problems in {}", problems.len(), out.display())?;
-        Ok(())
+        })
+    }
+
+    fn out(&self) -> &Path {
+        match self {
+            Self::Arithmetic(ArithmeticArgs { draw, .. }) | Self::Kind(_, KindArgs { draw, .. }) => &draw.out,
+        }
     }
 }
 

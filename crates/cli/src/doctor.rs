@@ -42,6 +42,7 @@ impl Finding {
 }
 
 impl Doctor {
+    #[expect(clippy::unused_self, reason = "as all verbs are run")]
     pub(crate) fn run(self) -> anyhow::Result<()> {
         say!("koan {}", env!("KOAN_VERSION"))?;
         let mut remedies = Vec::new();

@@ -323,6 +323,7 @@ fn mistakes_are_named_before_anything_is_made() {
         ("before.max_new_token=3", "did you mean `max_new_tokens`?"),
         ("before.n=0", "write a number from 1"),
         ("problems.generator=arithmetics", "there is no generator `arithmetics`"),
+        ("problems.n=1000000", "and 1000000 were asked for"),
         ("problems.out=x", "unknown field `out`"),
         ("blend.row=3", "did you mean `rows`?"),
         ("halves.held_out=0", "a share above 0"),

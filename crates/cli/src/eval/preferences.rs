@@ -88,7 +88,6 @@ impl Measured {
             if let (Value::Object(whole), Value::Object(report)) = (&mut whole, report) {
                 whole.extend(report);
                 whole.insert("tokens".to_owned(), tokens.into());
-                whole.insert("seconds".to_owned(), seconds.into());
                 whole.insert("device".to_owned(), running.to_string().into());
             }
             let mut out = Output::open(Some(path))?;

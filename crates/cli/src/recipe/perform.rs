@@ -117,10 +117,13 @@ impl<B: Backend> Performer<'_, B> {
 
 impl<B: Backend> Perform for Performer<'_, B> {
     fn check(&self, step: &Step) -> Result<(), Box<dyn Error + Send + Sync>> {
-        match Settings::of(step)? {
-            Some(_) => Ok(()),
-            None => Ok(Verb::of(step.kind, &step.settings, &step.dir).map(|_| ())?),
+        if Settings::of(step)?.is_none()
+            && let Verb::Problems(generate) = Verb::of(step.kind, &step.settings, &step.dir)?
+        {
+            // More than there are is an error now, not after hours of other steps.
+            generate.problems()?;
         }
+        Ok(())
     }
 
     fn perform(&mut self, step: &Step) -> Result<Ended, Box<dyn Error + Send + Sync>> {

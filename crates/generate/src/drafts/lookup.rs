@@ -304,7 +304,9 @@ mod tests {
     fn a_slot_is_as_certain_as_its_token_was_right() {
         let grades = |tokens: &[u32]| {
             let mut slot = Slot::default();
-            tokens.iter().for_each(|&token| slot.follow(1, token));
+            for &token in tokens {
+                slot.follow(1, token);
+            }
             (slot.token, slot.grade())
         };
         assert_eq!(
