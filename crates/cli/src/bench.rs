@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use koan_backend::{Backend, MomentType, OutOfMemory};
+use koan_backend::{Backend, MomentType, OutOfMemory, check_memory, free_host_memory};
 use koan_generate::{Prompt, Stream, uniform};
 use koan_model::{Config, Model, TensorInfo, checkpoint};
 use koan_train::speed::wait;
@@ -153,6 +153,13 @@ fn random_values() -> impl FnMut(&TensorInfo) -> Result<Vec<f32>, OutOfMemory> {
         0.07 * ((x >> 40) as f32 / (1 << 24) as f32 - 0.5)
     };
     move |info| Ok((0..info.len()).map(|_| if info.role.is_matrix() { random() } else { 1.0 }).collect())
+}
+
+/// Refuses a matrix whose values do not fit into the host's memory, where they are made.
+fn check_values(rows: usize, columns: usize) -> anyhow::Result<()> {
+    let bytes = (rows as u64).saturating_mul(columns as u64).saturating_mul(12);
+    let what = format!("{rows} x {columns} elements of 4 bytes, and of 8 on their way to the device");
+    Ok(check_memory("a matrix", bytes, free_host_memory(), what, "give smaller sizes")?)
 }
 
 /// Seconds that `work` takes: the median of `repeats` runs after one that is not counted. Short work is done several times a run,

@@ -157,6 +157,17 @@ fn a_model_too_large_for_the_memory_is_refused_before_it_is_read() {
         assert_eq!(output.status.code(), Some(1), "{words}: {error}");
         assert!(error.contains("one tensor at a time needs 7.8 GiB of memory"), "{words}: {error}");
     }
+    for words in [
+        "bench peak --size 200000",
+        "bench product --shape 200000x200000 --rows 1",
+        "bench product --shape 64x200000 --rows 200000",
+        "bench product --config giant/config.json --rows 1000000",
+    ] {
+        let output = folder.in_kilobytes(3_000_000, words);
+        let error = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{words}: {error}");
+        assert!(error.contains("a matrix needs") && error.contains("give smaller sizes"), "{words}: {error}");
+    }
     // The same limits, a model that fits.
     for words in [
         "generate --model model --input train.jsonl --max-new-tokens 3 --temperature 1",

@@ -188,7 +188,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes this GPU the calling thread's, if it is not yet: the driver keeps one a thread.
+    /// Makes this GPU the calling thread's, if it is not yet: the driver keeps one for each thread.
     fn enter(&self) {
         thread_local!(static ENTERED: Cell<u64> = const { Cell::new(0) });
         if ENTERED.get() != self.id {

@@ -301,7 +301,7 @@ fn key_blocks(sequences: &[Sequence], keys: &[u32]) -> (Vec<KeyBlock>, Vec<KeySu
     (blocks, sums)
 }
 
-/// Runs of the sequences `group` of at least `share` rows each, but for the last.
+/// Cuts the sequences `group` into runs of at least `share` rows; the last may have fewer.
 fn runs(sequences: &[Sequence], group: Range<usize>, share: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut rows = share;

@@ -52,13 +52,13 @@ macro_rules! tests {
             }
 
             #[test]
-            #[ignore = "minutes"]
+            #[ignore = "takes minutes: a step of .ci/run"]
             fn meets_the_whole_specification() {
                 super::meets_the_specification(NAME, 1);
             }
 
             #[test]
-            #[ignore = "minutes"]
+            #[ignore = "takes minutes: a step of .ci/run"]
             fn order_leaves_no_trace_in_any_case() {
                 super::order_leaves_no_trace(NAME, 1);
             }

@@ -3,7 +3,7 @@
 use koan_backend::{Backend, Forms, Keep, Matrix, Store};
 use serde_json::json;
 
-use super::seconds_of;
+use super::{check_values, seconds_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -34,6 +34,7 @@ impl Job for PeakBench {
         // A device that wants passes of many rows is one that is large.
         let is_large = b.pass_rows() >= 1024;
         let size = self.size.unwrap_or(if is_large { 8192 } else { 2048 });
+        check_values(size, size)?;
         let elements = if is_large { 1 << 28 } else { 1 << 26 };
         let copy_s = {
             let (mut to, from) = (b.zeros(elements)?, b.zeros(elements)?);

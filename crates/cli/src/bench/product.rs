@@ -7,7 +7,7 @@ use koan_model::Config;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{peak_memory_bytes, seconds_of};
+use super::{check_values, peak_memory_bytes, seconds_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -95,6 +95,9 @@ impl Job for ProductBench {
         }
         let mut measured: Vec<ProductSeconds> = Vec::new();
         for (shape, times) in shapes {
+            let [out_features, in_features] = shape;
+            check_values(out_features, in_features)?;
+            check_values(self.rows, out_features.max(in_features))?;
             let products = self.products(b, shape, times)?;
             if !self.json {
                 let speeds = products.each_ref().map(|m| format!("{:8.0}", m.gflops())).concat();
