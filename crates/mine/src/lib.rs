@@ -1,0 +1,2 @@
+//! A maths corpus out of web crawls, the way DeepSeekMath's was made.
+#![forbid(unsafe_code)]
