@@ -59,6 +59,17 @@ pub enum MineError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// A file is read, and does not hold what it should.
+    #[error("`{}` {what}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A data file can't be read, or a row of it.
+    #[error(transparent)]
+    Data(#[from] koan_data::DataError),
     /// A file could not be written, or is damaged.
     #[error(transparent)]
     Files(#[from] FilesError),

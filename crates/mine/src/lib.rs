@@ -8,20 +8,32 @@
 //! | [`prefilter`] | pages without maths, told apart by their bytes |
 //! | [`extract`] | HTML to text, formulas as LaTeX |
 //! | [`language`] | a text's language |
+//! | [`classifier`] | fastText: which pages are mathematics |
+//! | [`quality`] | rules for what is no text to learn from |
+//! | [`near`] | near-duplicates by min-hashes |
+//! | [`contamination`] | test items in pages |
+//! | [`sort`] | sorting of more than memory holds |
 //! | [`document`] | a row of the corpus |
 //! | [`error`] | what can go wrong, with file and remedy |
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod classifier;
 pub mod config;
+pub mod contamination;
 pub mod document;
 pub mod error;
 pub mod extract;
 pub mod language;
+pub mod near;
 pub mod prefilter;
+pub mod quality;
+pub mod sort;
 pub mod source;
 
+pub use classifier::Classifier;
 pub use config::Config;
+pub use contamination::Contamination;
 pub use document::Document;
 pub use error::MineError;
 pub use source::{Page, Source};

@@ -9,12 +9,13 @@
 //! |---|---|
 //! | `words` | the words of a text, one notation for formulas |
 //! | `index` | n-grams of test items, and where a text agrees with them |
+//! | `items` | test items as files have them |
 
 mod index;
+mod items;
 mod words;
 
 use std::{
-    collections::HashMap,
     io::Write,
     num::NonZeroUsize,
     ops::Range,
@@ -27,6 +28,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use index::{Index, Match, SHORT};
+pub use items::Tests;
+use items::{Item, texts};
 pub use words::{Word, words};
 
 use crate::{
@@ -144,14 +147,6 @@ pub struct Found {
     pub shared: String,
 }
 
-/// An item of a test.
-struct Item {
-    place: Place,
-    id: Option<Value>,
-    /// Its test, by number.
-    test: usize,
-}
-
 /// A row after it was compared.
 struct Compared {
     place: Place,
@@ -172,7 +167,8 @@ impl Decontamination {
     /// Files that can't be read, rows that are no objects or have no text to compare, and an output that can't be written.
     pub fn run(&self, out: &Path, progress: &mut dyn FnMut(usize)) -> Result<Report, DataError> {
         let mut report = Report { ngram: self.ngram, ..Report::default() };
-        let (index, items) = self.index(&mut report)?;
+        let Tests { index, items, files } = Tests::read(&self.against, self.ngram, &self.fields)?;
+        report.against = files;
         report.files = hashed(&self.files)?;
         let mut file = NewFile::create(out)?;
         let failed = |error| DataError::from(FilesError::io("write", out)(error));
@@ -219,28 +215,6 @@ impl Decontamination {
         Ok(report)
     }
 
-    /// The n-grams of the tests.
-    fn index(&self, report: &mut Report) -> Result<(Index, Vec<Item>), DataError> {
-        let (mut index, mut items) = (Index::new(self.ngram), Vec::new());
-        report.against = hashed(&self.against)?
-            .into_iter()
-            .map(|file| Test { file, items: 0, found: 0, rows: 0 })
-            .collect();
-        let numbers: HashMap<PathBuf, usize> =
-            report.against.iter().enumerate().map(|(i, test)| (test.file.path.clone(), i)).collect();
-        rows::read(&self.against, |place, row: Map<String, Value>| {
-            let test = numbers[&*place.path];
-            report.against[test].items += 1;
-            // Texts of one row are items of their own: a window must not go from one into the next.
-            for text in self.texts(&row)? {
-                index.add(text);
-                items.push(Item { place: place.clone(), id: row.get("id").cloned(), test });
-            }
-            Ok(())
-        })?;
-        Ok((index, items))
-    }
-
     /// Compares rows, on all threads; they come in their order.
     fn compare(&self, index: &Index, rows: Vec<Row>) -> Result<Vec<Compared>, DataError> {
         let share = rows.len().div_ceil(self.threads.get()).max(1);
@@ -279,7 +253,7 @@ impl Decontamination {
     ) -> Result<Compared, LineError> {
         let mut row: Map<String, Value> = rows::parse(&json)?;
         let (mut found, mut items, mut cut) = (None, Vec::new(), Vec::new());
-        for text in self.texts(&row)? {
+        for text in texts(&row, &self.fields)? {
             index.find(text, scratch, |Match { item, range }| {
                 found.get_or_insert_with(|| (item, shown(&text[range.clone()])));
                 items.push(item);
@@ -307,30 +281,6 @@ impl Decontamination {
         };
         Ok(Compared { place: place.clone(), bytes, kept, id, found, items })
     }
-
-    /// The texts of a row.
-    fn texts<'r>(&self, row: &'r Map<String, Value>) -> Result<Vec<&'r str>, LineError> {
-        let mut texts = Vec::new();
-        let wanted = |field: &str| {
-            if self.fields.is_empty() {
-                FIELDS.contains(&field)
-            } else {
-                self.fields.iter().any(|f| f == field)
-            }
-        };
-        for (_, value) in row.iter().filter(|(field, _)| wanted(field)) {
-            collect(value, &mut texts);
-        }
-        if texts.is_empty() {
-            let fields = match &self.fields[..] {
-                [] => FIELDS.join(", "),
-                fields => fields.join(", "),
-            };
-            let what = format!("has no text in any of the fields {fields}; name one with --field");
-            return Err(LineError::Row { what });
-        }
-        Ok(texts)
-    }
 }
 
 /// The files with their hashes; all are read twice, so that pipes are refused.
@@ -345,25 +295,13 @@ fn hashed(files: &DataFiles) -> Result<Vec<File>, DataError> {
     files.paths()?.into_iter().map(file).collect()
 }
 
-fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(name, _)| !NO_TEXT.contains(&name.as_str()))
-            .for_each(|(_, value)| collect(value, texts)),
-        _ => {}
-    }
-}
-
 /// The beginning of what is shared.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).collect()
 }
 
-/// `text` without the lines that any of `cut` touches.
-fn without(text: &str, cut: &[Range<usize>]) -> String {
+/// `text` without the lines that any of `cut` touches, bytes.
+pub fn without(text: &str, cut: &[Range<usize>]) -> String {
     let mut start = 0;
     let lines = text.split_inclusive('\n').filter(|line| {
         let own = start..start + line.len();
