@@ -1,8 +1,23 @@
 //! The main content of an HTML page as text, its formulas as LaTeX.
 
+mod blocks;
 mod charset;
+mod choose;
+mod dom;
+mod entities;
+mod formula;
+mod prune;
+mod tags;
+mod tokens;
+mod words;
 
-use memchr::memchr;
+use dom::Dom;
+use formula::Output;
+use formula::setup::Setup;
+use tags::Tag;
+
+/// Characters of a title that are kept.
+const LONGEST_TITLE: usize = 500;
 
 /// What is known of a page beside its bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,25 +108,73 @@ pub fn extract(html: &[u8], hints: &Hints<'_>, limits: &Limits) -> Result<Extrac
     if html.iter().all(u8::is_ascii_whitespace) {
         return Err(Skip::Empty);
     }
-    let truncated = (html.len() > limits.bytes).then_some(Limit::Bytes);
-    let html = &html[..html.len().min(limits.bytes)];
-    let (page, charset) = charset::decode(html, hints.content_type);
-    let mut text = String::new();
-    let mut rest = page.as_ref();
-    while let Some(at) = memchr(b'<', rest.as_bytes()) {
-        text.push_str(rest[..at].trim());
-        rest = &rest[at..];
-        let skip = ["script", "style"].iter().find(|name| rest[1..].starts_with(**name));
-        let end = skip.and_then(|name| rest.find(&format!("</{name}"))).unwrap_or(0);
-        rest = &rest[end..];
-        rest = memchr(b'>', rest.as_bytes()).map_or("", |end| &rest[end + 1..]);
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
+    if is_binary(html) {
+        return Err(Skip::Binary);
     }
-    text.push_str(rest.trim());
-    if text.trim().is_empty() {
+    let cut = html.len() > limits.bytes;
+    let html = &html[..html.len().min(limits.bytes)];
+    let (page, charset) = charset::decode(html, hints.content_type, hints.url);
+    let dom = Dom::parse(&page, limits);
+    let setup = Setup::of(&dom);
+    let content = prune::prune(&dom, &setup, limits);
+    let output = Output::new(&setup, limits);
+    let blocks = choose::choose(blocks::blocks(&dom, &content, &setup, output));
+    let text = choose::join(&blocks);
+    if text.is_empty() {
         return Err(Skip::NoContent);
     }
-    Ok(Extracted { title: String::new(), text, formulas: 0, charset, truncated })
+    let formulas = blocks.iter().map(|block| block.formulas).sum();
+    let truncated = dom.truncated.or(cut.then_some(Limit::Bytes));
+    Ok(Extracted { title: title(&dom), text, formulas, charset, truncated })
 }
+
+/// The first `title` of the page.
+fn title(dom: &Dom<'_>) -> String {
+    let title = (0..dom.nodes.len()).find(|&id| dom.tag(id) == Tag::Title);
+    let text = title.map(|id| dom.text_within(id, LONGEST_TITLE)).unwrap_or_default();
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST_TITLE)
+        .collect()
+}
+
+/// Whether the bytes are something else than text: by how they begin, or by control characters among them.
+fn is_binary(html: &[u8]) -> bool {
+    const MAGIC: &[&[u8]] = &[
+        b"%PDF-",
+        b"\x89PNG",
+        b"GIF8",
+        b"\xff\xd8\xff",
+        b"PK\x03\x04",
+        b"\x1f\x8b",
+        b"BZh",
+        b"RIFF",
+        b"ID3",
+        b"OggS",
+        b"7z\xbc\xaf",
+        b"Rar!",
+        b"\xd0\xcf\x11\xe0",
+        b"\x00\x00\x01\x00",
+        b"\x7fELF",
+        b"MZ\x90",
+        b"wOFF",
+        b"wOF2",
+        b"\xfd7zXZ",
+        b"\x28\xb5\x2f\xfd",
+        b"II*\x00",
+        b"MM\x00*",
+        b"\xca\xfe\xba\xbe",
+    ];
+    if MAGIC.iter().any(|magic| html.starts_with(magic)) {
+        return true;
+    }
+    let head = &html[..html.len().min(1024)];
+    let controls = head.iter().filter(|b| matches!(b, 1..=8 | 14..=26 | 28..=31)).count();
+    controls * 20 > head.len()
+}
+
+#[cfg(test)]
+mod tests;
