@@ -10,6 +10,7 @@
 //! | [`language`] | a text's language |
 //! | [`classifier`] | fastText: which pages are mathematics |
 //! | [`quality`] | rules for what is no text to learn from |
+//! | [`iterate`] | the loop: rounds, domains, prefixes |
 //! | [`near`] | near-duplicates by min-hashes |
 //! | [`contamination`] | test items in pages |
 //! | [`sort`] | sorting of more than memory holds |
@@ -24,6 +25,7 @@ pub mod contamination;
 pub mod document;
 pub mod error;
 pub mod extract;
+pub mod iterate;
 pub mod language;
 pub mod near;
 pub mod prefilter;

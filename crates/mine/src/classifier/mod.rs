@@ -5,6 +5,7 @@
 //! | `tokens` | the words of a text |
 //! | `dictionary` | words and labels, fastText's hashes |
 //! | `model` | vectors, and the features of a line |
+//! | `set` | which documents are learnt from, in which order |
 //! | `train` | learning |
 //! | `file` | Facebook's file format |
 //!
@@ -15,12 +16,14 @@
 mod dictionary;
 mod file;
 mod model;
+mod set;
 pub mod tokens;
 mod train;
 
 use std::{fmt, path::Path};
 
 pub use model::Model;
+pub use set::TrainingSet;
 pub use train::Training;
 
 use crate::MineError;
@@ -132,6 +135,17 @@ impl Model {
             maths: fold.label,
         })
     }
+}
+
+/// A score above which pages are mathematics, from the `scores` of documents that are and were not learnt from: halfway, in
+/// log-odds, between 0.5, where a classifier that knows none of a page's words is, and what 99 of 100 of them reach. Never below 0.5;
+/// 0.5 without scores.
+pub fn cut(scores: &[f32]) -> f32 {
+    let mut sorted: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let Some(low) = sorted.get(sorted.len() / 100).map(|low| low.clamp(0.5, 0.9999)) else { return 0.5 };
+    let halfway = (low / (1.0 - low)).sqrt();
+    (halfway / (1.0 + halfway)) as f32
 }
 
 /// How vectors become logits.

@@ -54,7 +54,7 @@ impl Training {
     /// # Errors
     /// A size out of range.
     pub fn check(&self) -> Result<(), MineError> {
-        let wrong = |what: &str| Err(MineError::Setting { key: "classifier".into(), what: what.to_owned() });
+        let wrong = |what: &str| Err(MineError::Setting { key: "model".into(), what: what.to_owned() });
         match self {
             Self {
                 dim: 1..=4096, buckets: 0..=0x7fff_ffff, word_ngrams: 1..=8, epochs: 1..=1000, ..
