@@ -23,6 +23,7 @@ mod eval;
 mod generate;
 mod interrupt;
 mod label;
+mod mine;
 mod model;
 mod numbers;
 mod precision;
@@ -83,6 +84,8 @@ enum Verb {
     Model(model::Model),
     #[command(subcommand)]
     Data(data::Data),
+    #[cfg_attr(feature = "mine", command(subcommand))]
+    Mine(mine::Mine),
     #[command(subcommand)]
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -129,6 +132,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::View(verb) => verb.run(),
         Verb::Model(verb) => verb.run(),
         Verb::Data(verb) => verb.run(),
+        Verb::Mine(verb) => verb.run(),
         Verb::Bench(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),

@@ -1,6 +1,8 @@
 //! The TOML file of `koan mine`: what to read, where to work, and a table for each stage.
 
+mod exchange;
 mod read;
+mod select;
 mod write;
 
 use std::{
@@ -10,10 +12,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use exchange::Exchange;
 pub use read::{Conversions, Read};
+pub use select::{Classify, Languages, Prefilter, PrefilterMode};
 pub use write::Write;
 
-use crate::MineError;
+use crate::{MineError, contamination::Decontaminate, extract::Limits, near::Near, quality::Quality};
 
 /// The largest config, bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -30,6 +34,30 @@ pub struct Config {
     /// How input is read.
     #[serde(default)]
     pub read: Read,
+    /// Which pages are parsed.
+    #[serde(default)]
+    pub prefilter: Prefilter,
+    /// Bounds of what is done for a page.
+    #[serde(default)]
+    pub extract: Limits,
+    /// Which languages are kept.
+    #[serde(default)]
+    pub language: Languages,
+    /// The classifier; without one every page is kept.
+    #[serde(default)]
+    pub classifier: Option<Classify>,
+    /// Rules for texts.
+    #[serde(default)]
+    pub quality: Quality,
+    /// When two texts are near-duplicates.
+    #[serde(default)]
+    pub near: Near,
+    /// Test items that must not be in the corpus.
+    #[serde(default)]
+    pub decontaminate: Decontaminate,
+    /// How documents of all files meet.
+    #[serde(default)]
+    pub exchange: Exchange,
     /// How the corpus is written.
     #[serde(default)]
     pub write: Write,
@@ -69,6 +97,11 @@ impl Config {
             return Err(setting("run_dir", "is empty; name the directory in which to work"));
         }
         self.read.check()?;
+        self.language.check()?;
+        self.classifier.iter().try_for_each(Classify::check)?;
+        self.quality.check()?;
+        self.near.check()?;
+        self.exchange.check()?;
         self.write.check()
     }
 }

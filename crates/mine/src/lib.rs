@@ -15,6 +15,8 @@
 //! | [`contamination`] | test items in pages |
 //! | [`sort`] | sorting of more than memory holds |
 //! | [`document`] | a row of the corpus |
+//! | [`stages`] | the pipeline: stages that are files to files, skipped where they are made |
+//! | [`plan`] | the stages as jobs of a cluster |
 //! | [`error`] | what can go wrong, with file and remedy |
 #![forbid(unsafe_code)]
 
@@ -28,10 +30,12 @@ pub mod extract;
 pub mod iterate;
 pub mod language;
 pub mod near;
+pub mod plan;
 pub mod prefilter;
 pub mod quality;
 pub mod sort;
 pub mod source;
+pub mod stages;
 
 pub use classifier::Classifier;
 pub use config::Config;

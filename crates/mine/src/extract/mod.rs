@@ -29,7 +29,8 @@ pub struct Hints<'a> {
 }
 
 /// Bounds on the work for one page.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of HTML that are read; the rest of the page is left out.
     pub bytes: usize,

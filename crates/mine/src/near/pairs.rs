@@ -42,7 +42,8 @@ impl Record {
         number(&self.0[..8])
     }
 
-    fn id(&self) -> u64 {
+    /// The document.
+    pub fn id(&self) -> u64 {
         number(&self.0[8..16])
     }
 

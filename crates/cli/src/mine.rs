@@ -1,0 +1,46 @@
+//! `koan mine`, in builds with the feature `mine`; in others, how to get one.
+
+#[cfg(feature = "mine")]
+mod plan;
+#[cfg(feature = "mine")]
+mod run;
+
+/// A maths corpus out of web crawls
+///
+/// WARC, WET or JSON Lines in, documents out: text with formulas as LaTeX, of one capture an URL, without near-duplicates and test items.
+/// docs/guide/maths-corpus.md explains the config. Nothing is fetched.
+#[cfg(feature = "mine")]
+#[derive(clap::Subcommand)]
+pub(crate) enum Mine {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
+}
+
+#[cfg(feature = "mine")]
+impl Mine {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Run(run) => run.run(),
+            Self::Plan(plan) => plan.run(),
+        }
+    }
+}
+
+/// A maths corpus out of web crawls (in programs built with `--features mine`)
+#[cfg(not(feature = "mine"))]
+#[derive(clap::Args)]
+pub(crate) struct Mine {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+#[cfg(not(feature = "mine"))]
+impl Mine {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let words = self.words.join(" ");
+        anyhow::bail!(
+            "this program was built without `koan mine {words}`, because it needs C libraries; build one that has it by `cargo build \
+             --release -p koan --features mine` (docs/guide/maths-corpus.md)"
+        )
+    }
+}
