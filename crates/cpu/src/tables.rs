@@ -1,7 +1,7 @@
 //! The tables of kernels, one per instruction set.
 //!
 //! The list below compiles each kernel for every instruction set, as a `target_feature` function, and makes a table
-//! of them. AMX's table is AVX-512's, except the products.
+//! of them. The tables of AVX-512 BF16 and AMX are AVX-512's, except the products.
 
 use koan_backend::{AdamWStep, DivergenceForm, Rotation, Scoring, Store};
 
@@ -132,17 +132,23 @@ kernels! {
 }
 
 #[cfg(target_arch = "x86_64")]
-const AMX: Kernels = {
-    use crate::kernels::product::amx;
+const AVX512_BF16: Kernels = {
+    use crate::kernels::product::{dot, pairs};
     Kernels {
-        format: amx::FORMAT,
-        scratch_len: amx::scratch_len,
-        round: Some(amx::round),
-        pack: amx::pack,
-        unpack: amx::unpack,
-        multiply: amx::multiply,
+        format: dot::FORMAT,
+        scratch_len: dot::scratch_len,
+        round: Some(pairs::round),
+        pack: pairs::pack,
+        unpack: pairs::unpack,
+        multiply: dot::multiply,
         ..AVX512
     }
+};
+
+#[cfg(target_arch = "x86_64")]
+const AMX: Kernels = {
+    use crate::kernels::product::amx;
+    Kernels { format: amx::FORMAT, scratch_len: amx::scratch_len, multiply: amx::multiply, ..AVX512_BF16 }
 };
 
 impl Kernels {
@@ -166,6 +172,8 @@ impl Kernels {
             Isa::Avx2 => const { &AVX2 },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => const { &AVX512 },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => const { &AVX512_BF16 },
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => const { &AMX },
             #[cfg(not(target_arch = "x86_64"))]

@@ -22,7 +22,7 @@ fn where_available(isa: Isa, check: impl Fn()) {
 }
 
 fn meets_the_specification(isa: Isa) {
-    let precision = if isa == Isa::Amx { Precision::Bf16 } else { Precision::F32 };
+    let precision = if isa >= Isa::Avx512Bf16 { Precision::Bf16 } else { Precision::F32 };
     where_available(isa, || {
         conformance::run(&cpu(isa, 1), precision);
         conformance::run(&cpu(isa, 2), precision);
@@ -59,6 +59,7 @@ tests! {
     portable Isa::Portable;
     avx2 Isa::Avx2;
     avx512 Isa::Avx512;
+    avx512bf16 Isa::Avx512Bf16;
     amx Isa::Amx;
 }
 

@@ -68,3 +68,17 @@ unsafe fn step<S: Simd, const ROWS: usize, const WIDTH: usize>(
         }
     }
 }
+
+/// Calls what is written for a number of rows that the compiler knows, at most [`Simd::TILE_ROWS`] of any instruction set.
+macro_rules! by_rows {
+    ($rows:expr, $ROWS:ident => $call:expr) => {
+        by_rows!(@ $rows, $ROWS => $call; 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $rows:expr, $ROWS:ident => $call:expr; $($n:literal)*) => {
+        match $rows {
+            $($n => { const $ROWS: usize = $n; $call })*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+pub(super) use by_rows;

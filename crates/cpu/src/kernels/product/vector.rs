@@ -28,7 +28,7 @@ use koan_backend::Store;
 use super::{
     matrix::{Block, LINE, Panels, Source},
     pack,
-    tile::{Walk, accumulate},
+    tile::{Walk, accumulate, by_rows},
 };
 use crate::simd::Simd;
 
@@ -47,19 +47,6 @@ pub(crate) const BLOCK_COLUMNS: usize = 576;
 /// Scratch that [`multiply`] needs: a block of A, in whole tiles of at least a row, a vector between them.
 pub(crate) fn scratch_len(rows: usize, k: usize) -> usize {
     (rows + 16) * DEPTH.min(k) + rows * 16
-}
-
-/// Calls what is written for a number of rows that the compiler knows, at most [`Simd::TILE_ROWS`] of any instruction set.
-macro_rules! by_rows {
-    ($rows:expr, $ROWS:ident => $call:expr) => {
-        by_rows!(@ $rows, $ROWS => $call; 1 2 3 4 5 6 7 8 9 10 11 12)
-    };
-    (@ $rows:expr, $ROWS:ident => $call:expr; $($n:literal)*) => {
-        match $rows {
-            $($n => { const $ROWS: usize = $n; $call })*
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    };
 }
 
 /// `c = a b`, or `c += a b`.
