@@ -9,7 +9,7 @@
 //! - [`mod@composite`]: operations made of others, which a backend may compute in one pass over memory,
 //! - [`ExpertRows`]: rows sorted by the experts that they chose, for backends that sort them on the host,
 //! - [`mod@bf16`]: the stochastic rounding of AdamW's moments,
-//! - [`fp8`], [`ProductPrecision`]: E4M3 codes and their scales, and which products read them,
+//! - [`fp8`], [`int8`], [`ProductPrecision`]: E4M3 codes and weights in 8 bits, their scales, and which products read them,
 //! - [`mod@reference`]: the same operations in f64 and plain loops. It is the specification,
 //! - `conformance` (feature `testkit`): the suite that holds any other backend to the specification,
 //! - [`AlignedVec`], [`free_host_memory`]: memory aligned to a cache line, for backends that live in host memory,
@@ -25,6 +25,7 @@ pub mod conformance;
 mod divergence;
 mod draw;
 pub mod fp8;
+pub mod int8;
 mod layout;
 mod matrix;
 mod memory;

@@ -1,6 +1,6 @@
 //! A weight matrix, or one of each expert: its values, and the form that products read.
 
-use crate::{Backend, OutOfMemory};
+use crate::{Backend, OutOfMemory, int8};
 
 /// A weight matrix `[out_features, in_features]` on a device, or several of one shape.
 pub struct Matrix<B: Backend> {
@@ -22,6 +22,9 @@ pub enum ProductPrecision {
     /// FP8, emulated: both are rounded to E4M3 with scales, and what is accumulated of 128 products is scaled and added in
     /// f32. See [`fp8`](crate::fp8).
     Fp8,
+    /// The device's own, by weights that were rounded to 8 bits, which a device may hold as such. See [`int8`](crate::int8). For
+    /// inference.
+    Int8,
 }
 
 /// Which forms of a matrix are held.
@@ -45,7 +48,8 @@ impl<B: Backend> Matrix<B> {
         Self::several(b, values, [1, out, inp], forms, ProductPrecision::Device)
     }
 
-    /// Matrices of `shape` `[matrices, out_features, in_features]`, whose products are of `precision`.
+    /// Matrices of `shape` `[matrices, out_features, in_features]`, whose products are of `precision`. Weights in 8 bits are rounded
+    /// here, in all forms.
     ///
     /// # Errors
     /// If the device refuses the memory.
@@ -60,6 +64,12 @@ impl<B: Backend> Matrix<B> {
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "matrices of shape {shape:?}");
+        let rounded = (precision == ProductPrecision::Int8).then(|| {
+            let mut rounded = values.to_vec();
+            int8::round(&mut rounded, shape[2]);
+            rounded
+        });
+        let values = rounded.as_deref().unwrap_or(values);
         let packed = forms.packed.then(|| b.upload_packed(values, shape, precision)).transpose()?;
         let values = if forms.values { b.upload(values) } else { b.zeros(0) }?;
         Ok(Self { values, packed, shape, precision })

@@ -1,10 +1,10 @@
-//! `--adapter` and `--precision`: a model with an adapter on it, wherever a model is used.
+//! `--adapter`, `--precision` and `--weights`: a model with an adapter on it, wherever a model is used.
 
 use std::path::{Path, PathBuf};
 
 use koan_model::checkpoint::Place;
 
-use crate::precision::{PrecisionArg, name_of};
+use crate::precision::{InferencePrecisionArg, name_of};
 
 /// The adapter on the model, and the precision of its products.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct AdapterArg {
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
-    precision: PrecisionArg,
+    precision: InferencePrecisionArg,
 }
 
 impl AdapterArg {

@@ -1,4 +1,4 @@
-//! `--precision`: in what precision the products of linear layers are computed.
+//! `--precision`: in what precision the products of linear layers are computed; `--weights`: by weights of how many bits.
 
 use koan_backend::ProductPrecision;
 
@@ -9,6 +9,32 @@ pub(crate) struct PrecisionArg {
     /// DeepSeek-V3 was trained
     #[arg(long, value_enum, default_value_t = Precision::Native, value_name = "PRECISION")]
     precision: Precision,
+}
+
+/// The precision of products, and of weights that are not trained.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct InferencePrecisionArg {
+    #[command(flatten)]
+    products: PrecisionArg,
+    /// How weights are held; int8: in 8 bits with a scale for every 32, as GGUF's Q8_0, a quarter of the memory and of what one
+    /// sequence reads for a token
+    #[arg(long, value_enum, default_value_t = Weights::Native, value_name = "FORM", conflicts_with = "precision")]
+    weights: Weights,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Weights {
+    Native,
+    Int8,
+}
+
+impl InferencePrecisionArg {
+    pub(crate) fn get(self) -> ProductPrecision {
+        match self.weights {
+            Weights::Native => self.products.get(),
+            Weights::Int8 => ProductPrecision::Int8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -31,5 +57,6 @@ pub(crate) fn name_of(precision: ProductPrecision) -> Option<&'static str> {
     match precision {
         ProductPrecision::Device => None,
         ProductPrecision::Fp8 => Some("fp8-emulated"),
+        ProductPrecision::Int8 => Some("int8"),
     }
 }

@@ -159,14 +159,8 @@ impl Backend for Cpu {
         buf.len()
     }
 
-    fn packed_bytes(&self, [matrices, out, inp]: [usize; 3], precision: ProductPrecision) -> usize {
-        let scales = match precision {
-            ProductPrecision::Device => 0,
-            ProductPrecision::Fp8 => {
-                AlignedVec::<f32>::bytes_of(matrices.saturating_mul(fp8::squares_of([out, inp])))
-            }
-        };
-        scales + AlignedVec::<f32>::bytes_read_often(matrices.saturating_mul(out).saturating_mul(inp))
+    fn packed_bytes(&self, shape: [usize; 3], precision: ProductPrecision) -> usize {
+        Packed::bytes(&self.kernels.format, shape, precision)
     }
 
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize {

@@ -9,7 +9,7 @@ use crate::{
     isa::Isa,
     kernels::{
         adamw, attention, divergence, fp8, log_prob,
-        product::{Block, Format, Panels, Source, pack, vector},
+        product::{Block, Format, Panels, Source, int8, pack, vector},
         rms_norm, rope, route, rows, swiglu,
     },
     simd::{self, Simd},
@@ -23,6 +23,8 @@ macro_rules! kernels {
             pub(crate) format: Format,
             /// Elements of scratch that the product of a block needs, by its rows and depth.
             pub(crate) scratch_len: fn(usize, usize) -> usize,
+            /// Rows of a tile of C.
+            pub(crate) tile_rows: usize,
             /// Rounds f32 to the bf16 that products read, as packing does; none where products read f32.
             round: Option<unsafe fn(&mut [u16], &[f32])>,
             $($name: unsafe fn($($type),*) $(-> $out)?,)*
@@ -68,6 +70,7 @@ macro_rules! kernels {
                 block_columns: vector::BLOCK_COLUMNS,
             },
             scratch_len: vector::scratch_len,
+            tile_rows: <$simd>::TILE_ROWS,
             round: None,
             $($name: {
                 #[$compile]
@@ -85,6 +88,8 @@ kernels! {
     pack(panel: &mut [f32], b: Source<'_>) = pack::panel;
     unpack(rows: &mut [f32], panel: &[f32]) = pack::unpack;
     multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
+    int8_dequantize(panel: &mut [f32], codes: &[i8], scales: &[f32]) = int8::dequantize;
+    int8_multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store) = int8::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
     scale(x: &mut [f32], factor: f32) = rows::scale;
     fp8_round_block(y: &mut [f32], x: &[f32]) -> f32 = fp8::round_block;
@@ -140,6 +145,7 @@ const AVX512_BF16: Kernels = {
         round: Some(pairs::round),
         pack: pairs::pack,
         unpack: pairs::unpack,
+        int8_dequantize: pairs::dequantize,
         multiply: dot::multiply,
         ..AVX512
     }

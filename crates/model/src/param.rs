@@ -43,7 +43,14 @@ impl Residency {
 
 /// In what precision the products of a tensor are computed, in a model of `precision`.
 fn of_products(info: &TensorInfo, precision: ProductPrecision) -> ProductPrecision {
-    if info.low_precision { precision } else { ProductPrecision::Device }
+    let of_it = match precision {
+        // The head's weights are read like all others. An adapter is too small to gain, and a router decides.
+        ProductPrecision::Int8 => {
+            info.role.is_product() && info.role != Role::Router && !info.role.is_adapter()
+        }
+        ProductPrecision::Device | ProductPrecision::Fp8 => info.low_precision,
+    };
+    if of_it { precision } else { ProductPrecision::Device }
 }
 
 /// A weight tensor: a matrix, a vector as a matrix of one row, or a matrix of each expert.
@@ -144,12 +151,13 @@ impl Config {
     }
 
     /// The most bytes that are held while a [`Model`](crate::Model) is put on `b`: what is there already, and a tensor's values
-    /// as they are read.
+    /// as they are read; rounded too, where weights are in 8 bits.
     pub fn loading_bytes<B: Backend>(&self, b: &B, residency: Residency) -> usize {
         let (mut there, mut most) = (0, 0);
         for info in self.tensors() {
             there += self.bytes_of(b, &info, residency);
-            most = most.max(there + 4 * info.len());
+            let is_rounded = of_products(&info, self.precision) == ProductPrecision::Int8;
+            most = most.max(there + if is_rounded { 8 } else { 4 } * info.len());
         }
         most
     }

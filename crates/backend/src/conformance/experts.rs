@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Backend, ExpertRows, Forms, GroupScore, Keep, Layout, Matrix, ProductPrecision, Reference, Routing,
-    Scoring, Sequence, Store, fp8,
+    Scoring, Sequence, Store, fp8, int8,
 };
 
 /// Rows, experts, experts of a row, groups, groups kept.
@@ -246,7 +246,9 @@ pub(super) fn experts_cases() -> impl Iterator<Item = Experts> {
         .flat_map(|case| {
             // Short operands, which no device rounds before they become FP8.
             let in_fp8 = Experts { precision: ProductPrecision::Fp8, ..case.clone() };
-            [Some(case), Some(in_fp8).filter(|case| case.short)]
+            let mut in_int8 = Experts { precision: ProductPrecision::Int8, ..case.clone() };
+            int8::round(&mut in_int8.w, in_int8.i);
+            [Some(in_fp8).filter(|case| case.short), Some(in_int8).filter(|case| !case.short), Some(case)]
         })
         .flatten()
 }
@@ -323,7 +325,7 @@ impl Case for Experts {
         let sums = Self { x, w, dy, y, dx, dw, terms, sum, ..self.clone() }.run(&Reference);
         let operand = precision.operand(self.short);
         let of_blocks = |k: usize| match self.precision {
-            ProductPrecision::Device => 0,
+            ProductPrecision::Device | ProductPrecision::Int8 => 0,
             ProductPrecision::Fp8 => 3 + k.div_ceil(fp8::BLOCK),
         };
         let products = |k| sum_of_products(k + 1 + of_blocks(k), operand);

@@ -4,7 +4,7 @@ use super::{
     Case, EDGES, Output, Precision, sum_of_products,
     values::{Numbers, by_row, exactly, magnitudes, operand, output, pick, summed, unwritten},
 };
-use crate::{Backend, Forms, Matrix, ProductPrecision, Reference, Store, fp8};
+use crate::{Backend, Forms, Matrix, ProductPrecision, Reference, Store, fp8, int8};
 
 /// `x`, `dx` are (N, I); `y`, `dy` are (N, O); `w`, `dw` are (O, I).
 /// `y`, `dx`, `dw` are what the outputs hold before.
@@ -35,11 +35,14 @@ pub(super) fn cases() -> impl Iterator<Item = Linear> {
     let in_fp8 = FP8_SIZES.into_iter().flat_map(|size| {
         [Store::Write, Store::Add].map(|store| Linear::new(size, store, true, ProductPrecision::Fp8))
     });
+    let in_int8 = INT8_SIZES.into_iter().flat_map(|size| {
+        [Store::Write, Store::Add].map(|store| Linear::new(size, store, false, ProductPrecision::Int8))
+    });
     let variants = VARIANTS.into_iter().cycle();
     let device = device
         .zip(variants)
         .map(|(size, (store, short))| Linear::new(size, store, short, ProductPrecision::Device));
-    device.chain(in_fp8)
+    device.chain(in_fp8).chain(in_int8)
 }
 
 const VARIANTS: [(Store, bool); 5] = [
@@ -64,6 +67,19 @@ const FP8_SIZES: [[usize; 3]; 10] = [
     [257, 6, 17],
 ];
 
+/// Rows, outputs and inputs around the edges of blocks of 8 bits, of panels and of tiles.
+const INT8_SIZES: [[usize; 3]; 9] = [
+    [1, 1, 1],
+    [5, 7, 31],
+    [6, 17, 32],
+    [1, 64, 576],
+    [13, 33, 33],
+    [2, 530, 257],
+    [17, 40, 320],
+    [100, 70, 64],
+    [257, 6, 96],
+];
+
 fn device_sizes() -> Vec<[usize; 3]> {
     let mut sizes: Vec<_> = EDGES.iter().flat_map(|&e| [[e, 17, 7], [5, e, 31], [7, 6, e], [e; 3]]).collect();
     sizes.extend(TILES.iter().flat_map(|&n| TILES.iter().flat_map(move |&o| TILES.map(|i| [n, o, i]))));
@@ -77,8 +93,11 @@ impl Linear {
         let before =
             |len| if store == Store::Write { unwritten(len) } else { Numbers::new(n + o + i).vec(len) };
         let (y, dx) = (before(n * o), before(n * i));
-        let (x, dy, w) =
+        let (x, dy, mut w) =
             (numbers.operands(n * i, short), numbers.operands(n * o, short), numbers.operands(o * i, short));
+        if precision == ProductPrecision::Int8 {
+            int8::round(&mut w, i);
+        }
         Self { n, o, i, store, short, precision, x, dy, w, y, dx, dw: numbers.vec(o * i) }
     }
 
@@ -153,7 +172,7 @@ impl Case for Linear {
         let operand = precision.operand(self.short);
         // Of each block of FP8, two scales and the sum.
         let of_blocks = |k: usize| match self.precision {
-            ProductPrecision::Device => 0,
+            ProductPrecision::Device | ProductPrecision::Int8 => 0,
             ProductPrecision::Fp8 => 3 + k.div_ceil(fp8::BLOCK),
         };
         let factors = [self.i, self.o, self.n].map(|k| sum_of_products(k + 1 + of_blocks(k), operand));

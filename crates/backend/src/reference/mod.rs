@@ -99,21 +99,21 @@ type Product = fn(&mut [f64], &[f64], &[f64], usize, usize, Store);
 
 fn forward(precision: ProductPrecision) -> Product {
     match precision {
-        ProductPrecision::Device => linear::forward,
+        ProductPrecision::Device | ProductPrecision::Int8 => linear::forward,
         ProductPrecision::Fp8 => fp8::forward,
     }
 }
 
 fn backward_input(precision: ProductPrecision) -> Product {
     match precision {
-        ProductPrecision::Device => linear::backward_input,
+        ProductPrecision::Device | ProductPrecision::Int8 => linear::backward_input,
         ProductPrecision::Fp8 => fp8::backward_input,
     }
 }
 
 fn backward_weight(precision: ProductPrecision) -> fn(&mut [f64], &[f64], &[f64], usize, usize) {
     match precision {
-        ProductPrecision::Device => linear::backward_weight,
+        ProductPrecision::Device | ProductPrecision::Int8 => linear::backward_weight,
         ProductPrecision::Fp8 => fp8::backward_weight,
     }
 }

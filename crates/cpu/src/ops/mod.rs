@@ -12,6 +12,7 @@ pub(crate) mod embedding;
 pub(crate) mod experts;
 pub(crate) mod fp8;
 pub(crate) mod head;
+pub(crate) mod int8;
 pub(crate) mod operand;
 pub(crate) mod product;
 pub(crate) mod rms_norm;

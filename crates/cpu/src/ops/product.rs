@@ -16,7 +16,7 @@ use koan_backend::{AlignedVec, OutOfMemory, ProductPrecision, Store};
 use crate::{
     kernels::product::{Block, Format, Panels, Source, View},
     memory::{Disjoint, grown, with_scratch},
-    ops::fp8,
+    ops::{fp8, int8},
     parallel::Threads,
     tables::Kernels,
 };
@@ -39,8 +39,9 @@ pub(super) const TASKS_PER_THREAD: usize = 4;
 #[derive(Debug)]
 pub struct Packed {
     data: AlignedVec<f32>,
-    /// Where products are in FP8, the scales of each 128 × 128.
-    squares: Option<AlignedVec<f32>>,
+    /// Where products are in FP8, the scales of each 128 × 128; of weights in 8 bits, those of panels.
+    scales: Option<AlignedVec<f32>>,
+    precision: ProductPrecision,
     matrices: usize,
     out_features: usize,
     in_features: usize,
@@ -53,23 +54,46 @@ impl Packed {
         [matrices, out_features, in_features]: [usize; 3],
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
-        let (len, squares) = match precision {
-            ProductPrecision::Device => (kernels.format.len(in_features, out_features), None),
-            ProductPrecision::Fp8 => {
-                let squares = fp8::squares_of([out_features, in_features]);
-                let len = fp8::packed_len(&kernels.format, in_features, out_features);
-                (len, Some(AlignedVec::zeros(matrices * squares)?))
-            }
-        };
+        let [len, scales] = Self::lens(&kernels.format, [out_features, in_features], precision);
+        let scales = (precision != ProductPrecision::Device).then(|| AlignedVec::zeros(matrices * scales));
         let data = AlignedVec::zeros_read_often(matrices * len)?;
-        Ok(Self { data, squares, matrices, out_features, in_features })
+        Ok(Self { data, scales: scales.transpose()?, precision, matrices, out_features, in_features })
+    }
+
+    /// Elements of a matrix `[out, inp]`, and its scales.
+    fn lens(format: &Format, [out, inp]: [usize; 2], precision: ProductPrecision) -> [usize; 2] {
+        let panels = out.div_ceil(format.panel_columns);
+        match precision {
+            ProductPrecision::Device => [format.len(inp, out), 0],
+            ProductPrecision::Fp8 => [fp8::packed_len(format, inp, out), fp8::squares_of([out, inp])],
+            ProductPrecision::Int8 => {
+                [format.int8_panel_len(inp), format.int8_scales_len(inp)].map(|len| panels * len)
+            }
+        }
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(
+        format: &Format,
+        [matrices, out, inp]: [usize; 3],
+        precision: ProductPrecision,
+    ) -> usize {
+        let [len, scales] = Self::lens(format, [out, inp], precision).map(|n| matrices.saturating_mul(n));
+        AlignedVec::<f32>::bytes_read_often(len) + AlignedVec::<f32>::bytes_of(scales)
     }
 
     /// Overwrites it with `w`, of the same shape.
     pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
         let (out, inp) = (self.out_features, self.in_features);
-        if let Some(squares) = &mut self.squares {
-            return fp8::fill(kernels, threads, &mut self.data, squares, w, [self.matrices, out, inp]);
+        let shape = [self.matrices, out, inp];
+        match (&mut self.scales, self.precision) {
+            (Some(scales), ProductPrecision::Fp8) => {
+                return fp8::fill(kernels, threads, &mut self.data, scales, w, shape);
+            }
+            (Some(scales), _) => {
+                return int8::fill(&kernels.format, threads, [&mut self.data, scales], w, shape);
+            }
+            (None, _) => {}
         }
         let w: Vec<_> =
             (0..self.matrices).map(|i| Source::new(&w[i * out * inp..], out, inp).transposed()).collect();
@@ -84,15 +108,23 @@ impl Packed {
 
     /// The panels of matrix `i`.
     pub(crate) fn panels_of(&self, kernels: &Kernels, i: usize) -> Panels<'_> {
-        let len = kernels.format.len(self.in_features, self.out_features);
+        let (out, inp) = (self.out_features, self.in_features);
+        let [len, of_scales] = Self::lens(&kernels.format, [out, inp], self.precision);
         assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
-        assert!(self.squares.is_none(), "a matrix packed for products in FP8");
-        Panels::new(&kernels.format, &self.data[i * len..][..len], self.in_features, self.out_features)
+        let data = &self.data[i * len..][..len];
+        match &self.scales {
+            None => Panels::new(&kernels.format, data, inp, out),
+            Some(scales) => {
+                assert_eq!(self.precision, ProductPrecision::Int8, "a matrix packed for products in FP8");
+                Panels::int8(&kernels.format, [data, &scales[i * of_scales..][..of_scales]], inp, out)
+            }
+        }
     }
 
     /// Of matrix `i`, whose products are in FP8, the panels of `Wᵀ`, those of each block of k apart, and the scales.
     pub(super) fn fp8(&self, kernels: &Kernels, i: usize) -> (&[f32], &[f32]) {
-        let squares = self.squares.as_ref().expect("a matrix packed for products in FP8");
+        assert_eq!(self.precision, ProductPrecision::Fp8, "a matrix that is not packed for products in FP8");
+        let squares = self.scales.as_ref().expect("a matrix packed for products in FP8");
         let (out, inp) = (self.out_features, self.in_features);
         let (len, of_each) = (fp8::packed_len(&kernels.format, inp, out), fp8::squares_of([out, inp]));
         assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
@@ -235,8 +267,8 @@ pub(crate) fn multiply_all(
         // SAFETY: blocks of different tasks do not overlap, nor do products.
         let block = unsafe { Block::new(&c, start + row * columns + column, columns, rows, width) };
         let a = a.part(row, rows, 0, a.columns());
-        with_scratch((kernels.scratch_len)(rows, b.k()), |scratch| {
-            kernels.multiply(block, a, b.part(column, width), store, scratch);
+        with_scratch(kernels.product_scratch(rows, b), |scratch| {
+            kernels.product(block, a, b.part(column, width), store, scratch);
         });
     });
 }
@@ -302,7 +334,16 @@ pub(super) fn unpack<'a>(
     let (stride, panel_len) = (k.next_multiple_of(depth) / per_f32, kernels.format.panel_len(k));
     let rows = grown(rows, n.next_multiple_of(panel_columns) * stride);
     if panel_len > 0 {
-        threads.chunks([(&mut *rows, panel_len)], |i, [rows]| kernels.unpack(rows, panels.panel(i)));
+        threads.chunks([(&mut *rows, panel_len)], |i, [rows]| {
+            if panels.is_int8() {
+                with_scratch(panel_len, |values| {
+                    kernels.write_values(values, panels, i, 0);
+                    kernels.unpack(rows, values);
+                });
+            } else {
+                kernels.unpack(rows, panels.panel(i));
+            }
+        });
     }
     if kernels.rounds() {
         // SAFETY: each f32 holds two bf16, of which any bits are some.

@@ -64,6 +64,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(x) }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, x: *const i8) -> __m256 {
+        // SAFETY: by this function's contract; AVX2 as for every operation of `Avx2`.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.cast()))) }
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: __m256) {
         // SAFETY: by this function's contract.
         unsafe { _mm256_storeu_ps(y, v) }

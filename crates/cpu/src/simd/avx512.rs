@@ -57,6 +57,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(x) }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, x: *const i8) -> __m512 {
+        // SAFETY: by this function's contract; AVX-512 as for every operation of `Avx512`.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) }
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: __m512) {
         // SAFETY: by this function's contract.
         unsafe { _mm512_storeu_ps(y, v) }

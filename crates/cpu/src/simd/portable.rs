@@ -40,6 +40,11 @@ impl Simd for Portable {
         unsafe { x.cast::<Self::V>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, x: *const i8) -> Self::V {
+        // SAFETY: by this function's contract.
+        unsafe { x.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: Self::V) {
         // SAFETY: by this function's contract.
         unsafe { y.cast::<Self::V>().write_unaligned(v) }

@@ -19,6 +19,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` elements can be read at `x`.
     unsafe fn load_at(self, x: *const f32) -> Self::V;
+    /// `LANES` integers.
+    ///
+    /// # Safety
+    /// They can be read at `x`.
+    unsafe fn load_codes(self, x: *const i8) -> Self::V;
     /// # Safety
     /// `LANES` elements can be written at `y`.
     unsafe fn store_at(self, y: *mut f32, v: Self::V);

@@ -79,7 +79,7 @@ impl Packed {
         let len = len_of(self.shape);
         let (values, w) = (self.values.first(len, "packed"), w.first(len, "w"));
         match self.precision {
-            ProductPrecision::Device => pack_values(cuda, values, w, len),
+            ProductPrecision::Device | ProductPrecision::Int8 => pack_values(cuda, values, w, len),
             ProductPrecision::Fp8 => fp8::squares(cuda, values, self.scales.at(0), w, self.shape),
         }
     }
@@ -87,7 +87,7 @@ impl Packed {
 
 fn scales_of(shape: [usize; 3], precision: ProductPrecision) -> usize {
     match precision {
-        ProductPrecision::Device => 0,
+        ProductPrecision::Device | ProductPrecision::Int8 => 0,
         ProductPrecision::Fp8 => fp8::squares_of(shape),
     }
 }
@@ -142,7 +142,7 @@ pub(crate) fn linear_forward(
     let [out, inp] = w.shape();
     let (y, x) = (y.first(n * out, "y"), x.rounded.first(n * inp, "x"));
     match w.precision() {
-        ProductPrecision::Device => {
+        ProductPrecision::Device | ProductPrecision::Int8 => {
             let weights = Rounded::of(cuda, w);
             forward(cuda, y, x, weights.first(out * inp), [n, out, inp], store);
         }
@@ -161,7 +161,7 @@ pub(crate) fn linear_backward_input(
     let [out, inp] = w.shape();
     let (dx, dy) = (dx.first(n * inp, "dx"), dy.rounded.first(n * out, "dy"));
     match w.precision() {
-        ProductPrecision::Device => {
+        ProductPrecision::Device | ProductPrecision::Int8 => {
             let weights = Rounded::of(cuda, w);
             backward_input(cuda, dx, dy, weights.first(out * inp), [n, out, inp], store);
         }
@@ -181,7 +181,7 @@ pub(crate) fn linear_backward_weight(
     let (dy, x) = (dy.rounded.first(n * out, "dy"), x.rounded.first(n * inp, "x"));
     let dw = dw.first(out * inp, "dw");
     match precision {
-        ProductPrecision::Device => backward_weight(cuda, dw, dy, x, [n, out, inp]),
+        ProductPrecision::Device | ProductPrecision::Int8 => backward_weight(cuda, dw, dy, x, [n, out, inp]),
         ProductPrecision::Fp8 => fp8::backward_weight(cuda, dw, [dy, x], [n, out, inp], None),
     }
 }

@@ -68,6 +68,9 @@ pub(crate) enum PrecisionName {
     Device,
     #[serde(rename = "fp8-emulated")]
     Fp8,
+    /// Of inference alone.
+    #[serde(skip)]
+    Int8,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

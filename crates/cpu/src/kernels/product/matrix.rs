@@ -1,5 +1,7 @@
 //! The matrices of a product: A as it lies, B in packed panels, and the block of C that a task writes.
 
+use koan_backend::int8::BLOCK;
+
 use crate::{memory::Disjoint, simd::Simd};
 
 /// Elements of a cache line.
@@ -109,6 +111,14 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Whether its rows are contiguous.
+    pub(crate) fn is_row_major(self) -> bool {
+        match self {
+            Self::F32(x) => x.column_stride == 1,
+            Self::Bf16(x) => x.column_stride == 1,
+        }
+    }
+
     /// As [`View::part`].
     pub(crate) fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
         match self {
@@ -154,6 +164,13 @@ impl Block {
         let start = c.pointer(start, start + (rows - 1) * row_stride + columns - 1);
         Self { start, row_stride, rows, columns }
     }
+
+    /// `columns` columns of it from `column` on; those of several such blocks may not overlap while they live.
+    pub(crate) fn columns(&self, column: usize, columns: usize) -> Self {
+        assert!(columns > 0 && column + columns <= self.columns, "columns beyond their block");
+        // SAFETY: the column lies in the block.
+        Self { start: unsafe { self.start.add(column) }, columns, ..*self }
+    }
 }
 
 /// How an instruction set's products want B, and of what size a task's block is.
@@ -176,6 +193,16 @@ impl Format {
         k.next_multiple_of(self.depth) * self.panel_columns / self.per_f32
     }
 
+    /// Space of the codes of a panel of weights in 8 bits, in f32.
+    pub(crate) fn int8_panel_len(&self, k: usize) -> usize {
+        k.next_multiple_of(BLOCK) * self.panel_columns / 4
+    }
+
+    /// Scales of a panel of weights in 8 bits.
+    pub(crate) fn int8_scales_len(&self, k: usize) -> usize {
+        k.div_ceil(BLOCK) * self.panel_columns
+    }
+
     /// Space of B `[k, columns]`, in f32.
     pub(crate) fn len(&self, k: usize, columns: usize) -> usize {
         columns.div_ceil(self.panel_columns) * self.panel_len(k)
@@ -190,26 +217,60 @@ pub(crate) struct Panels<'a> {
     pub(super) panel_columns: usize,
     pub(super) k: usize,
     pub(super) columns: usize,
+    /// Of weights in 8 bits, the scales; then the data are codes, four in the space of an f32.
+    scales: Option<Scales<'a>>,
+}
+
+/// The scales of panels of weights in 8 bits.
+#[derive(Clone, Copy)]
+struct Scales<'a> {
+    data: &'a [f32],
+    panel_len: usize,
 }
 
 impl<'a> Panels<'a> {
     /// B `[k, columns]`, which was packed into `data` in the layout of `format`.
     pub(crate) fn new(format: &Format, data: &'a [f32], k: usize, columns: usize) -> Self {
-        Self { data, panel_len: format.panel_len(k), panel_columns: format.panel_columns, k, columns }
+        let (panel_len, panel_columns) = (format.panel_len(k), format.panel_columns);
+        Self { data, panel_len, panel_columns, k, columns, scales: None }
+    }
+
+    /// B `[k, columns]` in 8 bits: codes and their scales.
+    pub(crate) fn int8(format: &Format, [codes, scales]: [&'a [f32]; 2], k: usize, columns: usize) -> Self {
+        let (panel_len, panel_columns) = (format.int8_panel_len(k), format.panel_columns);
+        let scales = Some(Scales { data: scales, panel_len: format.int8_scales_len(k) });
+        Self { data: codes, panel_len, panel_columns, k, columns, scales }
+    }
+
+    /// Whether it is of weights in 8 bits.
+    pub(crate) fn is_int8(self) -> bool {
+        self.scales.is_some()
+    }
+
+    /// Codes `[k, panel_columns]` and scales `[k / 32, panel_columns]` of panel `i`, of weights in 8 bits.
+    pub(crate) fn int8_panel(self, i: usize) -> (&'a [i8], &'a [f32]) {
+        let scales = self.scales.expect("weights in 8 bits");
+        let codes = &self.data[i * self.panel_len..][..self.panel_len];
+        // SAFETY: an f32 has the space of four codes, of which any bits are some.
+        let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), 4 * codes.len()) };
+        (codes, &scales.data[i * scales.panel_len..][..scales.panel_len])
     }
 
     /// `columns` columns from `column`, a panel's first, on.
     pub(crate) fn part(self, column: usize, columns: usize) -> Self {
         assert!(column.is_multiple_of(self.panel_columns) && column + columns <= self.columns);
-        Self { data: &self.data[column / self.panel_columns * self.panel_len..], columns, ..self }
+        let panel = column / self.panel_columns;
+        let scales = self.scales.map(|s| Scales { data: &s.data[panel * s.panel_len..], ..s });
+        Self { data: &self.data[panel * self.panel_len..], columns, scales, ..self }
     }
 
     pub(crate) fn k(self) -> usize {
         self.k
     }
 
-    /// Panel `i` and its columns.
+    /// Panel `i` and its columns, of weights that are not in 8 bits.
     pub(crate) fn panel(self, i: usize) -> &'a [f32] {
+        assert!(!self.is_int8(), "codes are no values");
         &self.data[i * self.panel_len..][..self.panel_len]
     }
 

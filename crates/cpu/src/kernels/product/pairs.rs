@@ -51,6 +51,28 @@ pub(crate) unsafe fn unpack(rows: &mut [f32], panel: &[f32]) {
     }
 }
 
+/// Writes the values of weights in 8 bits as a panel, rounded to bf16.
+///
+/// # Safety
+/// The machine has AVX-512 and AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn dequantize(panel: &mut [f32], codes: &[i8], scales: &[f32]) {
+    let blocks = panel.chunks_exact_mut(2 * TILE).zip(codes.chunks_exact(DEPTH * SIDE));
+    for ((tiles, codes), scales) in blocks.zip(scales.chunks_exact(SIDE)) {
+        for (half, tile) in tiles.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+            // SAFETY: a block has scales and codes of 32 columns, of which a half's are 16 from its first on.
+            let values = |k: usize| unsafe {
+                let codes = _mm_loadu_si128(codes[k * SIDE + half * ROWS..][..ROWS].as_ptr().cast());
+                let scales = _mm512_loadu_ps(scales[half * ROWS..][..ROWS].as_ptr());
+                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), scales)
+            };
+            for (i, row) in tile.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                store(row, interleave(bf16(values(2 * i), values(2 * i + 1))));
+            }
+        }
+    }
+}
+
 /// Rounds `x` to bf16, to nearest even, as packing does.
 ///
 /// # Safety

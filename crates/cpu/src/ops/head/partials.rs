@@ -127,11 +127,11 @@ pub(super) fn with_logits(
 ) {
     let (rows, columns) = (x.rows(), w.columns());
     let len = rows * columns;
-    with_scratch(len + (kernels.scratch_len)(rows, w.k()), |scratch| {
+    with_scratch(len + kernels.product_scratch(rows, w), |scratch| {
         let (logits, scratch) = scratch.split_at_mut(len);
         // SAFETY: the block is all of `logits`, which nothing else holds.
         let block = unsafe { Block::new(&Disjoint::new(logits), 0, columns, rows, columns) };
-        kernels.multiply(block, x, w, Store::Write, scratch);
+        kernels.product(block, x, w, Store::Write, scratch);
         f(logits, columns);
     });
 }
