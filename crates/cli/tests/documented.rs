@@ -98,7 +98,8 @@ fn every_command_of_the_readme_and_the_guides_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let (work, model) = (folder.path().join("clone"), folder.path().join("tiny"));
     fs::create_dir_all(work.join("recipes")).expect("made");
-    for recipe in fs::read_dir(root.join("recipes")).expect("recipes").flatten() {
+    let recipes = fs::read_dir(root.join("recipes")).expect("recipes").flatten();
+    for recipe in recipes.filter(|recipe| recipe.path().is_file()) {
         fs::copy(recipe.path(), work.join("recipes").join(recipe.file_name())).expect("copied");
     }
     let made = Command::new(env!("CARGO_BIN_EXE_koan"))

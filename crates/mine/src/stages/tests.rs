@@ -124,6 +124,10 @@ fn a_crawl_becomes_a_corpus_and_the_report_says_how() {
             && step("decontamination").samples["cut"][0].text.contains("Natalia")
     );
     assert!(report.to_string().contains("65 documents"));
+    // `koan pretrain` reads it as it stands.
+    let pattern = run.join("corpus/*.jsonl.zst").display().to_string();
+    let corpus = koan_data::read_corpus(&std::path::PathBuf::from(pattern).into()).expect("a corpus");
+    assert_eq!(corpus.len(), 65);
     let hits = fs::read(run.join("write/00000.hits.jsonl.zst")).expect("hits");
     let hits = String::from_utf8(zstd::decode_all(&hits[..]).expect("unpacked")).expect("text");
     assert!(hits.contains("\"id\":\"n1\"") && hits.contains("test.example/0"), "{hits}");
