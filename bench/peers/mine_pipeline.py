@@ -123,12 +123,13 @@ def koan(arguments, truth):
 
 # ------------------------------------------------------------------ public tools
 def pages_of(crawl):
-    from fastwarc.stream_io import FileStream, GZipStream
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     for path in sorted(glob.glob(os.path.join(crawl, "crawl-*.warc.gz"))):
         name = os.path.basename(path)
-        for record in ArchiveIterator(GZipStream(FileStream(path, "rb")), record_types=WarcRecordType.response, parse_http=True):
+        for record in ArchiveIterator(open(path, "rb"), parse_http=True):
+            if record.record_type != WarcRecordType.response:
+                continue
             offset = record.stream_pos
             try:
                 body = record.reader.read()

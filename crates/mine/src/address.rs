@@ -1,5 +1,7 @@
 //! URLs in one form, so that one page has one; hosts; registered domains.
 
+use std::fmt::Write as _;
+
 use url::Url;
 
 /// Query parameters that say where a visitor came from and never what the page is. Those that end in `*` are prefixes.
@@ -57,7 +59,7 @@ impl Address {
             url::ParseError::RelativeUrlWithoutBase => Url::parse(&format!("http://{raw}")),
             other => Err(other),
         });
-        let Some(mut parsed) = parsed.ok().filter(|parsed| parsed.has_host()) else {
+        let Some(mut parsed) = parsed.ok().filter(Url::has_host) else {
             return Self { normal: raw.to_owned(), host: String::new() };
         };
         parsed.set_fragment(None);
@@ -130,9 +132,11 @@ fn unescaped(text: &str) -> String {
         let octet = rest.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match octet {
             Some(octet) if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) => {
-                out.push(octet as char)
+                out.push(octet as char);
             }
-            Some(octet) => out.push_str(&format!("%{octet:02X}")),
+            Some(octet) => {
+                let _ = write!(out, "%{octet:02X}"); // a String takes all
+            }
             None => {
                 out.push('%');
                 rest = &rest[at + 1..];

@@ -92,12 +92,11 @@ impl Slurm {
 }
 
 fn submit(run: &Run) -> String {
-    let mut text = format!(
-        "#!/usr/bin/env bash\n\
+    let mut text = "#!/usr/bin/env bash\n\
          # Hands the stages to Slurm, each to begin when the one before has ended well. Run it again after a failure: what is made is\n\
          # not made again.\n\
          set -euo pipefail\ncd \"$(dirname \"$0\")\"\n"
-    );
+        .to_owned();
     let mut before = None;
     for stage in Stage::ALL {
         let after = before.map_or(String::new(), |before| {

@@ -28,7 +28,7 @@ struct Metadata {
 pub(super) struct Rows {
     stream: Stream,
     limit: usize,
-    rows: u64,
+    count: u64,
     /// Where the next line begins in the text, bytes.
     place: u64,
     line: Vec<u8>,
@@ -45,7 +45,7 @@ enum End {
 impl Rows {
     /// Reads `stream`, which is inside of its first member.
     pub(super) fn new(stream: Stream, limit: usize) -> Self {
-        Self { stream, limit, rows: 0, place: 0, line: Vec::new() }
+        Self { stream, limit, count: 0, place: 0, line: Vec::new() }
     }
 
     pub(super) fn stream(&mut self) -> &mut Stream {
@@ -58,7 +58,7 @@ impl Rows {
 
     /// Lines so far.
     pub(super) fn records(&self) -> u64 {
-        self.rows
+        self.count
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Item>> {
@@ -71,7 +71,7 @@ impl Rows {
                 Ok(End::TooLong) => return skip(Reason::LongLine, offset),
                 Ok(End::Line) if self.line.trim_ascii().is_empty() => {}
                 Ok(End::Line) => {
-                    self.rows += 1;
+                    self.count += 1;
                     return match self.page(offset) {
                         Ok(page) => Ok(Some(Item::Page(page))),
                         Err(reason) => skip(reason, offset),
@@ -147,7 +147,11 @@ impl Rows {
             return Err(Reason::Empty);
         }
         let is_cut = payload.len() > self.limit;
-        let payload = payload.as_bytes()[..payload.floor_char_boundary(self.limit)].to_vec();
+        let mut end = payload.len().min(self.limit);
+        while !payload.is_char_boundary(end) {
+            end -= 1;
+        }
+        let payload = payload.as_bytes()[..end].to_vec();
         let content_type = (form == Form::Html).then(|| "text/html; charset=utf-8".to_owned());
         Ok(Page { url, form, content_type, offset, payload, is_cut })
     }

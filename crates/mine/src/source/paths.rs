@@ -28,10 +28,10 @@ pub fn files(input: &[String]) -> Result<Vec<PathBuf>, MineError> {
     }
     let mut seen = std::collections::HashSet::new();
     found.retain(|path| seen.insert(path.clone()));
-    match found.is_empty() {
-        true => Err(nothing("input", "names no files")),
-        false => Ok(found),
+    if found.is_empty() {
+        return Err(nothing("input", "names no files"));
     }
+    Ok(found)
 }
 
 fn lines(list: &Path) -> Result<Vec<String>, MineError> {
@@ -66,10 +66,10 @@ fn add(pattern: &str, found: &mut Vec<PathBuf>) -> Result<(), MineError> {
             found.push(path);
         }
     }
-    match found.len() > before {
-        true => Ok(()),
-        false => Err(nothing(pattern, "no file has such a name")),
+    if found.len() == before {
+        return Err(nothing(pattern, "no file has such a name"));
     }
+    Ok(())
 }
 
 fn nothing(pattern: &str, what: &str) -> MineError {

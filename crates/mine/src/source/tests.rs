@@ -192,7 +192,7 @@ fn lengths_that_are_wrong_cost_at_most_their_record() {
         }
     }
     let headless = b"WARC/1.0\r\nWARC-Type: response\r\n\r\nbody\r\n\r\n".to_vec();
-    let endless = [&b"WARC/1.0\r\n"[..], &[b'a'; 100_000]].concat();
+    let endless = [&b"WARC/1.0\r\n"[..], &vec![b'a'; 100_000]].concat();
     for bad in [headless, endless] {
         for pack in [gzip, |bytes: &[u8]| bytes.to_vec()] {
             let bytes =
@@ -281,6 +281,7 @@ fn bodies_are_unpacked_whatever_is_declared() {
 
 #[test]
 fn what_is_no_page_is_skipped_and_counted() {
+    use Reason::{Conversion, Empty, NotHtml, Revisit, Status};
     let moved = b"HTTP/1.1 301 Moved\r\nContent-Type: text/html\r\n\r\n<html></html>";
     let pdf = b"HTTP/1.1 200 OK\nContent-Type: text/html\n\n%PDF-1.4";
     let odd = b"HTTP/1.0 200\nServer: x\n\n<!DOCTYPE html><p>old line ends, no type</p>";
@@ -301,7 +302,6 @@ fn what_is_no_page_is_skipped_and_counted() {
     let (pages, skipped) = items(&file, &config::Read::default());
     let urls: Vec<&str> = pages.iter().map(|page| page.url.as_str()).collect();
     assert_eq!(urls, ["http://example.com/3", "http://example.com/6", "http://example.com/9"]);
-    use Reason::{Conversion, Empty, NotHtml, Revisit, Status};
     assert_eq!(skipped, [Status, NotHtml, Revisit, Conversion, NotHtml, Empty]);
 }
 

@@ -378,7 +378,7 @@ fn parse_head(bytes: &[u8]) -> Option<(Head, usize)> {
             14 if is("Content-Length") => {
                 head.length = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             }
-            15 if is("WARC-Target-URI") => head.url = bare(&text()).to_owned(),
+            15 if is("WARC-Target-URI") => bare(&text()).clone_into(&mut head.url),
             12 if is("Content-Type") => head.content_type = text(),
             28 if is("WARC-Identified-Payload-Type") => head.payload_type = text(),
             14 if is("WARC-Truncated") => head.is_truncated = true,

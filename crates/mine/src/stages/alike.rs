@@ -2,7 +2,7 @@
 
 use super::{
     Id, Ids, Shard, Stage,
-    manifest::{Tally, joined},
+    manifest::{Manifest, Tally, joined},
     pages::BANDS,
     parted::{Part, Parted},
     run::{Listener, Run},
@@ -22,7 +22,7 @@ pub(super) fn make_pairs(run: &Run, units: &[usize], listener: Listener<'_>) -> 
         pages
             .iter()
             .map(|manifest| manifest.outputs[BANDS].digest.clone())
-            .chain(urls.iter().map(|urls| urls.digest())),
+            .chain(urls.iter().map(Manifest::digest)),
     );
     let memory = (run.config.exchange.memory_mib << 20) / run.threads().min(units.len()).max(1);
     run.make_units(
@@ -50,7 +50,7 @@ pub(super) fn make_pairs(run: &Run, units: &[usize], listener: Listener<'_>) -> 
 /// Makes the clusters, if they are not made.
 pub(super) fn make_clusters(run: &Run) -> Result<(), MineError> {
     let near = run.manifests(Stage::Near)?;
-    let inputs = joined(near.iter().map(|manifest| manifest.digest()));
+    let inputs = joined(near.iter().map(Manifest::digest));
     let memory = run.config.exchange.memory_mib << 20;
     run.make_units(
         Stage::Clusters,

@@ -1,6 +1,7 @@
 //! The map: a file of the crawl to documents and their keys.
 
 use std::{
+    panic,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc,
@@ -109,7 +110,7 @@ pub(super) fn make(run: &Run, units: &[usize], listener: Listener<'_>) -> Result
                     done: before + done,
                     of,
                     pages: pages.load(Ordering::Relaxed),
-                })
+                });
             };
             let Some(tools) = &tools else { unreachable!("made above") };
             let mut manifest = match one(run, unit, tools, &pages, &at) {
@@ -273,14 +274,11 @@ fn count(tally: &mut Tally, file: &str, outcome: &Result<Outcome, Item>) {
     for step in &STEPS[..outcome.passed] {
         tally.add(&format!("{step}/kept"), 1);
     }
-    let what = match &outcome.removed {
-        Some(why) => {
-            format!("{}/removed{}{why}", STEPS[outcome.passed], if why.is_empty() { "" } else { "/" })
-        }
-        None => {
-            tally.add("formulas", u64::from(document.formulas));
-            "quality/kept".to_owned()
-        }
+    let what = if let Some(why) = &outcome.removed {
+        format!("{}/removed{}{why}", STEPS[outcome.passed], if why.is_empty() { "" } else { "/" })
+    } else {
+        tally.add("formulas", u64::from(document.formulas));
+        "quality/kept".to_owned()
     };
     if outcome.removed.is_some() {
         tally.add(&what, 1);
@@ -324,15 +322,18 @@ fn judged(tools: &Tools<'_>, page: Page, file: &str, scratch: &mut Scratch) -> O
         match page.form {
             Form::Html => {
                 let hints = Hints { content_type: page.content_type.as_deref(), url: &document.url };
-                let extracted = extract(&page.payload, &hints, &config.extract).map_err(|skip| {
-                    let reason = serde_json::to_value(skip).ok();
-                    (1, reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default().to_owned())
-                })?;
+                // A fault of ours in one page of a billion must not end a run that comes to the same page whenever it goes on.
+                let extracted = panic::catch_unwind(|| extract(&page.payload, &hints, &config.extract))
+                    .map_err(|_| (1, "fault".to_owned()))?
+                    .map_err(|skip| {
+                        let reason = serde_json::to_value(skip).ok();
+                        (1, reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default().to_owned())
+                    })?;
                 outcome.is_cut |= extracted.truncated.is_some();
                 (document.title, document.text, document.formulas) =
                     (extracted.title, extracted.text, extracted.formulas);
             }
-            Form::Text => document.text = String::from_utf8_lossy(&page.payload).trim().to_owned(),
+            Form::Text => String::from_utf8_lossy(&page.payload).trim().clone_into(&mut document.text),
         }
         let language = identify(&document.text).code;
         language.clone_into(&mut document.language);
@@ -345,16 +346,15 @@ fn judged(tools: &Tools<'_>, page: Page, file: &str, scratch: &mut Scratch) -> O
         })?;
         judge(&document.text, &config.quality).map_err(|reason| (4, reason.name().to_owned()))
     })();
-    match removed {
-        Err((step, why)) => (outcome.passed, outcome.removed) = (step, Some(why)),
-        Ok(()) => {
-            outcome.passed = STEPS.len();
-            let address = Address::of(&document.url);
-            address.domain().clone_into(&mut document.domain);
-            outcome.key = address.key();
-            document.source.digest = format!("sha256:{}", koan_files::sha256(&page.payload));
-            outcome.signature = tools.signer.sign(&document.text, scratch);
-        }
+    if let Err((step, why)) = removed {
+        (outcome.passed, outcome.removed) = (step, Some(why));
+        return outcome;
     }
+    outcome.passed = STEPS.len();
+    let address = Address::of(&document.url);
+    address.domain().clone_into(&mut document.domain);
+    outcome.key = address.key();
+    document.source.digest = format!("sha256:{}", koan_files::sha256(&page.payload));
+    outcome.signature = tools.signer.sign(&document.text, scratch);
     outcome
 }

@@ -21,7 +21,7 @@ const NAME: &str = "report.json";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name.
-    pub step: String,
+    pub name: String,
     /// Documents or pages that it kept.
     pub kept: u64,
     /// Those that it removed.
@@ -102,7 +102,7 @@ pub(super) fn make(run: &Run) -> Result<(), MineError> {
             Some((what.strip_prefix(name)?.strip_prefix('/')?.to_owned(), samples.clone()))
         });
         Step {
-            step: title.to_owned(),
+            name: title.to_owned(),
             kept: tally.get(&format!("{name}/kept")),
             removed,
             reasons,
@@ -120,7 +120,7 @@ pub(super) fn make(run: &Run) -> Result<(), MineError> {
     steps.extend([step("urls", "urls"), step("near", "near-duplicates")]);
     if tally.get("classifier_late/kept") + tally.get("classifier_late/removed") > 0 {
         steps.push(step("classifier_late", "classifier"));
-        steps.retain(|step| step.step != "classifier" || !step.samples.is_empty());
+        steps.retain(|step| step.name != "classifier" || !step.samples.is_empty());
     }
     let mut contamination = step("contamination", "decontamination");
     contamination.kept = tally.get("write/documents");
@@ -175,7 +175,7 @@ impl fmt::Display for Report {
             let mut reasons: Vec<(&String, &u64)> = step.reasons.iter().collect();
             reasons.sort_by_key(|(name, n)| (std::cmp::Reverse(**n), (*name).clone()));
             let reasons: Vec<String> = reasons.iter().map(|(name, n)| format!("{name} {n}")).collect();
-            writeln!(f, "{:<18}{:>12}{:>12}  {}", step.step, step.kept, step.removed, reasons.join(", "))?;
+            writeln!(f, "{:<18}{:>12}{:>12}  {}", step.name, step.kept, step.removed, reasons.join(", "))?;
         }
         let languages: Vec<String> = self.languages.iter().map(|(code, n)| format!("{code} {n}")).collect();
         writeln!(

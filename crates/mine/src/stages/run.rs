@@ -241,10 +241,9 @@ impl Run {
             Stage::Pages => pages::make(self, &units, listener),
             Stage::Urls => urls::make(self, &units, listener),
             Stage::Near => alike::make_pairs(self, &units, listener),
-            Stage::Clusters if units.is_empty() => Ok(()),
+            Stage::Clusters | Stage::Report if units.is_empty() => Ok(()),
             Stage::Clusters => alike::make_clusters(self),
             Stage::Write => write::make(self, &units, listener),
-            Stage::Report if units.is_empty() => Ok(()),
             Stage::Report => report::make(self),
         }
     }

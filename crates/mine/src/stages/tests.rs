@@ -100,7 +100,7 @@ fn a_crawl_becomes_a_corpus_and_the_report_says_how() {
     // 60 pages, one more capture of 300 in the file before its own, one mirrored page, five with an item.
     assert_eq!(documents.len() as u64, report.documents);
     assert_eq!((report.inputs, report.pages, report.documents), (5, 80, 65));
-    let step = |name: &str| report.steps.iter().find(|step| step.step == name).expect("a step");
+    let step = |name: &str| report.steps.iter().find(|step| step.name == name).expect("a step");
     assert_eq!((step("urls").removed, step("near-duplicates").removed), (5, 5));
     assert_eq!(step("quality").reasons, BTreeMap::from([("too_few_words".to_owned(), 5)]));
     assert_eq!((report.cut_documents, report.clusters), (5, 1));

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Id, Stage,
-    manifest::{Made, Tally, joined},
+    manifest::{Made, Manifest, Tally, joined},
     pages::{TEXTS, Tools, shown},
     run::{Listener, Run},
     table::Table,
@@ -69,10 +69,7 @@ pub(super) fn make(run: &Run, units: &[usize], listener: Listener<'_>) -> Result
     let common = joined(
         [Stage::Urls, Stage::Clusters]
             .into_iter()
-            .map(|stage| {
-                run.manifests(stage)
-                    .map(|manifests| joined(manifests.iter().map(|manifest| manifest.digest())))
-            })
+            .map(|stage| run.manifests(stage).map(|manifests| joined(manifests.iter().map(Manifest::digest))))
             .collect::<Result<Vec<_>, _>>()?,
     );
     let inputs = |unit: usize| joined([&pages[unit].outputs[TEXTS].digest, &common]);
