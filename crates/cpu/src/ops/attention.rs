@@ -105,15 +105,20 @@ pub(crate) fn backward(
     inputs.check();
     let Inputs { sequences, heads, q, .. } = inputs;
     let Saved { dout, out, log_sum_exp } = saved;
-    for keys in sequences.iter().flat_map(|s| s.prefix.iter().chain([&s.keys])) {
-        dk[keys.start * heads.key_features()..keys.end * heads.key_features()].fill(0.0);
-        dv[keys.start * heads.value_features()..keys.end * heads.value_features()].fill(0.0);
-    }
     let (dq, dk, dv) = (Disjoint::new(dq), Disjoint::new(dk), Disjoint::new(dv));
     let groups = sharing_groups(sequences);
     threads.run(groups.len() * heads.key_value, |task| {
         let sequences = &sequences[groups[task / heads.key_value].clone()];
         let (context, head) = (inputs.context(), task % heads.key_value);
+        for row in sequences.iter().flat_map(|s| s.prefix.iter().chain([&s.keys])).flat_map(Range::clone) {
+            for (d, features, of_head) in
+                [(dk, heads.key_features(), heads.dim), (dv, heads.value_features(), heads.value_dim)]
+            {
+                let start = row * features + head * of_head;
+                // SAFETY: a key head of the sequences that share keys is this task's alone.
+                unsafe { d.slice(start..start + of_head) }.fill(0.0);
+            }
+        }
         let longest = sequences.iter().map(Sequence::context).max().unwrap_or(0);
         let dim = heads.dim.max(heads.value_dim);
         with_scratch(2 * attention::scratch_len(1, heads.group(), dim, longest), |scratch| {
