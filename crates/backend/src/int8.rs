@@ -28,8 +28,10 @@ pub fn scale(block: &[f32]) -> f32 {
 #[inline(always)]
 #[must_use]
 pub fn code(w: f32, d: f32) -> i8 {
-    // NaN becomes 0, as 0 / 0 does.
-    (w / d).round_ties_even() as i8
+    // Numbers around 1.5 · 2²³ are spaced by 1: the sum is rounded to nearest, ties to even, without a call of a library. NaN becomes 0, and 0 / 0
+    // is NaN.
+    const SHIFT: f32 = 12_582_912.0;
+    ((w / d + SHIFT) - SHIFT) as i8
 }
 
 /// Rounds the rows, of `len` weights each, in place.
