@@ -92,6 +92,15 @@ impl<B: Backend> Clone for Attention<'_, B> {
 
 impl<B: Backend> Copy for Attention<'_, B> {}
 
+/// What a device reaches at most, by loops of nothing else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceilings {
+    /// Operations per second of the multiply-adds that its products use; a multiply-add is two.
+    pub flops: f64,
+    /// Bytes per second that are read from memory.
+    pub read_bytes_per_s: f64,
+}
+
 /// A device that runs the operations of a dense transformer.
 ///
 /// # Conventions
@@ -172,6 +181,14 @@ pub trait Backend: Sync + Sized {
     fn read<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f32>; N];
     /// As [`read`](Self::read), and as exact as the device holds them: for what losses are computed of.
     fn read_exact<const N: usize>(&self, parts: [(&Self::Buf, usize); N]) -> [Vec<f64>; N];
+    /// Measures what the device reaches at most. None where it has no loops for that.
+    ///
+    /// # Errors
+    /// If the device refuses the memory that is read.
+    fn ceilings(&self) -> Result<Option<Ceilings>, OutOfMemory> {
+        Ok(None)
+    }
+
     /// Sets every element of `buf` to zero.
     fn clear(&self, buf: &mut Self::Buf);
     /// `y[..n] = x[..n]`, elements.

@@ -34,7 +34,7 @@ mod routing;
 mod sequence;
 
 pub use aligned::AlignedVec;
-pub use backend::{AdamWStep, Attention, Backend, Keep, MomentType, Store};
+pub use backend::{AdamWStep, Attention, Backend, Ceilings, Keep, MomentType, Store};
 pub use columns::{Columns, Pairs, Rotation};
 pub use composite::{HeadNormBackward, HeadNorms};
 pub use divergence::{Divergence, DivergenceForm, Share, Support};

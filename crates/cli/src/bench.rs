@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use koan_backend::{Backend, MomentType, OutOfMemory, check_memory, free_host_memory};
+use koan_backend::{Backend, Ceilings, MomentType, OutOfMemory, check_memory, free_host_memory};
 use koan_generate::{Prompt, Stream, uniform};
 use koan_model::{Config, Model, TensorInfo, checkpoint};
 use koan_train::speed::wait;
@@ -160,6 +160,13 @@ fn check_values(rows: usize, columns: usize) -> anyhow::Result<()> {
     let bytes = (rows as u64).saturating_mul(columns as u64).saturating_mul(12);
     let what = format!("{rows} x {columns} elements of 4 bytes, and of 8 on their way to the device");
     Ok(check_memory("a matrix", bytes, free_host_memory(), what, "give smaller sizes")?)
+}
+
+/// What `flops` come to of the multiply-adds that the device reaches at most, where that is known.
+fn share_of(flops: f64, ceilings: Option<Ceilings>) -> String {
+    ceilings.map_or_else(String::new, |ceilings| {
+        format!(", {:.0}% of its multiply-adds", 100.0 * flops / ceilings.flops)
+    })
 }
 
 /// Seconds that `work` takes: the median of `repeats` runs after one that is not counted. Short work is done several times a run,

@@ -1,8 +1,8 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
 use koan_backend::{
-    AdamWStep, AlignedVec, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType,
-    OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, free_host_memory,
+    AdamWStep, AlignedVec, Attention, Backend, Ceilings, Columns, Divergence, Keep, Layout, Matrix,
+    MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, free_host_memory,
 };
 
 use crate::{
@@ -172,6 +172,10 @@ impl Backend for Cpu {
 
     fn free_memory(&self) -> Option<u64> {
         free_host_memory()
+    }
+
+    fn ceilings(&self) -> Result<Option<Ceilings>, OutOfMemory> {
+        Self::ceilings(self).map(Some)
     }
 
     fn pass_rows(&self) -> usize {

@@ -16,6 +16,7 @@
 //! Results depend on the instruction set, never on the number of threads.
 
 mod backend;
+mod ceilings;
 mod cpu;
 mod isa;
 mod kernels;

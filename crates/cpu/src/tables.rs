@@ -8,7 +8,7 @@ use koan_backend::{AdamWStep, DivergenceForm, Rotation, Scoring, Store};
 use crate::{
     isa::Isa,
     kernels::{
-        adamw, attention, divergence, fp8, log_prob,
+        adamw, attention, ceiling, divergence, fp8, log_prob,
         product::{Block, Format, Panels, Source, int8, pack, vector},
         rms_norm, rope, route, rows, swiglu,
     },
@@ -25,6 +25,8 @@ macro_rules! kernels {
             pub(crate) scratch_len: fn(usize, usize) -> usize,
             /// Rows of a tile of C.
             pub(crate) tile_rows: usize,
+            /// Operations of a turn of `multiply_adds`.
+            pub(crate) operations_of_turn: usize,
             /// Rounds f32 to the bf16 that products read, as packing does; none where products read f32.
             round: Option<unsafe fn(&mut [u16], &[f32])>,
             $($name: unsafe fn($($type),*) $(-> $out)?,)*
@@ -71,6 +73,7 @@ macro_rules! kernels {
             },
             scratch_len: vector::scratch_len,
             tile_rows: <$simd>::TILE_ROWS,
+            operations_of_turn: 2 * ceiling::SUMS * <$simd>::LANES,
             round: None,
             $($name: {
                 #[$compile]
@@ -88,6 +91,8 @@ kernels! {
     pack(panel: &mut [f32], b: Source<'_>) = pack::panel;
     unpack(rows: &mut [f32], panel: &[f32]) = pack::unpack;
     multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
+    multiply_adds(turns: usize) -> f32 = ceiling::multiply_adds;
+    read(x: &[f32]) -> f32 = ceiling::read;
     int8_dequantize(panel: &mut [f32], codes: &[i8], scales: &[f32]) = int8::dequantize;
     int8_multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store) = int8::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
@@ -147,6 +152,8 @@ const AVX512_BF16: Kernels = {
         unpack: pairs::unpack,
         int8_dequantize: pairs::dequantize,
         multiply: dot::multiply,
+        multiply_adds: dot::multiply_adds,
+        operations_of_turn: dot::OPERATIONS_OF_TURN,
         ..AVX512
     }
 };
@@ -154,7 +161,14 @@ const AVX512_BF16: Kernels = {
 #[cfg(target_arch = "x86_64")]
 const AMX: Kernels = {
     use crate::kernels::product::amx;
-    Kernels { format: amx::FORMAT, scratch_len: amx::scratch_len, multiply: amx::multiply, ..AVX512_BF16 }
+    Kernels {
+        format: amx::FORMAT,
+        scratch_len: amx::scratch_len,
+        multiply: amx::multiply,
+        multiply_adds: amx::multiply_adds,
+        operations_of_turn: amx::OPERATIONS_OF_TURN,
+        ..AVX512_BF16
+    }
 };
 
 impl Kernels {

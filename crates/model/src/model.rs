@@ -121,7 +121,8 @@ impl<B: Backend> Model<B> {
                 return Ok(shared);
             }
             let values = read(&info)?;
-            Ok::<_, E>(Param::new(b, info, values.as_ref(), Residency::Training, config.precision)?)
+            let precision = info.precision(&config);
+            Ok::<_, E>(Param::new(b, info, values.as_ref(), Residency::Training, precision)?)
         })?;
         Self::of_weights(b, config, self.positions, weights)
     }
@@ -137,7 +138,8 @@ impl<B: Backend> Model<B> {
             let values = read(&info)?;
             let values = values.as_ref();
             assert_eq!(values.len(), info.len(), "{}: elements", info.name);
-            Ok::<_, E>(Param::new(b, info, values, residency, config.precision)?)
+            let precision = info.precision(&config);
+            Ok::<_, E>(Param::new(b, info, values, residency, precision)?)
         })?;
         Self::of_weights(b, config, positions, weights)
     }

@@ -41,16 +41,19 @@ impl Residency {
     }
 }
 
-/// In what precision the products of a tensor are computed, in a model of `precision`.
-fn of_products(info: &TensorInfo, precision: ProductPrecision) -> ProductPrecision {
-    let of_it = match precision {
-        // The head's weights are read like all others. An adapter is too small to gain, and a router decides.
-        ProductPrecision::Int8 => {
-            info.role.is_product() && info.role != Role::Router && !info.role.is_adapter()
-        }
-        ProductPrecision::Device | ProductPrecision::Fp8 => info.low_precision,
-    };
-    if of_it { precision } else { ProductPrecision::Device }
+impl TensorInfo {
+    /// In what precision its products are computed, in a model of `config`.
+    pub fn precision(&self, config: &Config) -> ProductPrecision {
+        let precision = config.precision;
+        let of_it = match precision {
+            // The head's weights are read like all others. An adapter is too small to gain, and a router decides.
+            ProductPrecision::Int8 => {
+                self.role.is_product() && self.role != Role::Router && !self.role.is_adapter()
+            }
+            ProductPrecision::Device | ProductPrecision::Fp8 => self.low_precision,
+        };
+        if of_it { precision } else { ProductPrecision::Device }
+    }
 }
 
 /// A weight tensor: a matrix, a vector as a matrix of one row, or a matrix of each expert.
@@ -69,7 +72,7 @@ impl<B: Backend> Param<B> {
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
         let (shape, forms) = (info.matrices(), residency.forms(b, &info));
-        let matrix = Arc::new(Matrix::several(b, values, shape, forms, of_products(&info, precision))?);
+        let matrix = Arc::new(Matrix::several(b, values, shape, forms, precision)?);
         Ok(Self { matrix, info })
     }
 
@@ -147,7 +150,7 @@ impl Config {
     }
 
     fn bytes_of<B: Backend>(&self, b: &B, info: &TensorInfo, residency: Residency) -> usize {
-        Matrix::bytes(b, info.matrices(), residency.forms(b, info), of_products(info, self.precision))
+        Matrix::bytes(b, info.matrices(), residency.forms(b, info), info.precision(self))
     }
 
     /// The most bytes that are held while a [`Model`](crate::Model) is put on `b`: what is there already, and a tensor's values
@@ -156,7 +159,7 @@ impl Config {
         let (mut there, mut most) = (0, 0);
         for info in self.tensors() {
             there += self.bytes_of(b, &info, residency);
-            let is_rounded = of_products(&info, self.precision) == ProductPrecision::Int8;
+            let is_rounded = info.precision(self) == ProductPrecision::Int8;
             most = most.max(there + if is_rounded { 8 } else { 4 } * info.len());
         }
         most

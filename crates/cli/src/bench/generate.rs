@@ -5,6 +5,7 @@ use std::time::Instant;
 use koan_backend::Backend;
 use koan_generate::{Drafts, Generator, Limits, Sampling, Stream};
 use koan_infer::plan_generator;
+use koan_model::Config;
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use super::{BenchModel, median, peak_memory_bytes, random_prompts};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
+    precision::InferencePrecisionArg,
 };
 
 /// Speed of generation: prompts and completions of fixed lengths, all at once
@@ -25,6 +27,8 @@ pub(crate) struct GenerateBench {
     model: BenchModel,
     #[command(flatten)]
     shape: GenerateShape,
+    #[command(flatten)]
+    precision: InferencePrecisionArg,
     /// Runs measured, after one that is not
     #[arg(long, default_value_t = 3, value_parser = count::<u64>)]
     runs: u64,
@@ -60,9 +64,12 @@ impl Job for GenerateBench {
             Limits { sequences, prompt_tokens, new_tokens, drafts: Drafts::Off },
             prompt_tokens.saturating_add(new_tokens),
         );
-        let config = self.model.sizes(positions)?;
+        let config = Config { precision: self.precision.get(), ..self.model.sizes(positions)? };
         plan_generator(b, self.model.path(), &config, positions, limits, Some(usize::MAX))?;
         let parameters = config.parameters();
+        let products = config.tensors().into_iter().filter(|info| info.role.is_product());
+        let weights: usize =
+            products.map(|info| b.packed_bytes(info.matrices(), info.precision(&config))).sum();
         let model = self.model.to_generate(b, config, positions)?;
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
@@ -91,20 +98,23 @@ impl Job for GenerateBench {
         }
         let run_s = median(seconds.split_off(1));
         let tokens_per_s = tokens / run_s;
-        // What a pass reads at least: every weight, as f32; tied embeddings once.
-        let weights_gb_per_s = 4e-9 * parameters as f64 * median(passes_per_s.split_off(1));
-        let peak = peak_memory_bytes();
+        // What a pass reads at least: every weight of a product.
+        let weights_gb_per_s = 1e-9 * weights as f64 * median(passes_per_s.split_off(1));
+        let (peak, ceilings) = (peak_memory_bytes(), b.ceilings()?);
         if self.json {
             let result = json!({
                 "bench": "generate", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "parameters": parameters, "runs": self.runs, "run_s": run_s, "tokens_per_s": tokens_per_s,
-                "weights_gb_per_s": weights_gb_per_s, "peak_memory_bytes": peak,
+                "weights_gb_per_s": weights_gb_per_s, "read_bytes_per_s": ceilings.map(|c| c.read_bytes_per_s), "peak_memory_bytes": peak,
             });
             say!("{result}")?;
         } else {
             let peak = peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9));
+            let share = ceilings.map_or_else(String::new, |c| {
+                format!(", {:.0}% of what memory gives", 100e9 * weights_gb_per_s / c.read_bytes_per_s)
+            });
             say!(
-                "median   {run_s:8.3} s   {tokens_per_s:8.1} tokens/s   weights at {weights_gb_per_s:.1} GB/s{peak}"
+                "median   {run_s:8.3} s   {tokens_per_s:8.1} tokens/s   weights at {weights_gb_per_s:.1} GB/s{share}{peak}"
             )?;
         }
         Ok(())

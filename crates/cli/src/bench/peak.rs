@@ -1,15 +1,15 @@
 //! `koan bench peak`
 
-use koan_backend::{Backend, Forms, Keep, Matrix, Store};
+use koan_backend::{Backend, Ceilings, Forms, Keep, Matrix, Store};
 use serde_json::json;
 
-use super::{check_values, seconds_of};
+use super::{check_values, seconds_of, share_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
 };
 
-/// The most that this device reaches: bytes copied per second, and operations of a large product
+/// The most that this device reaches: bytes per second, operations of multiply-adds alone and of a large product
 ///
 /// It is what other figures are to be held to.
 #[derive(clap::Args)]
@@ -48,17 +48,24 @@ impl Job for PeakBench {
         let mut y = b.zeros(size * size)?;
         let product_s = seconds_of(b, self.repeats, || b.linear_forward(&mut y, &x, &w, size, Store::Write));
         let flops = 2.0 * (size as f64).powi(3) / product_s;
+        let ceilings = b.ceilings()?;
         if self.json {
             let result = json!({
                 "bench": "peak", "device": running.device, "isa": running.isa, "threads": running.threads,
                 "copy_bytes": 2 * b.bytes(elements), "copy_bytes_per_s": copied, "size": size, "flops": flops,
+                "multiply_add_flops": ceilings.map(|c| c.flops), "read_bytes_per_s": ceilings.map(|c| c.read_bytes_per_s),
             });
             say!("{result}")?;
         } else {
             let mib = b.bytes(elements) >> 20;
             say!("{running}")?;
             say!("copy of {mib} MiB: {:.1} GB/s, read and written", copied * 1e-9)?;
-            say!("product of {size} x {size} x {size}: {:.0} GFLOP/s", flops * 1e-9)?;
+            if let Some(Ceilings { flops, read_bytes_per_s }) = ceilings {
+                say!("multiply-adds alone: {:.0} GFLOP/s", flops * 1e-9)?;
+                say!("memory read: {:.1} GB/s", read_bytes_per_s * 1e-9)?;
+            }
+            let share = share_of(flops, ceilings);
+            say!("product of {size} x {size} x {size}: {:.0} GFLOP/s{share}", flops * 1e-9)?;
         }
         Ok(())
     }

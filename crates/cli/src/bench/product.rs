@@ -7,7 +7,7 @@ use koan_model::Config;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{check_values, peak_memory_bytes, seconds_of};
+use super::{check_values, peak_memory_bytes, seconds_of, share_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -108,15 +108,17 @@ impl Job for ProductBench {
         let all =
             |f: fn(&ProductSeconds) -> f64| -> f64 { measured.iter().map(|m| m.times as f64 * f(m)).sum() };
         let gflops = all(|m| m.gflops() * m.seconds) / all(|m| m.seconds);
+        let ceilings = b.ceilings()?;
         if self.json {
             let rows: Vec<_> = measured.iter().map(|m| json!({"shape": m, "gflops": m.gflops()})).collect();
             let result = json!({
                 "bench": "product", "device": running.device, "isa": running.isa, "threads": running.threads, "products": rows,
-                "gflops": gflops, "peak_memory_bytes": peak_memory_bytes(),
+                "gflops": gflops, "multiply_add_flops": ceilings.map(|c| c.flops), "peak_memory_bytes": peak_memory_bytes(),
             });
             say!("{result}")?;
         } else {
-            say!("all, as often as the model has them: {gflops:.0} GFLOP/s")?;
+            let share = share_of(gflops * 1e9, ceilings);
+            say!("all, as often as the model has them: {gflops:.0} GFLOP/s{share}")?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use koan_train::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Moments, median, peak_memory_bytes, random_model, random_tokens};
+use super::{Moments, median, peak_memory_bytes, random_model, random_tokens, share_of};
 use crate::{
     device::{Device, Job, Running},
     numbers::count,
@@ -110,17 +110,20 @@ impl Job for TrainBench {
         }
         let step_s = median(seconds.split_off(1));
         let (tokens_per_s, gflops) = ((sequences * tokens) as f64 / step_s, 1e-9 * operations / step_s);
-        let peak = peak_memory_bytes();
+        let (peak, ceilings) = (peak_memory_bytes(), b.ceilings()?);
         if self.json {
             let result = json!({
                 "bench": "train", "device": running.device, "isa": running.isa, "threads": running.threads, "shape": shape,
                 "precision": name_of(precision).unwrap_or("native"), "parameters": parameters, "steps": self.steps, "step_s": step_s, "tokens_per_s": tokens_per_s,
-                "gflops": gflops, "peak_memory_bytes": peak,
+                "gflops": gflops, "multiply_add_flops": ceilings.map(|c| c.flops), "peak_memory_bytes": peak,
             });
             say!("{result}")?;
         } else {
             let peak = peak.map_or_else(String::new, |n| format!("   peak {:.2} GB", n as f64 / 1e9));
-            say!("median   {step_s:8.3} s   {tokens_per_s:8.0} tokens/s   {gflops:.0} GFLOP/s{peak}")?;
+            say!(
+                "median   {step_s:8.3} s   {tokens_per_s:8.0} tokens/s   {gflops:.0} GFLOP/s{}{peak}",
+                share_of(gflops * 1e9, ceilings)
+            )?;
         }
         Ok(())
     }

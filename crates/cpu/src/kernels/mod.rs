@@ -5,6 +5,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod ceiling;
 pub(crate) mod divergence;
 pub(crate) mod fp8;
 pub(crate) mod log_prob;

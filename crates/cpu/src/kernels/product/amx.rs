@@ -171,3 +171,33 @@ unsafe fn multiply_tiles(
         );
     }
 }
+
+/// Operations of a turn of [`multiply_adds`]: four products of tiles.
+pub(crate) const OPERATIONS_OF_TURN: usize = 4 * 2 * ROWS * ROWS * DEPTH;
+
+/// `turns` of four products of tiles of zeros.
+///
+/// # Safety
+/// The machine has AMX, and this process may use it.
+pub(crate) unsafe fn multiply_adds(turns: usize) -> f32 {
+    // SAFETY: by this function's contract; the tiles' content does not outlive the block.
+    unsafe {
+        let _tiles = Tiles::configure();
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {turns}",
+            "jnz 2b",
+            turns = inout(reg) turns.max(1) => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem),
+        );
+    }
+    0.0
+}

@@ -15,10 +15,12 @@
 
 #[allow(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use koan_backend::Store;
 
 use super::{
+    super::ceiling::SUMS,
     matrix::{Block, Format, Panels, Source, View},
     pairs::{DEPTH, Order, ROWS, SIDE, TILE, pack_tile},
     tile::by_rows,
@@ -176,4 +178,24 @@ unsafe fn step<const N: usize>(sums: &mut [[__m512; 2]; N], a: *const u16, a_str
             }
         }
     }
+}
+
+/// Operations of a turn of [`multiply_adds`].
+pub(crate) const OPERATIONS_OF_TURN: usize = SUMS * 4 * ROWS;
+
+/// `turns` of the instruction for each of [`SUMS`] vectors of sums.
+///
+/// # Safety
+/// The machine has AVX-512 and AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn multiply_adds(turns: usize) -> f32 {
+    // SAFETY: vectors of bf16 and of 32 bits are both 512 bits.
+    let x = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(0x3f00_3f00))) };
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..turns {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, x, x);
+        }
+    }
+    sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
 }
