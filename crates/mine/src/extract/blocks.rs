@@ -23,6 +23,8 @@ pub(super) enum Kind {
     /// Of the table that begins at a node.
     Row(Id),
     Code,
+    /// What the block behind it explains.
+    Term,
     /// Text that stands in no element for paragraphs.
     Loose,
 }
@@ -111,6 +113,8 @@ impl Writer<'_> {
             Tag::Pre | Tag::Listing | Tag::Xmp if !self.cell => self.code(id),
             Tag::Code | Tag::Kbd | Tag::Samp | Tag::Tt => self.inline_code(id),
             Tag::Sup | Tag::Sub => self.script(id, if tag == Tag::Sup { '^' } else { '_' }),
+            // The sign beside a heading by which it is linked to.
+            Tag::A if matches!(self.kind, Kind::Heading(_)) && self.is_anchor(id) => {}
             Tag::A => {
                 let outer = self.in_link;
                 self.in_link |= self.dom.raw_attribute(id, "href").is_some();
@@ -145,7 +149,8 @@ impl Writer<'_> {
                 self.space();
             }
             _ if tag.heading().is_some() => self.block(id, Kind::Heading(tag.heading().unwrap_or(6))),
-            Tag::P | Tag::Dd | Tag::Dt | Tag::Blockquote | Tag::Figcaption | Tag::Caption | Tag::Summary => {
+            Tag::Dt if !matches!(self.kind, Kind::Item { .. }) => self.block(id, Kind::Term),
+            Tag::P | Tag::Blockquote | Tag::Figcaption | Tag::Caption | Tag::Summary => {
                 let kind = match self.kind {
                     Kind::Item { .. } => self.kind,
                     _ => Kind::Paragraph,
@@ -178,6 +183,12 @@ impl Writer<'_> {
             }
             _ => outer,
         };
+    }
+
+    /// Whether a link leads to the heading that it is in: `¶`, `#`.
+    fn is_anchor(&self, id: Id) -> bool {
+        self.dom.raw_attribute(id, "href").is_some_and(|address| address.contains('#'))
+            && !self.dom.text_within(id, 64).chars().any(char::is_alphanumeric)
     }
 
     fn begin(&mut self, id: Id) {
@@ -459,9 +470,16 @@ impl Writer<'_> {
     }
 
     fn row(&mut self, table: Id, cells: &[String]) {
-        // A formula with its number beside it.
-        let filled: Vec<&String> = cells.iter().filter(|cell| !cell.is_empty()).collect();
-        let text = if filled.len() == 1 { filled[0].clone() } else { format!("| {} |", cells.join(" | ")) };
+        let filled: Vec<&String> = cells.iter().filter(|cell| !cell.is_empty() && !is_number(cell)).collect();
+        let is_formula = |cell: &str| {
+            cell.len() > 2 && cell.starts_with('$') && cell.ends_with('$') && cell.matches('$').count() == 2
+        };
+        let text = match filled[..] {
+            // A formula with its number beside it.
+            [only] if is_formula(only) => format!("${only}$"),
+            [only] if cells.iter().filter(|cell| !cell.is_empty()).count() == 1 => only.clone(),
+            _ => format!("| {} |", cells.join(" | ")),
+        };
         let formulas = std::mem::take(&mut self.written)
             .max(filled.iter().filter(|cell| cell.contains('$')).count() as u32);
         let linked = std::mem::take(&mut self.linked);
@@ -494,7 +512,10 @@ impl Writer<'_> {
         let before = self.output.formulas;
         let text = delimited::typeset(self.run.trim(), self.setup, &mut self.output);
         self.run.clear();
-        let text = tidy(&text);
+        let mut text = tidy(&text);
+        if matches!(self.kind, Kind::Heading(_)) {
+            drop_bracketed_link(&mut text, linked);
+        }
         if text.is_empty() {
             return;
         }
@@ -504,6 +525,28 @@ impl Writer<'_> {
         if let Kind::Item { first, .. } = &mut self.kind {
             *first = false;
         }
+    }
+}
+
+/// Whether a cell is the number of an equation: `(1)`, `(2.3a)`.
+fn is_number(cell: &str) -> bool {
+    cell.strip_prefix('(').and_then(|cell| cell.strip_suffix(')')).is_some_and(|number| {
+        number.len() <= 8
+            && number.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+            && number.bytes().any(|b| b.is_ascii_digit())
+    })
+}
+
+/// Drops `[edit]` at the end of a heading: letters in brackets, all of them linked and nothing else.
+fn drop_bracketed_link(text: &mut String, linked: u32) {
+    if linked > 0
+        && text.ends_with(']')
+        && let Some(open) = text.rfind('[')
+        && open > 0
+        && count_letters(&text[open + 1..text.len() - 1]) == linked
+    {
+        text.truncate(open);
+        text.truncate(text.trim_end().len());
     }
 }
 

@@ -160,8 +160,11 @@ fn detect(html: &[u8], claims: &[&'static Encoding], url: &str) -> &'static Enco
     // Few bytes say little: then a declaration stands that they do not contradict. So it does among the charsets of one alphabet,
     // except for that which servers declare without asking.
     let few = sample.iter().filter(|b| !b.is_ascii()).count() < FEW_BYTES;
-    let stands =
-        |claim: &'static Encoding| few || claim != WINDOWS_1252 && is_latin(claim) && is_latin(guess);
+    let pairs = comes_in_pairs(&sample);
+    let stands = |claim: &'static Encoding| {
+        few || is_latin(guess)
+            && (claim != WINDOWS_1252 && is_latin(claim) || pairs && !claim.is_single_byte())
+    };
     if let Some(&claim) = claims.iter().find(|claim| stands(claim) && !is_wrong(claim, &sample)) {
         return refined(claim, guess, &sample);
     }
@@ -189,6 +192,13 @@ fn telling(html: &[u8]) -> Vec<u8> {
         at = end.max(next + 1);
     }
     sample
+}
+
+/// Whether bytes beyond ASCII come together, as those of Chinese do: in Latin text each is alone among letters.
+fn comes_in_pairs(sample: &[u8]) -> bool {
+    let beyond = sample.iter().filter(|b| !b.is_ascii()).count();
+    let together = sample.windows(2).filter(|pair| !pair[0].is_ascii() && !pair[1].is_ascii()).count();
+    together * 10 >= beyond * 7
 }
 
 /// Whether the charset is one byte a character, for languages in Latin letters.

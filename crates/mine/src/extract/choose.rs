@@ -34,12 +34,13 @@ pub(super) fn choose(mut blocks: Vec<Block>) -> Vec<Block> {
     let first = (0..blocks.len()).find(good);
     let last = (0..blocks.len()).rev().find(good);
     let mut keep = vec![false; blocks.len()];
+    let (runs, of_run) = runs(&blocks, &senses);
     match (first, last) {
         (Some(first), Some(last)) => {
             for at in 0..blocks.len() {
                 keep[at] = senses[at] != Sense::Bad
                     && is_inside(&blocks[at])
-                    && stays(&blocks, &senses, at, first, last);
+                    && stays(&blocks, &senses, &runs[of_run[at]], at, first, last);
             }
         }
         // Nothing reads like a sentence: lists, tables and headings may be all there is.
@@ -56,10 +57,12 @@ pub(super) fn choose(mut blocks: Vec<Block>) -> Vec<Block> {
 
 /// Whether a block is in the main part, or reads like a part of it that stands elsewhere.
 fn is_inside(block: &Block) -> bool {
+    let letters = count_letters(&block.text);
     block.main
-        || block.formulas > 0 && block.linked == 0
         || matches!(block.kind, Kind::Heading(1))
-        || count_letters(&block.text) > 300 && block.linked == 0
+        || block.linked == 0 && (block.formulas > 0 || letters > 300)
+        // A short answer below a long question.
+        || block.linked == 0 && block.kind == Kind::Paragraph && letters >= 40 && ends_sentence(&block.text)
 }
 
 fn sense(block: &Block) -> Sense {
@@ -71,7 +74,11 @@ fn sense(block: &Block) -> Sense {
         return Sense::Good;
     }
     let heading = matches!(block.kind, Kind::Heading(_));
-    if block.linked * 2 > letters && !(heading && letters < LONGEST_NOTICE) {
+    let ends = ends_sentence(&block.text);
+    // A sentence may be full of links, as those of encyclopaedias are.
+    let sentence =
+        block.kind == Kind::Paragraph && ends && letters >= 60 && letters - block.linked.min(letters) >= 20;
+    if block.linked * 2 > letters && !sentence && !(heading && letters < LONGEST_NOTICE) {
         return Sense::Bad;
     }
     if letters < LONGEST_NOTICE && is_notice(&block.text) && !(letters > 100 && block.kind == Kind::Paragraph)
@@ -81,10 +88,6 @@ fn sense(block: &Block) -> Sense {
     if heading || matches!(block.kind, Kind::Row(_)) {
         return Sense::Short;
     }
-    let ends = block
-        .text
-        .trim_end_matches(['"', '\'', ')', ']', '”', '’', '»', '）', '」'])
-        .ends_with(['.', '?', '!', ':', ';', '。', '？', '！', '：', '；', '…', '।', '؟']);
     let wide = block
         .text
         .chars()
@@ -92,18 +95,65 @@ fn sense(block: &Block) -> Sense {
         .count() as u32;
     // A character of Chinese says as much as a few letters.
     let length = letters + 2 * wide;
-    if length >= 100
-        || length >= 40 && ends
-        || length >= 20 && ends && block.text.split_whitespace().count() + wide as usize / 2 >= 4
-    {
+    let words = block.text.split_whitespace().count() + wide as usize / 2;
+    let whole = block.kind == Kind::Paragraph && block.linked == 0 && words >= 3;
+    if length >= 100 || ends && (length >= 40 || length >= 20 && words >= 4 || whole) {
         Sense::Good
     } else {
         Sense::Short
     }
 }
 
+/// Blocks of one sort, one behind the other: the items of a list, code and rows of tables.
+struct Run {
+    start: usize,
+    end: usize,
+    /// Whether one of them is good.
+    good: bool,
+}
+
+impl Run {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+/// The runs of the blocks, and in which of them each block is.
+fn runs(blocks: &[Block], senses: &[Sense]) -> (Vec<Run>, Vec<usize>) {
+    let sort = |block: &Block| match block.kind {
+        Kind::Item { .. } => 1,
+        Kind::Code | Kind::Row(_) => 2,
+        _ => 0,
+    };
+    let mut runs: Vec<Run> = Vec::new();
+    let mut of_run = Vec::with_capacity(blocks.len());
+    for (at, block) in blocks.iter().enumerate() {
+        let good = senses[at] == Sense::Good;
+        match runs.last_mut() {
+            Some(run) if sort(block) != 0 && sort(block) == sort(&blocks[at - 1]) => {
+                run.end = at + 1;
+                run.good |= good;
+            }
+            _ => runs.push(Run { start: at, end: at + 1, good }),
+        }
+        of_run.push(runs.len() - 1);
+    }
+    (runs, of_run)
+}
+
+/// Whether a text ends as sentences do.
+fn ends_sentence(text: &str) -> bool {
+    let mut text = text.trim_end_matches(['"', '\'', ')', '”', '’', '»', '）', '」']);
+    // Behind the full stop of an encyclopaedia is the number of a reference.
+    while let Some(rest) = text.strip_suffix(']') {
+        let before = rest.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix('[');
+        text = before.unwrap_or(rest);
+    }
+    text.ends_with(['.', '?', '!', ':', ';', '。', '？', '！', '：', '；', '…', '।', '؟'])
+}
+
 /// Whether a block that is not bad stays: between the first and the last good one, if it belongs to what is around it.
-fn stays(blocks: &[Block], senses: &[Sense], at: usize, first: usize, last: usize) -> bool {
+fn stays(blocks: &[Block], senses: &[Sense], run: &Run, at: usize, first: usize, last: usize) -> bool {
     let block = &blocks[at];
     if senses[at] == Sense::Good {
         return true;
@@ -113,24 +163,14 @@ fn stays(blocks: &[Block], senses: &[Sense], at: usize, first: usize, last: usiz
         // Titles stand before the text.
         Kind::Heading(level) => at < last && (at >= first || level <= 2 || at + 1 == first),
         // Code and tables stay with the text before them.
-        Kind::Code | Kind::Row(_) => {
-            at + 2 >= first && at <= last
-                || at > last
-                    && blocks[last..at]
-                        .iter()
-                        .skip(1)
-                        .all(|between| matches!(between.kind, Kind::Code | Kind::Row(_)))
-        }
+        Kind::Code | Kind::Row(_) => at + 2 >= first && at <= last || at > last && run.start <= last + 1,
         Kind::Paragraph => beside,
+        Kind::Term => at + 1 >= first && senses.get(at + 1) == Some(&Sense::Good),
         Kind::Item { .. } => {
-            let near =
-                |other: usize| blocks.get(other).is_some_and(|other| matches!(other.kind, Kind::Item { .. }));
-            let list_start = (0..at).rev().take_while(|&other| near(other)).last().unwrap_or(at);
-            let list_end = (at + 1..blocks.len()).take_while(|&other| near(other)).last().unwrap_or(at);
             // A list among the text, or one with sentences in it.
-            list_start > first && list_end < last
-                || list_start > first && list_start == last + 1 && block.linked == 0 && list_end > list_start
-                || (list_start..=list_end).any(|other| senses[other] == Sense::Good)
+            run.start > first && run.end <= last
+                || run.start > first && run.start == last + 1 && block.linked == 0 && run.len() > 1
+                || run.good
         }
         Kind::Loose => {
             let words = block.text.split_whitespace().count();

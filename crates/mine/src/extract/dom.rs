@@ -382,7 +382,15 @@ impl<'a> Builder<'a> {
                 self.add(Tag::Br, "", false);
             }
             Tag::Html | Tag::Body | Tag::Document | Tag::Text => {}
-            Tag::P => self.close_paragraph(),
+            Tag::P => match self.find(|tag| tag == Tag::P, |tag| tag.is_scope() || tag == Tag::Button) {
+                Some(at) => self.pop_to(at),
+                // Without a start tag it is an empty paragraph.
+                None if !self.top().foreign => {
+                    self.tokens.attributes.clear();
+                    self.add(Tag::P, "", false);
+                }
+                None => {}
+            },
             _ if tag.is_void() => {}
             _ if tag.heading().is_some() => self.close(|open| open.heading().is_some(), Tag::is_scope),
             _ if self.top().tag == tag => self.pop_to(self.open.len() - 1),
@@ -407,7 +415,7 @@ impl<'a> Builder<'a> {
             | Tag::Colgroup => {
                 self.close(|open| open == tag, |open| open == Tag::Table);
             }
-            _ if tag.is_block() || self.top().foreign => {
+            _ if tag.is_block() || matches!(tag, Tag::Button | Tag::Select) || self.top().foreign => {
                 self.close(|open| open == tag, |open| open != tag && open.is_scope());
             }
             // Any other end tag ends nothing that a block is in.
@@ -472,3 +480,7 @@ fn breaks_out(tag: Tag) -> bool {
                 | Tag::Var
         )
 }
+
+#[cfg(test)]
+#[path = "dom_tests.rs"]
+mod tests;

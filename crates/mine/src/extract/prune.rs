@@ -356,7 +356,8 @@ fn is_boilerplate(dom: &Dom<'_>, id: Id, sums: &Sums, total: u64) -> bool {
 
 /// Whether an element is hardly more than links.
 fn is_link_list(tag: Tag, sums: &Sums) -> bool {
-    if sums.links == 0 || sums.text == 0 {
+    // A title that is a link to its page is no list.
+    if sums.links == 0 || sums.text == 0 || sums.heading == 1 {
         return false;
     }
     let container = matches!(

@@ -60,6 +60,10 @@ const ENDS: &[&str] = &[
 /// Pairs of words that mean so together.
 const PAIRS: &[(&str, &str)] = &[
     ("user", "details"),
+    ("message", "user"),
+    ("user", "extras"),
+    ("user", "title"),
+    ("user", "name"),
     ("user", "info"),
     ("user", "card"),
     ("post", "meta"),

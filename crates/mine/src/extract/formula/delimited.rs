@@ -10,6 +10,8 @@ pub(crate) const SHIELD: char = '\u{1}';
 /// Marks its end.
 pub(crate) const UNSHIELD: char = '\u{2}';
 
+/// Bytes in which the end of an environment is looked for.
+const LONGEST_ENVIRONMENT: usize = 1 << 16;
 /// Environments whose content is a formula without them.
 const PLAIN: &[&str] = &["equation", "displaymath", "math"];
 /// Environments that are formulas of their own.
@@ -89,7 +91,7 @@ fn formula_at<'s>(
 ) -> Found {
     let rest = &text[at..];
     if rest.starts_with("\\begin{") {
-        return environment(rest)
+        return environment(rest, &mut output.work)
             .map_or(Found::Skip(1), |(formula, length)| Found::Formula(formula, at + length));
     }
     if rest.starts_with("\\$") {
@@ -252,7 +254,7 @@ pub(crate) fn looks_like_tex(tex: &str, lenient: bool) -> bool {
 }
 
 /// The formula of the environment that begins `rest`, and its length.
-fn environment(rest: &str) -> Option<(Formula, usize)> {
+fn environment(rest: &str, work: &mut usize) -> Option<(Formula, usize)> {
     let name_end = rest.get(..40).unwrap_or(rest).find('}')?;
     let name = &rest["\\begin{".len()..name_end];
     let bare = name.trim_end_matches('*');
@@ -261,7 +263,10 @@ fn environment(rest: &str) -> Option<(Formula, usize)> {
         return None;
     }
     let end = format!("\\end{{{name}}}");
-    let length = memmem::find(rest.as_bytes().get(..rest.len().min(1 << 16))?, end.as_bytes())?;
+    let window = rest.len().min(LONGEST_ENVIRONMENT).min(*work);
+    let found = memmem::find(&rest.as_bytes()[..window], end.as_bytes());
+    *work -= found.unwrap_or(window);
+    let length = found?;
     let whole = length + end.len();
     let tex = if plain { &rest[name_end + 1..length] } else { &rest[..whole] };
     if tex.contains([SHIELD, UNSHIELD]) || tex.trim().is_empty() {

@@ -258,6 +258,9 @@ fn by_attributes(dom: &Dom<'_>, id: Id, setup: &Setup, limits: &Limits) -> Found
                 if let Some(formula) = typeset_source(dom, id, display, limits) {
                     return Found::Formula(formula);
                 }
+                if let Some(formula) = last_line(dom, id, display, limits) {
+                    return Found::Formula(formula);
+                }
                 marked = true;
             }
             "katex-error" => {
@@ -433,6 +436,13 @@ fn typeset_source(dom: &Dom<'_>, id: Id, display: bool, limits: &Limits) -> Opti
         }
     }
     formula.map(|formula| Formula { display: formula.display || display, ..formula })
+}
+
+/// The source of a formula by KaTeX whose MathML was made text: its last line is the annotation.
+fn last_line(dom: &Dom<'_>, id: Id, display: bool, limits: &Limits) -> Option<Formula> {
+    let source = dom.descendants(id).find(|&inner| dom.has_class(inner, "katex-mathml"))?;
+    let text = dom.text_within(source, limits.formula);
+    Formula::new(text.trim().lines().last()?, display)
 }
 
 fn is_tex_annotation(dom: &Dom<'_>, id: Id) -> bool {

@@ -7,6 +7,8 @@ use crate::extract::tags::Tag;
 
 /// Bytes of scripts that are searched for a configuration, in all.
 const MOST_SCRIPT: usize = 1 << 20;
+/// Lists of delimiters that are read of one script.
+const MOST_LISTS: usize = 16;
 /// Pairs of delimiters that are read of one list.
 const MOST_PAIRS: usize = 16;
 
@@ -107,7 +109,7 @@ impl Setup {
     /// Reads the delimiters that a script sets.
     fn read(&mut self, script: &str) {
         for (key, display) in [("inlineMath", false), ("displayMath", true), ("delimiters", false)] {
-            for at in memmem::find_iter(script.as_bytes(), key.as_bytes()) {
+            for at in memmem::find_iter(script.as_bytes(), key.as_bytes()).take(MOST_LISTS) {
                 let Some(list) = list_behind(&script[at + key.len()..]) else { continue };
                 let found =
                     if key == "delimiters" { katex_pairs(list) } else { mathjax_pairs(list, display) };
