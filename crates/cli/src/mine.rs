@@ -1,9 +1,17 @@
 //! `koan mine`, in builds with the feature `mine`; in others, how to get one.
 
 #[cfg(feature = "mine")]
+mod domains;
+#[cfg(feature = "mine")]
+mod example;
+#[cfg(feature = "mine")]
+mod iterate;
+#[cfg(feature = "mine")]
 mod plan;
 #[cfg(feature = "mine")]
 mod run;
+#[cfg(feature = "mine")]
+mod train;
 
 /// A maths corpus out of web crawls
 ///
@@ -13,15 +21,23 @@ mod run;
 #[derive(clap::Subcommand)]
 pub(crate) enum Mine {
     Run(run::RunArgs),
+    Train(train::TrainArgs),
+    Iterate(iterate::IterateArgs),
+    Domains(domains::DomainsArgs),
     Plan(plan::PlanArgs),
+    Example(example::ExampleArgs),
 }
 
 #[cfg(feature = "mine")]
 impl Mine {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Run(run) => run.run(),
-            Self::Plan(plan) => plan.run(),
+            Self::Run(verb) => verb.run(),
+            Self::Train(verb) => verb.run(),
+            Self::Iterate(verb) => verb.run(),
+            Self::Domains(verb) => verb.run(),
+            Self::Plan(verb) => verb.run(),
+            Self::Example(verb) => verb.run(),
         }
     }
 }

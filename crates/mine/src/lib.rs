@@ -11,6 +11,7 @@
 //! | [`classifier`] | fastText: which pages are mathematics |
 //! | [`quality`] | rules for what is no text to learn from |
 //! | [`iterate`] | the loop: rounds, domains, prefixes |
+//! | [`example`] | a small made-up crawl |
 //! | [`near`] | near-duplicates by min-hashes |
 //! | [`contamination`] | test items in pages |
 //! | [`sort`] | sorting of more than memory holds |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod contamination;
 pub mod document;
 pub mod error;
+pub mod example;
 pub mod extract;
 pub mod iterate;
 pub mod language;

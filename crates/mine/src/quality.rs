@@ -6,7 +6,10 @@
 //! no repetition. Sources: Rae et al., arXiv:2112.11446, table A1; Raffel et al., arXiv:1910.10683, section 2.2; Penedo et al.,
 //! arXiv:2406.17557, section 3.6.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -136,6 +139,26 @@ impl Reason {
     }
 }
 
+type Hashes = HashSet<u64, BuildHasherDefault<Given>>;
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct Given(u64);
+
+impl Hasher for Given {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// Words in a row of which repetitions are counted; twice as many where most are Han characters.
 const NGRAM: usize = 10;
 
@@ -172,7 +195,7 @@ pub fn judge(text: &str, rules: &Quality) -> Result<(), Reason> {
 fn lines(text: &str, rules: &Quality) -> Result<(), Reason> {
     let (mut lines, mut bullets, mut ellipses) = (0usize, 0usize, 0usize);
     let (mut bytes, mut repeated) = (0usize, 0usize);
-    let mut seen = HashSet::new();
+    let mut seen = Hashes::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         lines += 1;
         bullets +=
@@ -207,7 +230,7 @@ fn repetition(words: &Words, rules: &Quality) -> Result<(), Reason> {
             .iter()
             .fold(0u64, |hash, word| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
     };
-    let mut seen = HashSet::with_capacity(words.len());
+    let mut seen = Hashes::with_capacity_and_hasher(words.len(), BuildHasherDefault::default());
     let (mut repeated, mut until) = (0, 0);
     for (i, window) in words.windows(ngram).enumerate() {
         if !seen.insert(of(window)) {
@@ -218,7 +241,8 @@ fn repetition(words: &Words, rules: &Quality) -> Result<(), Reason> {
     if repeated as f64 > rules.max_repeated_ngrams * words.len() as f64 {
         return Err(Reason::RepeatedNgrams);
     }
-    let mut bigrams: HashMap<u64, usize> = HashMap::with_capacity(words.len());
+    let mut bigrams: HashMap<u64, usize, BuildHasherDefault<Given>> =
+        HashMap::with_capacity_and_hasher(words.len(), BuildHasherDefault::default());
     words.windows(2).for_each(|window| *bigrams.entry(of(window)).or_default() += 1);
     let top = bigrams.values().copied().max().unwrap_or(0);
     if top > 5 && 2.0 * top as f64 > rules.max_top_bigram * words.len() as f64 {

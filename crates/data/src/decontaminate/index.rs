@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use super::words::{Word, words};
+use super::words::{Word, join_operators, words};
 
 /// The fewest words of an item that is looked for inside of texts; shorter ones only match a text that is nothing else.
 pub const SHORT: usize = 3;
@@ -53,6 +53,11 @@ impl Index {
     pub fn add(&mut self, text: &str) {
         let mut found = Vec::new();
         words(text, &mut found);
+        join_operators(text, &mut found);
+        // The equals sign before an answer that is left out: a text may have it.
+        while found.len() > SHORT && found.last().is_some_and(|word| word.is_operator) {
+            found.pop();
+        }
         let item = self.items.len() as u32;
         let hashes: Vec<u64> = found.iter().map(|w| w.hash).collect();
         if hashes.len() >= self.n {
@@ -85,6 +90,7 @@ impl Index {
     pub fn find(&self, text: &str, scratch: &mut Vec<Word>, mut each: impl FnMut(Match) -> bool) {
         scratch.clear();
         words(text, scratch);
+        join_operators(text, scratch);
         let found = &scratch[..];
         let range =
             |words: Range<usize>| found[words.start].start as usize..found[words.end - 1].end as usize;
@@ -231,6 +237,35 @@ mod tests {
         assert!(found(&index, "Solve 2x+3=71").is_empty(), "another number");
         assert_eq!((found(&index, "yes!"), found(&index, "yes it is")), (vec![2], vec![]));
         assert!(found(&index, "").is_empty());
+    }
+
+    #[test]
+    fn an_operator_is_no_word_of_its_own() {
+        let index = index(
+            10,
+            &[
+                "If $j$, $k$, and $l$ are positive with $jk=24$, find it.",
+                "What is 12 × 7 = ?",
+                "Compute 3 + 4 =",
+                "x=5",
+            ],
+        );
+        assert!(
+            found(&index, "If $j$, $k$, and $l$ are positive with $jk=30$, go on.").is_empty(),
+            "nine words and a sign"
+        );
+        assert_eq!(found(&index, "If $j$, $k$, and $l$ are positive with $jk = 24$, go on."), [0]);
+        for text in ["what is 12*7 = ? I ask", "What is $12 \\times 7 = 84$, say", "what is 12 × 7?"] {
+            assert_eq!(found(&index, text), [1], "{text}");
+        }
+        assert!(
+            found(&index, "what is 12 + 7 = ?").is_empty() && found(&index, "what is 12 × 75?").is_empty()
+        );
+        assert_eq!(found(&index, "Now compute 3+4 = 7."), [2]);
+        assert!(
+            found(&index, "Let x=5 be the root").is_empty(),
+            "two words, which say nothing inside of a text"
+        );
     }
 
     #[test]

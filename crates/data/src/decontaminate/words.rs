@@ -1,6 +1,6 @@
 //! The words that texts are compared by.
 //!
-//! Digits and operators are words, so that `2x+3=7` and `2x+3=9` differ. LaTeX and plain notation of one formula have the same
+//! Digits and operators are words, so that `2x+3=7` and `2x+3=9` differ; where words are counted, an operator counts with what follows. LaTeX and plain notation of one formula have the same
 //! words: `$\frac{3}{8}\times x^2$` and `3/8 · x²` are both `3 / 8 * x ^ 2`. Case, white space, brackets, punctuation and
 //! delimiters of formulas are none. A number with a decimal point, or with commas before each three digits, is one word; so is
 //! each Han or kana character, for their scripts have no spaces.
@@ -97,11 +97,42 @@ pub struct Word {
     pub start: u32,
     /// The byte after the last.
     pub end: u32,
+    /// Whether it is an operator of a formula.
+    pub is_operator: bool,
 }
 
 /// Appends the words of `text`, which has less than 4 GiB, to `words`.
 pub fn words(text: &str, words: &mut Vec<Word>) {
     Reader { text, at: 0, words, groups: Vec::new(), numerator: false, last: Kind::Other }.read();
+}
+
+/// Bytes between an operator and what it is joined to, at most: brackets, spaces and commands of LaTeX's looks.
+const JOINED_WITHIN: usize = 24;
+
+/// Makes one word of an operator and what follows it in its formula, or what stands before a percent sign or a factorial: so that
+/// a formula has as many words as it has numbers and names, and `x = 7` is two. An operator that nothing follows stays one.
+pub(super) fn join_operators(text: &str, words: &mut Vec<Word>) {
+    let postfix = [of_char('%'), of_char('!')];
+    let gap = |before: &Word, after: &Word| {
+        let gap = text.get(before.end as usize..after.start as usize).unwrap_or_default();
+        gap.len() <= JOINED_WITHIN && gap.bytes().all(|b| b.is_ascii() && !b"\n?.,;:_".contains(&b))
+    };
+    let mut kept = 0usize;
+    for i in 0..words.len() {
+        let mut word = words[i];
+        if let Some(before) = kept.checked_sub(1).map(|i| words[i])
+            && gap(&before, &word)
+            && (before.is_operator || word.is_operator && postfix.contains(&word.hash))
+        {
+            kept -= 1;
+            word.hash = add(before.hash.rotate_left(7), word.hash as u32 ^ (word.hash >> 32) as u32);
+            word.start = before.start;
+            word.is_operator &= before.is_operator;
+        }
+        words[kept] = word;
+        kept += 1;
+    }
+    words.truncate(kept);
 }
 
 /// What stood before.
@@ -171,12 +202,15 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, hash: u64, range: Range<usize>, kind: Kind) {
-        self.words.push(Word { hash, start: range.start as u32, end: range.end as u32 });
+        self.words.push(Word { hash, start: range.start as u32, end: range.end as u32, is_operator: false });
         self.last = kind;
     }
 
     fn operator(&mut self, sign: char, range: Range<usize>) {
         self.push(of_char(sign), range, Kind::Other);
+        if let Some(word) = self.words.last_mut() {
+            word.is_operator = true;
+        }
     }
 
     /// Letters of any script that spells words, without the marks that may stand between them.

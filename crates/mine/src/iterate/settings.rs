@@ -84,8 +84,8 @@ pub struct Iterate {
     /// Keep the best documents up to this many tokens, counted as a quarter of their bytes.
     #[serde(default)]
     pub keep_tokens: Option<u64>,
-    /// The least score of a document that is kept. If it is left out, it lies halfway, in log-odds, between 0.5, where a classifier
-    /// that knows none of a page's words is, and the score that 99 of 100 held-out documents of the seed reach.
+    /// The least score of a document that is kept. If it is left out, it comes from the held-out documents of the seed: see
+    /// [`crate::classifier::cut`].
     #[serde(default)]
     pub min_score: Option<f32>,
     /// A domain is mathematics if more than this share of its pages was kept: the lower bound of Wilson's interval.
