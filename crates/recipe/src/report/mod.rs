@@ -42,6 +42,9 @@ pub(crate) struct Report {
     problems: DataFiles,
     /// The models, in their order.
     stage: Vec<Stage>,
+    /// Of the page; by default what the world's is.
+    #[serde(default)]
+    title: Option<String>,
     /// Pairs of models of which the first is asked to be better: their difference is measured problem by problem.
     #[serde(default)]
     compare: Vec<[String; 2]>,

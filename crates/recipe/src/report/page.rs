@@ -51,7 +51,7 @@ pub(super) fn html(
         curves(stages),
         joined(examples.iter().map(example)),
         costs(steps),
-        title = notation.title,
+        title = escape(report.title.as_deref().unwrap_or(notation.title)),
         lead = lead(stages),
         table = table(stages),
         compared = differences(compared),
