@@ -41,7 +41,9 @@ pub fn round(rows: &mut [f32], len: usize) {
     }
     for block in rows.chunks_exact_mut(len).flat_map(|row| row.chunks_mut(BLOCK)) {
         let d = scale(block);
-        block.iter_mut().for_each(|w| *w = f32::from(code(*w, d)) * d);
+        for w in block {
+            *w = f32::from(code(*w, d)) * d;
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl PlanArgs {
         for (name, text) in slurm.scripts(&run)? {
             let path = out.join(&name);
             koan_files::replace(&path, text.as_bytes())?;
-            if name.ends_with(".sh") {
+            if path.extension().is_some_and(|end| end == "sh") {
                 executable(&path)?;
             }
         }

@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
 /// Progress of the stage at hand.
 struct Bar {
     stage: Stage,
-    bar: Progress,
+    line: Progress,
     start: Instant,
     /// Pages when it started.
     pages: u64,
@@ -88,7 +88,7 @@ impl RunArgs {
             let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
             match progress {
                 At::Note(note) => match &*bar {
-                    Some(bar) => bar.bar.print(&note),
+                    Some(bar) => bar.line.print(&note),
                     None => note!("{note}"),
                 },
                 At::At { stage, done, of, pages } => show(&mut bar, stage, done, of, pages),
@@ -102,7 +102,7 @@ impl RunArgs {
             None => Some(run.all(&listener)?),
         };
         if let Some(bar) = &*bar.lock().unwrap_or_else(PoisonError::into_inner) {
-            bar.bar.finish();
+            bar.line.finish();
         }
         if let Some(report) = report {
             say!("{report}")?;
@@ -123,7 +123,7 @@ fn show(bar: &mut Option<Bar>, stage: Stage, done: u64, of: u64, pages: u64) {
     let shift = if stage == Stage::Pages { 20 } else { 0 };
     if bar.as_ref().is_none_or(|bar| bar.stage != stage) {
         if let Some(bar) = &*bar {
-            bar.bar.finish();
+            bar.line.finish();
         }
         let what = match stage {
             Stage::Pages => "pages, MiB",
@@ -131,7 +131,7 @@ fn show(bar: &mut Option<Bar>, stage: Stage, done: u64, of: u64, pages: u64) {
         };
         *bar = Some(Bar {
             stage,
-            bar: Progress::new(what, (of >> shift) as usize),
+            line: Progress::new(what, (of >> shift) as usize),
             start: Instant::now(),
             pages,
         });
@@ -143,6 +143,6 @@ fn show(bar: &mut Option<Bar>, stage: Stage, done: u64, of: u64, pages: u64) {
         } else {
             String::new()
         };
-        bar.bar.set((done >> shift) as usize, &message);
+        bar.line.set((done >> shift) as usize, &message);
     }
 }
