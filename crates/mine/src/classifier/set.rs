@@ -105,8 +105,15 @@ impl TrainingSet {
         self.file.flush().map_err(FilesError::io("write", &self.path))?;
         let mut counts = BTreeMap::new();
         let mut lines = Vec::new();
-        for ((label, is_prose), mut chosen) in std::mem::take(&mut self.labels) {
-            chosen.cut(self.most);
+        let is_maths = |key: &(String, bool)| key.0 == MATHS;
+        self.labels.values_mut().for_each(|chosen| chosen.cut(self.most));
+        // As many lines of all else as of mathematics: where those are few, a classifier would say of every page that it is none.
+        let maths: usize =
+            self.labels.iter().filter(|(key, _)| is_maths(key)).map(|(_, chosen)| chosen.lines.len()).sum();
+        for (_, chosen) in self.labels.iter_mut().filter(|(key, _)| maths > 0 && !is_maths(key)) {
+            chosen.cut(maths);
+        }
+        for ((label, is_prose), chosen) in std::mem::take(&mut self.labels) {
             if !is_prose {
                 counts.insert(label.clone(), chosen.lines.len());
             }
