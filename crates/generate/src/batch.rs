@@ -27,7 +27,7 @@ impl<B: Backend> Generator<B> {
         }
         for &Prompt { ref ids, problem, samples } in prompts {
             let (prompt, sampling) = (ids.as_slice().into(), sampling.clone());
-            let request = Request { prompt, sampling, problem, sample: 0 };
+            let request = Request { prompt, sampling, problem, sample: 0, shows_logits: false };
             for sample in 0..samples as u64 {
                 self.submit(Request { sample, ..request.clone() })?;
             }

@@ -1,10 +1,11 @@
 //! The generator: a model's passes and samples, as the scheduler lays them out.
 
 use koan_backend::{Backend, OutOfMemory};
-use koan_model::{Activations, Config, Drafting, Head, KvCache, Model, Purpose, count_drawn};
+use koan_model::{Activations, Config, Drafting, Head, KvCache, LogitRows, Model, Purpose, count_drawn};
 
 use crate::{
-    Finished, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Step,
+    Finished, Limits, Listener, MemoryPlan, Request, RequestError, RequestId, Sampled, Sampling, Step,
+    listener::Ends,
     pages::{PAGE, pages_of},
     scheduler::{Pass, Scheduler},
 };
@@ -21,6 +22,8 @@ pub struct Generator<B: Backend> {
     cache: KvCache<B>,
     /// What the model's module drafts in.
     drafting: Option<Drafting<B>>,
+    /// What logits are made in, where requests may show them.
+    logits: Option<LogitRows<B>>,
     scheduler: Scheduler,
     counters: Counters,
 }
@@ -69,6 +72,19 @@ impl Counters {
     }
 }
 
+/// How full a generator is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests that run.
+    pub running: usize,
+    /// Requests that wait for room.
+    pub waiting: usize,
+    /// Pages of keys that running requests hold.
+    pub pages: usize,
+    /// All pages.
+    pub all_pages: usize,
+}
+
 impl<B: Backend> Generator<B> {
     /// Room for all sequences of `limits` at their longest.
     ///
@@ -92,6 +108,7 @@ impl<B: Backend> Generator<B> {
                 .has_module(config)
                 .then(|| Drafting::new(b, config, plan.drafting_rows()))
                 .transpose()?,
+            logits: None,
             scheduler: Scheduler::new(plan, config),
             counters: Counters::default(),
         })
@@ -100,6 +117,20 @@ impl<B: Backend> Generator<B> {
     /// What it was planned for.
     pub fn plan(&self) -> MemoryPlan {
         self.plan
+    }
+
+    /// From now on requests may [show](Request::shows_logits) their logits. That takes [`LogitRows::bytes`] more.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn show_logits(&mut self, b: &B, config: &Config) -> Result<(), OutOfMemory> {
+        self.logits = Some(LogitRows::new(b, config)?);
+        Ok(())
+    }
+
+    /// How full it is.
+    pub fn standing(&self) -> Standing {
+        self.scheduler.standing()
     }
 
     /// What was computed so far.
@@ -141,7 +172,7 @@ impl<B: Backend> Generator<B> {
         sample: u64,
     ) -> Result<RequestId, RequestError> {
         let prompt = self.scheduler.fork(id).ok_or(RequestError::Unknown)?;
-        self.submit(Request { prompt, sampling, problem, sample })
+        self.submit(Request { prompt, sampling, problem, sample, shows_logits: false })
     }
 
     /// Ends request `id` with what it has sampled, as if by a stop token; its pages are free at once. `None` if it was over.
@@ -185,6 +216,22 @@ impl<B: Backend> Generator<B> {
         model: &Model<B>,
         ends: impl FnMut(RequestId, u32) -> bool,
     ) -> Result<Step, OutOfMemory> {
+        self.step_with(b, model, &mut Ends(ends))
+    }
+
+    /// As [`step`](Self::step), heard by `listener`.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// As [`step`](Self::step), or if a request shows its logits and [`show_logits`](Self::show_logits) was not called.
+    pub fn step_with(
+        &mut self,
+        b: &B,
+        model: &Model<B>,
+        listener: &mut impl Listener,
+    ) -> Result<Step, OutOfMemory> {
         let mut pass = self.scheduler.pass();
         if pass.layout.is_empty() {
             return Ok(Step::default());
@@ -195,14 +242,41 @@ impl<B: Backend> Generator<B> {
         model.forward(b, &layout, &mut self.activations, Some(&mut self.cache));
         let (mut step, mut tokens) = (Step::default(), Vec::new());
         if !pass.ready.is_empty() {
-            let log_probs;
+            let mut log_probs;
             (tokens, log_probs) = model.sample(b, &self.activations, &layout, &mut self.head);
-            step = self.scheduler.record(&mut pass, &tokens, &log_probs, ends);
+            self.choose(b, model, &pass, &mut tokens, &mut log_probs, listener)?;
+            step = self.scheduler.record(&mut pass, &tokens, &log_probs, listener);
         }
         self.draft(b, model, pass, &tokens)?;
         self.counters.tokens += step.tokens.len();
         count_drawn(step.tokens.len());
         Ok(step)
+    }
+
+    /// Shows the logits of requests that show them, and puts what the listener takes in the place of what was sampled.
+    fn choose(
+        &mut self,
+        b: &B,
+        model: &Model<B>,
+        pass: &Pass,
+        tokens: &mut [u32],
+        [log_probs, full_log_probs]: &mut [Vec<f32>; 2],
+        listener: &mut impl Listener,
+    ) -> Result<(), OutOfMemory> {
+        let shown = self.scheduler.shown(pass);
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let head_rows: Vec<u32> = shown.iter().map(|&(_, at)| pass.layout.head_rows[at]).collect();
+        let rows = self.logits.as_mut().expect("room for logits, where requests show them");
+        model.logits(b, &self.activations, &head_rows, rows, |i, logits| {
+            let (id, at) = shown[i];
+            let drawn =
+                Sampled { token: tokens[at], log_prob: log_probs[at], full_log_prob: full_log_probs[at] };
+            let Sampled { token, log_prob, full_log_prob } =
+                listener.logits(id, logits, &pass.layout.draws[at], drawn);
+            (tokens[at], log_probs[at], full_log_probs[at]) = (token, log_prob, full_log_prob);
+        })
     }
 
     /// Asks the model's module, if it drafts, for the tokens that follow those of a pass.

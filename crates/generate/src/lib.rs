@@ -2,6 +2,7 @@
 //!
 //! - [`Generator`]: plans its memory, then takes requests and computes passes,
 //! - [`Request`], [`Sampling`]: what it is asked; [`Step`], [`Finished`], [`Completion`]: what it gives,
+//! - [`Listener`]: hears of each token as it is sampled, and may end a request or choose another token by its logits,
 //! - [`Prompt`]: many completions at once, through [`Generator::run`],
 //! - [`Drafts`]: guesses of tokens, several of which a pass checks,
 //! - [`Limits`], [`MemoryPlan`]: how many sequences run at once in the memory there is,
@@ -15,6 +16,7 @@
 mod batch;
 mod drafts;
 mod generator;
+mod listener;
 mod pages;
 mod plan;
 mod random;
@@ -24,7 +26,8 @@ mod scheduler;
 
 pub use batch::Prompt;
 pub use drafts::Drafts;
-pub use generator::{Counters, Generator};
+pub use generator::{Counters, Generator, Standing};
+pub use listener::{Listener, Sampled};
 pub use plan::{Limits, MemoryPlan, NoRoom};
 pub use random::{Stream, uniform};
 pub use request::{Completion, FinishReason, Finished, Request, RequestError, RequestId, Step};

@@ -103,6 +103,22 @@ impl MemoryPlan {
         })))
     }
 
+    /// As many sequences as `limits` has, with room for as many tokens in all as fit into `budget` bytes, and no more than they take at
+    /// their longest: for requests of unknown lengths, most of them short. If they turn out longer, some wait.
+    ///
+    /// # Errors
+    /// If there is no room for one sequence at its longest.
+    pub fn shared<B: Backend>(b: &B, limits: Limits, config: &Config, budget: usize) -> Result<Self, NoRoom> {
+        let whole = Self::whole(b, limits);
+        let with = |pages| Self { pages, ..whole };
+        let one = limits.pages_of_one();
+        if with(one).bytes(b, config) > budget {
+            // Fewer sequences may leave the room.
+            return Self::within(b, limits, config, budget);
+        }
+        Ok(with(most(one, whole.pages, |pages| with(pages).bytes(b, config) <= budget)))
+    }
+
     /// The same sequences with room for so many tokens in all, as far as that is enough for one.
     #[must_use]
     pub fn with_cache_tokens(self, tokens: usize) -> Self {
@@ -204,6 +220,9 @@ mod tests {
             before = plan.limits.sequences;
         }
         assert!(before > 40, "more than would fit at their longest");
+        let shared = MemoryPlan::shared(b, limits, &config, 10 * one).expect("room");
+        assert!(shared.bytes(b, &config) <= 10 * one && shared.limits.sequences == 64);
+        assert!(shared.cache_tokens() >= 1099 && MemoryPlan::shared(b, limits, &config, one - 1).is_err());
         assert!(MemoryPlan::within(b, limits, &config, one - 1).is_err());
     }
 }

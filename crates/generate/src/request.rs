@@ -17,6 +17,8 @@ pub struct Request {
     pub problem: u64,
     /// Keys the random numbers: the number of the sample among those of its problem.
     pub sample: u64,
+    /// Whether the [`Listener`](crate::Listener) is shown the logits of each token, and may take another. There are no drafts then.
+    pub shows_logits: bool,
 }
 
 impl Request {
@@ -112,6 +114,8 @@ pub struct Finished {
     pub request: Request,
     /// What was sampled.
     pub completion: Completion,
+    /// Tokens of the prompt whose keys were there when it began, or on their way.
+    pub cached_tokens: usize,
 }
 
 /// What a pass brought.

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use koan_backend::{Backend, Reference};
+use koan_backend::{Backend, Draw, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_generate::{
-    Completion, Drafts, Generator, Limits, MemoryPlan, Request, RequestError, RequestId, Sampling, Stream,
+    Completion, Drafts, Generator, Limits, Listener, MemoryPlan, Request, RequestError, RequestId, Sampled,
+    Sampling, Stream,
 };
 use koan_model::{Config, Model, testkit};
 use proptest::prelude::*;
@@ -57,8 +58,16 @@ fn prompt(common: usize, own: usize, seed: u64) -> Arc<[u32]> {
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let prompts = (0usize..35, 1usize..20, 0u64..3).prop_map(|(common, own, seed)| prompt(common, own, seed));
-    let request = (prompts, samplings(), 0u64..4, 0u64..4)
-        .prop_map(|(prompt, sampling, problem, sample)| Request { prompt, sampling, problem, sample });
+    let shows = prop::sample::select(vec![false, false, true]);
+    let request = (prompts, samplings(), 0u64..4, 0u64..4, shows).prop_map(
+        |(prompt, sampling, problem, sample, shows_logits)| Request {
+            prompt,
+            sampling,
+            problem,
+            sample,
+            shows_logits,
+        },
+    );
     let action = prop_oneof![
         4 => request.prop_map(Action::Submit),
         3 => (any::<prop::sample::Index>(), samplings(), 4u64..8)
@@ -67,6 +76,21 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         5 => (1usize..12).prop_map(Action::Steps),
     ];
     prop::collection::vec(action, 1..30)
+}
+
+/// Takes the likeliest of the tokens with even numbers, where logits are shown, and says the logit for its log-probability.
+struct Even;
+
+impl Listener for Even {
+    fn logits(&mut self, _: RequestId, logits: &[f32], _: &Draw, drawn: Sampled) -> Sampled {
+        let even = (0..logits.len()).step_by(2).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let token = even.expect("a token");
+        Sampled { token: token as u32, log_prob: logits[token], ..drawn }
+    }
+
+    fn token(&mut self, _: RequestId, _: Sampled) -> bool {
+        false
+    }
 }
 
 /// A generator, and what is known of its requests from outside.
@@ -94,7 +118,10 @@ impl<B: Backend> Watched<'_, B> {
                 let prompt: Arc<[u32]> = prompt.iter().chain(&self.drawn[&id]).copied().collect();
                 let (problem, sampling, sample) = (*problem, sampling.clone(), *sample);
                 match self.generator.fork(id, sampling.clone(), problem, sample) {
-                    Ok(fork) => self.know(fork, Request { prompt, sampling, problem, sample }),
+                    Ok(fork) => {
+                        let shows_logits = false;
+                        self.know(fork, Request { prompt, sampling, problem, sample, shows_logits });
+                    }
                     Err(RequestError::Unknown) => assert!(self.over.contains_key(&id), "{id:?} is known"),
                     Err(RequestError::TooLong { .. }) => {
                         let longest = prompt.len() + sampling.max_new_tokens;
@@ -128,7 +155,7 @@ impl<B: Backend> Watched<'_, B> {
     }
 
     fn step(&mut self) {
-        let step = self.generator.step(self.b, self.model).expect("memory");
+        let step = self.generator.step_with(self.b, self.model, &mut Even).expect("memory");
         for (id, token) in step.tokens {
             self.drawn.get_mut(&id).expect("a known request").push(token);
         }
@@ -146,9 +173,10 @@ fn alone<B: Backend>(b: &B, model: &Model<B>, request: &Request) -> Completion {
     let (prompt_tokens, drafts) = (request.prompt.len(), Drafts::Off);
     let limits = Limits { sequences: 1, prompt_tokens, new_tokens, drafts };
     let mut generator = Generator::new(b, model.config(), limits).expect("memory");
+    generator.show_logits(b, model.config()).expect("memory");
     generator.submit(request.clone()).expect("it fits");
     loop {
-        if let Some(finished) = generator.step(b, model).expect("memory").finished.pop() {
+        if let Some(finished) = generator.step_with(b, model, &mut Even).expect("memory").finished.pop() {
             return finished.completion;
         }
     }
@@ -165,6 +193,7 @@ fn holds<B: Backend>(b: &B, kind: usize, plan: MemoryPlan, keep: bool, actions: 
     model.pack(b).expect("memory");
     let mut generator = Generator::planned(b, model.config(), plan).expect("memory");
     generator.keep_keys(keep);
+    generator.show_logits(b, model.config()).expect("memory");
     let (ids, requests, drawn, over) = Default::default();
     let mut watched = Watched { b, model: &model, generator, ids, requests, drawn, over };
     for action in actions {
@@ -216,7 +245,7 @@ fn tiny(sequences: usize) -> (Cpu, Model<Cpu>, Generator<Cpu>) {
 
 fn request(prompt: Arc<[u32]>, max_new_tokens: usize) -> Request {
     let sampling = Sampling { max_new_tokens, ..Sampling::default() };
-    Request { prompt, sampling, problem: 0, sample: 0 }
+    Request { prompt, sampling, problem: 0, sample: 0, shows_logits: false }
 }
 
 #[test]

@@ -58,7 +58,9 @@ impl<'b, B: Backend> Conversation<'b, B> {
             engine.codec.tokenizer()?.decode(&ids[tokens.saturating_sub(OPENING_TOKENS)..], false)?;
         let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(room), ..sampling.clone() };
         engine.generator.cancel_all(); // a reply that was not finished
-        engine.generator.submit(Request { prompt: ids.into(), sampling, problem: *turns, sample: 0 })?;
+        let request =
+            Request { prompt: ids.into(), sampling, problem: *turns, sample: 0, shows_logits: false };
+        engine.generator.submit(request)?;
         *turns += 1;
         let stream = TextStream::new(engine.codec.tokenizer()?, true);
         Ok(Reply {

@@ -305,7 +305,7 @@ impl<F: FnMut(usize, Completed) -> ControlFlow<()>> Writer<'_, F> {
 
     /// Hands a line over, if the completion was its last.
     fn finish(&mut self, finished: Finished) -> Result<ControlFlow<()>, TextError> {
-        let Finished { id, request, completion } = finished;
+        let Finished { id, request, completion, .. } = finished;
         self.streams.remove(&id);
         let place = request.problem as usize;
         let (line, mut sampled) =

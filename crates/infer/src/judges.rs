@@ -125,6 +125,7 @@ impl<'b, B: Backend> JudgeModels<'b, B> {
                     sampling: sampling.clone(),
                     problem: question.key,
                     sample: 0,
+                    shows_logits: false,
                 };
                 places.insert(generator.submit(request)?, i);
                 said.push(Err("the judge was not heard to the end".to_owned()));

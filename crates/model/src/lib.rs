@@ -45,8 +45,8 @@ pub use attention::{Attention, AttentionKind, Grouped, Latent, Query};
 pub use cache::KvCache;
 pub use config::{Biases, Config, ConfigError, ExpertsConfig, Family, Fp8Weights, LatentConfig, Yarn};
 pub use heads::{
-    DivergenceRows, Drafting, Head, HeadKind, Heads, LanguageHead, MultiToken, MultiTokenRows, ScalarHead,
-    ScalarRows,
+    DivergenceRows, Drafting, Head, HeadKind, Heads, LanguageHead, LogitRows, MultiToken, MultiTokenRows,
+    ScalarHead, ScalarRows,
 };
 pub use init::{fresh, init};
 pub use layer::{Layer, LayerKind};

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use koan_backend::{Backend, Divergence, Layout, OutOfMemory};
 
 use crate::{
-    Activations, Config, DivergenceRows, Drafting, Head, Heads, KvCache, MultiTokenRows, Param, Residency,
-    ScalarRows, TensorInfo, Transformer,
+    Activations, Config, DivergenceRows, Drafting, Head, Heads, KvCache, LogitRows, MultiTokenRows, Param,
+    Residency, ScalarRows, TensorInfo, Transformer,
     activations::RowMaker,
     heads::{self, Side, Target, multi_token},
     layer::Pass,
@@ -264,6 +264,27 @@ impl<B: Backend> Model<B> {
         work::count(Work { flops: self.flops.head(size(b, layout)), ..Work::default() });
         let Transformer { trunk, head: own, .. } = &self.weights;
         own.language().sample(b, &trunk.embed_tokens, &a.trunk.normed, layout, head)
+    }
+
+    /// After [`Model::forward`]: hands the logits of each of `rows` of the pass to `each`, with the row's place among them. A row's
+    /// bits depend on that row alone.
+    ///
+    /// # Errors
+    /// If the device refuses memory for a layout.
+    ///
+    /// # Panics
+    /// If the model is a reward model, or a row lies beyond the pass.
+    pub fn logits(
+        &self,
+        b: &B,
+        a: &Activations<B>,
+        rows: &[u32],
+        logits: &mut LogitRows<B>,
+        each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), OutOfMemory> {
+        let pass = PassSize { head_rows: rows.len() as f64, ..PassSize::default() };
+        work::count(Work { flops: self.flops.head(pass), ..Work::default() });
+        heads::logits(b, &self.side(a), rows, logits, each)
     }
 
     /// After [`Model::forward`] without a cache and [`Model::log_probs`]: adds to `grad` the gradient of a loss whose

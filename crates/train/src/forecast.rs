@@ -241,7 +241,13 @@ fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, 
     let sampling = Sampling { max_new_tokens: TEXT, ..Sampling::default() };
     let fill = |generator: &mut Generator<B>| {
         for sample in 0..sequences as u64 {
-            let request = Request { prompt: prompt.clone(), sampling: sampling.clone(), problem: 0, sample };
+            let request = Request {
+                prompt: prompt.clone(),
+                sampling: sampling.clone(),
+                problem: 0,
+                sample,
+                shows_logits: false,
+            };
             generator.submit(request).expect("it was planned for");
         }
     };

@@ -122,7 +122,7 @@ fn runs() -> impl Strategy<Value = Run> {
         |(common, own, seed, sampling, sample)| {
             let token = |seed: u64, i: usize| ((testkit::random(seed, i as u64) + 0.5) * 29.0) as u32;
             let prompt = (0..common).map(|i| token(99, i)).chain((0..own).map(|i| token(seed, i))).collect();
-            Request { prompt, sampling, problem: seed, sample }
+            Request { prompt, sampling, problem: seed, sample, shows_logits: false }
         },
     );
     let scripts =
@@ -173,7 +173,13 @@ fn holds<B: Backend>(b: &B, run: &Run) -> Counters {
             let id = *which.get(&ids);
             let Request { prompt, sampling, .. } = &asked[&id];
             let prompt = prompt.iter().chain(sampled.get(&id).into_iter().flatten()).copied().collect();
-            let request = Request { prompt, sampling: sampling.clone(), problem: 7, sample: passes as u64 };
+            let request = Request {
+                prompt,
+                sampling: sampling.clone(),
+                problem: 7,
+                sample: passes as u64,
+                shows_logits: false,
+            };
             if let Ok(fork) = generator.fork(id, sampling.clone(), 7, passes as u64) {
                 asked.insert(fork, request);
             }
@@ -226,7 +232,7 @@ proptest! {
 fn one(script: Script) -> Counters {
     let cpu = Cpu::best(Some(1)).expect("a processor");
     let sampling = Sampling { max_new_tokens: 40, ..Sampling::default() };
-    let request = Request { prompt: [1, 2, 3].into(), sampling, problem: 0, sample: 0 };
+    let request = Request { prompt: [1, 2, 3].into(), sampling, problem: 0, sample: 0, shows_logits: false };
     let (forks, cancels) = Default::default();
     let (cache_tokens, cut) = (10_000, u32::MAX);
     let run = Run {

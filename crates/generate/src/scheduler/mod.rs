@@ -17,7 +17,7 @@ use koan_model::{Config, Flops};
 
 use self::ahead::Origin;
 use crate::{
-    Completion, FinishReason, Finished, MemoryPlan, Request, RequestId, Step,
+    Completion, FinishReason, Finished, Listener, MemoryPlan, Request, RequestId, Sampled, Standing, Step,
     drafts::{self, Drafter, Expected, Text},
     pages::{PAGE, PageId, Pages, pages_of},
 };
@@ -31,6 +31,8 @@ struct Unfinished {
     full_log_probs: Vec<f32>,
     /// What its drafts are made of.
     drafting: drafts::State,
+    /// Tokens of its prompt that were there when it began.
+    cached: Option<usize>,
 }
 
 impl Unfinished {
@@ -50,11 +52,12 @@ impl Unfinished {
     }
 
     fn finish(self, finish_reason: FinishReason) -> Finished {
-        let Self { id, request, token_ids, log_probs, full_log_probs, .. } = self;
+        let Self { id, request, token_ids, log_probs, full_log_probs, cached, .. } = self;
         Finished {
             id,
             request,
             completion: Completion { token_ids, log_probs, full_log_probs, finish_reason },
+            cached_tokens: cached.unwrap_or(0),
         }
     }
 }
@@ -166,6 +169,25 @@ impl Scheduler {
         [self.drafted, self.kept]
     }
 
+    /// How full it is.
+    pub(crate) fn standing(&self) -> Standing {
+        let all_pages = self.pages.count();
+        let pages = all_pages - self.pages.available();
+        Standing { running: self.running.len(), waiting: self.waiting.len(), pages, all_pages }
+    }
+
+    /// The requests of `pass` that show their logits, each with its place among the head rows.
+    pub(crate) fn shown(&self, pass: &Pass) -> Vec<(RequestId, usize)> {
+        let mut row = 0;
+        let place = |Ready { at, draft }: &Ready| {
+            let place = row;
+            row += 1 + draft.len();
+            let Unfinished { id, request, .. } = &self.running[*at].unfinished;
+            request.shows_logits.then_some((*id, place))
+        };
+        pass.ready.iter().filter_map(place).collect()
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         !(self.running.is_empty() && self.waiting.is_empty())
     }
@@ -179,8 +201,16 @@ impl Scheduler {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let (token_ids, log_probs, full_log_probs, drafting) = Default::default();
-        self.waiting.push_back(Unfinished { id, request, token_ids, log_probs, full_log_probs, drafting });
+        let (token_ids, log_probs, full_log_probs, drafting, cached) = Default::default();
+        self.waiting.push_back(Unfinished {
+            id,
+            request,
+            token_ids,
+            log_probs,
+            full_log_probs,
+            drafting,
+            cached,
+        });
         id
     }
 
@@ -237,13 +267,13 @@ impl Scheduler {
     }
 
     /// Takes what was sampled after a pass: a token and its log-probabilities for each head row. A request is over with the
-    /// first token for which `ends` says so, too.
+    /// first token for which `listener` says so, too.
     pub(crate) fn record(
         &mut self,
         Pass { ready, layout: Layout { head_rows, .. }, unused, .. }: &mut Pass,
         tokens: &[u32],
         [log_probs, full_log_probs]: &[Vec<f32>; 2],
-        mut ends: impl FnMut(RequestId, u32) -> bool,
+        listener: &mut impl Listener,
     ) -> Step {
         let mut step = Step { tokens: Vec::with_capacity(ready.len()), finished: Vec::new() };
         let mut first = 0;
@@ -254,12 +284,13 @@ impl Scheduler {
             let mut kept = 0;
             loop {
                 let (row, id) = (first + kept, unfinished.id);
-                unfinished.token_ids.push(tokens[row]);
-                unfinished.log_probs.push(log_probs[row]);
-                unfinished.full_log_probs.push(full_log_probs[row]);
-                step.tokens.push((id, tokens[row]));
-                reason =
-                    if ends(id, tokens[row]) { Some(FinishReason::Stop) } else { unfinished.finish_reason() };
+                let (token, log_prob, full_log_prob) = (tokens[row], log_probs[row], full_log_probs[row]);
+                unfinished.token_ids.push(token);
+                unfinished.log_probs.push(log_prob);
+                unfinished.full_log_probs.push(full_log_prob);
+                step.tokens.push((id, token));
+                let is_over = listener.token(id, Sampled { token, log_prob, full_log_prob });
+                reason = if is_over { Some(FinishReason::Stop) } else { unfinished.finish_reason() };
                 // The next row is of this token, if the draft has it.
                 if reason.is_some() || draft.get(kept) != Some(&tokens[row]) {
                     break;
@@ -336,9 +367,9 @@ impl Scheduler {
     /// Starts requests while there are rows and pages for them.
     fn admit(&mut self) {
         while self.running.len() < self.sequences
-            && let Some(unfinished) = self.waiting.pop_front()
+            && let Some(mut unfinished) = self.waiting.pop_front()
         {
-            match self.lay_out(&unfinished) {
+            match self.lay_out(&mut unfinished) {
                 Some(end) => self.running.push(Running { unfinished, end }),
                 None => return self.waiting.push_front(unfinished),
             }
@@ -347,7 +378,7 @@ impl Scheduler {
 
     /// Lays a request's pages out, and gives the one that takes its next token. `None`: there is no room for it beside a page
     /// for each request that runs already.
-    fn lay_out(&mut self, unfinished: &Unfinished) -> Option<PageId> {
+    fn lay_out(&mut self, unfinished: &mut Unfinished) -> Option<PageId> {
         let Request { prompt, sampling, .. } = &unfinished.request;
         let (&last, shared) = prompt.split_last().expect("a prompt has a token");
         let mut found = self.pages.find(shared);
@@ -371,6 +402,7 @@ impl Scheduler {
             self.pages.release(found, |gone| pending.retain(|&page| page != gone));
             return None;
         }
+        unfinished.cached.get_or_insert(self.pages.len(found));
         if let (Some(page), Some(&next)) = (found, rest.first().or(own.first())) {
             self.after[page] = next;
         }

@@ -54,7 +54,8 @@ impl Scheduler {
         let Running { unfinished: Unfinished { request, token_ids, drafting, .. }, end } =
             &mut self.running[at];
         let room = PAGE - self.pages.tokens(*end).len() + if self.pages.has_free() { PAGE } else { 0 };
-        let Request { prompt, sampling, .. } = &*request;
+        let Request { prompt, sampling, shows_logits, .. } = &*request;
+        let rows = if *shows_logits { 0 } else { rows };
         let left = sampling.max_new_tokens - token_ids.len();
         let most = rows.min(room - 1).min(left - 1).min(drafts::MOST);
         let text = Text { prompt, completion: token_ids };

@@ -106,12 +106,12 @@ fn chunk(student: &Config, teacher: &Config, rows: usize) -> usize {
 }
 
 impl<'a, B: Backend> Side<'a, B> {
-    fn matrix(&self) -> &'a Matrix<B> {
+    pub(super) fn matrix(&self) -> &'a Matrix<B> {
         self.head.matrix(self.embedding).matrix()
     }
 
     /// Writes the logits of the chunk of rows of `layout`.
-    fn logits(&self, b: &B, logits: &mut B::Buf, x: &mut B::Operand, layout: &B::Layout) {
+    pub(super) fn logits(&self, b: &B, logits: &mut B::Buf, x: &mut B::Operand, layout: &B::Layout) {
         let w = self.matrix();
         b.head_rows_forward(x, self.normed, w.shape()[1], layout);
         b.linear_forward(logits, x, w, b.head_rows(layout), Store::Write);

@@ -3,6 +3,7 @@
 
 mod divergence;
 mod language;
+mod logits;
 pub(crate) mod multi_token;
 mod scalar;
 
@@ -11,6 +12,8 @@ use crate::{Config, TensorInfo, tensors::Maker};
 pub use divergence::DivergenceRows;
 pub(crate) use divergence::{Side, Target, divergences};
 pub use language::{Head, LanguageHead};
+pub use logits::LogitRows;
+pub(crate) use logits::logits;
 pub use multi_token::{Drafting, MultiToken, MultiTokenRows};
 pub use scalar::{ScalarHead, ScalarRows};
 
