@@ -77,7 +77,7 @@ impl Codec {
     }
 
     /// Where the model lies.
-    pub(crate) fn place(&self) -> &Place {
+    pub fn place(&self) -> &Place {
         &self.place
     }
 
@@ -159,6 +159,15 @@ impl Codec {
         Ok(Some((tokenizer.encode(&before.join("\n"), true)?, tokens)))
     }
 
+    /// The tokens of a text as it stands, without the chat template.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, InferError> {
+        self.check_length(text.len())?;
+        Ok(self.tokenizer()?.encode(text, true)?)
+    }
+
     /// The tokens of a completion.
     ///
     /// # Errors
@@ -179,13 +188,18 @@ impl Codec {
     /// The tokens that end a completion: those that the model's config and generation config name, the tokenizer's, and the
     /// one that ends a turn by its chat template.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::eos);
-        let mut ids: Vec<u32> = self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect();
+        let mut ids = self.stop_ids_of_text();
         if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !self.style.raw) {
             let end = tokenizer.end_of_turn(&ids);
             ids.extend(end.filter(|end| !ids.contains(end)));
         }
         ids
+    }
+
+    /// Those of them that end a text, whatever the chat template.
+    pub fn stop_ids_of_text(&self) -> Vec<u32> {
+        let of_tokenizer = self.tokenizer.as_ref().and_then(Tokenizer::eos);
+        self.config.eos_token_ids.iter().copied().chain(of_tokenizer).collect()
     }
 
     fn check_length(&self, bytes: usize) -> Result<(), InferError> {
@@ -216,7 +230,10 @@ impl Codec {
     }
 
     /// Says what is wrong with tokens that are to be fed to the model: there are none, or one is outside of its vocabulary.
-    pub(crate) fn check(&self, what: &str, ids: &[u32]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self, what: &str, ids: &[u32]) -> Result<(), String> {
         let vocab_size = self.config.vocab_size;
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             Some(id) => Err(format!("token {id} of the {what} is outside of the vocabulary of {vocab_size}")),

@@ -9,7 +9,7 @@ use koan_model::{Config, Head, Purpose, Residency, checkpoint::check_positions};
 use crate::{Codec, InferError};
 
 /// The share of the memory that is free which a generator takes unless it is given a budget.
-const SHARE_OF_MEMORY: f64 = 0.8;
+pub(crate) const SHARE_OF_MEMORY: f64 = 0.8;
 
 const GIB: f64 = (1u64 << 30) as f64;
 const REMEDY: &str =
