@@ -75,7 +75,7 @@ impl ChatTemplate {
     }
 
     /// The template as it was given.
-    pub(crate) fn source(&self) -> &str {
+    pub fn source(&self) -> &str {
         &self.source
     }
 

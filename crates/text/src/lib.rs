@@ -13,6 +13,7 @@ mod row_template;
 mod stream;
 mod templates;
 mod tokenizer;
+mod writing;
 
 pub use chat_template::{ChatTemplate, Message, TemplateValue};
 pub use conversation::{Conversation, Reply, Turn, name_thinking};

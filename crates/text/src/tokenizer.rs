@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use tokenizers::{AddedToken, ModelWrapper};
 
 use crate::templates::{Configured, Templates};
-use crate::{ChatTemplate, TextError};
+use crate::{ChatTemplate, TextError, writing::Writing};
 use crate::{conversation, growth};
 
 /// Bytes of `tokenizer.json`. The largest (vocabularies of 256 Ki tokens) have 35 MB.
@@ -32,6 +32,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
     pad: Option<u32>,
     templates: Templates,
+    writing: Writing,
 }
 
 impl Tokenizer {
@@ -100,6 +101,7 @@ impl Tokenizer {
             bos: id("bos_token", &config.bos_token)?,
             eos: id("eos_token", &config.eos_token)?,
             pad: id("pad_token", &config.pad_token)?,
+            writing: Writing::of(&inner),
             templates: Templates::read(dir, config.chat_template.as_ref(), &config.special_tokens())?,
             inner,
         })
@@ -143,6 +145,16 @@ impl Tokenizer {
         self.inner
             .decode(ids, skip_special)
             .map_err(|source| TextError::Decode { n_tokens: ids.len(), source })
+    }
+
+    /// The bytes that a token writes: of a part of a character too, which [`decode`](Self::decode) can only show as U+FFFD. Those of a
+    /// special token are its name; an id without a token has none.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.inner.id_to_token(id) else { return Vec::new() };
+        if self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id) {
+            return token.into_bytes();
+        }
+        self.writing.bytes(&token)
     }
 
     /// One more than the largest token id: an embedding of this many rows has one for every token.
