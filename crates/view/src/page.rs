@@ -8,8 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use koan_files::digest;
 
 /// The document, and the security policy that is sent with it.
-#[derive(Clone)]
-pub(crate) struct Page {
+#[derive(Clone, Debug)]
+pub struct Page {
     html: String,
     /// Content-Security-Policy: the browser runs this one script, recognised by its hash, and nothing that a completion may
     /// contain; it sends requests only to this server; and the script can't turn text into HTML even by mistake.
@@ -18,7 +18,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// `html` with the styles in place of `{{style}}`, and the scripts in place of `{{script}}`.
-    pub(crate) fn new(html: &str, styles: &[&str], scripts: &[&str]) -> Self {
+    pub fn new(html: &str, styles: &[&str], scripts: &[&str]) -> Self {
         let (style, script) = (styles.concat(), scripts.concat());
         let html = html.replacen("{{style}}", &style, 1).replacen("{{script}}", &script, 1);
         let hash = |text: &str| STANDARD.encode(digest(text));

@@ -7,6 +7,7 @@
 mod answer;
 mod connection;
 mod guard;
+mod hosts;
 mod pace;
 mod query;
 
@@ -29,6 +30,7 @@ use tokio::{
 
 pub(crate) use answer::{Answer, blocking, blocking_json, json_with};
 use guard::{Guard, guard};
+pub use hosts::Hosts;
 pub(crate) use query::{Parameters, wrong};
 
 use crate::ViewError;
