@@ -54,9 +54,8 @@ const VERBS: &[(&[&str], &str)] = &[
          distributions, and what it says of the student's own completions",
     ),
     (
-        &["serve", "server", "api", "vllm", "vllm-serve", "deploy"],
-        "Koan does not serve models yet. `koan chat` talks to one, `koan generate` completes a file of prompts; to serve one, \
-         `koan model export DIR --gguf FILE` writes a file for llama.cpp, and a model directory works with vLLM as it stands",
+        &["server", "api", "openai", "vllm", "vllm-serve", "deploy", "host", "llama-server"],
+        "`koan serve --model DIR` serves a model by OpenAI's API, with a chat page; `koan chat` talks to one in the terminal",
     ),
     (
         &["convert", "quantize", "quantise", "gguf"],

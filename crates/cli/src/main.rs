@@ -33,6 +33,7 @@ mod recipe;
 mod reject;
 mod rl;
 mod score;
+mod serve;
 mod stage;
 mod supervised;
 mod verify;
@@ -76,6 +77,7 @@ enum Verb {
     Recipe(recipe::Recipe),
     Generate(generate::Generate),
     Chat(chat::Chat),
+    Serve(serve::Serve),
     Score(score::Score),
     Eval(eval::Eval),
     Verify(verify::Verify),
@@ -126,6 +128,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Recipe(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
+        Verb::Serve(verb) => verb.run(),
         Verb::Score(verb) => verb.run(),
         Verb::Eval(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),

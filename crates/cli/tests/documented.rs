@@ -6,7 +6,7 @@
 //! - `koan rl` has 2 problems per step, 4 completions each, of 4 tokens;
 //! - `koan reject` likewise, and keeps what is cut or wrong: nothing that such a model says is right;
 //! - `koan recipe` of the recipe that comes with the project likewise;
-//! - `koan demo` is only asked for its help: a test of its own runs it; `koan view` is ended after a second, `koan label` after three.
+//! - `koan demo` is only asked for its help: a test of its own runs it; `koan view` is ended after a second, `koan serve` after four, `koan label` after three.
 //!
 //! A block below `<!-- not run: REASON -->` is not run.
 
@@ -79,6 +79,7 @@ fn write_programs(folder: &Path, model: &Path) -> PathBuf {
                --set reinforced.steps=2 --set reinforced.rollout.problems=2 --set reinforced.rollout.group_size=4 \
                --set reinforced.rollout.max_new_tokens=4 ;; esac; {koan} \"$@\" ;;\n\
              'view '*) timeout -s INT 1 {koan} \"$@\"; [ $? = 124 ] ;;\n\
+             'serve '*) timeout -s INT 4 {koan} \"$@\"; [ $? = 124 ] ;;\n\
              'label '*) timeout -s INT 3 {koan} \"$@\" || [ $? = 124 ] ;;\n\
              *) {koan} \"$@\" ;;\n\
              esac"

@@ -1,0 +1,156 @@
+//! Same seed, same answer, whatever else is served: as `koan generate` answers.
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    net::Shutdown,
+    ops::ControlFlow,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Options, Served, content, response, user};
+use koan_cpu::Cpu;
+use koan_generate::{Drafts, Limits, Sampling};
+use koan_infer::{Codec, Engine, PromptStyle, Prompts, Work};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// What `koan generate --n 4` makes of a question, one at a time.
+fn generated(server: &Served, question: &str, seed: u64, stops: &[String]) -> Vec<(String, &'static str)> {
+    let cpu = Cpu::best(Some(1)).expect("a CPU");
+    let codec = Codec::open(&server.model("koan-tiny"), PromptStyle::default()).expect("a codec");
+    let sampling = Sampling {
+        max_new_tokens: 20,
+        temperature: 0.8,
+        top_p: 0.9,
+        stop_ids: codec.stop_ids(),
+        seed,
+        ..Sampling::default()
+    };
+    let prompts = Prompts::of_texts([question.to_owned()], "a question", None, &codec).expect("prompts");
+    let limits = Limits { sequences: 1, prompt_tokens: 128, new_tokens: 20, drafts: Drafts::Off };
+    let mut engine = Engine::load(&cpu, codec, 148, limits, None).expect("an engine");
+    let mut all = Vec::new();
+    let done = BTreeSet::new();
+    let work = Work { prompts, samples: 4, sampling: &sampling, stops, done: &done };
+    engine
+        .complete(work, |_, line| {
+            all.extend(line.completions.into_iter().map(|c| (c.text, c.finish_reason)));
+            ControlFlow::Continue(())
+        })
+        .expect("completed");
+    all
+}
+
+fn ask(question: &str, seed: u64, stops: &[String]) -> Value {
+    json!({"messages": user(question), "n": 4, "seed": seed, "max_tokens": 20, "temperature": 0.8, "top_p": 0.9, "stop": stops})
+}
+
+#[test]
+fn an_answer_is_what_generate_says_whatever_else_is_served() {
+    let server = Served::start(Options { sequences: 5, ..Options::default() });
+    let stops = ["a".to_owned(), "Q\u{e9}".to_owned()];
+    let asked: Vec<(String, u64)> = (0..12u64).map(|i| (format!("Question {}?", i % 5), i / 2)).collect();
+    thread::scope(|scope| {
+        // Others come and go: cut off, of other settings, with scores.
+        for i in 0..6 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut other = ask("Another", i, &[]);
+                other["stream"] = json!(true);
+                other["max_tokens"] = json!(200);
+                let mut stream = server.send("POST", CHAT, "", other.to_string().as_bytes());
+                thread::sleep(Duration::from_millis(20 * i));
+                let _ = stream.flush();
+                let _ = stream.shutdown(Shutdown::Both);
+                let echo = json!({"prompt": "abc", "echo": true, "logprobs": 2, "max_tokens": 9, "n": 3});
+                server.answer("/v1/completions", &echo);
+            });
+        }
+        for (question, seed) in &asked {
+            let (server, stops) = (&server, &stops);
+            scope.spawn(move || {
+                let answer = server.answer(CHAT, &ask(question, *seed, stops));
+                let wanted = generated(server, question, *seed, stops);
+                for (i, (text, reason)) in wanted.into_iter().enumerate() {
+                    assert_eq!(content(&answer, i), text, "{question} {seed} {i}");
+                    assert_eq!(answer["choices"][i]["finish_reason"], reason);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn who_leaves_makes_room() {
+    let server = Served::start(Options { sequences: 1, context: 4000, ..Options::default() });
+    let long =
+        json!({"messages": user("Hi"), "n": 128, "max_tokens": 3900, "ignore_eos": true, "stream": true});
+    let streams: Vec<_> =
+        (0..3).map(|_| server.send("POST", CHAT, "", long.to_string().as_bytes())).collect();
+    thread::sleep(Duration::from_millis(100));
+    for stream in streams {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    let start = Instant::now();
+    server.answer(CHAT, &json!({"messages": user("Hi"), "max_tokens": 2}));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let metrics = server.get("/metrics").1;
+    assert!(metrics.contains("finished_reason=\"abort\"} 3"), "{metrics}");
+}
+
+#[test]
+fn many_choices_of_one_do_not_keep_others_waiting() {
+    let server = Served::start(Options { sequences: 2, context: 2000, ..Options::default() });
+    let many = json!({"messages": user("Hi"), "n": 128, "max_tokens": 400, "ignore_eos": true});
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            server.answer(CHAT, &many);
+            Instant::now()
+        });
+        thread::sleep(Duration::from_millis(100));
+        server.answer(CHAT, &json!({"messages": user("Ho"), "max_tokens": 2}));
+        let quick = Instant::now();
+        assert!(slow.join().expect("joined") > quick);
+    });
+}
+
+#[test]
+fn a_full_queue_is_said_and_a_long_request_given_up() {
+    let server = Served::start(Options {
+        sequences: 1,
+        queue: 1,
+        context: 4000,
+        timeout: Duration::from_secs(2),
+        ..Options::default()
+    });
+    let long = json!({"messages": user("Hi"), "n": 128, "max_tokens": 3900, "ignore_eos": true}).to_string();
+    let first = server.send("POST", CHAT, "", long.as_bytes());
+    thread::sleep(Duration::from_millis(300));
+    let second = server.send("POST", CHAT, "", long.as_bytes());
+    thread::sleep(Duration::from_millis(300));
+    let third = response(server.send("POST", CHAT, "", long.as_bytes()));
+    assert_eq!(third.status, 429, "{}", third.body);
+    assert!(third.head.to_lowercase().contains("retry-after: 1"), "{}", third.head);
+    assert!(third.body.contains("The queue is full (1 requests)."), "{}", third.body);
+    for waiting in [first, second] {
+        let got = response(waiting);
+        assert!(got.status == 504 && got.body.contains("longer than this server allows"), "{}", got.body);
+    }
+}
+
+#[test]
+fn what_was_begun_is_whole_before_the_server_ends() {
+    let server = Served::start(Options { context: 2000, ..Options::default() });
+    let begun = json!({"messages": user("Hi"), "max_tokens": 400, "ignore_eos": true, "stream": true});
+    let stream = server.send("POST", CHAT, "", begun.to_string().as_bytes());
+    thread::sleep(Duration::from_millis(200));
+    server.stop();
+    let whole = response(stream);
+    assert!(whole.body.ends_with("data: [DONE]\n\n"), "{}", whole.body);
+    assert!(whole.body.contains("\"finish_reason\":\"length\""));
+}
