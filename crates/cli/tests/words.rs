@@ -20,7 +20,7 @@ fn verbs_of_other_programs_are_answered_with_where_it_is() {
         ("grpo run.toml", "`preset`"),
         ("ppo", "`koan rl FILE.toml`"),
         ("finetune", "`koan sft FILE.toml`"),
-        ("serve --model m", "does not serve models yet"),
+        ("vllm --model m", "`koan serve --model DIR`"),
         ("convert x", "`koan model import FILE.gguf`"),
         ("dpo", "`koan prefer FILE.toml`"),
         ("distillation", "`koan distill FILE.toml`"),

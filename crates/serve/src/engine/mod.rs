@@ -195,8 +195,9 @@ impl<'a, B: Backend> Lane<'a, B> {
     /// Begins choices of the requests in line while there are places.
     fn admit(&mut self) {
         let sequences = self.generator.plan().limits.sequences;
-        while self.running.len() < sequences && self.generator.standing().waiting == 0 {
-            let Some(Waiting { job, begun }) = self.waiting.pop_front() else { break };
+        while self.running.len() < sequences
+            && let Some(Waiting { job, begun }) = self.waiting.pop_front()
+        {
             let request = Request {
                 prompt: Arc::clone(&job.prompts[begun / job.n]),
                 sampling: job.sampling.clone(),

@@ -10,6 +10,8 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,7 +22,7 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, HttpBody},
     extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
@@ -32,7 +34,7 @@ use koan_text::TextStream;
 use serde_json::{Value, json};
 use tokio::{
     sync::{
-        Semaphore,
+        Semaphore, SemaphorePermit,
         mpsc::{UnboundedReceiver, unbounded_channel},
     },
     task::spawn_blocking,
@@ -324,26 +326,25 @@ fn offsets(tokenizer: &koan_text::Tokenizer, ids: &[u32]) -> Vec<usize> {
     ids.iter().map(before).collect()
 }
 
-/// The body of a request.
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let message = format!("The body of the request is larger than {MAX_BODY_BYTES} bytes.");
-        ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let bytes = length.unwrap_or(MAX_BODY_BYTES);
-    if bytes > MAX_BODY_BYTES {
-        return Err(too_large());
+/// The body of a request, and the room that it takes: as much as came, however much was announced.
+async fn read<'a>(app: &'a App, mut body: Body) -> Result<(Vec<u8>, Vec<SemaphorePermit<'a>>), ApiError> {
+    let (mut read, mut room, mut kib) = (Vec::new(), Vec::new(), 0);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let broken = |_| ApiError::invalid(StatusCode::BAD_REQUEST, "The body of the request broke off.");
+        let Ok(part) = frame.map_err(broken)?.into_data() else { continue };
+        if read.len() + part.len() > MAX_BODY_BYTES {
+            let message = format!("The body of the request is larger than {MAX_BODY_BYTES} bytes.");
+            return Err(ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        read.extend_from_slice(&part);
+        let more = read.len().div_ceil(1024) - kib;
+        kib += more;
+        room.push(app.room.try_acquire_many(more as u32).map_err(|_| {
+            let message = "The server has no room for the requests that are being sent; try again.";
+            ApiError::server(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?);
     }
-    let late =
-        |_| ApiError::invalid(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time.");
-    let reading = async {
-        let kib = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
-        let _room = app.room.acquire_many(kib).await;
-        to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| too_large())
-    };
-    timeout(BODY_TIMEOUT, reading).await.map_err(late)?
+    Ok((read, room))
 }
 
 /// Answers what `understand` makes of a request.
@@ -354,12 +355,21 @@ async fn answer<T: Tale>(
     understand: impl FnOnce(&App, &[u8], Ticket) -> Result<Understood<T>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     app.check_running()?;
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
+        let message = format!("The body of the request is larger than {MAX_BODY_BYTES} bytes.");
+        return Err(ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let late =
+        |_| ApiError::invalid(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time.");
+    let (body, room) = timeout(BODY_TIMEOUT, read(&app, body)).await.map_err(late)??;
     let ticket = app.ticket()?;
-    let body = read(&app, &headers, body).await?;
     let asked = if app.log.is_some() { String::from_utf8_lossy(&body).into_owned() } else { String::new() };
     let finished = Finished { app: Arc::clone(&app), asked };
     let of_thread = Arc::clone(&app);
     let understood = spawn_blocking(move || understand(&of_thread, &body, ticket)).await;
+    drop(room);
     let Understood { job, mut events, mut tale, seed, stream } = understood.map_err(|_| gone())??;
     if !tale.is_whole() {
         app.jobs.send(job).map_err(|_| gone())?;
