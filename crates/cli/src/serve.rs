@@ -18,7 +18,7 @@ use crate::{
     generate::memory_bytes,
     interrupt::stop_on_signal,
     numbers::count,
-    precision::PrecisionArg,
+    precision::InferencePrecisionArg,
 };
 
 /// The longest prompt with its completion by default, in tokens.
@@ -80,7 +80,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     log_requests: bool,
     #[command(flatten)]
-    precision: PrecisionArg,
+    precision: InferencePrecisionArg,
     #[command(flatten)]
     drafts: DraftsArg,
     #[command(flatten)]
