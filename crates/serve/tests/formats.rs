@@ -13,7 +13,7 @@ fn schema(schema: Value) -> Value {
 
 #[test]
 fn a_reply_is_json_by_its_schema_whatever_the_model_would_say() {
-    let server = Served::start(Options::default());
+    let server = Served::start(Options { context: 1000, ..Options::default() });
     let result = schema(json!({
         "type": "object",
         "properties": {
@@ -62,7 +62,8 @@ fn a_schema_that_cannot_be_held_to_is_refused() {
     for (wrong, status) in [
         (json!({"type": "nonsense"}), 400),
         (json!({"$ref": "http://evil.example/schema.json"}), 400),
-        (json!({"type": "string", "pattern": "((((a{1,1000}){1,1000}){1,1000}){1,1000})"}), 400),
+        // Found anywhere in the text, and never built as a whole.
+        (json!({"type": "string", "pattern": "((((a{1,1000}){1,1000}){1,1000}){1,1000})"}), 200),
         (json!({"type": "string", "pattern": "("}), 400),
         (deep, 200),
     ] {
