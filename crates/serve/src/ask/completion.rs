@@ -42,13 +42,12 @@ impl CompletionAsk {
         let max_tokens = fields.count("max_tokens", least, u32::MAX as usize)?;
         common.max_tokens = Some(max_tokens.unwrap_or(DEFAULT_TOKENS));
         let top = match fields.take("logprobs") {
-            Some(Value::Bool(false)) => None,
+            None | Some(Value::Bool(false)) => None,
             Some(Value::Bool(true)) => Some(1),
             Some(value) => {
                 let mut one = Fields::new(Map::from_iter([("logprobs".to_owned(), value)]));
                 one.count("logprobs", 0, MAX_TOP)?
             }
-            None => None,
         };
         if let Some(best_of) = fields.count("best_of", 1, super::MAX_CHOICES)?
             && best_of != common.n

@@ -99,7 +99,7 @@ impl Common {
     }
 
     /// Refuses answers with more log-probabilities than are held for one.
-    pub(crate) fn check_log_probs(&self, choices: usize, tokens: usize, top: usize) -> Result<(), ApiError> {
+    pub(crate) fn check_log_probs(choices: usize, tokens: usize, top: usize) -> Result<(), ApiError> {
         let held = choices.saturating_mul(tokens).saturating_mul(1 + top);
         if held <= MAX_LOG_PROBS {
             return Ok(());

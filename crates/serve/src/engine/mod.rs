@@ -58,10 +58,9 @@ pub(crate) fn run<B: Backend>(
         loop {
             match jobs.try_recv() {
                 Ok(job) => lanes[job.model].take(job),
-                Err(TryRecvError::Empty) => break,
                 // What runs is ended by its readers, who are gone.
                 Err(TryRecvError::Disconnected) if lanes.iter().all(Lane::is_idle) => return Ok(()),
-                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
         for lane in &mut lanes {

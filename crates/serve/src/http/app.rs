@@ -46,7 +46,7 @@ use super::{
     json_response, stream,
 };
 use crate::{
-    ask::{self, ChatAsk, CompletionAsk, Format, Prompt},
+    ask::{self, ChatAsk, Common, CompletionAsk, Format, Prompt},
     engine::{Event, Job, Ticket},
     error::ApiError,
     metrics::Metrics,
@@ -216,7 +216,7 @@ impl App {
         let splitter = Splitter::new(served.thinks || asked || opened, opened, ask.has_tools);
         let max_tokens = room(&served, "messages", ids.len(), ask.common.max_tokens)?;
         if let Some(top) = ask.top {
-            ask.common.check_log_probs(ask.common.n, max_tokens, top)?;
+            Common::check_log_probs(ask.common.n, max_tokens, top)?;
         }
         let seed = ask.common.seed.unwrap_or_else(drawn_seed);
         let head = Head::new("chatcmpl", Arc::clone(&served), seed);
@@ -277,7 +277,7 @@ impl App {
         }
         if let Some(top) = top {
             let choices = all.len() * common.n;
-            common.check_log_probs(choices, max_tokens + if echo { tokens } else { 0 }, top)?;
+            Common::check_log_probs(choices, max_tokens + if echo { tokens } else { 0 }, top)?;
         }
         let seed = common.seed.unwrap_or_else(drawn_seed);
         let head = Head::new("cmpl", Arc::clone(&served), seed);
@@ -327,7 +327,7 @@ fn offsets(tokenizer: &koan_text::Tokenizer, ids: &[u32]) -> Vec<usize> {
 }
 
 /// The body of a request, and the room that it takes: as much as came, however much was announced.
-async fn read<'a>(app: &'a App, mut body: Body) -> Result<(Vec<u8>, Vec<SemaphorePermit<'a>>), ApiError> {
+async fn read(app: &App, mut body: Body) -> Result<(Vec<u8>, Vec<SemaphorePermit<'_>>), ApiError> {
     let (mut read, mut room, mut kib) = (Vec::new(), Vec::new(), 0);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let broken = |_| ApiError::invalid(StatusCode::BAD_REQUEST, "The body of the request broke off.");

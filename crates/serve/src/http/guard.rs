@@ -39,7 +39,7 @@ impl Guard {
         }
         match &self.key {
             // No page of another site has it, whatever its host name points at.
-            Some(key) if request.uri().path().starts_with("/v1/") => self.wrong_key(key, request.headers()),
+            Some(key) if request.uri().path().starts_with("/v1/") => Self::wrong_key(key, request.headers()),
             Some(_) => None,
             None => {
                 let (status, why) = self.hosts.refusal(request.headers())?;
@@ -48,7 +48,7 @@ impl Guard {
         }
     }
 
-    fn wrong_key(&self, key: &[u8], headers: &HeaderMap) -> Option<ApiError> {
+    fn wrong_key(key: &[u8], headers: &HeaderMap) -> Option<ApiError> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| {
             let (scheme, given) = value.split_once(' ')?;

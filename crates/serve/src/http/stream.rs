@@ -26,7 +26,7 @@ struct Events<T: Tale> {
     tale: Option<T>,
     /// What was made and not sent yet.
     ready: String,
-    events: UnboundedReceiver<Event>,
+    source: UnboundedReceiver<Event>,
     /// Who logs what was told, and that, if it is logged.
     finished: Option<Finished>,
     told: Vec<Value>,
@@ -42,7 +42,8 @@ pub(super) fn response<T: Tale>(
     let mut chunks = tale.begin();
     chunks.extend(tale.take(first)?);
     let ready = String::new();
-    let mut body = Events { tale: Some(tale), ready, events, finished: Some(finished), told: Vec::new() };
+    let mut body =
+        Events { tale: Some(tale), ready, source: events, finished: Some(finished), told: Vec::new() };
     body.tell(chunks);
     body.end_if_whole();
     let headers = [
@@ -105,12 +106,12 @@ impl<T: Tale> HttpBody for Events<T> {
             if self.tale.is_none() {
                 return Poll::Ready(None);
             }
-            let event = ready!(self.events.poll_recv(cx));
+            let event = ready!(self.source.poll_recv(cx));
             self.take(event);
         }
         // With what else is there, in one piece.
         while self.tale.is_some()
-            && let Ok(event) = self.events.try_recv()
+            && let Ok(event) = self.source.try_recv()
         {
             self.take(Some(event));
         }

@@ -147,7 +147,7 @@ impl Splitter {
                 let Some(at) = self.held.find(CLOSE_CALL) else { return false };
                 match read_call(&self.held[..at]) {
                     Some(call) => parts.calls.push(call),
-                    None => parts.content += &format!("{OPEN_CALL}{}{CLOSE_CALL}", &self.held[..at]),
+                    None => parts.content.extend([OPEN_CALL, &self.held[..at], CLOSE_CALL]),
                 }
                 self.held.drain(..at + CLOSE_CALL.len());
                 self.state = State::Answer { began: false };

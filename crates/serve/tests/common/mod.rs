@@ -31,7 +31,7 @@ pub(crate) struct Served {
     pub(crate) address: String,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// How tests serve.
@@ -96,12 +96,12 @@ impl Served {
             };
             koan_serve::serve(&cpu, server, models, settings, &stopping, |_| {}).expect("served");
         });
-        Self { address, stop, thread: Some(thread), _folder: folder }
+        Self { address, stop, thread: Some(thread), folder }
     }
 
     /// The directory of a model that is served.
     pub(crate) fn model(&self, name: &str) -> std::path::PathBuf {
-        self._folder.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// Tells the server to end.

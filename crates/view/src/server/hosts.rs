@@ -34,12 +34,12 @@ impl Hosts {
             );
             return Some((StatusCode::FORBIDDEN, why));
         }
-        self.foreign(headers)
+        Self::foreign(headers)
     }
 
     /// Why a request with these headers is refused, if it is, for the page that it comes from alone: it is not of the host that the
     /// request names.
-    fn foreign(&self, headers: &HeaderMap) -> Option<(StatusCode, String)> {
+    fn foreign(headers: &HeaderMap) -> Option<(StatusCode, String)> {
         let own = only(headers, &header::HOST).map(|host| format!("http://{host}"));
         let foreign =
             headers.contains_key(header::ORIGIN) && only(headers, &header::ORIGIN) != own.as_deref();
