@@ -1,10 +1,10 @@
-"""Writes sums.jsonl, the data of the task koan_sums, and checks what lm-evaluation-harness made of it.
+"""Writes sums.jsonl, the data of the task koan_sums for lm-evaluation-harness.
 
-    pip install 'lm-eval[api]'
+    pip install 'lm-eval[api]' transformers     # its tokenizer counts the context's tokens
     python sums.py
     koan serve --model MODEL_DIR
     lm_eval --model local-completions --include_path . --tasks koan_sums --output_path out --log_samples --model_args \
-      model=NAME,base_url=http://127.0.0.1:8000/v1/completions,tokenizer_backend=None,tokenized_requests=False,num_concurrent=8
+      model=NAME,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=MODEL_DIR,num_concurrent=8
 """
 
 import json
