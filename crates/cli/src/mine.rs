@@ -45,6 +45,8 @@ impl Mine {
 /// A maths corpus out of web crawls (in programs built with `--features mine`)
 #[cfg(not(feature = "mine"))]
 #[derive(clap::Args)]
+#[command(after_help = "Example:
+  cargo build --release -p koan --features mine    # a program that has it; docs/guide/maths-corpus.md")]
 pub(crate) struct Mine {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
