@@ -28,14 +28,18 @@ mod with {
     use super::*;
     use std::{fs, path::Path};
 
+    /// A word of letters, another for each number below 1000.
+    fn word(n: usize) -> String {
+        const SYLLABLES: [&str; 10] = ["ba", "ne", "li", "to", "ru", "ka", "me", "di", "so", "fu"];
+        [n / 100, n / 10, n].map(|i| SYLLABLES[i % 10]).concat()
+    }
+
     /// A crawl of forty pages in two files, and its config.
     fn crawl(folder: &Path) -> String {
         for file in 0..2 {
             let page = |n: usize| {
-                let words = (0..50)
-                    .map(|i| format!("w{}", (n * 7919 + i * i * 31) % 997))
-                    .collect::<Vec<_>>()
-                    .join(" ");
+                let words =
+                    (0..50).map(|i| word((n * 7919 + i * i * 31) % 997)).collect::<Vec<_>>().join(" ");
                 let html = format!("<html><body><article><p>Page {n}: {words}.</p></article></body></html>");
                 let body = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{html}");
                 let head = format!(
