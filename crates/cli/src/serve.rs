@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use koan_backend::Backend;
 use koan_infer::{Codec, PromptStyle, Together};
 use koan_model::checkpoint::Place;
-use koan_serve::{Named, Server, Settings};
+use koan_serve::{Named, Settings, listen};
 
 use crate::{
     device::{Device, Job, Running},
@@ -152,7 +152,7 @@ impl Job for Serve {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let key = self.key()?;
         let memory = memory_bytes(self.memory)?;
-        let server = Server::bind(&self.host, self.port)?;
+        let listener = listen(&self.host, self.port)?;
         let mut models = Vec::new();
         for (name, place) in self.places()? {
             let codec = Codec::open_at(&place, PromptStyle { raw: false, system: self.system.clone() })?;
@@ -162,7 +162,7 @@ impl Job for Serve {
         let reached = models.iter().map(|named| named.codec.config().longest_sequence()).min().unwrap_or(0);
         let context = self.context.unwrap_or(reached.min(CONTEXT));
         let together = Together { context, sequences: self.sequences, drafts: self.drafts.drafts(), memory };
-        if server.is_public() && key.is_none() {
+        if listener.is_public() && key.is_none() {
             note!("whoever reaches this machine can ask: --api-key-file gives a key that they need");
         }
         let names: Vec<String> = models.iter().map(|named| named.name.clone()).collect();
@@ -178,7 +178,7 @@ impl Job for Serve {
             log,
         };
         let sequences = self.sequences;
-        koan_serve::serve(b, server, models, settings, &stop, |url| {
+        koan_serve::serve(b, listener, models, settings, &stop, |url| {
             note!(
                 "serves {} on {running}: {sequences} choices at once, of up to {context} tokens",
                 names.join(", ")

@@ -25,6 +25,9 @@ pub enum ServeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The system refused threads, or to watch connections.
+    #[error("the system refuses what a server needs")]
+    System(#[source] std::io::Error),
     /// Two models have one name.
     #[error("two models are called `{name}`; give them names of their own: NAME=DIR")]
     TwoOfOneName {

@@ -1,6 +1,6 @@
 //! The OpenAI API over models that speak text.
 //!
-//! - [`Server`]: where is listened; [`serve`]: answers requests until it is told to stop,
+//! - [`listen`]: takes an address; [`serve`]: answers requests until it is to stop,
 //! - [`Named`]: a model and the name it is asked for by, [`Settings`]: how they are served,
 //! - `ask/`: what is asked, read and checked; what is not supported is refused by its name,
 //! - `engine/`: the thread that owns the models: requests come and go between passes,
@@ -25,6 +25,6 @@ mod tell;
 
 pub use ask::{MAX_CHOICES, MAX_LOG_PROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TOP, check_request};
 pub use error::ServeError;
-pub use http::{Log, MAX_BODY_BYTES, MAX_CONNECTIONS, Server};
+pub use http::{Log, MAX_BODY_BYTES, MAX_CONNECTIONS, listen};
 pub use serve::{Settings, serve};
 pub use served::Named;

@@ -13,13 +13,13 @@ use std::{
 
 use koan_backend::Backend;
 use koan_infer::Together;
-use koan_view::Hosts;
+use koan_view::server::Listener;
 use tokio::runtime;
 
 use crate::{
     engine,
     error::ServeError,
-    http::{self, App, Guard, Limits, Log, Server},
+    http::{self, App, Guard, Limits, Log},
     metrics::Metrics,
     served::{Named, Served},
 };
@@ -51,7 +51,7 @@ pub struct Settings {
 /// Models that can't be loaded side by side, or a device that runs out of memory for good.
 pub fn serve<B: Backend>(
     b: &B,
-    server: Server,
+    listener: Listener,
     models: Vec<Named>,
     settings: Settings,
     stop: &AtomicBool,
@@ -73,16 +73,14 @@ pub fn serve<B: Backend>(
     let (jobs, taken) = mpsc::channel();
     let limits = Limits { queue, timeout };
     let app = Arc::new(App::new(served.clone(), jobs, Arc::clone(&metrics), limits, log));
-    let url = server.url();
-    let (listener, address, host) = server.parts();
-    let failed = |source| ServeError::Bind { host: host.clone(), port: address.port(), source };
+    let (url, hosts) = (listener.url(), listener.hosts());
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(READERS)
         .build()
-        .map_err(failed)?;
-    let pages = app.routes(Guard::new(Hosts::new(host.clone(), address), key.as_deref()));
+        .map_err(ServeError::System)?;
+    let pages = app.routes(Guard::new(hosts, key.as_deref()));
     let engine_failed = AtomicBool::new(false);
     ready(&url);
     thread::scope(|scope| {
@@ -98,7 +96,7 @@ pub fn serve<B: Backend>(
         let run = engine::run(b, &served, wholes, &taken, &metrics);
         drop((over, taken));
         let ended = http.join().unwrap_or(Ok(()));
-        run.and(ended.map_err(failed))
+        run.and(ended.map_err(ServeError::System))
     })
 }
 

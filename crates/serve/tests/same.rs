@@ -20,9 +20,15 @@ use serde_json::{Value, json};
 const CHAT: &str = "/v1/chat/completions";
 
 /// What `koan generate --n 4` makes of a question, one at a time.
-fn generated(server: &Served, question: &str, seed: u64, stops: &[String]) -> Vec<(String, &'static str)> {
+fn generated(
+    server: &Served,
+    model: &str,
+    question: &str,
+    seed: u64,
+    stops: &[String],
+) -> Vec<(String, &'static str)> {
     let cpu = Cpu::best(Some(1)).expect("a CPU");
-    let codec = Codec::open(&server.model("koan-tiny"), PromptStyle::default()).expect("a codec");
+    let codec = Codec::open_at(&server.model(model), PromptStyle::default()).expect("a codec");
     let sampling = Sampling {
         max_new_tokens: 20,
         temperature: 0.8,
@@ -51,6 +57,34 @@ fn ask(question: &str, seed: u64, stops: &[String]) -> Value {
 }
 
 #[test]
+fn an_adapter_and_its_base_answer_side_by_side_as_they_do_alone() {
+    let server = Served::start(Options { adapter: true, ..Options::default() });
+    let questions: Vec<String> = (0..4).map(|i| format!("Question {i}?")).collect();
+    let answers: Vec<_> = thread::scope(|scope| {
+        let ask_both = |question: &str| {
+            ["koan-tiny", "adapter"].map(|model| {
+                let mut asked = ask(question, 5, &[]);
+                asked["model"] = model.into();
+                let (status, answer) = server.ask(CHAT, &asked);
+                assert_eq!((status, &answer["model"]), (200, &json!(model)), "{answer}");
+                answer
+            })
+        };
+        let asking: Vec<_> = questions.iter().map(|q| scope.spawn(move || ask_both(q))).collect();
+        asking.into_iter().map(|asking| asking.join().expect("answered")).collect()
+    });
+    let texts = |answer: &Value| (0..4).map(|choice| content(answer, choice)).collect::<Vec<_>>();
+    for (question, both) in questions.iter().zip(&answers) {
+        for (model, answer) in ["koan-tiny", "adapter"].iter().zip(both) {
+            let want = generated(&server, model, question, 5, &[]);
+            let want: Vec<String> = want.into_iter().map(|(text, _)| text).collect();
+            assert_eq!(texts(answer), want, "{model}: {question}");
+        }
+        assert_ne!(texts(&both[0]), texts(&both[1]), "the adapter changes what is said");
+    }
+}
+
+#[test]
 fn an_answer_is_what_generate_says_whatever_else_is_served() {
     let server = Served::start(Options { sequences: 5, ..Options::default() });
     let stops = ["a".to_owned(), "Q\u{e9}".to_owned()];
@@ -75,7 +109,7 @@ fn an_answer_is_what_generate_says_whatever_else_is_served() {
             let (server, stops) = (&server, &stops);
             scope.spawn(move || {
                 let answer = server.answer(CHAT, &ask(question, *seed, stops));
-                let wanted = generated(server, question, *seed, stops);
+                let wanted = generated(server, "koan-tiny", question, *seed, stops);
                 for (i, (text, reason)) in wanted.into_iter().enumerate() {
                     assert_eq!(content(&answer, i), text, "{question} {seed} {i}");
                     assert_eq!(answer["choices"][i]["finish_reason"], reason);

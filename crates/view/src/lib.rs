@@ -25,10 +25,10 @@ mod recipes;
 pub mod rollouts;
 pub mod run;
 pub mod runs;
-mod server;
+pub mod server;
 mod viewer;
 
 pub use error::ViewError;
 pub use page::Page;
-pub use server::{Hosts, MAX_CONNECTIONS, Server};
+pub use server::{MAX_CONNECTIONS, Server};
 pub use viewer::{Tracer, Viewer};

@@ -83,7 +83,7 @@ fn wide(html: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// Whether bytes that are not UTF-8 are UTF-8 all the same, but for a few: a page that was cut, or pasted together.
+/// Whether bytes that are not UTF-8 are nearly all UTF-8: a page that was cut, or pasted together.
 fn utf8_faults(html: &[u8]) -> bool {
     let (mut characters, mut faults) = (0, 0);
     for chunk in html.utf8_chunks() {

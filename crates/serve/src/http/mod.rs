@@ -7,11 +7,7 @@ mod stream;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,9 +17,9 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use koan_view::server::{Listener, next, set};
 use serde_json::Value;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::timeout,
 };
@@ -36,63 +32,25 @@ use crate::error::ServeError;
 
 /// Connections served at once; more are closed without an answer.
 pub const MAX_CONNECTIONS: usize = 4096;
-/// How long nothing is accepted after the system refused a connection: it lacks descriptors or memory, and would refuse again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is asked whether to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// An address that is listened at.
-#[derive(Debug)]
-pub struct Server {
-    listener: std::net::TcpListener,
-    address: SocketAddr,
-    host: String,
-}
-
-impl Server {
-    /// Listens at `host`, an address or a name of this machine; at any free port if `port` is 0. Who connects waits until models are
-    /// served.
-    ///
-    /// # Errors
-    /// If that is not possible, for example because the port is taken.
-    pub fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
-        let failed = |source| ServeError::Bind { host: host.into(), port, source };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let listener = std::net::TcpListener::bind((bare, port)).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, host: bare.into() })
-    }
-
-    /// Whether it can be reached from other machines.
-    pub fn is_public(&self) -> bool {
-        !self.address.ip().is_loopback()
-    }
-
-    /// Where a browser on this machine finds it.
-    pub fn url(&self) -> String {
-        let (ip, port) = (self.address.ip(), self.address.port());
-        match ip {
-            _ if ip.is_unspecified() => format!("http://localhost:{port}/"),
-            IpAddr::V4(ip) => format!("http://{ip}:{port}/"),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{port}/"),
-        }
-    }
-
-    pub(crate) fn parts(self) -> (std::net::TcpListener, SocketAddr, String) {
-        (self.listener, self.address, self.host)
-    }
+/// Listens at `host`, an address or a name of this machine; at any free port if `port` is 0. Who connects waits until models are
+/// served.
+///
+/// # Errors
+/// If that is not possible, for example because the port is taken.
+pub fn listen(host: &str, port: u16) -> Result<Listener, ServeError> {
+    Listener::bind(host, port).map_err(|source| ServeError::Bind { host: host.into(), port, source })
 }
 
 /// Serves whoever comes until one of `stop` is set; then lets the answers that were begun end, for `drain` at most.
 pub(crate) async fn serve(
-    listener: std::net::TcpListener,
+    listener: Listener,
     pages: Router,
     app: Arc<App>,
     stop: [&AtomicBool; 2],
     drain: Duration,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let listener = listener.into_tokio()?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stopping, stopped) = watch::channel(false);
     let accepting = async {
@@ -106,7 +64,7 @@ pub(crate) async fn serve(
             });
         }
     };
-    first(accepting, set(stop)).await;
+    first(accepting, set(&stop)).await;
     drop(listener);
     app.stop();
     let _ = stopping.send(true); // whoever is connected hears of it
@@ -123,25 +81,6 @@ async fn first(endless: impl Future<Output = ()>, other: impl Future<Output = ()
         other.as_mut().poll(cx)
     })
     .await;
-}
-
-/// Waits until one of `stop` is set.
-async fn set(stop: [&AtomicBool; 2]) {
-    while stop.iter().all(|stop| !stop.load(Ordering::Relaxed)) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// The next client.
-async fn next(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            // The client left before it was accepted.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
 }
 
 /// A value as JSON.

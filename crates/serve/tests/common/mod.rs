@@ -14,10 +14,16 @@ use std::{
     time::Duration,
 };
 
+use koan_backend::Reference;
 use koan_cpu::Cpu;
 use koan_generate::Drafts;
 use koan_infer::{Codec, PromptStyle, Together};
-use koan_serve::{Named, Server, Settings};
+use koan_model::{
+    Config, Targets,
+    checkpoint::{self, Place},
+    testkit,
+};
+use koan_serve::{Named, Settings, listen};
 use serde_json::{Value, json};
 
 /// ChatML, with thinking and calls as Qwen3 has them.
@@ -43,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) context: usize,
     pub(crate) models: usize,
+    /// Whether an adapter on the first model is served too, as `adapter`.
+    pub(crate) adapter: bool,
 }
 
 impl Default for Options {
@@ -55,6 +63,7 @@ impl Default for Options {
             timeout: Duration::from_secs(120),
             context: 256,
             models: 1,
+            adapter: false,
         }
     }
 }
@@ -67,10 +76,22 @@ pub(crate) fn write_model(dir: &Path, seed: u64, template: Option<&str>) {
     }
 }
 
+/// Writes an adapter with random values on the model in `base`.
+fn write_adapter(base: &Path, dir: &Path) {
+    let config = Config::load(base).expect("a config");
+    let config = config.with_adapter(testkit::adapter(Targets::AllLinear)).expect("an adapter");
+    let mut model = checkpoint::load_as(&Reference, base, config, 64, 7).expect("loads");
+    for (i, param) in model.weights.tensors_mut().enumerate().filter(|(_, param)| param.info().trained) {
+        let random = |j: usize| f64::from(testkit::random(i as u64, j as u64));
+        param.value_mut().iter_mut().enumerate().for_each(|(j, value)| *value = random(j));
+    }
+    checkpoint::save(&Reference, &model, dir, base).expect("saved");
+}
+
 impl Served {
     pub(crate) fn start(options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let server = Server::bind("127.0.0.1", 0).expect("a port");
+        let server = listen("127.0.0.1", 0).expect("a port");
         let address = server.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
         let mut models = Vec::new();
         for i in 0..options.models {
@@ -79,6 +100,13 @@ impl Served {
             write_model(&dir, i as u64, options.template);
             let codec = Codec::open(&dir, PromptStyle::default()).expect("a codec");
             models.push(Named { name, codec, system: None });
+        }
+        if options.adapter {
+            let (base, dir) = (folder.path().join("koan-tiny"), folder.path().join("adapter"));
+            write_adapter(&base, &dir);
+            let place = Place::find(&base, Some(&dir)).expect("both are there");
+            let codec = Codec::open_at(&place, PromptStyle::default()).expect("a codec");
+            models.push(Named { name: "adapter".into(), codec, system: None });
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
@@ -99,9 +127,14 @@ impl Served {
         Self { address, stop, thread: Some(thread), folder }
     }
 
-    /// The directory of a model that is served.
-    pub(crate) fn model(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+    /// Where a model lies that is served.
+    pub(crate) fn model(&self, name: &str) -> Place {
+        let dir = |name: &str| self.folder.path().join(name);
+        if name == "adapter" {
+            Place::find(&dir("koan-tiny"), Some(&dir(name))).expect("both are there")
+        } else {
+            Place::find(&dir(name), None).expect("it is there")
+        }
     }
 
     /// Tells the server to end.

@@ -4,7 +4,6 @@
 //! site or port names its origin: both are refused. Names are compared whole.
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -29,7 +28,7 @@ const LARGE_BYTES: u64 = 64 << 10;
 /// What an answer of unknown length counts for, bytes: it is made in parts as it is read.
 const STREAM_BYTES: u64 = 1 << 20;
 /// Headers of every answer.
-const HEADERS: [(HeaderName, HeaderValue); 4] = [
+pub const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -44,8 +43,8 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(host: String, address: SocketAddr) -> Self {
-        Self { hosts: Hosts::new(host, address), room: Arc::new(Semaphore::new(MAX_HELD_BYTES >> 10)) }
+    pub(super) fn new(hosts: Hosts) -> Self {
+        Self { hosts, room: Arc::new(Semaphore::new(MAX_HELD_BYTES >> 10)) }
     }
 
     /// Why a request is refused, if it is.

@@ -8,29 +8,24 @@ mod answer;
 mod connection;
 mod guard;
 mod hosts;
+mod listener;
 mod pace;
 mod query;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{Router, middleware};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     runtime::{self, Runtime},
     sync::Semaphore,
 };
 
 pub(crate) use answer::{Answer, blocking, blocking_json, json_with};
+pub use guard::HEADERS;
 use guard::{Guard, guard};
 pub use hosts::Hosts;
+pub use listener::{Listener, next, set};
 pub(crate) use query::{Parameters, wrong};
 
 use crate::ViewError;
@@ -39,18 +34,14 @@ use crate::ViewError;
 pub const MAX_CONNECTIONS: usize = 256;
 /// Threads that read files for answers; a page that reads long ones leaves some to others.
 const READERS: usize = 4;
-/// How long nothing is accepted after the system refused a connection: it lacks descriptors or memory, and would refuse again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is asked whether to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A listening server.
 #[derive(Debug)]
 pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
-    address: SocketAddr,
-    host: String,
+    hosts: Hosts,
+    url: String,
 }
 
 impl Server {
@@ -60,31 +51,24 @@ impl Server {
     /// If that is not possible, for example because the port is taken.
     pub fn bind(host: &str, port: u16) -> Result<Self, ViewError> {
         let failed = |source| ViewError::Bind { host: host.into(), port, source };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .max_blocking_threads(READERS)
             .build()
             .map_err(failed)?;
-        let listener = std::net::TcpListener::bind((bare, port)).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listener = Listener::bind(host, port).map_err(failed)?;
+        let (hosts, url) = (listener.hosts(), listener.url());
         let listener = {
             let _inside = runtime.enter();
-            TcpListener::from_std(listener).map_err(failed)?
+            listener.into_tokio().map_err(failed)?
         };
-        Ok(Self { runtime, listener, address, host: bare.into() })
+        Ok(Self { runtime, listener, hosts, url })
     }
 
     /// Where a browser on this machine finds it.
     pub fn url(&self) -> String {
-        let (ip, port) = (self.address.ip(), self.address.port());
-        match ip {
-            _ if ip.is_unspecified() => format!("http://localhost:{port}/"),
-            IpAddr::V4(ip) => format!("http://{ip}:{port}/"),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{port}/"),
-        }
+        self.url.clone()
     }
 
     /// Answers requests until the program ends.
@@ -97,22 +81,15 @@ impl Server {
     pub fn run_until(self, pages: Router, stop: &AtomicBool) {
         let (runtime, serving) = self.serving(pages);
         runtime.spawn(serving);
-        runtime.block_on(set(stop));
+        runtime.block_on(set(&[stop]));
     }
 
     fn serving(self, pages: Router) -> (Runtime, impl Future<Output = ()> + Send + 'static) {
-        let Self { runtime, listener, address, host } = self;
+        let Self { runtime, listener, hosts, .. } = self;
         let pages = pages
             .fallback(answer::nothing_here)
-            .layer(middleware::from_fn_with_state(Arc::new(Guard::new(host, address)), guard));
+            .layer(middleware::from_fn_with_state(Arc::new(Guard::new(hosts)), guard));
         (runtime, async move { accept(&listener, &pages).await })
-    }
-}
-
-/// Waits until `stop` is set.
-async fn set(stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -127,17 +104,5 @@ async fn accept(listener: &TcpListener, pages: &Router) {
             connection::serve(stream, pages).await;
             drop(place);
         });
-    }
-}
-
-/// The next client.
-async fn next(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            // The client left before it was accepted.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
     }
 }
