@@ -88,6 +88,14 @@ mod with {
     }
 
     #[test]
+    fn the_help_of_every_verb_has_an_example() {
+        for verb in ["run", "train", "iterate", "domains", "plan", "example"] {
+            let output = koan(&["mine", verb, "--help"]);
+            assert!(output.status.success() && said(&output).contains("Example"), "koan mine {verb}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let folder = tempfile::tempdir().expect("a folder");
         let config = crawl(folder.path());

@@ -9,7 +9,10 @@ use koan_mine::iterate::{Learn, train};
 /// A fastText classifier, as DeepSeekMath's: files of Facebook's format, the same bits for the same config. A tenth of the positives is
 /// held out: how many of them it keeps is its recall, and the cut that is suggested for `classifier.threshold` comes from their scores.
 #[derive(clap::Args)]
-#[command(after_help = "A config:
+#[command(after_help = "Example:
+  koan mine train classifier.toml
+
+A config:
   run_dir = \"runs/classifier\"
   [train]
   positives = \"openwebmath/*.jsonl.zst\"
