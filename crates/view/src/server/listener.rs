@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An address that is listened at. Who connects waits until it is [accepted](next).
 #[derive(Debug)]
 pub struct Listener {
-    listener: std::net::TcpListener,
+    socket: std::net::TcpListener,
     address: SocketAddr,
     host: String,
 }
@@ -31,10 +31,10 @@ impl Listener {
     /// If that is not possible, for example because the port is taken.
     pub fn bind(host: &str, port: u16) -> io::Result<Self> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let listener = std::net::TcpListener::bind((host, port))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, host: host.into() })
+        let socket = std::net::TcpListener::bind((host, port))?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address, host: host.into() })
     }
 
     /// Whether it can be reached from other machines.
@@ -62,7 +62,7 @@ impl Listener {
     /// # Errors
     /// If the runtime can't watch it.
     pub fn into_tokio(self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.listener)
+        TcpListener::from_std(self.socket)
     }
 }
 
