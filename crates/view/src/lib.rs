@@ -1,6 +1,6 @@
 //! Local pages: the run viewer, with the curves and the rollouts of runs, live during training; and the labelling page.
 //!
-//! - [`Hosts`], [`Page`]: what other servers of this machine need too: who is answered, and a page as one document,
+//! - [`server::Hosts`], [`Page`]: what other servers of this machine need too: who is answered, and a page as one document,
 //! - [`Server`]: HTTP/1.1, bounded in every direction, for this machine's own pages alone,
 //! - [`Viewer`]: the pages that it serves: the viewer, the runs' data as JSON, their metrics as CSV,
 //! - [`runs`]: which runs are shown, [`run`]: how a run is, [`differences`]: in which settings runs differ,

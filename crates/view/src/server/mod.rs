@@ -2,7 +2,7 @@
 //!
 //! Everything that a client may do is bounded: how many are served at once, the size of a request's head and the time it may
 //! take, the pace at which an answer is read, and the memory that answers hold while they wait to be read. A page is a
-//! [`Router`](axum::Router) of its own module; what must hold for all of them is in [`guard`].
+//! [`Router`] of its own module; what must hold for all of them is in `guard.rs`.
 
 mod answer;
 mod connection;
