@@ -204,7 +204,8 @@ pub trait Backend: Sync + Sized {
         shape: [usize; 3],
         precision: ProductPrecision,
     ) -> Result<Self::Packed, OutOfMemory>;
-    /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them.
+    /// As [`upload`](Self::upload) and [`pack`](Self::pack), without the buffer between them. No [`repack`](Self::repack) follows, so
+    /// any form will do that gives the same bits.
     ///
     /// # Errors
     /// If the device refuses the memory.
@@ -216,7 +217,7 @@ pub trait Backend: Sync + Sized {
     ) -> Result<Self::Packed, OutOfMemory> {
         self.pack(&self.upload(values)?, shape, precision)
     }
-    /// Packs `w`, of the same shape as before, into memory that is there already.
+    /// Packs `w`, of the same shape as before, into memory that is there already: that of [`pack`](Self::pack).
     fn repack(&self, packed: &mut Self::Packed, w: &Self::Buf);
 
     /// Puts the layout of a pass on the device; the one upload that a forward pass needs.

@@ -1,5 +1,7 @@
 //! A weight matrix, or one of each expert: its values, and the form that products read.
 
+use std::borrow::Cow;
+
 use crate::{Backend, OutOfMemory, int8};
 
 /// A weight matrix `[out_features, in_features]` on a device, or several of one shape.
@@ -64,14 +66,31 @@ impl<B: Backend> Matrix<B> {
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "matrices of shape {shape:?}");
-        let rounded = (precision == ProductPrecision::Int8).then(|| {
-            let mut rounded = values.to_vec();
-            int8::round(&mut rounded, shape[2]);
-            rounded
-        });
-        let values = rounded.as_deref().unwrap_or(values);
-        let packed = forms.packed.then(|| b.upload_packed(values, shape, precision)).transpose()?;
-        let values = if forms.values { b.upload(values) } else { b.zeros(0) }?;
+        let uploaded = b.upload(&rounded(values, shape, precision))?;
+        let packed = forms.packed.then(|| b.pack(&uploaded, shape, precision)).transpose()?;
+        let values = if forms.values { uploaded } else { b.zeros(0)? };
+        Ok(Self { values, packed, shape, precision })
+    }
+
+    /// As [`several`](Self::several), of values that are never changed: it is not to be [repacked](Self::repack). Takes less memory where
+    /// a smaller form gives products the same bits.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    ///
+    /// # Panics
+    /// If there are more or fewer values than the shape has.
+    pub fn fixed(
+        b: &B,
+        values: &[f32],
+        shape: [usize; 3],
+        forms: Forms,
+        precision: ProductPrecision,
+    ) -> Result<Self, OutOfMemory> {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "matrices of shape {shape:?}");
+        let values = rounded(values, shape, precision);
+        let packed = forms.packed.then(|| b.upload_packed(&values, shape, precision)).transpose()?;
+        let values = if forms.values { b.upload(&values) } else { b.zeros(0) }?;
         Ok(Self { values, packed, shape, precision })
     }
 
@@ -130,4 +149,14 @@ impl<B: Backend> Matrix<B> {
             b.repack(packed, &self.values);
         }
     }
+}
+
+/// The values that products of `precision` read.
+fn rounded(values: &[f32], shape: [usize; 3], precision: ProductPrecision) -> Cow<'_, [f32]> {
+    if precision != ProductPrecision::Int8 {
+        return values.into();
+    }
+    let mut rounded = values.to_vec();
+    int8::round(&mut rounded, shape[2]);
+    rounded.into()
 }

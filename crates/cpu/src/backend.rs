@@ -218,7 +218,9 @@ impl Backend for Cpu {
         shape: [usize; 3],
         precision: ProductPrecision,
     ) -> Result<Packed, OutOfMemory> {
-        self.upload_packed(w, shape, precision)
+        let mut packed = Packed::new(self.kernels, shape, precision)?;
+        packed.fill(self.kernels, &self.threads, w);
+        Ok(packed)
     }
 
     fn upload_packed(
@@ -227,9 +229,7 @@ impl Backend for Cpu {
         shape: [usize; 3],
         precision: ProductPrecision,
     ) -> Result<Packed, OutOfMemory> {
-        let mut packed = Packed::new(self.kernels, shape, precision)?;
-        packed.fill(self.kernels, &self.threads, values);
-        Ok(packed)
+        Packed::fixed(self.kernels, &self.threads, values, shape, precision)
     }
 
     fn repack(&self, packed: &mut Packed, w: &Self::Buf) {

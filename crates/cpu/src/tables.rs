@@ -9,7 +9,7 @@ use crate::{
     isa::Isa,
     kernels::{
         adamw, attention, ceiling, divergence, fp8, log_prob,
-        product::{Block, Format, Panels, Source, int8, pack, vector},
+        product::{Block, Format, Panels, Source, coded, pack, vector},
         rms_norm, rope, route, rows, swiglu,
     },
     simd::{self, Simd},
@@ -93,8 +93,9 @@ kernels! {
     multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store, scratch: &mut [f32]) = vector::multiply;
     multiply_adds(turns: usize) -> f32 = ceiling::multiply_adds;
     read(x: &[f32]) -> f32 = ceiling::read;
-    int8_dequantize(panel: &mut [f32], codes: &[i8], scales: &[f32]) = int8::dequantize;
-    int8_multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store) = int8::multiply;
+    int8_dequantize(panel: &mut [f32], codes: &[i8], scales: &[f32]) = coded::dequantize;
+    widen(panel: &mut [f32], words: &[u32]) = coded::widen;
+    coded_multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Store) = coded::multiply;
     add(y: &mut [f32], x: &[f32]) = rows::add;
     scale(x: &mut [f32], factor: f32) = rows::scale;
     fp8_round_block(y: &mut [f32], x: &[f32]) -> f32 = fp8::round_block;

@@ -72,8 +72,9 @@ impl<B: Backend> Param<B> {
         precision: ProductPrecision,
     ) -> Result<Self, OutOfMemory> {
         let (shape, forms) = (info.matrices(), residency.forms(b, &info));
-        let matrix = Arc::new(Matrix::several(b, values, shape, forms, precision)?);
-        Ok(Self { matrix, info })
+        let changes = residency != Residency::Inference && (info.trained || info.kept);
+        let new = if changes { Matrix::several } else { Matrix::fixed };
+        Ok(Self { matrix: Arc::new(new(b, values, shape, forms, precision)?), info })
     }
 
     /// The same tensor, if it is frozen: another model reads it too.

@@ -256,7 +256,8 @@ pub(super) fn experts_cases() -> impl Iterator<Item = Experts> {
 impl Experts {
     fn forms<B: Backend>(&self, b: &B, values: bool, packed: bool) -> Matrix<B> {
         let shape = [self.choice.of.experts, self.o, self.i];
-        Matrix::several(b, &self.w, shape, Forms { values, packed }, self.precision).expect("a little memory")
+        let new = if values { Matrix::several } else { Matrix::fixed };
+        new(b, &self.w, shape, Forms { values, packed }, self.precision).expect("a little memory")
     }
 }
 

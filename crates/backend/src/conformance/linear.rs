@@ -135,6 +135,8 @@ impl Case for Linear {
             let forms = Forms { values: values_are_held, packed };
             Matrix::several(b, values, [1, o, i], forms, self.precision).expect("a little memory")
         };
+        let frozen = Forms { values: false, packed: true };
+        let frozen = Matrix::fixed(b, &self.w, [1, o, i], frozen, self.precision).expect("a little memory");
         let mut unpacked = matrix(&self.w, true, false);
         let packed = match store {
             Store::Write => matrix(&self.w, true, true),
@@ -153,13 +155,16 @@ impl Case for Linear {
         unpacked.pack(b).expect("a little memory");
         let mut y_packed = output(b, &self.y);
         b.linear_forward(&mut y_packed, &x, &unpacked, n, store);
-        let [y, y_unpacked, y_packed] = [&y, &y_unpacked, &y_packed].map(|y| by_row("y", b, y));
-        let (frozen, mut dx_packed) = (matrix(&self.w, false, true), output(b, &self.dx));
+        let (mut y_frozen, mut dx_packed) = (output(b, &self.y), output(b, &self.dx));
+        b.linear_forward(&mut y_frozen, &x, &frozen, n, store);
+        let [y, y_unpacked, y_packed, y_frozen] =
+            [&y, &y_unpacked, &y_packed, &y_frozen].map(|y| by_row("y", b, y));
         b.linear_backward_input(&mut dx_packed, &dy, &frozen, n, store);
         let [dx, dx_packed] = [&dx, &dx_packed].map(|dx| by_row("dx", b, dx));
         let bits = |y: &Output| y.values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&y_unpacked), bits(&y), "{}: unpacked weights give other bits", self.name());
         assert_eq!(bits(&y_packed), bits(&y), "{}: weights packed later give other bits", self.name());
+        assert_eq!(bits(&y_frozen), bits(&y), "{}: a packed form alone gives other bits", self.name());
         assert_eq!(bits(&dx_packed), bits(&dx), "{}: a packed form alone gives other bits", self.name());
         vec![y, dx, Self::backward_weight(std::slice::from_ref(self), b)]
     }

@@ -47,8 +47,8 @@ impl Head {
 
     /// The same matrix, of which only the packed form is held.
     fn frozen<B: Backend>(&self, b: &B) -> Matrix<B> {
-        let forms = Forms { values: false, packed: true };
-        Matrix::new(b, &self.w, [self.vocab(), self.c], forms).expect("a little memory")
+        let (forms, shape) = (Forms { values: false, packed: true }, [1, self.vocab(), self.c]);
+        Matrix::fixed(b, &self.w, shape, forms, ProductPrecision::Device).expect("a little memory")
     }
 
     /// Each row is a head row, with its target or draw, if there is one.

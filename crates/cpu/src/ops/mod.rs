@@ -5,6 +5,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod bias;
+pub(crate) mod coded;
 pub(crate) mod columns;
 pub(crate) mod copy;
 pub(crate) mod divergence;
@@ -12,7 +13,6 @@ pub(crate) mod embedding;
 pub(crate) mod experts;
 pub(crate) mod fp8;
 pub(crate) mod head;
-pub(crate) mod int8;
 pub(crate) mod operand;
 pub(crate) mod product;
 pub(crate) mod rms_norm;

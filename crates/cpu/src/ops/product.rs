@@ -16,7 +16,7 @@ use koan_backend::{AlignedVec, OutOfMemory, ProductPrecision, Store};
 use crate::{
     kernels::product::{Block, Format, Panels, Source, View},
     memory::{Disjoint, grown, with_scratch},
-    ops::{fp8, int8},
+    ops::{coded, fp8},
     parallel::Threads,
     tables::Kernels,
 };
@@ -42,6 +42,8 @@ pub struct Packed {
     /// Where products are in FP8, the scales of each 128 × 128; of weights in 8 bits, those of panels.
     scales: Option<AlignedVec<f32>>,
     precision: ProductPrecision,
+    /// Whether f32 are held in bf16, which holds them exactly.
+    is_halved: bool,
     matrices: usize,
     out_features: usize,
     in_features: usize,
@@ -57,7 +59,34 @@ impl Packed {
         let [len, scales] = Self::lens(&kernels.format, [out_features, in_features], precision);
         let scales = (precision != ProductPrecision::Device).then(|| AlignedVec::zeros(matrices * scales));
         let data = AlignedVec::zeros_read_often(matrices * len)?;
-        Ok(Self { data, scales: scales.transpose()?, precision, matrices, out_features, in_features })
+        let scales = scales.transpose()?;
+        Ok(Self { data, scales, precision, is_halved: false, matrices, out_features, in_features })
+    }
+
+    /// Matrices of the values `w`, which are never changed: in bf16 where products are of f32 and that holds them.
+    pub(crate) fn fixed(
+        kernels: &Kernels,
+        threads: &Threads,
+        w: &[f32],
+        shape: [usize; 3],
+        precision: ProductPrecision,
+    ) -> Result<Self, OutOfMemory> {
+        let of_f32 = precision == ProductPrecision::Device && !kernels.rounds();
+        if !of_f32 || !coded::is_exact(threads, w) {
+            let mut packed = Self::new(kernels, shape, precision)?;
+            packed.fill(kernels, threads, w);
+            return Ok(packed);
+        }
+        let [matrices, out_features, in_features] = shape;
+        let len = Self::halved_len(&kernels.format, [out_features, in_features]);
+        let mut data = AlignedVec::zeros_read_often(matrices * len)?;
+        coded::fill_halves(kernels, threads, &mut data, w, shape);
+        Ok(Self { data, scales: None, precision, is_halved: true, matrices, out_features, in_features })
+    }
+
+    /// Elements of a matrix `[out, inp]` that is held in bf16.
+    fn halved_len(format: &Format, [out, inp]: [usize; 2]) -> usize {
+        out.div_ceil(format.panel_columns) * format.halves_panel_len(inp)
     }
 
     /// Elements of a matrix `[out, inp]`, and its scales.
@@ -83,7 +112,11 @@ impl Packed {
     }
 
     /// Overwrites it with `w`, of the same shape.
+    ///
+    /// # Panics
+    /// If it is one of values that are never changed.
     pub(crate) fn fill(&mut self, kernels: &Kernels, threads: &Threads, w: &[f32]) {
+        assert!(!self.is_halved, "a matrix that is never changed");
         let (out, inp) = (self.out_features, self.in_features);
         let shape = [self.matrices, out, inp];
         match (&mut self.scales, self.precision) {
@@ -91,7 +124,7 @@ impl Packed {
                 return fp8::fill(kernels, threads, &mut self.data, scales, w, shape);
             }
             (Some(scales), _) => {
-                return int8::fill(&kernels.format, threads, [&mut self.data, scales], w, shape);
+                return coded::fill_int8(&kernels.format, threads, [&mut self.data, scales], w, shape);
             }
             (None, _) => {}
         }
@@ -109,10 +142,14 @@ impl Packed {
     /// The panels of matrix `i`.
     pub(crate) fn panels_of(&self, kernels: &Kernels, i: usize) -> Panels<'_> {
         let (out, inp) = (self.out_features, self.in_features);
-        let [len, of_scales] = Self::lens(&kernels.format, [out, inp], self.precision);
+        let [mut len, of_scales] = Self::lens(&kernels.format, [out, inp], self.precision);
+        if self.is_halved {
+            len = Self::halved_len(&kernels.format, [out, inp]);
+        }
         assert_eq!(self.data.len(), self.matrices * len, "a matrix packed for another instruction set");
         let data = &self.data[i * len..][..len];
         match &self.scales {
+            None if self.is_halved => Panels::halves(&kernels.format, data, inp, out),
             None => Panels::new(&kernels.format, data, inp, out),
             Some(scales) => {
                 assert_eq!(self.precision, ProductPrecision::Int8, "a matrix packed for products in FP8");
@@ -335,7 +372,7 @@ pub(super) fn unpack<'a>(
     let rows = grown(rows, n.next_multiple_of(panel_columns) * stride);
     if panel_len > 0 {
         threads.chunks([(&mut *rows, panel_len)], |i, [rows]| {
-            if panels.is_int8() {
+            if panels.is_coded() {
                 with_scratch(panel_len, |values| {
                     kernels.write_values(values, panels, i, 0);
                     kernels.unpack(rows, values);

@@ -69,6 +69,15 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.cast()))) }
     }
     #[inline(always)]
+    unsafe fn load_halves(self, x: *const u32) -> [__m256; 2] {
+        // SAFETY: by this function's contract; AVX2 as for every operation of `Avx2`.
+        unsafe {
+            let words = _mm256_loadu_si256(x.cast());
+            let upper = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm256_slli_epi32::<16>(words), upper].map(|v| _mm256_castsi256_ps(v))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: __m256) {
         // SAFETY: by this function's contract.
         unsafe { _mm256_storeu_ps(y, v) }

@@ -62,6 +62,15 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) }
     }
     #[inline(always)]
+    unsafe fn load_halves(self, x: *const u32) -> [__m512; 2] {
+        // SAFETY: by this function's contract; AVX-512 as for every operation of `Avx512`.
+        unsafe {
+            let words = _mm512_loadu_si512(x.cast());
+            let upper = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_slli_epi32::<16>(words), upper].map(|v| _mm512_castsi512_ps(v))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: __m512) {
         // SAFETY: by this function's contract.
         unsafe { _mm512_storeu_ps(y, v) }

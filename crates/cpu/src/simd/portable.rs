@@ -45,6 +45,12 @@ impl Simd for Portable {
         unsafe { x.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
     }
     #[inline(always)]
+    unsafe fn load_halves(self, x: *const u32) -> [Self::V; 2] {
+        // SAFETY: by this function's contract.
+        let words = unsafe { x.cast::<[u32; 8]>().read_unaligned() };
+        [words.map(|word| f32::from_bits(word << 16)), words.map(|word| f32::from_bits(word & 0xffff_0000))]
+    }
+    #[inline(always)]
     unsafe fn store_at(self, y: *mut f32, v: Self::V) {
         // SAFETY: by this function's contract.
         unsafe { y.cast::<Self::V>().write_unaligned(v) }

@@ -24,6 +24,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// They can be read at `x`.
     unsafe fn load_codes(self, x: *const i8) -> Self::V;
+    /// Two vectors of bf16: those of the lower halves of `LANES` words, and those of the upper.
+    ///
+    /// # Safety
+    /// The words can be read at `x`.
+    unsafe fn load_halves(self, x: *const u32) -> [Self::V; 2];
     /// # Safety
     /// `LANES` elements can be written at `y`.
     unsafe fn store_at(self, y: *mut f32, v: Self::V);

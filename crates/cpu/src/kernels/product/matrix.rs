@@ -193,6 +193,11 @@ impl Format {
         k.next_multiple_of(self.depth) * self.panel_columns / self.per_f32
     }
 
+    /// Space of a panel of f32 whose values are held in bf16, in f32.
+    pub(crate) fn halves_panel_len(&self, k: usize) -> usize {
+        k * self.panel_columns / 2
+    }
+
     /// Space of the codes of a panel of weights in 8 bits, in f32.
     pub(crate) fn int8_panel_len(&self, k: usize) -> usize {
         k.next_multiple_of(BLOCK) * self.panel_columns / 4
@@ -217,8 +222,18 @@ pub(crate) struct Panels<'a> {
     pub(super) panel_columns: usize,
     pub(super) k: usize,
     pub(super) columns: usize,
-    /// Of weights in 8 bits, the scales; then the data are codes, four in the space of an f32.
-    scales: Option<Scales<'a>>,
+    form: Form<'a>,
+}
+
+/// What the data of panels are.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// What the product reads.
+    Whole,
+    /// bf16 of a product of f32, two in its space.
+    Halves,
+    /// Codes of 8 bits, four in the space of an f32.
+    Int8(Scales<'a>),
 }
 
 /// The scales of panels of weights in 8 bits.
@@ -232,24 +247,43 @@ impl<'a> Panels<'a> {
     /// B `[k, columns]`, which was packed into `data` in the layout of `format`.
     pub(crate) fn new(format: &Format, data: &'a [f32], k: usize, columns: usize) -> Self {
         let (panel_len, panel_columns) = (format.panel_len(k), format.panel_columns);
-        Self { data, panel_len, panel_columns, k, columns, scales: None }
+        Self { data, panel_len, panel_columns, k, columns, form: Form::Whole }
     }
 
     /// B `[k, columns]` in 8 bits: codes and their scales.
     pub(crate) fn int8(format: &Format, [codes, scales]: [&'a [f32]; 2], k: usize, columns: usize) -> Self {
         let (panel_len, panel_columns) = (format.int8_panel_len(k), format.panel_columns);
-        let scales = Some(Scales { data: scales, panel_len: format.int8_scales_len(k) });
-        Self { data: codes, panel_len, panel_columns, k, columns, scales }
+        let form = Form::Int8(Scales { data: scales, panel_len: format.int8_scales_len(k) });
+        Self { data: codes, panel_len, panel_columns, k, columns, form }
+    }
+
+    /// B `[k, columns]` whose values are held in bf16.
+    pub(crate) fn halves(format: &Format, data: &'a [f32], k: usize, columns: usize) -> Self {
+        let (panel_len, panel_columns) = (format.halves_panel_len(k), format.panel_columns);
+        Self { data, panel_len, panel_columns, k, columns, form: Form::Halves }
+    }
+
+    /// Whether it is held in another form than products read.
+    pub(crate) fn is_coded(self) -> bool {
+        !matches!(self.form, Form::Whole)
     }
 
     /// Whether it is of weights in 8 bits.
     pub(crate) fn is_int8(self) -> bool {
-        self.scales.is_some()
+        matches!(self.form, Form::Int8(_))
+    }
+
+    /// Words `[k, panel_columns / 2]` of panel `i`, of weights held in bf16.
+    pub(crate) fn halves_panel(self, i: usize) -> &'a [u32] {
+        assert!(matches!(self.form, Form::Halves), "other weights than in bf16");
+        let words = &self.data[i * self.panel_len..][..self.panel_len];
+        // SAFETY: any bits are a word, which has the space of an f32.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
     }
 
     /// Codes `[k, panel_columns]` and scales `[k / 32, panel_columns]` of panel `i`, of weights in 8 bits.
     pub(crate) fn int8_panel(self, i: usize) -> (&'a [i8], &'a [f32]) {
-        let scales = self.scales.expect("weights in 8 bits");
+        let Form::Int8(scales) = self.form else { panic!("other weights than in 8 bits") };
         let codes = &self.data[i * self.panel_len..][..self.panel_len];
         // SAFETY: an f32 has the space of four codes, of which any bits are some.
         let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), 4 * codes.len()) };
@@ -260,17 +294,20 @@ impl<'a> Panels<'a> {
     pub(crate) fn part(self, column: usize, columns: usize) -> Self {
         assert!(column.is_multiple_of(self.panel_columns) && column + columns <= self.columns);
         let panel = column / self.panel_columns;
-        let scales = self.scales.map(|s| Scales { data: &s.data[panel * s.panel_len..], ..s });
-        Self { data: &self.data[panel * self.panel_len..], columns, scales, ..self }
+        let form = match self.form {
+            Form::Int8(s) => Form::Int8(Scales { data: &s.data[panel * s.panel_len..], ..s }),
+            form => form,
+        };
+        Self { data: &self.data[panel * self.panel_len..], columns, form, ..self }
     }
 
     pub(crate) fn k(self) -> usize {
         self.k
     }
 
-    /// Panel `i` and its columns, of weights that are not in 8 bits.
+    /// Panel `i`, which is not coded.
     pub(crate) fn panel(self, i: usize) -> &'a [f32] {
-        assert!(!self.is_int8(), "codes are no values");
+        assert!(!self.is_coded(), "codes are no values");
         &self.data[i * self.panel_len..][..self.panel_len]
     }
 

@@ -6,7 +6,7 @@
 //! - `pack.rs`: panels, and tiles of A, for the f32 product,
 //! - `tile.rs`: a tile of C in registers, which attention uses too,
 //! - `vector.rs`: the f32 product, on vectors,
-//! - `int8.rs`: panels of weights in 8 bits,
+//! - `coded.rs`: panels of weights in 8 bits, and in bf16 that are multiplied as f32,
 //! - `pairs.rs`: panels, and tiles of A, for the bf16 products,
 //! - `amx.rs`: the bf16 product, on AMX's tiles,
 //! - `dot.rs`: the bf16 product, on vectors.
@@ -17,9 +17,9 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+pub(crate) mod coded;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod dot;
-pub(crate) mod int8;
 mod matrix;
 pub(crate) mod pack;
 #[cfg(target_arch = "x86_64")]
