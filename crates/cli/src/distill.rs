@@ -15,7 +15,7 @@ use crate::{
 /// Train a model to do as a better one does: by its texts, by its distributions, or by what it says of the student's own
 ///
 /// Method `samples`: the data are problems, the teacher answers them, and the student is fine-tuned on its answers; they may be
-/// judged and filtered as by `koan reject`. Method `logits`: the data are demonstrations, and the student learns the teacher's distribution at each token of the replies.
+/// judged and filtered as by `koan reject`, and the teacher may be on a server with OpenAI's API. Method `logits`: the data are demonstrations, and the student learns the teacher's distribution at each token of the replies.
 /// Method `on-policy`: the data are problems; the student answers, and each token's reward is how much likelier it is to the
 /// teacher. The last two need a teacher with the student's tokenizer. Ctrl-C finishes the step, writes a checkpoint and says how to go
 /// on.
@@ -33,7 +33,13 @@ A file of settings:
   method = \"logits\"         # samples, on-policy
   divergence = \"forward\"    # reverse, jsd
   temperature = 1.0
-  top_k = 0                 # all tokens")]
+  top_k = 0                 # all tokens
+
+Of method \"samples\", in the place of `teacher`:
+  [server]
+  url = \"https://api.deepseek.com/v1\"
+  model = \"deepseek-reasoner\"
+  api_key_env = \"DEEPSEEK_API_KEY\"")]
 pub(crate) struct Distill {
     #[command(flatten)]
     args: StageArgs,

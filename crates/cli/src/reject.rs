@@ -16,7 +16,8 @@ use crate::{
 ///
 /// Writes demonstrations for `koan sft` (`data/sft.jsonl` in the run directory), or with `keep.which = "preference"` pairs for
 /// `koan prefer` (`data/preferences.jsonl`), each with its origin. How many completions each filter refuses is counted. Ctrl-C
-/// finishes the step and says how to go on: what was sampled is never sampled again.
+/// finishes the step and says how to go on: what was sampled is never sampled again. With a table `[server]` the completions are those of a
+/// server with OpenAI's API, and no model is needed here.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   koan reject recipes/reject-arithmetic.toml --plan
@@ -36,7 +37,13 @@ A file of settings:
   at_most = 2
   pass_rate = [0.1, 0.9]
   [[reward]]
-  kind = \"math\"")]
+  kind = \"math\"
+
+In the place of `model`, a server that writes the completions (koan serve, vLLM, llama.cpp, a service):
+  [server]
+  url = \"http://localhost:8000/v1\"
+  model = \"smollm2\"         # its name there
+  api_key_env = \"API_KEY\"   # the variable that holds the key, if one is needed")]
 pub(crate) struct Reject {
     #[command(flatten)]
     args: StageArgs,
@@ -162,29 +169,44 @@ impl Job for Planned {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
         let config = self.0;
         let forecast = Forecast::of(b, &config)?;
-        let Forecast { tokens: [prompt, new], memory: [weights, generator, judges], .. } = forecast;
+        let Forecast { new_tokens: new, memory: [weights, generator, judges], .. } = forecast;
         let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
         let free = |bytes: Option<u64>| bytes.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
+        let prompts =
+            forecast.prompt_tokens.map_or_else(String::new, |n| format!("prompts of up to {n} tokens, "));
         say!(
-            "{} steps of {} problems × {} completions, from {} problems; prompts of up to {prompt} tokens, completions of \
-             up to {new}; {running}",
+            "{} steps of {} problems × {} completions, from {} problems; {prompts}completions of up to {new} tokens; {running}",
             forecast.steps,
             config.rollout.problems,
             config.rollout.group_size,
             forecast.problems,
         )?;
+        let of_judges =
+            if judges > 0 { format!(", models that judge {}", gib(judges)) } else { String::new() };
         if forecast.bad_references > 0 {
             say!("        {} more problems are left out: their references are bad", forecast.bad_references)?;
         }
-        say!(
-            "memory  {}{}: weights {}, {} sequences at once {}{}",
-            gib(weights + generator + judges),
-            free(forecast.available),
-            gib(weights),
-            forecast.sequences,
-            gib(generator),
-            if judges > 0 { format!(", models that judge {}", gib(judges)) } else { String::new() },
-        )?;
+        if let Some(server) = &config.server {
+            let requests = forecast.problems as u64 * config.rollout.group_size as u64;
+            say!(
+                "server  {requests} requests to {} for `{}`, {} at once, of up to {} tokens in all besides the prompts; what they take \
+                 and cost there is not known here",
+                server.url,
+                server.model,
+                server.workers,
+                requests.saturating_mul(new as u64),
+            )?;
+            say!("memory  {}{}: no weights{of_judges}", gib(judges), free(forecast.available))?;
+        } else {
+            say!(
+                "memory  {}{}: weights {}, {} sequences at once {}{of_judges}",
+                gib(weights + generator + judges),
+                free(forecast.available),
+                gib(weights),
+                forecast.sequences,
+                gib(generator),
+            )?;
+        }
         say!(
             "disk    at most about {}{} at {}: rollouts and data",
             gib(forecast.disk),

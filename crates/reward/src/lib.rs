@@ -16,6 +16,7 @@
 //! | [`puzzle`] | the verifiers `countdown`, `assignment` and `words` |
 //! | [`external`] | the verifier `external`: a program or a server of the user's own |
 //! | [`judge`] | the reward `judge`: a language model grades, compares, or finds agreement |
+//! | [`mod@server`] | a client of servers with OpenAI's API, for judges and for who asks for completions |
 //! | [`scorer`] | the reward `model`: a reward model scores |
 //! | [`models`] | what models that judge are asked: a trait, implemented where there is an engine |
 //! | [`settle`] | terms that models decide, filled in for many completions at once |
@@ -54,6 +55,7 @@ pub mod replay;
 pub mod reward;
 pub mod scorer;
 mod separators;
+pub mod server;
 pub mod settle;
 mod standard;
 pub mod verdict;

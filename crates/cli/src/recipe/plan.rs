@@ -236,7 +236,19 @@ fn needs<B: Backend>(
     match Settings::of(&step)? {
         Some(settings) => {
             let stage = stage_of(&settings);
-            if let Err(error) = sizes(&stage.model) {
+            let server = match &settings {
+                Settings::Reject(config) => config.server.as_ref(),
+                Settings::Distill(config) => config.server.as_ref(),
+                _ => None,
+            };
+            if let Some(server) = server {
+                let (model, url) = (&server.model, &server.url);
+                needs.notes.push(format!(
+                    "`{model}` at {url} writes the completions: what that takes there is not known here"
+                ));
+            }
+            let is_here = !matches!(&settings, Settings::Reject(config) if config.server.is_some());
+            if is_here && let Err(error) = sizes(&stage.model) {
                 let list = if unknown.is_empty() { &mut needs.obstacles } else { &mut needs.notes };
                 list.push(if unknown.is_empty() { format!("{error:#}") } else { later });
                 return Ok(needs);
@@ -261,7 +273,7 @@ fn needs<B: Backend>(
             if let Err(error) = made {
                 needs.obstacles.push(format!("{error:#}"));
             }
-            if let Some(of) = lengths(&stage.data, &stage.model)? {
+            if is_here && let Some(of) = lengths(&stage.data, &stage.model)? {
                 let model = stage.trained_config()?;
                 needs.load = match &settings {
                     Settings::Rl(config) => Some(estimate::rl(config, &model, of)),

@@ -20,19 +20,17 @@ mod compare;
 mod label;
 mod prompt;
 mod safety;
-mod server;
 
 pub use compare::{Compared, Pair};
 pub use label::Label;
 pub use safety::{Conduct, Expected};
-pub use server::{MAX_BODY_BYTES, MAX_FAILURES, MAX_WAIT};
 
 use self::cache::Cache;
 use self::label::{LabelKind, read, without_labels, words};
 use self::prompt::{Template, as_text};
-use self::server::Server;
 use crate::models::{Models, ModelsError, Needed, Question, Role, Speech};
 use crate::part::Part;
+use crate::server::{Endpoint, Request, Server};
 use crate::settle::{Asks, Candidate, not_asked};
 use crate::verifier::{Configured, Context, Sample, Verifier};
 use crate::{Outcome, Verdict};
@@ -41,6 +39,7 @@ use koan_files::{hash_file, hash_files};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -483,8 +482,17 @@ impl LanguageJudge {
         let answers = match &self.voice {
             _ if open.is_empty() => Vec::new(),
             Voice::There(server) => {
-                let bodies: Vec<Value> = open.iter().map(|&i| requests[i]["body"].clone()).collect();
-                server.ask(&bodies)
+                let request = |&i: &usize| {
+                    let body = requests[i]["body"].clone();
+                    Request { endpoint: Endpoint::Chat, body, header: None }
+                };
+                let asked: Vec<Request> = open.iter().map(request).collect();
+                let mut answers = vec![Err("not asked".to_owned()); asked.len()];
+                server.ask(&asked, |i, answer| {
+                    answers[i] = answer.map(|reply| reply.content);
+                    ControlFlow::Continue(())
+                });
+                answers
             }
             Voice::Here(model) => {
                 let question = |&i: &usize| Question {
@@ -512,7 +520,7 @@ impl LanguageJudge {
         // Several judgements of one question differ in their seed.
         let seed = seed.wrapping_add(repeat);
         let (name, url) = (self.options.model.as_deref(), self.options.url.as_deref());
-        let body = server::body(name.filter(|_| url.is_some()), messages, temperature, max_new_tokens, seed);
+        let body = body(name.filter(|_| url.is_some()), messages, temperature, max_new_tokens, seed);
         Ok(match &self.voice {
             Voice::There(_) => json!({ "url": url, "body": body }),
             Voice::Here(model) => json!({ "model_sha256": self.hash_of(model)?, "body": body }),
@@ -538,6 +546,25 @@ impl LanguageJudge {
         }
         Ok(self.model_sha256.get_or_init(|| koan_files::sha256(hashes.join("\n"))))
     }
+}
+
+/// The body of a request.
+fn body(
+    model: Option<&str>,
+    messages: &[Message],
+    temperature: f64,
+    max_new_tokens: usize,
+    seed: u64,
+) -> Value {
+    let messages: Vec<Value> =
+        messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+    let mut body = json!({
+        "messages": messages, "temperature": temperature, "max_tokens": max_new_tokens, "seed": seed, "stream": false,
+    });
+    if let (Some(model), Value::Object(fields)) = (model, &mut body) {
+        fields.insert("model".to_owned(), model.into());
+    }
+    body
 }
 
 /// The end of what a judge said, which holds its verdict.

@@ -1,6 +1,7 @@
 //! Judges in this process, as a closure; and on a server that is well, down, slow, or answers nonsense.
 
 use super::*;
+use crate::server::{MAX_BODY_BYTES, MAX_FAILURES};
 use crate::{NoModels, RewardConfig, Rewards, Unsettled};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::{
     TrainError,
     config::{ConfigError, check, check_steps, is_size},
-    reject::{FilterConfig, KeepConfig, RejectConfig, Which},
+    reject::{FilterConfig, KeepConfig, RejectConfig, ServerConfig, Which},
     rl::RolloutConfig,
     stage::{self, Settings, StageConfig},
     supervised::{HeldOut, Packing, SupervisedConfig, TooLong},
@@ -30,7 +30,8 @@ pub struct DistillConfig {
     /// What all stages have; `model` is the student. The data are demonstrations for the method `logits`, for the others problems.
     #[serde(flatten)]
     pub stage: StageConfig,
-    /// The model that is learned from.
+    /// The model that is learned from; empty where a `server` is asked in its place.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub teacher: PathBuf,
     /// What is learned.
     #[serde(default)]
@@ -53,6 +54,9 @@ pub struct DistillConfig {
     /// How completions are sampled: the student's by the method `on-policy`, the teacher's by `samples`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutConfig>,
+    /// By `samples`: a server that writes the teacher's completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerConfig>,
     /// By `samples`: which of the teacher's completions are refused, as in rejection sampling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterConfig>,
@@ -65,6 +69,10 @@ pub struct DistillConfig {
     /// Held-out demonstrations, measured as the run goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<HeldOut>,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// `[algorithm]`
@@ -216,6 +224,7 @@ impl Settings for DistillConfig {
         "max_tokens",
         "too_long",
         "rollout",
+        "server",
         "filter",
         "keep",
         "reward",
@@ -228,6 +237,10 @@ impl Settings for DistillConfig {
         "rollout.drafts",
         "rollout.max_prompt_tokens",
         "rollout.log_probs",
+        ServerConfig::FREE[0],
+        ServerConfig::FREE[1],
+        ServerConfig::FREE[2],
+        ServerConfig::FREE[3],
     ];
 
     fn stage(&self) -> &StageConfig {
@@ -264,7 +277,8 @@ impl Settings for DistillConfig {
     fn sample() -> Self {
         let text = "run_dir = ''\nmodel = ''\ndata = ''\nteacher = ''\nsteps = 1\nepochs = 1\nbatch_tokens = 1\n\
                     max_tokens = 1\ntoo_long = 'refuse'\n[algorithm]\ndivergence = 'jsd'\nbeta = 0.5\ntemperature = 1\n\
-                    top_k = 1\ntop_k_form = 'with-rest'\n[rollout]\nsystem = ''\n[filter]\nmin_reward = 0\n\
+                    top_k = 1\ntop_k_form = 'with-rest'\n[rollout]\nsystem = ''\n[server]\nurl = ''\nmodel = ''\n\
+                    api_key_env = ''\nstop = ['']\ntokenizer = ''\n[filter]\nmin_reward = 0\n\
                     [keep]\nat_most = 1\neasy_at_most = 1\n[[reward]]\nkind = 'math'\n[eval]\ndata = ''\nevery = 1\n";
         toml::from_str(text).expect("a config")
     }
@@ -349,7 +363,12 @@ impl DistillConfig {
             ..self.stage.clone()
         };
         let (rollout, filter, keep) = (self.rollout(), self.filter(), self.keep());
-        RejectConfig { stage, rollout, filter, keep, judge: None, reward: self.reward.clone() }.checked()
+        // Where the server does not count tokens, the student's tokenizer does.
+        let of_student = Some(self.stage.model.clone());
+        let with_tokenizer =
+            |server: ServerConfig| ServerConfig { tokenizer: server.tokenizer.or(of_student), ..server };
+        let (server, reward) = (self.server.clone().map(with_tokenizer), self.reward.clone());
+        RejectConfig { stage, rollout, server, filter, keep, judge: None, reward }.checked()
     }
 
     /// The fine-tuning on the completions in `data`.
@@ -402,7 +421,15 @@ impl DistillConfig {
                 check(self.rollout.is_none(), "rollout", &"given", expected)?;
             }
         }
+        let (has_teacher, has_server) = (!is_empty(&self.teacher), self.server.is_some());
+        let expected = "the directory of the model that is learned from";
+        check(has_teacher || has_server, "teacher", &"absent", expected)?;
+        let expected = "absent where a [server] stands in its place";
+        check(!(has_teacher && has_server), "teacher", &self.teacher.display(), expected)?;
         if self.algorithm.method != Method::Samples {
+            let expected = "no part of this method, which needs the teacher's distributions, and so its weights; remove it, or set \
+                            algorithm.method to samples";
+            check(!has_server, "server", &"given", expected)?;
             let expected = "no part of this method, which judges nothing; remove it";
             check(self.filter.is_none(), "filter", &"given", expected)?;
             check(self.keep.is_none(), "keep", &"given", expected)?;
@@ -455,6 +482,7 @@ mod tests {
             ("logits", &["algorithm.divergence=jsd", "algorithm.top_k=20"][..]),
             ("logits", &[]),
             ("samples", &[]),
+            ("samples", &["teacher=''", "server={url='http://a/v1', model='m', fields={top_k=0}}"]),
             ("samples", &["filter={code=false, wrong=false}", "keep={which='first', at_most=2}"]),
             ("on-policy", &["rollout.max_new_tokens=9"]),
             ("on-policy", &["eval={data='h', every=2}"]),
@@ -496,6 +524,10 @@ mod tests {
                 "would be infinite",
             ),
             (&["rollout.problems=4"], "samples nothing"),
+            (&["teacher=''"], "the directory of the model"),
+            (&["server={url='http://a/v1', model='m'}"], "absent where a [server]"),
+            (&["teacher=''", "server={url='http://a/v1', model='m'}"], "no part of this method"),
+            (&["algorithm.method=samples", "teacher=''", "server={url='a', model='m'}"], "`server.url` is a"),
             (&["keep={which='first'}"], "judges nothing"),
             (&["algorithm.method=samples", "algorithm.top_k=4"], "learns texts"),
             (&["algorithm.method=samples", "keep={which='preference'}"], "keep.which"),

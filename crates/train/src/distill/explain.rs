@@ -29,13 +29,16 @@ impl DistillConfig {
             }
             Method::Samples => {
                 let r = self.rollout();
+                let teacher = match &self.server {
+                    Some(server) => format!("`{}` at {}", server.model, server.base()),
+                    None => self.teacher.display().to_string(),
+                };
                 vec![
                     "minimise -1/T sum_t ln q(y_t)".to_owned(),
                     format!(
-                        "y: {} completions of each problem by the teacher, {}, at temperature {}, cut at {}, in the tokens of \
-                         the student, {}",
+                        "y: {} completions of each problem by the teacher, {teacher}, at temperature {}, cut at {}, in the tokens \
+                         of the student, {}",
                         r.group_size,
-                        self.teacher.display(),
                         r.temperature,
                         r.max_new_tokens,
                         self.stage.model.display()

@@ -5,7 +5,7 @@
 //! fine-tuning of the student on them                                              crate::supervised
 //! ```
 //!
-//! The text is what is handed over, in the student's tokens: so the teacher's tokenizer may be another.
+//! The text is what is handed over, in the student's tokens: so the teacher's tokenizer may be another, and the teacher on a server.
 
 use koan_backend::Backend;
 use koan_model::HeadKind;
@@ -14,7 +14,7 @@ use koan_text::Tokenizer;
 use super::{DistillConfig, Event, Metrics, teacher::Teacher};
 use crate::{
     TrainError, reject,
-    stage::{Launch, RunSummary, StageError, check_model_and_disk, disk_bytes},
+    stage::{Input, Launch, RunSummary, StageError, check_model_and_disk, disk_bytes},
     supervised::{self, Limits, Stage, check_memory, read_pieces},
 };
 
@@ -39,7 +39,10 @@ pub(super) fn run<B: Backend>(
     let made = reject::run(b, &sampling, of_sampling, |event| show_sampling(event, on))?;
     let Some(data) = made.data else { return Ok(made.run) };
     let launch = Launch { resume: launch.resume && begun, ..launch };
-    let more = vec![Teacher::inputs(config)?];
+    let more = match &config.server {
+        Some(server) => vec![Input::server(&server.base(), &server.model)],
+        None => vec![Teacher::inputs(config)?],
+    };
     let learning = config.fine_tuning(&data);
     supervised::run_as(b, Stage::Sft, &learning, (config, "distill", more), launch, |event| {
         show_learning(event, on);
@@ -67,7 +70,7 @@ fn show_sampling(event: reject::Event, on: &mut impl FnMut(Event)) {
         reject::Event::BadReferences { data, bad } => on(Event::BadReferences { data, bad }),
         reject::Event::Note { text } => on(Event::Note { text }),
         reject::Event::Start { step, steps, memory, task } => {
-            let task = format!("the teacher samples first: {task}");
+            let task = format!("the teacher writes first: {task}");
             on(Event::Start { step, steps, memory, task: &task });
         }
         reject::Event::Completed { done, of } => on(Event::Completed { done, of }),

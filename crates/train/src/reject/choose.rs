@@ -8,9 +8,8 @@ use super::{
     config::{RejectConfig, Which},
     filter::{Fate, outcome},
     pairs::{Pair, best_and_worst},
-    sample::Group,
+    sample::{Answer, Group},
 };
-use crate::rl::Sample;
 
 /// Whether a completion is kept, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,7 +146,7 @@ impl Open {
 }
 
 /// The share of correct completions among those that were decided.
-fn pass_rate(samples: &[Sample]) -> Option<f64> {
+fn pass_rate(samples: &[Answer]) -> Option<f64> {
     let decided = samples.iter().filter_map(outcome);
     let decided: Vec<Outcome> =
         decided.filter(|outcome| !matches!(outcome, Outcome::Undecided | Outcome::BadReference)).collect();
@@ -168,6 +167,6 @@ fn in_order(config: &RejectConfig, group: &Group, mut left: Vec<usize>) -> Vec<u
     left
 }
 
-pub(super) fn tokens(sample: &Sample) -> usize {
-    sample.completion.token_ids.len()
+pub(super) fn tokens(sample: &Answer) -> usize {
+    sample.tokens
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use koan_backend::ProductPrecision;
+use koan_generate::Drafts;
 use koan_reward::{
     RewardConfig,
     form::language::{LANGUAGES, PROBLEM},
@@ -11,7 +12,7 @@ use koan_reward::{
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::judge::JudgeConfig;
+use super::{judge::JudgeConfig, server::ServerConfig};
 use crate::{
     TrainError,
     config::{ConfigError, check},
@@ -28,6 +29,9 @@ pub struct RejectConfig {
     /// How completions are sampled: `group_size` of each problem.
     #[serde(default)]
     pub rollout: RolloutConfig,
+    /// A server that writes the completions; none: the model does, in this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerConfig>,
     /// Which completions are refused.
     #[serde(default)]
     pub filter: FilterConfig,
@@ -189,14 +193,28 @@ impl KeepConfig {
 }
 
 impl Settings for RejectConfig {
-    const KEYS: &'static [&'static str] = &["rollout", "filter", "keep", "judge", "reward"];
+    const KEYS: &'static [&'static str] = &["rollout", "server", "filter", "keep", "judge", "reward"];
     const WITHOUT: &'static [&'static str] =
         &["checkpoint_every", "checkpoints_kept", "optim", "adapter", "experts"];
-    const FREE: &'static [&'static str] =
-        &["rollout.sequences", "rollout.drafts", "rollout.max_prompt_tokens"];
+    const FREE: &'static [&'static str] = &[
+        "rollout.sequences",
+        "rollout.drafts",
+        "rollout.max_prompt_tokens",
+        ServerConfig::FREE[0],
+        ServerConfig::FREE[1],
+        ServerConfig::FREE[2],
+        ServerConfig::FREE[3],
+    ];
 
     fn stage(&self) -> &StageConfig {
         &self.stage
+    }
+
+    fn complete(table: &mut Table) {
+        // Who has a server needs no model here.
+        if table.contains_key("server") {
+            table.entry("model").or_insert_with(|| "".into());
+        }
     }
 
     fn resolved(&self) -> Self {
@@ -211,7 +229,8 @@ impl Settings for RejectConfig {
     fn sample() -> Self {
         let text = "run_dir = ''\nmodel = ''\ndata = ''\n[rollout]\nsystem = ''\n[filter]\nmin_reward = 0\n\
                     [keep]\nat_most = 1\neasy_at_most = 1\n\
-                    min_margin = 0\n[judge]\nmodel = ''\nurl = ''\n";
+                    min_margin = 0\n[judge]\nmodel = ''\nurl = ''\n\
+                    [server]\nurl = ''\nmodel = ''\napi_key_env = ''\nstop = ['']\ntokenizer = ''\n";
         toml::from_str(text).expect("a config")
     }
 
@@ -234,8 +253,10 @@ impl Settings for RejectConfig {
             keep: &'a KeepConfig,
             #[serde(skip_serializing_if = "Option::is_none")]
             judge: &'a Option<JudgeConfig>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            server: &'a Option<ServerConfig>,
         }
-        let Self { stage, rollout, filter, keep, judge, reward } = &self.resolved();
+        let Self { stage, rollout, server, filter, keep, judge, reward } = &self.resolved();
         let StageConfig { run_dir, model, data, seed, precision, tensorboard, .. } = stage;
         let no_reward = reward.is_empty().then_some([]);
         let (seed, precision, tensorboard) = (*seed, *precision, *tensorboard);
@@ -252,6 +273,7 @@ impl Settings for RejectConfig {
             filter,
             keep,
             judge,
+            server,
         };
         toml::to_string(&written).expect("a config of plain values is TOML")
     }
@@ -296,6 +318,10 @@ impl RejectConfig {
             &r.temperature,
             expected,
         )?;
+        if let Some(server) = &self.server {
+            server.check()?;
+            self.check_beside_server()?;
+        }
         self.filter.check()?;
         self.keep.check()?;
         self.check_judged()?;
@@ -312,6 +338,20 @@ impl RejectConfig {
     /// By how much a pair differs, at least.
     pub(super) fn min_margin(&self) -> f64 {
         self.keep.min_margin.unwrap_or(if self.judge.is_some() { 1.0 } else { 0.0 })
+    }
+
+    /// Refuses settings of a model in this process where a server writes.
+    fn check_beside_server(&self) -> Result<(), ConfigError> {
+        let (stage, rollout) = (&self.stage, &self.rollout);
+        let expected = "absent where a [server] writes the completions; a directory that counts their tokens is server.tokenizer";
+        check(stage.model.as_os_str().is_empty(), "model", &stage.model.display(), expected)?;
+        let expected = "absent where a [server] writes the completions: it computes as it likes";
+        check(is_native(&stage.precision), "precision", &"given", expected)?;
+        check(rollout.drafts == Drafts::Off, "rollout.drafts", &"given", expected)?;
+        let expected = "false where a [server] writes the completions: their tokens stay there";
+        check(!rollout.log_probs, "rollout.log_probs", &rollout.log_probs, expected)?;
+        let expected = "absent where a [server] writes the completions; server.workers says how many requests run at once";
+        check(rollout.sequences == 0, "rollout.sequences", &rollout.sequences, expected)
     }
 
     /// Refuses to choose by what nothing judges.

@@ -15,6 +15,24 @@ pub enum RejectError {
         /// What a reward says of one.
         reason: String,
     },
+    /// A server gave no answer.
+    #[error(
+        "no completion {sample} of problem `{problem}` came: {reason}; those that did are kept, and --resume asks for the others"
+    )]
+    Unanswered {
+        /// The problem's id.
+        problem: String,
+        /// The completion's number.
+        sample: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A server can't be asked.
+    #[error("[server]: {0}")]
+    Server(
+        /// Why.
+        String,
+    ),
     /// All was refused.
     #[error(
         "none of {completions} completions was kept: {why}; ask less of them ([filter], [keep]), sample more of each problem \

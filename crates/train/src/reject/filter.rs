@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use koan_generate::FinishReason;
 use koan_reward::{
     Outcome,
     form::{
@@ -15,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     config::{FilterConfig, FormatFilter},
-    sample::Group,
+    sample::{Answer, Group},
 };
-use crate::rl::Sample;
 
 /// What becomes of a completion. Those between [`Self::Cut`] and [`Self::PassRate`] are refused, by the first filter that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +129,7 @@ impl FilterConfig {
     /// the worse one, so that `wrong` and `min_reward` are asked of the better one alone, later.
     pub(super) fn refusals(&self, group: &Group, by_reward: bool) -> Vec<Option<Fate>> {
         let mut seen = HashSet::new();
-        let refusal = |sample: &Sample| {
+        let refusal = |sample: &Answer| {
             let refused = self.refusal(sample, group, by_reward);
             // Only what would be kept has a text that others repeat.
             let is_new = refused.is_some() || !self.duplicates || seen.insert(sample.text.trim().to_owned());
@@ -141,9 +139,9 @@ impl FilterConfig {
     }
 
     /// What refuses a completion of `group` by itself.
-    fn refusal(&self, sample: &Sample, group: &Group, by_reward: bool) -> Option<Fate> {
-        let (text, tokens) = (&*sample.text, sample.completion.token_ids.len());
-        if self.cut && sample.completion.finish_reason == FinishReason::Length {
+    fn refusal(&self, sample: &Answer, group: &Group, by_reward: bool) -> Option<Fate> {
+        let (text, tokens) = (&*sample.text, sample.tokens);
+        if self.cut && sample.truncated {
             return Some(Fate::Cut);
         }
         if text.trim().is_empty() {
@@ -177,7 +175,7 @@ impl FilterConfig {
     }
 
     /// What refuses a completion by what it earned.
-    pub(super) fn by_outcome(&self, sample: &Sample) -> Option<Fate> {
+    pub(super) fn by_outcome(&self, sample: &Answer) -> Option<Fate> {
         let outcome = outcome(sample);
         let reward = sample.judgement.reward.map(f64::from);
         let undecided = (self.wrong
@@ -225,6 +223,6 @@ impl FilterConfig {
 }
 
 /// The outcome of the first reward, if there is one.
-pub(super) fn outcome(sample: &Sample) -> Option<Outcome> {
+pub(super) fn outcome(sample: &Answer) -> Option<Outcome> {
     sample.judgement.terms.first().map(|term| term.outcome)
 }

@@ -1,15 +1,14 @@
 //! What a step found out, and all steps together.
 
-use koan_generate::FinishReason;
 use koan_reward::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::{
     choose::{Choice, Comparisons},
     filter::{Fates, outcome},
-    sample::Group,
+    sample::{Answer, Group},
 };
-use crate::rl::{DraftMetrics, Sample};
+use crate::rl::DraftMetrics;
 
 /// One line of metrics.jsonl.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -75,9 +74,9 @@ pub struct Summary {
 impl Metrics {
     /// All but the step and the seconds.
     pub(super) fn of(groups: &[Group], choices: &[Choice]) -> Self {
-        let samples: Vec<&Sample> = groups.iter().flat_map(|group| &group.samples).collect();
+        let samples: Vec<&Answer> = groups.iter().flat_map(|group| &group.samples).collect();
         let n = (samples.len() as f64).max(1.0);
-        let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
+        let mean = |value: &dyn Fn(&Answer) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
         let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
         let mut summary = Summary::default();
         for choice in choices {
@@ -93,9 +92,9 @@ impl Metrics {
             comparisons: summary.comparisons,
             reward: (0.0 + decided.iter().sum::<f64>()) / (decided.len() as f64).max(1.0),
             accuracy: mean(&|s| f64::from(outcome(s) == Some(Outcome::Correct))),
-            completion_tokens: mean(&|s| s.completion.token_ids.len() as f64),
-            truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
-            tokens: samples.iter().map(|s| s.completion.token_ids.len()).sum(),
+            completion_tokens: mean(&|s| s.tokens as f64),
+            truncated: mean(&|s| f64::from(s.truncated)),
+            tokens: samples.iter().map(|s| s.tokens).sum(),
             nothing_judged: if summary.comparisons.judged == 0 {
                 why.filter(|_| decided.is_empty())
             } else {

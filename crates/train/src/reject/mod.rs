@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! for each step:
-//!     sample a group of completions for each of the next problems, and judge them   (sample.rs)
+//!     have a group of completions of each of the next problems written              (here.rs, there.rs)
+//!     judge them                                                                    (sample.rs)
 //!     refuse: filter after filter, the cheapest first                               (filter.rs)
 //!     choose among the others                                                       (choose.rs)
 //! write the rows                                                                    (rows.rs)
@@ -13,7 +14,7 @@
 //! again, and `data/` is written from it at the end, whole.
 //!
 //! - [`RejectConfig`]: what its TOML file says,
-//! - [`Asked::sample`], [`choose`], [`Summary`]: the pieces, for other stages that learn from samples,
+//! - [`choose`], [`Summary`]: the pieces, for other stages that learn from samples,
 //! - [`Forecast`]: what a run takes, without one.
 
 mod choose;
@@ -21,17 +22,22 @@ mod config;
 mod error;
 mod filter;
 mod forecast;
+mod here;
 mod inputs;
+mod journal;
 mod judge;
 mod metrics;
 mod pairs;
 mod record;
 mod rows;
 mod sample;
+mod server;
 mod sources;
+mod there;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -39,6 +45,7 @@ use std::{
 use koan_backend::Backend;
 use koan_data::Problem;
 use koan_files::{FilesError, NewFile, jsonl};
+use koan_generate::Counters;
 use koan_infer::{Engine, JudgeModels};
 use koan_reward::{Rewards, Standard};
 use serde::{Deserialize, Serialize};
@@ -50,18 +57,21 @@ pub use filter::{Fate, Fates};
 pub use forecast::Forecast;
 pub use judge::JudgeConfig;
 pub use metrics::{Metrics, Summary};
-pub use sample::{Asked, Group};
+pub use sample::{Answer, Group};
+pub use server::ServerConfig;
 
 use self::{
-    inputs::Inputs,
+    inputs::{Inputs, Writer},
     pairs::balanced,
     record::{Line, Recorded},
-    sources::Source,
+    sample::Asked,
+    sources::{Source, Written},
+    there::Asking,
 };
 use crate::{
     TrainError,
     rl::{DraftMetrics, RolloutLine},
-    stage::{self, Course, Input, Launch, RunSummary, Session},
+    stage::{self, Course, Launch, RunSummary, Session},
 };
 
 /// A run in which nothing was decided for so many steps keeps nothing: it ends.
@@ -104,9 +114,7 @@ pub fn run<B: Backend>(
     mut on: impl FnMut(Event),
 ) -> Result<Made, TrainError> {
     let inputs = Inputs::read(b, config)?;
-    let mut all = Input::all(&config.stage, None)?;
-    all.extend(inputs.of_judges()?);
-    let course = Course { stage: "reject", steps: inputs.steps(config), inputs: all };
+    let course = Course { stage: "reject", steps: inputs.steps(config), inputs: inputs.all(config)? };
     let mut session = Session::open(course, config, launch, RejectState::default())?;
     let mut made = None;
     let ended = collect(b, config, inputs, launch.threads, &mut session, &mut on).map(|all| {
@@ -156,18 +164,14 @@ fn sample<B: Backend>(
     session: &mut Session<RejectState>,
     on: &mut impl FnMut(Event),
 ) -> Result<(), TrainError> {
-    let sampling = inputs.sampling(config);
-    let (codec, budget) = (inputs.codec.clone(), inputs.budget);
     let models = JudgeModels::load(b, &inputs.needs())?;
-    let mut engine = Engine::load(b, codec, inputs.positions, inputs.limits, budget)?;
+    let mut writing = Writing::begin(b, inputs, session.run_dir())?;
     if let Some(rewards) = &inputs.rewards {
         rewards.set_standards(&session.state().own.standards);
     }
     let asked = Asked {
         problems: &inputs.problems,
-        prompts: &inputs.prompts,
         samples: config.rollout.group_size,
-        sampling: &sampling,
         rewards: inputs.rewards.as_ref(),
         threads,
         models: &models,
@@ -178,13 +182,14 @@ fn sample<B: Backend>(
         let first = (step - 1) as usize * config.rollout.problems;
         let wanted = first..inputs.problems.len().min(first + config.rollout.problems);
         let of = wanted.len() * config.rollout.group_size;
-        let before = engine.generator.counters();
-        let groups = asked.sample(&mut engine, wanted, |done| on(Event::Completed { done, of }))?;
+        let before = writing.counters();
+        let done = |done| on(Event::Completed { done, of });
+        let groups = writing.collect(step, config, &asked, wanted, done)?;
         let choices: Vec<Choice> = match &inputs.judge {
             Some(judge) => judge.choose(config, &models, &inputs.problems, &groups)?,
             None => groups.iter().map(|group| choose(config, group)).collect(),
         };
-        let drafts = DraftMetrics::of(engine.generator.counters().since(before));
+        let drafts = DraftMetrics::of(writing.counters().since(before));
         let metrics = Metrics { drafts, ..Metrics::of(&groups, &choices) };
         without_a_verdict = if metrics.nothing_judged.is_some() { without_a_verdict + 1 } else { 0 };
         if let Some(reason) = &metrics.nothing_judged
@@ -205,8 +210,67 @@ fn sample<B: Backend>(
         let tokens_per_s = metrics.tokens as f64 / step_s;
         let metrics = Metrics { step, step_s, tokens_per_s, ..metrics };
         session.after_step_without_training(metrics.tokens, own, &metrics, on)?;
+        writing.after_step()?;
     }
     Ok(())
+}
+
+/// Who writes completions, while it does.
+enum Writing<'a, B: Backend> {
+    Here(&'a here::Here, Engine<'a, B>),
+    There(Asking<'a>),
+}
+
+impl<'a, B: Backend> Writing<'a, B> {
+    /// Loads the model, or reads what a server answered before the run in directory `run` was interrupted.
+    fn begin(b: &'a B, inputs: &'a Inputs, run: &Path) -> Result<Self, TrainError> {
+        Ok(match &inputs.writer {
+            Writer::Here(here) => Self::Here(here, here.begin(b)?),
+            Writer::There(there) => Self::There(there.begin(run)?),
+        })
+    }
+
+    /// The judged completions of the problems at the places `wanted`; says how many are there, after each.
+    fn collect(
+        &mut self,
+        step: u64,
+        config: &RejectConfig,
+        asked: &Asked,
+        wanted: Range<usize>,
+        on: impl FnMut(usize),
+    ) -> Result<Vec<Group>, TrainError> {
+        match self {
+            Self::Here(here, engine) => {
+                let here = *here;
+                let of = wanted.clone();
+                asked.collect(
+                    wanted,
+                    |send| here.write(engine, config, asked, of, on, send),
+                    |i| here.opened(i),
+                )
+            }
+            Self::There(asking) => {
+                let of = wanted.clone();
+                asked.collect(wanted, |send| asking.write(step, config, asked, of, on, send), |_| Ok(None))
+            }
+        }
+    }
+
+    /// What was computed to sample, here.
+    fn counters(&self) -> Counters {
+        match self {
+            Self::Here(_, engine) => engine.generator.counters(),
+            Self::There(_) => Counters::default(),
+        }
+    }
+
+    /// After a step that was made.
+    fn after_step(&mut self) -> Result<(), TrainError> {
+        match self {
+            Self::Here(..) => Ok(()),
+            Self::There(asking) => asking.forget(),
+        }
+    }
 }
 
 /// The lines of a step's completions.
@@ -217,12 +281,18 @@ fn lines<'a>(
     groups: &'a [Group],
     choices: &'a [Choice],
 ) -> Result<Vec<Line<'a>>, TrainError> {
-    let tokenizer = config.rollout.log_probs.then(|| inputs.codec.tokenizer()).transpose()?;
+    let tokenizer = match &inputs.writer {
+        Writer::Here(here) if config.rollout.log_probs => Some(here.codec.tokenizer()?),
+        _ => None,
+    };
     let mut lines = Vec::new();
     for (group, choice) in groups.iter().zip(choices) {
         let problem = &inputs.problems[group.problem];
         for (i, (sample, rejection)) in group.samples.iter().zip(&choice.rejections).enumerate() {
-            lines.push(Line { rollout: RolloutLine::new(step, problem, i, sample, tokenizer)?, rejection });
+            lines.push(Line {
+                rollout: RolloutLine::new(step, problem, i, sample.said(), tokenizer)?,
+                rejection,
+            });
         }
     }
     Ok(lines)
@@ -258,9 +328,12 @@ fn write_data(
     let mut write = |row| jsonl::write_line(&mut out, &row).map_err(FilesError::io("write", &path));
     let problems: HashMap<&str, &Problem> = inputs.problems.iter().map(|p| (&*p.id, p)).collect();
     let opened = inputs.opened()?;
+    let url = config.server.as_ref().map(ServerConfig::base).unwrap_or_default();
     let source = Source {
-        model: &config.stage.model,
-        model_sha256: session.input_sha256("model"),
+        writer: match &config.server {
+            None => Written::Here { model: &config.stage.model, model_sha256: session.input_sha256("model") },
+            Some(server) => Written::There { url: &url, model: &server.model },
+        },
         seed: config.stage.seed,
         system: config.rollout.system.as_deref().filter(|_| !config.rollout.raw),
         files: &inputs.files,

@@ -2,8 +2,11 @@
 
 use koan_generate::{Stream, uniform};
 
-use super::{choose::tokens, config::RejectConfig, sample::Group};
-use crate::rl::Sample;
+use super::{
+    choose::tokens,
+    config::RejectConfig,
+    sample::{Answer, Group},
+};
 
 /// A pair of completions, by their numbers.
 pub(super) struct Pair {
@@ -18,7 +21,7 @@ pub(super) struct Pair {
 /// first, and among equal ones that of the most equal lengths. Says whether there was something to compare, and no pair.
 pub(super) fn best_and_worst(
     config: &RejectConfig,
-    samples: &[Sample],
+    samples: &[Answer],
     left: &[usize],
     at_most: usize,
 ) -> (Vec<Pair>, bool) {
@@ -47,7 +50,7 @@ pub(super) fn best_and_worst(
 }
 
 /// Of two lists of completions in the order of their lengths, neither empty: one of each, of the most equal lengths.
-fn nearest(samples: &[Sample], a: &[usize], b: &[usize]) -> (usize, usize) {
+fn nearest(samples: &[Answer], a: &[usize], b: &[usize]) -> (usize, usize) {
     let length = |i: usize| tokens(&samples[i]);
     let (mut i, mut j) = (0, 0);
     let mut found = (usize::MAX, a[0], b[0]);

@@ -1,15 +1,13 @@
-//! Completions of problems, sampled and judged.
+//! Completions of problems, written and judged.
 
 use std::ops::Range;
 
-use koan_backend::Backend;
 use koan_data::Problem;
-use koan_generate::{Completion, FinishReason, Finished, Prompt, Sampling};
-use koan_infer::Engine;
+use koan_generate::{Completion, FinishReason};
 use koan_reward::{Job, Judgement, Models, Rewards, Unsettled, form::problem_language::language_of};
-use koan_text::{TextError, Tokenizer};
+use koan_text::TextError;
 
-use crate::{TrainError, rl::Sample};
+use crate::{TrainError, rl::Said};
 
 /// The completions of one problem.
 pub struct Group {
@@ -20,120 +18,102 @@ pub struct Group {
     /// What the prompt ends with that opens the thinking, such as `<think>` and a line end; none if it opens none.
     pub opened: Option<String>,
     /// The completions, in the order of their numbers.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<Answer>,
 }
 
-/// What is sampled, and who judges it.
-pub struct Asked<'a> {
+/// A completion, and what was judged of it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its text, without special tokens.
+    pub text: String,
+    /// How many tokens it has.
+    pub tokens: usize,
+    /// Whether it was cut before its end.
+    pub truncated: bool,
+    /// Its tokens, if it was sampled here.
+    pub sampled: Option<Completion>,
+    /// What the rewards say of it.
+    pub judgement: Judgement,
+}
+
+impl Answer {
+    /// As a line of `rollouts/` says it.
+    pub(super) fn said(&self) -> Said<'_> {
+        Said {
+            text: &self.text,
+            tokens: self.tokens,
+            finish_reason: if self.truncated { FinishReason::Length } else { FinishReason::Stop },
+            sampled: self.sampled.as_ref(),
+            judgement: &self.judgement,
+            advantage: None,
+        }
+    }
+}
+
+/// Of which problems completions are written, and who judges them.
+pub(super) struct Asked<'a> {
     /// The problems. A problem's place among them keys its random numbers.
-    pub problems: &'a [Problem],
-    /// The tokens of each problem's prompt.
-    pub prompts: &'a [Vec<u32>],
+    pub(super) problems: &'a [Problem],
     /// Completions of each.
-    pub samples: usize,
-    /// How tokens are sampled.
-    pub sampling: &'a Sampling,
+    pub(super) samples: usize,
     /// Who judges; none: nobody.
-    pub rewards: Option<&'a Rewards>,
+    pub(super) rewards: Option<&'a Rewards>,
     /// On how many threads.
-    pub threads: usize,
+    pub(super) threads: usize,
     /// The models that rewards ask.
-    pub models: &'a dyn Models,
+    pub(super) models: &'a dyn Models,
 }
 
-/// Place and number of a completion, and its tokens.
-type Key = (usize, u64, Completion);
+/// Whose completion it is, and its tokens, if it was sampled here.
+pub(super) struct Key {
+    /// The problem's place in the data.
+    pub(super) problem: usize,
+    /// The completion's number.
+    pub(super) sample: u64,
+    pub(super) sampled: Option<Completion>,
+}
 
 impl<'p> Asked<'p> {
-    /// Samples and judges the completions of the problems at the places `wanted`; says how many are there, after each. A
-    /// completion depends on the seed, its problem's place and its number alone.
+    /// Judges the completions of the problems at the places `wanted` while `write` makes them; `opened` says what a problem's prompt opens.
     ///
     /// # Errors
-    /// If a prompt does not fit, or a completion can't be decoded.
-    pub fn sample<B: Backend>(
+    /// If `write` fails, or a model that judges can't be asked.
+    pub(super) fn collect(
         &self,
-        engine: &mut Engine<B>,
         wanted: Range<usize>,
-        on: impl FnMut(usize),
+        write: impl FnOnce(&mut dyn FnMut(Job<'p, Key>)) -> Result<(), TrainError>,
+        opened: impl Fn(usize) -> Result<Option<String>, TextError>,
     ) -> Result<Vec<Group>, TrainError> {
-        let (run, mut judged) = if let Some(rewards) = self.rewards {
-            rewards.judge_while(self.threads, |send| self.generate(engine, wanted.clone(), on, send))
+        let (written, mut judged) = if let Some(rewards) = self.rewards {
+            rewards.judge_while(self.threads, write)
         } else {
             let mut all = Vec::new();
             let nothing = || Judgement { terms: Vec::new(), reward: None };
-            let run = self.generate(engine, wanted.clone(), on, &mut |job| all.push((job, nothing())));
-            (run, all)
+            let written = write(&mut |job| all.push((job, nothing())));
+            (written, all)
         };
-        run?;
-        judged.sort_by_key(|(job, _)| (job.key.0, job.key.1));
+        written?;
+        judged.sort_by_key(|(job, _)| (job.key.problem, job.key.sample));
         if let Some(rewards) = self.rewards.filter(|rewards| rewards.asks_models()) {
             let mut unsettled: Vec<Unsettled> = judged
                 .iter_mut()
-                .map(|(job, judgement)| Unsettled { sample: job.sample(), group: job.key.0, judgement })
+                .map(|(job, judgement)| Unsettled { sample: job.sample(), group: job.key.problem, judgement })
                 .collect();
             rewards.settle(self.models, &mut unsettled, true)?;
         }
-        let mut samples = judged.into_iter().map(|(job, judgement)| {
-            let (_, _, completion) = job.key;
-            Sample { completion, text: job.completion, judgement, advantage: None }
+        let mut answers = judged.into_iter().map(|(job, judgement)| Answer {
+            text: job.completion,
+            tokens: job.tokens,
+            truncated: job.truncated,
+            sampled: job.key.sampled,
+            judgement,
         });
-        let tokenizer = engine.codec.tokenizer()?;
         wanted
             .map(|problem| {
-                let opened = opened(tokenizer, &self.prompts[problem])?;
                 let language = language_of(&self.problems[problem]).ok();
-                Ok(Group {
-                    problem,
-                    language,
-                    opened,
-                    samples: samples.by_ref().take(self.samples).collect(),
-                })
+                let samples = answers.by_ref().take(self.samples).collect();
+                Ok(Group { problem, language, opened: opened(problem)?, samples })
             })
             .collect()
     }
-
-    /// Samples the completions, and hands each to `send`.
-    fn generate<B: Backend>(
-        &self,
-        engine: &mut Engine<B>,
-        wanted: Range<usize>,
-        mut on: impl FnMut(usize),
-        send: &mut dyn FnMut(Job<'p, Key>),
-    ) -> Result<(), TrainError> {
-        let prompt =
-            |i: usize| Prompt { ids: self.prompts[i].clone(), problem: i as u64, samples: self.samples };
-        let prompts: Vec<Prompt> = wanted.map(prompt).collect();
-        let Engine { b, codec, model, generator } = engine;
-        let (mut done, mut failed) = (0, None);
-        generator.run(*b, model, &prompts, self.sampling, |finished| {
-            let Finished { request, completion, .. } = finished;
-            let place = request.problem as usize;
-            done += 1;
-            on(done);
-            match codec.decode(&completion.token_ids) {
-                Err(e) => failed = Some(e),
-                Ok(text) => send(Job {
-                    problem: &self.problems[place],
-                    completion: text,
-                    tokens: completion.token_ids.len(),
-                    truncated: completion.finish_reason == FinishReason::Length,
-                    step: None,
-                    key: (place, request.sample, completion),
-                }),
-            }
-        })?;
-        failed.map_or(Ok(()), |e| Err(e.into()))
-    }
-}
-
-/// What opens the thinking at the end of a prompt's tokens, if anything does.
-///
-/// # Errors
-/// If they can't be decoded.
-pub(super) fn opened(tokenizer: &Tokenizer, prompt: &[u32]) -> Result<Option<String>, TextError> {
-    /// `<think>` and a few line ends.
-    const LAST: usize = 12;
-    let end = tokenizer.decode(&prompt[prompt.len().saturating_sub(LAST)..], false)?;
-    let at = end.rfind("<think>").filter(|at| end[*at..].trim_end() == "<think>");
-    Ok(at.map(|at| end[at..].to_owned()))
 }

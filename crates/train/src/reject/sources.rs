@@ -9,10 +9,8 @@ use super::record::Recorded;
 
 /// What all rows of a run have in common.
 pub(super) struct Source<'a> {
-    /// The model's directory, as the config names it.
-    pub(super) model: &'a Path,
-    /// SHA-256 of its weights.
-    pub(super) model_sha256: &'a str,
+    /// Who wrote the completions.
+    pub(super) writer: Written<'a>,
     pub(super) seed: u64,
     /// The system message that was put before problems, if one was.
     pub(super) system: Option<&'a str>,
@@ -20,6 +18,14 @@ pub(super) struct Source<'a> {
     pub(super) files: &'a HashMap<String, Arc<Path>>,
     /// What opened the thinking at the end of prompts, by the problem's id, where something did.
     pub(super) opened: &'a HashMap<String, String>,
+}
+
+/// Who wrote the completions.
+pub(super) enum Written<'a> {
+    /// A model in this process: its directory, as the config names it, and the SHA-256 of its weights.
+    Here { model: &'a Path, model_sha256: &'a str },
+    /// A server, at this address: the model's name there.
+    There { url: &'a str, model: &'a str },
 }
 
 impl Source<'_> {
@@ -35,9 +41,13 @@ impl Source<'_> {
 
     /// The model, the problem, and how it was sampled.
     pub(super) fn origin(&self, problem: &Problem, line: &Recorded) -> Map<String, Value> {
+        let (whose, sha256) = match self.writer {
+            Written::Here { model, model_sha256 } => (json!(model), ("model_sha256", json!(model_sha256))),
+            Written::There { url, model } => (json!(model), ("server", json!(url))),
+        };
         let all = [
-            ("model", json!(self.model)),
-            ("model_sha256", json!(self.model_sha256)),
+            ("model", whose),
+            sha256,
             ("problem", json!(problem.id)),
             ("data", json!(self.files.get(&problem.id).map(|path| &**path))),
             ("seed", json!(self.seed)),

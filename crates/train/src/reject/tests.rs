@@ -1,9 +1,8 @@
-use koan_generate::{Completion, FinishReason};
 use koan_reward::{Judgement, Outcome, Term};
 use proptest::prelude::*;
 
 use super::{pairs::balanced, *};
-use crate::{rl::Sample, stage::Settings as _};
+use crate::stage::Settings as _;
 
 const RIGHT: Outcome = Outcome::Correct;
 
@@ -19,7 +18,7 @@ fn load(more: &str, set: &[&str]) -> Result<RejectConfig, TrainError> {
 }
 
 /// A completion of `tokens` tokens, with a reward of 1 if it is right.
-fn sample(text: &str, tokens: usize, outcome: Outcome) -> Sample {
+fn sample(text: &str, tokens: usize, outcome: Outcome) -> Answer {
     let decided = !matches!(outcome, Outcome::Undecided | Outcome::BadReference);
     let reward = decided.then(|| f32::from(u8::from(outcome == RIGHT)));
     let term = Term {
@@ -30,30 +29,26 @@ fn sample(text: &str, tokens: usize, outcome: Outcome) -> Sample {
         parsed: None,
         reason: String::new(),
     };
-    Sample {
-        completion: Completion {
-            token_ids: vec![1; tokens],
-            log_probs: vec![0.0; tokens],
-            full_log_probs: vec![0.0; tokens],
-            finish_reason: FinishReason::Stop,
-        },
+    Answer {
         text: text.to_owned(),
+        tokens,
+        truncated: false,
+        sampled: None,
         judgement: Judgement { terms: vec![term], reward },
-        advantage: None,
     }
 }
 
-fn earning(reward: f32, tokens: usize) -> Sample {
+fn earning(reward: f32, tokens: usize) -> Answer {
     let mut sample = sample(&format!("{reward} {tokens}"), tokens, RIGHT);
     sample.judgement.reward = Some(reward);
     sample
 }
 
-fn group(samples: Vec<Sample>) -> Group {
+fn group(samples: Vec<Answer>) -> Group {
     Group { problem: 3, language: None, opened: None, samples }
 }
 
-fn fates(config: &RejectConfig, samples: Vec<Sample>) -> Vec<Fate> {
+fn fates(config: &RejectConfig, samples: Vec<Answer>) -> Vec<Fate> {
     choose(config, &group(samples)).rejections.iter().map(|r| r.fate).collect()
 }
 
@@ -138,7 +133,7 @@ fn a_prompt_that_opens_the_thinking_is_part_of_the_format() {
 #[test]
 fn what_was_cut_or_not_right_or_there_before_is_refused() {
     let mut cut = sample("8", 1, RIGHT);
-    cut.completion.finish_reason = FinishReason::Length;
+    cut.truncated = true;
     let all = || {
         vec![
             cut.clone(),
@@ -202,7 +197,7 @@ fn pass_rates_are_of_what_was_decided_whatever_the_filters_say() {
 
 #[test]
 fn pairs_are_the_best_beside_the_worst_of_about_the_same_length() {
-    let pairs = |set: &[&str], samples: Vec<Sample>| {
+    let pairs = |set: &[&str], samples: Vec<Answer>| {
         let config = config(&[&["keep.which=preference"], set].concat());
         let choice = choose(&config, &group(samples));
         let mut pairs = vec![(0, 0, 0.0); choice.rows];
@@ -333,6 +328,10 @@ fn a_config_says_everything_and_reads_back() {
     let none =
         "reward = []\n[filter]\nwrong = false\n[rollout]\nsystem = 'Be brief.'\n[keep]\nwhich = 'all'\n";
     let judged = "reward = []\n[filter]\nwrong = false\n[keep]\nwhich = 'preference'\n[judge]\nmodel = 'm'\nworkers = 2\n";
+    let server = "[server]\nurl = 'http://a/v1'\nmodel = 'm'\nfields = {top_k = 0}\n";
+    let written = load(server, &["model=''"]).expect("a config").to_toml();
+    let again: RejectConfig = toml::from_str(&written).expect("TOML");
+    assert_eq!(again, load(server, &["model=''"]).expect("a config").resolved(), "{written}");
     for text in ["", rewards, none, "[keep]\nwhich = 'preference'\neasy_at_most = 2\n", judged] {
         let config = load(text, &[]).expect("a config");
         let written = config.to_toml();
@@ -383,9 +382,31 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         assert!(error.contains(expected), "{more} {set:?}: {error}");
     }
     config(&["rollout.temperature=0", "rollout.group_size=1"]);
+    let server = "[server]\nurl = 'http://a/v1'\nmodel = 'm'\n";
+    for (set, expected) in [
+        (&[][..], "`model` is m: absent where a [server]"),
+        (&["model=''", "server.url=localhost"], "`server.url` is localhost"),
+        (
+            &["model=''", "server.url=http://me:secret@a/v1"],
+            "`server.url` is an address with a name, a key or a query",
+        ),
+        (&["model=''", "server.workers=0"], "1 to 1024"),
+        (&["model=''", "server.timeout_s=0"], "above 0 and at most 86400"),
+        (&["model=''", "server.model=''"], "the model's name on the server"),
+        (&["model=''", "server.modle=m"], "did you mean `model`"),
+        (&["model=''", "server.fields.seed=3"], "fields that no other setting gives"),
+        (&["model=''", "rollout.log_probs=true"], "their tokens stay there"),
+        (&["model=''", "rollout.drafts=text"], "it computes as it likes"),
+        (&["model=''", "rollout.sequences=3"], "server.workers"),
+    ] {
+        let error = load(server, set).expect_err(expected);
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+        let error = causes.map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(error.contains(expected), "{set:?}: {error}");
+    }
 }
 
-fn any_sample() -> impl Strategy<Value = Sample> {
+fn any_sample() -> impl Strategy<Value = Answer> {
     let texts = prop::sample::select(vec![
         "",
         "7",
@@ -401,7 +422,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
         |(text, tokens, outcome, cut, reward)| {
             let mut sample = sample(text, tokens, outcome);
             if cut {
-                sample.completion.finish_reason = FinishReason::Length;
+                sample.truncated = true;
             }
             sample.judgement.reward = reward.map(f32::from);
             sample

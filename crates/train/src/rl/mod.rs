@@ -58,7 +58,7 @@ use self::{
 };
 pub(crate) use self::{
     inputs::{encode, judging},
-    record::RolloutLine,
+    record::{RolloutLine, Said},
 };
 use crate::{
     TrainError,

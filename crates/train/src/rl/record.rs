@@ -3,12 +3,40 @@
 use std::borrow::Cow;
 
 use koan_data::{Message, Problem};
-use koan_reward::Term;
+use koan_generate::{Completion, FinishReason};
+use koan_reward::{Judgement, Term};
 use koan_text::{TextError, Tokenizer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::rollout::Sample;
+
+/// A completion, as a line says it.
+pub(crate) struct Said<'a> {
+    /// Its text, without special tokens.
+    pub(crate) text: &'a str,
+    /// How many tokens it has.
+    pub(crate) tokens: usize,
+    pub(crate) finish_reason: FinishReason,
+    /// Its tokens, if it was sampled here.
+    pub(crate) sampled: Option<&'a Completion>,
+    pub(crate) judgement: &'a Judgement,
+    pub(crate) advantage: Option<f32>,
+}
+
+impl<'a> From<&'a Sample> for Said<'a> {
+    fn from(sample: &'a Sample) -> Self {
+        let Sample { completion, text, judgement, advantage } = sample;
+        Self {
+            text,
+            tokens: completion.token_ids.len(),
+            finish_reason: completion.finish_reason,
+            sampled: Some(completion),
+            judgement,
+            advantage: *advantage,
+        }
+    }
+}
 
 /// The line, in the order of its fields.
 #[derive(Serialize)]
@@ -26,7 +54,9 @@ pub(crate) struct RolloutLine<'a> {
     meta: Option<&'a Map<String, Value>>,
     finish_reason: &'static str,
     completion_tokens: usize,
-    log_prob_sum: f64,
+    /// Of what was sampled here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_prob_sum: Option<f64>,
     rewards: &'a [Term],
     reward: Option<f32>,
     advantage: Option<f32>,
@@ -64,12 +94,12 @@ impl<'a> RolloutLine<'a> {
         step: u64,
         problem: &'a Problem,
         number: usize,
-        sample: &'a Sample,
+        said: impl Into<Said<'a>>,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, TextError> {
-        let completion = &sample.completion;
-        let token_texts = tokenizer.map(|tokenizer| {
-            completion.token_ids.iter().map(|&id| tokenizer.decode(&[id], false)).collect::<Result<_, _>>()
+        let Said { text, tokens, finish_reason, sampled, judgement, advantage } = said.into();
+        let token_texts = tokenizer.zip(sampled).map(|(tokenizer, sampled)| {
+            sampled.token_ids.iter().map(|&id| tokenizer.decode(&[id], false)).collect::<Result<_, _>>()
         });
         let mut other = problem.other.clone();
         other.retain(|name, _| !RESERVED_FIELDS.contains(&name.as_str()));
@@ -78,18 +108,18 @@ impl<'a> RolloutLine<'a> {
             id: &problem.id,
             sample: number,
             prompt: problem.messages(),
-            completion: &sample.text,
+            completion: text,
             answer: &problem.answer,
             verifier: problem.reward.as_deref(),
             meta: problem.meta.as_ref(),
-            finish_reason: completion.finish_reason.name(),
-            completion_tokens: completion.token_ids.len(),
-            log_prob_sum: completion.log_probs.iter().map(|&p| f64::from(p)).sum(),
-            rewards: &sample.judgement.terms,
-            reward: sample.judgement.reward,
-            advantage: sample.advantage,
+            finish_reason: finish_reason.name(),
+            completion_tokens: tokens,
+            log_prob_sum: sampled.map(|sampled| sampled.log_probs.iter().map(|&p| f64::from(p)).sum()),
+            rewards: &judgement.terms,
+            reward: judgement.reward,
+            advantage,
             token_texts: token_texts.transpose()?,
-            logprobs: tokenizer.map(|_| &completion.log_probs[..]),
+            logprobs: sampled.filter(|_| tokenizer.is_some()).map(|sampled| &sampled.log_probs[..]),
             other,
         })
     }

@@ -200,7 +200,11 @@ pub(crate) fn read<C: Settings>(
     // The text knows lines. Flattening forgets them, so the shared settings are read by themselves first.
     let with_line = toml::from_str::<StageConfig>(&text).err().or_else(|| toml::from_str::<C>(&text).err());
     let in_file = config::<C>(&file, &text, defaults).err();
-    let with_line = with_line.filter(|_| in_file.as_ref() == Some(&error) && !error.starts_with("line "));
+    // What a key that is missing would say, another one may.
+    let is_missing =
+        |e: &toml::de::Error| e.message().contains("missing field") && !error.contains("missing field");
+    let with_line = with_line
+        .filter(|e| in_file.as_ref() == Some(&error) && !error.starts_with("line ") && !is_missing(e));
     Err(wrong(with_line.map_or(error, |e| with_nearest_name(&e.to_string(), &all_keys::<C>()))))
 }
 

@@ -30,9 +30,13 @@ const OF_CONFIG: [&str; 2] = ["config.json", "generation_config.json"];
 pub struct Input {
     /// What it is to the run: `model`, `tokenizer`, `data`, `held-out data`, …
     pub role: &'static str,
-    /// The file or directory.
+    /// The file or directory; of a server, its address.
     pub path: PathBuf,
-    /// SHA-256 of the file, of a model's weights, or of a list of files with the SHA-256 of each.
+    /// Of a server, the name by which it knows the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// SHA-256 of the file, of a model's weights, or of a list of files with the SHA-256 of each; of a server, of its address and the
+    /// model's name in lines, since its weights are not seen.
     pub sha256: String,
     /// The run that made it, if it lies in the directory of one that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,13 +80,20 @@ impl Input {
         if let Some(from) = config.adapter.as_ref().and_then(|adapter| adapter.from.as_deref()) {
             all.push(Self::model("adapter", from)?);
         }
-        for path in config.data.paths()? {
-            all.push(Self::file("data", &path)?);
-        }
+        all.extend(Self::data(config)?);
         for path in held_out.map_or(Ok(Vec::new()), DataFiles::paths)? {
             all.push(Self { shapes_course: false, ..Self::file("held-out data", &path)? });
         }
         Ok(all)
+    }
+
+    /// The files of data of a stage of this config.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub(crate) fn data(config: &StageConfig) -> Result<Vec<Self>, StageError> {
+        let all = config.data.paths()?;
+        Ok(all.iter().map(|path| Self::file("data", path)).collect::<Result<_, _>>()?)
     }
 
     /// A file that shapes the run's course.
@@ -125,8 +136,15 @@ impl Input {
         Ok(Self::new(role, dir, hash_files(dir, "safetensors")?))
     }
 
+    /// The server at `url` that writes completions as `model`, which shapes the run's course.
+    pub(crate) fn server(url: &str, model: &str) -> Self {
+        let sha256 = sha256(format!("{url}\n{model}\n"));
+        let (path, model) = (PathBuf::from(url), Some(model.to_owned()));
+        Self { role: "server", path, model, sha256, made_by: None, shapes_course: true }
+    }
+
     fn new(role: &'static str, path: &Path, sha256: String) -> Self {
-        Self { role, path: path.into(), sha256, made_by: Origin::of(path), shapes_course: true }
+        Self { role, path: path.into(), model: None, sha256, made_by: Origin::of(path), shapes_course: true }
     }
 }
 

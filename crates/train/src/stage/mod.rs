@@ -36,7 +36,7 @@ pub use error::StageError;
 pub use event::Event;
 pub use experts::ExpertsTable;
 pub use lineage::{Input, Origin};
-pub(crate) use room::{GIB, check_model_and_disk};
+pub(crate) use room::{GIB, check_disk, check_model_and_disk};
 pub use room::{available_disk, disk_bytes};
 pub use session::{Course, Launch, RunSummary, Session};
 pub use status::record_kill;

@@ -51,7 +51,10 @@ pub fn disk_bytes(kept: usize, reference: bool, model: &Config, moments: MomentT
 
 /// Refuses a run that needs more bytes than are free on the disk that holds its directory; the checkpoints that it wrote
 /// before count as free, since later ones take their place.
-fn check_disk(run_dir: &Path, needed: u64) -> Result<(), StageError> {
+///
+/// # Errors
+/// Too little room, or a disk that does not say how much it has.
+pub(crate) fn check_disk(run_dir: &Path, needed: u64) -> Result<(), StageError> {
     let Some(free) = available_disk(run_dir)? else { return Ok(()) };
     let available = free + bytes_below(&run_dir.join("checkpoints"), 2);
     if available < needed {
