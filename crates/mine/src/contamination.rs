@@ -1,7 +1,7 @@
 //! Test items in pages: lines that hold a part of one are cut out, and named with the item.
 //!
-//! What a part is, says [`koan_data::decontaminate`]: ten words one after another, or an item of 3 to 9 words whole, in one notation
-//! for formulas, and with numbers as they are.
+//! What a part is, says [`koan_data::decontaminate`]: ten words one after another, or an item of 3 to 9 words whole (alone in its line, if
+//! any text may have it), in one notation for formulas, and with numbers as they are.
 
 use std::{ops::Range, path::PathBuf};
 
@@ -40,6 +40,17 @@ pub struct Hit {
     pub shared: String,
 }
 
+/// What a page shares with test items.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The text without the lines that hold a part of an item; none if no line does.
+    pub rest: Option<String>,
+    /// The items, each once.
+    pub hits: Vec<Hit>,
+    /// Places of short items that any text may have, and that do not stand alone there: they stay.
+    pub spared: usize,
+}
+
 /// The test items; threads may share it.
 #[derive(Debug)]
 pub struct Contamination {
@@ -72,26 +83,24 @@ impl Contamination {
         self.tests.is_empty()
     }
 
-    /// The text without the lines that hold a part of an item, and the items, each once; nothing if it holds none. `scratch` is
-    /// memory to work in.
-    pub fn cut(&self, text: &str, scratch: &mut Vec<Word>) -> Option<(String, Vec<Hit>)> {
-        let mut cut: Vec<Range<usize>> = Vec::new();
+    /// What a text shares with the items. `scratch` is memory to work in.
+    pub fn cut(&self, text: &str, scratch: &mut Vec<Word>) -> Cut {
+        let mut lines: Vec<Range<usize>> = Vec::new();
         let mut found: Vec<(usize, Range<usize>)> = Vec::new();
-        self.tests.index().find(text, scratch, |hit| {
+        let spared = self.tests.index().find(text, scratch, |hit| {
             if !found.iter().any(|(item, _)| *item == hit.item) {
                 found.push((hit.item, hit.range.clone()));
             }
-            cut.push(hit.range);
+            lines.push(hit.range);
             true
         });
-        if cut.is_empty() {
-            return None;
-        }
         let hits = found.into_iter().map(|(item, range)| {
             let (item, id) = self.tests.item(item);
             Hit { item, id, shared: text[range].chars().take(200).collect() }
         });
-        Some((koan_data::decontaminate::without(text, &cut).trim().to_owned(), hits.collect()))
+        let rest =
+            (!lines.is_empty()).then(|| koan_data::decontaminate::without(text, &lines).trim().to_owned());
+        Cut { rest, hits: hits.collect(), spared }
     }
 }
 
@@ -103,20 +112,22 @@ mod tests {
     fn lines_go_and_the_rest_of_the_page_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("test.jsonl");
-        let items = "{\"id\": \"a\", \"text\": \"Natalia sold clips to 48 of her friends in April, and then half as many.\"}\n{\"text\": \"Solve 2x+3=7.\"}\n";
+        let items = "{\"id\": \"a\", \"text\": \"Natalia sold clips to 48 of her friends in April, and then half as many.\"}\n{\"text\": \"Solve 2x+3=7.\"}\n{\"text\": \"√ ( 21 ) ^ 2\"}\n";
         std::fs::write(&path, items).expect("written");
         let settings =
             Decontaminate { against: vec![path.display().to_string()], ..Decontaminate::default() };
         let tests = Contamination::read(&settings).expect("read");
         let mut scratch = Vec::new();
-        assert_eq!(tests.len(), 2);
+        assert_eq!(tests.len(), 3);
         assert_eq!(
             tests.cut("She sold clips to 49 of her friends in April, and then half.\n\n2x+3=9", &mut scratch),
-            None
+            Cut::default()
         );
+        let common = tests.cut("As $(\\sqrt{21})^2$ is 21, so is all.", &mut scratch);
+        assert_eq!(common, Cut { spared: 1, ..Cut::default() });
         let page = "On clips.\n\nHe SOLD  clips to 48 of her friends in April, and left.\n\nSolve $2x + 3 = 7$.\n\nThe end.";
-        let (rest, hits) = tests.cut(page, &mut scratch).expect("hits");
-        assert_eq!(rest, "On clips.\n\n\n\nThe end.");
+        let Cut { rest, hits, .. } = tests.cut(page, &mut scratch);
+        assert_eq!(rest.as_deref(), Some("On clips.\n\n\n\nThe end."));
         assert_eq!(hits.len(), 2);
         assert!(hits[0].item.ends_with("test.jsonl:1") && hits[0].id == Some("a".into()));
         assert_eq!(hits[1].shared, "Solve $2x + 3 = 7");

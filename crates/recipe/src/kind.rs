@@ -68,7 +68,7 @@ mod versions {
     /// Of whatever a model computes: stages, samples, measurements.
     pub(super) const COMPUTED: u32 = 2;
     /// Of work on data, and of models that are made without computing with them.
-    pub(super) const WORKED: u32 = 2;
+    pub(super) const WORKED: u32 = 3;
 }
 
 impl Kind {

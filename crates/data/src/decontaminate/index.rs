@@ -6,7 +6,10 @@ use std::{
     ops::Range,
 };
 
-use super::words::{Word, join_operators, words};
+use super::{
+    short::{is_particular, stands_alone},
+    words::{Word, join_operators, words},
+};
 
 /// The fewest words of an item that is looked for inside of texts; shorter ones only match a text that is nothing else.
 pub const SHORT: usize = 3;
@@ -29,8 +32,9 @@ pub struct Index {
     items: Vec<Vec<u64>>,
     /// Windows of n words: their first occurrences, as item and first word.
     long: Table<(u32, u32)>,
-    /// By the first [`SHORT`] words: items of fewer than n words.
-    short: Table<Vec<u32>>,
+    /// By the first [`SHORT`] words: items of fewer than n words, and whether they are particular; others must stand alone.
+    short: Table<Vec<(u32, bool)>>,
+    common: usize,
     /// Items of fewer than [`SHORT`] words, by the hash of all.
     tiny: Table<Vec<u32>>,
     filter: Vec<u64>,
@@ -46,13 +50,14 @@ impl Index {
     pub fn new(n: usize) -> Self {
         assert!(n > SHORT, "windows of {n} words");
         let (long, short, tiny) = (Table::default(), Table::default(), Table::default());
-        Self { n, items: Vec::new(), long, short, tiny, filter: vec![0; FILTER_BITS / 64] }
+        Self { n, items: Vec::new(), long, short, common: 0, tiny, filter: vec![0; FILTER_BITS / 64] }
     }
 
     /// Adds an item. An item without words matches nothing.
     pub fn add(&mut self, text: &str) {
         let mut found = Vec::new();
         words(text, &mut found);
+        let particular = is_particular(text, &found);
         join_operators(text, &mut found);
         // The equals sign before an answer that is left out: a text may have it.
         while found.len() > SHORT && found.last().is_some_and(|word| word.is_operator) {
@@ -67,7 +72,8 @@ impl Index {
             }
         } else if hashes.len() >= SHORT {
             let window = of_window(&hashes[..SHORT]);
-            self.short.entry(window).or_default().push(item);
+            self.short.entry(window).or_default().push((item, particular));
+            self.common += usize::from(!particular);
             self.mark(window);
         } else if !hashes.is_empty() {
             self.tiny.entry(of_window(&hashes)).or_default().push(item);
@@ -85,9 +91,15 @@ impl Index {
         self.items.is_empty()
     }
 
-    /// Hands `each` all places of `text` that an item agrees with, in the order of their last words, until it says false. `scratch`
-    /// is memory to work in.
-    pub fn find(&self, text: &str, scratch: &mut Vec<Word>, mut each: impl FnMut(Match) -> bool) {
+    /// Short items that any text may have, and that count only where they stand alone.
+    pub fn common(&self) -> usize {
+        self.common
+    }
+
+    /// Hands `each` all places of `text` that an item agrees with, in the order of their last words, until it says false. Says how many
+    /// places were passed over because a short item that any text may have does not stand alone there. `scratch` is memory to work in.
+    pub fn find(&self, text: &str, scratch: &mut Vec<Word>, mut each: impl FnMut(Match) -> bool) -> usize {
+        let mut spared = 0;
         scratch.clear();
         words(text, scratch);
         join_operators(text, scratch);
@@ -106,7 +118,7 @@ impl Index {
                     && agrees(item, 0, 0, found.len())
                     && !each(Match { item: item as usize, range: range(0..found.len()) })
                 {
-                    return;
+                    return spared;
                 }
             }
         }
@@ -120,23 +132,27 @@ impl Index {
                 && agrees(item, first as usize, i + 1 - self.n, self.n)
                 && !each(Match { item: item as usize, range: range(i + 1 - self.n..i + 1) })
             {
-                return;
+                return spared;
             }
             let window = short.push(word.hash, leaving(SHORT));
             if i + 1 >= SHORT
                 && self.may_hold(window)
                 && let Some(items) = self.short.get(&window)
             {
-                for &item in items {
+                for &(item, particular) in items {
                     let (at, length) = (i + 1 - SHORT, self.items[item as usize].len());
-                    if agrees(item, 0, at, length)
-                        && !each(Match { item: item as usize, range: range(at..at + length) })
-                    {
-                        return;
+                    if !agrees(item, 0, at, length) {
+                        continue;
+                    }
+                    if !particular && !stands_alone(text, found, at..at + length) {
+                        spared += 1;
+                    } else if !each(Match { item: item as usize, range: range(at..at + length) }) {
+                        return spared;
                     }
                 }
             }
         }
+        spared
     }
 
     fn mark(&mut self, window: u64) {
@@ -206,7 +222,7 @@ impl Hasher for Given {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::short::BESIDES, *};
 
     fn index(n: usize, items: &[&str]) -> Index {
         let mut index = Index::new(n);
@@ -280,6 +296,30 @@ mod tests {
         assert_eq!(n, 1);
     }
 
+    #[test]
+    fn what_any_text_may_have_counts_where_it_stands_alone() {
+        let index =
+            index(10, &["√ ( 21 ) ^ 2", "Solve for x.", "x^2 + y^2 = 1", "Simplify √72", "None of these"]);
+        assert_eq!(index.common(), 4);
+        for (text, items) in [
+            ("We know that $(\\sqrt{21})^2 = 21$ holds.", &[][..]),
+            ("(\\sqrt{21})^2", &[0]),
+            ("Exercises\n\n3. $(\\sqrt{21})^2$\n\n4. $2^5$", &[0]),
+            ("- √(21)^2 = 21\n- more", &[0]),
+            ("The circle is\n\n$$x^2 + y^2 = 1$$\n\nof radius 1.", &[]),
+            ("$$x^2 + y^2 = 1$$", &[2]),
+            ("Here x^2 + y^2 = 1 is the circle.", &[]),
+            ("Now solve for x and go on.\n\nThen simplify √72 as before.", &[3]),
+            ("Solve for x.\nThen go on with what follows.", &[1]),
+            ("A: 5\nB: none of these", &[4]),
+            ("There are none of these in the wild.", &[]),
+        ] {
+            assert_eq!(found(&index, text), items, "{text}");
+        }
+        let spared = index.find("Now solve for x, and solve for x again.", &mut Vec::new(), |_| true);
+        assert_eq!(spared, 2);
+    }
+
     proptest::proptest! {
         /// What is found is what comparing all windows finds.
         #[test]
@@ -292,7 +332,10 @@ mod tests {
                 if words.len() >= n {
                     words.windows(n).any(|window| text_words.windows(n).any(|other| other == window))
                 } else if words.len() >= SHORT {
-                    text_words.windows(words.len()).any(|other| other == words)
+                    let letters = words.iter().filter(|word| word.len() == 1).count();
+                    let particular = words.len() >= letters + 5 || words.len() > letters && letters >= 4;
+                    let alone = text_words.len() <= words.len() + BESIDES;
+                    (particular || alone) && text_words.windows(words.len()).any(|other| other == words)
                 } else {
                     !words.is_empty() && text_words == words
                 }

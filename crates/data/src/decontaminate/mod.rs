@@ -1,18 +1,20 @@
 //! Rows that hold a part of a test are taken out of the data that a model learns from.
 //!
 //! A text is contaminated if it shares `n` words one after another with an item of a test, or holds an item of 3 to n−1 words
-//! whole (DeepSeekMath, arXiv:2402.03300, section 2.1); an item of one or two words counts where a text is nothing else. What a
-//! word is says `words.rs`. The words are compared themselves, not by their hashes alone. Paraphrases and
+//! whole (DeepSeekMath, arXiv:2402.03300, section 2.1). Short items that any text may have (`short.rs`) count where a line is hardly
+//! anything else, and those of one or two words where a text is nothing else. What a word is says `words.rs`. The words are compared themselves, not by their hashes alone. Paraphrases and
 //! translations pass.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `words` | the words of a text, one notation for formulas |
 //! | `index` | n-grams of test items, and where a text agrees with them |
+//! | `short` | which short items any text may have |
 //! | `items` | test items as files have them |
 
 mod index;
 mod items;
+mod short;
 mod words;
 
 use std::{
@@ -97,6 +99,8 @@ pub struct Report {
     pub removed: usize,
     /// Rows of which segments were cut out.
     pub cut: usize,
+    /// Places where a row holds a short item that any text may have, and that does not stand alone there: they count for nothing.
+    pub spared: usize,
     /// Bytes of the rows that were read.
     pub bytes: u64,
     /// The data, with their hashes.
@@ -158,6 +162,7 @@ struct Compared {
     found: Option<(usize, String)>,
     /// All items that it holds.
     items: Vec<usize>,
+    spared: usize,
 }
 
 impl Decontamination {
@@ -184,6 +189,7 @@ impl Decontamination {
             }
             for compared in self.compare(&index, batch)? {
                 report.rows += 1;
+                report.spared += compared.spared;
                 report.bytes += compared.bytes as u64;
                 if let Some(kept) = &compared.kept {
                     report.kept += 1;
@@ -252,9 +258,9 @@ impl Decontamination {
         scratch: &mut Vec<Word>,
     ) -> Result<Compared, LineError> {
         let mut row: Map<String, Value> = rows::parse(&json)?;
-        let (mut found, mut items, mut cut) = (None, Vec::new(), Vec::new());
+        let (mut found, mut items, mut cut, mut spared) = (None, Vec::new(), Vec::new(), 0);
         for text in texts(&row, &self.fields)? {
-            index.find(text, scratch, |Match { item, range }| {
+            spared += index.find(text, scratch, |Match { item, range }| {
                 found.get_or_insert_with(|| (item, shown(&text[range.clone()])));
                 items.push(item);
                 cut.push(range);
@@ -279,7 +285,7 @@ impl Decontamination {
         } else {
             None
         };
-        Ok(Compared { place: place.clone(), bytes, kept, id, found, items })
+        Ok(Compared { place: place.clone(), bytes, kept, id, found, items, spared })
     }
 }
 

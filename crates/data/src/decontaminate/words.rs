@@ -180,7 +180,9 @@ impl Reader<'_> {
                 }
                 b'+' | b'*' | b'/' | b'=' | b'<' | b'>' | b'^' | b'%' => {
                     self.at += 1;
-                    self.operator(char::from(byte), self.at - 1..self.at);
+                    if !self.is_bullet(self.at - 1..self.at) {
+                        self.operator(char::from(byte), self.at - 1..self.at);
+                    }
                 }
                 b'-' => self.hyphen(),
                 b'!' => {
@@ -294,9 +296,26 @@ impl Reader<'_> {
         self.at += 1;
         let joins = at > 0 && letter(at - 1) && letter(at + 1);
         let long = at > 1 && letter(at - 2) || letter(at + 2);
-        if !(joins && long) {
+        if !(joins && long || self.is_bullet(at..at + 1)) {
             self.operator('-', at..at + 1);
         }
+    }
+
+    /// Whether a sign is no operator: it begins a line and a space follows, as before an item of a list, or it stands between spaces before
+    /// a sentence.
+    fn is_bullet(&mut self, sign: Range<usize>) -> bool {
+        let (before, behind) = (&self.text[..sign.start], &self.text.as_bytes()[sign.end..]);
+        let before = before.trim_end_matches([' ', '\t']);
+        let begins_line = before.is_empty() || before.ends_with('\n');
+        let is = behind.first() == Some(&b' ')
+            && (begins_line
+                || before.len() < sign.start
+                    && matches!(&self.text[sign], "-" | "–")
+                    && matches!(behind, [_, a, b, c, ..] if a.is_ascii_uppercase() && b.is_ascii_lowercase() && c.is_ascii_lowercase()));
+        if is {
+            self.last = Kind::Other;
+        }
+        is
     }
 
     fn char(&self) -> Option<char> {
@@ -310,7 +329,9 @@ impl Reader<'_> {
         let plain = narrow(c);
         if let Some(sign) = plain_sign(c) {
             self.at = range.end;
-            self.operator(sign, range);
+            if !self.is_bullet(range.clone()) {
+                self.operator(sign, range);
+            }
         } else if let Some(power) = superscript(c) {
             self.at = range.end;
             self.operator('^', range.clone());
@@ -442,6 +463,9 @@ mod tests {
             (r"\text{cm}", "cm"),
             ("well-known", "well known"),
             ("x−5", "x-5"),
+            ("- Solve 2x+3=7", "Solve 2x+3=7"),
+            ("a\n * 17 + 24\n – x", "a\n17 + 24\nx"),
+            ("Exercise 5 - Solve it", "Exercise 5: Solve it"),
         ] {
             assert_eq!(hashes(a), hashes(b), "{a} {b}");
         }
@@ -452,6 +476,8 @@ mod tests {
         for (a, b) in [
             ("2x+3=7", "2x+3=9"),
             ("2x+3=7", "2x-3=7"),
+            ("-5x", "5x"),
+            ("3 - sin x", "3 sin x"),
             ("x=7", "x=71"),
             ("3.5", "35"),
             ("12, 345, 6", "12345 6"),

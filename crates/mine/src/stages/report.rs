@@ -68,6 +68,9 @@ pub struct Report {
     pub clusters: u64,
     /// Documents of which lines were cut because they hold test items, and that stayed.
     pub cut_documents: u64,
+    /// Places of short test items that any text may have, and that stayed because they do not stand alone.
+    #[serde(default)]
+    pub spared_items: u64,
     /// The steps in their order.
     pub steps: Vec<Step>,
     /// The corpus.
@@ -138,6 +141,7 @@ pub(super) fn make(run: &Run) -> Result<(), MineError> {
         languages: under("write/language/"),
         clusters: tally.get("near/clusters"),
         cut_documents: tally.get("contamination/cut"),
+        spared_items: tally.get("contamination/spared"),
         steps,
         files,
     };

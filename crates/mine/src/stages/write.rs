@@ -10,7 +10,11 @@ use super::{
     table::Table,
     texts::{self, Texts},
 };
-use crate::{Contamination, Document, MineError, Source, contamination::Hit, quality::judge};
+use crate::{
+    Contamination, Document, MineError, Source,
+    contamination::{Cut, Hit},
+    quality::judge,
+};
 
 /// Where the corpus is, below the run directory.
 pub(super) const CORPUS: &str = "corpus";
@@ -118,9 +122,10 @@ pub(super) fn make(run: &Run, units: &[usize], listener: Listener<'_>) -> Result
                     return Ok(());
                 }
             }
-            if let Some((rest, hits)) =
-                tests.as_ref().and_then(|tests| tests.cut(&document.text, &mut scratch))
-            {
+            let Cut { rest, hits, spared } =
+                tests.as_ref().map(|tests| tests.cut(&document.text, &mut scratch)).unwrap_or_default();
+            tally.add("contamination/spared", spared as u64);
+            if let Some(rest) = rest {
                 tally.add("contamination/hits", hits.len() as u64);
                 let what = || {
                     hits.iter()
