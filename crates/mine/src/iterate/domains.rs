@@ -1,7 +1,8 @@
 //! Which domains are mathematics, and which prefixes of their URLs.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
     path::Path,
 };
 
@@ -19,6 +20,8 @@ use crate::{MineError, address::Address};
 const MAX_DEPTH: usize = 4;
 /// Prefixes of a domain that are counted, at most; deeper ones count for those above them.
 const MAX_PREFIXES: usize = 1000;
+/// What is listed, at most: memory does not grow with the crawl. See [`Bounds`].
+const BOUNDS: Bounds = Bounds { domains: 100_000, prefixes: 1_000_000, shown: 20_000 };
 /// Documents that are shown for a prefix: of those kept, and of those not kept.
 const SAMPLES: usize = 3;
 /// Characters of a document that are shown.
@@ -51,10 +54,21 @@ impl Count {
     }
 }
 
-/// The domains that are mathematics, by their hashes.
+/// What is listed, at most, so that a list takes some hundred MB at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Domains: those of which most pages were kept.
+    domains: usize,
+    /// Prefixes of all domains, some 150 bytes each; behind them only hosts are added.
+    prefixes: usize,
+    /// Prefixes that are shown with samples, some 3 kB each: those of which most pages were kept.
+    shown: usize,
+}
+
+/// The domains that are mathematics, by their hashes, and whether they are listed.
 #[derive(Debug, Default)]
 pub(super) struct Domains {
-    maths: HashSet<u64>,
+    maths: HashMap<u64, bool>,
 }
 
 /// A document that is shown.
@@ -93,7 +107,15 @@ impl Domains {
                 && count.pages >= settings.min_pages
                 && count.at_least(settings.confidence) > settings.domain_share
         };
-        Ok(Self { maths: counts.into_iter().filter(is_maths).map(|(domain, _)| domain).collect() })
+        let maths: Vec<(u64, Count)> = counts.into_iter().filter(is_maths).collect();
+        Ok(Self::listing(maths, BOUNDS.domains))
+    }
+
+    /// Of these domains those are listed of which most was kept.
+    fn listing(mut maths: Vec<(u64, Count)>, most: usize) -> Self {
+        maths.sort_unstable_by_key(|(domain, count)| (Reverse(count.kept), *domain));
+        let listed = (0..).map(|place| place < most);
+        Self { maths: maths.into_iter().map(|(domain, _)| domain).zip(listed).collect() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -101,10 +123,16 @@ impl Domains {
     }
 
     pub(super) fn hold(&self, domain: u64) -> bool {
-        self.maths.contains(&domain)
+        self.maths.contains_key(&domain)
     }
 
-    /// The prefixes of these domains' URLs, by domain; those of too few pages are left out.
+    /// Domains that are not listed, because too many are.
+    pub(super) fn unlisted(&self) -> usize {
+        self.maths.values().filter(|listed| !**listed).count()
+    }
+
+    /// The prefixes of these domains' URLs, by domain; those of too few pages are left out. The documents are read twice: to count, and for
+    /// the samples.
     pub(super) fn prefixes(
         &self,
         folder: &Path,
@@ -112,19 +140,22 @@ impl Domains {
         pool: &Pool,
         settings: &Iterate,
     ) -> Result<Vec<Prefix>, MineError> {
+        self.bounded_prefixes(folder, cut, pool, settings, BOUNDS)
+    }
+
+    fn bounded_prefixes(
+        &self,
+        folder: &Path,
+        cut: f32,
+        pool: &Pool,
+        settings: &Iterate,
+        bounds: Bounds,
+    ) -> Result<Vec<Prefix>, MineError> {
         let mut domains: BTreeMap<String, BTreeMap<String, Prefix>> = BTreeMap::new();
-        for (shard, path) in pool.files.iter().enumerate() {
-            let mut scores = scores::read(folder, shard)?;
-            for row in Rows::open(path)? {
-                let score = scores.next_score()?;
-                if self.hold(score.domain) {
-                    let place: Place = pool::parse(row?)?;
-                    add(domains.entry(place.domain()).or_default(), &place, score.share >= cut);
-                } else {
-                    let _passed = row?;
-                }
-            }
-        }
+        let mut room = bounds.prefixes;
+        self.each(folder, cut, pool, |place, kept| {
+            count(domains.entry(place.domain()).or_default(), &place, kept, &mut room);
+        })?;
         let mut listed = Vec::new();
         for (domain, mut prefixes) in domains {
             let whole = total(&prefixes);
@@ -141,7 +172,55 @@ impl Domains {
                 listed.push(prefix);
             }
         }
+        let mut most: Vec<usize> = (0..listed.len()).collect();
+        most.sort_by_key(|place| Reverse(listed[*place].count.kept));
+        let shown: HashMap<String, usize> =
+            most.into_iter().take(bounds.shown).map(|place| (listed[place].name.clone(), place)).collect();
+        self.each(folder, cut, pool, |place, kept| {
+            for name in names(path(&place.url).as_str()) {
+                if let Some(shown) = shown.get(name) {
+                    listed[*shown].show(&place, kept);
+                }
+            }
+        })?;
         Ok(listed)
+    }
+
+    /// Hands `each` the documents of the domains that are listed, and whether each was kept.
+    fn each(
+        &self,
+        folder: &Path,
+        cut: f32,
+        pool: &Pool,
+        mut each: impl FnMut(Place, bool),
+    ) -> Result<(), MineError> {
+        for (shard, path) in pool.files.iter().enumerate() {
+            let mut scores = scores::read(folder, shard)?;
+            for row in Rows::open(path)? {
+                let (row, score) = (row?, scores.next_score()?);
+                if self.maths.get(&score.domain) == Some(&true) {
+                    each(pool::parse(row)?, score.share >= cut);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Prefix {
+    /// Shows a document, if its hash is one of the smallest.
+    fn show(&mut self, place: &Place, kept: bool) {
+        let samples = if kept { &mut self.kept } else { &mut self.left };
+        let hash = xxh3_64(place.url.as_bytes());
+        if samples.len() < SAMPLES || samples.last().is_some_and(|last| hash < last.hash) {
+            samples.push(Sample {
+                hash,
+                url: place.url.clone(),
+                text: place.text.chars().take(SHOWN).collect(),
+            });
+            samples.sort();
+            samples.truncate(SAMPLES);
+        }
     }
 }
 
@@ -162,30 +241,29 @@ fn is_chosen(prefix: Count, domain: Count, settings: &Iterate) -> bool {
     least >= settings.prefix_share || stands_out && least > settings.domain_share
 }
 
-/// Counts a document for each prefix of its URL.
-fn add(prefixes: &mut BTreeMap<String, Prefix>, place: &Place, kept: bool) {
-    let url = without_scheme(&place.url);
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let ends = path.match_indices('/').map(|(at, _)| at + 1).take(MAX_DEPTH + 1);
-    for end in ends {
-        let name = &path[..end];
-        if !prefixes.contains_key(name) && prefixes.len() >= MAX_PREFIXES {
-            break;
+/// Counts a document for each prefix of its URL. `room` is how many prefixes may be added that are no hosts.
+fn count(prefixes: &mut BTreeMap<String, Prefix>, place: &Place, kept: bool, room: &mut usize) {
+    for (depth, name) in names(path(&place.url).as_str()).enumerate() {
+        if !prefixes.contains_key(name) {
+            if prefixes.len() >= MAX_PREFIXES || depth > 0 && *room == 0 {
+                break;
+            }
+            *room = room.saturating_sub(1);
         }
-        let prefix = prefixes.entry(name.to_owned()).or_default();
-        prefix.count.add(kept);
-        let samples = if kept { &mut prefix.kept } else { &mut prefix.left };
-        let hash = xxh3_64(place.url.as_bytes());
-        if samples.len() < SAMPLES || samples.last().is_some_and(|last| hash < last.hash) {
-            samples.push(Sample {
-                hash,
-                url: place.url.clone(),
-                text: place.text.chars().take(SHOWN).collect(),
-            });
-            samples.sort();
-            samples.truncate(SAMPLES);
-        }
+        prefixes.entry(name.to_owned()).or_default().count.add(kept);
     }
+}
+
+/// The host and path of an URL.
+fn path(url: &str) -> String {
+    let mut url = without_scheme(url);
+    url.truncate(url.find(['?', '#']).unwrap_or(url.len()));
+    url
+}
+
+/// The prefixes of a host and path.
+fn names(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..=at]).take(MAX_DEPTH + 1)
 }
 
 /// An URL in its normal form, without its scheme: what prefixes are prefixes of.
@@ -205,5 +283,56 @@ mod tests {
         assert!((bound(10, 100) - 0.0552).abs() < 1e-4);
         assert!((bound(0, 10)).abs() < 1e-9 && bound(10, 10) < 0.75 && bound(1000, 1000) > 0.99);
         assert!((Count { pages: 50, kept: 20 }.at_least(0.0) - 0.4).abs() < 1e-9);
+    }
+
+    /// A pool of a file with pages of two domains, all kept, and its scores.
+    fn pool(folder: &Path) -> Pool {
+        let row = |i: usize| {
+            let host = ["a.org", "b.org", "b.org"][i % 3];
+            serde_json::json!({"url": format!("http://{host}/p{}/{i}", i % 5), "text": format!("page {i}"), "domain": host})
+        };
+        let rows: Vec<serde_json::Value> = (0..90).map(row).collect();
+        let path = folder.join("pool.jsonl");
+        koan_files::jsonl::write(&path, &rows).expect("written");
+        let scores: Vec<u8> = rows
+            .iter()
+            .flat_map(|row| {
+                let domain = xxh3_64(row["domain"].as_str().expect("a domain").as_bytes());
+                [&1f32.to_le_bytes()[..], &4u32.to_le_bytes(), &domain.to_le_bytes()].concat()
+            })
+            .collect();
+        std::fs::write(folder.join("00000.bin"), scores).expect("written");
+        Pool { files: vec![path] }
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_shows_what_most_was_kept_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pool = pool(folder.path());
+        let settings: Iterate = toml::from_str("documents = \"pool\"").expect("a config");
+        let hash = |domain: &str| xxh3_64(domain.as_bytes());
+        let count = |n| Count { pages: n, kept: n };
+        let maths = vec![(hash("a.org"), count(30)), (hash("b.org"), count(60))];
+        let list = |domains: usize, prefixes: usize, shown: usize| {
+            let found = Domains::listing(maths.clone(), domains);
+            let bounds = Bounds { domains, prefixes, shown };
+            let listed =
+                found.bounded_prefixes(folder.path(), 0.5, &pool, &settings, bounds).expect("listed");
+            let row = |prefix: &Prefix| (prefix.name.clone(), prefix.count.pages, prefix.kept.len());
+            (found.unlisted(), listed.iter().map(row).collect::<Vec<_>>())
+        };
+        let (unlisted, all) = list(10, 100, 100);
+        assert_eq!(
+            (unlisted, all.len()),
+            (0, 7),
+            "two hosts, and the paths of b.org, which have twelve pages each: {all:?}"
+        );
+        assert!(all.iter().all(|(_, _, shown)| *shown == 3));
+        let (unlisted, fewer) = list(1, 100, 2);
+        assert_eq!((unlisted, fewer.len()), (1, 6), "only b.org: {fewer:?}");
+        assert_eq!(fewer.iter().filter(|(_, _, shown)| *shown > 0).count(), 2);
+        assert_eq!(fewer[0], ("b.org/".into(), 60, 3));
+        let (_, hosts) = list(10, 0, 100);
+        assert_eq!(hosts, [("a.org/".into(), 30, 3), ("b.org/".into(), 60, 3)]);
     }
 }

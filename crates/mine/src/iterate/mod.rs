@@ -206,6 +206,13 @@ impl Iteration {
         let kept =
             scores::compare(&scores, cut, before.as_ref().map(|(path, cut)| (path.as_path(), *cut)), pool)?;
         let domains = Domains::judge(&scores, cut, pool, &self.iterate)?;
+        if domains.unlisted() > 0 {
+            say(&format!(
+                "round {number}: {} of {} domains, those with the fewest kept pages, are too many for the list",
+                domains.unlisted(),
+                domains.len()
+            ));
+        }
         let prefixes = domains.prefixes(&scores, cut, pool, &self.iterate)?;
         list::write(&folder, number, &prefixes, &self.iterate)?;
         let drawn: BTreeMap<String, usize> = pool::read_json(&counts)?;
