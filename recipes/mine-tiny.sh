@@ -7,7 +7,7 @@ set -eu
 koan=${KOAN:-target/release/koan}
 here=$(dirname "$0")
 dir=runs/mine-tiny
-"$koan" mine example "$dir/crawl" --pages 6000
+"$koan" mine example "$dir/crawl" --pages "${PAGES:-6000}"
 "$koan" mine run "$here/mine-tiny-pool.toml"
 "$koan" mine iterate "$here/mine-tiny-loop.toml" --auto
 [ -d "$dir/fresh" ] || "$koan" model init --tiny --out "$dir/fresh"

@@ -87,6 +87,34 @@ mod with {
         }
     }
 
+    /// The recipe with few pages and steps: all its files fit one another and the program.
+    #[test]
+    fn the_recipe_mine_tiny_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        fs::create_dir(folder.path().join("recipes")).expect("made");
+        for entry in fs::read_dir(recipes).expect("recipes") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("a name");
+            if name.starts_with("mine-tiny") {
+                let text = fs::read_to_string(entry.path()).expect("read");
+                let text = text.replace("steps = 150", "steps = 4").replace("every = 50", "every = 4");
+                let text = text.replace("batch_tokens = 4096", "batch_tokens = 512");
+                fs::write(folder.path().join("recipes").join(name), text).expect("written");
+            }
+        }
+        let mut script = Command::new("sh");
+        script.arg("recipes/mine-tiny.sh").current_dir(folder.path());
+        let output = script.env("KOAN", env!("CARGO_BIN_EXE_koan")).env("PAGES", "400").output().expect("sh");
+        assert!(output.status.success(), "{}", said(&output));
+        for name in ["mined", "random"] {
+            let loss = said(&output).lines().find_map(|line| {
+                line.strip_prefix(&format!("{name}: held-out loss, nats a byte: "))?.parse::<f64>().ok()
+            });
+            assert!(loss.is_some_and(|loss| loss > 0.0 && loss < 6.0), "{name}: {loss:?}\n{}", said(&output));
+        }
+    }
+
     #[test]
     fn the_help_of_every_verb_has_an_example() {
         for verb in ["run", "train", "iterate", "domains", "plan", "example"] {
