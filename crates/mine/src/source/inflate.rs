@@ -1,6 +1,7 @@
 //! Deflate (RFC 1951) and what is around it in gzip (RFC 1952) and zlib (RFC 1950).
 
-use zlib_rs::{Inflate, InflateFlush, Status, crc32::crc32};
+use crc32fast::Hasher;
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 /// The first bytes of a gzip member: the magic, and deflate.
 pub(super) const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
@@ -41,19 +42,19 @@ pub(super) enum Step {
 /// The unpacker of a stream of deflate, which knows the CRC-32 and the length of what came out of it.
 pub(super) struct Inflater {
     inflate: Inflate,
-    crc: u32,
+    crc: Hasher,
     length: u32,
 }
 
 impl Inflater {
     pub(super) fn new() -> Self {
-        Self { inflate: Inflate::new(false, 15), crc: 0, length: 0 }
+        Self { inflate: Inflate::new(false, 15), crc: Hasher::new(), length: 0 }
     }
 
     /// Begins another stream.
     pub(super) fn reset(&mut self) {
         self.inflate.reset(false);
-        (self.crc, self.length) = (0, 0);
+        (self.crc, self.length) = (Hasher::new(), 0);
     }
 
     /// Unpacks some of `input` into `out`: bytes read, bytes written, and how far it came.
@@ -62,7 +63,7 @@ impl Inflater {
         let status = self.inflate.decompress(input, out, InflateFlush::NoFlush);
         let (read, written) =
             ((self.inflate.total_in() - read) as usize, (self.inflate.total_out() - written) as usize);
-        self.crc = crc32(self.crc, &out[..written]);
+        self.crc.update(&out[..written]);
         self.length = self.length.wrapping_add(written as u32);
         let step = match status {
             Ok(Status::StreamEnd) => Step::End,
@@ -74,9 +75,14 @@ impl Inflater {
 
     /// Whether a gzip member's last eight bytes fit what came out.
     pub(super) fn fits(&self, trailer: [u8; 8]) -> bool {
-        let [a, b, c, d, e, f, g, h] = trailer;
-        (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])) == (self.crc, self.length)
+        fits(trailer, self.crc.clone().finalize(), self.length)
     }
+}
+
+/// Whether a gzip member's last eight bytes say this checksum and length.
+pub(super) fn fits(trailer: [u8; 8], crc: u32, length: u32) -> bool {
+    let [a, b, c, d, e, f, g, h] = trailer;
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])) == (crc, length)
 }
 
 /// What is packed by deflate in memory.

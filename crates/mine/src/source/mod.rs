@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `paths` | files, patterns and lists of them |
-//! | `raw`, `stream`, `inflate` | a file's bytes, unpacked member by member, and what to do behind damage |
+//! | `raw`, `stream`, `inflate`, `whole` | a file's bytes, unpacked member by member, and what to do behind damage |
 //! | `warc` | records of WARC and WET |
 //! | `http` | heads, chunks, content encodings |
 //! | `jsonl` | rows of JSON Lines |
@@ -17,6 +17,7 @@ mod paths;
 mod raw;
 mod stream;
 mod warc;
+mod whole;
 
 use std::{
     io,

@@ -9,7 +9,7 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes read at a time.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 512 << 10;
 
 /// A file being read from its beginning, with returns to places that were read before.
 pub(super) struct Raw {

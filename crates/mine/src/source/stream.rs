@@ -12,12 +12,15 @@ use lz4_flex::frame::FrameDecoder;
 use zstd::stream::raw::{Decoder, Operation as _};
 
 use super::{
-    inflate::{GZIP, Inflater, MAX_HEADER, Step, gzip_header},
+    inflate::{GZIP, Inflater, MAX_HEADER, Step, fits, gzip_header},
     raw::Raw,
+    whole::Whole,
 };
 
 /// Unpacked bytes held at a time; a look ahead is at most half as long.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 512 << 10;
+/// Packed bytes that are looked at, at least, to unpack a gzip member in one go.
+const AHEAD: usize = 64 << 10;
 /// The magic of a zstd frame, and the second to fourth bytes of frames that are skipped.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
@@ -52,11 +55,17 @@ impl From<io::Error> for Broken {
 
 enum Packing {
     Plain(Raw),
-    Gzip(Raw, Box<Inflater>),
+    Gzip(Raw, Box<Gzip>),
     Zstd(Raw, Decoder<'static>, Vec<u8>),
     Lz4(Box<FrameDecoder<Raw>>),
     /// Between two decoders.
     Gone,
+}
+
+/// The unpackers of gzip members: of those that lie in memory whole, and of others.
+struct Gzip {
+    whole: Whole,
+    stream: Inflater,
 }
 
 /// A file as its unpacked members.
@@ -81,7 +90,7 @@ impl Stream {
         let mut raw = Raw::open(path)?;
         let head = raw.peek(4)?.to_vec();
         let packing = if head.starts_with(&GZIP) {
-            Packing::Gzip(raw, Box::new(Inflater::new()))
+            Packing::Gzip(raw, Box::new(Gzip { whole: Whole::new(), stream: Inflater::new() }))
         } else if head == ZSTD || head.get(1..) == Some(&ZSTD_SKIPPED) && head[0] & 0xf0 == 0x50 {
             let dictionary = zstd_dictionary(&mut raw)?;
             let decoder = Decoder::with_dictionary(&dictionary)?;
@@ -155,13 +164,14 @@ impl Stream {
         self.member = self.raw().place();
         let damage =
             Damage { place: self.member, what: "no member begins where the last ended", is_end: false };
+        let mut whole = None;
         match &mut self.packing {
             Packing::Plain(raw) => {
                 if raw.fill()?.is_empty() {
                     return Ok(false);
                 }
             }
-            Packing::Gzip(raw, inflater) => {
+            Packing::Gzip(raw, gzip) => {
                 // Tapes and some writers leave zeros behind a member.
                 while raw.fill()?.first() == Some(&0) {
                     let n = raw.fill()?.iter().take_while(|byte| **byte == 0).count();
@@ -178,7 +188,12 @@ impl Stream {
                 let header =
                     gzip_header(ahead).ok_or(Broken::Damage(Damage { place: self.member, ..damage }))?;
                 raw.consume(header);
-                inflater.reset();
+                raw.peek(AHEAD)?;
+                whole = whole_member(&mut gzip.whole, raw.fill()?, &mut self.buffer);
+                match whole {
+                    Some((read, _)) => raw.consume(read),
+                    None => gzip.stream.reset(),
+                }
             }
             Packing::Zstd(raw, decoder, _) => {
                 let head = raw.peek(4)?;
@@ -201,7 +216,8 @@ impl Stream {
             }
             Packing::Gone => unreachable!("a decoder is put back at once"),
         }
-        (self.is_whole, self.end) = (false, None);
+        (self.is_whole, self.end) = (whole.is_some(), None);
+        self.filled = 0..whole.map_or(0, |(_, written)| written);
         Ok(true)
     }
 
@@ -281,7 +297,8 @@ impl Stream {
                 self.is_whole = n == 0;
                 self.filled.end += n;
             }
-            Packing::Gzip(raw, inflater) => {
+            Packing::Gzip(raw, gzip) => {
+                let inflater = &mut gzip.stream;
                 let input = raw.fill()?;
                 let (read, written, step) = inflater.run(input, out);
                 raw.consume(read);
@@ -394,6 +411,14 @@ impl Stream {
         };
         Ok(())
     }
+}
+
+/// Unpacks a gzip member behind its header to the beginning of `out`, if all of it is in `input`, has room and is right: how many bytes
+/// it has, packed with its trailer and unpacked.
+fn whole_member(whole: &mut Whole, input: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+    let (read, written) = whole.unpack(input, out)?;
+    let trailer = *input.get(read..)?.first_chunk::<8>()?;
+    fits(trailer, crc32fast::hash(&out[..written]), written as u32).then_some((read + 8, written))
 }
 
 /// The dictionary that a `.warc.zst` begins with, consumed; empty if there is none.

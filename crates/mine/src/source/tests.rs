@@ -103,6 +103,32 @@ fn whatever_it_is_packed_in_a_file_has_the_same_pages() {
 }
 
 #[test]
+fn members_that_are_long_or_lie_across_buffers_are_read_as_others() {
+    // Letters that hardly pack.
+    let noise = |seed: u64, n: usize| -> Vec<u8> {
+        let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut letter = || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            b'0' + (x % 64) as u8
+        };
+        (0..n).map(|_| letter()).collect()
+    };
+    let sizes = (0..700).map(|n| if n % 300 == 150 { 1_500_000 } else { 1000 + n * 3 });
+    let bodies: Vec<Vec<u8>> = sizes.enumerate().map(|(n, size)| noise(n as u64, size)).collect();
+    let members = bodies
+        .iter()
+        .enumerate()
+        .map(|(n, body)| gzip(&record("response", &format!("http://example.com/{n}"), "", &http("", body))));
+    let crawl: Vec<u8> = members.flatten().collect();
+    assert!(crawl.len() > 3 << 20, "many times what is held of a file at a time");
+    let (pages, skipped) = items(&crawl, &config::Read::default());
+    assert_eq!((pages.len(), skipped.len()), (bodies.len(), 0));
+    assert!(pages.iter().zip(&bodies).all(|(page, body)| page.payload == *body && !page.is_cut));
+}
+
+#[test]
 fn a_dictionary_in_front_of_zstd_frames_is_used() {
     let dictionary = response(7);
     let mut bytes =
