@@ -113,7 +113,7 @@ def koan(arguments, truth):
     run(run_verb + [config])
     texts = documents(os.path.join(folder, "pages", "*.jsonl.zst"))
     survivors = documents(os.path.join(folder, "corpus", "*.jsonl.zst"))
-    config, folder = koan_config(a.work, "koan", a.crawl, against + f"[classifier]\nmodel = {json.dumps(classifier)}\nthreshold = {a.threshold}\n")
+    config, folder = koan_config(a.work, "koan", a.crawl, against + f"[classifier]\nmodel = {json.dumps(classifier)}\n" + (f"threshold = {a.threshold}\n" if a.threshold else ""))
     cpu, memory = run(run_verb + [config])
     corpus = documents(os.path.join(folder, "corpus", "*.jsonl.zst"))
     with open(os.path.join(folder, "report.json"), encoding="utf8") as f:
@@ -331,7 +331,7 @@ def main():
     parser.add_argument("crawl")
     parser.add_argument("--train", help="another crawl, from which the classifiers learn")
     parser.add_argument("--classifier", help="Koan's classifier, instead of one trained here")
-    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--threshold", type=float, help="instead of the cut beside the classifier")
     parser.add_argument("--norm", required=True, help="the folder of latexnorm.py")
     parser.add_argument("--tests", type=lambda words: words.split(), default=[], help="files of test items, or patterns")
     parser.add_argument("--koan", default="koan", help="the program, built with its feature mine")

@@ -26,6 +26,8 @@ pub use model::Model;
 pub use set::TrainingSet;
 pub use train::Training;
 
+use serde::{Deserialize, Serialize};
+
 use crate::MineError;
 use dictionary::{Dictionary, LABEL};
 use file::Opened;
@@ -137,15 +139,52 @@ impl Model {
     }
 }
 
-/// A score above which pages are mathematics, from the `scores` of documents that are and were not learnt from: two fifths of the way,
-/// in log-odds, from 0.5, where a classifier that knows none of a page's words is, to what 99 of 100 of them reach. Between 0.5 and
-/// 0.9, for a classifier that is sure of all that it saw is not of what it did not see; 0.5 without scores.
+/// A score above which pages are mathematics, from the `scores` of documents that are and were not learnt from: a fifth of the way, in
+/// log-odds, from 0.5, where a classifier that knows none of a page's words is, to what 99 of 100 of them reach. It is so near because
+/// pages of another kind than those lie between: on three made-up worlds that share neither sentences nor sites, with two sizes of
+/// classifier each, all cuts between a fourteenth and a third of the way kept 85% of another world's mathematics with a precision of 95%,
+/// in eleven of twelve pairs; in the twelfth no cut does. 0.5 without scores.
 pub fn cut(scores: &[f32]) -> f32 {
     let mut sorted: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let Some(low) = sorted.get(sorted.len() / 100).map(|low| low.clamp(0.5, 0.9999)) else { return 0.5 };
-    let odds = (low / (1.0 - low)).powf(0.4);
-    (odds / (1.0 + odds)).min(0.9) as f32
+    let odds = (low / (1.0 - low)).powf(0.2);
+    (odds / (1.0 + odds)) as f32
+}
+
+/// The file beside a model that says where to cut.
+#[derive(Serialize, Deserialize)]
+struct Beside {
+    cut: f32,
+}
+
+/// Writes the cut of the model in the file `model` beside it: `classifier.json` for `classifier.bin`.
+///
+/// # Errors
+/// If the operating system refuses.
+pub fn write_cut(model: &Path, cut: f32) -> Result<(), MineError> {
+    let json = serde_json::to_vec(&Beside { cut }).expect("a number");
+    Ok(koan_files::replace(&model.with_extension("json"), &json)?)
+}
+
+/// The cut beside a model; none if none was written, as beside models that others trained.
+///
+/// # Errors
+/// A file that is no such cut.
+pub fn read_cut(model: &Path) -> Result<Option<f32>, MineError> {
+    let path = model.with_extension("json");
+    let wrong = |what: &str| MineError::Input { path: path.clone(), what: what.into() };
+    let bytes = match koan_files::read_bounded(&path, 4096) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(MineError::read(&path))?,
+    };
+    let beside = bytes.and_then(|bytes| serde_json::from_slice::<Beside>(&bytes).ok());
+    match beside {
+        Some(Beside { cut }) if (0.0..=1.0).contains(&cut) => Ok(Some(cut)),
+        _ => {
+            Err(wrong("is not the cut of the classifier beside it; remove it, or set `classifier.threshold`"))
+        }
+    }
 }
 
 /// How vectors become logits.

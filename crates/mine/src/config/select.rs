@@ -58,9 +58,10 @@ pub struct Classify {
     /// Its label of mathematics.
     #[serde(default = "maths")]
     pub label: String,
-    /// The least share of that label with which a page is kept.
-    #[serde(default = "half")]
-    pub threshold: f32,
+    /// The least share of that label with which a page is kept. If it is left out, the cut that was written beside the model (see
+    /// [`crate::classifier::cut`]), or 0.5.
+    #[serde(default)]
+    pub threshold: Option<f32>,
     /// Asked in the last stage, so that another model needs no new extraction. All texts of the crawl then lie in the run directory.
     #[serde(default)]
     pub late: bool,
@@ -70,14 +71,18 @@ fn maths() -> String {
     crate::classifier::MATHS.to_owned()
 }
 
-fn half() -> f32 {
-    0.5
-}
-
 impl Classify {
     pub(super) fn check(&self) -> Result<(), MineError> {
-        if !(0.0..=1.0).contains(&self.threshold) {
+        if self.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return Err(setting("classifier.threshold", "must lie between 0 and 1"));
+        }
+        Ok(())
+    }
+
+    /// Fills in what is left out.
+    pub(crate) fn resolve(&mut self) -> Result<(), MineError> {
+        if self.threshold.is_none() {
+            self.threshold = Some(crate::classifier::read_cut(&self.model)?.unwrap_or(0.5));
         }
         Ok(())
     }

@@ -197,6 +197,7 @@ impl Iteration {
             .try_for_each(|(i, path)| scores::score(&classifier, path, &scores, i))?;
         let seed = held_out(&self.learn, &classifier)?;
         let least = self.iterate.min_score.unwrap_or_else(|| classifier::cut(&seed));
+        classifier::write_cut(&model, least)?;
         let cut = scores::cut(&scores, pool, &self.iterate, least)?;
         say(&format!("round {number}: counting domains"));
         let before = report

@@ -60,6 +60,7 @@ pub fn train(learn: &Learn, say: &mut dyn FnMut(&str)) -> Result<Trained, MineEr
     fs::remove_file(&lines).map_err(FilesError::io("remove", &lines))?;
     let scores = held_out(learn, &model.classifier()?)?;
     let cut = classifier::cut(&scores);
+    classifier::write_cut(&path, cut)?;
     let trained = Trained {
         positives,
         negatives,

@@ -67,7 +67,7 @@ impl<'a> Tools<'a> {
             return Ok(None);
         };
         let score = classifier.score(text);
-        if score >= classify.threshold { Ok(Some(score)) } else { Err(score) }
+        if score >= classify.threshold.unwrap_or(0.5) { Ok(Some(score)) } else { Err(score) }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     manifest::{Made, Manifest, joined, modified},
     pages, report, texts, urls, write,
 };
-use crate::{Config, Document, MineError, source};
+use crate::{Config, Document, MineError, config::Classify, source};
 
 /// Raised whenever the same inputs and settings give other files.
 const VERSION: u32 = 1;
@@ -56,8 +56,9 @@ impl Run {
     ///
     /// # Errors
     /// Inputs that are not there, files that settings name and can't be read, a directory that can't be made.
-    pub fn open(config: Config, workers: Option<usize>) -> Result<Self, MineError> {
+    pub fn open(mut config: Config, workers: Option<usize>) -> Result<Self, MineError> {
         config.check()?;
+        config.classifier.iter_mut().try_for_each(Classify::resolve)?;
         let inputs = source::files(&config.input)?;
         let folder = config.run_dir.clone();
         let names = Stage::ALL.map(Stage::name).into_iter().chain(["corpus"]);
