@@ -17,3 +17,15 @@ fn a_plain_page_is_its_text() {
     );
     assert_eq!(page.formulas, 1);
 }
+
+#[test]
+fn a_backslash_before_code_or_a_formula_escapes_nothing() {
+    for page in [
+        "<p>A price of $5 \\<code>x = $y</code> and of $7, in a paragraph that is long enough.",
+        "<p>It says $a^2 \\<script type='math/tex'>f(3) = 7</script> and so on, in a paragraph that is long enough.",
+    ] {
+        let text = read(page).text;
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert!(text.contains("= $y") || text.contains("$f(3) = 7$"), "{text}");
+    }
+}

@@ -72,6 +72,10 @@ pub(crate) fn typeset(text: &str, setup: &Setup, output: &mut Output) -> String 
         }
     }
     done.push_str(&text[copied.min(text.len())..]);
+    // Delimiters of the page's own may be characters of shields.
+    if done.contains([SHIELD, UNSHIELD]) {
+        done.retain(|c| c != SHIELD && c != UNSHIELD);
+    }
     done
 }
 
@@ -171,7 +175,8 @@ fn close(inner: &str, end: &str, longest: usize, work: &mut usize) -> End {
             }
         }
         match byte {
-            b'\\' => at += 1,
+            // A backslash before a shield escapes nothing.
+            b'\\' if !matches!(bytes.get(at + 1), Some(1 | 2)) => at += 1,
             b'{' => depth += 1,
             b'}' => depth = depth.saturating_sub(1),
             1 | 2 => break,
