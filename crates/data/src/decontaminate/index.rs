@@ -305,7 +305,7 @@ mod tests {
             ("We know that $(\\sqrt{21})^2 = 21$ holds.", &[][..]),
             ("(\\sqrt{21})^2", &[0]),
             ("Exercises\n\n3. $(\\sqrt{21})^2$\n\n4. $2^5$", &[0]),
-            ("- √(21)^2 = 21\n- more", &[0]),
+            ("- $√(21)^2$ = 21\n- more", &[0]),
             ("The circle is\n\n$$x^2 + y^2 = 1$$\n\nof radius 1.", &[]),
             ("$$x^2 + y^2 = 1$$", &[2]),
             ("Here x^2 + y^2 = 1 is the circle.", &[]),

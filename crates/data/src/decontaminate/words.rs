@@ -301,17 +301,22 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a sign is no operator: it begins a line and a space follows, as before an item of a list, or it stands between spaces before
-    /// a sentence.
+    /// Whether a sign is no operator: before an item of a list, which begins with a word or a formula, or between spaces before a sentence.
+    /// Before a number or a letter it is one, for texts are wrapped anywhere.
     fn is_bullet(&mut self, sign: Range<usize>) -> bool {
-        let (before, behind) = (&self.text[..sign.start], &self.text.as_bytes()[sign.end..]);
-        let before = before.trim_end_matches([' ', '\t']);
+        let before = self.text[..sign.start].trim_end_matches([' ', '\t']);
+        let Some(behind) = self.text[sign.end..].strip_prefix(' ') else { return false };
         let begins_line = before.is_empty() || before.ends_with('\n');
-        let is = behind.first() == Some(&b' ')
-            && (begins_line
-                || before.len() < sign.start
-                    && matches!(&self.text[sign], "-" | "–")
-                    && matches!(behind, [_, a, b, c, ..] if a.is_ascii_uppercase() && b.is_ascii_lowercase() && c.is_ascii_lowercase()));
+        let letters = behind.bytes().take(3).take_while(u8::is_ascii_alphabetic).count();
+        let is_item = letters == 3
+            || behind.starts_with('$')
+            || behind.starts_with("\\(")
+            || behind.chars().next().is_some_and(stands_alone);
+        let is_sentence = letters == 3
+            && matches!(&self.text[sign.clone()], "-" | "–")
+            && before.len() < sign.start
+            && matches!(behind.as_bytes(), [a, b, ..] if a.is_ascii_uppercase() && b.is_ascii_lowercase());
+        let is = begins_line && is_item || is_sentence;
         if is {
             self.last = Kind::Other;
         }
@@ -464,7 +469,7 @@ mod tests {
             ("well-known", "well known"),
             ("x−5", "x-5"),
             ("- Solve 2x+3=7", "Solve 2x+3=7"),
-            ("a\n * 17 + 24\n – x", "a\n17 + 24\nx"),
+            ("a\n * 求解\n – $x$", "a\n求解\n$x$"),
             ("Exercise 5 - Solve it", "Exercise 5: Solve it"),
         ] {
             assert_eq!(hashes(a), hashes(b), "{a} {b}");
@@ -478,6 +483,7 @@ mod tests {
             ("2x+3=7", "2x-3=7"),
             ("-5x", "5x"),
             ("3 - sin x", "3 sin x"),
+            ("(x + y\n- 6)", "(x + y\n6)"),
             ("x=7", "x=71"),
             ("3.5", "35"),
             ("12, 345, 6", "12345 6"),
