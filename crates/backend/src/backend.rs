@@ -68,14 +68,14 @@ pub enum Keep {
 }
 
 /// What attention computes on: queries `[rows, query · dim]`, keys `[key rows, key_value · dim]`, values
-/// `[key rows, key_value · value_dim]`.
+/// `[key rows, key_value · value_dim]`. The gradients of values are of this shape wherever the values lie.
 pub struct Attention<'a, B: Backend> {
     /// The queries, after their rotation.
     pub q: &'a B::Buf,
     /// The keys, after their rotation.
     pub k: &'a B::Keys,
-    /// The values.
-    pub v: &'a B::Keys,
+    /// The values. None: those of a key head are the first `value_dim` features of its keys.
+    pub v: Option<&'a B::Keys>,
     /// Its sequences say which keys each row sees.
     pub layout: &'a B::Layout,
     /// How queries and keys are cut into heads.
@@ -578,6 +578,9 @@ pub trait Backend: Sync + Sized {
         of: Routing,
         n: usize,
     );
+    /// Row `i` of `n` chooses expert `i mod experts`, with weight 1: where rows are the heads of tokens, the copies of each head lie
+    /// back to back, for products by a matrix of its own. Each row chooses one expert, and `n` is a multiple of their number.
+    fn route_in_turn(&self, routes: &mut Self::Routes, n: usize);
     /// Of [`route_forward`](Self::route_forward), with `d_weights` `[n · per_token]` in the order of copies: writes `d_logits`
     /// `[n, experts]`, and adds to `load` `[experts]` how many rows chose each expert.
     ///

@@ -45,6 +45,20 @@ pub struct Routing {
 pub(crate) const EPSILON: f64 = 1e-20;
 
 impl Routing {
+    /// That of [`route_in_turn`](crate::Backend::route_in_turn) among so many experts.
+    pub fn in_turn(experts: usize) -> Self {
+        Self {
+            experts,
+            per_token: 1,
+            groups: 1,
+            groups_kept: 1,
+            scoring: Scoring::Sigmoid,
+            group_score: GroupScore::Max,
+            normalized: false,
+            scale: 1.0,
+        }
+    }
+
     /// Asserts what operations rely on.
     ///
     /// # Panics
@@ -215,6 +229,24 @@ impl ExpertRows {
         starts[0] = 0;
     }
 
+    /// Places `n` rows that choose an expert each, by turns.
+    ///
+    /// # Panics
+    /// If they are for rows that choose several, or `n` is no multiple of the experts.
+    pub fn sort_in_turn(&mut self, n: usize) {
+        let experts = self.experts();
+        assert!(
+            self.per_row == 1 && n.is_multiple_of(experts),
+            "{n} rows that choose one of {experts} by turns"
+        );
+        let each = n / experts;
+        self.starts.iter_mut().enumerate().for_each(|(e, start)| *start = e * each);
+        self.rows.clear();
+        self.rows.extend((0..experts).flat_map(|e| (0..each).map(move |i| (i * experts + e) as u32)));
+        self.places.clear();
+        self.places.extend((0..n).map(|i| (i % experts * each + i / experts) as u32));
+    }
+
     /// Copies in all.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -314,5 +346,14 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|e| sorted.of(e)), [0..1, 1..3, 3..3, 3..6]);
         sorted.sort(&[]);
         assert!(sorted.is_empty() && sorted.of(3) == (0..0));
+        let [mut sorted, mut in_turn] =
+            [(); 2].map(|()| ExpertRows::new(6, Routing::in_turn(3)).expect("memory"));
+        sorted.sort(&[0, 1, 2, 0, 1, 2]);
+        in_turn.sort_in_turn(6);
+        assert_eq!((in_turn.rows(), in_turn.places()), (sorted.rows(), sorted.places()));
+        assert_eq!(in_turn.rows(), [0, 3, 1, 4, 2, 5]);
+        assert_eq!([0, 1, 2].map(|e| in_turn.of(e)), [0..2, 2..4, 4..6]);
+        in_turn.sort_in_turn(0);
+        assert!(in_turn.is_empty() && in_turn.of(2) == (0..0));
     }
 }

@@ -1,12 +1,15 @@
-//! `--adapter`, `--precision` and `--weights`: a model with an adapter on it, wherever a model is used.
+//! `--adapter`, `--precision`, `--weights` and `--cache`: a model with an adapter on it, wherever a model is used.
 
 use std::path::{Path, PathBuf};
 
 use koan_model::checkpoint::Place;
 
-use crate::precision::{InferencePrecisionArg, name_of};
+use crate::{
+    cache::{self, CacheArg},
+    precision::{InferencePrecisionArg, name_of},
+};
 
-/// The adapter on the model, and the precision of its products.
+/// The adapter on the model, the precision of its products, and what its attention caches.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AdapterArg {
     /// An adapter (LoRA) on the model, PEFT's directory of one; `--model` may be such a directory too, whose base model is
@@ -15,6 +18,8 @@ pub(crate) struct AdapterArg {
     adapter: Option<PathBuf>,
     #[command(flatten)]
     precision: InferencePrecisionArg,
+    #[command(flatten)]
+    cache: CacheArg,
 }
 
 impl AdapterArg {
@@ -23,8 +28,14 @@ impl AdapterArg {
         name_of(self.precision.get())
     }
 
+    /// What its attention caches, for records: None if it is as usual.
+    pub(crate) fn cache(&self) -> Option<&'static str> {
+        cache::name_of(self.cache.get())
+    }
+
     /// Where the model of directory `model` lies, with this adapter.
     pub(crate) fn on(&self, model: &Path) -> anyhow::Result<Place> {
-        Ok(Place::find(model, self.adapter.as_deref())?.in_precision(self.precision.get()))
+        let place = Place::find(model, self.adapter.as_deref())?;
+        Ok(place.in_precision(self.precision.get()).caching(self.cache.get()))
     }
 }

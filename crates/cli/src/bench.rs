@@ -16,7 +16,10 @@ use std::{
 
 use koan_backend::{Backend, Ceilings, MomentType, OutOfMemory, check_memory, free_host_memory};
 use koan_generate::{Prompt, Stream, uniform};
-use koan_model::{Config, Model, TensorInfo, checkpoint};
+use koan_model::{
+    Config, Model, TensorInfo,
+    checkpoint::{self, Place},
+};
 use koan_train::speed::wait;
 use serde::Serialize;
 
@@ -24,7 +27,7 @@ use self::{
     drafts::DraftsBench, generate::GenerateBench, peak::PeakBench, prefer::PreferBench,
     product::ProductBench, rl::RlBench, score::ScoreBench, train::TrainBench,
 };
-use crate::device::peak_gpu_memory;
+use crate::{cache::CacheArg, device::peak_gpu_memory};
 
 /// Speed of this machine
 #[derive(clap::Subcommand)]
@@ -103,6 +106,8 @@ struct BenchModel {
     /// A config.json instead: random weights of its sizes
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArg,
 }
 
 impl BenchModel {
@@ -113,7 +118,7 @@ impl BenchModel {
             None => Config::from_file(self.path())?,
         };
         checkpoint::check_positions(self.path(), &config, positions)?;
-        Ok(config)
+        Ok(config.caching(self.cache.get(), self.path())?)
     }
 
     /// Where it is.
@@ -132,7 +137,10 @@ impl BenchModel {
     /// The model, for forward passes alone.
     fn to_generate<B: Backend>(&self, b: &B, config: Config, positions: usize) -> anyhow::Result<Model<B>> {
         match &self.model {
-            Some(dir) => Ok(checkpoint::load_for_inference(b, dir, Some(positions))?),
+            Some(dir) => {
+                let place = Place::from(dir).in_precision(config.precision).caching(config.cache);
+                Ok(checkpoint::load_for_inference(b, place, Some(positions))?)
+            }
             None => Ok(Model::for_inference(b, config.without_modules(), positions, random_values())?),
         }
     }

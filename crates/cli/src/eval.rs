@@ -130,10 +130,11 @@ pub(crate) struct Eval {
 }
 
 /// What is asked of models that write completions alone.
-const REWARD_MODEL_HAS_NO: [&str; 13] = [
+const REWARD_MODEL_HAS_NO: [&str; 14] = [
     "model",
     "adapter",
     "precision",
+    "cache",
     "reward",
     "set",
     "n",
@@ -147,10 +148,11 @@ const REWARD_MODEL_HAS_NO: [&str; 13] = [
 ];
 
 /// What a comparison of reports has no use for.
-const COMPARE_HAS_NO: [&str; 14] = [
+const COMPARE_HAS_NO: [&str; 15] = [
     "model",
     "adapter",
     "precision",
+    "cache",
     "reward_model",
     "data",
     "reward",

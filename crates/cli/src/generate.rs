@@ -383,6 +383,9 @@ impl Generate {
         if let Some(precision) = self.adapter.precision() {
             all["precision"] = precision.into();
         }
+        if let Some(cache) = self.adapter.cache() {
+            all["cache"] = cache.into();
+        }
         // As they read back from a file: 32-bit floats as the shortest decimals.
         serde_json::from_str(&all.to_string()).unwrap_or_default()
     }

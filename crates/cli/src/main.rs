@@ -9,6 +9,7 @@ mod output;
 
 mod adapter;
 mod bench;
+mod cache;
 mod chat;
 mod children;
 mod completions;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use koan_hub::Hub;
 use koan_model::{
-    AdapterSpec, Config, ExpertsConfig, Purpose, RopeScaling,
+    AdapterSpec, CacheForm, Config, ExpertsConfig, Purpose, RopeScaling,
     checkpoint::{self, Place, WeightType, Weights},
     gguf::{self, ExportType},
     license,
@@ -405,6 +405,10 @@ fn info(dir: &Path) -> anyhow::Result<()> {
         1024.0 * gib(config.cache_elements_per_row()),
         4 * config.cache_elements_per_row()
     )?;
+    if config.latent.is_some() {
+        let latent = config.clone().caching(CacheForm::Latent, dir)?.cache_elements_per_row();
+        say!("    with --cache latent {:.3} MiB ({} bytes) per token", 1024.0 * gib(latent), 4 * latent)?;
+    }
     say!(
         "  to train: {:.2} GiB (weights, gradient, AdamW), and {:.3} MiB per token of a pass",
         gib(4 * parameters + head),

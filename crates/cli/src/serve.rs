@@ -13,6 +13,7 @@ use koan_model::checkpoint::Place;
 use koan_serve::{Named, Settings, listen};
 
 use crate::{
+    cache::CacheArg,
     device::{Device, Job, Running},
     drafts::DraftsArg,
     generate::memory_bytes,
@@ -82,6 +83,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     precision: InferencePrecisionArg,
     #[command(flatten)]
+    cache: CacheArg,
+    #[command(flatten)]
     drafts: DraftsArg,
     #[command(flatten)]
     device: Device,
@@ -99,7 +102,7 @@ impl Serve {
         for given in &self.model {
             let (name, dir) = named(given);
             let name = name.map_or_else(|| name_of(dir), str::to_owned);
-            let place = Place::find(dir, None)?.in_precision(self.precision.get());
+            let place = self.computed(Place::find(dir, None)?);
             base.get_or_insert(dir);
             places.push((name, place));
         }
@@ -108,9 +111,14 @@ impl Serve {
                 bail!("--adapter {given}: give it a name by which it is asked: --adapter NAME={given}");
             };
             let base = base.context("an adapter needs a model")?;
-            places.push((name.to_owned(), Place::find(base, Some(dir))?.in_precision(self.precision.get())));
+            places.push((name.to_owned(), self.computed(Place::find(base, Some(dir))?)));
         }
         Ok(places)
+    }
+
+    /// The model at `place` in the precision, and with the cache, that were asked for.
+    fn computed(&self, place: Place) -> Place {
+        place.in_precision(self.precision.get()).caching(self.cache.get())
     }
 
     fn key(&self) -> anyhow::Result<Option<String>> {

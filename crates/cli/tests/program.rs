@@ -100,6 +100,46 @@ fn what_is_generated_scores_to_the_same_bits() {
 }
 
 #[test]
+fn latents_are_cached_of_models_that_have_them() {
+    let folder = Folder::new();
+    let kind =
+        testkit::deepseek(serde_json::json!({"model_type": "deepseek_v3", "first_k_dense_replace": 1}));
+    testkit::write_model_with(&folder.at("deepseek"), 4, kind).expect("a model");
+    testkit::write_model(&folder.at("llama"), 4).expect("a model");
+    folder.ok("data generate arithmetic --n 4 --levels 1 --out problems.jsonl");
+    let generate =
+        "generate --input problems.jsonl --n 3 --max-new-tokens 9 --temperature 1 --seed 5 --cache latent";
+    for (out, more) in [("a.jsonl", "--threads 1 --sequences 2"), ("b.jsonl", "--threads 2 --drafts text")] {
+        folder.ok(&format!("{generate} --model deepseek --out {out} {more}"));
+    }
+    let lines = folder.lines("a.jsonl");
+    assert_eq!(lines, folder.lines("b.jsonl"));
+    folder.ok("score --model deepseek --input a.jsonl --out scores.jsonl --cache latent");
+    let sampled = lines.iter().flat_map(|line| line["completions"].as_array().expect("completions"));
+    for (sampled, scored) in sampled.zip(folder.lines("scores.jsonl")) {
+        assert_eq!(sampled["logprobs"], scored["logprobs"]);
+    }
+    folder.ok(
+        "eval --model deepseek --data problems.jsonl --max-new-tokens 5 --cache latent --out report.json",
+    );
+    assert!(folder.lines("report.json")[0].to_string().contains("\"cache\":\"latent\""));
+    // Two layers: expanded, of four heads 9 features of keys and 7 of values; or 9 of latents and 4 rotated ones.
+    let info = folder.ok("model info deepseek");
+    assert!(info.contains(&format!("({} bytes)", 4 * 2 * 4 * 16)), "{info}");
+    assert!(info.contains(&format!("--cache latent 0.000 MiB ({} bytes)", 4 * 2 * 13)), "{info}");
+    assert!(!folder.ok("model info llama").contains("--cache latent"));
+
+    let error = folder.refused("generate --model llama --prompt 1 --max-new-tokens 2 --cache latent");
+    assert!(error.contains("`llama` is of the family llama, which has no latent attention"), "{error}");
+    folder.write(
+        "sft.toml",
+        "run_dir = 'run'\nmodel = 'llama'\ndata = 'problems.jsonl'\nsteps = 1\ncache = 'latent'\n",
+    );
+    assert!(folder.refused("sft sft.toml").contains("no latent attention"));
+    assert!(folder.refused("sft sft.toml --set cache=both").contains("`cache`"));
+}
+
+#[test]
 fn truncated_draws_stop_and_score_to_the_same_bits() {
     let folder = Folder::new();
     testkit::write_model(&folder.at("model"), 4).expect("a model");

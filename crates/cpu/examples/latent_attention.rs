@@ -59,7 +59,9 @@ fn seconds(b: &Cpu, heads: Heads, [sequences, rows, context]: [usize; 3]) -> [f6
     let (k, v) = (k.expect("memory"), v.expect("memory"));
     let mut out = b.operand(n * heads.output_features(), Keep::Values).expect("memory");
     let mut log_sum_exp = buf(n * heads.query);
-    let inputs = Attention { q: &q, k: &k, v: &v, layout: &layout, heads, scale: 0.1 };
+    // The latent is key and value.
+    let v = (heads.key_value > 1).then_some(&v);
+    let inputs = Attention { q: &q, k: &k, v, layout: &layout, heads, scale: 0.1 };
     let start = Instant::now();
     b.attention_forward(&mut out, &mut log_sum_exp, inputs);
     let forward = start.elapsed().as_secs_f64();

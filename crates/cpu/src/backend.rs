@@ -117,7 +117,7 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
     attention::Inputs {
         q: first(q, n * heads.query_features(), "q"),
         k: first(k, m * heads.key_features(), "k"),
-        v: first(v, m * heads.value_features(), "v"),
+        v: v.map(|v| first(v, m * heads.value_features(), "v")),
         sequences: &layout.sequences,
         heads,
         scale: scale as f32,
@@ -634,6 +634,10 @@ impl Backend for Cpu {
         let scores = first_mut(scores, n * of.experts, "scores");
         let bias = bias.map(|bias| first(bias, of.experts, "bias"));
         route::forward(self.kernels, &self.threads, routes, scores, bias, of);
+    }
+
+    fn route_in_turn(&self, routes: &mut Routes, n: usize) {
+        routes.in_turn(n);
     }
 
     fn route_backward(

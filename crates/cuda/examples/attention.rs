@@ -103,7 +103,7 @@ impl Bench {
         let scale = 1.0 / (heads.dim as f64).sqrt();
         let seconds = self.seconds(|i| {
             let (k, v) = &caches[i % caches.len()];
-            let inputs = Attention { q: &q, k, v, layout: &layout, heads, scale };
+            let inputs = Attention { q: &q, k, v: Some(v), layout: &layout, heads, scale };
             self.b.attention_forward(&mut out, &mut sums, inputs);
         })?;
         let rate = bytes as f64 / seconds;
@@ -137,7 +137,7 @@ impl Bench {
         let mut dk = self.b.zeros(n * heads.key_features())?;
         let mut dv = self.b.zeros(n * heads.value_features())?;
         let scale = 1.0 / (heads.dim as f64).sqrt();
-        let inputs = Attention { q: &q, k: &k, v: &v, layout: &layout, heads, scale };
+        let inputs = Attention { q: &q, k: &k, v: Some(&v), layout: &layout, heads, scale };
         let forward = self.seconds(|_| self.b.attention_forward(&mut out, &mut sums, inputs))?;
         let backward = self.seconds(|_| {
             self.b.attention_backward([&mut dq, &mut dk, &mut dv], &dout, inputs, &out, &sums);

@@ -13,6 +13,7 @@ struct Attention {
     float* partial; float* partial_sums; // where blocks are merged by another kernel, else null
     u32 query, key_value, dim, value_dim;
     u32 subtiles, value_chunks, blocks; float scale; // blocks: of keys, at most; scale: in base 2
+    u32 value_stride, unused; // from a key head's values to those of the next, which may lie within keys
 };
 
 // The softmax of a row over some keys: the maximum of its scores in base 2, and the sum of exponentials from there.
@@ -118,7 +119,7 @@ struct Work {
             u32 from = part * CHUNK, count = dim - from < key_width ? dim - from : key_width;
             copy_rows(to, key_bytes, p.k, BLOCK, key, p.key_value * dim, head * dim + from, count, key_width, thread, threads);
         } else {
-            copy_rows(to, value_bytes, p.v, BLOCK, key, p.key_value * p.value_dim, head * p.value_dim + value_first, value_count, value_width, thread, threads);
+            copy_rows(to, value_bytes, p.v, BLOCK, key, p.key_value * p.value_stride, head * p.value_stride + value_first, value_count, value_width, thread, threads);
         }
     }
 

@@ -51,6 +51,7 @@ struct Backward {
     float* dk_slots; float* dv_slots; // of 64 keys each
     u32 query, key_value, dim, value_dim;
     u32 subtiles, chunks; float scale, scale_2; // scale_2: in base 2
+    u32 value_stride, unused; // from a key head's values to those of the next, which may lie within keys
 };
 
 DEVICE u32 width_of_chunk(u32 padded, u32 chunk) { return padded - chunk * CHUNK < CHUNK ? padded - chunk * CHUNK : CHUNK; }
@@ -165,7 +166,7 @@ DEVICE void backward_queries(const Backward& p) {
                 copy_rows(to, key_bytes, p.k, BLOCK, key, p.key_value * dim, head * dim + from, dim - from < width ? dim - from : width, width, threadIdx.x, threads);
             } else {
                 u32 chunk = next - chunks, width = width_of_chunk(value_padded, chunk), from = chunk * CHUNK;
-                copy_rows(to, value_bytes, p.v, BLOCK, key, p.key_value * value_dim, head * value_dim + from, value_dim - from < width ? value_dim - from : width, width, threadIdx.x, threads);
+                copy_rows(to, value_bytes, p.v, BLOCK, key, p.key_value * p.value_stride, head * p.value_stride + from, value_dim - from < width ? value_dim - from : width, width, threadIdx.x, threads);
             }
             if (next == 0 && next_block + 1 < blocks && threadIdx.x < BLOCK / 4) {
                 u32 i = threadIdx.x * 4;
@@ -285,7 +286,7 @@ DEVICE void backward_keys(const Backward& p) {
 
     auto key = [&](u32 i) { return i < count ? key_rows[i] : NONE; };
     copy_rows(keys, key_bytes, p.k, WARPS * 16, key, p.key_value * dim, head * dim, dim, padded, threadIdx.x, threads);
-    copy_rows(values, value_bytes, p.v, WARPS * 16, key, p.key_value * value_dim, head * value_dim, value_dim, value_padded, threadIdx.x, threads);
+    copy_rows(values, value_bytes, p.v, WARPS * 16, key, p.key_value * p.value_stride, head * p.value_stride, value_dim, value_padded, threadIdx.x, threads);
 
     // the rows that see the first of these keys
     auto settle = [&](Walk& walk) {

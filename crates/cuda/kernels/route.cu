@@ -172,6 +172,29 @@ KERNEL(route_sort, Sort, 1024) {
     }
 }
 
+struct RouteInTurn {
+    u32* chosen;         // [rows]
+    float* weights;      // [rows]
+    u32* places;         // [rows]
+    u32* copy_rows;      // [rows]
+    float* copy_weights; // [rows]
+    u32* starts;         // [experts + 1]
+    u32 rows, experts;
+};
+
+// Row i chooses expert i mod experts, with weight 1.
+KERNEL(route_in_turn, RouteInTurn, 256) {
+    u32 i = blockIdx.x * 256 + threadIdx.x, each = p.rows / p.experts;
+    if (i <= p.experts) p.starts[i] = i * each;
+    if (i < p.rows) {
+        u32 expert = i % p.experts, place = expert * each + i / p.experts;
+        p.chosen[i] = expert;
+        p.places[i] = place;
+        p.copy_rows[place] = i;
+        p.weights[i] = p.copy_weights[i] = 1.0f;
+    }
+}
+
 struct RouteShares {
     float* shares;        // [sequences, experts]
     const u32* sequences; // [sequences, 2]: the first row, and the one after the last

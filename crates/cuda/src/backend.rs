@@ -452,6 +452,10 @@ impl Backend for Cuda {
         route::forward(self, routes, scores, bias, of, n);
     }
 
+    fn route_in_turn(&self, routes: &mut Routes, n: usize) {
+        route::in_turn(self, routes, n);
+    }
+
     fn route_backward(
         &self,
         d_logits: &mut Operand,

@@ -71,7 +71,7 @@ impl Case {
         let (q, dout) = (some(heads.query_features(), 3), some(heads.output_features(), 4));
         let mut out = b.operand(n * heads.output_features(), Keep::Values).expect("a little memory");
         let mut log_sum_exp = b.zeros(n * heads.query).expect("a little memory");
-        let inputs = Attention { q: &q, k: &k, v: &v, layout: &layout, heads, scale };
+        let inputs = Attention { q: &q, k: &k, v: Some(&v), layout: &layout, heads, scale };
         b.attention_forward(&mut out, &mut log_sum_exp, inputs);
         let zeros = |len| b.zeros(len).expect("a little memory");
         let mut dq = zeros(n * heads.query_features());

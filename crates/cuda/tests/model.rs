@@ -10,14 +10,18 @@ use serde_json::json;
 
 use emulated::emulated;
 
-/// Models of three families, whose rows begin at odd places; and one of a size that is read 16 bytes at a time.
+/// Models of three families, whose rows begin at odd places, one of them by both forms of latent attention; and one of a size that is
+/// read 16 bytes at a time.
 fn configs() -> impl Iterator<Item = Config> {
     let even = json!({"hidden_size": 64, "intermediate_size": 96, "head_dim": 16});
     let deepseek = json!({"model_type": "deepseek_v3", "n_group": 3, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1});
-    let kinds = [json!({}), json!({"model_type": "qwen3"}), testkit::deepseek(deepseek), even];
+    let deepseek = testkit::deepseek(deepseek);
+    let mut latent = deepseek.clone();
+    latent[testkit::CACHE] = "latent".into();
+    let kinds = [json!({}), json!({"model_type": "qwen3"}), deepseek, latent, even];
     kinds
         .into_iter()
-        .zip([11, 17, 29, 32])
+        .zip([11, 17, 29, 29, 32])
         .map(|(kind, vocab)| testkit::config_with(vocab, vocab == 17, kind))
 }
 

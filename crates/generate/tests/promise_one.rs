@@ -191,6 +191,29 @@ fn long_completions(sequences: usize, cache_tokens: usize) -> Schedule {
 }
 
 #[test]
+fn promise_1_holds_of_latents_in_the_cache() {
+    let kinds = testkit::kinds();
+    let latent = (0..kinds.len()).filter(|&kind| kinds[kind].get(testkit::CACHE).is_some());
+    for kind in latent.flat_map(|kind| [kind, kind + kinds.len()]) {
+        let sampling = Sampling { max_new_tokens: 12, ..Sampling::default() };
+        let schedule = Schedule { kind, sampling, ..long_completions(9, 10_000) };
+        for isa in Isa::available() {
+            let cpu = |threads| Cpu::new(isa, threads).expect("a processor");
+            let one = holds(&cpu(1), &schedule);
+            for (sequences, cache_tokens, drafts) in OTHERWISE {
+                let other = Schedule { sequences, cache_tokens, drafts, ..schedule.clone() };
+                assert_eq!(
+                    one,
+                    holds(&cpu(2), &other),
+                    "{}, kind {kind}, {sequences} in {cache_tokens}",
+                    isa.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn sequences_that_run_out_of_room_wait_and_go_on() {
     let cpu = Cpu::best(Some(2)).expect("a processor");
     let model = testkit::model(&cpu, testkit::config(29, true), 5);

@@ -114,5 +114,6 @@ fn shares(a: &Codec, b: &Codec) -> bool {
     a != b
         && a.model() == b.model()
         && a.precision() == b.precision()
+        && a.cache() == b.cache()
         && (a.adapter().is_some() || b.adapter().is_some())
 }

@@ -58,6 +58,13 @@ impl<'a, B: Backend> RowMaker<'a, B> {
         self.b.operand(len, keep)
     }
 
+    /// As [`operand`](Self::operand), with its values, which are 0 until they are written.
+    pub(crate) fn zeros(&mut self, features: usize) -> Result<B::Operand, OutOfMemory> {
+        let mut zeros = self.operand(features, Keep::Values)?;
+        self.b.clear(self.b.values_mut(&mut zeros));
+        Ok(zeros)
+    }
+
     /// `[rows, features]` of keys or of values.
     pub(crate) fn keys(&mut self, features: usize) -> Result<B::Keys, OutOfMemory> {
         let len = self.len(features, B::keys_bytes);
@@ -69,6 +76,14 @@ impl<'a, B: Backend> RowMaker<'a, B> {
         self.elements += of.per_token;
         self.bytes = self.bytes.saturating_add(self.b.routes_bytes(self.rows, of));
         self.b.routes(if self.allocates { self.rows } else { 0 }, of)
+    }
+
+    /// Where the heads of the rows go: to a matrix of each head.
+    pub(crate) fn routes_of_heads(&mut self, heads: usize) -> Result<B::Routes, OutOfMemory> {
+        let (rows, of) = (self.rows.saturating_mul(heads), Routing::in_turn(heads));
+        self.elements += heads;
+        self.bytes = self.bytes.saturating_add(self.b.routes_bytes(rows, of));
+        self.b.routes(if self.allocates { rows } else { 0 }, of)
     }
 
     fn len(&mut self, features: usize, bytes: impl FnOnce(&B, usize) -> usize) -> usize {

@@ -43,7 +43,9 @@ pub use activations::{Activations, Purpose};
 pub use adapter::{Adapter, AdapterError, AdapterSpec, LowRank, Targets};
 pub use attention::{Attention, AttentionKind, Grouped, Latent, Query};
 pub use cache::KvCache;
-pub use config::{Biases, Config, ConfigError, ExpertsConfig, Family, Fp8Weights, LatentConfig, Yarn};
+pub use config::{
+    Biases, CacheForm, Config, ConfigError, ExpertsConfig, Family, Fp8Weights, LatentConfig, Yarn,
+};
 pub use heads::{
     DivergenceRows, Drafting, Head, HeadKind, Heads, LanguageHead, LogitRows, MultiToken, MultiTokenRows,
     ScalarHead, ScalarRows,

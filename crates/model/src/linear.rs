@@ -52,6 +52,8 @@ pub(crate) enum Rows<'a, B: Backend> {
     All(usize),
     /// The copies of rows that go to experts, so many, each by the matrix of its expert.
     Copies(&'a B::Routes, usize),
+    /// The heads of rows, so many, each by its own part of a matrix. Of an adapter B is in such parts, A is all heads'.
+    Heads(&'a B::Routes, usize),
 }
 
 impl<B: Backend> Clone for Rows<'_, B> {
@@ -64,15 +66,20 @@ impl<B: Backend> Copy for Rows<'_, B> {}
 
 impl<B: Backend> Rows<'_, B> {
     fn len(self) -> usize {
-        let (Self::All(n) | Self::Copies(_, n)) = self;
+        let (Self::All(n) | Self::Copies(_, n) | Self::Heads(_, n)) = self;
         n
+    }
+
+    /// The same rows, as A of an adapter takes them.
+    fn of_down(self) -> Self {
+        if let Self::Heads(_, n) = self { Self::All(n) } else { self }
     }
 
     /// `y ← x Wᵀ`, or `+=`.
     fn forward(self, b: &B, (y, store): (&mut B::Buf, Store), x: &B::Operand, w: &Matrix<B>) {
         match self {
             Self::All(n) => b.linear_forward(y, x, w, n, store),
-            Self::Copies(routes, _) => b.experts_forward(y, x, w, routes, store),
+            Self::Copies(routes, _) | Self::Heads(routes, _) => b.experts_forward(y, x, w, routes, store),
         }
     }
 
@@ -80,7 +87,9 @@ impl<B: Backend> Rows<'_, B> {
     fn backward_input(self, b: &B, (dx, store): (&mut B::Buf, Store), dy: &B::Operand, w: &Matrix<B>) {
         match self {
             Self::All(n) => b.linear_backward_input(dx, dy, w, n, store),
-            Self::Copies(routes, _) => b.experts_backward_input(dx, dy, w, routes, store),
+            Self::Copies(routes, _) | Self::Heads(routes, _) => {
+                b.experts_backward_input(dx, dy, w, routes, store);
+            }
         }
     }
 
@@ -89,7 +98,9 @@ impl<B: Backend> Rows<'_, B> {
         let (shape, precision) = (w.shape(), w.precision());
         match self {
             Self::All(n) => b.linear_backward_weight(dw, dy, x, n, shape, precision),
-            Self::Copies(routes, _) => b.experts_backward_weight(dw, dy, x, routes, shape, precision),
+            Self::Copies(routes, _) | Self::Heads(routes, _) => {
+                b.experts_backward_weight(dw, dy, x, routes, shape, precision);
+            }
         }
     }
 }
@@ -99,6 +110,20 @@ impl<T> Linear<T> {
     pub(crate) fn try_build<E, F>(
         at: &mut Maker<'_, F>,
         name: &str,
+        shape: [usize; 2],
+        bias: bool,
+    ) -> Result<Self, E>
+    where
+        F: FnMut(TensorInfo) -> Result<T, E>,
+    {
+        Self::try_build_heads(at, name, 1, shape, bias)
+    }
+
+    /// A layer whose output features are those of so many heads, each of which is multiplied by its own part.
+    pub(crate) fn try_build_heads<E, F>(
+        at: &mut Maker<'_, F>,
+        name: &str,
+        heads: usize,
         [out, inp]: [usize; 2],
         bias: bool,
     ) -> Result<Self, E>
@@ -107,12 +132,12 @@ impl<T> Linear<T> {
     {
         let low_rank = at.low_rank(name);
         let mut at = at.under(name);
-        let weight = at.tensor("weight", &[out, inp], Role::Product)?;
+        let weight = at.of_heads(heads, "weight", &[out, inp], Role::Product)?;
         let bias = bias.then(|| at.tensor("bias", &[out], Role::Bias)).transpose()?;
         let lora = low_rank.map(|low_rank| {
             Ok(Lora {
                 down: at.tensor("lora_A.weight", &[low_rank.rank, inp], Role::AdapterDown)?,
-                up: at.tensor("lora_B.weight", &[out, low_rank.rank], Role::AdapterUp)?,
+                up: at.of_heads(heads, "lora_B.weight", &[out, low_rank.rank], Role::AdapterUp)?,
                 bias: low_rank.bias.then(|| at.tensor("lora_B.bias", &[out], Role::Bias)).transpose()?,
                 scale: low_rank.scale,
             })
@@ -269,6 +294,23 @@ impl<B: Backend> Linear<Param<B>> {
         }
     }
 
+    /// Of a product from the other side, `x ← dy W + s (dy B) A`, which [`backward_input_on`](Self::backward_input_on) computes: from
+    /// the gradient `x` of what it gave, adds to the gradients of what is trained.
+    pub(crate) fn backward_weight_of_input_on(
+        &self,
+        b: &B,
+        rows: Rows<'_, B>,
+        grad: &mut Linear<B::Buf>,
+        dy: &B::Operand,
+        x: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        if let Some(lora) = &self.lora {
+            lora.project_back(b, rows, &mut low_rank.dh, dy);
+        }
+        self.backward_weight_on(b, rows, grad, dy, x, low_rank);
+    }
+
     /// [`backward_weight`](Self::backward_weight) of these rows.
     pub(crate) fn backward_weight_on(
         &self,
@@ -298,8 +340,15 @@ impl<B: Backend> Lora<Param<B>> {
     /// `h ← s x Aᵀ`
     fn project(&self, b: &B, rows: Rows<'_, B>, h: &mut B::Operand, x: &B::Operand) {
         let [rank, _] = self.down.matrix().shape();
-        rows.forward(b, (b.values_mut(h), Store::Write), x, self.down.matrix());
+        rows.of_down().forward(b, (b.values_mut(h), Store::Write), x, self.down.matrix());
         b.scale(h, self.scale, rows.len() * rank);
+    }
+
+    /// `dh ← s dy B`
+    fn project_back(&self, b: &B, rows: Rows<'_, B>, dh: &mut B::Operand, dy: &B::Operand) {
+        let [rank, _] = self.down.matrix().shape();
+        rows.backward_input(b, (b.values_mut(dh), Store::Write), dy, self.up.matrix());
+        b.scale(dh, self.scale, rows.len() * rank);
     }
 
     /// `y += h Bᵀ + s b`
@@ -313,7 +362,8 @@ impl<B: Backend> Lora<Param<B>> {
     ) {
         self.project(b, rows, &mut low_rank.h, x);
         rows.forward(b, (&mut *y, Store::Add), &low_rank.h, self.up.matrix());
-        if let Some(bias) = &self.bias {
+        // That of heads is added where they stand beside each other.
+        if let Some(bias) = self.bias.as_ref().filter(|_| !matches!(rows, Rows::Heads(..))) {
             b.bias_forward(y, bias.value(), bias.info().len(), rows.len());
         }
     }
@@ -327,10 +377,8 @@ impl<B: Backend> Lora<Param<B>> {
         dy: &B::Operand,
         low_rank: &mut LowRankRows<B>,
     ) {
-        let ([rank, _], dh) = (self.down.matrix().shape(), &mut low_rank.dh);
-        rows.backward_input(b, (b.values_mut(dh), Store::Write), dy, self.up.matrix());
-        b.scale(dh, self.scale, rows.len() * rank);
-        rows.backward_input(b, (dx, Store::Add), dh, self.down.matrix());
+        self.project_back(b, rows, &mut low_rank.dh, dy);
+        rows.of_down().backward_input(b, (dx, Store::Add), &low_rank.dh, self.down.matrix());
     }
 
     /// `dA += dhᵀ x` and `dB += dyᵀ h`
@@ -346,6 +394,6 @@ impl<B: Backend> Lora<Param<B>> {
         self.project(b, rows, &mut low_rank.h, x);
         let [up, down] = [&self.up, &self.down].map(Param::matrix);
         rows.backward_weight(b, &mut grad.up, dy, &low_rank.h, up);
-        rows.backward_weight(b, &mut grad.down, &low_rank.dh, x, down);
+        rows.of_down().backward_weight(b, &mut grad.down, &low_rank.dh, x, down);
     }
 }

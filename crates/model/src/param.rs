@@ -22,11 +22,13 @@ impl Residency {
     /// what is trained on devices that keep it packed.
     fn forms<B: Backend>(self, b: &B, info: &TensorInfo) -> Forms {
         let role = info.role;
-        match self {
+        let forms = match self {
             _ if !info.trained && !info.kept => Self::Inference.of_role(role),
             Self::Training if b.trains_packed() => Self::Rollout.of_role(role),
             _ => self.of_role(role),
-        }
+        };
+        // A product from the other side reads the values.
+        Forms { values: forms.values || info.heads > 1, ..forms }
     }
 
     fn of_role(self, role: Role) -> Forms {

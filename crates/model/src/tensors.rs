@@ -22,6 +22,8 @@ pub struct TensorInfo {
     pub trained: bool,
     /// Whether a model that is trained keeps its values though they do not change: they are saved with it.
     pub kept: bool,
+    /// Of how many heads its rows are, each with a matrix of its own that is multiplied by from both sides; else 1.
+    pub heads: usize,
     /// Whether it may be in low precision, in files and in products: the matrices of linear layers and of experts.
     pub low_precision: bool,
 }
@@ -32,7 +34,7 @@ impl TensorInfo {
         let entries = vec![Entry { name: name.clone(), shape: shape.into() }];
         let low_precision = matches!(role, Role::Product | Role::Expert);
         let trained = role != Role::RouterBias;
-        Self { name, shape: shape.into(), role, entries, trained, kept: false, low_precision }
+        Self { name, shape: shape.into(), role, entries, trained, kept: false, heads: 1, low_precision }
     }
 
     /// How many elements the tensor holds.
@@ -55,13 +57,13 @@ impl TensorInfo {
         self.len() == 0
     }
 
-    /// `[matrices, out_features, in_features]`: a matrix for each expert, or one.
+    /// `[matrices, out_features, in_features]`: a matrix for each expert or head, or one.
     pub fn matrices(&self) -> [usize; 3] {
         if let [matrices, out, inp] = self.shape[..] {
             return [matrices, out, inp];
         }
         let [out, inp] = self.matrix();
-        [1, out, inp]
+        [self.heads, out / self.heads, inp]
     }
 
     /// `[out_features, in_features]` of a matrix; of several, all rows of all of them.
@@ -110,6 +112,12 @@ impl<'a, T, E, F: FnMut(TensorInfo) -> Result<T, E>> Maker<'a, F> {
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
         let info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
         self.place(info)
+    }
+
+    /// As [`tensor`](Self::tensor), the rows of so many heads.
+    pub(crate) fn of_heads(&mut self, heads: usize, name: &str, shape: &[usize], role: Role) -> Result<T, E> {
+        let info = TensorInfo::whole(format!("{}{name}", self.prefix), shape, role);
+        self.place(TensorInfo { heads, ..info })
     }
 
     /// A tensor of each expert of shape `[a, b]`, named `name.part` in each, as one `[experts, a, b]`.

@@ -6,7 +6,7 @@ use koan_backend::{Backend, OutOfMemory};
 use serde_json::{Value, json};
 
 use crate::{
-    AdapterSpec, Config, Model, Role, Targets, TensorInfo,
+    AdapterSpec, CacheForm, Config, Model, Role, Targets, TensorInfo,
     checkpoint::{self, CheckpointError},
 };
 
@@ -37,8 +37,18 @@ pub fn kinds() -> Vec<Value> {
             "routed_scaling_factor": 1.5, "first_k_dense_replace": 1,
         })),
         deepseek(json!({"model_type": "deepseek_v3", "rope_interleave": false, "first_k_dense_replace": 1})),
+        deepseek(json!({
+            "model_type": "deepseek_v2", "q_lora_rank": null, "attention_bias": true, "n_shared_experts": 0,
+            "routed_scaling_factor": 1.5, "first_k_dense_replace": 1, CACHE: "latent",
+        })),
+        deepseek(json!({
+            "model_type": "deepseek_v3", "rope_interleave": false, "first_k_dense_replace": 1, CACHE: "latent",
+        })),
     ]
 }
+
+/// What [`config_with`] takes beside the keys of `config.json`: what latent attention caches, `"latent"` or nothing.
+pub const CACHE: &str = "cache";
 
 /// The keys of DeepSeek's models in small, with `changes`: latents, parts of heads that are rotated, positions stretched so
 /// that the softmax has a scale of its own; experts in two groups.
@@ -68,7 +78,9 @@ pub fn config_with(vocab_size: usize, tied: bool, changes: Value) -> Config {
     });
     let (Value::Object(mut json), Value::Object(changes)) = (json, changes) else { unreachable!("objects") };
     json.extend(changes);
-    Config::from_json(json, Path::new("testkit")).expect("a config of the testkit")
+    let cache = json.remove(CACHE).map_or(CacheForm::Expanded, |_| CacheForm::Latent);
+    let config = Config::from_json(json, Path::new("testkit"));
+    config.and_then(|config| config.caching(cache, Path::new("testkit"))).expect("a config of the testkit")
 }
 
 /// The specification of an adapter on `targets`, of rank 3, whose scale is no power of two.

@@ -8,7 +8,10 @@ use std::{
 
 use koan_backend::{Backend, Layout, Reference};
 use koan_cpu::Cpu;
-use koan_model::{Activations, Head, Purpose, checkpoint};
+use koan_model::{
+    Activations, CacheForm, Head, Purpose,
+    checkpoint::{self, Place},
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -19,8 +22,9 @@ struct Line {
 }
 
 /// Absolute differences over all tokens of a fixture, packed into one batch.
-fn differences<B: Backend>(b: &B, dir: &Path) -> Vec<f64> {
-    let model = checkpoint::load_for_inference(b, dir, None).expect("a fixture");
+fn differences<B: Backend>(b: &B, dir: &Path, cache: CacheForm) -> Vec<f64> {
+    let place = Place::from(dir).caching(cache);
+    let model = checkpoint::load_for_inference(b, place, None).expect("a fixture");
     let text = fs::read_to_string(dir.join("score_expected.jsonl")).expect("a fixture");
     let lines: Vec<Line> = text.lines().map(|l| serde_json::from_str(l).expect("a fixture")).collect();
     let mut layout = Layout::default();
@@ -46,13 +50,18 @@ fn fixtures_agree() {
     if found.is_empty() {
         println!("skipped: no fixtures beside the project");
     }
-    for dir in found {
-        let reference = differences(&Reference, &dir);
+    let of_each = |dir: PathBuf| {
+        let latents = Place::from(&dir).config().expect("a fixture").latent.is_some();
+        let forms = [CacheForm::Expanded, CacheForm::Latent].into_iter().take(if latents { 2 } else { 1 });
+        forms.map(move |cache| (dir.clone(), cache))
+    };
+    for (dir, cache) in found.into_iter().flat_map(of_each) {
+        let reference = differences(&Reference, &dir, cache);
         let largest = reference.iter().copied().fold(0.0, f64::max);
         assert!(largest < 1e-4, "{}: {largest} through the reference", dir.display());
-        let cpu = differences(&Cpu::best(None).expect("a processor"), &dir);
+        let cpu = differences(&Cpu::best(None).expect("a processor"), &dir, cache);
         let mean = cpu.iter().sum::<f64>() / cpu.len() as f64;
         assert!(mean < 0.02, "{}: a mean of {mean} through the CPU", dir.display());
-        println!("{}: reference {largest:.1e} at most, CPU {mean:.1e} on average", dir.display());
+        println!("{}, {cache:?}: reference {largest:.1e} at most, CPU {mean:.1e} on average", dir.display());
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use koan_backend::Reference;
 use koan_cpu::{Cpu, Isa};
-use koan_model::{Config, Model, Role, checkpoint, testkit};
+use koan_model::{CacheForm, Config, Model, Role, checkpoint, testkit};
 use koan_train::{
     TrainError,
     distill::{self, DistillConfig},
@@ -160,12 +160,21 @@ fn pretraining_moves_the_bias_and_an_interrupted_run_ends_with_the_same_bits() {
 #[test]
 fn fine_tuning_leaves_the_bias_and_an_adapter_is_trained_on_attention_and_shared_experts() {
     let bench = Bench::new();
-    for (run, more) in [("whole", ""), ("adapter", "[adapter]\nrank = 2")] {
-        let config = bench.supervised(Stage::Sft, run, more);
-        let digest = train(Stage::Sft, &config, 1).expect("runs");
+    let adapter = "[adapter]\nrank = 2";
+    for (run, cache, more) in [
+        ("whole", CacheForm::Expanded, ""),
+        ("adapter", CacheForm::Expanded, adapter),
+        ("latent", CacheForm::Latent, ""),
+        ("adapter-latent", CacheForm::Latent, adapter),
+    ] {
+        let digest = |run: &str, threads| {
+            let mut config = bench.supervised(Stage::Sft, run, more);
+            config.stage.cache = cache;
+            train(Stage::Sft, &config, threads).expect("runs")
+        };
+        let once = digest(run, 1);
         bench.check_metrics(run);
-        let again = bench.supervised(Stage::Sft, &format!("{run} again"), more);
-        assert_eq!(train(Stage::Sft, &again, 2).expect("runs"), digest, "{run}");
+        assert_eq!(digest(&format!("{run} again"), 2), once, "{run}");
     }
     assert_eq!(bench.biases("whole/model"), bench.biases("model"));
     let adapted = bench.at("adapter/model").join("adapter_model.safetensors");
@@ -178,15 +187,23 @@ fn fine_tuning_leaves_the_bias_and_an_adapter_is_trained_on_attention_and_shared
 #[test]
 fn grpo_samples_by_the_experts_that_it_learns_with() {
     let bench = Bench::new();
-    for (run, more) in [("grpo", ""), ("grpo-adapter", "[adapter]\nrank = 2\n")] {
+    let adapter = "[adapter]\nrank = 2\n";
+    for (run, top, more) in [
+        ("grpo", "", ""),
+        ("grpo-adapter", "", adapter),
+        ("grpo-latent", "cache = 'latent'", ""),
+        ("grpo-latent-adapter", "cache = 'latent'", adapter),
+    ] {
         let more = format!(
-            "steps = 2\ncheckpoint_every = 2\n[rollout]\nproblems = 3\ngroup_size = 32\nmax_new_tokens = 3\nsequences = 7\n\
+            "{top}\nsteps = 2\ncheckpoint_every = 2\n[rollout]\nproblems = 3\ngroup_size = 32\nmax_new_tokens = 3\nsequences = 7\n\
              [algorithm]\nkl = 0.02\nmini_batches = 2\n[optim]\nlr = 1e-3\nmicro_batch_tokens = 64\n{more}"
         );
         let config = RlConfig::load(&bench.file(run, "problems.jsonl", &more), &[]).expect("a config");
         let launch = Launch { resume: false, threads: 2, stop: &GO };
         rl::run(&cpu(2), &config, launch, |_| {}).expect("runs");
         bench.check_metrics(run);
+        let written = fs::read_to_string(bench.at(run).join("config.toml")).expect("a config");
+        assert_eq!(written.contains("cache = \"latent\""), !top.is_empty(), "{written}");
         for line in bench.metrics(run) {
             assert_eq!(line["log_prob_gap"], 0.0, "{line}");
         }
@@ -195,27 +212,46 @@ fn grpo_samples_by_the_experts_that_it_learns_with() {
 
 #[test]
 fn preferences_samples_and_teachers_are_learned_from() {
+    for cache in ["", "cache = 'latent'\n"] {
+        learn_from_preferences_samples_and_teachers(cache);
+    }
+}
+
+fn learn_from_preferences_samples_and_teachers(cache: &str) {
     let bench = Bench::new();
     let launch = || Launch { resume: false, threads: 2, stop: &GO };
     let optim = "[optim]\nlr = 1e-3\nmicro_batch_tokens = 24";
-    let more = format!("steps = 2\nbatch = 8\nmax_tokens = 16\n{optim}");
+    let more = format!("{cache}steps = 2\nbatch = 8\nmax_tokens = 16\n{optim}");
     let config = PreferConfig::load(&bench.file("prefer", "pairs.jsonl", &more), &[]).expect("a config");
     prefer::run(&cpu(2), &config, launch(), |_| {}).expect("runs");
     bench.check_metrics("prefer");
 
     let teacher = format!("teacher = '{}'", bench.at("model").display());
     let more = format!(
-        "{teacher}\nsteps = 2\nbatch_tokens = 40\nmax_tokens = 16\n[algorithm]\nmethod = 'logits'\n{optim}"
+        "{cache}{teacher}\nsteps = 2\nbatch_tokens = 40\nmax_tokens = 16\n[algorithm]\nmethod = 'logits'\n{optim}"
     );
     let config = DistillConfig::load(&bench.file("distill", "replies.jsonl", &more), &[]).expect("a config");
     distill::run(&cpu(2), &config, launch(), |_| {}).expect("runs");
     bench.check_metrics("distill");
 
-    let more = "[rollout]\nproblems = 3\ngroup_size = 32\nmax_new_tokens = 3\nsequences = 17\n[filter]\ncut = false\n\
-                language = 'off'\n[[reward]]\nkind = 'number'";
-    let config = RejectConfig::load(&bench.file("reject", "problems.jsonl", more), &[]).expect("a config");
+    let more = format!(
+        "{cache}[rollout]\nproblems = 3\ngroup_size = 32\nmax_new_tokens = 3\nsequences = 17\n[filter]\ncut = false\n\
+         language = 'off'\n[[reward]]\nkind = 'number'"
+    );
+    let config = RejectConfig::load(&bench.file("reject", "problems.jsonl", &more), &[]).expect("a config");
     let made = reject::run(&cpu(2), &config, launch(), |_| {}).expect("runs");
     assert!(made.summary.completions.all() > 0);
+}
+
+#[test]
+fn latents_of_a_model_without_any_are_refused_before_any_work() {
+    let bench = Bench::new();
+    testkit::write_model(&bench.at("dense"), 4).expect("a model");
+    let mut config = bench.supervised(Stage::Sft, "run", "");
+    (config.stage.model, config.stage.cache) = (bench.at("dense"), CacheForm::Latent);
+    let error = train(Stage::Sft, &config, 1).expect_err("refused").to_string();
+    assert!(error.contains("no latent attention") && error.contains("dense"), "{error}");
+    assert!(!bench.at("run").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use koan_backend::{Backend, Reference};
 use koan_cpu::{Cpu, Isa};
-use koan_model::{Config, Model, testkit};
+use koan_model::{CacheForm, Config, Model, testkit};
 use koan_train::{
     optim::{OptimConfig, Optimizer},
     supervised::next_token::{NextToken, Text, Update},
@@ -14,11 +14,18 @@ struct Golden {
     json: Value,
     sequences: Vec<Vec<u32>>,
     optim: OptimConfig,
+    /// By which form latent attention is computed.
+    cache: CacheForm,
 }
 
 impl Golden {
-    fn all() -> [Self; 2] {
-        [include_str!("golden_losses.json"), include_str!("golden_losses_deepseek_v3.json")].map(Self::of)
+    fn all() -> [Self; 3] {
+        let deepseek = include_str!("golden_losses_deepseek_v3.json");
+        [
+            Self::of(include_str!("golden_losses.json")),
+            Self::of(deepseek),
+            Self { cache: CacheForm::Latent, ..Self::of(deepseek) },
+        ]
     }
 
     fn of(json: &str) -> Self {
@@ -40,12 +47,14 @@ impl Golden {
             grad_clip: optim("grad_clip"),
             ..OptimConfig::default()
         };
-        Self { json, sequences, optim }
+        Self { json, sequences, optim, cache: CacheForm::Expanded }
     }
 
     fn model<B: Backend>(&self, b: &B) -> Model<B> {
         let config = self.json["config"].as_object().expect("an object").clone();
-        let config = Config::from_json(config, "a golden file".as_ref()).expect("a config");
+        let path = "a golden file".as_ref();
+        let config = Config::from_json(config, path).and_then(|config| config.caching(self.cache, path));
+        let config = config.expect("a config");
         testkit::model(b, config, self.json["seed"].as_u64().expect("an integer"))
     }
 

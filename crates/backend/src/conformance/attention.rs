@@ -23,6 +23,8 @@ const GAP: usize = 3;
 pub(super) struct Attention {
     n: usize,
     heads: Heads,
+    /// Whether the values are the first features of the keys, and not stored.
+    within_keys: bool,
     short: bool,
     scale: f64,
     sequences: Vec<Sequence>,
@@ -75,20 +77,25 @@ fn lay_out(runs: &[Run]) -> (Vec<Sequence>, usize, usize) {
 /// Each layout with each kind of heads, the scores flat and sharp.
 pub(super) fn cases() -> impl Iterator<Item = Attention> {
     let heads = [
-        (1, 1, 2, 2),
-        (4, 2, 16, 16),
-        (6, 2, 6, 6),
-        (3, 3, 33, 33),
-        (9, 3, 64, 64),
-        (2, 1, 65, 65),
-        (4, 4, 48, 32),
-        (5, 1, 40, 7),
-        (2, 2, 3, 70),
+        (1, 1, 2, 2, false),
+        (4, 2, 16, 16, false),
+        (6, 2, 6, 6, false),
+        (3, 3, 33, 33, false),
+        (9, 3, 64, 64, false),
+        (2, 1, 65, 65, false),
+        (4, 4, 48, 32, false),
+        (5, 1, 40, 7, false),
+        (2, 2, 3, 70, false),
+        (6, 1, 72, 64, true),
+        (4, 2, 21, 13, true),
+        (2, 2, 64, 64, true),
     ];
-    let heads = heads.map(|(query, key_value, dim, value_dim)| Heads { query, key_value, dim, value_dim });
+    let heads = heads.map(|(query, key_value, dim, value_dim, within_keys)| {
+        (Heads { query, key_value, dim, value_dim }, within_keys)
+    });
     let variants = [(1.0, true), (1.0, false), (24.0, true), (1.0, false), (4.0, true)];
     let cases = RUNS.iter().flat_map(move |runs| heads.map(|heads| (*runs, heads)));
-    cases.zip(variants.into_iter().cycle()).map(|((runs, heads), (sharpness, short))| {
+    cases.zip(variants.into_iter().cycle()).map(|((runs, (heads, within_keys)), (sharpness, short))| {
         let (sequences, n, key_rows) = lay_out(runs);
         let mut numbers = Numbers::new(n * 1000 + heads.query_features());
         let attended =
@@ -103,7 +110,10 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
             x
         };
         let (of_k, of_v) = (heads.key_features(), heads.value_features());
-        let (k, v) = (keys(of_k), keys(of_v));
+        let (k, mut v) = (keys(of_k), keys(of_v));
+        if within_keys {
+            v = k.chunks_exact(heads.dim).flat_map(|key| &key[..heads.value_dim]).copied().collect();
+        }
         // Those of keys that are attended to must be written, and no others.
         let before = |keys: &[f32]| keys.iter().map(|x| if x.is_nan() { 0.5 } else { f32::NAN }).collect();
         let (dk, dv) = (before(&k), before(&v));
@@ -111,8 +121,22 @@ pub(super) fn cases() -> impl Iterator<Item = Attention> {
         let (q, dout) = (queries(heads.query_features()), queries(heads.output_features()));
         let scale = sharpness / (heads.dim as f64).sqrt();
         let (out, log_sum_exp) = (Vec::new(), Vec::new());
-        let mut case =
-            Attention { n, heads, short, scale, sequences, q, k, v, dout, out, log_sum_exp, dk, dv };
+        let mut case = Attention {
+            n,
+            heads,
+            within_keys,
+            short,
+            scale,
+            sequences,
+            q,
+            k,
+            v,
+            dout,
+            out,
+            log_sum_exp,
+            dk,
+            dv,
+        };
         let [out, log_sum_exp] = case.forward(&Reference);
         (case.out, case.log_sum_exp) = (out.values, log_sum_exp.values);
         case
@@ -128,7 +152,8 @@ impl Attention {
         let (ids, sequences) = (vec![0; self.n], self.sequences.clone());
         let layout = on(b, Layout { ids, sequences, ..Layout::default() });
         let (heads, scale) = (self.heads, self.scale);
-        operation(Inputs { q: &q, k: &k, v: &v, layout: &layout, heads, scale })
+        let v = (!self.within_keys).then_some(&v);
+        operation(Inputs { q: &q, k: &k, v, layout: &layout, heads, scale })
     }
 
     fn forward<B: Backend>(&self, b: &B) -> [Output; 2] {
@@ -171,8 +196,10 @@ impl Attention {
 
 impl Case for Attention {
     fn name(&self) -> String {
-        let Self { n, heads, short, scale, sequences, .. } = self;
-        format!("attention, {n} rows, {heads:?}, scale {scale}, short operands {short}, {sequences:?}")
+        let Self { n, heads, within_keys, short, scale, sequences, .. } = self;
+        format!(
+            "attention, {n} rows, {heads:?}, values within keys {within_keys}, scale {scale}, short operands {short}, {sequences:?}"
+        )
     }
 
     fn run<B: Backend>(&self, b: &B) -> Vec<Output> {

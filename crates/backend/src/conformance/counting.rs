@@ -64,7 +64,7 @@ fn local(w: &Matrix<Counting>) -> Matrix<Reference> {
 
 fn inputs<'a>(inputs: &Attention<'a, Counting>) -> Attention<'a, Reference> {
     let Attention { q, k, v, layout, heads, scale } = *inputs;
-    Attention { q: &q.0, k: &k.0, v: &v.0, layout: &layout.0, heads, scale }
+    Attention { q: &q.0, k: &k.0, v: v.map(|v| &v.0), layout: &layout.0, heads, scale }
 }
 
 impl Backend for Counting {
@@ -458,6 +458,10 @@ impl Backend for Counting {
         n: usize,
     ) {
         Reference.route_forward(&mut routes.0, &mut scores.0, bias.map(|bias| &bias.0), of, n);
+    }
+
+    fn route_in_turn(&self, routes: &mut Self::Routes, n: usize) {
+        Reference.route_in_turn(&mut routes.0, n);
     }
 
     fn route_backward(

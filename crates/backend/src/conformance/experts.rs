@@ -4,7 +4,7 @@ use super::{
     Case, EXP_ROUNDINGS, Output, Precision, ROUNDOFF, sum_of_products,
     values::{
         Numbers, assert_same_operand, by_row, exactly, input, magnitudes, on, operand, operand_by_row,
-        output, output_operand, pick, summed, unwritten, values_by_row, whole,
+        output, output_operand, pick, summed, unwritten, values_by_row, whole, wide,
     },
 };
 use crate::{
@@ -425,6 +425,37 @@ impl Case for WeightedSwiGlu {
     fn select(&self, rows: &[usize]) -> Self {
         let [gate, up, dy] = [&self.gate, &self.up, &self.dy].map(|x| pick(x, self.choice.n, rows));
         Self { choice: self.choice.chosen(rows), gate, up, dy, ..self.clone() }
+    }
+}
+
+/// Rows that choose by turns have the copies that the reference gives them.
+pub(super) fn check_in_turn<B: Backend>(b: &B) {
+    for (n, experts, features) in [(1, 1, 3), (35, 7, 8), (64, 16, 5), (600, 4, 64), (384, 128, 2)] {
+        let of = Routing::in_turn(experts);
+        let (mut routes, mut known) =
+            (b.routes(n, of).expect("a little memory"), Reference.routes(n, of).expect("a little memory"));
+        let x = Numbers::new(n).operands(n * features, true);
+        // Fewer rows than there is room for, and all of them.
+        for n in [n / experts / 2 * experts, n] {
+            b.route_in_turn(&mut routes, n);
+            Reference.route_in_turn(&mut known, n);
+            assert_eq!(b.read_routes(&routes), Reference.read_routes(&known), "{n} rows, {experts} experts");
+            let copied = |values: Vec<f32>| values[..n * features].to_vec();
+            let mut y = output_operand(b, &unwritten(n * features), Keep::Operand);
+            b.copies_forward(&mut y, &operand(b, &x), &routes, features);
+            let copies = copied(operand_by_row("copies", b, &y, n * features).values);
+            let mut want = wide(&unwritten(n * features));
+            Reference.copies_forward(&mut want, &wide(&x), &known, features);
+            assert_eq!(
+                copies,
+                want.iter().map(|&x| x as f32).collect::<Vec<_>>(),
+                "{n} rows, {experts} experts"
+            );
+            let mut sum = output(b, &unwritten(n * features));
+            b.sum_copies(&mut sum, &input(b, &copies), &routes, features, Store::Write);
+            let back = copied(by_row("sum", b, &sum).values);
+            assert_eq!(back, x[..n * features], "{n} rows, {experts} experts");
+        }
     }
 }
 

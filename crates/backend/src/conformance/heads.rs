@@ -142,7 +142,7 @@ impl Heads {
         let mut out = output_operand(b, &unwritten(len), Keep::Values);
         let mut log_sum_exp = output(b, &unwritten(n * heads.query));
         let q = input(b, &vec![0.0; len]);
-        let inputs = Attention { q: &q, k: stored, v: stored, layout: &layout, heads, scale: 1.0 };
+        let inputs = Attention { q: &q, k: stored, v: Some(stored), layout: &layout, heads, scale: 1.0 };
         b.attention_forward(&mut out, &mut log_sum_exp, inputs);
         operand_by_row(name, b, &out, len)
     }

@@ -187,6 +187,7 @@ pub fn run_some<B: Backend>(backend: &B, precision: Precision, operation: &str, 
             of_device.step_by(every).for_each(|case| check_cut(backend, precision, &case));
         }
         "experts" => experts::check_not_finite(backend),
+        "route" => experts::check_in_turn(backend),
         _ => {}
     }
 }

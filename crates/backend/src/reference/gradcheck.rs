@@ -157,7 +157,7 @@ fn attention_on<'a>(
     heads: Heads,
     scale: f64,
 ) -> Attention<'a, Reference> {
-    Attention { q, k, v, layout, heads, scale }
+    Attention { q, k, v: Some(v), layout, heads, scale }
 }
 
 #[test]
@@ -206,6 +206,25 @@ fn attention_of(heads: Heads) {
     assert_gradient("dq", &dq, &q, |q| loss(q, &k, &v));
     assert_gradient("dk", &dk, &k, |k| loss(&q, k, &v));
     assert_gradient("dv", &dv, &v, |v| loss(&q, &k, v));
+    if heads.value_dim > heads.dim {
+        return;
+    }
+
+    // Values that are the first features of keys: both gradients are the key's.
+    let forward = |k: &Vec<f64>| {
+        let (mut out, mut log_sum_exp) = (unwritten(dout.len()), unwritten(n * heads.query));
+        let inputs = Attention { v: None, ..attention_on([&q, k, &v], &layout, heads, scale) };
+        Reference.attention_forward(&mut out, &mut log_sum_exp, inputs);
+        (out, log_sum_exp)
+    };
+    let (out, log_sum_exp) = forward(&k);
+    let inputs = Attention { v: None, ..attention_on([&q, &k, &v], &layout, heads, scale) };
+    let d = [&mut dq, &mut dk, &mut dv];
+    Reference.attention_backward(d, &dout, inputs, &out, &log_sum_exp);
+    for (dk, dv) in dk.chunks_exact_mut(heads.dim).zip(dv.chunks_exact(heads.value_dim)) {
+        dk.iter_mut().zip(dv).for_each(|(dk, dv)| *dk += dv);
+    }
+    assert_gradient("dk of keys and values", &dk, &k, |k| dot(&forward(k).0, &dout));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) use attention::{Query, queries};
 pub use adamw::Moment;
 pub use route::Routes;
 
+use std::borrow::Cow;
+
 use crate::{
     AdamWStep, Attention, Backend, Columns, Divergence, Keep, Layout, Matrix, MomentType, OutOfMemory,
     ProductPrecision, Rotation, Routing, Store, free_host_memory,
@@ -118,12 +120,15 @@ fn backward_weight(precision: ProductPrecision) -> fn(&mut [f64], &[f64], &[f64]
     }
 }
 
-/// The inputs of attention, as many rows as are read: `q`, `k`, `v`.
-fn attended<'a>(inputs: &Attention<'a, Reference>) -> [&'a [f64]; 3] {
-    let Attention { q, k, v, layout, heads, .. } = inputs;
+/// The inputs of attention, as many rows as are read: `q`, `k`, `v`. Values that are parts of keys are taken out of them.
+fn attended<'a>(inputs: &Attention<'a, Reference>) -> [Cow<'a, [f64]>; 3] {
+    let Attention { q, k, v, layout, heads, .. } = *inputs;
     assert!(heads.query.is_multiple_of(heads.key_value), "{heads:?}: whole groups of query heads");
     let (n, m) = (layout.len(), layout.key_rows());
-    [rows(q, n, heads.query_features()), rows(k, m, heads.key_features()), rows(v, m, heads.value_features())]
+    let k = rows(k, m, heads.key_features());
+    let values = || k.chunks_exact(heads.dim).flat_map(|key| &key[..heads.value_dim]).copied().collect();
+    let v = v.map_or_else(|| Cow::Owned(values()), |v| Cow::Borrowed(rows(v, m, heads.value_features())));
+    [rows(q, n, heads.query_features()).into(), k.into(), v]
 }
 
 /// Asserts a rotation's sizes; gives the elements of `x` that it changes.
@@ -441,7 +446,7 @@ impl Backend for Reference {
         let ([q, k, v], Attention { layout, heads, scale, .. }) = (attended(&inputs), inputs);
         let out = rows_mut(out, layout.len(), heads.output_features());
         let log_sum_exp = rows_mut(log_sum_exp, layout.len(), heads.query);
-        attention::forward(out, log_sum_exp, q, k, v, &layout.sequences, heads, scale);
+        attention::forward(out, log_sum_exp, &q, &k, &v, &layout.sequences, heads, scale);
     }
 
     fn attention_backward(
@@ -459,7 +464,7 @@ impl Backend for Reference {
         let (dk, dv) = (rows_mut(dk, m, heads.key_features()), rows_mut(dv, m, heads.value_features()));
         let log_sum_exp = rows(log_sum_exp, n, heads.query);
         let sequences = &layout.sequences;
-        attention::backward(dq, dk, dv, dout, q, k, v, out, log_sum_exp, sequences, heads, scale);
+        attention::backward(dq, dk, dv, dout, &q, &k, &v, out, log_sum_exp, sequences, heads, scale);
     }
 
     fn swiglu_forward(&self, y: &mut Vec<f64>, gate: &Vec<f64>, up: &Vec<f64>, n: usize) {
@@ -561,6 +566,13 @@ impl Backend for Reference {
         of.check();
         let bias = bias.map(|bias| rows(bias, 1, of.experts));
         route::forward(routes, rows_mut(scores, n, of.experts), bias, of);
+    }
+
+    fn route_in_turn(&self, routes: &mut Routes, n: usize) {
+        let Routes { chosen, weights, copies } = routes;
+        copies.sort_in_turn(n);
+        *chosen = (0..n).map(|i| (i % copies.experts()) as u32).collect();
+        *weights = vec![1.0; n];
     }
 
     fn route_backward(

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{Moments, median, peak_memory_bytes, random_model, random_tokens, share_of};
 use crate::{
+    cache::CacheArg,
     device::{Device, Job, Running},
     numbers::count,
     precision::{PrecisionArg, name_of},
@@ -36,6 +37,8 @@ pub(crate) struct TrainBench {
     shape: TrainShape,
     #[command(flatten)]
     precision: PrecisionArg,
+    #[command(flatten)]
+    cache: CacheArg,
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 7, value_parser = count::<u64>)]
     steps: u64,
@@ -73,6 +76,7 @@ impl Job for TrainBench {
         ensure!(tokens > 1, "--tokens must be at least 2: a first token is not predicted");
         let precision = self.precision.get();
         let config = Config { precision, ..Config::from_file(&self.config)? };
+        let config = config.caching(self.cache.get(), &self.config)?;
         let longest = config.longest_sequence();
         ensure!(tokens <= longest, "--tokens {tokens} exceeds the model's {longest} positions");
         let (parameters, vocab_size) = (config.parameters(), config.vocab_size);

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 
 use super::warn_of_bad_references;
 use crate::{
-    device::Running, drafts, generate::check_completions, output::Output, precision::name_of,
+    cache, device::Running, drafts, generate::check_completions, output::Output, precision::name_of,
     progress::Progress,
 };
 
@@ -212,6 +212,9 @@ impl Prepared {
         }
         if let Some(name) = name_of(self.measure.place.precision()) {
             settings["precision"] = name.into();
+        }
+        if let Some(name) = cache::name_of(self.measure.place.cache()) {
+            settings["cache"] = name.into();
         }
         if let Some(jailbreaks) = safety {
             settings["jailbreaks_sha256"] = sha256(serde_json::to_vec(jailbreaks)?).into();

@@ -1,6 +1,7 @@
 //! `koan rl --plan`
 
 use koan_backend::{Backend, ProductPrecision};
+use koan_model::CacheForm;
 use koan_train::rl::{Forecast, RlConfig};
 
 use crate::device::{Job, Running};
@@ -27,6 +28,9 @@ impl Job for Planned {
         )?;
         if config.stage.precision == ProductPrecision::Fp8 {
             say!("products of linear layers in FP8, emulated")?;
+        }
+        if config.stage.cache == CacheForm::Latent {
+            say!("attention to latents, which are cached")?;
         }
         if let Some(adapter) = &forecast.adapter {
             say!("trains  {adapter}")?;

@@ -26,7 +26,8 @@ const TOGETHER: usize = 256;
 pub(crate) struct Inputs<'a> {
     pub(crate) q: &'a [f32],
     pub(crate) k: &'a [f32],
-    pub(crate) v: &'a [f32],
+    /// None where values are the first features of keys.
+    pub(crate) v: Option<&'a [f32]>,
     pub(crate) sequences: &'a [Sequence],
     pub(crate) heads: Heads,
     pub(crate) scale: f32,
@@ -34,7 +35,9 @@ pub(crate) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn context(self) -> Context<'a> {
-        Context { k: self.k, v: self.v, heads: self.heads, scale: self.scale }
+        let Self { k, v, heads, scale, .. } = self;
+        let value_stride = if v.is_some() { heads.value_dim } else { heads.dim };
+        Context { k, v: v.unwrap_or(k), value_stride, heads, scale }
     }
 
     fn check(self) {
@@ -43,7 +46,8 @@ impl<'a> Inputs<'a> {
             heads.dim > 0
                 && heads.value_dim > 0
                 && heads.key_value > 0
-                && heads.query.is_multiple_of(heads.key_value),
+                && heads.query.is_multiple_of(heads.key_value)
+                && (self.v.is_some() || heads.value_dim <= heads.dim),
             "{heads:?}"
         );
     }
@@ -64,20 +68,30 @@ pub(crate) fn forward(
     let alone = sequences.iter().filter(|s| s.rows.len() == 1).count();
     let enough = alone * heads.key_value / (threads.count() * TASKS_PER_THREAD);
     let together = enough.min(TOGETHER / heads.dim).clamp(1, heads.key_value);
+    // Where there are fewer than threads, a task takes a part of a key head's queries: several read the same keys.
+    let group = heads.group();
+    let parts_of_group = threads.count().div_ceil((alone * heads.key_value).max(1)).clamp(1, group);
     let parts = sequences.iter().flat_map(|s| {
-        let together = if s.rows.len() == 1 { together } else { 1 };
+        let is_alone = s.rows.len() == 1;
+        let together = if is_alone { together } else { 1 };
+        let step = if is_alone && together == 1 { group.div_ceil(parts_of_group) } else { together * group };
         let rows = (0..s.rows.len()).step_by(TASK_ROWS).map(|row| row..(row + TASK_ROWS).min(s.rows.len()));
         let parts = move |rows: Range<usize>| {
-            let first = (0..heads.key_value).step_by(together);
-            first.map(move |head| (s, rows.clone(), head..(head + together).min(heads.key_value)))
+            let key_heads = (0..heads.key_value).step_by(together);
+            let queries = key_heads.flat_map(move |head| {
+                let end = (head + together).min(heads.key_value) * group;
+                (head * group..end).step_by(step).map(move |first| first..(first + step).min(end))
+            });
+            queries.map(move |queries| (s, rows.clone(), queries))
         };
         rows.flat_map(parts)
     });
     let parts: Vec<_> = parts.collect();
     threads.run(parts.len(), |task| {
         let (sequence, rows, heads) = parts[task].clone();
-        let dim = inputs.heads.dim;
-        let len = attention::scratch_len(heads.len(), inputs.heads.group(), dim, sequence.context());
+        let (dim, key_heads) = (inputs.heads.dim, heads.len().div_ceil(group));
+        let of_each = heads.len().div_ceil(key_heads);
+        let len = attention::scratch_len(key_heads, of_each, dim, sequence.context());
         with_scratch(len, |scratch| {
             let context = inputs.context();
             let task = Forward { context, out, log_sum_exp, q, sequence, rows, heads };

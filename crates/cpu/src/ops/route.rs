@@ -52,6 +52,20 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// Row `i` of `n` chooses expert `i mod experts`, with weight 1.
+    pub(crate) fn in_turn(&mut self, n: usize) {
+        let Self { chosen, weights, of_copies, copies } = self;
+        copies.sort_in_turn(n);
+        chosen.clear();
+        chosen.extend((0..n).map(|i| (i % copies.experts()) as u32));
+        for weights in [weights, of_copies] {
+            weights.clear();
+            weights.resize(n, 1.0);
+        }
+    }
+}
+
 /// What a chosen expert's score is divided by.
 fn divisor(s: &[f32], chosen: &[u32], of: Routing) -> f32 {
     if of.normalized { chosen.iter().map(|&e| s[e as usize]).sum::<f32>() + EPSILON } else { 1.0 }

@@ -38,6 +38,8 @@ params! {
         value_chunks: u32,
         blocks: u32,
         scale: f32,
+        value_stride: u32,
+        unused: u32,
     }
 }
 
@@ -106,6 +108,19 @@ fn key_rows(layout: &DeviceLayout) -> usize {
     layout.host.key_rows()
 }
 
+/// Where the values lie, and from a key head's to those of the next: of their own, or the first features of keys.
+fn values_of(inputs: Attention<'_, Cuda>) -> (Address, usize) {
+    let Attention { k, v, layout, heads, .. } = inputs;
+    let rows = key_rows(layout);
+    match v {
+        Some(v) => (v.first(rows * heads.value_features(), "v"), heads.value_dim),
+        None => {
+            assert!(heads.value_dim <= heads.dim, "{heads:?}: values are the first features of keys");
+            (k.first(rows * heads.key_features(), "k"), heads.dim)
+        }
+    }
+}
+
 fn check(heads: Heads, scale: f64) {
     let whole = heads.key_value > 0 && heads.query.is_multiple_of(heads.key_value);
     assert!(whole && heads.dim > 0 && heads.value_dim > 0 && scale > 0.0, "{heads:?}, scale {scale}");
@@ -142,8 +157,9 @@ pub(crate) fn forward(
     log_sum_exp: &mut Memory<f32>,
     inputs: Attention<'_, Cuda>,
 ) {
-    let Attention { q, k, v, layout, heads, scale } = inputs;
+    let Attention { q, k, layout, heads, scale, .. } = inputs;
     check(heads, scale);
+    let (v, value_stride) = values_of(inputs);
     let (n, rows) = (layout.host.len(), key_rows(layout));
     let sequences = layout.sequences();
     let kernels = Kernels::of(heads);
@@ -154,7 +170,7 @@ pub(crate) fn forward(
         log_sum_exp: log_sum_exp.first(n * heads.query, "log_sum_exp"),
         q: q.first(n * heads.query_features(), "q"),
         k: k.first(rows * heads.key_features(), "k"),
-        v: v.first(rows * heads.value_features(), "v"),
+        v,
         tiles: layout.tiles(0),
         key_rows: sequences.key_rows.at(0),
         partial: 0,
@@ -167,6 +183,8 @@ pub(crate) fn forward(
         value_chunks: value_chunks as u32,
         blocks: 0,
         scale: (scale * LOG2_E) as f32,
+        value_stride: value_stride as u32,
+        unused: 0,
     };
     // Tiles of few rows come last. Which kernel a row goes to does not change its bits.
     let rows_of = |tile: &Tile| tile.rows as usize * heads.group();
@@ -243,6 +261,8 @@ params! {
         chunks: u32,
         scale: f32,
         scale_2: f32,
+        value_stride: u32,
+        unused: u32,
     }
 }
 
@@ -294,8 +314,9 @@ pub(crate) fn backward(
     out: &Memory<f32>,
     log_sum_exp: &Memory<f32>,
 ) {
-    let Attention { q, k, v, layout, heads, scale } = inputs;
+    let Attention { q, k, layout, heads, scale, .. } = inputs;
     check(heads, scale);
+    let (v, value_stride) = values_of(inputs);
     let (n, rows) = (layout.host.len(), key_rows(layout));
     let sequences = layout.sequences();
     let key_blocks = sequences.key_blocks(cuda, &layout.host.sequences);
@@ -327,7 +348,7 @@ pub(crate) fn backward(
         queries: rounded_queries.at(0),
         d_outputs: d_outputs.at(0),
         k: k.first(rows * heads.key_features(), "k"),
-        v: v.first(rows * heads.value_features(), "v"),
+        v,
         tiles: layout.tiles(0),
         sequences: key_blocks.sequences(),
         key_blocks: key_blocks.blocks(),
@@ -343,6 +364,8 @@ pub(crate) fn backward(
         chunks: chunks as u32,
         scale: scale as f32,
         scale_2: (scale * LOG2_E) as f32,
+        value_stride: value_stride as u32,
+        unused: 0,
     };
     let at_once = plan.warps * 16;
     let subtiles = BLOCK / at_once;

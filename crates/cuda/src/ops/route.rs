@@ -126,6 +126,34 @@ pub(crate) fn forward(
 }
 
 params! {
+    struct InTurn {
+        chosen: Address, weights: Address, places: Address, copy_rows: Address, copy_weights: Address, starts: Address,
+        rows: u32, experts: u32,
+    }
+}
+
+/// Row `i` of `n` chooses expert `i mod experts`, with weight 1.
+pub(crate) fn in_turn(cuda: &Cuda, routes: &mut Routes, n: usize) {
+    let experts = routes.experts;
+    assert!(
+        routes.per_token == 1 && n.is_multiple_of(experts),
+        "{n} rows that choose one of {experts} by turns"
+    );
+    routes.rows = n;
+    let params = InTurn {
+        chosen: routes.chosen.first(n, "routes"),
+        weights: routes.weights.first(n, "routes"),
+        places: routes.places.first(n, "routes"),
+        copy_rows: routes.copy_rows.first(n, "routes"),
+        copy_weights: routes.copy_weights.first(n, "routes"),
+        starts: routes.starts.first(experts + 1, "routes"),
+        rows: u32::try_from(n).expect("fewer than 2³² copies"),
+        experts: experts as u32,
+    };
+    cuda.for_each("route_in_turn", n.max(experts + 1), params);
+}
+
+params! {
     struct RouteShares { shares: Address, sequences: Address, chosen: Address, experts: u32, per_token: u32 }
 }
 

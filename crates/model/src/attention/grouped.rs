@@ -164,7 +164,7 @@ impl<B: Backend> GroupedCache<B> {
     /// What attention reads: queries `q`, and these keys and values.
     fn attention<'a>(&'a self, p: &Pass<'a, B>, q: &'a B::Buf) -> Attention<'a, B> {
         let (heads, scale) = (heads(p.config), (p.config.head_dim as f64).sqrt().recip());
-        Attention { q, k: &self.keys, v: &self.values, layout: p.layout, heads, scale }
+        Attention { q, k: &self.keys, v: Some(&self.values), layout: p.layout, heads, scale }
     }
 }
 

@@ -8,12 +8,12 @@
 //! x ← x + O · attention([q_nope | rope(q_rope)], [k | rope(r)], v)
 //! ```
 //!
-//! What is cached are keys and values as they are expanded (decision 13).
+//! What is cached are keys and values as they are expanded; `absorbed.rs` has the other form (decision 13).
 
 use koan_backend::{Attention, Backend, Columns, Heads, Keep, OutOfMemory, Pairs, Rotation, Store};
 
 use crate::{
-    Config, LatentConfig, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass,
+    CacheForm, Config, LatentConfig, Linear, Param, Purpose, TensorInfo, activations::RowMaker, layer::Pass,
     linear::LowRankRows, tensors::Maker,
 };
 
@@ -66,7 +66,7 @@ pub(crate) struct LatentActivations<B: Backend> {
 }
 
 /// A latent before its norm, and what the norm leaves for its backward.
-struct Compressed<B: Backend> {
+pub(super) struct Compressed<B: Backend> {
     x: B::Buf,
     rstd: B::Buf,
 }
@@ -98,12 +98,12 @@ pub(crate) struct LatentGradients<B: Backend> {
 }
 
 /// The gradients of a latent.
-struct CompressedGradients<B: Backend> {
+pub(super) struct CompressedGradients<B: Backend> {
     /// The latent after its norm, computed again: what the products after it read.
     normed: B::Operand,
     rstd: B::Buf,
     /// Of it.
-    d_normed: B::Buf,
+    pub(super) d_normed: B::Buf,
     /// Of the latent before its norm.
     x: B::Operand,
 }
@@ -114,35 +114,38 @@ pub(crate) struct LatentCache<B: Backend> {
     values: B::Keys,
 }
 
+/// Compressed queries have a latent.
+const OF_COMPRESSED: &str = "compressed queries have a latent";
+
 /// The sizes of a model's latent attention, and what follows from them.
 #[derive(Clone, Copy)]
-struct Sizes {
-    heads: usize,
-    latent: LatentConfig,
+pub(super) struct Sizes {
+    pub(super) heads: usize,
+    pub(super) latent: LatentConfig,
 }
 
 impl Sizes {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let latent = config.latent.expect("a config with latent attention has its sizes");
         Self { heads: config.num_attention_heads, latent }
     }
 
-    fn of_attention(self) -> Heads {
+    pub(super) fn of_attention(self) -> Heads {
         let (dim, value_dim) = (self.latent.qk_head_dim(), self.latent.v_head_dim);
         Heads { query: self.heads, key_value: self.heads, dim, value_dim }
     }
 
     /// Features of `[c | r]`.
-    fn kv_a(self) -> usize {
+    pub(super) fn kv_a(self) -> usize {
         self.latent.kv_lora_rank + self.latent.qk_rope_head_dim
     }
 
     /// Features of `[k | v]` of a head.
-    fn kv_b_head(self) -> usize {
+    pub(super) fn kv_b_head(self) -> usize {
         self.latent.qk_nope_head_dim + self.latent.v_head_dim
     }
 
-    fn kv_b(self) -> usize {
+    pub(super) fn kv_b(self) -> usize {
         self.heads * self.kv_b_head()
     }
 
@@ -164,17 +167,17 @@ impl Sizes {
 
     /// The parts of `x`, a row of keys `[k | r]` of each head, `[k | v]` of each head, or values: from column `start` of a head of
     /// `head` features on.
-    fn part(self, start: usize, head: usize) -> Columns {
+    pub(super) fn part(self, start: usize, head: usize) -> Columns {
         Columns { features: self.heads * head, start, stride: head }
     }
 
     /// The latent's columns of `[c | r]`.
-    fn latent_part(self) -> Columns {
+    pub(super) fn latent_part(self) -> Columns {
         Columns::from(0, self.kv_a())
     }
 
     /// The rotated part's columns of `[c | r]`.
-    fn rotated_part(self) -> Columns {
+    pub(super) fn rotated_part(self) -> Columns {
         Columns::from(self.latent.kv_lora_rank, self.kv_a())
     }
 
@@ -198,6 +201,10 @@ impl<T> Latent<T> {
     {
         let (hidden, sizes) = (config.hidden_size, Sizes::of(config));
         let LatentConfig { q_lora_rank, kv_lora_rank, biases, .. } = sizes.latent;
+        let heads = match config.cache {
+            CacheForm::Expanded => 1,
+            CacheForm::Latent => sizes.heads,
+        };
         let query = sizes.of_attention().query_features();
         Ok(Self {
             query: match q_lora_rank {
@@ -210,7 +217,7 @@ impl<T> Latent<T> {
             },
             kv_a_proj_with_mqa: Linear::try_build(at, "kv_a_proj_with_mqa", [sizes.kv_a(), hidden], biases)?,
             kv_a_layernorm: at.norm("kv_a_layernorm", kv_lora_rank)?,
-            kv_b_proj: Linear::try_build(at, "kv_b_proj", [sizes.kv_b(), kv_lora_rank], false)?,
+            kv_b_proj: Linear::try_build_heads(at, "kv_b_proj", heads, [sizes.kv_b(), kv_lora_rank], false)?,
             o_proj: Linear::try_build(
                 at,
                 "o_proj",
@@ -248,13 +255,13 @@ impl<T> Latent<T> {
 }
 
 impl<B: Backend> Compressed<B> {
-    fn build(features: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+    pub(super) fn build(features: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         Ok(Self { x: make.buf(features)?, rstd: make.buf(1)? })
     }
 }
 
 impl<B: Backend> CompressedGradients<B> {
-    fn build(features: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
+    pub(super) fn build(features: usize, make: &mut RowMaker<'_, B>) -> Result<Self, OutOfMemory> {
         Ok(Self {
             normed: make.operand(features, Keep::Operand)?,
             rstd: make.buf(1)?,
@@ -327,7 +334,7 @@ impl<B: Backend> LatentCache<B> {
     fn attention<'a>(&'a self, p: &Pass<'a, B>, q: &'a B::Buf) -> Attention<'a, B> {
         let sizes = Sizes::of(p.config);
         let (heads, scale) = (sizes.of_attention(), sizes.latent.softmax_scale);
-        Attention { q, k: &self.keys, v: &self.values, layout: p.layout, heads, scale }
+        Attention { q, k: &self.keys, v: Some(&self.values), layout: p.layout, heads, scale }
     }
 }
 
@@ -346,23 +353,8 @@ impl<B: Backend> Latent<Param<B>> {
         let LatentActivations { q_latent, kv_latent, q, kv, attention, log_sum_exp } = a;
         let kv = cache.unwrap_or(kv);
         let LatentWork { q_normed, kv_a, kv_normed, kv_b, k, v, low_rank } = work;
-        match &self.query {
-            Query::Whole { q_proj } => q_proj.forward(p, (&mut *q, Store::Write), normed, low_rank),
-            Query::Compressed { q_a_proj, q_a_layernorm, q_b_proj } => {
-                let (latent, q_normed) = of_queries(q_latent.as_mut(), q_normed.as_mut());
-                q_a_proj.forward(p, (&mut latent.x, Store::Write), normed, low_rank);
-                latent.norm(p, q_normed, q_a_layernorm);
-                q_b_proj.forward(p, (&mut *q, Store::Write), q_normed, low_rank);
-            }
-        }
-        b.rope_forward(q, p.cos, p.sin, sizes.rotation_of_queries(), p.layout);
-
-        self.kv_a_proj_with_mqa.forward(p, (&mut *kv_a, Store::Write), normed, low_rank);
-        b.rope_forward(kv_a, p.cos, p.sin, sizes.rotation_of_keys(), p.layout);
-        let rank = sizes.latent.kv_lora_rank;
-        let latent = [Columns::from(0, rank), sizes.latent_part()];
-        b.columns(&mut kv_latent.x, kv_a, latent, [1, rank], n, Store::Write);
-        kv_latent.norm(p, kv_normed, &self.kv_a_layernorm);
+        self.queries(p, q, normed, q_latent.as_mut().zip(q_normed.as_mut()), low_rank);
+        self.latents(p, kv_a, kv_normed, kv_latent, normed, low_rank);
         self.kv_b_proj.forward(p, (&mut *kv_b, Store::Write), kv_normed, low_rank);
         for ((from, to, width), y) in sizes.expanded().into_iter().zip([&mut *k, &mut *v]) {
             b.columns(y, kv_b, [to, from], [sizes.heads, width], n, Store::Write);
@@ -400,25 +392,8 @@ impl<B: Backend> Latent<Param<B>> {
         );
         let d_qkv = [b.values_mut(q), &mut *k, &mut *v];
         b.attention_backward(d_qkv, attention, a.kv.attention(p, &a.q), &a.attention, &a.log_sum_exp);
-
-        b.rope_backward(b.values_mut(q), p.cos, p.sin, sizes.rotation_of_queries(), p.layout);
-        b.round(q, n * sizes.of_attention().query_features());
-        match (&self.query, &mut grad.query) {
-            (Query::Whole { q_proj }, Query::Whole { q_proj: grad }) => {
-                q_proj.backward(p, (&mut *d_normed, Store::Write), grad, q, normed, low_rank);
-            }
-            (
-                Query::Compressed { q_a_proj, q_a_layernorm, q_b_proj },
-                Query::Compressed { q_a_proj: grad_a, q_a_layernorm: grad_norm, q_b_proj: grad_b },
-            ) => {
-                let (latent, d) = of_queries(a.q_latent.as_ref(), q_latent.as_mut());
-                latent.norm_again(p, d, q_a_layernorm);
-                q_b_proj.backward(p, (&mut d.d_normed, Store::Write), grad_b, q, &d.normed, low_rank);
-                latent.backward(p, d, q_a_layernorm, grad_norm);
-                q_a_proj.backward(p, (&mut *d_normed, Store::Write), grad_a, &d.x, normed, low_rank);
-            }
-            _ => unreachable!("a gradient is of its weights' kind"),
-        }
+        let of_latent = a.q_latent.as_ref().zip(q_latent.as_mut());
+        self.queries_backward(p, d_normed, q, normed, of_latent, low_rank, &mut grad.query);
 
         for ((to, from, width), x) in sizes.expanded().into_iter().zip([&*k, &*v]) {
             b.columns(b.values_mut(kv_b), x, [to, from], [sizes.heads, width], n, Store::Write);
@@ -427,23 +402,114 @@ impl<B: Backend> Latent<Param<B>> {
         a.kv_latent.norm_again(p, kv_latent, &self.kv_a_layernorm);
         let d_latent = (&mut kv_latent.d_normed, Store::Write);
         self.kv_b_proj.backward(p, d_latent, &mut grad.kv_b_proj, kv_b, &kv_latent.normed, low_rank);
-        a.kv_latent.backward(p, kv_latent, &self.kv_a_layernorm, &mut grad.kv_a_layernorm);
-        let (rank, d_kv_a) = (sizes.latent.kv_lora_rank, b.values_mut(kv_a));
+        let rotated = (&*k, sizes.rotated_of_keys(), sizes.heads);
+        self.latents_backward(p, d_normed, kv_latent, kv_a, rotated, normed, &a.kv_latent, low_rank, grad);
+    }
+
+    /// The queries of all heads, rotated. `of_latent` is what they are compressed in, where they are: the latent, and the same normed.
+    pub(super) fn queries(
+        &self,
+        p: &Pass<B>,
+        q: &mut B::Buf,
+        normed: &B::Operand,
+        of_latent: Option<(&mut Compressed<B>, &mut B::Operand)>,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        match (&self.query, of_latent) {
+            (Query::Whole { q_proj }, _) => q_proj.forward(p, (&mut *q, Store::Write), normed, low_rank),
+            (Query::Compressed { q_a_proj, q_a_layernorm, q_b_proj }, Some((latent, q_normed))) => {
+                q_a_proj.forward(p, (&mut latent.x, Store::Write), normed, low_rank);
+                latent.norm(p, q_normed, q_a_layernorm);
+                q_b_proj.forward(p, (&mut *q, Store::Write), q_normed, low_rank);
+            }
+            (Query::Compressed { .. }, None) => unreachable!("{OF_COMPRESSED}"),
+        }
+        p.b.rope_forward(q, p.cos, p.sin, Sizes::of(p.config).rotation_of_queries(), p.layout);
+    }
+
+    /// From `dq`, the gradient of the queries, which it uses up, writes `d_normed`.
+    pub(super) fn queries_backward(
+        &self,
+        p: &Pass<B>,
+        d_normed: &mut B::Buf,
+        dq: &mut B::Operand,
+        normed: &B::Operand,
+        of_latent: Option<(&Compressed<B>, &mut CompressedGradients<B>)>,
+        low_rank: &mut LowRankRows<B>,
+        grad: &mut Query<B::Buf>,
+    ) {
+        let (b, sizes) = (p.b, Sizes::of(p.config));
+        b.rope_backward(b.values_mut(dq), p.cos, p.sin, sizes.rotation_of_queries(), p.layout);
+        b.round(dq, p.rows * sizes.of_attention().query_features());
+        match (&self.query, grad) {
+            (Query::Whole { q_proj }, Query::Whole { q_proj: grad }) => {
+                q_proj.backward(p, (d_normed, Store::Write), grad, dq, normed, low_rank);
+            }
+            (
+                Query::Compressed { q_a_proj, q_a_layernorm, q_b_proj },
+                Query::Compressed { q_a_proj: grad_a, q_a_layernorm: grad_norm, q_b_proj: grad_b },
+            ) => {
+                let (latent, d) = of_latent.expect(OF_COMPRESSED);
+                latent.norm_again(p, d, q_a_layernorm);
+                q_b_proj.backward(p, (&mut d.d_normed, Store::Write), grad_b, dq, &d.normed, low_rank);
+                latent.backward(p, d, q_a_layernorm, grad_norm);
+                q_a_proj.backward(p, (d_normed, Store::Write), grad_a, &d.x, normed, low_rank);
+            }
+            _ => unreachable!("a gradient is of its weights' kind"),
+        }
+    }
+
+    /// `[c | rope(r)]`, the latent `c` apart, and `norm(c)`.
+    pub(super) fn latents(
+        &self,
+        p: &Pass<B>,
+        kv_a: &mut B::Buf,
+        kv_normed: &mut B::Operand,
+        kv_latent: &mut Compressed<B>,
+        normed: &B::Operand,
+        low_rank: &mut LowRankRows<B>,
+    ) {
+        let (b, sizes) = (p.b, Sizes::of(p.config));
+        self.kv_a_proj_with_mqa.forward(p, (&mut *kv_a, Store::Write), normed, low_rank);
+        b.rope_forward(kv_a, p.cos, p.sin, sizes.rotation_of_keys(), p.layout);
+        let rank = sizes.latent.kv_lora_rank;
+        let latent = [Columns::from(0, rank), sizes.latent_part()];
+        b.columns(&mut kv_latent.x, kv_a, latent, [1, rank], p.rows, Store::Write);
+        kv_latent.norm(p, kv_normed, &self.kv_a_layernorm);
+    }
+
+    /// From the gradient of `norm(c)`, which `kv_latent` holds, and that of `rope(r)`, in the columns of some heads of `rotated`,
+    /// adds to `d_normed`.
+    pub(super) fn latents_backward(
+        &self,
+        p: &Pass<B>,
+        d_normed: &mut B::Buf,
+        kv_latent: &mut CompressedGradients<B>,
+        d_kv_a: &mut B::Operand,
+        (rotated, columns, heads): (&B::Buf, Columns, usize),
+        normed: &B::Operand,
+        latent: &Compressed<B>,
+        low_rank: &mut LowRankRows<B>,
+        grad: &mut Latent<B::Buf>,
+    ) {
+        let (b, sizes, n) = (p.b, Sizes::of(p.config), p.rows);
+        latent.backward(p, kv_latent, &self.kv_a_layernorm, &mut grad.kv_a_layernorm);
+        let (rank, d) = (sizes.latent.kv_lora_rank, b.values_mut(d_kv_a));
+        b.clear(d);
         let latent = [sizes.latent_part(), Columns::from(0, rank)];
-        b.clear(d_kv_a);
-        b.columns(d_kv_a, b.values(&kv_latent.x), latent, [1, rank], n, Store::Write);
-        let rotated = [sizes.rotated_part(), sizes.rotated_of_keys()];
-        b.columns(d_kv_a, k, rotated, [sizes.heads, sizes.latent.qk_rope_head_dim], n, Store::Add);
-        b.rope_backward(d_kv_a, p.cos, p.sin, sizes.rotation_of_keys(), p.layout);
-        b.round(kv_a, n * sizes.kv_a());
+        b.columns(d, b.values(&kv_latent.x), latent, [1, rank], n, Store::Write);
+        let of_rotated = [sizes.rotated_part(), columns];
+        b.columns(d, rotated, of_rotated, [heads, sizes.latent.qk_rope_head_dim], n, Store::Add);
+        b.rope_backward(d, p.cos, p.sin, sizes.rotation_of_keys(), p.layout);
+        b.round(d_kv_a, n * sizes.kv_a());
         let grad = &mut grad.kv_a_proj_with_mqa;
-        self.kv_a_proj_with_mqa.backward(p, (d_normed, Store::Add), grad, kv_a, normed, low_rank);
+        self.kv_a_proj_with_mqa.backward(p, (d_normed, Store::Add), grad, d_kv_a, normed, low_rank);
     }
 }
 
 impl<B: Backend> Compressed<B> {
     /// Writes the normed latent, and what the norm's backward reads.
-    fn norm(&mut self, p: &Pass<B>, y: &mut B::Operand, w: &Param<B>) {
+    pub(super) fn norm(&mut self, p: &Pass<B>, y: &mut B::Operand, w: &Param<B>) {
         p.b.rms_norm_forward(y, &mut self.rstd, &self.x, w.value(), LatentConfig::NORM_EPS, p.rows);
     }
 
@@ -461,9 +527,4 @@ impl<B: Backend> Compressed<B> {
         b.rms_norm_backward(dx, dw, &d.d_normed, &self.x, w.value(), &self.rstd, p.rows);
         b.round(&mut d.x, len);
     }
-}
-
-/// The two parts that compressed queries have.
-fn of_queries<A, C>(a: Option<A>, c: Option<C>) -> (A, C) {
-    a.zip(c).expect("compressed queries have a latent")
 }

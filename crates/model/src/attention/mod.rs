@@ -1,11 +1,13 @@
 //! Attention: what a layer adds to the stream from the tokens before. A kind of it is a file here, with its tensors, its
 //! activations and their gradients, and its cache, beside its forward and backward; the enums choose between kinds.
 
+mod absorbed;
 mod grouped;
 mod latent;
 
 use koan_backend::{Backend, OutOfMemory};
 
+use absorbed::{AbsorbedActivations, AbsorbedCache, AbsorbedGradients, AbsorbedWork};
 pub use grouped::Grouped;
 use grouped::{GroupedActivations, GroupedCache, GroupedGradients, GroupedWork};
 pub use latent::{Latent, Query};
@@ -24,6 +26,8 @@ pub enum AttentionKind {
     Grouped,
     /// Keys and values of a latent: [`Latent`].
     Latent,
+    /// The same, by the latents themselves: [`Latent`], as its `absorbed.rs` computes it.
+    Absorbed,
 }
 
 /// The tensors of a layer's attention.
@@ -34,30 +38,36 @@ pub enum Attention<T> {
     Grouped(Grouped<T>),
     /// Keys and values of a latent.
     Latent(Latent<T>),
+    /// Latents as keys and values.
+    Absorbed(Latent<T>),
 }
 
 /// What attention leaves for its backward.
 pub(crate) enum AttentionActivations<B: Backend> {
     Grouped(GroupedActivations<B>),
     Latent(LatentActivations<B>),
+    Absorbed(AbsorbedActivations<B>),
 }
 
 /// What attention's forward works in, and no layer keeps.
 pub(crate) enum AttentionWork<B: Backend> {
     Grouped(GroupedWork<B>),
     Latent(LatentWork<B>),
+    Absorbed(AbsorbedWork<B>),
 }
 
 /// The gradients that attention's backward works in.
 pub(crate) enum AttentionGradients<B: Backend> {
     Grouped(GroupedGradients<B>),
     Latent(LatentGradients<B>),
+    Absorbed(AbsorbedGradients<B>),
 }
 
 /// What attention keeps of tokens seen.
 pub(crate) enum AttentionCache<B: Backend> {
     Grouped(GroupedCache<B>),
     Latent(LatentCache<B>),
+    Absorbed(AbsorbedCache<B>),
 }
 
 impl<T> Attention<T> {
@@ -72,6 +82,7 @@ impl<T> Attention<T> {
         match kind {
             AttentionKind::Grouped => Grouped::try_build(config, at).map(Self::Grouped),
             AttentionKind::Latent => Latent::try_build(config, at).map(Self::Latent),
+            AttentionKind::Absorbed => Latent::try_build(config, at).map(Self::Absorbed),
         }
     }
 
@@ -79,20 +90,21 @@ impl<T> Attention<T> {
         match self {
             Self::Grouped(_) => AttentionKind::Grouped,
             Self::Latent(_) => AttentionKind::Latent,
+            Self::Absorbed(_) => AttentionKind::Absorbed,
         }
     }
 
     pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = &T> + '_> {
         match self {
             Self::Grouped(attention) => Box::new(attention.tensors()),
-            Self::Latent(attention) => Box::new(attention.tensors()),
+            Self::Latent(attention) | Self::Absorbed(attention) => Box::new(attention.tensors()),
         }
     }
 
     pub(crate) fn tensors_mut(&mut self) -> Box<dyn Iterator<Item = &mut T> + '_> {
         match self {
             Self::Grouped(attention) => Box::new(attention.tensors_mut()),
-            Self::Latent(attention) => Box::new(attention.tensors_mut()),
+            Self::Latent(attention) | Self::Absorbed(attention) => Box::new(attention.tensors_mut()),
         }
     }
 }
@@ -113,16 +125,23 @@ impl<B: Backend> Attention<Param<B>> {
             (Self::Grouped(attention), AttentionActivations::Grouped(a), AttentionWork::Grouped(work)) => {
                 let cache = cache.map(|cache| match cache {
                     AttentionCache::Grouped(cache) => cache,
-                    AttentionCache::Latent(_) => unreachable!("{OF_ONE_KIND}"),
+                    _ => unreachable!("{OF_ONE_KIND}"),
                 });
                 attention.forward(p, x, normed, a, work, cache);
             }
             (Self::Latent(attention), AttentionActivations::Latent(a), AttentionWork::Latent(work)) => {
                 let cache = cache.map(|cache| match cache {
                     AttentionCache::Latent(cache) => cache,
-                    AttentionCache::Grouped(_) => unreachable!("{OF_ONE_KIND}"),
+                    _ => unreachable!("{OF_ONE_KIND}"),
                 });
                 attention.forward(p, x, normed, a, work, cache);
+            }
+            (Self::Absorbed(attention), AttentionActivations::Absorbed(a), AttentionWork::Absorbed(work)) => {
+                let cache = cache.map(|cache| match cache {
+                    AttentionCache::Absorbed(cache) => cache,
+                    _ => unreachable!("{OF_ONE_KIND}"),
+                });
+                attention.forward_absorbed(p, x, normed, a, work, cache);
             }
             _ => unreachable!("{OF_ONE_KIND}"),
         }
@@ -153,6 +172,12 @@ impl<B: Backend> Attention<Param<B>> {
                 AttentionGradients::Latent(d),
                 Attention::Latent(grad),
             ) => attention.backward(p, d_normed, dx, normed, a, d, grad),
+            (
+                Self::Absorbed(attention),
+                AttentionActivations::Absorbed(a),
+                AttentionGradients::Absorbed(d),
+                Attention::Absorbed(grad),
+            ) => attention.backward_absorbed(p, d_normed, dx, normed, a, d, grad),
             _ => unreachable!("{OF_ONE_KIND}"),
         }
     }
@@ -168,6 +193,7 @@ impl<B: Backend> AttentionActivations<B> {
         match kind {
             AttentionKind::Grouped => GroupedActivations::build(config, purpose, make).map(Self::Grouped),
             AttentionKind::Latent => LatentActivations::build(config, purpose, make).map(Self::Latent),
+            AttentionKind::Absorbed => AbsorbedActivations::build(config, purpose, make).map(Self::Absorbed),
         }
     }
 }
@@ -181,6 +207,7 @@ impl<B: Backend> AttentionWork<B> {
         match kind {
             AttentionKind::Grouped => GroupedWork::build(config, make).map(Self::Grouped),
             AttentionKind::Latent => LatentWork::build(config, make).map(Self::Latent),
+            AttentionKind::Absorbed => AbsorbedWork::build(config, make).map(Self::Absorbed),
         }
     }
 }
@@ -194,6 +221,7 @@ impl<B: Backend> AttentionGradients<B> {
         match kind {
             AttentionKind::Grouped => GroupedGradients::build(config, make).map(Self::Grouped),
             AttentionKind::Latent => LatentGradients::build(config, make).map(Self::Latent),
+            AttentionKind::Absorbed => AbsorbedGradients::build(config, make).map(Self::Absorbed),
         }
     }
 }
@@ -207,6 +235,7 @@ impl<B: Backend> AttentionCache<B> {
         match kind {
             AttentionKind::Grouped => GroupedCache::build(config, make).map(Self::Grouped),
             AttentionKind::Latent => LatentCache::build(config, make).map(Self::Latent),
+            AttentionKind::Absorbed => AbsorbedCache::build(config, make).map(Self::Absorbed),
         }
     }
 }

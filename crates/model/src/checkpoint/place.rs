@@ -6,7 +6,7 @@ use koan_backend::ProductPrecision;
 
 use super::CheckpointError;
 use crate::{
-    Config,
+    CacheForm, Config,
     adapter::{self, AdapterError},
 };
 
@@ -16,6 +16,7 @@ pub struct Place {
     model: PathBuf,
     adapter: Option<PathBuf>,
     precision: ProductPrecision,
+    cache: CacheForm,
 }
 
 impl Place {
@@ -31,7 +32,7 @@ impl Place {
                 let candidates = [PathBuf::from(&base), model.join(&base)];
                 let found = candidates.into_iter().find(|dir| !base.is_empty() && dir.is_dir());
                 let found = found.ok_or_else(|| AdapterError::NoBase { base, path: model.into() })?;
-                Ok(Self { model: found, adapter: Some(model.into()), precision: ProductPrecision::Device })
+                Ok(Self { adapter: Some(model.into()), ..found.as_path().into() })
             }
             Some(_) if adapter::is_adapter(model) => Err(AdapterError::OnAnAdapter { path: model.into() }),
             _ => Ok(Self { adapter: adapter.map(Path::to_owned), ..model.into() }),
@@ -47,6 +48,17 @@ impl Place {
     /// In what precision the products of its linear layers are computed.
     pub fn precision(&self) -> ProductPrecision {
         self.precision
+    }
+
+    /// The same model, its latent attention computed by the form that caches `cache`.
+    #[must_use]
+    pub fn caching(self, cache: CacheForm) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// What its latent attention caches.
+    pub fn cache(&self) -> CacheForm {
+        self.cache
     }
 
     /// The directory of the model, without its adapter.
@@ -70,6 +82,7 @@ impl Place {
     /// A config that is refused, of either.
     pub fn config(&self) -> Result<Config, CheckpointError> {
         let base = Config { precision: self.precision, ..Config::load(&self.model)? };
+        let base = base.caching(self.cache, &self.model)?;
         Ok(match &self.adapter {
             Some(dir) => adapter::read(dir, &base)?,
             None => base,
@@ -80,7 +93,12 @@ impl Place {
 /// A model without an adapter.
 impl From<&Path> for Place {
     fn from(model: &Path) -> Self {
-        Self { model: model.into(), adapter: None, precision: ProductPrecision::Device }
+        Self {
+            model: model.into(),
+            adapter: None,
+            precision: ProductPrecision::Device,
+            cache: CacheForm::default(),
+        }
     }
 }
 

@@ -8,6 +8,17 @@ use super::{
 };
 use crate::rope;
 
+/// What latent attention caches of a token, and so by which of two forms it is computed (decision 13). They differ by rounding alone, and
+/// each is the same in all passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheForm {
+    /// The keys and values of all heads, expanded from the latent.
+    #[default]
+    Expanded,
+    /// The latent and the rotated part of the key, as the one key and value of all heads.
+    Latent,
+}
+
 /// The sizes of DeepSeek's latent attention (arXiv:2405.04434, section 2.1); fields are named as in `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LatentConfig {

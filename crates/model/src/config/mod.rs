@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 pub use context::Yarn;
 pub use experts::ExpertsConfig;
 pub use family::Family;
-pub use latent::LatentConfig;
+pub use latent::{CacheForm, LatentConfig};
 pub use quantized::Fp8Weights;
 use reader::Reader;
 
@@ -95,6 +95,8 @@ pub struct Config {
     pub fp8: Option<Fp8Weights>,
     /// In what precision the products of its linear layers are computed. No file says it: see [`in_precision`](crate::checkpoint::Place::in_precision).
     pub precision: ProductPrecision,
+    /// By which form its latent attention is computed. No file says it: see [`caching`](crate::checkpoint::Place::caching).
+    pub cache: CacheForm,
     /// What an adapter adds to it, if the model has one.
     pub adapter: Option<Adapter>,
     /// The file as it was read, to be saved as it stands.
@@ -140,6 +142,14 @@ pub enum ConfigError {
     TooLarge {
         /// The file.
         path: PathBuf,
+    },
+    /// Latents were to be cached of a model without any.
+    #[error("`{}` is of the family {family}, which has no latent attention: there are no latents to cache; leave `cache` away, or give a deepseek_v2 or deepseek_v3", path.display())]
+    NoLatent {
+        /// The model.
+        path: PathBuf,
+        /// Its family.
+        family: &'static str,
     },
     /// The context can't be made longer.
     #[error("the model can't be extended to contexts of {length} tokens: {what}")]
@@ -244,12 +254,26 @@ impl Config {
         self.raw.get("pad_token_id").and_then(Value::as_u64).map(|id| id as u32)
     }
 
+    /// The same model, its latent attention computed by another form; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoLatent`], if latents are to be cached of a model that has none.
+    pub fn caching(self, cache: CacheForm, path: &Path) -> Result<Self, ConfigError> {
+        if cache == CacheForm::Latent && self.latent.is_none() {
+            return Err(ConfigError::NoLatent { path: path.into(), family: self.family.name() });
+        }
+        Ok(Self { cache, ..self })
+    }
+
     /// Features of the query heads of all layers, by which the work of attention grows: where those of values are others, the
     /// mean of both.
     pub(crate) fn attention_features(&self) -> f64 {
-        let of_head = match self.latent {
-            Some(latent) => (latent.qk_head_dim() + latent.v_head_dim) as f64 / 2.0,
-            None => self.head_dim as f64,
+        let of_head = match (self.latent, self.cache) {
+            (Some(latent), CacheForm::Expanded) => (latent.qk_head_dim() + latent.v_head_dim) as f64 / 2.0,
+            (Some(latent), CacheForm::Latent) => {
+                latent.kv_lora_rank as f64 + latent.qk_rope_head_dim as f64 / 2.0
+            }
+            (None, _) => self.head_dim as f64,
         };
         (self.num_hidden_layers * self.num_attention_heads) as f64 * of_head
     }
@@ -276,7 +300,11 @@ impl Config {
 
     /// The kind of each layer, first to last.
     pub fn layer_kinds(&self) -> impl Iterator<Item = LayerKind> + use<> {
-        let attention = if self.latent.is_some() { AttentionKind::Latent } else { AttentionKind::Grouped };
+        let attention = match (self.latent, self.cache) {
+            (Some(_), CacheForm::Expanded) => AttentionKind::Latent,
+            (Some(_), CacheForm::Latent) => AttentionKind::Absorbed,
+            (None, _) => AttentionKind::Grouped,
+        };
         let first_routed = self.experts.map_or(usize::MAX, |experts| experts.first_dense);
         (0..self.num_hidden_layers).map(move |i| {
             let mlp = if i < first_routed { MlpKind::Dense } else { MlpKind::Routed };

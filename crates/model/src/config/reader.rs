@@ -6,7 +6,7 @@ use koan_backend::ProductPrecision;
 use serde_json::{Map, Value};
 
 use super::{Biases, Config, ConfigError, Family};
-use crate::{RopeScaling, heads::HeadKind, rope};
+use crate::{CacheForm, RopeScaling, heads::HeadKind, rope};
 
 /// Largest vocabulary and context: limits against hostile files, far above any real model, as are the next.
 pub(super) const MAX_SIZE: usize = 1 << 24;
@@ -91,6 +91,7 @@ impl Reader<'_> {
             eos_token_ids: self.token_ids("eos_token_id")?,
             fp8: self.fp8()?,
             precision: ProductPrecision::Device,
+            cache: CacheForm::default(),
             adapter: None,
             raw: Map::new(),
         })

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use koan_backend::{Divergence, DivergenceForm, ProductPrecision, Support};
 use koan_data::DataFiles;
+use koan_model::CacheForm;
 use koan_reward::RewardConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -357,8 +358,9 @@ impl DistillConfig {
         let stage = StageConfig {
             run_dir: self.stage.run_dir.join("samples"),
             model: self.teacher.clone(),
-            // The student's precision is not the teacher's.
+            // How the student is computed is not how the teacher is.
             precision: ProductPrecision::Device,
+            cache: CacheForm::Expanded,
             adapter: None,
             ..self.stage.clone()
         };

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use koan_model::checkpoint::{CheckpointError, Place};
+use koan_model::{
+    CacheForm,
+    checkpoint::{CheckpointError, Place},
+};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -384,7 +387,10 @@ impl PreferConfig {
             (Some(_), None) => Ok(Some(self.stage.start()?)),
             (Some(path), Some(_)) => {
                 let place = Place::find(path, None).map_err(CheckpointError::from)?;
-                Ok(Some(place.in_precision(self.stage.precision)))
+                let place = place.in_precision(self.stage.precision);
+                // One without latents has none to cache.
+                let cache = place.config()?.latent.map_or(CacheForm::Expanded, |_| self.stage.cache);
+                Ok(Some(place.caching(cache)))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use koan_backend::ProductPrecision;
 use koan_generate::Drafts;
+use koan_model::CacheForm;
 use koan_reward::{
     RewardConfig,
     form::language::{LANGUAGES, PROBLEM},
@@ -17,7 +18,7 @@ use crate::{
     TrainError,
     config::{ConfigError, check},
     rl::RolloutConfig,
-    stage::{self, PrecisionName, Settings, StageConfig, is_native},
+    stage::{self, CacheName, PrecisionName, Settings, StageConfig, is_expanded, is_native},
 };
 
 /// A run of rejection sampling.
@@ -243,6 +244,8 @@ impl Settings for RejectConfig {
             seed: u64,
             #[serde(with = "PrecisionName", skip_serializing_if = "is_native")]
             precision: ProductPrecision,
+            #[serde(with = "CacheName", skip_serializing_if = "is_expanded")]
+            cache: CacheForm,
             tensorboard: bool,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             reward: &'a [RewardConfig],
@@ -257,15 +260,16 @@ impl Settings for RejectConfig {
             server: &'a Option<ServerConfig>,
         }
         let Self { stage, rollout, server, filter, keep, judge, reward } = &self.resolved();
-        let StageConfig { run_dir, model, data, seed, precision, tensorboard, .. } = stage;
+        let StageConfig { run_dir, model, data, seed, precision, cache, tensorboard, .. } = stage;
         let no_reward = reward.is_empty().then_some([]);
-        let (seed, precision, tensorboard) = (*seed, *precision, *tensorboard);
+        let (seed, precision, cache, tensorboard) = (*seed, *precision, *cache, *tensorboard);
         let written = Written {
             run_dir,
             model,
             data,
             seed,
             precision,
+            cache,
             tensorboard,
             reward,
             no_reward,

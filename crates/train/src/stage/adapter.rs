@@ -144,7 +144,7 @@ impl StageConfig {
     pub(crate) fn start(&self) -> Result<Place, StageError> {
         let from = self.adapter.as_ref().and_then(|adapter| adapter.from.as_deref());
         let place = Place::find(&self.model, from).map_err(CheckpointError::from)?;
-        Ok(place.in_precision(self.precision))
+        Ok(place.in_precision(self.precision).caching(self.cache))
     }
 
     /// What is trained of a run whose model is `model`: that, or an adapter on it.
@@ -153,6 +153,7 @@ impl StageConfig {
     /// An adapter that is refused.
     pub(crate) fn adapted(&self, model: Config) -> Result<Config, StageError> {
         let model = Config { precision: self.precision, ..model };
+        let model = model.caching(self.cache, &self.model).map_err(CheckpointError::from)?;
         let Some(adapter) = self.adapter.as_ref().filter(|_| model.adapter.is_none()) else {
             return Ok(model);
         };

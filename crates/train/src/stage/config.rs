@@ -10,6 +10,7 @@ use std::{
 use koan_backend::ProductPrecision;
 use koan_data::DataFiles;
 use koan_files::{open_stream, sha256};
+use koan_model::CacheForm;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value, de::DeTable};
 
@@ -40,6 +41,9 @@ pub struct StageConfig {
     /// In what the products of linear layers are computed.
     #[serde(default, with = "PrecisionName", skip_serializing_if = "is_native")]
     pub precision: ProductPrecision,
+    /// What latent attention caches, and so by which form it is computed in all passes.
+    #[serde(default, with = "CacheName", skip_serializing_if = "is_expanded")]
+    pub cache: CacheForm,
     /// Steps between checkpoints.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
@@ -73,6 +77,19 @@ pub(crate) enum PrecisionName {
     Int8,
 }
 
+/// The names of [`CacheForm`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CacheForm", rename_all = "lowercase")]
+pub(crate) enum CacheName {
+    Expanded,
+    Latent,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_expanded(cache: &CacheForm) -> bool {
+    *cache == CacheForm::Expanded
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub(crate) fn is_native(precision: &ProductPrecision) -> bool {
     *precision == ProductPrecision::Device
@@ -87,12 +104,13 @@ fn default_checkpoints_kept() -> usize {
 }
 
 impl StageConfig {
-    const KEYS: [&'static str; 11] = [
+    const KEYS: [&'static str; 12] = [
         "run_dir",
         "model",
         "data",
         "seed",
         "precision",
+        "cache",
         "checkpoint_every",
         "checkpoints_kept",
         "tensorboard",
@@ -104,13 +122,15 @@ impl StageConfig {
     const FREE: [&'static str; 7] =
         ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard", "adapter.from"];
 
-    /// How products are computed, in words, if not in the device's own precision.
-    pub(crate) fn explain_precision(&self) -> Option<String> {
-        (self.precision == ProductPrecision::Fp8).then(|| {
-            "products of linear layers: operands in E4M3, a scale for each row and 128 features, of weights for each 128 x 128, \
-             sums of 128 added in f32; emulated"
-                .to_owned()
-        })
+    /// How products and latent attention are computed, in words, if not in the device's own precision and from keys and values that
+    /// are expanded.
+    pub(crate) fn explain_precision(&self) -> impl Iterator<Item = String> {
+        let products = "products of linear layers: operands in E4M3, a scale for each row and 128 features, of weights for each 128 x 128, \
+                        sums of 128 added in f32; emulated";
+        let attention = "attention: to latents, which are the keys and values of all heads, in all passes; the latents are cached";
+        let products = (self.precision == ProductPrecision::Fp8).then_some(products);
+        let attention = (self.cache == CacheForm::Latent).then_some(attention);
+        products.into_iter().chain(attention).map(str::to_owned)
     }
 
     /// Refuses values that make no sense.
@@ -255,7 +275,7 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
-    let others = experts::KEYS.into_iter().chain(["optim.warmup_share", "precision"]);
+    let others = experts::KEYS.into_iter().chain(["optim.warmup_share", "precision", "cache"]);
     keys.extend(adapter::KEYS.into_iter().chain(others).map(str::to_owned));
     keys
 }

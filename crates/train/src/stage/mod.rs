@@ -30,8 +30,8 @@ pub(crate) use batches::Batches;
 pub use checkpoint::{Trained, TrainerState};
 #[cfg(test)]
 pub(crate) use config::all_keys;
+pub(crate) use config::{CacheName, PrecisionName, fill, is_expanded, is_native, of_table, read, read_part};
 pub use config::{Changed, Settings, StageConfig, hash_config};
-pub(crate) use config::{PrecisionName, fill, is_native, of_table, read, read_part};
 pub use error::StageError;
 pub use event::Event;
 pub use experts::ExpertsTable;

@@ -207,7 +207,8 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             Some(dir) if self.config.adapter.is_some() => Place::find(&self.config.model, Some(dir)),
             Some(dir) => Ok(dir.into()),
         };
-        Ok(place.map_err(CheckpointError::from)?.in_precision(self.config.precision))
+        let place = place.map_err(CheckpointError::from)?;
+        Ok(place.in_precision(self.config.precision).caching(self.config.cache))
     }
 
     /// The reference policy of `policy` as the run has it: the model that it starts from, or, if it was `refreshed` since, that

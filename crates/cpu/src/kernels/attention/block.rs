@@ -55,6 +55,12 @@ pub(super) struct Set {
     pub(super) lines: Lines,
 }
 
+/// The key heads that query heads attend to.
+#[inline(always)]
+pub(super) fn key_heads(heads: &Range<usize>, group: usize) -> Range<usize> {
+    heads.start / group..heads.end.div_ceil(group)
+}
+
 /// A row and query head of a block.
 pub(super) struct Line {
     /// The row.
@@ -67,13 +73,14 @@ pub(super) struct Line {
     pub(super) keys: usize,
 }
 
-/// `rows` of a run, and the query heads of some key heads. Its lines in scratch are those of a query head, then those of the
-/// next.
+/// `rows` of a run, and some query heads: those of some key heads, or of one of them a part. Its lines in scratch are those of a
+/// query head, then those of the next.
 pub(super) struct Block<'a> {
     context: &'a Context<'a>,
     sequence: &'a Sequence,
     before: usize,
     pub(super) rows: Range<usize>,
+    /// The query heads.
     heads: Range<usize>,
 }
 
@@ -88,7 +95,7 @@ impl<'a> Block<'a> {
     ) -> impl Iterator<Item = Self> {
         let before = sequence.before();
         let longest = before + sequence.visible(rows.end - 1);
-        let most = (SCORES / (longest * heads.len() * context.heads.group())).clamp(1, ROWS);
+        let most = (SCORES / (longest * heads.len())).clamp(1, ROWS);
         let end = rows.end;
         rows.step_by(most).map(move |row| {
             let (rows, heads) = (row..end.min(row + most), heads.clone());
@@ -110,9 +117,8 @@ impl<'a> Block<'a> {
         self.keys() + WIDEST
     }
 
-    fn query_heads(&self) -> Range<usize> {
-        let group = self.context.heads.group();
-        self.heads.start * group..self.heads.end * group
+    fn key_heads(&self) -> Range<usize> {
+        key_heads(&self.heads, self.context.heads.group())
     }
 
     /// The sets, their lines in rows that are cut by `cut`.
@@ -120,10 +126,10 @@ impl<'a> Block<'a> {
     pub(super) fn sets(&self, cut: Cut) -> impl Iterator<Item = Set> {
         let group = self.context.heads.group();
         let (row, rows, heads) =
-            (self.sequence.rows.start + self.rows.start, self.rows.len(), self.query_heads());
+            (self.sequence.rows.start + self.rows.start, self.rows.len(), self.heads.clone());
         // The heads of a row, or the rows of a head: what lies at equal distances.
         let (together, stride, step) =
-            if rows == 1 { (group, cut.dim, 0) } else { (1, cut.query_features(), 1) };
+            if rows == 1 { (group.min(heads.len()), cut.dim, 0) } else { (1, cut.query_features(), 1) };
         heads.clone().step_by(together).map(move |head| {
             let lines = Lines { count: rows * together, start: cut.query(row, head), stride, step };
             Set { line: (head - heads.start) * rows, head: head / group, lines }
@@ -132,7 +138,7 @@ impl<'a> Block<'a> {
 
     #[inline(always)]
     pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
-        self.query_heads().flat_map(move |head| {
+        self.heads.clone().flat_map(move |head| {
             self.rows.clone().map(move |i| {
                 let row = self.sequence.rows.start + i;
                 let saved = row * self.context.heads.query + head;
@@ -158,7 +164,7 @@ impl<'a> Block<'a> {
         let mut pieces = self.pieces().peekable();
         while let Some(Piece { start, keys, first }) = pieces.next() {
             let (beside, end) = (start % PIECE, start + keys.len());
-            for (head, transposed) in self.heads.clone().zip(transposed.chunks_exact_mut(len)) {
+            for (head, transposed) in self.key_heads().zip(transposed.chunks_exact_mut(len)) {
                 // What comes next is fetched meanwhile: where few lines read it, memory is what they wait for.
                 let next = pieces.peek().map(|next| cut.part(rows, &next.keys, head));
                 let keys = cut.part(rows, &keys, head);
@@ -168,7 +174,7 @@ impl<'a> Block<'a> {
                 // With the pieces that stand beside this one.
                 let (start, first) = (start - beside, first + beside as isize);
                 for Set { line, head, lines } in self.sets(cut) {
-                    let transposed = &transposed[(head - self.heads.start) * len..][..len];
+                    let transposed = &transposed[(head - self.key_heads().start) * len..][..len];
                     let y = &mut y[line * space + start..];
                     scores(s, y, space, x, lines, transposed, cut.dim, first, end - start);
                 }

@@ -34,7 +34,7 @@ pub(crate) use self::{
     task::{Backward, Context, Forward},
 };
 use self::{
-    block::{Block, Line, Piece, SCORES, Set},
+    block::{Block, Line, Piece, SCORES, Set, key_heads},
     lines::{PIECE, WIDEST},
     tiles::{Keys, sum_keys, sum_lines},
 };
@@ -53,7 +53,8 @@ pub(crate) fn scratch_len(heads: usize, group: usize, dim: usize, context: usize
 pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
     let (context, heads) = (task.context, task.heads);
     let (of_keys, of_values) = (context.of_keys(), context.of_values());
-    let (transposed, p) = scratch.split_at_mut(heads.len() * of_keys.dim * PIECE);
+    let (transposed, p) =
+        scratch.split_at_mut(key_heads(&heads, context.heads.group()).len() * of_keys.dim * PIECE);
     for block in Block::all(&context, task.sequence, task.rows, heads.clone()) {
         let space = block.space();
         block.scores(s, of_keys, p, task.q, context.k, transposed);
@@ -85,9 +86,11 @@ pub(crate) fn forward<S: Simd>(s: S, task: Forward<'_>, scratch: &mut [f32]) {
 pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
     let (context, head) = (task.context, task.head);
     let (of_keys, of_values) = (context.of_keys(), context.of_values());
+    let of_value_gradients = context.of_value_gradients();
     let (transposed, scratch) = scratch.split_at_mut(of_keys.dim.max(of_values.dim) * PIECE);
     let all = task.sequences.iter().filter(|sequence| !sequence.rows.is_empty());
-    for block in all.flat_map(|s| Block::all(&context, s, 0..s.rows.len(), head..head + 1)) {
+    let heads = head * context.heads.group()..(head + 1) * context.heads.group();
+    for block in all.flat_map(|s| Block::all(&context, s, 0..s.rows.len(), heads.clone())) {
         let space = block.space();
         let (p, ds) = scratch.split_at_mut(block.rows.len() * context.heads.group() * space);
         for (cut, y, x, rows) in
@@ -118,7 +121,7 @@ pub(crate) fn backward<S: Simd>(s: S, task: Backward<'_>, scratch: &mut [f32]) {
                 };
             }
             for (cut, of, weights, x) in
-                [(of_keys, &task.dk, &*ds, task.q), (of_values, &task.dv, &*p, task.dout)]
+                [(of_keys, &task.dk, &*ds, task.q), (of_value_gradients, &task.dv, &*p, task.dout)]
             {
                 for Set { line, lines, .. } in block.sets(cut) {
                     let y = Keys { of, start: cut.key(keys.start, head), stride: cut.key_features() };

@@ -6,11 +6,13 @@ use koan_backend::{Heads, Sequence};
 
 use crate::{kernels::product::View, memory::Disjoint};
 
-/// The keys of all sequences `[key rows, key_value · dim]`, and their values `[key rows, key_value · value_dim]`.
+/// The keys of all sequences `[key rows, key_value · dim]`, and their values `[key rows, key_value · value_stride]`, of each head the
+/// first `value_dim`.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) k: &'a [f32],
     pub(crate) v: &'a [f32],
+    pub(crate) value_stride: usize,
     pub(crate) heads: Heads,
     pub(crate) scale: f32,
 }
@@ -20,14 +22,20 @@ impl Context<'_> {
     #[inline(always)]
     pub(super) fn of_keys(&self) -> Cut {
         let Heads { query, key_value, dim, .. } = self.heads;
-        Cut { query, key_value, dim }
+        Cut { query, key_value, dim, stride: dim }
     }
 
     /// How outputs and values are cut.
     #[inline(always)]
     pub(super) fn of_values(&self) -> Cut {
+        Cut { stride: self.value_stride, ..self.of_value_gradients() }
+    }
+
+    /// How outputs and the gradients of values are cut.
+    #[inline(always)]
+    pub(super) fn of_value_gradients(&self) -> Cut {
         let Heads { query, key_value, value_dim: dim, .. } = self.heads;
-        Cut { query, key_value, dim }
+        Cut { query, key_value, dim, stride: dim }
     }
 }
 
@@ -38,13 +46,15 @@ pub(super) struct Cut {
     key_value: usize,
     /// Features of a head.
     pub(super) dim: usize,
+    /// From a key head's features to those of the next.
+    stride: usize,
 }
 
 impl Cut {
     /// Features of a key row.
     #[inline(always)]
     pub(super) fn key_features(self) -> usize {
-        self.key_value * self.dim
+        self.key_value * self.stride
     }
 
     /// Features of a row.
@@ -56,7 +66,7 @@ impl Cut {
     /// Where key head `head` starts in key row `row`.
     #[inline(always)]
     pub(super) fn key(self, row: usize, head: usize) -> usize {
-        row * self.key_features() + head * self.dim
+        row * self.key_features() + head * self.stride
     }
 
     /// The part of key head `head` in key rows.
@@ -72,7 +82,7 @@ impl Cut {
     }
 }
 
-/// A forward task: some of a run's rows, and the query heads of some key heads.
+/// A forward task: some of a run's rows, and the query heads of some key heads, or of one of them a part.
 pub(crate) struct Forward<'a> {
     pub(crate) context: Context<'a>,
     pub(crate) out: Disjoint<'a>,
@@ -81,7 +91,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) sequence: &'a Sequence,
     /// The rows, counted within the run.
     pub(crate) rows: Range<usize>,
-    /// The key heads.
+    /// The query heads.
     pub(crate) heads: Range<usize>,
 }
 
