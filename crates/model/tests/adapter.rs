@@ -9,8 +9,9 @@ use std::{
 use koan_backend::{Backend, Layout, Reference};
 use koan_cpu::{Cpu, Isa};
 use koan_model::{
-    Activations, AdapterSpec, Config, Head, Model, Purpose, Targets,
+    Activations, AdapterSpec, CacheForm, Config, Head, Model, Purpose, Targets,
     checkpoint::{self, Place, Weights},
+    safetensors_file::{Entry, FileError, write},
     testkit,
 };
 use serde_json::{Value, json};
@@ -218,6 +219,40 @@ fn merging_gives_what_the_adapter_computes() {
     }
     let error = checkpoint::merge(&find_alone(&base), &folder.path().join("other"), &mut |_, _| {});
     assert!(error.expect_err("no adapter").to_string().contains("no adapter"));
+}
+
+/// PEFT's `lora_bias`: one on B of the expansion of latents is of keys and of values.
+#[test]
+fn an_adapter_of_latents_with_a_bias_acts_in_both_forms() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (base, dir) = write_both_with_experts(folder.path(), &["kv_b_proj"]);
+    let plain = log_probs(
+        &Reference,
+        &checkpoint::load(&Reference, find(&base, &dir), None).expect("loads"),
+        &rows(),
+    );
+    let layer = "base_model.model.model.layers.0.self_attn.kv_b_proj";
+    let entry = |name: &str, shape: &[usize]| Entry { name: format!("{layer}.{name}"), shape: shape.into() };
+    let entries =
+        [entry("lora_A.weight", &[3, 9]), entry("lora_B.weight", &[48, 3]), entry("lora_B.bias", &[48])];
+    let file = dir.join("adapter_model.safetensors");
+    fs::remove_file(&file).expect("there");
+    write(&file, &entries, |i| {
+        Ok::<_, FileError>(
+            (0..entries[i].len() as u64).map(|j| testkit::random(i as u64, j)).collect::<Vec<_>>(),
+        )
+    })
+    .expect("written");
+    change(&dir, |config| config["lora_bias"] = true.into());
+    let place = find(&base, &dir);
+    let [expanded, latent] = [CacheForm::Expanded, CacheForm::Latent].map(|cache| {
+        let model = checkpoint::load(&Reference, place.clone().caching(cache), None).expect("loads");
+        log_probs(&Reference, &model, &rows())
+    });
+    assert!(plain.iter().zip(&expanded).any(|(a, b)| (a - b).abs() > 1e-3), "the adapter does something");
+    for (a, b) in expanded.iter().zip(&latent) {
+        assert!((a - b).abs() < 1e-10, "{a} {b}");
+    }
 }
 
 fn find_alone(model: &Path) -> Place {
