@@ -196,7 +196,7 @@ fn promise_1_holds_of_latents_in_the_cache() {
     let latent = (0..kinds.len()).filter(|&kind| kinds[kind].get(testkit::CACHE).is_some());
     for kind in latent.flat_map(|kind| [kind, kind + kinds.len()]) {
         let sampling = Sampling { max_new_tokens: 12, ..Sampling::default() };
-        let schedule = Schedule { kind, sampling, ..long_completions(9, 10_000) };
+        let schedule = Schedule { sampling, kind, ..long_completions(9, 10_000) };
         for isa in Isa::available() {
             let cpu = |threads| Cpu::new(isa, threads).expect("a processor");
             let one = holds(&cpu(1), &schedule);

@@ -96,7 +96,9 @@ fn ten_steps_follow_pytorch() {
         golden.follows("reference", &Reference, exact);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             // Operands of bf16 keep 8 bits, and ten steps of AdamW follow the signs of small gradients.
-            let tolerance = if isa >= Isa::Avx512Bf16 { 3e-2 } else { 1e-4 };
+            // Latents for keys are rounded more often.
+            let of_bf16 = if golden.cache == CacheForm::Latent { 1e-1 } else { 3e-2 };
+            let tolerance = if isa >= Isa::Avx512Bf16 { of_bf16 } else { 1e-4 };
             golden.follows(isa.name(), &Cpu::new(isa, 2).expect("available"), tolerance);
         }
     }

@@ -112,13 +112,11 @@ fn key_rows(layout: &DeviceLayout) -> usize {
 fn values_of(inputs: Attention<'_, Cuda>) -> (Address, usize) {
     let Attention { k, v, layout, heads, .. } = inputs;
     let rows = key_rows(layout);
-    match v {
-        Some(v) => (v.first(rows * heads.value_features(), "v"), heads.value_dim),
-        None => {
-            assert!(heads.value_dim <= heads.dim, "{heads:?}: values are the first features of keys");
-            (k.first(rows * heads.key_features(), "k"), heads.dim)
-        }
+    if let Some(v) = v {
+        return (v.first(rows * heads.value_features(), "v"), heads.value_dim);
     }
+    assert!(heads.value_dim <= heads.dim, "{heads:?}: values are the first features of keys");
+    (k.first(rows * heads.key_features(), "k"), heads.dim)
 }
 
 fn check(heads: Heads, scale: f64) {

@@ -351,6 +351,7 @@ impl RejectConfig {
         check(stage.model.as_os_str().is_empty(), "model", &stage.model.display(), expected)?;
         let expected = "absent where a [server] writes the completions: it computes as it likes";
         check(is_native(&stage.precision), "precision", &"given", expected)?;
+        check(is_expanded(&stage.cache), "cache", &"given", expected)?;
         check(rollout.drafts == Drafts::Off, "rollout.drafts", &"given", expected)?;
         let expected = "false where a [server] writes the completions: their tokens stay there";
         check(!rollout.log_probs, "rollout.log_probs", &rollout.log_probs, expected)?;
