@@ -105,7 +105,7 @@ impl Whole {
         while at < all {
             bits.refill();
             let entry = codes[(bits.bits & ((1 << LENGTHS_BITS) - 1)) as usize];
-            if entry & 0xff == 0 {
+            if entry as u8 == 0 {
                 return None;
             }
             bits.drop(entry & 0xff);
@@ -259,6 +259,7 @@ fn stored(bits: &mut Bits<'_>, out: &mut [u8], at: usize) -> Option<usize> {
 }
 
 /// The input as bits, the lowest first.
+#[allow(clippy::struct_field_names, reason = "the bits of the input are what it holds")]
 struct Bits<'a> {
     input: &'a [u8],
     /// Of the next byte to be put into `bits`.
@@ -517,7 +518,7 @@ mod tests {
                 // Powers of two of chance: codes from one bit to fifteen.
                 let byte = (x.trailing_zeros() * spread) as u8;
                 let back = (x >> 40) as usize % 40_000;
-                if x >> 32 & 15 == 0 && back > 0 && back < bytes.len() {
+                if (x >> 32).is_multiple_of(16) && back > 0 && back < bytes.len() {
                     let from = bytes.len() - back;
                     bytes.extend_from_within(from..(from + 3 + (x >> 20) as usize % 300).min(bytes.len()));
                 } else {
