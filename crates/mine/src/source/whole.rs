@@ -282,7 +282,7 @@ impl<'a> Bits<'a> {
         if let Some(eight) = self.input.get(self.at..).and_then(<[u8]>::first_chunk) {
             self.bits |= u64::from_le_bytes(*eight) << (self.count & 63);
             self.at += 7 - (self.count as usize >> 3 & 7);
-            self.count |= 56;
+            self.count |= 0x38;
         } else {
             self.refill_at_end();
         }
