@@ -17,7 +17,7 @@ use koan_view::server::Listener;
 use tokio::runtime;
 
 use crate::{
-    engine,
+    engine::{self, Places},
     error::ServeError,
     http::{self, App, Guard, Limits, Log},
     metrics::Metrics,
@@ -71,8 +71,9 @@ pub fn serve<B: Backend>(
         .collect();
     let metrics = Arc::new(Metrics::new(served.iter().map(|served| served.name.clone())));
     let (jobs, taken) = mpsc::channel();
-    let limits = Limits { queue, timeout };
-    let app = Arc::new(App::new(served.clone(), jobs, Arc::clone(&metrics), limits, log));
+    let (limits, places) = (Limits { timeout }, Places::new(queue));
+    let app = App::new(served.clone(), jobs, Arc::clone(&metrics), Arc::clone(&places), limits, log);
+    let app = Arc::new(app);
     let (url, hosts) = (listener.url(), listener.hosts());
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -93,7 +94,7 @@ pub fn serve<B: Backend>(
             ended
         });
         let over = Over(is_over);
-        let run = engine::run(b, &served, wholes, &taken, &metrics);
+        let run = engine::run(b, &served, wholes, &taken, &places, &metrics);
         drop((over, taken));
         let ended = http.join().unwrap_or(Ok(()));
         run.and(ended.map_err(ServeError::System))

@@ -188,3 +188,67 @@ fn what_was_begun_is_whole_before_the_server_ends() {
     assert!(whole.body.ends_with("data: [DONE]\n\n"), "{}", whole.body);
     assert!(whole.body.contains("\"finish_reason\":\"length\""));
 }
+
+/// A template whose prompt opens the thinking.
+const THINKS: &str = "{%- for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}\
+     {%- if add_generation_prompt %}<|assistant|><think>\n{% endif %}";
+
+#[test]
+fn a_header_asks_for_the_sample_of_another_place() {
+    for (template, opening) in [(common::TEMPLATE, ""), (THINKS, "<think>\n")] {
+        let server = Served::start(Options { template: Some(template), ..Options::default() });
+        let cpu = Cpu::best(Some(1)).expect("a CPU");
+        let codec = Codec::open_at(&server.model("koan-tiny"), PromptStyle::default()).expect("a codec");
+        let seed = u64::MAX;
+        let sampling = Sampling {
+            max_new_tokens: 12,
+            temperature: 0.7,
+            top_p: 0.95,
+            stop_ids: codec.stop_ids(),
+            seed,
+            ..Sampling::default()
+        };
+        let questions = ["a", "b?", "1 + 2"].map(str::to_owned);
+        let prompts = Prompts::of_texts(questions.clone(), "questions", None, &codec).expect("prompts");
+        let limits = Limits { sequences: 4, prompt_tokens: 128, new_tokens: 12, drafts: Drafts::Off };
+        let mut engine = Engine::load(&cpu, codec, 140, limits, None).expect("an engine");
+        let (mut lines, done) = (Vec::new(), BTreeSet::new());
+        let work = Work { prompts, samples: 3, sampling: &sampling, stops: &[], done: &done };
+        engine
+            .complete(work, |_, line| {
+                lines.push(
+                    line.completions.into_iter().map(|c| (c.text, c.token_ids.len())).collect::<Vec<_>>(),
+                );
+                ControlFlow::Continue(())
+            })
+            .expect("completed");
+        for (problem, (question, wanted)) in questions.iter().zip(&lines).enumerate() {
+            for (sample, (text, tokens)) in wanted.iter().enumerate() {
+                let body = json!({
+                    "messages": user(question), "seed": 3, "max_tokens": 12, "temperature": 0.7, "top_p": 0.95,
+                });
+                let header = format!("x-koan-sample: {seed} {problem} {sample}\r\n");
+                let answer = response(server.send("POST", CHAT, &header, body.to_string().as_bytes()));
+                let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+                assert_eq!(content(&answer, 0), format!("{opening}{text}"), "{problem} {sample}");
+                assert_eq!(answer["usage"]["completion_tokens"], *tokens, "with the one that ended it");
+                assert_eq!(answer["seed"], seed);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_place_that_is_none_is_refused_by_name() {
+    let server = Served::start(Options::default());
+    let body = json!({"prompt": "7", "max_tokens": 2}).to_string();
+    for wrong in ["1 2", "1 2 3 4", "a b c", "-1 0 0", "1 2 18446744073709551616", ""] {
+        let headers = format!("x-koan-sample: {wrong}\r\n");
+        let answer = response(server.send("POST", "/v1/completions", &headers, body.as_bytes()));
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.body);
+        assert!(answer.body.contains("x-koan-sample"), "{}", answer.body);
+    }
+    let headers = "x-koan-sample: 9 0 0\r\n";
+    let answer = response(server.send("POST", "/v1/completions", headers, body.as_bytes()));
+    assert!(answer.status == 200 && answer.head.to_lowercase().contains("x-koan-seed: 9"), "{}", answer.head);
+}

@@ -1,28 +1,26 @@
 //! What the engine is given, and what it gives.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{cell::Cell, sync::Arc, time::Instant};
 
 use koan_generate::{FinishReason, Sampling};
 use koan_infer::PromptScore;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::lines::{Client, Ticket};
 use crate::{error::ApiError, format::Constraint};
 
 /// A request that is to be answered.
 pub(crate) struct Job {
+    /// Whose it is.
+    pub(crate) client: Client,
     /// The model's place.
     pub(crate) model: usize,
     /// The tokens of each prompt.
     pub(crate) prompts: Vec<Arc<[u32]>>,
     /// Choices of each prompt.
     pub(crate) n: usize,
+    /// The problem and the sample by which the first choice of the first prompt draws its numbers.
+    pub(crate) first: [u64; 2],
     /// How tokens are sampled; new tokens are 0 where only the prompts' scores are wanted.
     pub(crate) sampling: Sampling,
     pub(crate) stops: Vec<String>,
@@ -63,7 +61,13 @@ pub(crate) enum Event {
     /// More of a choice.
     Piece { choice: usize, piece: Piece },
     /// A choice is whole.
-    Done { choice: usize, reason: FinishReason, cached_tokens: usize },
+    Done {
+        choice: usize,
+        reason: FinishReason,
+        /// Tokens that were sampled, with the one that ended it.
+        tokens: usize,
+        cached_tokens: usize,
+    },
     /// The request came to nothing.
     Failed(ApiError),
 }
@@ -86,23 +90,4 @@ pub(crate) struct Token {
     pub(crate) likeliest: Vec<(u32, f32)>,
     /// Bytes and characters of the answer before it.
     pub(crate) start: [usize; 2],
-}
-
-/// A place in the queue, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Ticket(Arc<AtomicUsize>);
-
-impl Ticket {
-    /// A place among `limit`, if one is free.
-    pub(crate) fn take(queue: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let place = |taken: usize| (taken < limit).then_some(taken + 1);
-        let taken = queue.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
-        taken.ok().map(|_| Self(Arc::clone(queue)))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -1,14 +1,15 @@
 //! The thread that owns the models: it takes requests as they come, and computes passes in which all that run have their rows.
 //!
-//! Requests wait in lines, one for each model. Whenever a sequence ends, the next choice of the request that is first in line takes its
-//! place, and the request goes to the end of the line if it wants more: one that asks for many choices does not keep others waiting. What a
-//! choice comes to depends on its prompt, its settings and its seed alone ([`koan_generate::Request`]).
+//! Requests wait in lines, one for each client of each model. Whenever a sequence ends, the next choice of the request that is first in the line
+//! whose turn it is takes its place, and the request goes to the end of its line if it wants more: neither a client that sends many requests nor a
+//! request for many choices keeps others waiting. What a choice comes to depends on its prompt, its settings and its seed alone ([`koan_generate::Request`]).
 
 mod job;
+mod lines;
 mod sample;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     rc::Rc,
     sync::{
         Arc,
@@ -22,7 +23,9 @@ use koan_backend::{Backend, Draw, OutOfMemory};
 use koan_generate::{Counters, FinishReason, Finished, Generator, Listener, Request, RequestId, Sampled};
 use koan_infer::{Engine, PromptScores, Whole};
 
-pub(crate) use job::{Event, Job, Piece, Ticket, Token};
+pub(crate) use job::{Event, Job, Piece, Token};
+use lines::Lines;
+pub(crate) use lines::{Client, Places, Ticket};
 use sample::Sample;
 
 use crate::{
@@ -43,6 +46,7 @@ pub(crate) fn run<B: Backend>(
     served: &[Arc<Served>],
     models: Vec<Whole<'_, B>>,
     jobs: &Receiver<Job>,
+    places: &Places,
     metrics: &Metrics,
 ) -> Result<(), ServeError> {
     let mut lanes: Vec<Lane<'_, B>> =
@@ -56,6 +60,10 @@ pub(crate) fn run<B: Backend>(
             }
         }
         loop {
+            // Who waits with the most makes room.
+            while let Some(client) = places.surplus()
+                && lanes.iter_mut().any(|lane| lane.turn_away(client, places.limit()))
+            {}
             match jobs.try_recv() {
                 Ok(job) => lanes[job.model].take(job),
                 // What runs is ended by its readers, who are gone.
@@ -84,9 +92,9 @@ struct Lane<'a, B: Backend> {
     model: koan_model::Model<B>,
     generator: Generator<B>,
     scores: PromptScores<B>,
-    waiting: VecDeque<Waiting>,
+    waiting: Lines<Waiting>,
     /// Prompts that are to be scored: of a request, the place of one.
-    unscored: VecDeque<(Rc<Job>, usize)>,
+    unscored: Lines<(Rc<Job>, usize)>,
     running: HashMap<RequestId, Sample<'a>>,
     metrics: &'a Metrics,
     counted: Counters,
@@ -101,8 +109,8 @@ impl<'a, B: Backend> Lane<'a, B> {
             model,
             generator,
             scores,
-            waiting: VecDeque::new(),
-            unscored: VecDeque::new(),
+            waiting: Lines::new(),
+            unscored: Lines::new(),
             running: HashMap::new(),
             metrics,
             counted: Counters::default(),
@@ -116,11 +124,23 @@ impl<'a, B: Backend> Lane<'a, B> {
     fn take(&mut self, job: Job) {
         let job = Rc::new(job);
         if job.scores {
-            self.unscored.extend((0..job.prompts.len()).map(|prompt| (Rc::clone(&job), prompt)));
+            (0..job.prompts.len())
+                .for_each(|prompt| self.unscored.push(job.client, (Rc::clone(&job), prompt)));
         }
         if job.choices() > 0 {
-            self.waiting.push_back(Waiting { job, begun: 0 });
+            self.waiting.push(job.client, Waiting { job, begun: 0 });
         }
+    }
+
+    /// Turns away the last request of `client` that has not begun, since the queue of `limit` requests is full; whether there is one.
+    fn turn_away(&mut self, client: Client, limit: usize) -> bool {
+        let Some(Waiting { job, .. }) = self.waiting.take_last(client, |waiting| waiting.begun == 0) else {
+            return false;
+        };
+        drop(job.ticket.take());
+        job.given_up.set(true); // its prompts are not scored any more
+        job.tell(Event::Failed(ApiError::queue_full(limit)));
+        true
     }
 
     /// Computes a pass of prompts that are to be scored, and one of tokens.
@@ -133,6 +153,8 @@ impl<'a, B: Backend> Lane<'a, B> {
         self.admit();
         let mut hearing = Hearing { running: &mut self.running, metrics: self.metrics };
         let step = self.generator.step_with(self.b, &self.model, &mut hearing)?;
+        // Before it is told: who has an answer finds it counted.
+        self.count();
         for finished in step.finished {
             self.finish(finished);
         }
@@ -143,14 +165,13 @@ impl<'a, B: Backend> Lane<'a, B> {
                 sample.job.tell(Event::Piece { choice: sample.choice, piece });
             }
         }
-        self.count();
         Ok(())
     }
 
     /// Gives up what nobody waits for any more, and what took too long.
     fn drop_unwanted(&mut self) {
         let now = Instant::now();
-        let is_wanted = |job: &Job| !job.events.is_closed() && now < job.deadline;
+        let is_wanted = |job: &Job| !job.given_up.get() && !job.events.is_closed() && now < job.deadline;
         let unwanted: Vec<RequestId> =
             self.running.iter().filter(|(_, sample)| !is_wanted(&sample.job)).map(|(&id, _)| id).collect();
         for id in unwanted {
@@ -166,14 +187,14 @@ impl<'a, B: Backend> Lane<'a, B> {
 
     /// Scores as many of the prompts that are first in line as one pass holds.
     fn score(&mut self) -> Result<(), OutOfMemory> {
-        let Some((first, _)) = self.unscored.front() else { return Ok(()) };
+        let Some((first, _)) = self.unscored.iter().next() else { return Ok(()) };
         let temperature = first.sampling.temperature;
         let (mut taken, mut rows, mut top): (Vec<(Rc<Job>, usize)>, _, _) = (Vec::new(), 0, 0);
-        while let Some((job, prompt)) = self.unscored.pop_front() {
+        while let Some((client, (job, prompt))) = self.unscored.pop() {
             let tokens = job.prompts[prompt].len();
             let fits = rows == 0 || rows + tokens <= self.scores.rows();
             if job.sampling.temperature != temperature || !fits {
-                self.unscored.push_front((job, prompt));
+                self.unscored.put_back(client, (job, prompt));
                 break;
             }
             rows += tokens;
@@ -195,14 +216,14 @@ impl<'a, B: Backend> Lane<'a, B> {
     fn admit(&mut self) {
         let sequences = self.generator.plan().limits.sequences;
         while self.running.len() < sequences
-            && let Some(Waiting { job, begun }) = self.waiting.pop_front()
+            && let Some((client, Waiting { job, begun })) = self.waiting.pop()
         {
             let request = Request {
                 prompt: Arc::clone(&job.prompts[begun / job.n]),
                 sampling: job.sampling.clone(),
                 // As `koan generate` numbers the lines of a file and the completions of each.
-                problem: (begun / job.n) as u64,
-                sample: (begun % job.n) as u64,
+                problem: job.first[0].wrapping_add((begun / job.n) as u64),
+                sample: job.first[1].wrapping_add((begun % job.n) as u64),
                 shows_logits: job.top > 0 || job.format.is_some(),
             };
             if begun == 0 {
@@ -213,7 +234,7 @@ impl<'a, B: Backend> Lane<'a, B> {
                 (Ok(id), Ok(tokenizer)) => {
                     self.running.insert(id, Sample::new(Rc::clone(&job), begun, tokenizer));
                     if begun + 1 < job.choices() {
-                        self.waiting.push_back(Waiting { job, begun: begun + 1 });
+                        self.waiting.push(client, Waiting { job, begun: begun + 1 });
                     }
                 }
                 (Err(error), _) => job.tell(Event::Failed(ApiError::wrong("messages", error.to_string()))),
@@ -245,7 +266,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         }
         let (tokens, reason) = (completion.token_ids.len(), completion.finish_reason);
         self.metrics.finished(&job, first, tokens, reason, cached_tokens);
-        job.tell(Event::Done { choice, reason, cached_tokens });
+        job.tell(Event::Done { choice, reason, tokens, cached_tokens });
     }
 
     /// After the device ran out of memory: nothing of what ran can go on.
@@ -255,7 +276,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         for (_, sample) in self.running.drain() {
             sample.job.tell(Event::Failed(error.clone()));
         }
-        for (job, _) in self.unscored.drain(..) {
+        for (job, _) in self.unscored.drain() {
             job.tell(Event::Failed(error.clone()));
         }
         let config = self.served.codec.config();
@@ -270,7 +291,7 @@ impl<'a, B: Backend> Lane<'a, B> {
     fn count(&mut self) {
         let counters = self.generator.counters();
         let choices: usize = self.waiting.iter().map(|waiting| waiting.job.choices() - waiting.begun).sum();
-        let waiting = choices + self.unscored.len() + self.generator.standing().waiting;
+        let waiting = choices + self.unscored.iter().count() + self.generator.standing().waiting;
         self.metrics.passed(
             self.served.index,
             counters.since(self.counted),

@@ -11,17 +11,18 @@
 use std::{
     cell::Cell,
     future::poll_fn,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::Sender,
     },
     time::{Duration, Instant},
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, HttpBody},
     extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -42,16 +43,16 @@ use tokio::{
 };
 
 use super::{
-    guard::{Guard, guard},
+    guard::{Guard, bearer, guard},
     json_response, stream,
 };
 use crate::{
     ask::{self, ChatAsk, Common, CompletionAsk, Format, Prompt},
-    engine::{Event, Job, Ticket},
+    engine::{Client, Event, Job, Places, Ticket},
     error::ApiError,
     metrics::Metrics,
     page,
-    served::{Calls, Served},
+    served::{Calls, Served, THINK},
     tell::{ChatTale, CompletionTale, Echo, Head, Splitter, Tale, drawn_seed},
 };
 
@@ -61,14 +62,15 @@ pub const MAX_BODY_BYTES: usize = 8 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// KiB of bodies that are read and understood at once, of all clients together.
 const BODY_ROOM_KIB: usize = 128 << 10;
+/// The header that has seed, problem and sample: choices are those of `koan generate` and `koan reject` in these places, told as they were
+/// sampled.
+const SAMPLE: &str = "x-koan-sample";
 /// Tokens at the end of a prompt among which thinking may be opened.
 const OPENING_TOKENS: usize = 16;
 
 /// What requests are bounded by.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Requests that may wait.
-    pub(crate) queue: usize,
     /// How long a request may take.
     pub(crate) timeout: Duration,
 }
@@ -82,8 +84,8 @@ pub(crate) struct App {
     pub(crate) jobs: Sender<Job>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
-    /// Requests that wait.
-    pub(crate) queue: Arc<AtomicUsize>,
+    /// Places for requests that wait.
+    pub(crate) places: Arc<Places>,
     /// KiB of bodies for which there is room.
     pub(crate) room: Semaphore,
     pub(crate) stopping: AtomicBool,
@@ -116,6 +118,47 @@ impl Finished {
     }
 }
 
+/// The address at the other end of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What a request says besides its body.
+#[derive(Clone, Copy)]
+struct Origin {
+    /// Whose it is.
+    client: Client,
+    /// Seed, problem and sample by which its numbers are drawn, if it says so.
+    sample: Option<[u64; 3]>,
+}
+
+impl Origin {
+    fn new(Peer(address): Peer, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let client = Client::new(address, bearer(headers));
+        let read = |value: &HeaderValue| {
+            let numbers = value.to_str().ok()?.split(' ').map(|number| number.parse().ok());
+            numbers.collect::<Option<Vec<u64>>>()?.try_into().ok()
+        };
+        let wrong = || {
+            let message = format!(
+                "Invalid header '{SAMPLE}': three whole numbers, the seed, the problem and the sample."
+            );
+            ApiError::wrong(SAMPLE, message)
+        };
+        let sample = headers.get(SAMPLE).map(|value| read(value).ok_or_else(wrong)).transpose()?;
+        Ok(Self { client, sample })
+    }
+
+    /// The seed: the sample's, the one that the body gives, or a new one.
+    fn seed(&self, given: Option<u64>) -> u64 {
+        self.sample.map(|[seed, ..]| seed).or(given).unwrap_or_else(drawn_seed)
+    }
+
+    /// The problem and the sample of the first choice.
+    fn first(&self) -> [u64; 2] {
+        self.sample.map_or([0; 2], |[_, problem, sample]| [problem, sample])
+    }
+}
+
 /// A request that was understood.
 struct Understood<T> {
     job: Job,
@@ -130,11 +173,12 @@ impl App {
         served: Vec<Arc<Served>>,
         jobs: Sender<Job>,
         metrics: Arc<Metrics>,
+        places: Arc<Places>,
         limits: Limits,
         log: Option<Log>,
     ) -> Self {
-        let (queue, stopping) = (Arc::default(), AtomicBool::new(false));
-        Self { served, jobs, metrics, limits, queue, room: Semaphore::new(BODY_ROOM_KIB), stopping, log }
+        let stopping = AtomicBool::new(false);
+        Self { served, jobs, metrics, limits, places, room: Semaphore::new(BODY_ROOM_KIB), stopping, log }
     }
 
     /// Its paths, guarded.
@@ -180,11 +224,16 @@ impl App {
     }
 
     /// A place in the queue.
-    fn ticket(&self) -> Result<Ticket, ApiError> {
-        Ticket::take(&self.queue, self.limits.queue).ok_or_else(|| ApiError::queue_full(self.limits.queue))
+    fn ticket(&self, client: Client) -> Result<Ticket, ApiError> {
+        self.places.take(client).ok_or_else(|| ApiError::queue_full(self.places.limit()))
     }
 
-    fn understand_chat(&self, body: &[u8], ticket: Ticket) -> Result<Understood<ChatTale>, ApiError> {
+    fn understand_chat(
+        &self,
+        body: &[u8],
+        from: Origin,
+        ticket: Ticket,
+    ) -> Result<Understood<ChatTale>, ApiError> {
         let ask = ChatAsk::read(ask::object(body)?)?;
         let served = self.model(ask.common.model.as_deref())?;
         let codec = &served.codec;
@@ -209,24 +258,30 @@ impl App {
         codec.check("prompt", &ids).map_err(|what| ApiError::wrong("messages", format!("{what}.")))?;
         let tokenizer = codec.tokenizer().map_err(|error| ApiError::wrong("model", error.to_string()))?;
         let last = &ids[ids.len().saturating_sub(OPENING_TOKENS)..];
-        let opened =
-            tokenizer.decode(last, false).is_ok_and(|text| text.trim_end().ends_with(crate::served::THINK));
-        let asked =
-            ask.messages.iter().any(|m| m.role == "system" && m.content.contains(crate::served::THINK));
-        let splitter = Splitter::new(served.thinks || asked || opened, opened, ask.has_tools);
+        let last = tokenizer.decode(last, false).unwrap_or_default();
+        let opening = last.rfind(THINK).map(|at| &last[at..]).filter(|opening| opening.trim_end() == THINK);
+        let opened = opening.is_some();
+        let asked = ask.messages.iter().any(|m| m.role == "system" && m.content.contains(THINK));
+        let as_sampled = from.sample.is_some();
+        let thinks = !as_sampled && (served.thinks || asked || opened);
+        let splitter = Splitter::new(thinks, opened, ask.has_tools);
+        let opening = opening.filter(|_| as_sampled).unwrap_or_default().to_owned();
         let max_tokens = room(&served, "messages", ids.len(), ask.common.max_tokens)?;
         if let Some(top) = ask.top {
             Common::check_log_probs(ask.common.n, max_tokens, top)?;
         }
-        let seed = ask.common.seed.unwrap_or_else(drawn_seed);
-        let head = Head::new("chatcmpl", Arc::clone(&served), seed);
+        let seed = from.seed(ask.common.seed);
+        let head = Head::new("chatcmpl", Arc::clone(&served), seed, as_sampled);
         let streams = [ask.common.stream, ask.common.stream_usage];
-        let tale = ChatTale::new(head, ask.common.n, ids.len(), &splitter, ask.top.is_some(), streams);
+        let tale =
+            ChatTale::new(head, opening, ask.common.n, ids.len(), &splitter, ask.top.is_some(), streams);
         let (events, receiver) = unbounded_channel();
         let job = Job {
+            client: from.client,
             model: served.index,
             prompts: vec![ids.into()],
             n: ask.common.n,
+            first: from.first(),
             sampling: ask.common.sampling(seed, max_tokens, codec.stop_ids()),
             stops: ask.common.stops,
             top: ask.top.unwrap_or(0),
@@ -245,6 +300,7 @@ impl App {
     fn understand_completions(
         &self,
         body: &[u8],
+        from: Origin,
         ticket: Ticket,
     ) -> Result<Understood<CompletionTale>, ApiError> {
         let CompletionAsk { common, prompts, echo, top } = CompletionAsk::read(ask::object(body)?)?;
@@ -279,15 +335,17 @@ impl App {
             let choices = all.len() * common.n;
             Common::check_log_probs(choices, max_tokens + if echo { tokens } else { 0 }, top)?;
         }
-        let seed = common.seed.unwrap_or_else(drawn_seed);
-        let head = Head::new("cmpl", Arc::clone(&served), seed);
+        let seed = from.seed(common.seed);
+        let head = Head::new("cmpl", Arc::clone(&served), seed, from.sample.is_some());
         let streams = [common.stream, common.stream_usage];
         let tale = CompletionTale::new(head, common.n, told, tokens, top.is_some(), max_tokens > 0, streams);
         let (events, receiver) = unbounded_channel();
         let job = Job {
+            client: from.client,
             model: served.index,
             prompts: all,
             n: common.n,
+            first: from.first(),
             sampling: common.sampling(seed, max_tokens, codec.stop_ids_of_text()),
             stops: common.stops,
             top: top.unwrap_or(0),
@@ -350,11 +408,13 @@ async fn read(app: &App, mut body: Body) -> Result<(Vec<u8>, Vec<SemaphorePermit
 /// Answers what `understand` makes of a request.
 async fn answer<T: Tale>(
     app: Arc<App>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
-    understand: impl FnOnce(&App, &[u8], Ticket) -> Result<Understood<T>, ApiError> + Send + 'static,
+    understand: impl FnOnce(&App, &[u8], Origin, Ticket) -> Result<Understood<T>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     app.check_running()?;
+    let from = Origin::new(peer, &headers)?;
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
@@ -364,11 +424,11 @@ async fn answer<T: Tale>(
     let late =
         |_| ApiError::invalid(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time.");
     let (body, room) = timeout(BODY_TIMEOUT, read(&app, body)).await.map_err(late)??;
-    let ticket = app.ticket()?;
+    let ticket = app.ticket(from.client)?;
     let asked = if app.log.is_some() { String::from_utf8_lossy(&body).into_owned() } else { String::new() };
     let finished = Finished { app: Arc::clone(&app), asked };
     let of_thread = Arc::clone(&app);
-    let understood = spawn_blocking(move || understand(&of_thread, &body, ticket)).await;
+    let understood = spawn_blocking(move || understand(&of_thread, &body, from, ticket)).await;
     drop(room);
     let Understood { job, mut events, mut tale, seed, stream } = understood.map_err(|_| gone())??;
     if !tale.is_whole() {
@@ -389,16 +449,22 @@ async fn answer<T: Tale>(
     Ok(response)
 }
 
-async fn chat(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    answer(app, headers, body, App::understand_chat).await
+async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    answer(app, peer, headers, body, App::understand_chat).await
 }
 
 async fn completions(
     State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    answer(app, headers, body, App::understand_completions).await
+    answer(app, peer, headers, body, App::understand_completions).await
 }
 
 fn model_json(served: &Served) -> Value {

@@ -19,6 +19,8 @@ use tokio::{
 };
 use tower_service::Service;
 
+use super::app::Peer;
+
 /// Longest head of a request: its line and its headers, bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Most headers of a request.
@@ -32,8 +34,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn serve(stream: TcpStream, pages: Router, mut stopping: watch::Receiver<bool>) {
     // Tokens are sent as they come, however few bytes they have.
     let _ = stream.set_nodelay(true);
+    let Ok(peer) = stream.peer_addr() else { return }; // it has left
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = pages.clone().call(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer.ip()));
+        let answer = pages.clone().call(request);
         Box::pin(answer)
     });
     let mut http = http1::Builder::new();

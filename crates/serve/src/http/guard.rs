@@ -41,18 +41,19 @@ impl Guard {
     }
 
     fn wrong_key(key: &[u8], headers: &HeaderMap) -> Option<ApiError> {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| {
-            let (scheme, given) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(given.trim())
-        });
-        let message = match given {
+        let message = match bearer(headers) {
             Some(given) if is_same(key, &hashed(given)) => return None,
             Some(_) => "Incorrect API key provided.",
             None => "No API key was given. Send it as 'Authorization: Bearer KEY'.",
         };
         Some(ApiError::invalid(StatusCode::UNAUTHORIZED, message).with_code("invalid_api_key"))
     }
+}
+
+/// The key that a request has, if it has one.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
 /// The digest of a key. Keys are compared by it: where two digests begin to differ says nothing of the key.

@@ -15,6 +15,8 @@ use crate::{
 /// The answer to a chat request.
 pub(crate) struct ChatTale {
     head: Head,
+    /// What contents begin with.
+    opening: String,
     choices: Vec<Choice>,
     /// Whether log-probabilities are wanted.
     log_probs: bool,
@@ -38,6 +40,7 @@ struct Choice {
 impl ChatTale {
     pub(crate) fn new(
         head: Head,
+        opening: String,
         n: usize,
         prompt_tokens: usize,
         splitter: &Splitter,
@@ -52,7 +55,15 @@ impl ChatTale {
             reason: None,
         };
         let usage = Usage { prompt: prompt_tokens, ..Usage::default() };
-        Self { head, choices: (0..n).map(|_| choice()).collect(), log_probs, streams, stream_usage, usage }
+        Self {
+            head,
+            opening,
+            choices: (0..n).map(|_| choice()).collect(),
+            log_probs,
+            streams,
+            stream_usage,
+            usage,
+        }
     }
 
     fn chunk(&self, choices: Value) -> Value {
@@ -113,7 +124,7 @@ impl ChatTale {
         let was_thinking = splitter.is_thinking();
         let parts = splitter.push(&text);
         let thinking = was_thinking || splitter.is_thinking();
-        self.usage.completion += tokens.len();
+        self.usage.completion += if self.head.as_sampled { 0 } else { tokens.len() };
         self.usage.reasoning += if thinking { tokens.len() } else { 0 };
         if self.log_probs {
             choice.tokens.extend(tokens);
@@ -124,7 +135,7 @@ impl ChatTale {
 
 impl Tale for ChatTale {
     fn begin(&mut self) -> Vec<Value> {
-        let role = json!({"role": "assistant", "content": "", "refusal": null});
+        let role = json!({"role": "assistant", "content": self.opening, "refusal": null});
         (0..self.choices.len()).map(|i| self.delta(i, role.clone(), Value::Null, None)).collect()
     }
 
@@ -136,7 +147,8 @@ impl Tale for ChatTale {
                 let parts = self.piece(choice, piece);
                 Ok(self.add(choice, parts))
             }
-            Event::Done { choice: index, reason, cached_tokens } => {
+            Event::Done { choice: index, reason, tokens, cached_tokens } => {
+                self.usage.completion += if self.head.as_sampled { tokens } else { 0 };
                 let rest = self.choices[index].splitter.take().map(Splitter::finish).unwrap_or_default();
                 if index == 0 {
                     self.usage.cached = cached_tokens;
@@ -173,6 +185,7 @@ impl Tale for ChatTale {
             let log_probs = self.take_log_probs(index);
             let choice = &self.choices[index];
             let Parts { reasoning, content, calls } = &choice.parts;
+            let content = format!("{}{content}", self.opening);
             let mut message =
                 json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
             if !reasoning.is_empty() {

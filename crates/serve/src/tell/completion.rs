@@ -133,7 +133,7 @@ impl Tale for CompletionTale {
                 Ok((prompt * n..(prompt + 1) * n).flat_map(|index| self.chunks(index)).collect())
             }
             Event::Piece { choice: index, piece: Piece { text, tokens } } => {
-                self.usage.completion += tokens.len();
+                self.usage.completion += if self.head.as_sampled { 0 } else { tokens.len() };
                 let choice = &mut self.choices[index];
                 choice.text += &text;
                 if self.log_probs {
@@ -141,7 +141,8 @@ impl Tale for CompletionTale {
                 }
                 if text.is_empty() { Ok(Vec::new()) } else { Ok(self.chunks(index)) }
             }
-            Event::Done { choice: index, reason, cached_tokens } => {
+            Event::Done { choice: index, reason, tokens, cached_tokens } => {
+                self.usage.completion += if self.head.as_sampled { tokens } else { 0 };
                 self.choices[index].reason = Some(reason);
                 if index.is_multiple_of(self.n) {
                     self.usage.cached += cached_tokens;

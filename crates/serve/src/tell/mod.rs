@@ -48,15 +48,18 @@ pub(crate) struct Head {
     pub(crate) served: Arc<Served>,
     /// The seed that was given, or drawn.
     pub(crate) seed: u64,
+    /// Whether choices are told as they were sampled: with the token that ended them in the count, and thinking as it stands in the text.
+    pub(crate) as_sampled: bool,
 }
 
 impl Head {
-    pub(crate) fn new(prefix: &str, served: Arc<Served>, seed: u64) -> Self {
-        Self { id: format!("{prefix}-{:016x}{:016x}", chance(), chance()), created: now(), served, seed }
+    pub(crate) fn new(prefix: &str, served: Arc<Served>, seed: u64, as_sampled: bool) -> Self {
+        let id = format!("{prefix}-{:016x}{:016x}", chance(), chance());
+        Self { id, created: now(), served, seed, as_sampled }
     }
 
     fn fields(&self, object: &str) -> Map<String, Value> {
-        let Self { id, created, served, seed } = self;
+        let Self { id, created, served, seed, .. } = self;
         Map::from_iter([
             ("id".to_owned(), json!(id)),
             ("object".to_owned(), json!(object)),
