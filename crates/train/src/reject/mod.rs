@@ -217,7 +217,7 @@ fn sample<B: Backend>(
 
 /// Who writes completions, while it does.
 enum Writing<'a, B: Backend> {
-    Here(&'a here::Here, Engine<'a, B>),
+    Here(&'a here::Here, Box<Engine<'a, B>>),
     There(Asking<'a>),
 }
 
@@ -225,7 +225,7 @@ impl<'a, B: Backend> Writing<'a, B> {
     /// Loads the model, or reads what a server answered before the run in directory `run` was interrupted.
     fn begin(b: &'a B, inputs: &'a Inputs, run: &Path) -> Result<Self, TrainError> {
         Ok(match &inputs.writer {
-            Writer::Here(here) => Self::Here(here, here.begin(b)?),
+            Writer::Here(here) => Self::Here(here, Box::new(here.begin(b)?)),
             Writer::There(there) => Self::There(there.begin(run)?),
         })
     }

@@ -119,16 +119,13 @@ impl Asking<'_> {
             for sample in 0..asked.samples as u64 {
                 let at = Place { step, problem, sample };
                 let request = request(config, &self.there.config, &asked.problems[problem], at);
-                match self.journal.find(at, &request.body) {
-                    Some(answered) => {
-                        done += 1;
-                        on(done);
-                        send(job(at, answered));
-                    }
-                    None => {
-                        places.push(at);
-                        requests.push(request);
-                    }
+                if let Some(answered) = self.journal.find(at, &request.body) {
+                    done += 1;
+                    on(done);
+                    send(job(at, answered));
+                } else {
+                    places.push(at);
+                    requests.push(request);
                 }
             }
         }
