@@ -1,8 +1,8 @@
 //! The `Backend` trait: every operation that a dense transformer needs, forward and backward.
 
 use crate::{
-    Columns, Divergence, HeadNormBackward, HeadNorms, Heads, Layout, Matrix, OutOfMemory, ProductPrecision,
-    Rotation, Routing, composite,
+    Columns, Divergence, HeadNormBackward, HeadNorms, Heads, Layout, Matrix, MixtureGradients, OutOfMemory,
+    ProductPrecision, Rotation, Routing, composite,
 };
 
 /// What a product does with what its output holds.
@@ -666,6 +666,39 @@ pub trait Backend: Sync + Sized {
         shape: [usize; 2],
         precision: ProductPrecision,
     );
+
+    /// The MLPs of experts over the copies of the rows `x` `[n, hidden]`. With `[G, U, D] = w`, matrices of each expert, and `c` the
+    /// copies of `x`: writes `gate = G c`, `up = U c`, whose values a backward reads, and `out = D (w · gate · σ(gate) · up)`
+    /// `[copies, hidden]`. `room` is for the copies, and for as many elements as `gate` has; it holds anything after it.
+    ///
+    /// It gives the bits of [its parts](composite::mixture_forward), and so does a backend with a kernel of its own.
+    fn mixture_forward(
+        &self,
+        out: &mut Self::Buf,
+        gate_and_up: [&mut Self::Operand; 2],
+        x: &Self::Operand,
+        w: [&Matrix<Self>; 3],
+        routes: &Self::Routes,
+        room: [&mut Self::Operand; 2],
+    ) {
+        composite::mixture_forward(self, out, gate_and_up, x, w, routes, room);
+    }
+    /// Of [`mixture_forward`](Self::mixture_forward), with `dy` `[n, hidden]` the gradient of the sum of the copies of `out`. It uses
+    /// `gate` and `up` up. `room` is for the copies of `dy` and of `x`, and for as many elements as `gate` has, with their values.
+    ///
+    /// It gives the bits of [its parts](composite::mixture_backward), and so does a backend with a kernel of its own.
+    fn mixture_backward(
+        &self,
+        d: MixtureGradients<'_, Self>,
+        dy: &Self::Operand,
+        x: &Self::Operand,
+        gate_and_up: [&mut Self::Operand; 2],
+        w: [&Matrix<Self>; 3],
+        routes: &Self::Routes,
+        room: [&mut Self::Operand; 3],
+    ) {
+        composite::mixture_backward(self, d, dy, x, gate_and_up, w, routes, room);
+    }
 
     /// Σ x² of each buffer, over the whole of it, in a fixed order. It waits as [`read`](Self::read) does.
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64>;

@@ -1,7 +1,7 @@
 //! Operations made of others, one after another: what a backend computes that has no kernel of its own for them, and to whose
 //! bits one that has is held.
 
-use crate::{Backend, Heads, Rotation};
+use crate::{Backend, Heads, Keep, Matrix, Rotation, Store};
 
 /// The norm of each head of queries and of keys, and what it leaves for its backward.
 pub struct HeadNorms<'a, B: Backend> {
@@ -101,4 +101,62 @@ pub fn stream_norm_backward<B: Backend>(
 ) {
     b.rms_norm_backward(b.values_mut(dx), dw, dy, x, w, rstd, n);
     b.round(dx, n * b.len(w));
+}
+
+/// [`Backend::mixture_forward`] by its parts.
+pub fn mixture_forward<B: Backend>(
+    b: &B,
+    out: &mut B::Buf,
+    [gate, up]: [&mut B::Operand; 2],
+    x: &B::Operand,
+    w: [&Matrix<B>; 3],
+    routes: &B::Routes,
+    [copies, swiglu]: [&mut B::Operand; 2],
+) {
+    let [features, hidden] = w[0].shape();
+    b.copies_forward(copies, x, routes, hidden);
+    for (y, w) in [&mut *gate, &mut *up].into_iter().zip(w) {
+        b.experts_forward(b.values_mut(y), copies, w, routes, Store::Write);
+    }
+    b.weighted_swiglu_forward(swiglu, b.values(gate), b.values(up), routes, features);
+    b.experts_forward(out, swiglu, w[2], routes, Store::Write);
+}
+
+/// What [`Backend::mixture_backward`] writes and adds to.
+pub struct MixtureGradients<'a, B: Backend> {
+    /// Written: of the copies of the rows `[copies, hidden]`.
+    pub copies: &'a mut B::Buf,
+    /// Written: of the weights of the copies `[copies]`.
+    pub weights: &'a mut B::Buf,
+    /// Added to: of the three matrices of each expert, unless they are frozen.
+    pub matrices: [Option<&'a mut B::Buf>; 3],
+}
+
+/// [`Backend::mixture_backward`] by its parts.
+pub fn mixture_backward<B: Backend>(
+    b: &B,
+    d: MixtureGradients<'_, B>,
+    dy: &B::Operand,
+    x: &B::Operand,
+    [gate, up]: [&mut B::Operand; 2],
+    w: [&Matrix<B>; 3],
+    routes: &B::Routes,
+    [d_out, copies, swiglu]: [&mut B::Operand; 3],
+) {
+    let ([features, hidden], [d_gate, d_up, d_down]) = (w[0].shape(), d.matrices);
+    let add = |dw: Option<&mut B::Buf>, dy: &B::Operand, x: &B::Operand, w: &Matrix<B>| {
+        if let Some(dw) = dw {
+            b.experts_backward_weight(dw, dy, x, routes, w.shape(), w.precision());
+        }
+    };
+    b.copies_forward(d_out, dy, routes, hidden);
+    b.experts_backward_input(b.values_mut(swiglu), d_out, w[2], routes, Store::Write);
+    b.weighted_swiglu_backward(d.weights, swiglu, gate, up, Keep::Operand, routes, features);
+    add(d_down, d_out, swiglu, w[2]);
+
+    b.copies_forward(copies, x, routes, hidden);
+    b.experts_backward_input(d.copies, gate, w[0], routes, Store::Write);
+    b.experts_backward_input(d.copies, up, w[1], routes, Store::Add);
+    add(d_gate, gate, copies, w[0]);
+    add(d_up, up, copies, w[1]);
 }

@@ -36,7 +36,7 @@ mod sequence;
 pub use aligned::AlignedVec;
 pub use backend::{AdamWStep, Attention, Backend, Ceilings, Keep, MomentType, Store};
 pub use columns::{Columns, Pairs, Rotation};
-pub use composite::{HeadNormBackward, HeadNorms};
+pub use composite::{HeadNormBackward, HeadNorms, MixtureGradients};
 pub use divergence::{Divergence, DivergenceForm, Share, Support};
 pub use draw::Draw;
 pub use layout::{Layout, Scored};

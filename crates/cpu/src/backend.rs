@@ -2,7 +2,8 @@
 
 use koan_backend::{
     AdamWStep, AlignedVec, Attention, Backend, Ceilings, Columns, Divergence, Keep, Layout, Matrix,
-    MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, free_host_memory,
+    MixtureGradients, MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, composite,
+    free_host_memory,
 };
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         experts::{self, Experts, Matrices},
         fp8,
         head::{log_prob, sample},
+        mixture::{self, Mixture},
         operand::Operand,
         product::{
             OnTheFly, Packed, Weights, multiply, multiply_by_weights, multiply_on_the_fly, pack_on_the_fly,
@@ -125,6 +127,18 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
 }
 
 impl Cpu {
+    /// The experts of `w` and `routes`, where they are computed an expert a task: in f32, from weights that are not packed.
+    fn mixture<'a>(&self, w: [&'a Matrix<Self>; 3], routes: &'a Routes) -> Option<Mixture<'a>> {
+        let ([features, hidden], copies) = (w[0].shape(), &routes.copies);
+        assert!(w[1].shape() == [features, hidden] && w[2].shape() == [hidden, features]);
+        assert!(w.iter().all(|w| w.matrices() == copies.experts()), "a matrix for each expert");
+        let read = |w: &&Matrix<Self>| w.precision() == ProductPrecision::Device && w.packed().is_none();
+        let suits = !self.kernels.rounds() && w.iter().all(read);
+        let suits = suits && mixture::suits(&self.threads, hidden, features, copies);
+        let weights = &routes.of_copies;
+        suits.then(|| Mixture { w: w.map(values_of_all), hidden, features, copies, weights })
+    }
+
     fn rotate(&self, x: &mut AlignedVec<f32>, table: Table<'_>, rotation: Rotation, layout: &Layout) {
         let positions = &layout.positions;
         rotation.check();
@@ -783,6 +797,52 @@ impl Backend for Cpu {
             return;
         }
         experts::backward_weight(self.kernels, &self.threads, dw, dy, x, copies, scratch);
+    }
+
+    fn mixture_forward(
+        &self,
+        out: &mut Self::Buf,
+        [gate, up]: [&mut Operand; 2],
+        x: &Operand,
+        w: [&Matrix<Self>; 3],
+        routes: &Routes,
+        room: [&mut Operand; 2],
+    ) {
+        let Some(of) = self.mixture(w, routes) else {
+            return composite::mixture_forward(self, out, [gate, up], x, w, routes, room);
+        };
+        let (copies, rows) = (of.copies.len(), of.copies.len() / of.copies.per_row());
+        let out = first_mut(out, copies * of.hidden, "out");
+        let [gate, up] = [(gate, "gate"), (up, "up")]
+            .map(|(y, name)| first_mut(y.values_mut(), copies * of.features, name));
+        let x = first(x.values(), rows * of.hidden, "x");
+        mixture::forward(self.kernels, &self.threads, out, [gate, up], x, of);
+    }
+
+    fn mixture_backward(
+        &self,
+        d: MixtureGradients<'_, Self>,
+        dy: &Operand,
+        x: &Operand,
+        [gate, up]: [&mut Operand; 2],
+        w: [&Matrix<Self>; 3],
+        routes: &Routes,
+        room: [&mut Operand; 3],
+    ) {
+        let Some(of) = self.mixture(w, routes) else {
+            return composite::mixture_backward(self, d, dy, x, [gate, up], w, routes, room);
+        };
+        let (copies, rows) = (of.copies.len(), of.copies.len() / of.copies.per_row());
+        let all = of.copies.experts() * of.hidden * of.features;
+        let d = mixture::Gradients {
+            copies: first_mut(d.copies, copies * of.hidden, "d_copies"),
+            weights: first_mut(d.weights, copies, "d_weights"),
+            matrices: d.matrices.map(|dw| dw.map(|dw| first_mut(dw, all, "dw"))),
+        };
+        let [gate, up] = [(gate, "gate"), (up, "up")]
+            .map(|(y, name)| first_mut(y.values_mut(), copies * of.features, name));
+        let [dy, x] = [(dy, "dy"), (x, "x")].map(|(x, name)| first(x.values(), rows * of.hidden, name));
+        mixture::backward(self.kernels, &self.threads, d, dy, x, [gate, up], of);
     }
 
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {

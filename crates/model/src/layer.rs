@@ -170,12 +170,24 @@ impl<B: Backend> Layer<Param<B>> {
         work: &mut LayerWork<B>,
         cache: Option<&mut AttentionCache<B>>,
     ) {
-        self.activate(p, x, a, work, cache);
-        self.mlp.add_output(p, x, &a.mlp, &mut work.mlp);
+        self.attend(p, x, a, work, cache);
+        self.mlp.forward(p, x, &work.normed, &mut a.mlp, &mut work.mlp);
     }
 
     /// Computes all that the layer's backward reads; `x` goes as far as the stream before the MLP.
     pub(crate) fn activate(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        a: &mut LayerActivations<B>,
+        work: &mut LayerWork<B>,
+    ) {
+        self.attend(p, x, a, work, None);
+        self.mlp.activate(p, &work.normed, &mut a.mlp, &mut work.mlp);
+    }
+
+    /// The layer as far as the norm before the MLP.
+    fn attend(
         &self,
         p: &Pass<B>,
         x: &mut B::Buf,
@@ -188,7 +200,6 @@ impl<B: Backend> Layer<Param<B>> {
         self.attention.forward(p, x, normed, &mut a.attention, &mut work.attention, cache);
 
         norm(p, normed, a.x1.as_mut(), &mut a.rstd1, x, &self.post_attention_layernorm);
-        self.mlp.activate(p, normed, &mut a.mlp, &mut work.mlp);
     }
 
     /// Turns `dx`, the gradient of the stream after the layer, with its rounded form, into that of the stream before it; adds to

@@ -212,6 +212,11 @@ impl<B: Backend> Linear<Param<B>> {
         if layers.into_iter().any(is_trained) { Keep::Values } else { Keep::Operand }
     }
 
+    /// Whether it is its matrix alone.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.lora.is_none()
+    }
+
     /// `y ← x Wᵀ + b + s (x Aᵀ) Bᵀ`, or `+=`.
     pub(crate) fn forward(
         &self,

@@ -176,7 +176,7 @@ impl<B: Backend> Trunk<Param<B>> {
             let (saved, work) = (a.layers.of(i, kind), a.work.of(kind));
             if let Some(input) = a.inputs.get(i) {
                 b.copy(&mut a.stream, input, n * hidden);
-                layer.activate(p, &mut a.stream, saved, work, None);
+                layer.activate(p, &mut a.stream, saved, work);
             }
             layer.backward(p, &mut d.dx, saved, work, d.layers.of(kind), grad);
         }

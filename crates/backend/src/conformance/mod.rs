@@ -24,6 +24,7 @@ mod experts;
 mod heads;
 mod linear;
 mod log_prob;
+mod mixture;
 mod rms_norm;
 mod rope;
 mod rows;
@@ -186,7 +187,10 @@ pub fn run_some<B: Backend>(backend: &B, precision: Precision, operation: &str, 
             let of_device = linear::cases().filter(|case| case.precision() == ProductPrecision::Device);
             of_device.step_by(every).for_each(|case| check_cut(backend, precision, &case));
         }
-        "experts" => experts::check_not_finite(backend),
+        "experts" => {
+            experts::check_not_finite(backend);
+            mixture::check(backend, every);
+        }
         "route" => experts::check_in_turn(backend),
         _ => {}
     }

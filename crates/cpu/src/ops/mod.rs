@@ -13,6 +13,7 @@ pub(crate) mod embedding;
 pub(crate) mod experts;
 pub(crate) mod fp8;
 pub(crate) mod head;
+pub(crate) mod mixture;
 pub(crate) mod operand;
 pub(crate) mod product;
 pub(crate) mod rms_norm;

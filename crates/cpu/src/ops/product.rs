@@ -286,7 +286,9 @@ pub(crate) fn multiply_all(
     };
     let work = (products.iter().map(work).sum::<usize>() / row_blocks * panel_columns).max(1);
     let panels = columns.div_ceil(panel_columns);
-    let wanted = (threads.count() * TASKS_PER_THREAD).div_ceil(row_blocks);
+    // An A that lies in columns is packed by each of the blocks beside one another.
+    let per_thread = if first.a.is_row_major() { TASKS_PER_THREAD } else { TASKS_PER_THREAD / 2 };
+    let wanted = (threads.count() * per_thread).div_ceil(row_blocks);
     let least = panels.div_ceil(block_columns / panel_columns);
     let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
     let column_blocks = wanted.clamp(least, most).min(panels);

@@ -105,7 +105,7 @@ impl<B: Backend> Dense<Param<B>> {
         self.up_proj.forward(p, (p.b.values_mut(&mut a.up), Store::Write), normed, low_rank);
     }
 
-    /// See [`Mlp::add_output`](super::Mlp::add_output).
+    /// After [`activate`](Self::activate): `x += mlp(normed)`.
     pub(super) fn add_output(
         &self,
         p: &Pass<B>,

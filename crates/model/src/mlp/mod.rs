@@ -79,6 +79,27 @@ impl<T> Mlp<T> {
 }
 
 impl<B: Backend> Mlp<Param<B>> {
+    /// `x += mlp(normed)`; leaves all that the backward reads.
+    pub(crate) fn forward(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        normed: &B::Operand,
+        a: &mut MlpActivations<B>,
+        work: &mut MlpWork<B>,
+    ) {
+        match (self, a, work) {
+            (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
+                mlp.activate(p, normed, a, work);
+                mlp.add_output(p, x, a, work);
+            }
+            (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work)) => {
+                mlp.forward(p, x, normed, a, work);
+            }
+            _ => unreachable!("memory of another kind of layer"),
+        }
+    }
+
     /// Computes all that the backward reads, from the normed rows `[n, hidden_size]`.
     pub(crate) fn activate(
         &self,
@@ -93,25 +114,6 @@ impl<B: Backend> Mlp<Param<B>> {
             }
             (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work)) => {
                 mlp.activate(p, normed, a, work);
-            }
-            _ => unreachable!("memory of another kind of layer"),
-        }
-    }
-
-    /// After [`Mlp::activate`]: `x += mlp(normed)`.
-    pub(crate) fn add_output(
-        &self,
-        p: &Pass<B>,
-        x: &mut B::Buf,
-        a: &MlpActivations<B>,
-        work: &mut MlpWork<B>,
-    ) {
-        match (self, a, work) {
-            (Self::Dense(mlp), MlpActivations::Dense(a), MlpWork::Dense(work)) => {
-                mlp.add_output(p, x, a, work);
-            }
-            (Self::Routed(mlp), MlpActivations::Routed(a), MlpWork::Routed(work)) => {
-                mlp.add_output(p, x, a, work);
             }
             _ => unreachable!("memory of another kind of layer"),
         }

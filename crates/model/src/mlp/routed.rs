@@ -7,7 +7,7 @@
 //! A row's copies lie with those of other rows that go to the same expert, without padding, and none is dropped. The weight is
 //! put before the last product, so that the backward reads no outputs. All of it depends on the row alone.
 
-use koan_backend::{Backend, Keep, OutOfMemory, Routing, Store};
+use koan_backend::{Backend, Keep, Matrix, MixtureGradients, OutOfMemory, Routing, Store};
 
 use super::dense::{Dense, DenseActivations, DenseWork};
 use crate::{
@@ -153,6 +153,43 @@ impl<B: Backend> Routed<Param<B>> {
         experts(p.config).routing()
     }
 
+    /// The matrices of the experts, where they have nothing else: a backend computes such experts as a whole.
+    fn plain(&self) -> Option<[&Matrix<B>; 3]> {
+        let layers = [&self.gate_proj, &self.up_proj, &self.down_proj];
+        layers.iter().all(|layer| layer.is_plain()).then(|| layers.map(|layer| layer.weight.matrix()))
+    }
+
+    /// Chooses the experts of each row.
+    fn route(&self, p: &Pass<B>, normed: &B::Operand, a: &mut RoutedActivations<B>) {
+        let (b, bias) = (p.b, self.bias.as_ref().map(Param::value));
+        b.linear_forward(&mut a.scores, normed, self.gate.matrix(), p.rows, Store::Write);
+        b.route_forward(&mut a.routes, &mut a.scores, bias, Self::routing(p), p.rows);
+    }
+
+    /// See [`Mlp::forward`](super::Mlp::forward).
+    pub(super) fn forward(
+        &self,
+        p: &Pass<B>,
+        x: &mut B::Buf,
+        normed: &B::Operand,
+        a: &mut RoutedActivations<B>,
+        work: &mut RoutedWork<B>,
+    ) {
+        let Some(w) = self.plain() else {
+            self.activate(p, normed, a, work);
+            return self.add_output(p, x, a, work);
+        };
+        self.route(p, normed, a);
+        let (RoutedActivations { routes, gate, up, .. }, RoutedWork { copies, swiglu, out, .. }) =
+            (&mut *a, &mut *work);
+        p.b.mixture_forward(out, [gate, up], normed, w, routes, [copies, swiglu]);
+        p.b.sum_copies(x, out, routes, p.config.hidden_size, Store::Add);
+        if let (Some(shared), Some(a), Some(work)) = (&self.shared, &mut a.shared, &mut work.shared) {
+            shared.activate(p, normed, a, work);
+            shared.add_output(p, x, a, work);
+        }
+    }
+
     /// See [`Mlp::activate`](super::Mlp::activate).
     pub(super) fn activate(
         &self,
@@ -161,9 +198,8 @@ impl<B: Backend> Routed<Param<B>> {
         a: &mut RoutedActivations<B>,
         work: &mut RoutedWork<B>,
     ) {
+        self.route(p, normed, a);
         let (b, of) = (p.b, Self::routing(p));
-        b.linear_forward(&mut a.scores, normed, self.gate.matrix(), p.rows, Store::Write);
-        b.route_forward(&mut a.routes, &mut a.scores, self.bias.as_ref().map(Param::value), of, p.rows);
         b.copies_forward(&mut work.copies, normed, &a.routes, p.config.hidden_size);
         let rows = Rows::Copies(&a.routes, p.rows * of.per_token);
         let (copies, low_rank) = (&work.copies, &mut work.low_rank);
@@ -174,7 +210,7 @@ impl<B: Backend> Routed<Param<B>> {
         }
     }
 
-    /// See [`Mlp::add_output`](super::Mlp::add_output).
+    /// After [`activate`](Self::activate): `x += mlp(normed)`.
     pub(super) fn add_output(
         &self,
         p: &Pass<B>,
@@ -215,21 +251,31 @@ impl<B: Backend> Routed<Param<B>> {
         let RoutedActivations { scores, routes, gate, up, .. } = a;
         let RoutedWork { copies, swiglu, out, d_out, d_weights, d_logits, low_rank, .. } = work;
         let rows = Rows::Copies(routes, p.rows * of.per_token);
+        if let Some(w) = self.plain() {
+            let matrices = [
+                (&self.gate_proj, &mut grad.gate_proj),
+                (&self.up_proj, &mut grad.up_proj),
+                (&self.down_proj, &mut grad.down_proj),
+            ]
+            .map(|(layer, grad)| layer.weight.gradient(&mut grad.weight));
+            let d = MixtureGradients { copies: &mut *out, weights: &mut *d_weights, matrices };
+            b.mixture_backward(d, dx, normed, [gate, up], w, routes, [d_out, copies, swiglu]);
+        } else {
+            b.copies_forward(d_out, dx, routes, hidden);
+            let d_swiglu = (b.values_mut(swiglu), Store::Write);
+            self.down_proj.backward_input_on(b, rows, d_swiglu, d_out, low_rank);
+            let features = experts(p.config).intermediate_size;
+            let keep = Linear::kept_gradients([&self.gate_proj, &self.up_proj]);
+            b.weighted_swiglu_backward(d_weights, swiglu, gate, up, keep, routes, features);
+            self.down_proj.backward_weight_on(b, rows, &mut grad.down_proj, d_out, swiglu, low_rank);
 
-        b.copies_forward(d_out, dx, routes, hidden);
-        let d_swiglu = (b.values_mut(swiglu), Store::Write);
-        self.down_proj.backward_input_on(b, rows, d_swiglu, d_out, low_rank);
-        let features = experts(p.config).intermediate_size;
-        let keep = Linear::kept_gradients([&self.gate_proj, &self.up_proj]);
-        b.weighted_swiglu_backward(d_weights, swiglu, gate, up, keep, routes, features);
-        self.down_proj.backward_weight_on(b, rows, &mut grad.down_proj, d_out, swiglu, low_rank);
-
-        b.copies_forward(copies, normed, routes, hidden);
-        let d_gate = &mut grad.gate_proj;
-        self.gate_proj.backward_input_on(b, rows, (&mut *out, Store::Write), gate, low_rank);
-        self.gate_proj.backward_weight_on(b, rows, d_gate, gate, copies, low_rank);
-        self.up_proj.backward_input_on(b, rows, (&mut *out, Store::Add), up, low_rank);
-        self.up_proj.backward_weight_on(b, rows, &mut grad.up_proj, up, copies, low_rank);
+            b.copies_forward(copies, normed, routes, hidden);
+            let d_gate = &mut grad.gate_proj;
+            self.gate_proj.backward_input_on(b, rows, (&mut *out, Store::Write), gate, low_rank);
+            self.gate_proj.backward_weight_on(b, rows, d_gate, gate, copies, low_rank);
+            self.up_proj.backward_input_on(b, rows, (&mut *out, Store::Add), up, low_rank);
+            self.up_proj.backward_weight_on(b, rows, &mut grad.up_proj, up, copies, low_rank);
+        }
         b.sum_copies(d_normed, out, routes, hidden, store);
 
         let load = grad.bias.as_mut();

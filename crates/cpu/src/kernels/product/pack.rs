@@ -105,3 +105,14 @@ pub(crate) fn tiles<S: Simd>(s: S, packed: &mut [f32], a: View<'_>, tile_rows: u
         }
     }
 }
+
+/// Fetches one of `shares` of `a`, whose columns are contiguous.
+#[inline(always)]
+pub(crate) fn prefetch_share<S: Simd>(s: S, a: View<'_>, share: usize, shares: usize) {
+    let columns = a.columns.div_ceil(shares);
+    for k in (share * columns..a.columns).take(columns) {
+        for row in (0..a.rows).step_by(LINE) {
+            s.prefetch(a.data.as_ptr().wrapping_add(k * a.column_stride + row));
+        }
+    }
+}

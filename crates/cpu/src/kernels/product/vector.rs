@@ -7,7 +7,9 @@
 //! ```
 //!
 //! While a panel's tiles are computed, the next panel is fetched from memory, a line for every few steps of k: weights
-//! come from memory once a pass, and would else be waited for by the first tile of each panel.
+//! come from memory once a pass, and would else be waited for by the first tile of each panel. So is what the next tile needs: its
+//! part of C, and of an A that is read as it lies, which the first panel's tiles would else wait for, its rows; and what is packed of A
+//! for the next part of k.
 //!
 //! A tile is two vectors wide and `TILE_ROWS` high, so that its accumulators fill the registers: 6 × 16 with
 //! AVX2's 16 registers, 12 × 32 with AVX-512's 32. Multiply-adds, of which two start per cycle, are then what
@@ -68,6 +70,7 @@ pub(crate) fn multiply<S: Simd>(
     let part = b.k.div_ceil(b.k.div_ceil(depth));
     for k in (0..b.k).step_by(part) {
         let depth = part.min(b.k - k);
+        let after = a.part(0, a.rows, k + depth, part.min(b.k - k - depth));
         let a = a.part(0, a.rows, k, depth);
         let packed = a.column_stride != 1;
         let (start, tile_stride) = if packed {
@@ -78,12 +81,23 @@ pub(crate) fn multiply<S: Simd>(
         } else {
             (a.data.as_ptr(), tile_rows * a.row_stride)
         };
+        if !packed && tiles > 1 {
+            a.part(0, tile_rows, 0, depth).prefetch(s);
+        }
         for column in (0..c.columns).step_by(width) {
             let panel = &b.data[column / width * b.panel_len + k * width..][..depth * width];
             // Each tile fetches its share of what the next panel holds of this depth.
             let next = panel.as_ptr().wrapping_add(b.panel_len);
             let share = (depth * width).div_ceil(tiles).next_multiple_of(LINE);
             for row in (0..c.rows).step_by(tile_rows) {
+                let below = row + tile_rows;
+                let (next_row, next_column) =
+                    if below < c.rows { (below, column) } else { (0, column + width) };
+                let reads_a = !packed && column == 0 && below < c.rows;
+                if packed {
+                    let tile = column / width * tiles + row / tile_rows;
+                    pack::prefetch_share(s, after, tile, tiles * c.columns.div_ceil(width));
+                }
                 // SAFETY: the tile lies in C's block, as `row` and `column` do; `start` and the strides are
                 // those of A's block, which has as many rows, and `panel` is `depth` deep.
                 unsafe {
@@ -94,6 +108,8 @@ pub(crate) fn multiply<S: Simd>(
                         add: k > 0 || store == Store::Add,
                         a: start.add(row / tile_rows * tile_stride),
                         a_stride: a.row_stride,
+                        next_c: c.start.wrapping_add(next_row * c.row_stride + next_column),
+                        next_a: reads_a.then(|| start.wrapping_add(below / tile_rows * tile_stride)),
                         b: panel.as_ptr(),
                         next: next.wrapping_add(row / tile_rows * share),
                         every: tiles,
@@ -121,6 +137,10 @@ struct Tile {
     a: *const f32,
     /// From a row of A to the next, unless A is packed.
     a_stride: usize,
+    /// Where the next tile's C starts, which is fetched.
+    next_c: *const f32,
+    /// Where the next tile's A starts, if it is fetched.
+    next_a: Option<*const f32>,
     b: *const f32,
     /// What is fetched of the next panel, a k for `every` of this one.
     next: *const f32,
@@ -164,9 +184,14 @@ impl Tile {
                     };
                 }
             }
+            for r in 0..ROWS {
+                for line in (0..width).step_by(LINE) {
+                    s.prefetch(self.next_c.wrapping_add(r * self.c_stride + line));
+                }
+            }
             let (a_row, a_k) = if PACKED { (1, S::TILE_ROWS) } else { (self.a_stride, 1) };
             let (mut a, mut b) = (self.a, self.b);
-            let mut next = self.next;
+            let (mut next, mut next_a) = (self.next, self.next_a);
             let mut left_k = self.k;
             while left_k > 0 {
                 // A tile takes `every` steps of k for each that it fetches of the next panel.
@@ -176,6 +201,14 @@ impl Tile {
                 next = next.wrapping_add(UNROLLED * width);
                 let steps = (UNROLLED * self.every).min(left_k);
                 left_k -= steps;
+                if let Some(a) = &mut next_a {
+                    for line in (0..steps).step_by(LINE) {
+                        for r in 0..ROWS {
+                            s.prefetch(a.wrapping_add(r * self.a_stride + line));
+                        }
+                    }
+                    *a = a.wrapping_add(steps);
+                }
                 let of_a = Walk { start: a, row: a_row, k: a_k };
                 accumulate::<S, ROWS, 2, UNROLLED>(
                     s,
