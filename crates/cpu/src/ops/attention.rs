@@ -5,14 +5,14 @@ use std::ops::Range;
 use koan_backend::{Heads, Sequence, sharing_groups};
 
 use crate::{
-    kernels::attention::{self, Backward, Context, Forward, ROWS},
+    kernels::attention::{self, Backward, Context, Forward, most_rows},
     memory::{Disjoint, with_scratch},
     parallel::Threads,
     tables::Kernels,
 };
 
 /// Rows of a forward task.
-const TASK_ROWS: usize = 2 * ROWS;
+const TASK_ROWS: usize = most_rows(1);
 
 /// Forward tasks per thread, at least, where single rows are many.
 const TASKS_PER_THREAD: usize = 4;

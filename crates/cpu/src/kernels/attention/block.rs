@@ -11,8 +11,16 @@ use super::{
 };
 use crate::{kernels::product::pack, simd::Simd};
 
-/// Rows of a block, at most: whole tiles of every instruction set.
-pub(crate) const ROWS: usize = 24;
+/// Rows of a block, at most, where several query heads have a key head: whole tiles of every instruction set.
+const ROWS: usize = 24;
+
+/// Rows of a block, at most, where each query head has a key head of its own: its lines alone share what is transposed of the keys.
+const ROWS_OF_ONE: usize = 3 * ROWS;
+
+/// Rows of a block, at most, where `group` query heads have a key head.
+pub(crate) const fn most_rows(group: usize) -> usize {
+    if group == 1 { ROWS_OF_ONE } else { ROWS }
+}
 
 /// Scores of a block that a level 2 cache holds; a longer context has smaller blocks.
 pub(super) const SCORES: usize = 96 << 10;
@@ -95,7 +103,10 @@ impl<'a> Block<'a> {
     ) -> impl Iterator<Item = Self> {
         let before = sequence.before();
         let longest = before + sequence.visible(rows.end - 1);
-        let most = (SCORES / (longest * heads.len())).clamp(1, ROWS);
+        let scores = longest * heads.len();
+        let most = (SCORES / scores).clamp(1, ROWS);
+        // Above the rows of any block only where little of the cache is taken.
+        let most = most.max(most_rows(context.heads.group()).min(SCORES / 4 / scores));
         let end = rows.end;
         rows.step_by(most).map(move |row| {
             let (rows, heads) = (row..end.min(row + most), heads.clone());

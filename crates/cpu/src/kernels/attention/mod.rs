@@ -30,7 +30,7 @@ mod task;
 mod tiles;
 
 pub(crate) use self::{
-    block::ROWS,
+    block::most_rows,
     task::{Backward, Context, Forward},
 };
 use self::{
@@ -43,9 +43,9 @@ use crate::simd::Simd;
 /// Scratch of a task that computes `group` query heads of each of `heads` key heads of `dim` features, for rows that
 /// attend to up to `context` keys: pieces transposed, and a block's lines.
 pub(crate) fn scratch_len(heads: usize, group: usize, dim: usize, context: usize) -> usize {
-    let lines = heads * group;
-    let scores = SCORES.max(lines * context).min(ROWS * lines * context);
-    heads * dim * PIECE + scores + ROWS * lines * WIDEST
+    let (lines, rows) = (heads * group, most_rows(group));
+    let scores = SCORES.max(lines * context).min(rows * lines * context);
+    heads * dim * PIECE + scores + rows * lines * WIDEST
 }
 
 /// Writes a task's `out` and `log_sum_exp`.
