@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (out, pages) = arguments.split_first().ok_or("give a folder and HTML files")?;
     let out = Path::new(out);
     fs::create_dir_all(out)?;
-    let mut rows = String::new();
+    let mut rows = Vec::new();
     for page in pages {
         let html = fs::read(page)?;
         let content_type = fs::read_to_string(format!("{page}.type")).ok();
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(skip) => json!({"name": name, "skip": skip}),
         };
-        rows += &format!("{row}\n");
+        rows.push(format!("{row}\n"));
     }
-    fs::write(out.join("pages.jsonl"), rows)?;
+    fs::write(out.join("pages.jsonl"), rows.concat())?;
     Ok(())
 }
