@@ -145,6 +145,10 @@ pub trait Backend: Sync + Sized {
     fn len(&self, buf: &Self::Buf) -> usize;
     /// Bytes of memory that packed matrices of shape `[matrices, out_features, in_features]` take, at most.
     fn packed_bytes(&self, shape: [usize; 3], precision: ProductPrecision) -> usize;
+    /// Bytes of memory that `packed` takes, which are matrices of `shape` for products of `precision`: what products by them read.
+    fn held_bytes(&self, _packed: &Self::Packed, shape: [usize; 3], precision: ProductPrecision) -> usize {
+        self.packed_bytes(shape, precision)
+    }
     /// Bytes of memory that a moment of `len` elements takes.
     fn moment_bytes(&self, len: usize, kind: MomentType) -> usize;
     /// Bytes of memory that are free; None where the system does not say.

@@ -127,6 +127,11 @@ impl<B: Backend> Matrix<B> {
         self.packed.as_mut()
     }
 
+    /// Bytes of the form that products read; 0 if it is not held.
+    pub fn packed_bytes(&self, b: &B) -> usize {
+        self.packed.as_ref().map_or(0, |packed| b.held_bytes(packed, self.shape, self.precision))
+    }
+
     /// Makes the form that products read, if it is not held.
     ///
     /// # Errors

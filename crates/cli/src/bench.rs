@@ -98,22 +98,29 @@ fn random_tokens(step: u64, vocab_size: usize, text: u64, n: usize) -> Vec<u32> 
 
 /// The model that is measured.
 #[derive(Clone, Debug, clap::Args)]
-#[group(required = true, multiple = false)]
 struct BenchModel {
+    #[command(flatten)]
+    source: BenchSource,
+    #[command(flatten)]
+    cache: CacheArg,
+}
+
+/// Where its sizes are from.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct BenchSource {
     /// The model, a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// A config.json instead: random weights of its sizes
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(flatten)]
-    cache: CacheArg,
 }
 
 impl BenchModel {
     /// Its sizes, if it reaches `positions`.
     fn sizes(&self, positions: usize) -> anyhow::Result<Config> {
-        let config = match &self.model {
+        let config = match &self.source.model {
             Some(dir) => Config::load(dir)?,
             None => Config::from_file(self.path())?,
         };
@@ -123,12 +130,12 @@ impl BenchModel {
 
     /// Where it is.
     fn path(&self) -> &Path {
-        self.model.as_deref().or(self.config.as_deref()).expect("one of them is required")
+        self.source.model.as_deref().or(self.source.config.as_deref()).expect("one of them is required")
     }
 
     /// The model, with the adapter of `config` if that has one, to be trained.
     fn to_train<B: Backend>(&self, b: &B, config: Config, positions: usize) -> anyhow::Result<Model<B>> {
-        match &self.model {
+        match &self.source.model {
             Some(dir) => Ok(checkpoint::load_as(b, dir, config, positions, 0)?),
             None => Ok(random_model(b, config, positions)?),
         }
@@ -136,7 +143,7 @@ impl BenchModel {
 
     /// The model, for forward passes alone.
     fn to_generate<B: Backend>(&self, b: &B, config: Config, positions: usize) -> anyhow::Result<Model<B>> {
-        match &self.model {
+        match &self.source.model {
             Some(dir) => {
                 let place = Place::from(dir).in_precision(config.precision).caching(config.cache);
                 Ok(checkpoint::load_for_inference(b, place, Some(positions))?)

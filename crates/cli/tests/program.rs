@@ -136,7 +136,7 @@ fn latents_are_cached_of_models_that_have_them() {
         "run_dir = 'run'\nmodel = 'llama'\ndata = 'problems.jsonl'\nsteps = 1\ncache = 'latent'\n",
     );
     assert!(folder.refused("sft sft.toml").contains("no latent attention"));
-    assert!(folder.refused("sft sft.toml --set cache=both").contains("`cache`"));
+    assert!(folder.refused("sft sft.toml --set cache=both").contains("expected `expanded` or `latent`"));
 }
 
 #[test]

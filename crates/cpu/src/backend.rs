@@ -173,6 +173,10 @@ impl Backend for Cpu {
         buf.len()
     }
 
+    fn held_bytes(&self, packed: &Packed, _: [usize; 3], _: ProductPrecision) -> usize {
+        packed.held_bytes()
+    }
+
     fn packed_bytes(&self, shape: [usize; 3], precision: ProductPrecision) -> usize {
         Packed::bytes(&self.kernels.format, shape, precision)
     }

@@ -117,6 +117,11 @@ impl<B: Backend> Param<B> {
         Arc::get_mut(&mut self.matrix).expect("only what is frozen is shared, and it is not changed")
     }
 
+    /// Bytes of what products read; 0 where that is not held.
+    pub fn packed_bytes(&self, b: &B) -> usize {
+        self.matrix.packed_bytes(b)
+    }
+
     /// What products read.
     pub(crate) fn matrix(&self) -> &Matrix<B> {
         &self.matrix

@@ -67,10 +67,8 @@ impl Job for GenerateBench {
         let config = Config { precision: self.precision.get(), ..self.model.sizes(positions)? };
         plan_generator(b, self.model.path(), &config, positions, limits, Some(usize::MAX))?;
         let parameters = config.parameters();
-        let products = config.tensors().into_iter().filter(|info| info.role.is_product());
-        let weights: usize =
-            products.map(|info| b.packed_bytes(info.matrices(), info.precision(&config))).sum();
         let model = self.model.to_generate(b, config, positions)?;
+        let weights: usize = model.weights.tensors().map(|p| p.packed_bytes(b)).sum();
         if !self.json {
             say!("{running}; {:.1} million parameters; {shape:?}", parameters as f64 / 1e6)?;
         }

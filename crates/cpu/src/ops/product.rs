@@ -101,7 +101,7 @@ impl Packed {
         }
     }
 
-    /// Bytes that it takes.
+    /// Bytes that such matrices take, at most.
     pub(crate) fn bytes(
         format: &Format,
         [matrices, out, inp]: [usize; 3],
@@ -109,6 +109,12 @@ impl Packed {
     ) -> usize {
         let [len, scales] = Self::lens(format, [out, inp], precision).map(|n| matrices.saturating_mul(n));
         AlignedVec::<f32>::bytes_read_often(len) + AlignedVec::<f32>::bytes_of(scales)
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        AlignedVec::<f32>::bytes_read_often(self.data.len())
+            + self.scales.as_ref().map_or(0, |scales| AlignedVec::<f32>::bytes_of(scales.len()))
     }
 
     /// Overwrites it with `w`, of the same shape.
