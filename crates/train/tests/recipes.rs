@@ -14,12 +14,19 @@ fn every_recipe_loads() {
     for entry in std::fs::read_dir(recipes).expect("the recipes") {
         let path = entry.expect("an entry").path();
         let shown = path.display();
-        n += 1;
-        // Of many steps: `koan recipe` runs it in the test of the guide.
-        if std::fs::read_to_string(&path).expect("text").contains("[[step]]") {
+        if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        if path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("-base")) {
+        n += 1;
+        let text = std::fs::read_to_string(&path).expect("text");
+        // Of many steps: `koan recipe` runs it in the test of the guide. Of `koan mine`: its own test runs them.
+        let of_mine = ["mine-tiny-loop", "mine-tiny-pool"];
+        if text.contains("[[step]]")
+            || path.file_stem().is_some_and(|name| of_mine.iter().any(|of| name == *of))
+        {
+            continue;
+        }
+        if text.lines().any(|line| line.starts_with("batch_tokens = ")) {
             let config = SupervisedConfig::load(Stage::Pretrain, &path, &[]);
             config.unwrap_or_else(|error| panic!("{shown}: {error}"));
             continue;
