@@ -74,12 +74,13 @@ impl Golden {
         (updates, learner.model.weights.tensors().map(values).collect())
     }
 
-    /// Checks losses and norms against PyTorch's, to a relative error of `tolerance`.
-    fn follows<B: Backend>(&self, name: &str, b: &B, tolerance: f64) {
+    /// Checks losses and norms against PyTorch's, each to a relative error.
+    fn follows<B: Backend>(&self, name: &str, b: &B, [of_loss, of_norm]: [f64; 2]) {
         let golden = |key: &str, step: usize| self.json[key][step].as_f64().expect("a number");
         let (updates, _) = self.train(b, 40, 10);
         for (step, update) in updates.iter().enumerate() {
-            for (key, value) in [("loss", update.loss), ("grad_norm", update.grad_norm)] {
+            let measured = [("loss", update.loss, of_loss), ("grad_norm", update.grad_norm, of_norm)];
+            for (key, value, tolerance) in measured {
                 let expected = golden(key, step);
                 let error = (value - expected).abs() / expected;
                 assert!(error <= tolerance, "{name}, step {step}: {key} {value}, PyTorch's {expected}");
@@ -92,13 +93,13 @@ impl Golden {
 fn ten_steps_follow_pytorch() {
     for golden in Golden::all() {
         // transformers scores experts in f32.
-        let exact = if golden.json["config"]["n_routed_experts"].is_null() { 1e-6 } else { 1e-5 };
-        golden.follows("reference", &Reference, exact);
+        let has_experts = !golden.json["config"]["n_routed_experts"].is_null();
+        golden.follows("reference", &Reference, [if has_experts { 1e-5 } else { 1e-6 }; 2]);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            // Operands of bf16 keep 8 bits, and ten steps of AdamW follow the signs of small gradients.
-            // Latents for keys are rounded more often.
-            let of_bf16 = if golden.cache == CacheForm::Latent { 1e-1 } else { 3e-2 };
-            let tolerance = if isa >= Isa::Avx512Bf16 { of_bf16 } else { 1e-4 };
+            // Operands of bf16 keep 8 bits, and ten steps of AdamW follow the signs of small gradients. Where scores are
+            // close, a token goes to another expert than in f32, which the norm of so small a gradient shows.
+            let of_bf16 = [3e-2, if has_experts { 1e-1 } else { 3e-2 }];
+            let tolerance = if isa >= Isa::Avx512Bf16 { of_bf16 } else { [1e-4; 2] };
             golden.follows(isa.name(), &Cpu::new(isa, 2).expect("available"), tolerance);
         }
     }
