@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         best = best.min(cpu_seconds()? - begin);
     }
     println!(
-        "{records} records, {pages} pages of {:.1} MB, {skipped} skipped: {:.3} CPU seconds, {:.0} records and {:.0} MB of pages a second",
+        "{records} records, {pages} pages ({:.1} MB), {skipped} skipped; {:.3} CPU seconds: {:.0} records and {:.0} MB a second",
         bytes as f64 / 1e6,
         best,
         records as f64 / best,
