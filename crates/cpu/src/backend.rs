@@ -127,14 +127,13 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
 }
 
 impl Cpu {
-    /// The experts of `w` and `routes`, where they are computed an expert a task: in f32, from weights that are not packed.
+    /// The experts of `w` and `routes`, where they are computed an expert a task: from weights that are not packed.
     fn mixture<'a>(&self, w: [&'a Matrix<Self>; 3], routes: &'a Routes) -> Option<Mixture<'a>> {
         let ([features, hidden], copies) = (w[0].shape(), &routes.copies);
         assert!(w[1].shape() == [features, hidden] && w[2].shape() == [hidden, features]);
         assert!(w.iter().all(|w| w.matrices() == copies.experts()), "a matrix for each expert");
         let read = |w: &&Matrix<Self>| w.precision() == ProductPrecision::Device && w.packed().is_none();
-        let suits = !self.kernels.rounds() && w.iter().all(read);
-        let suits = suits && mixture::suits(&self.threads, hidden, features, copies);
+        let suits = w.iter().all(read) && mixture::suits(&self.threads, hidden, features, copies);
         let weights = &routes.of_copies;
         suits.then(|| Mixture { w: w.map(values_of_all), hidden, features, copies, weights })
     }
@@ -819,7 +818,7 @@ impl Backend for Cpu {
         let out = first_mut(out, copies * of.hidden, "out");
         let [gate, up] = [(gate, "gate"), (up, "up")]
             .map(|(y, name)| first_mut(y.values_mut(), copies * of.features, name));
-        let x = first(x.values(), rows * of.hidden, "x");
+        let x = x.matrix(rows, of.hidden, "x");
         mixture::forward(self.kernels, &self.threads, out, [gate, up], x, of);
     }
 
@@ -845,7 +844,7 @@ impl Backend for Cpu {
         };
         let [gate, up] = [(gate, "gate"), (up, "up")]
             .map(|(y, name)| first_mut(y.values_mut(), copies * of.features, name));
-        let [dy, x] = [(dy, "dy"), (x, "x")].map(|(x, name)| first(x.values(), rows * of.hidden, name));
+        let [dy, x] = [(dy, "dy"), (x, "x")].map(|(x, name)| x.matrix(rows, of.hidden, name));
         mixture::backward(self.kernels, &self.threads, d, dy, x, [gate, up], of);
     }
 

@@ -53,6 +53,12 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     SCRATCH.with_borrow_mut(|scratch| f(grown(scratch, len)))
 }
 
+/// The memory of `x` for twice as many bf16.
+pub(crate) fn as_bf16(x: &mut [f32]) -> &mut [u16] {
+    // SAFETY: it is as large, aligned for more, and any bits are some of each type.
+    unsafe { std::slice::from_raw_parts_mut(x.as_mut_ptr().cast(), 2 * x.len()) }
+}
+
 /// The first `len` elements of `buf`, which is made longer if it is too short. They hold anything.
 pub(crate) fn grown(buf: &mut AlignedVec<f32>, len: usize) -> &mut [f32] {
     if buf.len() < len {

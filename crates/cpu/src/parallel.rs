@@ -1,7 +1,7 @@
 //! Threads, and how large their tasks are.
 //!
-//! Work is cut into tasks by its size alone; which thread takes which task is left to chance, and no result
-//! depends on it.
+//! Work is cut into tasks by its size alone. A thread takes tasks that lie side by side, the same ones of each operation if it can
+//! (see [`Team`]), and no result depends on which.
 
 use std::io;
 

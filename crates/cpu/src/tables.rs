@@ -147,6 +147,7 @@ const AVX512_BF16: Kernels = {
     use crate::kernels::product::{dot, pairs};
     Kernels {
         format: dot::FORMAT,
+        tile_rows: dot::TILE_ROWS,
         scratch_len: dot::scratch_len,
         round: Some(pairs::round),
         pack: pairs::pack,
@@ -164,6 +165,7 @@ const AMX: Kernels = {
     use crate::kernels::product::amx;
     Kernels {
         format: amx::FORMAT,
+        tile_rows: amx::TILE_ROWS,
         scratch_len: amx::scratch_len,
         multiply: amx::multiply,
         multiply_adds: amx::multiply_adds,

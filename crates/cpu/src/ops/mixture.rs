@@ -6,13 +6,15 @@
 //! backward   for each chunk of the expert's rows      its x and dy [288, hidden], gate, up and SwiGLU [288, features]
 //! ```
 //!
-//! Each element is the chain that the operations one after another give it: a chain goes on from memory, in f32, where it is cut.
+//! Where products are bf16, rows are gathered as bf16, and what lies between two products is rounded as it is read. Each element is the chain that the operations one after another give it: a chain goes on from memory, in f32, where it is cut.
+
+use std::ops::Range;
 
 use koan_backend::{ExpertRows, Store};
 
 use crate::{
-    kernels::product::{Block, Panels, Source},
-    memory::{Disjoint, with_scratch},
+    kernels::product::{Block, Panels, Source, View},
+    memory::{Disjoint, as_bf16, with_scratch},
     ops::experts::busy,
     parallel::Threads,
     tables::Kernels,
@@ -53,26 +55,49 @@ impl<'a> Mixture<'a> {
     }
 
     /// The rows of `x` that are these copies.
-    fn gather<'b>(self, to: &'b mut [f32], x: &[f32], copies: &std::ops::Range<usize>) -> Source<'b> {
-        let (rows, hidden) = (&self.copies.rows()[copies.clone()], self.hidden);
-        for (to, &row) in to.chunks_exact_mut(hidden).zip(rows) {
-            to.copy_from_slice(&x[row as usize * hidden..][..hidden]);
+    fn gather<'b>(self, to: &'b mut [f32], x: Source<'_>, copies: &Range<usize>) -> Source<'b> {
+        fn gather<'b, T: Copy>(to: &'b mut [T], x: View<'_, T>, rows: &[u32]) -> View<'b, T> {
+            for (to, &row) in to.chunks_exact_mut(x.columns()).zip(rows) {
+                to.copy_from_slice(x.row(row as usize));
+            }
+            View::new(to, rows.len(), x.columns())
         }
-        Source::new(to, rows.len(), hidden)
+        let rows = &self.copies.rows()[copies.clone()];
+        match x {
+            Source::F32(x) => Source::F32(gather(to, x, rows)),
+            Source::Bf16(x) => Source::Bf16(gather(as_bf16(to), x, rows)),
+        }
     }
 
-    /// Runs `task` for each expert that has copies, those with the most first.
+    /// Runs `task` for each expert that has copies; each thread gets as many, and does those with the most first.
     fn run(self, threads: &Threads, task: impl Fn(usize) + Sync) {
         let mut experts = busy(self.copies);
         experts.sort_by_key(|&e| std::cmp::Reverse(self.copies.of(e).len()));
+        let (all, hands) = (experts, threads.count());
+        let experts: Vec<_> = (0..hands).flat_map(|i| all.iter().skip(i).step_by(hands).copied()).collect();
         threads.run(experts.len(), |i| task(experts[i]));
     }
 }
 
-/// `range` in parts of about the same length, at most `most`.
-fn parts(range: std::ops::Range<usize>, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let len = range.len().div_ceil(range.len().div_ceil(most));
+/// `range` in parts of about the same length, at most `most`, which is some `unit`s, as all parts but the last are.
+fn parts(range: Range<usize>, most: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    let len = range.len().div_ceil(range.len().div_ceil(most)).next_multiple_of(unit);
     range.clone().step_by(len).map(move |start| start..range.end.min(start + len))
+}
+
+/// `x` `[rows, columns]` as products read it: itself, or rounded into `room`, which has space for half as many f32.
+fn operand<'a>(
+    kernels: &Kernels,
+    room: &'a mut [f32],
+    x: &'a [f32],
+    [rows, columns]: [usize; 2],
+) -> Source<'a> {
+    if !kernels.rounds() {
+        return Source::new(x, rows, columns);
+    }
+    let rounded = &mut as_bf16(room)[..x.len()];
+    kernels.round(rounded, x);
+    Source::Bf16(View::new(rounded, rows, columns))
 }
 
 /// Packs `b` into `data`, which has the space.
@@ -114,7 +139,7 @@ pub(crate) fn forward(
     threads: &Threads,
     out: &mut [f32],
     [gate, up]: [&mut [f32]; 2],
-    x: &[f32],
+    x: Source<'_>,
     of: Mixture<'_>,
 ) {
     let Mixture { hidden, features, .. } = of;
@@ -123,17 +148,18 @@ pub(crate) fn forward(
     let of_product = (kernels.scratch_len)(most, hidden.max(features));
     let [out, gate, up] = [out, gate, up].map(Disjoint::new);
     of.run(threads, |e| {
-        with_scratch(2 * wide + narrow + most * (hidden + features) + of_product, |scratch| {
+        with_scratch(2 * wide + narrow + most * (hidden + 2 * features) + of_product, |scratch| {
             let (packed_gate, scratch) = scratch.split_at_mut(wide);
             let (packed_up, scratch) = scratch.split_at_mut(wide);
             let (packed_down, scratch) = scratch.split_at_mut(narrow);
             let (rows, scratch) = scratch.split_at_mut(most * hidden);
             let (swiglu, scratch) = scratch.split_at_mut(most * features);
+            let (rounded, scratch) = scratch.split_at_mut(most * features);
             let w = [0, 1, 2].map(|i| of.matrix(i, e).transposed());
             let packed_gate = pack(kernels, packed_gate, w[0]);
             let packed_up = pack(kernels, packed_up, w[1]);
             let packed_down = pack(kernels, packed_down, w[2]);
-            for copies in parts(of.copies.of(e), most) {
+            for copies in parts(of.copies.of(e), most, 1) {
                 let x = of.gather(rows, x, &copies);
                 let of_features = copies.start * features..copies.end * features;
                 // SAFETY: an expert's copies are its task's alone.
@@ -144,7 +170,7 @@ pub(crate) fn forward(
                 kernels.weighted_swiglu_forward(swiglu, gate, up, weights, features);
                 // SAFETY: as above.
                 let out = unsafe { out.slice(copies.start * hidden..copies.end * hidden) };
-                let swiglu = Source::new(swiglu, copies.len(), features);
+                let swiglu = operand(kernels, rounded, swiglu, [copies.len(), features]);
                 multiply(kernels, out, swiglu, packed_down, Store::Write, scratch);
             }
         });
@@ -163,8 +189,8 @@ pub(crate) fn backward(
     kernels: &Kernels,
     threads: &Threads,
     d: Gradients<'_>,
-    dy: &[f32],
-    x: &[f32],
+    dy: Source<'_>,
+    x: Source<'_>,
     [gate, up]: [&mut [f32]; 2],
     of: Mixture<'_>,
 ) {
@@ -173,7 +199,7 @@ pub(crate) fn backward(
     let d_matrices = d.matrices.map(|dw| dw.map(Disjoint::new));
     let space = |k: usize, columns: usize| kernels.format.len(k, columns);
     of.run(threads, |e| {
-        let most = CHUNK.min(of.copies.of(e).len());
+        let most = CHUNK.min(of.copies.of(e).len()).next_multiple_of(kernels.format.depth);
         let of_panels = [
             space(hidden, features),
             space(most, features),
@@ -182,10 +208,12 @@ pub(crate) fn backward(
         ];
         let of_panels = of_panels.into_iter().fold(0, usize::max);
         let of_product = (kernels.scratch_len)(kernels.format.block_rows, hidden.max(features).max(most));
-        with_scratch(of_panels + most * (hidden + features) + of_product, |scratch| {
+        with_scratch(of_panels + most * (hidden + 3 * features) + of_product, |scratch| {
             let (panels, scratch) = scratch.split_at_mut(of_panels);
             let (rows, scratch) = scratch.split_at_mut(most * hidden);
             let (swiglu, scratch) = scratch.split_at_mut(most * features);
+            let (first_rounded, scratch) = scratch.split_at_mut(most * features);
+            let (second_rounded, scratch) = scratch.split_at_mut(most * features);
             let add = |i: usize, dy: Source<'_>, x: Panels<'_>, scratch: &mut [f32]| {
                 if let Some(dw) = &d_matrices[i] {
                     let len = hidden * features;
@@ -194,7 +222,8 @@ pub(crate) fn backward(
                     multiply(kernels, dw, dy.transposed(), x, Store::Add, scratch);
                 }
             };
-            for copies in parts(of.copies.of(e), most) {
+            // A chain that is cut goes on with a whole step of k.
+            for copies in parts(of.copies.of(e), CHUNK, kernels.format.depth) {
                 let (n, of_features) = (copies.len(), copies.start * features..copies.end * features);
                 // SAFETY: an expert's copies are its task's alone, here and below.
                 let [gate, up] = [&gate, &up].map(|y| unsafe { y.slice(of_features.clone()) });
@@ -211,10 +240,11 @@ pub(crate) fn backward(
                     add(2, d_out, swiglu, scratch);
                 }
 
-                let [gate, up] = [gate, up].map(|y| Source::new(y, n, features));
+                let gate = operand(kernels, first_rounded, gate, [n, features]);
+                let up = operand(kernels, second_rounded, up, [n, features]);
                 let (first, second) = panels.split_at_mut(space(features, hidden));
                 let packed = [pack(kernels, first, of.matrix(0, e)), pack(kernels, second, of.matrix(1, e))];
-                for block in parts(0..n, kernels.format.block_rows) {
+                for block in parts(0..n, kernels.format.block_rows, 1) {
                     let start = copies.start + block.start;
                     // SAFETY: as above.
                     let d = unsafe { d_copies.slice(start * hidden..(start + block.len()) * hidden) };

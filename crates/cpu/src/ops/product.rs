@@ -186,14 +186,16 @@ pub(super) fn pack(kernels: &Kernels, threads: &Threads, data: &mut [f32], matri
     let columns = matrices[0].columns();
     assert!(matrices.iter().all(|b| b.columns() == columns), "matrices of different widths");
     let panels = columns.div_ceil(panel_columns);
-    let panels_per_task = (TASK_WORK / 8 / deepest).max(1);
-    let tasks = panels.div_ceil(panels_per_task);
+    // As many for each thread, so that none waits.
+    let most = panels.div_ceil((TASK_WORK / 8 / deepest).max(1));
+    let tasks = most.next_multiple_of(threads.count()).min(panels);
+    let first = |task: usize| task * panels / tasks;
     let starts = starts(matrices.iter().map(|b| kernels.format.len(b.rows(), columns)));
     let data = Disjoint::new(data);
     threads.run(tasks * matrices.len(), |task| {
         let (i, task) = (task / tasks, task % tasks);
         let (b, panel_len) = (matrices[i], panel_len(&matrices[i]));
-        for panel in task * panels_per_task..panels.min((task + 1) * panels_per_task) {
+        for panel in first(task)..first(task + 1) {
             let (start, column) = (starts[i] + panel * panel_len, panel * panel_columns);
             // SAFETY: panels do not overlap, and each is one task's.
             let packed = unsafe { data.slice(start..start + panel_len) };
@@ -283,14 +285,21 @@ pub(crate) fn multiply_all(
     assert!(products.iter().all(|p| p.b.columns() == columns), "products of different widths");
     assert!(products.windows(2).all(|p| end(&p[0]) <= p[1].start), "products that overlap");
 
-    // Narrower blocks where the rows make too few tasks.
     let Format { panel_columns, block_rows, block_columns, .. } = kernels.format;
-    let blocks_before = starts(products.iter().map(|p| p.a.rows().div_ceil(block_rows)));
-    let row_blocks = blocks_before[products.len()];
-    let work = |p: &Product<'_>| {
-        p.a.rows().div_ceil(block_rows) * block_rows.min(p.a.rows()).max(ROWS_OF_A_READ) * p.b.k()
+    // As many blocks of rows for each thread, of about the same height in whole tiles, so that none waits.
+    let blocks = |p: &Product<'_>| match p.a.rows().div_ceil(block_rows) {
+        some if some > 1 && products.len() == 1 => some.next_multiple_of(threads.count()),
+        some => some,
     };
+    let first_row = |p: &Product<'_>, block: usize| {
+        let tiles = p.a.rows().div_ceil(kernels.tile_rows);
+        (block * tiles / blocks(p) * kernels.tile_rows).min(p.a.rows())
+    };
+    let blocks_before = starts(products.iter().map(blocks));
+    let row_blocks = blocks_before[products.len()];
+    let work = |p: &Product<'_>| blocks(p) * block_rows.min(p.a.rows()).max(ROWS_OF_A_READ) * p.b.k();
     let work = (products.iter().map(work).sum::<usize>() / row_blocks * panel_columns).max(1);
+    // Narrower blocks where the rows make too few tasks.
     let panels = columns.div_ceil(panel_columns);
     // An A that lies in columns is packed by each of the blocks beside one another.
     let per_thread = if first.a.is_row_major() { TASKS_PER_THREAD } else { TASKS_PER_THREAD / 2 };
@@ -298,7 +307,6 @@ pub(crate) fn multiply_all(
     let least = panels.div_ceil(block_columns / panel_columns);
     let most = panels.div_ceil(TASK_WORK.div_ceil(work)).max(least);
     let column_blocks = wanted.clamp(least, most).min(panels);
-    // Blocks of about the same width: where threads are as fast as each other, none waits.
     let first_column = |block: usize| (block * panels / column_blocks * panel_columns).min(columns);
 
     let c = Disjoint::new(c);
@@ -306,9 +314,12 @@ pub(crate) fn multiply_all(
         let (row_block, block) = (task / column_blocks, task % column_blocks);
         let product = blocks_before.partition_point(|&before| before <= row_block) - 1;
         let Product { a, b, start } = products[product];
-        let row = (row_block - blocks_before[product]) * block_rows;
+        let row_block = row_block - blocks_before[product];
+        let (row, end) =
+            (first_row(&products[product], row_block), first_row(&products[product], row_block + 1));
+        let rows = end - row;
         let (column, end) = (first_column(block), first_column(block + 1));
-        let (rows, width) = (block_rows.min(a.rows() - row), end - column);
+        let width = end - column;
         // SAFETY: blocks of different tasks do not overlap, nor do products.
         let block = unsafe { Block::new(&c, start + row * columns + column, columns, rows, width) };
         let a = a.part(row, rows, 0, a.columns());

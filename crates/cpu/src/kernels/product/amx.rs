@@ -23,6 +23,9 @@ use super::{
 /// Tiles of a part of k.
 const PART: usize = 16;
 
+/// Rows of a tile of C.
+pub(crate) const TILE_ROWS: usize = ROWS;
+
 /// A block is as wide as there are tasks enough: its rows are packed once.
 pub(crate) const FORMAT: Format =
     Format { panel_columns: SIDE, depth: DEPTH, per_f32: 2, block_rows: 128, block_columns: 1 << 13 };

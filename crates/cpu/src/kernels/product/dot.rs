@@ -29,7 +29,7 @@ use super::{
 /// Tiles of a part of k.
 const PART: usize = 8;
 /// Rows of a tile of C: with two vectors of columns, 24 of the 32 registers.
-const TILE_ROWS: usize = 12;
+pub(crate) const TILE_ROWS: usize = 12;
 /// Pairs of k in a tile of B.
 const PAIRS: usize = DEPTH / 2;
 
@@ -91,8 +91,9 @@ fn rows_of_pairs(a: Source<'_>, scratch: &mut [f32]) -> (*const u16, usize) {
             let tiles = a.columns().div_ceil(DEPTH);
             let stride = tiles * PAIRS;
             let mut tile = [0.0; TILE];
-            for row in (0..a.rows()).step_by(ROWS) {
-                for k in 0..tiles {
+            // An A that lies in columns is read by whole cache lines so.
+            for k in 0..tiles {
+                for row in (0..a.rows()).step_by(ROWS) {
                     pack_tile(&mut tile, a, row, k * DEPTH, Order::Lines);
                     for (i, pairs) in tile.chunks_exact(PAIRS).enumerate() {
                         scratch[(row + i) * stride + k * PAIRS..][..PAIRS].copy_from_slice(pairs);

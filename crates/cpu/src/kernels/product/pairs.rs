@@ -21,6 +21,8 @@ pub(super) const DEPTH: usize = 32;
 pub(super) const ROWS: usize = 16;
 /// Elements in a tile's space of 1 KB.
 pub(super) const TILE: usize = 256;
+/// How many k further on what lies in rows of k is fetched: the rows are far apart, where the processor does not foresee them.
+const AHEAD: usize = 2 * DEPTH;
 /// Columns of a panel, two tiles.
 pub(super) const SIDE: usize = 2 * ROWS;
 
@@ -202,6 +204,9 @@ unsafe fn pack_tile_at<T: Element, const INSIDE: bool>(
         Order::Pairs => {
             for (i, row) in rows {
                 let k = k + 2 * i;
+                for ahead in [k + AHEAD, k + AHEAD + 1] {
+                    _mm_prefetch::<_MM_HINT_T0>(address(x, line, ahead).cast());
+                }
                 // SAFETY: by this function's contract.
                 store(row, interleave(unsafe { T::pair::<INSIDE>(x, [line, k], [line, k + 1]) }));
             }
