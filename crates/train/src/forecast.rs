@@ -215,8 +215,12 @@ fn tokens(vocab: usize, n: usize) -> Vec<u32> {
 }
 
 fn texts(ids: &[u32], rows: usize) -> Vec<Group<'_>> {
-    let group =
-        |i| Group { prompt: &ids[..1], scored: Scored::Completions, completions: vec![(i, &ids[1..])] };
+    let group = |i| Group {
+        prompt: &ids[..1],
+        scored: Scored::Completions,
+        shard: 0,
+        completions: vec![(i, &ids[1..])],
+    };
     (0..(rows / ids.len()).max(1)).map(group).collect()
 }
 
@@ -283,8 +287,12 @@ mod tests {
             Counter::of_this_thread().work().since(before)
         };
         let ids = tokens(64, 5);
-        let groups =
-            [Group { prompt: &ids[..2], scored: Scored::Completions, completions: vec![(0, &ids[2..])] }];
+        let groups = [Group {
+            prompt: &ids[..2],
+            scored: Scored::Completions,
+            shard: 0,
+            completions: vec![(0, &ids[2..])],
+        }];
         let mut passes = Passes::new(&cpu, &config, 8, Purpose::Training, 1.0, false).expect("memory");
         let done = count(&mut || {
             let models = Models { trained: &model, reference: None };

@@ -186,8 +186,10 @@ fn on_policy<B: Backend>(b: &B, fixture: &Fixture, near: Near) {
         .rows
         .iter()
         .zip(&data)
-        .map(|((prompt, _), (completion, advantages))| ScoredGroup {
+        .enumerate()
+        .map(|(place, ((prompt, _), (completion, advantages)))| ScoredGroup {
             prompt,
+            place,
             completions: vec![(completion, Some(Credit::Tokens(advantages)))],
         })
         .collect();

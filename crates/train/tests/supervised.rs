@@ -106,10 +106,30 @@ fn a_run_learns_and_repeats_itself_whatever_the_threads() {
     }
 }
 
+/// The sum over shards has an order of its own, which is the same for any number of threads; that of one shard is the plain sum.
+#[test]
+fn shards_are_summed_in_one_order() {
+    let bench = Bench::new();
+    let digest = |name: &str, threads: usize, set: &[&str]| {
+        let config = bench.load(Stage::Sft, name, set).expect("a config");
+        let digest = run(Stage::Sft, &config, threads, false).expect("runs").digest;
+        let lines = metrics(&config);
+        (digest, lines.last().expect("a line")["loss"].as_f64().expect("a loss"))
+    };
+    let (plain, loss) = digest("plain", 2, &[]);
+    assert_eq!(digest("one", 1, &["shards=1"]).0, plain);
+    let (four, of_four) = digest("four", 2, &["shards=4"]);
+    assert_eq!(digest("four-1", 1, &["shards=4"]).0, four);
+    assert!(four != plain && (loss - of_four).abs() < 0.02 * loss, "{loss} {of_four}");
+
+    let refused = bench.load(Stage::Sft, "three", &["shards=3"]).expect_err("no tree").to_string();
+    assert!(refused.contains("`shards` is 3: a power of two"), "{refused}");
+}
+
 #[test]
 fn an_interrupted_run_ends_as_if_it_never_was() {
     interrupted(&["optim.moments=f32"], "F32");
-    interrupted(&["optim.moments=bf16"], "BF16");
+    interrupted(&["optim.moments=bf16", "shards=4"], "BF16");
 }
 
 /// Growing updates, joined texts, middles last, and a longer context.

@@ -97,7 +97,7 @@ impl Job for RlBench {
             drafts: Drafts::Off,
         };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
-        let plan = Plan::of(b, &config, limits, &optim, false);
+        let plan = Plan::of(b, &config, limits, &optim, 1, false);
         plan.check_memory()?;
         let policy = self.model.to_train(b, config.clone(), positions)?;
         if !self.json {
@@ -129,7 +129,9 @@ impl Job for RlBench {
             let groups: Vec<ScoredGroup> = prompts
                 .iter()
                 .zip(&rollouts)
-                .map(|(prompt, completions)| ScoredGroup {
+                .enumerate()
+                .map(|(place, (prompt, completions))| ScoredGroup {
+                    place,
                     prompt: &prompt.ids,
                     completions: completions.iter().zip(advantages()).collect(),
                 })

@@ -88,7 +88,7 @@ impl Job for TrainBench {
         }
         let optim = OptimConfig { recompute, moments: moments.into(), ..OptimConfig::default() };
         let rows = micro_batch_tokens.max(tokens);
-        supervised::check_memory(b, &config, rows, &optim)?;
+        supervised::check_memory(b, &config, rows, &optim, 1)?;
         let optimizer = Optimizer::new(b, &config, optim.moments)?;
         let mut learner = NextToken::new(b, random_model(b, config, tokens)?, optimizer, rows, &optim)?;
         let mut seconds = Vec::new();

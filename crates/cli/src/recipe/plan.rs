@@ -475,7 +475,7 @@ fn learning_needs<B: Backend>(
     let model = stage.trained_config()?;
     let OptimConfig { micro_batch_tokens, moments, .. } = stage.optim;
     let rows = micro_batch_tokens.max(max_tokens.min(longer.unwrap_or(model.longest_sequence())));
-    let [weights, pass] = step_bytes(b, &model, rows, &stage.optim);
+    let [weights, pass] = step_bytes(b, &model, rows, &stage.optim, stage.shards);
     needs.memory = Some(weights + pass + held);
     needs.disk = Some(disk_bytes(stage.checkpoints_kept, false, &model, moments));
     check_memory(b, needs);

@@ -63,7 +63,7 @@ impl DistillConfig {
                 ]
             }
         };
-        lines.extend(self.stage.explain_precision());
+        lines.extend(self.stage.explain_sums());
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.extend(self.stage.explain_experts("distill"));
         lines.push(self.stage.optim.explain(self.steps));

@@ -12,7 +12,7 @@ use koan_model::{Activations, Config, DivergenceRows, Gradient, Model, Purpose};
 
 use crate::{
     TrainError,
-    gradient::{Group, MicroBatch, cut, share_balance},
+    gradient::{Group, MicroBatch, Tree, cut, cut_shards, deal, share_balance},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
     supervised::next_token::{Text, Update},
@@ -27,6 +27,7 @@ pub struct Learner<B: Backend> {
     teacher: Model<B>,
     passes: DivergencePasses<B>,
     gradient: Gradient<B>,
+    tree: Tree<B>,
 }
 
 impl<B: Backend> Learner<B> {
@@ -46,7 +47,17 @@ impl<B: Backend> Learner<B> {
         let configs = [model.config(), teacher.config()];
         let passes = DivergencePasses::new(b, configs, rows, optim.purpose(), of)?;
         let gradient = Gradient::new(b, model.config(), rows)?;
-        Ok(Self { model, optimizer, teacher, passes, gradient })
+        let tree = Tree::new(b, model.config(), 1)?;
+        Ok(Self { model, optimizer, teacher, passes, gradient, tree })
+    }
+
+    /// With updates whose gradient is the sum of so many shards, a power of two.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+        let tree = Tree::new(b, self.model.config(), shards)?;
+        Ok(Self { tree, ..self })
     }
 
     /// What a checkpoint keeps.
@@ -70,10 +81,16 @@ impl<B: Backend> Learner<B> {
     ) -> Result<Update, TrainError> {
         let tokens = count(texts);
         self.gradient.clear(b);
-        self.gradient.balance =
-            share_balance(self.optimizer.balance.loss, &cut(&groups(texts), self.passes.rows, 1));
-        let learned = Some((1.0 / tokens.max(1) as f64, &mut self.gradient));
-        let sum = self.passes.sum(b, [&self.model, &self.teacher], texts, learned)?;
+        let (mut groups, shards) = (groups(texts), self.tree.shards());
+        deal(&mut groups, shards);
+        let passes = cut_shards(&groups, shards, self.passes.rows, 1);
+        self.gradient.balance = share_balance(self.optimizer.balance.loss, &passes);
+        let mut sum = 0.0;
+        for (shard, passes) in passes.into_iter().enumerate() {
+            let learned = Some((1.0 / tokens.max(1) as f64, &mut self.gradient));
+            sum += self.passes.sum(b, [&self.model, &self.teacher], passes, learned)?;
+            self.tree.add(b, shard, &mut self.gradient.weights);
+        }
         if !sum.is_finite() {
             return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
         }
@@ -129,23 +146,20 @@ impl<B: Backend> DivergencePasses<B> {
         purpose.bytes(b, student, rows) + of_teacher + DivergenceRows::bytes(b, student, teacher, rows)
     }
 
-    /// The sum of the divergences at the tokens of `texts`; of what is `learned`, a weight times the sum, adds the gradient.
+    /// The sum of the divergences at the tokens of `passes`; of what is `learned`, a weight times the sum, adds the gradient.
     ///
     /// # Errors
     /// If the device refuses memory.
-    ///
-    /// # Panics
-    /// If a text has no context, or with it exceeds the planned rows.
     fn sum(
         &mut self,
         b: &B,
         [student, teacher]: [&Model<B>; 2],
-        texts: &[Text],
+        passes: Vec<MicroBatch>,
         mut learned: Option<(f64, &mut Gradient<B>)>,
     ) -> Result<f64, OutOfMemory> {
-        let Self { rows, of, of_student, of_teacher, head } = self;
+        let Self { of, of_student, of_teacher, head, .. } = self;
         let mut sum = 0.0;
-        for MicroBatch { layout, .. } in cut(&groups(texts), *rows, 1) {
+        for MicroBatch { layout, .. } in passes {
             let head_rows = layout.head_rows.clone();
             let layout = student.upload(b, layout)?;
             teacher.forward(b, &layout, of_teacher, None);
@@ -168,9 +182,10 @@ impl<B: Backend> DivergencePasses<B> {
     /// If the device refuses memory.
     ///
     /// # Panics
-    /// As [`DivergencePasses::sum`].
+    /// If a text has no context, or with it exceeds the planned rows.
     pub(super) fn mean(&mut self, b: &B, models: [&Model<B>; 2], texts: &[Text]) -> Result<f64, OutOfMemory> {
-        Ok(self.sum(b, models, texts, None)? / count(texts).max(1) as f64)
+        let passes = cut(&groups(texts), self.rows, 1);
+        Ok(self.sum(b, models, passes, None)? / count(texts).max(1) as f64)
     }
 }
 
@@ -178,6 +193,7 @@ fn groups<'a>(texts: &[Text<'a>]) -> Vec<Group<'a>> {
     let group = |text: &Text<'a>| Group {
         prompt: text.context,
         scored: Scored::Completions,
+        shard: 0,
         completions: vec![(0, text.tokens)],
     };
     texts.iter().map(group).collect()
@@ -209,25 +225,26 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Promise 4: loss and gradient do not depend on how a batch is cut, or in which order it is packed.
+        /// Promise 4: loss and gradient do not depend on how a batch is cut, in which order it is packed, or to how many shards it is
+        /// dealt.
         #[test]
         fn cut_and_order_change_nothing(
             texts in prop::collection::vec((prop::collection::vec(0u32..11, 1..6), prop::collection::vec(0u32..11, 1..6)), 1..5),
             rows in 10usize..30, form in prop::sample::select(FORMS.to_vec()),
-            support in prop::sample::select(vec![Support::Whole, Support::WithRest(3)]),
+            support in prop::sample::select(vec![Support::Whole, Support::WithRest(3)]), shards in prop::sample::select(vec![2usize, 4]),
         ) {
             let of = Divergence { form, temperature: 1.5, support };
             let forward: Vec<Text> = texts.iter().map(|(context, tokens)| Text { context, tokens }).collect();
             let backward: Vec<Text> = forward.iter().rev().copied().collect();
-            let run = |rows, texts: &[Text]| {
-                let mut learner = learner(rows, of);
+            let run = |rows, shards, texts: &[Text]| {
+                let mut learner = learner(rows, of).sharded(&Reference, shards).expect("memory");
                 let optim = OptimConfig { grad_clip: 1e30, ..OptimConfig::default() };
                 let update = learner.update(&Reference, texts, &optim, 0.0).expect("finite");
                 let gradient: Vec<f64> = learner.gradient.weights.tensors().flatten().copied().collect();
                 (update, gradient)
             };
-            let (whole, gradient) = run(200, &forward);
-            for (update, other) in [run(rows, &forward), run(rows, &backward)] {
+            let (whole, gradient) = run(200, 1, &forward);
+            for (update, other) in [run(rows, 1, &forward), run(rows, shards, &backward)] {
                 prop_assert_eq!(update.tokens, whole.tokens);
                 prop_assert!((update.loss - whole.loss).abs() < 1e-12);
                 for (x, y) in gradient.iter().zip(&other) {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     TrainError,
+    gradient::Tree,
     optim::moment_bytes,
     stage::{Course, GIB, Input, Launch, RunSummary, Session, StageError, check_model_and_disk, disk_bytes},
     supervised::{BatchSize, Batches, Length, Limits, Piece, next_token::Text, read_pieces},
@@ -71,7 +72,8 @@ fn train<B: Backend>(
     let teacher = Teacher::load(b, config, inputs.positions)?;
     let model = session.load_model(b, inputs.positions)?;
     let optimizer = session.load_optimizer(b, &inputs.model)?;
-    let mut learner = Learner::new(b, model, optimizer, teacher, of, inputs.rows, optim)?;
+    let learner = Learner::new(b, model, optimizer, teacher, of, inputs.rows, optim)?;
+    let mut learner = learner.sharded(b, config.stage.shards)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     let task = format!(
@@ -137,7 +139,8 @@ fn check_plan<B: Backend>(
 ) -> Result<String, StageError> {
     let optim = &config.stage.optim;
     let moments = moment_bytes(b, model, optim.moments);
-    let own = model.model_bytes(b, Residency::Training) + model.gradient_bytes(b) + moments;
+    let gradient = model.gradient_bytes(b) + Tree::bytes(b, model, config.stage.shards);
+    let own = model.model_bytes(b, Residency::Training) + gradient + moments;
     let pass = DivergencePasses::bytes(b, [model, &teacher.config], rows, optim.purpose());
     let [own, of_teacher, pass] = [own, teacher.bytes(b), pass].map(|bytes| bytes as u64);
     let gib = |bytes: u64| bytes as f64 / GIB;

@@ -147,7 +147,8 @@ fn train<B: Backend>(
         batches: Batches::new(inputs.problems.len(), config.stage.seed, rollout.problems),
         sampling,
         teacher,
-        learner: Learner::new(policy, None, optimizer, loss, rollout.temperature, rows, optim.purpose()),
+        learner: Learner::new(policy, None, optimizer, loss, rollout.temperature, rows, optim.purpose())
+            .sharded(config.stage.shards),
         rollout,
         inputs,
     };
@@ -200,7 +201,7 @@ impl Inputs {
             drafts: rollout.drafts,
         };
         check_drafts(&stage.model, model, limits.drafts)?;
-        let mut plan = Plan::of(b, model, limits, &stage.optim, false);
+        let mut plan = Plan::of(b, model, limits, &stage.optim, stage.shards, false);
         plan.rows = plan.rows.max(of_held_out);
         // The teacher stays; it scores between sampling and learning, and measures after that.
         let scoring = teacher.scoring_bytes(b, plan.rows);
@@ -239,7 +240,9 @@ impl<B: Backend> Trainer<'_, B> {
         let (optim, lr) = (&self.config.stage.optim, self.config.stage.optim.lr_at(step - 1, steps));
         let scored: Vec<ScoredGroup> = rollouts
             .iter()
-            .map(|rollout| ScoredGroup {
+            .enumerate()
+            .map(|(place, rollout)| ScoredGroup {
+                place,
                 prompt: &self.inputs.prompts[rollout.problem],
                 completions: rollout
                     .completions()
@@ -309,6 +312,7 @@ impl<B: Backend> Trainer<'_, B> {
             .map(|rollout| Group {
                 prompt: &self.inputs.prompts[rollout.problem],
                 scored: Scored::Completions,
+                shard: 0,
                 completions: rollout.completions().map(|c| (0, &c.token_ids[..known(c)])).collect(),
             })
             .collect();

@@ -61,7 +61,7 @@ fn check_student<B: Backend>(b: &B, config: &DistillConfig) -> Result<(), TrainE
     let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
     check_model_and_disk(shared, &model, &[HeadKind::Language], 1, disk)?;
     let longest = config.max_tokens().min(model.longest_sequence());
-    check_memory(b, &model, optim.micro_batch_tokens.max(longest), optim)?;
+    check_memory(b, &model, optim.micro_batch_tokens.max(longest), optim, config.stage.shards)?;
     Ok(())
 }
 

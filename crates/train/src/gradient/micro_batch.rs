@@ -13,6 +13,8 @@ pub struct Group<'a> {
     pub prompt: &'a [u32],
     /// What of it is scored. A group whose prompt is has one unit: each pass that it is cut into would score the prompt.
     pub scored: Scored,
+    /// The shard that its gradient is a part of, from 0; see [`deal`](super::deal).
+    pub shard: usize,
     /// Tokens of each completion, with the caller's number for it.
     pub completions: Vec<(usize, &'a [u32])>,
 }
@@ -31,7 +33,7 @@ pub struct MicroBatch {
 ///
 /// # Panics
 /// If a unit of completions with its prompt exceeds `rows`, or a group of several units scores its prompt.
-pub fn cut(groups: &[Group], rows: usize, unit: usize) -> Vec<MicroBatch> {
+pub fn cut<'a>(groups: impl IntoIterator<Item = &'a Group<'a>>, rows: usize, unit: usize) -> Vec<MicroBatch> {
     let mut passes = vec![MicroBatch::default()];
     for group in groups {
         assert!(
@@ -85,6 +87,7 @@ mod tests {
             let groups: Vec<Group> = texts.iter().map(|(prompt, completions)| Group {
                 prompt,
                 scored: Scored::Completions,
+                shard: 0,
                 completions: number.by_ref().zip(completions.iter().map(Vec::as_slice)).collect(),
             }).collect();
             let rows = 5 + unit * 6 + extra;

@@ -1,21 +1,26 @@
 //! The gradient of a loss over texts, in packed passes: the inner loop of every stage.
 //!
 //! ```text
-//! for each pass that the texts are cut into               (micro_batch.rs)
-//!     log-probabilities of the tokens that are scored,    forward
-//!     or a reward model's score of each text
-//!     the loss's derivative by each of them               a Loss
-//!     added to the gradient of the weights                backward
+//! for each shard that the texts are dealt to                  (shards.rs)
+//!     for each pass that its texts are cut into               (micro_batch.rs)
+//!         log-probabilities of the tokens that are scored,    forward
+//!         or a reward model's score of each text
+//!         the loss's derivative by each of them               a Loss
+//!         added to the gradient of the weights                backward
+//! the gradients of the shards are added as a binary tree
 //! ```
 //!
 //! The losses lie with their stages: [`rl::learner`](crate::rl::learner), [`supervised::next_token`](crate::supervised).
 
 mod micro_batch;
+mod shards;
 
 use koan_backend::{Backend, Layout, OutOfMemory};
 use koan_model::{Activations, Config, Gradient, Head, HeadKind, Model, MultiTokenRows, Purpose, ScalarRows};
 
 pub use micro_batch::{Group, MicroBatch, cut};
+pub(crate) use shards::Tree;
+pub use shards::deal;
 
 /// A loss of the log-probabilities of scored tokens, or of the scores of texts. It sums up what it finds out on the way.
 pub trait Loss {
@@ -80,6 +85,7 @@ pub struct Passes<B: Backend> {
     /// Of modules that predict further tokens, if they are trained.
     further: Option<MultiTokenRows<B>>,
     gradient: Gradient<B>,
+    tree: Tree<B>,
     balance: f32,
 }
 
@@ -99,11 +105,20 @@ enum HeadRows<B: Backend> {
     Scalar(ScalarRows<B>),
 }
 
-/// The share of each row in the balance loss of an update of these passes: `α / N Σ T Σᵢ fᵢ Pᵢ` over the sequences of `T` rows,
+/// The share of each row in the balance loss of an update of these passes of each shard: `α / N Σ T Σᵢ fᵢ Pᵢ` over the sequences of `T` rows,
 /// `N` in all. So it does not depend on the cut, and is the mean over sequences where all are as long.
-pub(crate) fn share_balance(balance: f32, passes: &[MicroBatch]) -> f32 {
-    let rows: usize = passes.iter().map(|pass| pass.layout.len()).sum();
+pub(crate) fn share_balance(balance: f32, passes: &[Vec<MicroBatch>]) -> f32 {
+    let rows: usize = passes.iter().flatten().map(|pass| pass.layout.len()).sum();
     balance / rows.max(1) as f32
+}
+
+/// The passes of each shard.
+///
+/// # Panics
+/// As [`cut`], and if a group has a shard that there is not.
+pub(crate) fn cut_shards(groups: &[Group], shards: usize, rows: usize, unit: usize) -> Vec<Vec<MicroBatch>> {
+    assert!(groups.iter().all(|group| group.shard < shards), "a shard beyond the {shards} there are");
+    (0..shards).map(|shard| cut(groups.iter().filter(|group| group.shard == shard), rows, unit)).collect()
 }
 
 impl<B: Backend> Passes<B> {
@@ -153,7 +168,8 @@ impl<B: Backend> Passes<B> {
         let further =
             trains_further(config, purpose).then(|| MultiTokenRows::new(b, config, rows)).transpose()?;
         let of_reference = of_reference.transpose()?;
-        Ok(Self { rows, temperature, activations, of_reference, head, further, gradient, balance: 0.0 })
+        let tree = Tree::new(b, config, 1)?;
+        Ok(Self { rows, temperature, activations, of_reference, head, further, gradient, tree, balance: 0.0 })
     }
 
     /// For [`measure`](Self::measure) alone: without a gradient, and the model may be one
@@ -173,6 +189,19 @@ impl<B: Backend> Passes<B> {
         Self { balance, ..self }
     }
 
+    /// With a gradient that is the sum of those of so many shards, a power of two.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn sharded(self, b: &B, config: &Config, shards: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { tree: Tree::new(b, config, shards)?, ..self })
+    }
+
+    /// Shards that groups may be dealt to.
+    pub fn shards(&self) -> usize {
+        self.tree.shards()
+    }
+
     /// The gradient as it is.
     pub fn gradient(&self) -> &Gradient<B> {
         &self.gradient
@@ -188,13 +217,14 @@ impl<B: Backend> Passes<B> {
         self.gradient.clear(b);
     }
 
-    /// Adds the gradient of `loss` over `groups` by the weights of the model that is trained.
+    /// Adds the gradient of `loss` over `groups` by the weights of the model that is trained; where there are several shards, to
+    /// one of zero.
     ///
     /// # Errors
     /// If the device refuses memory.
     ///
     /// # Panics
-    /// If a unit of completions with its prompt exceeds the planned rows, or a reference model was not planned for.
+    /// If a group has a shard that there is not, a unit of completions with its prompt exceeds the planned rows, or a reference model was not planned for.
     pub fn accumulate(
         &mut self,
         b: &B,
@@ -202,12 +232,27 @@ impl<B: Backend> Passes<B> {
         groups: &[Group],
         loss: &mut impl Loss,
     ) -> Result<(), OutOfMemory> {
-        let passes = cut(groups, self.rows, loss.unit());
+        let passes = cut_shards(groups, self.shards(), self.rows, loss.unit());
         self.gradient.balance = share_balance(self.balance, &passes);
+        for (shard, passes) in passes.into_iter().enumerate() {
+            self.run(b, &models, passes, loss)?;
+            self.tree.add(b, shard, &mut self.gradient.weights);
+        }
+        Ok(())
+    }
+
+    /// Adds the gradient of these passes.
+    fn run(
+        &mut self,
+        b: &B,
+        models: &Models<B>,
+        passes: Vec<MicroBatch>,
+        loss: &mut impl Loss,
+    ) -> Result<(), OutOfMemory> {
         for MicroBatch { layout, completions } in passes {
             let ahead = self.ahead(b, models.trained, &layout)?;
             let layout = models.trained.upload(b, layout)?;
-            let d = self.forward(b, &models, &layout, &completions, loss);
+            let d = self.forward(b, models, &layout, &completions, loss);
             let (model, a, gradient) = (models.trained, &mut self.activations, &mut self.gradient);
             match (&mut self.head, &mut self.further) {
                 (HeadRows::Language(head), Some(rows)) => {

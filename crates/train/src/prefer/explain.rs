@@ -48,7 +48,7 @@ impl PreferConfig {
             ));
         }
         lines.push(format!("mean over the {} rows of an update", self.batch));
-        lines.extend(self.stage.explain_precision());
+        lines.extend(self.stage.explain_sums());
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.extend(self.stage.explain_experts("prefer"));
         lines.push(o.explain(self.steps));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     TrainError,
-    gradient::{Group, Loss, Models, Passes, Scores},
+    gradient::{Group, Loss, Models, Passes, Scores, deal},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -76,6 +76,15 @@ impl<B: Backend> Learner<B> {
         Ok(Self { policy, optimizer, passes, objective })
     }
 
+    /// With updates whose gradient is the sum of so many shards, a power of two.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+        let passes = self.passes.sharded(b, self.policy.config(), shards)?;
+        Ok(Self { passes, ..self })
+    }
+
     /// What a checkpoint keeps.
     pub fn trained(&self) -> Trained<'_, B> {
         Trained { model: &self.policy, reference: None, optimizer: &self.optimizer }
@@ -122,7 +131,7 @@ impl<B: Backend> Learner<B> {
                 let mut pairs = Pairs::new(loss, nll, examples);
                 let scored = if nll.scores_prompt() { Scored::PromptsToo } else { Scored::Completions };
                 let groups = groups(examples, &[0, 1], scored);
-                run(&mut self.passes, b, models(), &groups, &mut pairs, learns)?;
+                run(&mut self.passes, b, models(), groups, &mut pairs, learns)?;
                 Ok(pairs.found())
             }
             Objective::Rows(loss) => {
@@ -134,19 +143,19 @@ impl<B: Backend> Learner<B> {
                 let z = ratios.sum::<f64>() / examples.len() as f64;
                 let mut rows = Rows { loss, z, examples, found: Found { z: Some(z), ..Found::default() } };
                 let own = groups(examples, &[0], Scored::Completions);
-                run(&mut self.passes, b, models(), &own, &mut rows, learns)?;
+                run(&mut self.passes, b, models(), own, &mut rows, learns)?;
                 Ok(rows.found())
             }
             Objective::Rank(loss) => {
                 let mut pairs = Ranked { loss, examples, right: 0, found: Found::default() };
                 let groups = groups(examples, &[0, 1], Scored::Ends);
-                run(&mut self.passes, b, models(), &groups, &mut pairs, learns)?;
+                run(&mut self.passes, b, models(), groups, &mut pairs, learns)?;
                 Ok(means(pairs.found, pairs.right, examples.len()))
             }
             Objective::Labels => {
                 let mut rows = Labelled { examples, right: 0, found: Found::default() };
                 let groups = groups(examples, &[0], Scored::Ends);
-                run(&mut self.passes, b, models(), &groups, &mut rows, learns)?;
+                run(&mut self.passes, b, models(), groups, &mut rows, learns)?;
                 let accuracy = Some(rows.right as f64 / examples.len().max(1) as f64);
                 Ok(Found { accuracy, ..means_by_label(rows.found, examples) })
             }
@@ -158,11 +167,15 @@ fn run<B: Backend>(
     passes: &mut Passes<B>,
     b: &B,
     models: Models<B>,
-    groups: &[Group],
+    mut groups: Vec<Group>,
     loss: &mut impl Loss,
     learns: bool,
 ) -> Result<(), OutOfMemory> {
-    if learns { passes.accumulate(b, models, groups, loss) } else { passes.measure(b, models, groups, loss) }
+    if !learns {
+        return passes.measure(b, models, &groups, loss);
+    }
+    deal(&mut groups, passes.shards());
+    passes.accumulate(b, models, &groups, loss)
 }
 
 /// The replies of `which` of the examples, each a group; reply `j` of example `i` has the number 2i + j.
@@ -170,6 +183,7 @@ fn groups<'a>(examples: &[Compared<'a>], which: &[usize], scored: Scored) -> Vec
     let group = |(i, c): (usize, &Compared<'a>)| Group {
         prompt: &c.example.prompt,
         scored,
+        shard: 0,
         completions: which.iter().map(|&j| (2 * i + j, &c.example.replies[j][..])).collect(),
     };
     examples.iter().enumerate().map(group).collect()

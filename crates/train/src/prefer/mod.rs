@@ -113,7 +113,8 @@ fn train<B: Backend>(
         session.load_model(b, inputs.positions)?
     };
     let optimizer = session.load_optimizer(b, &inputs.model)?;
-    let mut learner = Learner::new(b, model, optimizer, objective, inputs.rows, optim)?;
+    let learner = Learner::new(b, model, optimizer, objective, inputs.rows, optim)?;
+    let mut learner = learner.sharded(b, config.stage.shards)?;
     let all = compared(&inputs.examples, &reference);
     while let Some(step) = session.next_step() {
         let examples: Vec<Compared> = batches.of_step(step).into_iter().map(|i| all[i]).collect();
@@ -173,7 +174,7 @@ impl Inputs {
         let rows = optim.micro_batch_tokens.max(all().map(Example::rows).max().unwrap_or(1));
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &start, heads, positions, disk)?;
-        let memory = supervised::check_memory(b, &model, rows, optim)?;
+        let memory = supervised::check_memory(b, &model, rows, optim, shared.shards)?;
         Ok(Self { model, examples, held_out, positions, rows, memory })
     }
 

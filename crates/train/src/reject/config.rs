@@ -196,7 +196,7 @@ impl KeepConfig {
 impl Settings for RejectConfig {
     const KEYS: &'static [&'static str] = &["rollout", "server", "filter", "keep", "judge", "reward"];
     const WITHOUT: &'static [&'static str] =
-        &["checkpoint_every", "checkpoints_kept", "optim", "adapter", "experts"];
+        &["shards", "checkpoint_every", "checkpoints_kept", "optim", "adapter", "experts"];
     const FREE: &'static [&'static str] = &[
         "rollout.sequences",
         "rollout.drafts",

@@ -370,6 +370,12 @@ impl RlConfig {
         self.stage.check()?;
         r.check()?;
         check(
+            self.stage.shards <= r.problems,
+            "shards",
+            &self.stage.shards,
+            "at most rollout.problems: the completions of a problem lie in one shard",
+        )?;
+        check(
             (2..=1 << 16).contains(&r.group_size),
             "rollout.group_size",
             &r.group_size,

@@ -40,7 +40,7 @@ impl RlConfig {
             r.max_new_tokens,
             if pieces.mask_truncated { "take no part" } else { "count as they are" },
         ));
-        lines.extend(self.stage.explain_precision());
+        lines.extend(self.stage.explain_sums());
         lines.extend(self.stage.adapter.as_ref().map(AdapterConfig::explain));
         lines.extend(self.stage.explain_experts("rl"));
         lines.push(o.explain(Some(self.steps * updates)));

@@ -17,6 +17,8 @@ use crate::{
 pub struct ScoredGroup<'a> {
     /// The prompt's tokens.
     pub prompt: &'a [u32],
+    /// Its place among the groups of its step: they are dealt to shards in turn, since who draws one does not know its length.
+    pub place: usize,
     /// Each completion and what it is learned by; `None`: not decided, no part of the update.
     pub completions: Vec<(&'a Completion, Option<Credit<'a>>)>,
 }
@@ -34,6 +36,7 @@ pub struct Learner<B: Backend> {
     temperature: f32,
     rows: usize,
     purpose: Purpose,
+    shards: usize,
 }
 
 /// What an update found out about the tokens it learned from; sums.
@@ -67,7 +70,13 @@ impl<B: Backend> Learner<B> {
         rows: usize,
         purpose: Purpose,
     ) -> Self {
-        Self { policy, optimizer, reference, loss, temperature, rows, purpose }
+        Self { policy, optimizer, reference, loss, temperature, rows, purpose, shards: 1 }
+    }
+
+    /// With updates whose gradient is the sum of so many shards, a power of two.
+    #[must_use]
+    pub fn sharded(self, shards: usize) -> Self {
+        Self { shards, ..self }
     }
 
     /// The policy, ready for rollouts: what its products read is packed, until the next update.
@@ -141,14 +150,20 @@ impl<B: Backend> Learner<B> {
                     let (credit, number) = (credit?, number.next()?);
                     (!credit.is_zero() || self.loss.kl != 0.0).then_some((number, &c.token_ids[..]))
                 });
-                Group { prompt: g.prompt, scored: Scored::Completions, completions: learned.collect() }
+                Group {
+                    prompt: g.prompt,
+                    scored: Scored::Completions,
+                    shard: g.place % self.shards,
+                    completions: learned.collect(),
+                }
             })
             .collect();
 
         let models = Models { trained: &self.policy, reference: self.reference.as_ref() };
         let (config, reference) = (self.policy.config(), models.reference.is_some());
         let passes = Passes::new(b, config, self.rows, self.purpose, self.temperature, reference)?;
-        let mut passes = passes.balanced(self.optimizer.balance.loss);
+        let passes = passes.balanced(self.optimizer.balance.loss);
+        let mut passes = passes.sharded(b, config, self.shards)?;
         let mut update = Update { loss: &self.loss, decided, counts, sums: UpdateSums::default() };
         passes.accumulate(b, models, &groups, &mut update)?;
         Ok((update.sums, passes.into_gradient()))
@@ -231,7 +246,7 @@ mod tests {
         let group = |completions: Vec<(_, Option<f32>)>| {
             let learned =
                 completions.into_iter().map(|(c, advantage)| (c, advantage.map(Credit::Completion)));
-            vec![ScoredGroup { prompt: &[5, 6], completions: learned.collect() }]
+            vec![ScoredGroup { prompt: &[5, 6], place: 0, completions: learned.collect() }]
         };
         let (mut with, mut without) = (learner(Preset::Grpo, 40, 0.05), learner(Preset::Grpo, 40, 0.05));
         let all = group(vec![(&a, Some(0.7)), (&b, None), (&c, Some(-0.7))]);
@@ -258,8 +273,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Promise 4: loss and gradient do not depend on how a batch is cut, in which order it is packed, or whether
-        /// completions share their prompt.
+        /// Promise 4: loss and gradient do not depend on how a batch is cut, in which order it is packed, to how many shards it is
+        /// dealt, or whether completions share their prompt.
         #[test]
         fn cut_order_and_sharing_change_nothing(
             lengths in prop::collection::vec((1usize..6, prop::collection::vec(1usize..6, 1..4)), 1..4),
@@ -267,6 +282,7 @@ mod tests {
                 Preset::Grpo, Preset::R1, Preset::Dapo, Preset::DrGrpo, Preset::Gspo, Preset::Cispo, Preset::Rloo,
             ]),
             rows in 10usize..40, kl in prop::sample::select(vec![0.0f32, 0.05]), seed in 0u64..1000,
+            shards in prop::sample::select(vec![1usize, 2, 8]),
         ) {
             let mut n = 0..;
             let mut random = || koan_generate::uniform(seed, Stream::Rollout { step: 1 }, 0, 0, n.next().expect("endless"));
@@ -283,17 +299,18 @@ mod tests {
                 }).collect();
                 (prompt, completions)
             }).collect();
-            let groups: Vec<ScoredGroup> = texts.iter().map(|(prompt, completions)| ScoredGroup {
+            let groups: Vec<ScoredGroup> = texts.iter().enumerate().map(|(place, (prompt, completions))| ScoredGroup {
                 prompt,
+                place,
                 completions: completions.iter().map(|(c, advantage)| (c, advantage.map(Credit::Completion))).collect(),
             }).collect();
             let apart: Vec<ScoredGroup> = groups.iter().rev().flat_map(|group| {
-                let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, completions: vec![*c] };
+                let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, place: 0, completions: vec![*c] };
                 group.completions.iter().rev().map(alone)
             }).collect();
             let (a, whole) = learner(preset, 200, kl).accumulate(&Reference, &groups).expect("memory");
             for (rows, groups) in [(rows, &groups), (200, &apart), (rows, &apart)] {
-                let (b, other) = learner(preset, rows, kl).accumulate(&Reference, groups).expect("memory");
+                let (b, other) = learner(preset, rows, kl).sharded(shards).accumulate(&Reference, groups).expect("memory");
                 prop_assert_eq!(a.tokens, b.tokens);
                 prop_assert!((a.loss - b.loss).abs() < 1e-6);
                 for (x, y) in numbers(&whole).into_iter().zip(numbers(&other)) {

@@ -159,7 +159,8 @@ fn train<B: Backend>(
             ..Sampling::default()
         },
         inputs,
-        learner: Learner::new(policy, reference, optimizer, loss, temperature, plan.rows, purpose),
+        learner: Learner::new(policy, reference, optimizer, loss, temperature, plan.rows, purpose)
+            .sharded(config.stage.shards),
     };
     trainer.tell_bad_references(on);
     trainer.inputs.notes.iter().for_each(|text| on(Event::Note { text }));
@@ -214,8 +215,9 @@ impl<B: Backend> Trainer<'_, B> {
         let scored: Vec<ScoredGroup> = rollouts
             .learned
             .iter()
-            .map(|&i| &rollouts.groups[i])
-            .map(|group| ScoredGroup {
+            .map(|&place| (place, &rollouts.groups[place]))
+            .map(|(place, group)| ScoredGroup {
+                place,
                 prompt: &self.inputs.prompts[group.problem],
                 completions: group
                     .samples

@@ -7,7 +7,7 @@ use koan_model::{Config, Purpose, Residency, TensorInfo};
 
 use super::RlConfig;
 use crate::{
-    gradient::Passes,
+    gradient::{Passes, Tree},
     optim::{OptimConfig, moment_bytes},
     stage::{GIB, StageError, adapter_in_words},
 };
@@ -41,15 +41,16 @@ impl Plan {
         let new_tokens = config.rollout.max_new_tokens.most();
         let (sequences, drafts) = (config.sequences(), config.rollout.drafts);
         let limits = Limits { sequences, prompt_tokens, new_tokens, drafts };
-        Self::of(b, model, limits, &config.stage.optim, config.loss().kl != 0.0)
+        Self::of(b, model, limits, &config.stage.optim, config.stage.shards, config.loss().kl != 0.0)
     }
 
-    /// Plans a step with rollouts of `limits`, learned from as `optim` says, with a reference policy if it `has_reference`.
+    /// Plans a step with rollouts of `limits`, learned from as `optim` says in so many `shards`, with a reference policy if it `has_reference`.
     pub fn of<B: Backend>(
         b: &B,
         model: &Config,
         limits: Limits,
         optim: &OptimConfig,
+        shards: usize,
         has_reference: bool,
     ) -> Self {
         let Limits { prompt_tokens, new_tokens, .. } = limits;
@@ -67,7 +68,7 @@ impl Plan {
         Self {
             weights: (weights + reference) as u64,
             optimizer: moment_bytes(b, model, optim.moments) as u64,
-            learning: (model.gradient_bytes(b) + pass) as u64,
+            learning: (model.gradient_bytes(b) + Tree::bytes(b, model, shards) + pass) as u64,
             rollout: packed.saturating_add(limits.bytes(b, model)) as u64,
             judges: JudgePlan::default(),
             saving: 4 * largest as u64,

@@ -44,6 +44,10 @@ pub struct StageConfig {
     /// What latent attention caches, and so by which form it is computed in all passes.
     #[serde(default, with = "CacheName", skip_serializing_if = "is_expanded")]
     pub cache: CacheForm,
+    /// Parts that the completions of an update are dealt to, a power of two: each sums a gradient of its own, and these are
+    /// added as a binary tree.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: usize,
     /// Steps between checkpoints.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
@@ -95,6 +99,18 @@ pub(crate) fn is_native(precision: &ProductPrecision) -> bool {
     *precision == ProductPrecision::Device
 }
 
+/// The most shards: as many ranks can compute.
+const MAX_SHARDS: usize = 4096;
+
+fn one() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
 fn default_checkpoint_every() -> u64 {
     100
 }
@@ -104,13 +120,14 @@ fn default_checkpoints_kept() -> usize {
 }
 
 impl StageConfig {
-    const KEYS: [&'static str; 12] = [
+    const KEYS: [&'static str; 13] = [
         "run_dir",
         "model",
         "data",
         "seed",
         "precision",
         "cache",
+        "shards",
         "checkpoint_every",
         "checkpoints_kept",
         "tensorboard",
@@ -122,21 +139,25 @@ impl StageConfig {
     const FREE: [&'static str; 7] =
         ["run_dir", "model", "data", "checkpoint_every", "checkpoints_kept", "tensorboard", "adapter.from"];
 
-    /// How products and latent attention are computed, in words, if not in the device's own precision and from keys and values that
-    /// are expanded.
-    pub(crate) fn explain_precision(&self) -> impl Iterator<Item = String> {
+    /// How products, latent attention and the gradient are computed, in words, if not in the device's own precision, from keys and
+    /// values that are expanded, and in one sum.
+    pub(crate) fn explain_sums(&self) -> impl Iterator<Item = String> {
         let products = "products of linear layers: operands in E4M3, a scale for each row and 128 features, of weights for each 128 x 128, \
                         sums of 128 added in f32; emulated";
         let attention = "attention: to latents, which are the keys and values of all heads, in all passes; the latents are cached";
         let products = (self.precision == ProductPrecision::Fp8).then_some(products);
         let attention = (self.cache == CacheForm::Latent).then_some(attention);
-        products.into_iter().chain(attention).map(str::to_owned)
+        let gradient = (self.shards > 1)
+            .then(|| format!("gradient: the sum of those of {} shards, added as a binary tree", self.shards));
+        products.into_iter().chain(attention).map(str::to_owned).chain(gradient)
     }
 
     /// Refuses values that make no sense.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check(self.checkpoint_every > 0, "checkpoint_every", &self.checkpoint_every, "at least 1")?;
         check(self.checkpoints_kept > 0, "checkpoints_kept", &self.checkpoints_kept, "at least 1")?;
+        let is_tree = self.shards.is_power_of_two() && self.shards <= MAX_SHARDS;
+        check(is_tree, "shards", &self.shards, "a power of two, 1 to 4096")?;
         self.optim.check()?;
         self.experts.unwrap_or_default().check(self.adapter.is_some())?;
         self.adapter.as_ref().map_or(Ok(()), AdapterConfig::check)
@@ -275,7 +296,7 @@ pub(crate) fn all_keys<C: Settings>() -> Vec<String> {
     }
     let mut keys = Vec::new();
     add("", &table(&C::sample()), &mut keys);
-    let others = experts::KEYS.into_iter().chain(["optim.warmup_share", "precision", "cache"]);
+    let others = experts::KEYS.into_iter().chain(["optim.warmup_share", "precision", "cache", "shards"]);
     keys.extend(adapter::KEYS.into_iter().chain(others).map(str::to_owned));
     keys
 }

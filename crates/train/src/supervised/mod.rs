@@ -178,7 +178,8 @@ fn train<B: Backend>(
     let optim = &config.stage.optim;
     let model = session.load_scorer(b, &inputs.model, inputs.positions)?;
     let optimizer = session.load_optimizer(b, &inputs.model)?;
-    let mut learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
+    let learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
+    let mut learner = learner.sharded(b, config.stage.shards)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let multi_token = config.multi_token(stage);
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
@@ -242,7 +243,7 @@ impl Inputs {
         };
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
         let rows = optim.micro_batch_tokens.max(positions);
-        let memory = check_memory(b, &model, rows, optim)?;
+        let memory = check_memory(b, &model, rows, optim, shared.shards)?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, &[HeadKind::Language], positions, disk)?;
         Ok(Self { model, pieces, left_out, held_out, positions, rows, memory })

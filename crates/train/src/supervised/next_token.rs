@@ -14,7 +14,7 @@ use koan_model::Model;
 
 use crate::{
     TrainError,
-    gradient::{Further, Group, Loss, Models, Passes, Scores},
+    gradient::{Further, Group, Loss, Models, Passes, Scores, deal},
     optim::{OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -104,6 +104,15 @@ impl<B: Backend> NextToken<B> {
         Ok(Self { model, optimizer, further_weight: 0.0, passes })
     }
 
+    /// With updates whose gradient is the sum of so many shards, a power of two.
+    ///
+    /// # Errors
+    /// If the device refuses the memory.
+    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+        let passes = self.passes.sharded(b, self.model.config(), shards)?;
+        Ok(Self { passes, ..self })
+    }
+
     /// What a checkpoint keeps.
     pub fn trained(&self) -> Trained<'_, B> {
         Trained { model: &self.model, reference: None, optimizer: &self.optimizer }
@@ -128,7 +137,9 @@ impl<B: Backend> NextToken<B> {
         let mut loss = NextTokenLoss::over(tokens, self.further_weight / modules as f64);
         self.passes.clear(b);
         let models = Models { trained: &self.model, reference: None };
-        self.passes.accumulate(b, models, &groups(texts), &mut loss)?;
+        let mut groups = groups(texts);
+        deal(&mut groups, self.passes.shards());
+        self.passes.accumulate(b, models, &groups, &mut loss)?;
         let grad_norm = self.optimizer.update(b, &mut self.model, self.passes.gradient(), optim, lr)?;
         let Further { log_prob, tokens: further } = loss.further;
         let further_loss = (further > 0).then(|| -log_prob / further as f64);
@@ -157,6 +168,7 @@ fn groups<'a>(texts: &[Text<'a>]) -> Vec<Group<'a>> {
         .map(|text| Group {
             prompt: text.context,
             scored: Scored::Completions,
+            shard: 0,
             completions: vec![(0, text.tokens)],
         })
         .collect()
