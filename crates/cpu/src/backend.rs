@@ -1,9 +1,9 @@
 //! The trait: asserts the sizes of an operation's buffers, and calls the operation with slices of them.
 
 use koan_backend::{
-    AdamWStep, AlignedVec, Attention, Backend, Ceilings, Columns, Divergence, Keep, Layout, Matrix,
-    MixtureGradients, MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16, composite,
-    free_host_memory,
+    AdamWStep, AlignedVec, Attention, Backend, Ceilings, Columns, Divergence, HeadNormBackward, Keep, Layout,
+    Matrix, MixtureGradients, MomentType, OutOfMemory, ProductPrecision, Rotation, Routing, Store, bf16,
+    composite, free_host_memory,
 };
 
 use crate::{
@@ -126,6 +126,19 @@ fn attended(inputs: Attention<'_, Cpu>) -> attention::Inputs<'_> {
     }
 }
 
+/// The positions of `layout`, for a turn by `rotation` and `table`.
+#[track_caller]
+fn positions<'a>(table: Table<'_>, rotation: Rotation, layout: &'a Layout) -> &'a [u32] {
+    let positions = &layout.positions;
+    rotation.check();
+    assert_eq!(positions.len(), layout.len(), "a position for each row");
+    for (table, name) in [(table.cos, "cos"), (table.sin, "sin")] {
+        let needed = positions.iter().max().map_or(0, |&last| (last as usize + 1) * rotation.dim / 2);
+        assert!(table.len() >= needed, "{name} holds {} elements, its rows need {needed}", table.len());
+    }
+    positions
+}
+
 impl Cpu {
     /// The experts of `w` and `routes`, where they are computed an expert a task: from weights that are not packed.
     fn mixture<'a>(&self, w: [&'a Matrix<Self>; 3], routes: &'a Routes) -> Option<Mixture<'a>> {
@@ -139,13 +152,7 @@ impl Cpu {
     }
 
     fn rotate(&self, x: &mut AlignedVec<f32>, table: Table<'_>, rotation: Rotation, layout: &Layout) {
-        let positions = &layout.positions;
-        rotation.check();
-        assert_eq!(positions.len(), layout.len(), "a position for each row");
-        for (table, name) in [(table.cos, "cos"), (table.sin, "sin")] {
-            let needed = positions.iter().max().map_or(0, |&last| (last as usize + 1) * rotation.dim / 2);
-            assert!(table.len() >= needed, "{name} holds {} elements, its rows need {needed}", table.len());
-        }
+        let positions = positions(table, rotation, layout);
         let x = first_mut(x, positions.len() * rotation.features(), "x");
         rope::rotate(self.kernels, &self.threads, x, table, positions, rotation);
     }
@@ -453,6 +460,54 @@ impl Backend for Cpu {
         let (dx, dw) = (first_mut(dx, n * features, "dx"), dw.map(|dw| first_mut(dw, features, "dw")));
         let rstd = first(rstd, n, "rstd");
         rms_norm::backward(self.kernels, &self.threads, dx, dw, dy, x, w, rstd);
+    }
+
+    fn stream_norm_forward(
+        &self,
+        y: &mut Operand,
+        saved: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        eps: f32,
+        n: usize,
+    ) {
+        let len = n * w.len();
+        let written = [first_mut(saved, len, "saved"), first_mut(rstd, n, "rstd")];
+        rms_norm::forward_of_stream(self.kernels, &self.threads, y, written, first(x, len, "x"), w, eps);
+    }
+
+    fn stream_norm_backward(
+        &self,
+        dx: &mut Operand,
+        dw: Option<&mut Self::Buf>,
+        dy: &Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+    ) {
+        let features = w.len();
+        let read = [first(dy, n * features, "dy"), first(x, n * features, "x")];
+        let (dw, rstd) = (dw.map(|dw| first_mut(dw, features, "dw")), first(rstd, n, "rstd"));
+        rms_norm::backward_of_stream(self.kernels, &self.threads, dx, dw, read, w, rstd);
+    }
+
+    fn heads_backward(
+        &self,
+        dy: &mut Operand,
+        norm: Option<HeadNormBackward<'_, Self>>,
+        [cos, sin]: [&Self::Buf; 2],
+        [heads, dim]: [usize; 2],
+        _: Keep,
+        layout: &Layout,
+    ) {
+        if norm.is_some() {
+            return composite::heads_backward(self, dy, norm, [cos, sin], [heads, dim], layout);
+        }
+        let (table, rotation) = (Table { cos, sin, sign: -1.0 }, Rotation::whole(heads, dim));
+        let positions = positions(table, rotation, layout);
+        rope::rotate_operand(self.kernels, &self.threads, dy, table, positions, rotation);
     }
 
     fn rope_forward(

@@ -106,9 +106,39 @@ impl Operand {
 
     /// Multiplies the first `n` values, which it must keep, and rounds them.
     pub(crate) fn scale(&mut self, kernels: &Kernels, threads: &Threads, factor: f32, n: usize) {
-        let values = &mut self.values_mut()[..n];
-        threads.chunks([(values, TASK_LEN)], |_, [x]| kernels.scale(x, factor));
-        self.round(kernels, threads, 0..n);
+        Self::change(kernels, threads, [self], n, TASK_LEN, |_, [x]| kernels.scale(x, factor));
+    }
+
+    /// Changes the first `n` values of some, which they must keep, in chunks of `len`: `task(i, chunks)` does the `i`th, which are
+    /// rounded while they lie in a cache.
+    pub(crate) fn change<const N: usize>(
+        kernels: &Kernels,
+        threads: &Threads,
+        operands: [&mut Self; N],
+        n: usize,
+        len: usize,
+        task: impl Fn(usize, [&mut [f32]; N]) + Sync,
+    ) {
+        let operands = operands.map(|x| {
+            assert!(
+                x.keeps_values() && n <= x.len(),
+                "{n} values are to be changed, {} are kept",
+                x.values.len()
+            );
+            (Disjoint::new(&mut x.values[..n]), Disjoint::new(&mut x.rounded))
+        });
+        threads.run(n.div_ceil(len), |i| {
+            let chunk = i * len..n.min((i + 1) * len);
+            // SAFETY: chunk `i` belongs to task `i`, of which there is one, here and below.
+            task(i, operands.each_ref().map(|(values, _)| unsafe { values.slice(chunk.clone()) }));
+            if kernels.rounds() {
+                for (values, rounded) in &operands {
+                    // SAFETY: as above; what `task` was lent it has given back.
+                    let (y, x) = unsafe { (rounded.slice(chunk.clone()), values.slice(chunk.clone())) };
+                    kernels.round(y, x);
+                }
+            }
+        });
     }
 
     /// Overwrites the first elements, and the values where they are kept.

@@ -16,10 +16,7 @@ pub(crate) fn forward(kernels: &Kernels, threads: &Threads, y: &mut Operand, gat
 
 /// In place: `gate` and `up` become their gradients, `dy` becomes `y`.
 pub(crate) fn backward(kernels: &Kernels, threads: &Threads, operands: [&mut Operand; 3], n: usize) {
-    let [dy, gate, up] = operands;
-    let values = [&mut *dy, &mut *gate, &mut *up].map(|x| (&mut x.values_mut()[..n], TASK_LEN));
-    threads.chunks(values, |_, [dy, gate, up]| kernels.swiglu_backward(dy, gate, up));
-    for operand in [dy, gate, up] {
-        operand.round(kernels, threads, 0..n);
-    }
+    Operand::change(kernels, threads, operands, n, TASK_LEN / 4, |_, [dy, gate, up]| {
+        kernels.swiglu_backward(dy, gate, up);
+    });
 }

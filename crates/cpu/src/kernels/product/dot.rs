@@ -21,7 +21,7 @@ use koan_backend::Store;
 
 use super::{
     super::ceiling::SUMS,
-    matrix::{Block, Format, Panels, Source, View},
+    matrix::{Block, Format, LINE, Panels, Source, View},
     pairs::{DEPTH, Order, ROWS, SIDE, TILE, pack_tile},
     tile::by_rows,
 };
@@ -30,6 +30,8 @@ use super::{
 const PART: usize = 8;
 /// Rows of a tile of C: with two vectors of columns, 24 of the 32 registers.
 pub(crate) const TILE_ROWS: usize = 12;
+/// Cache lines of a step of k, 32 of it, in a panel.
+const PANEL_LINES: usize = 2 * TILE / LINE;
 /// Pairs of k in a tile of B.
 const PAIRS: usize = DEPTH / 2;
 
@@ -52,6 +54,8 @@ pub(crate) unsafe fn multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Sto
     let tile_rows = c.rows.div_ceil(c.rows.div_ceil(TILE_ROWS)); // tiles of about the same height
     // One tile goes through a panel but once: no part of it needs to stay near.
     let (tiles, part) = (b.k.div_ceil(DEPTH), if c.rows <= TILE_ROWS { usize::MAX } else { PART });
+    // Each tile of rows fetches its share of the next panel.
+    let share = PANEL_LINES.div_ceil(c.rows.div_ceil(tile_rows));
     let part = tiles.div_ceil(tiles.div_ceil(part));
     for first in (0..tiles).step_by(part) {
         let (k, end) = (first * DEPTH, b.k.min((first + part) * DEPTH));
@@ -59,6 +63,9 @@ pub(crate) unsafe fn multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Sto
         let (start, stride) = rows_of_pairs(a, scratch);
         for (column, panel) in (0..c.columns).step_by(SIDE).zip(b.data.chunks_exact(b.panel_len)) {
             for row in (0..c.rows).step_by(tile_rows) {
+                let below = row + tile_rows;
+                let (next_row, next_column) =
+                    if below < c.rows { (below, column) } else { (0, column + SIDE) };
                 // SAFETY: the tile lies in C's block, which is this task's alone, as `row` and `column` do; A's rows are
                 // readable for `end - k` of k, rounded up to pairs, and the panel for whole tiles of k from `first` on.
                 unsafe {
@@ -69,7 +76,13 @@ pub(crate) unsafe fn multiply(c: Block, a: Source<'_>, b: Panels<'_>, store: Sto
                         add: first > 0 || store == Store::Add,
                         a: start.add(row * stride),
                         a_stride: stride,
+                        next_c: c.start.wrapping_add(next_row * c.row_stride + next_column),
+                        next_a: (column == 0 && below < c.rows).then(|| start.wrapping_add(below * stride)),
                         b: panel.as_ptr().add(2 * first * TILE),
+                        next_b: panel
+                            .as_ptr()
+                            .wrapping_add(b.panel_len + 2 * first * TILE + row / tile_rows * share * LINE),
+                        share,
                         pairs: (end - k).div_ceil(2),
                     };
                     by_rows!(tile_rows.min(c.rows - row), N => tile.multiply::<N>());
@@ -115,7 +128,14 @@ struct Tile {
     add: bool,
     a: *const u16,
     a_stride: usize,
+    /// Where the next tile's C starts, which is fetched.
+    next_c: *const f32,
+    /// Where the next tile's A starts, if it is fetched.
+    next_a: Option<*const u16>,
     b: *const f32,
+    /// What is fetched of the next panel: so many lines of each step of k.
+    next_b: *const f32,
+    share: usize,
     /// Pairs of k.
     pairs: usize,
 }
@@ -142,8 +162,23 @@ impl Tile {
                     ];
                 }
             }
-            let (mut a, mut b) = (self.a, self.b);
+            for r in 0..N {
+                for line in 0..SIDE / LINE {
+                    fetch(self.next_c.wrapping_add(r * self.c_stride + line * LINE));
+                }
+            }
+            let (mut a, mut b, mut next_a, mut next_b) = (self.a, self.b, self.next_a, self.next_b);
             for _ in 0..self.pairs / PAIRS {
+                if let Some(a) = &mut next_a {
+                    for r in 0..N {
+                        fetch(a.wrapping_add(r * self.a_stride).cast());
+                    }
+                    *a = a.wrapping_add(DEPTH);
+                }
+                for line in 0..self.share {
+                    fetch(next_b.wrapping_add(line * LINE));
+                }
+                next_b = next_b.wrapping_add(2 * TILE);
                 for pair in 0..PAIRS {
                     step(&mut sums, a.add(2 * pair), self.a_stride, b.add(pair * ROWS));
                 }
@@ -159,6 +194,13 @@ impl Tile {
             }
         }
     }
+}
+
+/// Asks for a cache line.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fetch(line: *const f32) {
+    _mm_prefetch::<_MM_HINT_T0>(line.cast());
 }
 
 /// One pair of k of a tile.
