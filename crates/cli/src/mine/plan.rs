@@ -57,8 +57,9 @@ impl PlanArgs {
             directory: env::current_dir()?,
             out: fs::canonicalize(&out)?,
         };
-        for (name, text) in slurm.scripts(&run)? {
-            let path = out.join(&name);
+        let scripts = slurm.scripts(&run)?;
+        for (name, text) in &scripts {
+            let path = out.join(name);
             koan_files::replace(&path, text.as_bytes())?;
             if path.extension().is_some_and(|end| end == "sh") {
                 executable(&path)?;
@@ -66,7 +67,7 @@ impl PlanArgs {
         }
         Ok(say!(
             "{} scripts are in {}; hand them to Slurm: {}",
-            7,
+            scripts.len(),
             out.display(),
             out.join("submit.sh").display()
         )?)

@@ -8,8 +8,8 @@
 //!
 //! Each document gives a record a band. Records are parted by their band's hash ([`Record::part`]), so that those of one hash meet in
 //! one part whatever shard they came from; a part is sorted ([`pairs`]) and gives pairs, all pairs together give clusters
-//! ([`clusters`]). The document of the smallest id stays. As an id is a hash of the document's URL, the outcome depends neither on
-//! the order of the input nor on how it is cut into shards.
+//! ([`clusters`]). The document of the smallest id stays. An id is a document's place in the input, so the first one stays, however the
+//! input is cut into shards.
 
 mod clusters;
 mod pairs;

@@ -5,13 +5,17 @@ pub(crate) mod delimited;
 mod images;
 mod mathml;
 pub(crate) mod setup;
+mod source;
 mod symbols;
+mod tex;
 
 use super::Limits;
 use super::dom::{Dom, Id};
 use super::tags::Tag;
 use delimited::{SHIELD, UNSHIELD, looks_like_tex};
 use setup::{Setup, is_math_script};
+use source::{last_line, math, script, typeset_source};
+use tex::{tidy, without_delimiters};
 
 /// A formula in LaTeX, without delimiters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,94 +95,6 @@ impl Output {
         }
     }
 }
-
-/// LaTeX on one line, without comments and the marks that pages put around it.
-fn tidy(tex: &str) -> String {
-    let mut lines = String::with_capacity(tex.len());
-    for line in tex.split('\n') {
-        let mut end = line.len();
-        for (at, _) in line.match_indices('%') {
-            if !line[..at].ends_with('\\') {
-                // A comment ends with its line; a formula that came on one line has none.
-                if tex.contains('\n') {
-                    end = at;
-                }
-                break;
-            }
-        }
-        for word in line[..end].split_whitespace() {
-            if !lines.is_empty() {
-                lines.push(' ');
-            }
-            lines.push_str(word);
-        }
-    }
-    lines.retain(|c| !c.is_control());
-    let tex = lines.trim();
-    // `\` at the end of what was trimmed is a blank that was escaped.
-    let tex =
-        if tex.ends_with('\\') && !tex.ends_with("\\\\") { tex[..tex.len() - 1].trim_end() } else { tex };
-    let tex = in_display_style(tex).unwrap_or(tex);
-    if lone_dollar(tex) { String::new() } else { tex.to_owned() }
-}
-
-/// What is inside of `{\\displaystyle ...}`, as encyclopaedias write around every formula.
-fn in_display_style(tex: &str) -> Option<&str> {
-    let inner = tex.strip_prefix("{\\displaystyle")?.strip_suffix('}')?;
-    let mut depth = 0_usize;
-    let mut escaped = false;
-    for byte in inner.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'{' => depth += 1,
-            // The brace at the beginning ends before the end.
-            b'}' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-    }
-    (depth == 0 && inner.starts_with([' ', '{', '\\'])).then_some(inner.trim())
-}
-
-/// Whether a dollar in the formula would end it: one outside of braces that is not escaped.
-fn lone_dollar(tex: &str) -> bool {
-    let mut depth = 0_usize;
-    let mut escaped = false;
-    for byte in tex.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
-            b'$' if depth == 0 => return true,
-            _ => {}
-        }
-    }
-    false
-}
-
-/// `tex` without delimiters around all of it, and whether these display it.
-fn without_delimiters(tex: &str) -> (&str, Option<bool>) {
-    for (open, close, display) in [
-        ("$$", "$$", true),
-        ("\\[", "\\]", true),
-        ("\\(", "\\)", false),
-        ("$", "$", false),
-        ("\\begin{equation}", "\\end{equation}", true),
-        ("\\begin{equation*}", "\\end{equation*}", true),
-        ("\\begin{displaymath}", "\\end{displaymath}", true),
-        ("\\begin{math}", "\\end{math}", false),
-    ] {
-        if let Some(inner) = tex.strip_prefix(open).and_then(|tex| tex.strip_suffix(close)) {
-            // `\(a\) and \(b\)` is no formula as a whole.
-            if !inner.contains(close) {
-                return (inner, Some(display));
-            }
-        }
-    }
-    (tex, None)
-}
-
 /// Whether an element is a formula, or shows one that is read elsewhere.
 pub(crate) fn find(dom: &Dom<'_>, id: Id, setup: &Setup, limits: &Limits) -> Found {
     let found = |formula: Option<Formula>| formula.map_or(Found::Twin, Found::Formula);
@@ -379,114 +295,6 @@ fn is_display(dom: &Dom<'_>, id: Id) -> bool {
         || matches!(dom.raw_attribute(id, "display"), Some("block" | "true"))
         || matches!(dom.raw_attribute(id, "data-display"), Some("true" | "block"))
         || dom.classes(id).any(|class| class.contains("display") || class.contains("block"))
-}
-
-/// The formula of a script whose type says that it is one.
-fn script(dom: &Dom<'_>, id: Id, kind: &str, limits: &Limits) -> Option<Formula> {
-    let text = dom.descendants(id).map(|inner| dom.raw_text(inner)).next().unwrap_or("").trim();
-    let text = text.trim_start_matches('%').trim_start();
-    let text = text.strip_prefix("<![CDATA[").unwrap_or(text).trim_end();
-    let text = text.strip_suffix("]]>").unwrap_or(text).trim_end().trim_end_matches('%');
-    let display = kind.contains("display");
-    let kind = kind.to_ascii_lowercase();
-    if kind.contains("asciimath") {
-        return Formula::new(&ascii_math::to_latex(text.get(..limits.formula).unwrap_or(text)), display);
-    }
-    if kind.contains("mml") || kind.contains("mathml") {
-        return mathml_source(text, display, limits);
-    }
-    Formula::new(text, display)
-}
-
-/// The formula of MathML that stands as text in an attribute or a script.
-fn mathml_source(source: &str, display: bool, limits: &Limits) -> Option<Formula> {
-    let inner = Dom::parse(source, limits);
-    let root = (0..inner.nodes.len()).find(|&id| inner.tag(id) == Tag::Math)?;
-    math(&inner, root, limits).map(|formula| Formula { display: formula.display || display, ..formula })
-}
-
-/// The source that a typeset formula has with it: MathML for readers aloud, or LaTeX in an attribute.
-fn typeset_source(dom: &Dom<'_>, id: Id, display: bool, limits: &Limits) -> Option<Formula> {
-    let mut formula = None;
-    for inner in std::iter::once(id).chain(dom.descendants(id)) {
-        match dom.tag(inner) {
-            Tag::Text => {}
-            Tag::Math => {
-                formula = math(dom, inner, limits);
-                if formula.is_some() {
-                    break;
-                }
-            }
-            Tag::MjxMath => {
-                if let Some(tex) = dom.attribute(inner, "data-latex") {
-                    formula = Formula::new(&tex, display);
-                    break;
-                }
-            }
-            Tag::Annotation if is_tex_annotation(dom, inner) => {
-                formula = Formula::new(&dom.text_within(inner, limits.formula), display);
-                break;
-            }
-            _ => {
-                if let Some(source) = dom.attribute(inner, "data-mathml") {
-                    formula = mathml_source(&source, display, limits);
-                    break;
-                }
-            }
-        }
-    }
-    formula.map(|formula| Formula { display: formula.display || display, ..formula })
-}
-
-/// The source of a formula by KaTeX whose MathML was made text: its last line is the annotation.
-fn last_line(dom: &Dom<'_>, id: Id, display: bool, limits: &Limits) -> Option<Formula> {
-    let source = dom.descendants(id).find(|&inner| dom.has_class(inner, "katex-mathml"))?;
-    let text = dom.text_within(source, limits.formula);
-    Formula::new(text.trim().lines().last()?, display)
-}
-
-fn is_tex_annotation(dom: &Dom<'_>, id: Id) -> bool {
-    dom.raw_attribute(id, "encoding").is_some_and(|encoding| {
-        let encoding = encoding.to_ascii_lowercase();
-        encoding.contains("tex") && !encoding.starts_with("text/")
-            || encoding == "text/x-tex"
-            || encoding == "text/latex"
-    })
-}
-
-/// The formula of an element `math`: its annotation in TeX, its alternative text, or what its elements say.
-fn math(dom: &Dom<'_>, id: Id, limits: &Limits) -> Option<Formula> {
-    let display = matches!(dom.raw_attribute(id, "display"), Some("block"))
-        || dom.raw_attribute(id, "mode") == Some("display");
-    if let Some(annotation) =
-        dom.descendants(id).find(|&inner| dom.tag(inner) == Tag::Annotation && is_tex_annotation(dom, inner))
-        && let Some(formula) = Formula::new(&dom.text_within(annotation, limits.formula), display)
-    {
-        return Some(Formula { display, ..formula });
-    }
-    for name in ["data-latex", "alttext", "tex", "latex"] {
-        if let Some(tex) = dom.attribute(id, name)
-            && !tex.trim().is_empty()
-            && tex.len() <= limits.formula
-            && !is_spoken(&tex)
-        {
-            return Formula::new(&tex, display).map(|formula| Formula { display, ..formula });
-        }
-    }
-    Formula::new(&mathml::to_latex(dom, id, limits.formula), display)
-}
-
-/// Whether an alternative text is words for reading aloud: "x squared plus y".
-fn is_spoken(text: &str) -> bool {
-    if text.contains(['\\', '^', '_', '{']) {
-        return false;
-    }
-    text.split_whitespace()
-        .filter(|word| {
-            word.chars().count() > 2 && word.chars().all(char::is_alphabetic) && !symbols::is_function(word)
-        })
-        .count()
-        > 0
 }
 
 /// The formula in its line.
