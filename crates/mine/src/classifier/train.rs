@@ -39,7 +39,7 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { dim: 64, buckets: 1 << 18, word_ngrams: 3, min_count: 3, epochs: 3, lr: 0.1, seed: 1 }
+        Self { dim: 64, buckets: 1 << 18, word_ngrams: 3, min_count: 3, epochs: 5, lr: 0.1, seed: 1 }
     }
 }
 

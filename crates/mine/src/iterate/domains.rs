@@ -52,6 +52,11 @@ impl Count {
         let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
         ((middle - half) / (1.0 + z * z / n)).max(0.0)
     }
+
+    /// Its upper end.
+    fn at_most(self, z: f64) -> f64 {
+        1.0 - Self { pages: self.pages, kept: self.pages - self.kept }.at_least(z)
+    }
 }
 
 /// What is listed, at most, so that a list takes some hundred MB at most.
@@ -160,10 +165,17 @@ impl Domains {
         for (domain, mut prefixes) in domains {
             let whole = total(&prefixes);
             prefixes.retain(|_, prefix| prefix.count.pages >= settings.min_pages);
+            let none: Vec<String> = prefixes
+                .iter()
+                .filter(|(_, prefix)| prefix.count.at_most(settings.confidence) < settings.domain_share)
+                .map(|(name, _)| name.clone())
+                .collect();
             let mut last_chosen: Option<String> = None;
             for (name, mut prefix) in prefixes {
                 let inside = last_chosen.as_ref().is_some_and(|last| name.starts_with(last));
-                if !inside && is_chosen(prefix.count, whole, settings) {
+                // Where a part is no mathematics, the parts are chosen from instead.
+                let is_mixed = none.iter().any(|part| part.starts_with(&name));
+                if !inside && !is_mixed && is_chosen(prefix.count, whole, settings) {
                     prefix.chosen = true;
                     last_chosen = Some(name.clone());
                 }
@@ -233,8 +245,9 @@ fn total(prefixes: &BTreeMap<String, Prefix>) -> Count {
     })
 }
 
-/// The rules of `--auto`: most of a prefix was kept; or less of it, but nearly all that was kept of its domain, while a good part of
-/// the domain lies elsewhere: there the classifier knows a part of what the prefix holds.
+/// The rules of `--auto`, for a prefix of which no part is surely no mathematics: most of it was kept; or less of it, but nearly all
+/// that was kept of its domain, while a good part of the domain lies elsewhere: there the classifier knows a part of what the prefix
+/// holds.
 fn is_chosen(prefix: Count, domain: Count, settings: &Iterate) -> bool {
     let least = prefix.at_least(settings.confidence);
     let stands_out = 10 * prefix.kept >= 9 * domain.kept && 5 * prefix.pages <= 4 * domain.pages;
@@ -303,6 +316,37 @@ mod tests {
             .collect();
         std::fs::write(folder.join("00000.bin"), scores).expect("written");
         Pool { files: vec![path] }
+    }
+
+    #[test]
+    fn where_a_part_of_a_site_is_no_mathematics_the_other_parts_are_chosen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pool.jsonl");
+        // Of three parts of a site the first is kept, the second is not, of the third a half is.
+        let pages: Vec<(usize, usize)> = (0..90).map(|i| (i % 3, i)).collect();
+        let row = |(part, i): &(usize, usize)| serde_json::json!({"url": format!("http://a.org/p{part}/{i}"), "text": "page", "domain": "a.org"});
+        koan_files::jsonl::write(&path, pages.iter().map(row)).expect("written");
+        let score = |(part, i): &(usize, usize)| {
+            let kept = *part == 0 || *part == 2 && i % 2 == 0;
+            [
+                &f32::from(u8::from(kept)).to_le_bytes()[..],
+                &4u32.to_le_bytes(),
+                &xxh3_64(b"a.org").to_le_bytes(),
+            ]
+            .concat()
+        };
+        std::fs::write(folder.path().join("00000.bin"), pages.iter().flat_map(score).collect::<Vec<u8>>())
+            .expect("written");
+        let settings: Iterate = toml::from_str("documents = \"pool\"\nprefix_share = 0.4").expect("a config");
+        let pool = Pool { files: vec![path] };
+        let found = Domains::judge(folder.path(), 0.5, &pool, &settings).expect("judged");
+        let listed = found.prefixes(folder.path(), 0.5, &pool, &settings).expect("listed");
+        let marks: Vec<(&str, bool)> =
+            listed.iter().map(|prefix| (prefix.name.as_str(), prefix.chosen)).collect();
+        assert_eq!(
+            marks,
+            [("a.org/", false), ("a.org/p0/", true), ("a.org/p1/", false), ("a.org/p2/", true)]
+        );
     }
 
     #[test]
