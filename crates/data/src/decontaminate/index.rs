@@ -285,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn a_formula_that_is_wrapped_is_the_same() {
+        let item = "If (x + 6)(y - 6) = 0, what is the smallest possible value of x^2 + y^2";
+        let index = index(10, &[item]);
+        let whole = found(&index, item).len();
+        assert!(whole > 5);
+        let wrapped =
+            "If (\nx + 6 ) ( y\n- 6 ) =\n0 , what\nis the\nsmallest possible value of x ^ 2 +\ny\n^ 2";
+        assert_eq!(found(&index, wrapped).len(), whole);
+    }
+
+    #[test]
     fn a_search_ends_when_it_is_told() {
         let index = index(4, &["a b c d e f g h"]);
         assert_eq!(found(&index, "a b c d e f g h").len(), 5);

@@ -115,7 +115,10 @@ pub(super) fn join_operators(text: &str, words: &mut Vec<Word>) {
     let postfix = [of_char('%'), of_char('!')];
     let gap = |before: &Word, after: &Word| {
         let gap = text.get(before.end as usize..after.start as usize).unwrap_or_default();
-        gap.len() <= JOINED_WITHIN && gap.bytes().all(|b| b.is_ascii() && !b"\n?.,;:_".contains(&b))
+        // Texts are wrapped anywhere, so a line's end is a space; an empty line is not.
+        gap.len() <= JOINED_WITHIN
+            && gap.bytes().all(|b| b.is_ascii() && !b"?.,;:_".contains(&b))
+            && gap.bytes().filter(|b| *b == b'\n').count() < 2
     };
     let mut kept = 0usize;
     for i in 0..words.len() {
