@@ -85,6 +85,10 @@ pub(super) fn make(run: &Run) -> Result<(), MineError> {
     for manifest in pages.iter().chain(&clusters).chain(&written) {
         tally.merge(&manifest.tally);
     }
+    if tally.get("read/files_left_out") == run.inputs.len() as u64 {
+        let what = "no file of `input` is of a kind that is read: WARC, WET or JSON Lines".to_owned();
+        return Err(MineError::Stage { what });
+    }
     let is_corpus = |name: &str| name.starts_with(&format!("{CORPUS}/"));
     let files: Vec<CorpusFile> = written
         .iter()

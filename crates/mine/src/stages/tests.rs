@@ -255,7 +255,7 @@ fn two_runs_in_one_folder_are_refused() {
 }
 
 #[test]
-fn files_of_other_kinds_are_left_out_and_one_alone_is_refused() {
+fn files_of_other_kinds_are_left_out_and_no_others_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = crawl(folder.path());
     fs::write(folder.path().join("old.arc"), "filedesc://a.arc 0.0.0.0 20100101 text/plain 76\n")
@@ -271,9 +271,14 @@ fn files_of_other_kinds_are_left_out_and_one_alone_is_refused() {
     let report = report.expect("a corpus");
     assert_eq!((report.documents, report.steps[0].reasons["files_left_out"]), (65, 1));
     assert!(notes.into_inner().expect("one thread")[0].contains("is ARC"));
-    config.input = vec![arc];
+    config.input = vec![arc.clone()];
     config.run_dir = folder.path().join("other");
-    assert!(all(config, 1).expect_err("nothing to read").to_string().contains("is ARC"));
+    assert!(all(config.clone(), 1).expect_err("nothing to read").to_string().contains("is ARC"));
+    let page = folder.path().join("page.html");
+    fs::write(&page, "<!doctype html><p>A page").expect("written");
+    config.input = vec![arc, page.display().to_string()];
+    let error = all(config, 1).expect_err("nothing to read").to_string();
+    assert!(error.contains("no file of `input`"), "{error}");
 }
 
 /// Where the child of [`killed_at_any_moment_it_goes_on_to_the_same_bytes`] finds its config.
