@@ -6,7 +6,11 @@ use koan_backend::{Backend, Reference};
 use koan_cpu::Cpu;
 use koan_cuda::{Cuda, CudaError};
 
-use crate::{elsewhere::NO_SUCH_GPU, numbers::threads};
+use crate::{
+    elsewhere::NO_SUCH_GPU,
+    numbers::threads,
+    ranks::{on_this_machine, ranks},
+};
 
 /// Where to compute.
 #[derive(Clone, Debug, clap::Args)]
@@ -89,8 +93,10 @@ impl Device {
         match self.device {
             Kind::Auto => match usable_gpu() {
                 Some(cuda) => {
-                    let running = running_on(&cuda, 0, judges);
-                    note!("computing on {running}; --device cpu computes on the CPU");
+                    let running = running_on(&cuda, on_this_machine().1, judges);
+                    if ranks().is_first() {
+                        note!("computing on {running}; --device cpu computes on the CPU");
+                    }
                     job.run(&cuda, running)
                 }
                 None => on_cpu(job, judges),
@@ -101,6 +107,7 @@ impl Device {
                 job.run(&cuda, running_on(&cuda, ordinal, judges))
             }
             Kind::Reference => {
+                ranks().refuse_several("the reference device computes")?;
                 job.run(&Reference, Running { device: "reference", isa: "f64", threads: 1, judges })
             }
         }
@@ -113,9 +120,9 @@ fn on_cpu(job: impl Job, judges: usize) -> anyhow::Result<()> {
     job.run(&cpu, running)
 }
 
-/// The first GPU, if there is one and it can be used. Where there is one that can't be, it is said why.
+/// The first GPU, or, of processes that make a run together on this machine, one for each; if there is one and it can be used. Where there is one that can't be, it is said why.
 fn usable_gpu() -> Option<Cuda> {
-    let opened = Cuda::open(0);
+    let opened = Cuda::open(on_this_machine().1);
     match &opened {
         Ok(_) | Err(CudaError::NoDriver | CudaError::NoCard) => {}
         Err(error) => note!("the GPU is not used: {error}"),

@@ -30,6 +30,7 @@ mod numbers;
 mod precision;
 mod prefer;
 mod progress;
+mod ranks;
 mod recipe;
 mod reject;
 mod rl;
@@ -102,10 +103,12 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let cli = Cli::try_parse().unwrap_or_else(|error| elsewhere::with_tip(error, &words).exit());
     let _children = Children::adopt();
-    let result = interrupt::listen().and_then(|()| run(cli.verb));
-    match result {
+    let on_several = works_on_several_ranks(&cli.verb);
+    let result = interrupt::listen().and_then(|()| ranks::join(on_several)).and_then(|()| run(cli.verb));
+    match ranks::leave(result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) if ranks::is_echo(&error) => ExitCode::FAILURE,
         Err(error) => {
             note!("error: {}", error.chain().next().map(ToString::to_string).unwrap_or_default());
             for cause in error.chain().skip(1) {
@@ -114,6 +117,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether several processes may do it together.
+fn works_on_several_ranks(verb: &Verb) -> bool {
+    use Verb::{Distill, Prefer, Pretrain, Reject, Rl, Sft};
+    matches!(verb, Pretrain(_) | Sft(_) | Rl(_) | Distill(_) | Prefer(_) | Reject(_))
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {

@@ -2,6 +2,8 @@
 
 use std::{num::NonZero, thread};
 
+use crate::ranks::on_this_machine;
+
 /// The most of what is counted in one command: completions per prompt, tokens, sequences, steps.
 pub(crate) const MAX_COUNT: u64 = 1 << 20;
 /// The most problems that are generated, and completions that are sampled, by one command.
@@ -23,9 +25,23 @@ pub(crate) fn threads(text: &str) -> Result<NonZero<usize>, String> {
     Ok(NonZero::new(threads).unwrap_or_else(all_cores))
 }
 
-/// As many as the machine has cores for this process.
+/// As many as the machine has cores for this process, and for each of those that make a run with it.
 pub(crate) fn all_cores() -> NonZero<usize> {
-    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+    let own = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let (processes, _) = on_this_machine();
+    // A launcher may have given each process cores of its own.
+    let share = NonZero::new(online_cores().unwrap_or(own.get()) / processes);
+    own.min(share.unwrap_or(NonZero::<usize>::MIN))
+}
+
+/// Cores of the machine, where the system says: in the form `0-3,8`.
+fn online_cores() -> Option<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(1 + last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)?)
+    };
+    text.trim().split(',').map(count).sum()
 }
 
 /// A price or a power: 0 or more.

@@ -13,6 +13,7 @@ use koan_train::{
 use crate::{
     device::{Job, Running},
     interrupt::stop_on_signal,
+    numbers::{amount, count},
     stage::{Course, STOPPING, Screen, Shown, StageArgs, Words},
 };
 
@@ -32,6 +33,12 @@ pub(crate) struct Rl {
     /// Print what the run will take (memory, disk, time), and stop; the model needs no weights for it
     #[arg(long)]
     plan: bool,
+    /// With --plan: on so many ranks, machines like this one
+    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, requires = "plan", value_parser = count::<usize>)]
+    ranks: usize,
+    /// With --ranks: Gbit/s between them
+    #[arg(long, value_name = "GBIT", default_value = "10", requires = "ranks", value_parser = amount)]
+    network: f64,
 }
 
 impl Rl {
@@ -43,7 +50,8 @@ impl Rl {
         }
         let device = self.args.device.clone();
         if self.plan {
-            return device.run(plan::Planned(config));
+            let Self { ranks, network, .. } = self;
+            return device.run(plan::Planned { config, ranks, network });
         }
         let stop = stop_on_signal(STOPPING);
         device.run(Run { config, args: self.args, stop })

@@ -15,6 +15,7 @@ use crate::{
     device::{Device, Running},
     eval::{pass_at_1, warn_of_bad_references},
     progress::Progress,
+    ranks::ranks,
 };
 
 /// Lines of steps between two headers.
@@ -43,11 +44,14 @@ pub(crate) struct StageArgs {
 impl StageArgs {
     /// How the run is started, on a device that is `running`.
     pub(crate) fn launch<'a>(&self, running: Running, stop: &'a AtomicBool) -> Launch<'a> {
-        Launch { resume: self.resume, threads: running.judges, stop }
+        Launch { resume: self.resume, threads: running.judges, stop, ranks: ranks() }
     }
 
-    /// Says how the run of `koan VERB FILE` ended: where the model is, or how to go on.
+    /// Says, on the first rank, how the run of `koan VERB FILE` ended: where the model is, or how to go on.
     pub(crate) fn conclude(&self, summary: &RunSummary, verb: &str) -> anyhow::Result<()> {
+        if !ranks().is_first() {
+            return Ok(());
+        }
         let RunSummary { step, digest, .. } = summary;
         let said = match &summary.model {
             Some(model) if digest.is_empty() => say!("the model is in {}", model.display()),
@@ -120,12 +124,15 @@ impl Screen {
         }
     }
 
-    /// Shows a run that goes its `course`; `run` gets what is to be told of its events.
+    /// Shows a run that goes its `course`, on the first rank; `run` gets what is to be told of its events.
     pub(crate) fn of<M: Shown, T>(
         running: Running,
         course: Course,
         run: impl FnOnce(&mut dyn FnMut(Event<M>)) -> Result<T, TrainError>,
     ) -> anyhow::Result<T> {
+        if !ranks().is_first() {
+            return Ok(run(&mut |_| {})?);
+        }
         let mut screen = Self::new(running, course);
         let made = run(&mut |event| screen.show(event))?;
         screen.finish();

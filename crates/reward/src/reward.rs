@@ -156,7 +156,7 @@ impl Reward {
 }
 
 /// What one reward says of a completion: a term of the sum.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Term {
     /// The reward's name.
     #[serde(rename = "kind")]
@@ -215,7 +215,7 @@ pub struct BadReference {
 }
 
 /// What all rewards say of a completion.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// A term for each reward; the first is the one that counts as right or wrong. None where nothing was asked.
     pub terms: Vec<Term>,

@@ -9,7 +9,9 @@ use koan_model::checkpoint::CheckpointError;
 use koan_reward::RewardError;
 use koan_text::TextError;
 
+use crate::gradient::PassError;
 use crate::{
+    comm::CommError,
     config::ConfigError,
     distill::DistillError,
     optim::{Diverged, NotFinite},
@@ -41,6 +43,8 @@ pub enum TrainError {
     Distill(#[from] DistillError),
     /// A number is not finite.
     NotFinite(#[from] NotFinite),
+    /// Another rank has ended, or ranks can't make a run together.
+    Ranks(#[from] CommError),
     /// A step can't be made: the model is lost.
     Diverged(#[from] Diverged),
     /// A completion could not be asked for.
@@ -61,6 +65,15 @@ pub enum TrainError {
     Judges(#[from] koan_reward::ModelsError),
     /// The model's text could not be read or written, or a held-out measurement not be made.
     Infer(#[from] InferError),
+}
+
+impl From<PassError> for TrainError {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::OutOfMemory(error) => error.into(),
+            PassError::Ranks(error) => error.into(),
+        }
+    }
 }
 
 impl TrainError {

@@ -12,7 +12,7 @@ use koan_generate::{Drafts, Generator, Limits, Request, Sampling};
 use koan_model::{Config, Counter, Flops, Model, PassSize, Purpose, TensorInfo, Work};
 
 use crate::{
-    gradient::{Group, Loss, Models, Passes, Scores},
+    gradient::{Group, Loss, Models, PassError, Passes, Scores},
     speed,
 };
 
@@ -150,7 +150,7 @@ impl PassSpeed {
         rows: usize,
         learns: bool,
         moments: MomentType,
-    ) -> Result<Self, OutOfMemory> {
+    ) -> Result<Self, PassError> {
         let config = measured(model);
         let rows = rows.clamp(TEXT, b.pass_rows().max(1024));
         let mut seed = 0_u32;
@@ -185,7 +185,7 @@ fn measured(model: &Config) -> Config {
 }
 
 /// Operations per second of `pass`, which is repeated; the first is not counted.
-fn rate<B: Backend>(b: &B, mut pass: impl FnMut() -> Result<(), OutOfMemory>) -> Result<f64, OutOfMemory> {
+fn rate<B: Backend>(b: &B, mut pass: impl FnMut() -> Result<(), PassError>) -> Result<f64, PassError> {
     pass()?;
     speed::wait(b);
     let (start, before) = (Instant::now(), Counter::of_this_thread().work());
@@ -207,6 +207,12 @@ impl Loss for Any {
     fn derivative(&mut self, _: &[usize], scores: &Scores) -> Vec<f64> {
         vec![1e-6; scores.log_probs.len()]
     }
+
+    fn take(&mut self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn add(&mut self, _: &[f64]) {}
 }
 
 /// Tokens of a text, of a vocabulary of `vocab`.
@@ -224,21 +230,21 @@ fn texts(ids: &[u32], rows: usize) -> Vec<Group<'_>> {
     (0..(rows / ids.len()).max(1)).map(group).collect()
 }
 
-fn forward<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, OutOfMemory> {
+fn forward<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, PassError> {
     let ids = tokens(model.config().vocab_size, TEXT);
     let mut passes = Passes::to_measure(b, model.config(), rows)?;
     let groups = texts(&ids, rows);
     rate(b, || passes.measure(b, Models { trained: model, reference: None }, &groups, &mut Any))
 }
 
-fn learn<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, OutOfMemory> {
+fn learn<B: Backend>(b: &B, model: &Model<B>, rows: usize) -> Result<f64, PassError> {
     let ids = tokens(model.config().vocab_size, TEXT);
     let mut passes = Passes::new(b, model.config(), rows, Purpose::Training, 1.0, false)?;
     let groups = texts(&ids, rows);
     rate(b, || passes.accumulate(b, Models { trained: model, reference: None }, &groups, &mut Any))
 }
 
-fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, OutOfMemory> {
+fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, PassError> {
     let limits = Limits { sequences, prompt_tokens: PROMPT, new_tokens: TEXT, drafts: Drafts::Off };
     let mut generator = Generator::new(b, model.config(), limits)?;
     let prompt: Arc<[u32]> = tokens(model.config().vocab_size, PROMPT).into();
@@ -265,7 +271,8 @@ fn sample<B: Backend>(b: &B, model: &Model<B>, sequences: usize) -> Result<f64, 
         if !generator.is_busy() {
             fill(&mut generator);
         }
-        generator.step(b, model).map(|_| ())
+        generator.step(b, model)?;
+        Ok(())
     })
 }
 

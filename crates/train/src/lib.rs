@@ -8,11 +8,13 @@
 //! - [`gradient`]: the gradient of a loss over packed passes, the inner loop of all,
 //! - [`optim`]: AdamW, schedules, clipping,
 //! - [`stage`]: what all stages share: run directory, checkpoints, lineage, status, events, settings,
+//! - [`comm`]: ranks, processes that make one run together,
 //! - [`cost`]: what work costs: time, tokens, FLOPs, energy,
 //! - [`forecast`]: how long work will take; [`speed`]: how fast this machine is,
 //! - [`config`]: TOML files and overrides, every key checked.
 #![forbid(unsafe_code)]
 
+pub mod comm;
 pub mod config;
 pub mod cost;
 pub mod distill;

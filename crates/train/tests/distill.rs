@@ -11,6 +11,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_model::testkit;
 use koan_train::{
     TrainError,
+    comm::Ranks,
     distill::{self, DistillConfig, Event},
     stage::{Launch, RunSummary},
 };
@@ -105,7 +106,7 @@ fn run_until(
 ) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
     let stop = AtomicBool::new(false);
-    let launch = Launch { resume, threads, stop: &stop };
+    let launch = Launch { resume, threads, stop: &stop, ranks: &Ranks::alone() };
     distill::run(&cpu, config, launch, |event| {
         let due = match event {
             Event::Step { step, .. } => step == stop_at,

@@ -12,6 +12,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_model::{CacheForm, Config, Model, Role, checkpoint, testkit};
 use koan_train::{
     TrainError,
+    comm::Ranks,
     distill::{self, DistillConfig},
     prefer::{self, PreferConfig},
     reject::{self, RejectConfig},
@@ -120,7 +121,7 @@ fn cpu(threads: usize) -> Cpu {
 static GO: AtomicBool = AtomicBool::new(false);
 
 fn train(stage: Stage, config: &SupervisedConfig, threads: usize) -> Result<String, TrainError> {
-    let launch = Launch { resume: false, threads, stop: &GO };
+    let launch = Launch { resume: false, threads, stop: &GO, ranks: &Ranks::alone() };
     Ok(supervised::run(&cpu(threads), stage, config, launch, |_| {})?.digest)
 }
 
@@ -137,14 +138,14 @@ fn pretraining_moves_the_bias_and_an_interrupted_run_ends_with_the_same_bits() {
         assert!(steps.iter().any(|s| s.abs() > 0.5), "{steps:?}");
     }
     let (config, stop) = (bench.supervised(stage, "stopped", ""), AtomicBool::new(false));
-    let launch = Launch { resume: false, threads: 1, stop: &stop };
+    let launch = Launch { resume: false, threads: 1, stop: &stop, ranks: &Ranks::alone() };
     let stopped = supervised::run(&cpu(1), stage, &config, launch, |event| {
         if matches!(event, Event::Step { step: 3, .. }) {
             stop.store(true, Ordering::Relaxed);
         }
     });
     assert!(stopped.expect("stops").stopped);
-    let launch = Launch { resume: true, threads: 2, stop: &GO };
+    let launch = Launch { resume: true, threads: 2, stop: &GO, ranks: &Ranks::alone() };
     let went_on = supervised::run(&cpu(2), stage, &config, launch, |_| {}).expect("goes on");
     assert_eq!(went_on.digest, want);
 
@@ -199,7 +200,7 @@ fn grpo_samples_by_the_experts_that_it_learns_with() {
              [algorithm]\nkl = 0.02\nmini_batches = 2\n[optim]\nlr = 1e-3\nmicro_batch_tokens = 64\n{more}"
         );
         let config = RlConfig::load(&bench.file(run, "problems.jsonl", &more), &[]).expect("a config");
-        let launch = Launch { resume: false, threads: 2, stop: &GO };
+        let launch = Launch { resume: false, threads: 2, stop: &GO, ranks: &Ranks::alone() };
         rl::run(&cpu(2), &config, launch, |_| {}).expect("runs");
         bench.check_metrics(run);
         let written = fs::read_to_string(bench.at(run).join("config.toml")).expect("a config");
@@ -219,7 +220,8 @@ fn preferences_samples_and_teachers_are_learned_from() {
 
 fn learn_from_preferences_samples_and_teachers(cache: &str) {
     let bench = Bench::new();
-    let launch = || Launch { resume: false, threads: 2, stop: &GO };
+    let alone = Ranks::alone();
+    let launch = || Launch { resume: false, threads: 2, stop: &GO, ranks: &alone };
     let optim = "[optim]\nlr = 1e-3\nmicro_batch_tokens = 24";
     let more = format!("{cache}steps = 2\nbatch = 8\nmax_tokens = 16\n{optim}");
     let config = PreferConfig::load(&bench.file("prefer", "pairs.jsonl", &more), &[]).expect("a config");

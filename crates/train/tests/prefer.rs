@@ -8,6 +8,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_model::testkit;
 use koan_train::{
     TrainError,
+    comm::{Ranks, threads},
     optim::{OptimConfig, Optimizer},
     prefer::{self, Algorithm, Compared, Event, Example, Learner, PreferConfig},
     stage::{Launch, RunSummary},
@@ -69,7 +70,7 @@ impl Bench {
 
 fn run(config: &PreferConfig, threads: usize, resume: bool) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    let launch = Launch { resume, threads, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume, threads, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     prefer::run(&cpu, config, launch, |_| {})
 }
 
@@ -182,7 +183,7 @@ fn an_interrupted_run_ends_as_if_it_never_was() {
         let want = run(&config(&format!("{loss}-whole")), 2, false).expect("runs").digest;
         let stopped = config(&format!("{loss}-stopped"));
         let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
-        let launch = Launch { resume: false, threads: 2, stop: &stop };
+        let launch = Launch { resume: false, threads: 2, stop: &stop, ranks: &Ranks::alone() };
         let summary = prefer::run(&cpu, &stopped, launch, |event| {
             if matches!(event, Event::Step { step: 3, .. }) {
                 stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -212,7 +213,8 @@ fn rows_that_can_t_be_learned_from_are_left_out_and_counted() {
     let said = |run_name: &str, set: &[&str]| {
         let config = bench.load(run_name, &[&[&*data], set].concat()).expect("a config");
         let cpu = Cpu::best(Some(1)).expect("a processor");
-        let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+        let launch =
+            Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
         let mut said = String::new();
         let on = |event: Event| {
             if let Event::Start { task, .. } = event {
@@ -350,4 +352,50 @@ fn a_reward_model_may_be_an_adapter_with_a_head() {
     let on = bench.load("on", &set).expect("a config");
     run(&on, 1, false).expect("runs");
     assert_eq!(metrics(&on)[0]["eval_rewards/accuracies"], 1.0);
+}
+
+/// Several ranks make the run of one, to the bit, whatever the loss.
+#[test]
+fn ranks_make_the_run_of_one() {
+    let bench = Bench::new();
+    let on_ranks = |config: &PreferConfig, ranks: usize| {
+        std::thread::scope(|scope| {
+            let start = |ranks: Ranks| {
+                scope.spawn(move || {
+                    let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
+                    let launch =
+                        Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &ranks };
+                    prefer::run(&cpu, config, launch, |_| {}).expect("runs").digest
+                })
+            };
+            let all: Vec<_> = threads(ranks).into_iter().map(start).collect();
+            let digests: Vec<_> = all.into_iter().map(|rank| rank.join().expect("no panic")).collect();
+            assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+            digests[0].clone()
+        })
+    };
+    let numbers = |config: &PreferConfig| {
+        let mut lines = metrics(config);
+        for line in lines.iter_mut().filter_map(serde_json::Value::as_object_mut) {
+            line.retain(|key, _| !key.ends_with("_s") && key != "slowest_rank");
+        }
+        lines
+    };
+    for loss in ["dpo", "kto"] {
+        let config = |run: usize| {
+            let mut config = if loss == "kto" {
+                bench.kto(&format!("kto-{run}"))
+            } else {
+                bench.load(&format!("dpo-{run}"), &[])
+            }
+            .expect("a config");
+            config.stage.shards = 4;
+            config
+        };
+        let want = on_ranks(&config(1), 1);
+        for ranks in [2, 4] {
+            assert_eq!(on_ranks(&config(ranks), ranks), want, "{loss} on {ranks} ranks");
+            assert_eq!(numbers(&config(ranks)), numbers(&config(1)), "{loss} on {ranks} ranks");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod world;
 
 use course::Course;
 use koan_cpu::{Cpu, Isa};
+use koan_train::comm::Ranks;
 
 #[test]
 fn what_was_meant_is_learned_from_labels_of_which_some_are_wrong() {
@@ -15,7 +16,7 @@ fn what_was_meant_is_learned_from_labels_of_which_some_are_wrong() {
     // The same course on every machine, nearly: products of bf16 operands (AMX) take another.
     let isa = if Isa::best() >= Isa::Avx512Bf16 { Isa::Avx512 } else { Isa::best() };
     let cpu = Cpu::new(isa, 2).expect("a processor");
-    let course = Course { dir: dir.path(), cpu: &cpu, threads: 2 };
+    let course = Course { dir: dir.path(), cpu: &cpu, threads: 2, ranks: &Ranks::alone() };
     let longer = world::write(dir.path(), &world::FULL);
     assert!((0.4..0.6).contains(&longer), "length alone says little: {longer}");
     course.base();

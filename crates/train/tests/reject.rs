@@ -13,6 +13,7 @@ use koan_data::{Arithmetic, DataFiles, Split, read_demonstrations, read_preferen
 use koan_model::testkit;
 use koan_train::{
     TrainError,
+    comm::Ranks,
     prefer::{self, PreferConfig},
     reject::{self, Event, Forecast, Made, RejectConfig},
     stage::Launch,
@@ -58,7 +59,12 @@ impl Bench {
 
 fn run(config: &RejectConfig, threads: usize, resume: bool) -> Result<Made, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    reject::run(&cpu, config, Launch { resume, threads, stop: &AtomicBool::new(false) }, |_| {})
+    reject::run(
+        &cpu,
+        config,
+        Launch { resume, threads, stop: &AtomicBool::new(false), ranks: &Ranks::alone() },
+        |_| {},
+    )
 }
 
 fn rows(path: &Path) -> Vec<Value> {
@@ -121,7 +127,7 @@ fn rows_carry_their_origin_and_are_learned_from() {
     fs::write(&sft, text).expect("written");
     let sft = SupervisedConfig::load(Stage::Sft, &sft, &[]).expect("a config");
     let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
-    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     supervised::run(&cpu, Stage::Sft, &sft, launch, |_| {}).expect("learns");
     let lineage = fs::read_to_string(bench.at("sft/lineage.json")).expect("lineage");
     let lineage: Value = serde_json::from_str(&lineage).expect("an object");
@@ -152,7 +158,7 @@ fn the_best_beside_the_worst_are_preferences_to_learn_from() {
     fs::write(&file, text).expect("written");
     let prefer = PreferConfig::load(&file, &[]).expect("a config");
     let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
-    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     prefer::run(&cpu, &prefer, launch, |_| {}).expect("learns");
 }
 
@@ -167,7 +173,7 @@ fn stopped_or_with_more_threads_it_writes_the_same_bytes() {
         let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
         for resume in [false, true, true] {
             let stop = AtomicBool::new(false);
-            let launch = Launch { resume, threads: 2, stop: &stop };
+            let launch = Launch { resume, threads: 2, stop: &stop, ranks: &Ranks::alone() };
             let made = reject::run(&cpu, &parts, launch, |event| {
                 if let Event::Step { step: 2 | 3, .. } = event {
                     stop.store(true, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use koan_cpu::{Cpu, Isa};
 use koan_model::testkit;
 use koan_train::{
     TrainError,
+    comm::Ranks,
     distill::{self, DistillConfig},
     reject::{self, Forecast, Made, RejectConfig},
     stage::Launch,
@@ -136,7 +137,12 @@ impl Bench {
 
 fn run(config: &RejectConfig, resume: bool) -> Result<Made, TrainError> {
     let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
-    reject::run(&cpu, config, Launch { resume, threads: 2, stop: &AtomicBool::new(false) }, |_| {})
+    reject::run(
+        &cpu,
+        config,
+        Launch { resume, threads: 2, stop: &AtomicBool::new(false), ranks: &Ranks::alone() },
+        |_| {},
+    )
 }
 
 fn in_words(error: &TrainError) -> String {
@@ -373,7 +379,12 @@ fn a_student_learns_from_a_teacher_on_a_server() {
     assert!(config.explain().contains(&format!("`big` at {}", server.url)), "{}", config.explain());
     let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
     let stop = AtomicBool::new(false);
-    let summary = distill::run(&cpu, &config, Launch { resume: false, threads: 1, stop: &stop }, |_| {});
+    let summary = distill::run(
+        &cpu,
+        &config,
+        Launch { resume: false, threads: 1, stop: &stop, ranks: &Ranks::alone() },
+        |_| {},
+    );
     assert_eq!(summary.expect("learns").step, 2);
     assert_eq!(server.n(), 20);
     stop.store(true, Ordering::Relaxed);

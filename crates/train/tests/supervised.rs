@@ -12,6 +12,7 @@ use koan_model::{Targets, checkpoint, testkit};
 use koan_text::Tokenizer;
 use koan_train::{
     TrainError,
+    comm::{Ranks, threads},
     optim::{OptimConfig, Optimizer},
     stage::{Event, Launch, RunSummary},
     supervised::{
@@ -76,7 +77,7 @@ fn run(
     resume: bool,
 ) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    let launch = Launch { resume, threads, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume, threads, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     supervised::run(&cpu, stage, config, launch, |_| {})
 }
 
@@ -157,7 +158,7 @@ fn interrupted(set: &[&str], stored: &str) {
         &cpu,
         Stage::Pretrain,
         &stopped,
-        Launch { resume: false, threads: 2, stop: &stop },
+        Launch { resume: false, threads: 2, stop: &stop, ranks: &Ranks::alone() },
         |event| {
             if matches!(event, Event::Step { step: 3, .. }) {
                 stop.store(true, Ordering::Relaxed);
@@ -220,7 +221,7 @@ fn conversations_are_learned_as_trl_learns_them() {
     let data = format!("data={}", bench.at("chats.jsonl").display());
     let set = [&*model, &data, "max_tokens=128", "batch_tokens=30", "optim.micro_batch_tokens=128"];
     let config = bench.load(Stage::Sft, "chats", &set).expect("a config");
-    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     supervised::run(&Reference, Stage::Sft, &config, launch, |_| {}).expect("runs");
     let sum = |key: &str| -> f64 {
         let values = expected["loss"][key].as_array().expect("a list").iter().take(3);
@@ -249,7 +250,8 @@ fn replies_that_cannot_be_learned_are_counted_or_refused() {
                 .chain(set.iter().copied())
                 .collect();
         let config = bench.load(Stage::Sft, &format!("run-{name}"), &set)?;
-        let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+        let launch =
+            Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
         let mut said = String::new();
         supervised::run(&Reference, Stage::Sft, &config, launch, |event| {
             if let Event::Start { task, .. } = event {
@@ -303,7 +305,8 @@ fn joined_texts_are_learned_as_one_sequence() {
         let (packing, rows) = (format!("packing={packing}"), format!("optim.micro_batch_tokens={rows}"));
         let set = [&*data, &eval, &packing, &rows, "max_tokens=12"];
         let config = bench.load(Stage::Pretrain, run, &set).expect("a config");
-        let launch = Launch { resume: false, threads: 1, stop: &AtomicBool::new(false) };
+        let launch =
+            Launch { resume: false, threads: 1, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
         supervised::run(&Reference, Stage::Pretrain, &config, launch, |_| {}).expect("runs");
         let line = metrics(&config)[0].clone();
         ["loss", "grad_norm", "tokens", "eval_loss"].map(|key| line[key].as_f64().expect("a number"))
@@ -449,7 +452,7 @@ fn a_run_says_how_it_is_and_has_its_directory_for_itself() {
         &cpu,
         Stage::Sft,
         &config,
-        Launch { resume: false, threads: 1, stop: &stop },
+        Launch { resume: false, threads: 1, stop: &stop, ranks: &Ranks::alone() },
         |event| {
             if let Event::Step { step, .. } = event {
                 let status = status(&config);
@@ -536,7 +539,7 @@ fn an_adapter_learns_over_frozen_weights() {
 
     let stopped = config("stopped", &[]);
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
-    let launch = Launch { resume: false, threads: 2, stop: &stop };
+    let launch = Launch { resume: false, threads: 2, stop: &stop, ranks: &Ranks::alone() };
     supervised::run(&cpu, Stage::Sft, &stopped, launch, |event| {
         stop.store(matches!(event, Event::Step { step: 3, .. }), Ordering::Relaxed);
     })
@@ -630,4 +633,45 @@ proptest! {
             prop_assert!((loss - other_loss).abs() < 1e-9 && (norm - other_norm).abs() < 1e-7 * (1.0 + norm));
         }
     }
+}
+
+/// Several ranks make the run of one, to the bit, with experts and held-out texts too; and go on on another number.
+#[test]
+fn ranks_make_the_run_of_one() {
+    let bench = Bench::new();
+    let on_ranks = |config: &SupervisedConfig, ranks: usize, resume: bool| {
+        std::thread::scope(|scope| {
+            let start = |ranks: Ranks| {
+                scope.spawn(move || {
+                    let cpu = Cpu::new(Isa::best(), 1).expect("a processor");
+                    let launch = Launch { resume, threads: 1, stop: &AtomicBool::new(false), ranks: &ranks };
+                    supervised::run(&cpu, Stage::Sft, config, launch, |_| {}).expect("runs").digest
+                })
+            };
+            let all: Vec<_> = threads(ranks).into_iter().map(start).collect();
+            let digests: Vec<_> = all.into_iter().map(|rank| rank.join().expect("no panic")).collect();
+            assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+            digests[0].clone()
+        })
+    };
+    let eval = format!("eval={{data = '{}', every = 2}}", bench.at("replies.jsonl").display());
+    let config = |run: &str, more: &[&str]| {
+        bench.load(Stage::Sft, run, &[&["shards=4", &*eval], more].concat()).expect("a config")
+    };
+    let numbers = |config: &SupervisedConfig| -> Vec<Vec<Value>> {
+        let of =
+            |line: Value| ["loss", "grad_norm", "tokens", "eval_loss", "flops"].map(|key| line[key].clone());
+        metrics(config).into_iter().map(|line| of(line).to_vec()).collect()
+    };
+    let alone = config("alone", &[]);
+    let want = on_ranks(&alone, 1, false);
+    for ranks in [2, 4] {
+        let config = config(&format!("on-{ranks}"), &[]);
+        assert_eq!(on_ranks(&config, ranks, false), want, "{ranks} ranks");
+        assert_eq!(numbers(&config), numbers(&alone), "{ranks} ranks");
+    }
+    let resumed = |run: &str, more: &[&str]| config(run, &[&["optim.schedule=constant"], more].concat());
+    let want = on_ranks(&resumed("whole", &["epochs=2"]), 1, false);
+    on_ranks(&resumed("resumed", &["epochs=1"]), 4, false);
+    assert_eq!(on_ranks(&resumed("resumed", &["epochs=2"]), 2, true), want);
 }

@@ -6,6 +6,7 @@ use koan_backend::Backend;
 use koan_generate::{Completion, Drafts, Generator, Limits, Sampling, Stream};
 use koan_model::{AdapterSpec, Purpose, Targets};
 use koan_train::{
+    comm::Parts,
     optim::{OptimConfig, Optimizer},
     rl::{
         Preset,
@@ -97,7 +98,7 @@ impl Job for RlBench {
             drafts: Drafts::Off,
         };
         let optim = OptimConfig { micro_batch_tokens, moments: moments.into(), ..OptimConfig::default() };
-        let plan = Plan::of(b, &config, limits, &optim, 1, false);
+        let plan = Plan::of(b, &config, limits, &optim, Parts::ONE, false);
         plan.check_memory()?;
         let policy = self.model.to_train(b, config.clone(), positions)?;
         if !self.json {

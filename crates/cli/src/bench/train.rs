@@ -6,6 +6,7 @@ use anyhow::ensure;
 use koan_backend::Backend;
 use koan_model::Config;
 use koan_train::{
+    comm::Parts,
     optim::{OptimConfig, Optimizer},
     supervised::{
         self,
@@ -88,7 +89,7 @@ impl Job for TrainBench {
         }
         let optim = OptimConfig { recompute, moments: moments.into(), ..OptimConfig::default() };
         let rows = micro_batch_tokens.max(tokens);
-        supervised::check_memory(b, &config, rows, &optim, 1)?;
+        supervised::check_memory(b, &config, rows, &optim, Parts::ONE)?;
         let optimizer = Optimizer::new(b, &config, optim.moments)?;
         let mut learner = NextToken::new(b, random_model(b, config, tokens)?, optimizer, rows, &optim)?;
         let mut seconds = Vec::new();

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use koan_backend::{Backend, MomentType, OutOfMemory};
+use koan_backend::{Backend, MomentType};
 use koan_data::{DataFiles, rows::Rows};
 use koan_model::{Config, Flops};
 use koan_recipe::{Job as Step, Kind, Recipe, Source};
@@ -13,6 +13,7 @@ use koan_text::Tokenizer;
 use koan_train::{
     distill::{DistillConfig, Method},
     forecast::{Load, PassSpeed},
+    gradient::PassError,
     prefer::PreferConfig,
     reject::RejectConfig,
     rl::RlConfig,
@@ -401,7 +402,7 @@ impl Speeds {
         model: &Config,
         [sequences, rows]: [usize; 2],
         load: &Load,
-    ) -> Result<PassSpeed, OutOfMemory> {
+    ) -> Result<PassSpeed, PassError> {
         let learns = load.learn > 0.0;
         let sequences = if load.sample > 0.0 { sequences.next_power_of_two() } else { 1 };
         let is_known = |(config, at_once, learned, _): &&(Config, usize, bool, PassSpeed)| {

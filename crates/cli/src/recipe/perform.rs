@@ -22,7 +22,9 @@ use crate::{
     device::{Job, Running},
     distill,
     interrupt::{is_asked, stop_on_signal},
-    model, prefer, reject, rl,
+    model, prefer,
+    ranks::ranks,
+    reject, rl,
     stage::STOPPING,
     supervised,
 };
@@ -75,7 +77,7 @@ impl<B: Backend> Performer<'_, B> {
     fn stage(&self, settings: &Settings, dir: &Path) -> anyhow::Result<Ended> {
         let stop = stop_on_signal(STOPPING);
         let resume = dir.join("config.toml").exists();
-        let launch = Launch { resume, threads: self.running.judges, stop: &stop };
+        let launch = Launch { resume, threads: self.running.judges, stop: &stop, ranks: ranks() };
         let (b, running) = (self.b, self.running);
         let RunSummary { stopped, .. } = match settings {
             Settings::Supervised(stage, config) => supervised::show(b, running, *stage, config, launch)?,

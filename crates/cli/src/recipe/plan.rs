@@ -436,7 +436,7 @@ fn rl_needs<B: Backend>(
         return Ok(());
     }
     let model = config.stage.trained_config()?;
-    let plan = rl::plan::Plan::new(b, config, &model, rollout.max_prompt_tokens);
+    let plan = rl::plan::Plan::new(b, config, &model, rollout.max_prompt_tokens, 1);
     needs.memory = Some(plan.bytes());
     needs.disk = Some(disk_bytes(
         config.stage.checkpoints_kept,
@@ -447,7 +447,7 @@ fn rl_needs<B: Backend>(
     let longest = rollout.max_prompt_tokens;
     needs.notes.push(format!("memory for prompts of {longest} tokens (rollout.max_prompt_tokens)"));
     // Prompts may be shorter: only what does not fit with the shortest is refused.
-    let least = rl::plan::Plan::new(b, config, &model, 1).bytes();
+    let least = rl::plan::Plan::new(b, config, &model, 1, 1).bytes();
     if let Some(free) = b.free_memory().filter(|free| *free < least) {
         let (least, free) = (least as f64 / GIB, free as f64 / GIB);
         needs.obstacles.push(format!("it needs {least:.1} GiB of memory at least, and {free:.1} are free"));
@@ -475,7 +475,7 @@ fn learning_needs<B: Backend>(
     let model = stage.trained_config()?;
     let OptimConfig { micro_batch_tokens, moments, .. } = stage.optim;
     let rows = micro_batch_tokens.max(max_tokens.min(longer.unwrap_or(model.longest_sequence())));
-    let [weights, pass] = step_bytes(b, &model, rows, &stage.optim, stage.shards);
+    let [weights, pass] = step_bytes(b, &model, rows, &stage.optim, stage.parts(1));
     needs.memory = Some(weights + pass + held);
     needs.disk = Some(disk_bytes(stage.checkpoints_kept, false, &model, moments));
     check_memory(b, needs);

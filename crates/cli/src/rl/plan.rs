@@ -2,17 +2,22 @@
 
 use koan_backend::{Backend, ProductPrecision};
 use koan_model::CacheForm;
-use koan_train::rl::{Forecast, RlConfig};
+use koan_train::rl::{Forecast, OnRanks, RlConfig};
 
 use crate::device::{Job, Running};
 
 /// Prints what a run would take; starts nothing, and writes nothing.
-pub(super) struct Planned(pub(super) RlConfig);
+pub(super) struct Planned {
+    pub(super) config: RlConfig,
+    pub(super) ranks: usize,
+    /// Gbit/s between them.
+    pub(super) network: f64,
+}
 
 impl Job for Planned {
     fn run<B: Backend>(self, b: &B, running: Running) -> anyhow::Result<()> {
-        let config = self.0;
-        let forecast = Forecast::of(b, &config)?;
+        let Self { config, ranks, network } = self;
+        let forecast = Forecast::on_ranks(b, &config, ranks, network * 1e9 / 8.0)?;
         let Forecast { plan, estimate: time, speed, tokens: [prompt, ..], .. } = &forecast;
         let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
         let gflops = |speed: f64| format!("{:.1}", speed / 1e9);
@@ -37,6 +42,16 @@ impl Job for Planned {
             if config.loss().kl != 0.0 {
                 say!("        the reference policy shares the frozen weights: no second model is held")?;
             }
+        }
+        if let Some(OnRanks { parts, problems, bytes, sum_s }) = forecast.ranks {
+            say!(
+                "ranks   {ranks} like this machine, each with {} of {} shards and up to {problems} problems of a step; in an update \
+                 each sends and receives {}, in {} at {network} Gbit/s; what follows is of each",
+                parts.of_each_rank(),
+                parts.shards,
+                gib(bytes),
+                duration(sum_s),
+            )?;
         }
         let free = |bytes: Option<u64>| bytes.map_or_else(String::new, |n| format!(" of {} free", gib(n)));
         say!("memory  {}{}: {}", gib(plan.bytes()), free(plan.available), plan.breakdown())?;

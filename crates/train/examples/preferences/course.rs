@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::atomic::AtomicBool};
 
 use koan_cpu::Cpu;
 use koan_train::{
+    comm::Ranks,
     prefer::{self, PreferConfig},
     rl::{self, RlConfig},
     stage::Launch,
@@ -35,11 +36,12 @@ pub(crate) struct Course<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) cpu: &'a Cpu,
     pub(crate) threads: usize,
+    pub(crate) ranks: &'a Ranks,
 }
 
 impl Course<'_> {
-    fn launch<'s>(&self, stop: &'s AtomicBool) -> Launch<'s> {
-        Launch { resume: false, threads: self.threads, stop }
+    fn launch<'s>(&'s self, stop: &'s AtomicBool) -> Launch<'s> {
+        Launch { resume: false, threads: self.threads, stop, ranks: self.ranks }
     }
 
     /// Writes the settings of run `name`.

@@ -12,13 +12,14 @@ use std::{path::PathBuf, time::Instant};
 
 use course::{Course, REWARD_MODEL};
 use koan_cpu::Cpu;
+use koan_train::comm::Ranks;
 
 fn main() {
     let dir = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "runs/preferences".into()));
     std::fs::create_dir_all(&dir).expect("a directory");
     let cpu = Cpu::best(None).expect("a processor");
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let course = Course { dir: &dir, cpu: &cpu, threads };
+    let course = Course { dir: &dir, cpu: &cpu, threads, ranks: &Ranks::alone() };
     let start = Instant::now();
     let said = |what: &str| println!("{:6.1} s  {what}", start.elapsed().as_secs_f64());
     let longer = world::write(&dir, &world::FULL);

@@ -12,6 +12,7 @@ use koan_model::{Activations, Config, DivergenceRows, Gradient, Model, Purpose};
 
 use crate::{
     TrainError,
+    comm::Shards,
     gradient::{Group, MicroBatch, Tree, cut, cut_shards, deal, share_balance},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
@@ -47,15 +48,15 @@ impl<B: Backend> Learner<B> {
         let configs = [model.config(), teacher.config()];
         let passes = DivergencePasses::new(b, configs, rows, optim.purpose(), of)?;
         let gradient = Gradient::new(b, model.config(), rows)?;
-        let tree = Tree::new(b, model.config(), 1)?;
+        let tree = Tree::new(b, model.config(), Shards::of_one_rank(1))?;
         Ok(Self { model, optimizer, teacher, passes, gradient, tree })
     }
 
-    /// With updates whose gradient is the sum of so many shards, a power of two.
+    /// With updates whose gradient is the sum of those of `shards`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+    pub fn sharded(self, b: &B, shards: Shards) -> Result<Self, OutOfMemory> {
         let tree = Tree::new(b, self.model.config(), shards)?;
         Ok(Self { tree, ..self })
     }
@@ -81,16 +82,19 @@ impl<B: Backend> Learner<B> {
     ) -> Result<Update, TrainError> {
         let tokens = count(texts);
         self.gradient.clear(b);
-        let (mut groups, shards) = (groups(texts), self.tree.shards());
-        deal(&mut groups, shards);
-        let passes = cut_shards(&groups, shards, self.passes.rows, 1);
-        self.gradient.balance = share_balance(self.optimizer.balance.loss, &passes);
-        let mut sum = 0.0;
-        for (shard, passes) in passes.into_iter().enumerate() {
+        let (mut groups, shards) = (groups(texts), self.tree.shards().clone());
+        deal(&mut groups, shards.count());
+        let passes = cut_shards(&groups, &shards, self.passes.rows, 1);
+        self.gradient.balance = share_balance(self.optimizer.balance.loss, &passes, shards.ranks())?;
+        let mut sums = Vec::new();
+        for (shard, passes) in shards.own().zip(passes) {
             let learned = Some((1.0 / tokens.max(1) as f64, &mut self.gradient));
-            sum += self.passes.sum(b, [&self.model, &self.teacher], passes, learned)?;
+            sums.push(self.passes.sum(b, [&self.model, &self.teacher], passes, learned)?.to_bits());
             self.tree.add(b, shard, &mut self.gradient.weights);
         }
+        self.tree.add_ranks(b, &mut self.gradient.weights)?;
+        let sums: Vec<Vec<u64>> = shards.ranks().all_gather(&sums)?;
+        let sum: f64 = sums.into_iter().flatten().map(f64::from_bits).sum();
         if !sum.is_finite() {
             return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
         }
@@ -237,7 +241,7 @@ mod tests {
             let forward: Vec<Text> = texts.iter().map(|(context, tokens)| Text { context, tokens }).collect();
             let backward: Vec<Text> = forward.iter().rev().copied().collect();
             let run = |rows, shards, texts: &[Text]| {
-                let mut learner = learner(rows, of).sharded(&Reference, shards).expect("memory");
+                let mut learner = learner(rows, of).sharded(&Reference, Shards::of_one_rank(shards)).expect("memory");
                 let optim = OptimConfig { grad_clip: 1e30, ..OptimConfig::default() };
                 let update = learner.update(&Reference, texts, &optim, 0.0).expect("finite");
                 let gradient: Vec<f64> = learner.gradient.weights.tensors().flatten().copied().collect();

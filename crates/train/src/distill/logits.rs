@@ -47,7 +47,7 @@ pub(super) fn run<B: Backend>(
     launch: Launch,
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let inputs = Inputs::read(b, config)?;
+    let inputs = Inputs::read(b, config, launch.ranks.ranks())?;
     let (size, length) =
         (BatchSize::new(config.batch_tokens(), None), Length::of(config.steps, config.epochs));
     let mut batches = Batches::new(&inputs.pieces, config.stage.seed, size, length);
@@ -55,7 +55,7 @@ pub(super) fn run<B: Backend>(
     let mut all = Input::all(&config.stage, config.eval.as_ref().map(|eval| &eval.data))?;
     all.push(Teacher::inputs(config)?);
     let course = Course { stage: "distill", steps, inputs: all };
-    let mut session = Session::open(course, config, launch, DistillState {})?;
+    let mut session = Session::open(b, course, config, launch, DistillState {})?;
     let ended = train(b, config, &inputs, &mut batches, &mut session, on);
     session.record_outcome(ended)
 }
@@ -73,7 +73,7 @@ fn train<B: Backend>(
     let model = session.load_model(b, inputs.positions)?;
     let optimizer = session.load_optimizer(b, &inputs.model)?;
     let learner = Learner::new(b, model, optimizer, teacher, of, inputs.rows, optim)?;
-    let mut learner = learner.sharded(b, config.stage.shards)?;
+    let mut learner = learner.sharded(b, session.shards()?)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     let task = format!(
@@ -102,7 +102,7 @@ fn train<B: Backend>(
 
 impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
-    fn read<B: Backend>(b: &B, config: &DistillConfig) -> Result<Self, TrainError> {
+    fn read<B: Backend>(b: &B, config: &DistillConfig, ranks: usize) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = shared.trained_config()?;
         let tokenizer = Tokenizer::load_for(&shared.model, model.vocab_size)?;
@@ -122,7 +122,7 @@ impl Inputs {
             return Err(DistillError::NoSuchToken { id, vocab_size, files }.into());
         }
         let rows = optim.micro_batch_tokens.max(positions);
-        let memory = check_plan(b, config, &model, &teacher, rows)?;
+        let memory = check_plan(b, config, &model, &teacher, rows, ranks)?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, &[HeadKind::Language], positions, disk)?;
         Ok(Self { model, pieces, left_out, held_out, positions, rows, memory })
@@ -136,10 +136,11 @@ fn check_plan<B: Backend>(
     model: &Config,
     teacher: &Teacher,
     rows: usize,
+    ranks: usize,
 ) -> Result<String, StageError> {
     let optim = &config.stage.optim;
     let moments = moment_bytes(b, model, optim.moments);
-    let gradient = model.gradient_bytes(b) + Tree::bytes(b, model, config.stage.shards);
+    let gradient = model.gradient_bytes(b) + Tree::bytes(b, model, config.stage.parts(ranks));
     let own = model.model_bytes(b, Residency::Training) + gradient + moments;
     let pass = DivergencePasses::bytes(b, [model, &teacher.config], rows, optim.purpose());
     let [own, of_teacher, pass] = [own, teacher.bytes(b), pass].map(|bytes| bytes as u64);

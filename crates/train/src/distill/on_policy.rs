@@ -113,11 +113,12 @@ pub(super) fn run<B: Backend>(
     launch: Launch,
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let inputs = Inputs::read(b, config)?;
+    launch.ranks.refuse_several("distillation `on-policy` works")?;
+    let inputs = Inputs::read(b, config, launch.ranks.ranks())?;
     let mut all = Input::all(&config.stage, config.eval.as_ref().map(|eval| &eval.data))?;
     all.push(Teacher::inputs(config)?);
     let course = Course { stage: "distill", steps: config.steps.unwrap_or(1), inputs: all };
-    let mut session = Session::open(course, config, launch, DistillState {})?;
+    let mut session = Session::open(b, course, config, launch, DistillState {})?;
     let ended = train(b, config, inputs, &mut session, on);
     session.record_outcome(ended)
 }
@@ -148,7 +149,7 @@ fn train<B: Backend>(
         sampling,
         teacher,
         learner: Learner::new(policy, None, optimizer, loss, rollout.temperature, rows, optim.purpose())
-            .sharded(config.stage.shards),
+            .sharded(session.shards()?),
         rollout,
         inputs,
     };
@@ -171,7 +172,7 @@ fn train<B: Backend>(
 
 impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
-    fn read<B: Backend>(b: &B, config: &DistillConfig) -> Result<Self, TrainError> {
+    fn read<B: Backend>(b: &B, config: &DistillConfig, ranks: usize) -> Result<Self, TrainError> {
         let (stage, rollout) = (&config.stage, config.rollout());
         let style = PromptStyle { raw: rollout.raw, system: rollout.system.clone() };
         let codec = Codec::of(&stage.model, stage.trained_config()?, style)?;
@@ -201,7 +202,7 @@ impl Inputs {
             drafts: rollout.drafts,
         };
         check_drafts(&stage.model, model, limits.drafts)?;
-        let mut plan = Plan::of(b, model, limits, &stage.optim, stage.shards, false);
+        let mut plan = Plan::of(b, model, limits, &stage.optim, stage.parts(ranks), false);
         plan.rows = plan.rows.max(of_held_out);
         // The teacher stays; it scores between sampling and learning, and measures after that.
         let scoring = teacher.scoring_bytes(b, plan.rows);

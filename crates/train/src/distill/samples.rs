@@ -25,6 +25,7 @@ pub(super) fn run<B: Backend>(
     launch: Launch,
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
+    launch.ranks.refuse_several("distillation by `samples` works")?;
     let has_run = |dir: &std::path::Path| dir.join("config.toml").exists();
     let (path, sampling) = (&config.stage.run_dir, config.sampling()?);
     if !launch.resume && has_run(path) {
@@ -61,7 +62,7 @@ fn check_student<B: Backend>(b: &B, config: &DistillConfig) -> Result<(), TrainE
     let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
     check_model_and_disk(shared, &model, &[HeadKind::Language], 1, disk)?;
     let longest = config.max_tokens().min(model.longest_sequence());
-    check_memory(b, &model, optim.micro_batch_tokens.max(longest), optim, config.stage.shards)?;
+    check_memory(b, &model, optim.micro_batch_tokens.max(longest), optim, config.stage.parts(1))?;
     Ok(())
 }
 

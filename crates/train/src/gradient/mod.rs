@@ -7,7 +7,7 @@
 //!         or a reward model's score of each text
 //!         the loss's derivative by each of them               a Loss
 //!         added to the gradient of the weights                backward
-//! the gradients of the shards are added as a binary tree
+//! the gradients of the shards are added as a binary tree, over all ranks
 //! ```
 //!
 //! The losses lie with their stages: [`rl::learner`](crate::rl::learner), [`supervised::next_token`](crate::supervised).
@@ -18,9 +18,21 @@ mod shards;
 use koan_backend::{Backend, Layout, OutOfMemory};
 use koan_model::{Activations, Config, Gradient, Head, HeadKind, Model, MultiTokenRows, Purpose, ScalarRows};
 
+use crate::comm::{CommError, Ranks, Shards};
+
 pub use micro_batch::{Group, MicroBatch, cut};
 pub(crate) use shards::Tree;
 pub use shards::deal;
+
+/// Why passes could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum PassError {
+    /// The device refused memory.
+    OutOfMemory(#[from] OutOfMemory),
+    /// Another rank has ended, or can't be reached.
+    Ranks(#[from] CommError),
+}
 
 /// A loss of the log-probabilities of scored tokens, or of the scores of texts. It sums up what it finds out on the way.
 pub trait Loss {
@@ -33,6 +45,12 @@ pub trait Loss {
     /// The derivative of the loss by each log-probability, or by each score, of a pass over these `completions`, given by the
     /// numbers that their [`Group`]s have for them, in the same order.
     fn derivative(&mut self, completions: &[usize], scores: &Scores) -> Vec<f64>;
+
+    /// Takes what it has found out since the last call, as numbers.
+    fn take(&mut self) -> Vec<f64>;
+
+    /// Adds what was taken of a shard. Those of all shards are added in their order.
+    fn add(&mut self, found: &[f64]);
 
     /// The derivative of the loss by each log-probability of modules that predict further tokens.
     fn further(&self) -> f64 {
@@ -107,18 +125,49 @@ enum HeadRows<B: Backend> {
 
 /// The share of each row in the balance loss of an update of these passes of each shard: `α / N Σ T Σᵢ fᵢ Pᵢ` over the sequences of `T` rows,
 /// `N` in all. So it does not depend on the cut, and is the mean over sequences where all are as long.
-pub(crate) fn share_balance(balance: f32, passes: &[Vec<MicroBatch>]) -> f32 {
-    let rows: usize = passes.iter().flatten().map(|pass| pass.layout.len()).sum();
-    balance / rows.max(1) as f32
+pub(crate) fn share_balance(
+    balance: f32,
+    passes: &[Vec<MicroBatch>],
+    ranks: &Ranks,
+) -> Result<f32, CommError> {
+    if balance == 0.0 {
+        return Ok(0.0);
+    }
+    let [rows] = ranks.count([passes.iter().flatten().map(|pass| pass.layout.len()).sum()])?;
+    Ok(balance / rows.max(1) as f32)
 }
 
-/// The passes of each shard.
+/// Adds to a loss what was found out about each shard, this rank's and others', in their order.
+fn add_found(loss: &mut impl Loss, own: &[Vec<f64>], ranks: &Ranks) -> Result<(), CommError> {
+    if !ranks.are_several() {
+        for found in own {
+            loss.add(found);
+        }
+        return Ok(());
+    }
+    // As bits: JSON has no numbers that are not finite.
+    let bits = |found: &Vec<f64>| found.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+    let own: Vec<Vec<u64>> = own.iter().map(bits).collect();
+    let all: Vec<Vec<Vec<u64>>> = ranks.all_gather(&own)?;
+    for found in all.into_iter().flatten() {
+        loss.add(&found.into_iter().map(f64::from_bits).collect::<Vec<f64>>());
+    }
+    Ok(())
+}
+
+/// The passes of each of this rank's shards.
 ///
 /// # Panics
 /// As [`cut`], and if a group has a shard that there is not.
-pub(crate) fn cut_shards(groups: &[Group], shards: usize, rows: usize, unit: usize) -> Vec<Vec<MicroBatch>> {
-    assert!(groups.iter().all(|group| group.shard < shards), "a shard beyond the {shards} there are");
-    (0..shards).map(|shard| cut(groups.iter().filter(|group| group.shard == shard), rows, unit)).collect()
+pub(crate) fn cut_shards(
+    groups: &[Group],
+    shards: &Shards,
+    rows: usize,
+    unit: usize,
+) -> Vec<Vec<MicroBatch>> {
+    let n = shards.count();
+    assert!(groups.iter().all(|group| group.shard < n), "a shard beyond the {n} there are");
+    shards.own().map(|shard| cut(groups.iter().filter(|group| group.shard == shard), rows, unit)).collect()
 }
 
 impl<B: Backend> Passes<B> {
@@ -168,7 +217,7 @@ impl<B: Backend> Passes<B> {
         let further =
             trains_further(config, purpose).then(|| MultiTokenRows::new(b, config, rows)).transpose()?;
         let of_reference = of_reference.transpose()?;
-        let tree = Tree::new(b, config, 1)?;
+        let tree = Tree::new(b, config, Shards::of_one_rank(1))?;
         Ok(Self { rows, temperature, activations, of_reference, head, further, gradient, tree, balance: 0.0 })
     }
 
@@ -189,16 +238,16 @@ impl<B: Backend> Passes<B> {
         Self { balance, ..self }
     }
 
-    /// With a gradient that is the sum of those of so many shards, a power of two.
+    /// With a gradient that is the sum of those of `shards`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub fn sharded(self, b: &B, config: &Config, shards: usize) -> Result<Self, OutOfMemory> {
+    pub fn sharded(self, b: &B, config: &Config, shards: Shards) -> Result<Self, OutOfMemory> {
         Ok(Self { tree: Tree::new(b, config, shards)?, ..self })
     }
 
-    /// Shards that groups may be dealt to.
-    pub fn shards(&self) -> usize {
+    /// The shards that groups are dealt to.
+    pub fn shards(&self) -> &Shards {
         self.tree.shards()
     }
 
@@ -217,66 +266,23 @@ impl<B: Backend> Passes<B> {
         self.gradient.clear(b);
     }
 
-    /// Adds the gradient of `loss` over `groups` by the weights of the model that is trained; where there are several shards, to
-    /// one of zero.
+    /// Adds the gradient of `loss` over `groups`, or over this rank's of them, by the weights of the model that is trained; where
+    /// there are several shards, to one of zero.
     ///
     /// # Errors
-    /// If the device refuses memory.
+    /// If the device refuses memory, or another rank has ended.
     ///
     /// # Panics
-    /// If a group has a shard that there is not, a unit of completions with its prompt exceeds the planned rows, or a reference model was not planned for.
+    /// If a group has a shard that there is not, a unit of completions with its prompt exceeds the planned rows, or a reference
+    /// model was not planned for.
     pub fn accumulate(
         &mut self,
         b: &B,
         models: Models<B>,
         groups: &[Group],
         loss: &mut impl Loss,
-    ) -> Result<(), OutOfMemory> {
-        let passes = cut_shards(groups, self.shards(), self.rows, loss.unit());
-        self.gradient.balance = share_balance(self.balance, &passes);
-        for (shard, passes) in passes.into_iter().enumerate() {
-            self.run(b, &models, passes, loss)?;
-            self.tree.add(b, shard, &mut self.gradient.weights);
-        }
-        Ok(())
-    }
-
-    /// Adds the gradient of these passes.
-    fn run(
-        &mut self,
-        b: &B,
-        models: &Models<B>,
-        passes: Vec<MicroBatch>,
-        loss: &mut impl Loss,
-    ) -> Result<(), OutOfMemory> {
-        for MicroBatch { layout, completions } in passes {
-            let ahead = self.ahead(b, models.trained, &layout)?;
-            let layout = models.trained.upload(b, layout)?;
-            let d = self.forward(b, models, &layout, &completions, loss);
-            let (model, a, gradient) = (models.trained, &mut self.activations, &mut self.gradient);
-            match (&mut self.head, &mut self.further) {
-                (HeadRows::Language(head), Some(rows)) => {
-                    let (d, temperature) = ((&d[..], loss.further()), self.temperature);
-                    let sums = model.backward_with_modules(
-                        b,
-                        &layout,
-                        &ahead,
-                        a,
-                        d,
-                        temperature,
-                        head,
-                        rows,
-                        gradient,
-                    );
-                    loss.add_further(of_modules(b, &ahead, &sums));
-                }
-                (HeadRows::Language(head), None) => {
-                    model.backward(b, &layout, a, &d, self.temperature, head, gradient);
-                }
-                (HeadRows::Scalar(head), _) => model.backward_scores(b, &layout, a, &d, head, gradient),
-            }
-        }
-        Ok(())
+    ) -> Result<(), PassError> {
+        self.run(b, &models, groups, loss, true)
     }
 
     /// Sums `loss` up over `groups`; the gradient stays as it is.
@@ -292,16 +298,68 @@ impl<B: Backend> Passes<B> {
         models: Models<B>,
         groups: &[Group],
         loss: &mut impl Loss,
+    ) -> Result<(), PassError> {
+        self.run(b, &models, groups, loss, false)
+    }
+
+    fn run(
+        &mut self,
+        b: &B,
+        models: &Models<B>,
+        groups: &[Group],
+        loss: &mut impl Loss,
+        learns: bool,
+    ) -> Result<(), PassError> {
+        let shards = self.tree.shards().clone();
+        let passes = cut_shards(groups, &shards, self.rows, loss.unit());
+        if learns {
+            self.gradient.balance = share_balance(self.balance, &passes, shards.ranks())?;
+        }
+        let mut found = Vec::new();
+        for (shard, passes) in shards.own().zip(passes) {
+            for pass in passes {
+                self.pass(b, models, pass, loss, learns)?;
+            }
+            if learns {
+                self.tree.add(b, shard, &mut self.gradient.weights);
+            }
+            found.push(loss.take());
+        }
+        if learns {
+            self.tree.add_ranks(b, &mut self.gradient.weights)?;
+        }
+        Ok(add_found(loss, &found, shards.ranks())?)
+    }
+
+    /// A pass forward, and backward if it `learns`.
+    fn pass(
+        &mut self,
+        b: &B,
+        models: &Models<B>,
+        MicroBatch { layout, completions }: MicroBatch,
+        loss: &mut impl Loss,
+        learns: bool,
     ) -> Result<(), OutOfMemory> {
-        for MicroBatch { layout, completions } in cut(groups, self.rows, loss.unit()) {
-            let ahead = self.ahead(b, models.trained, &layout)?;
-            let layout = models.trained.upload(b, layout)?;
-            self.forward(b, &models, &layout, &completions, loss);
-            if let (HeadRows::Language(head), Some(rows)) = (&mut self.head, &mut self.further) {
-                let (model, a) = (models.trained, &self.activations);
-                let sums = model.modules_log_probs(b, &ahead, a, self.temperature, head, rows);
+        let model = models.trained;
+        let ahead = self.ahead(b, model, &layout)?;
+        let layout = model.upload(b, layout)?;
+        let d = self.forward(b, models, &layout, &completions, loss);
+        let (a, gradient, temperature) = (&mut self.activations, &mut self.gradient, self.temperature);
+        match (&mut self.head, &mut self.further) {
+            (HeadRows::Language(head), Some(rows)) => {
+                let sums = if learns {
+                    let d = (&d[..], loss.further());
+                    model.backward_with_modules(b, &layout, &ahead, a, d, temperature, head, rows, gradient)
+                } else {
+                    model.modules_log_probs(b, &ahead, a, temperature, head, rows)
+                };
                 loss.add_further(of_modules(b, &ahead, &sums));
             }
+            (HeadRows::Language(head), None) if learns => {
+                model.backward(b, &layout, a, &d, temperature, head, gradient);
+            }
+            (HeadRows::Scalar(head), _) if learns => model.backward_scores(b, &layout, a, &d, head, gradient),
+            _ => {}
         }
         Ok(())
     }

@@ -1,15 +1,19 @@
-//! The sum of an update's gradient over shards: its order depends on their number alone, not on who computes which.
+//! The sum of an update's gradient over shards: its order depends on their number alone, not on which rank computes which.
 //!
 //! ```text
 //! g₀   g₁   g₂   g₃    each from zero, over the completions that are dealt to the shard
 //! └─┬──┘    └─┬──┘
-//!   └────┬────┘        added two by two: a binary tree over their numbers
+//!   └────┬────┘        added two by two: a binary tree over their numbers; each rank has a branch
 //! ```
 
 use koan_backend::{Backend, Columns, OutOfMemory, Store};
 use koan_model::{Config, TensorInfo, Transformer};
 
-use super::Group;
+use super::{Group, PassError};
+use crate::comm::{Parts, Shards};
+
+/// Elements that are summed over ranks at once, at least: what is larger is a tensor by itself.
+const AT_ONCE: usize = 1 << 23;
 
 /// Deals groups to shards, the longest first, each to the shard that has the fewest rows.
 pub fn deal(groups: &mut [Group], shards: usize) {
@@ -31,35 +35,39 @@ pub(crate) struct Tree<B: Backend> {
     /// Features of a row of each tensor.
     widths: Vec<usize>,
     waiting: Vec<Transformer<B::Buf>>,
+    shards: Shards,
 }
 
 impl<B: Backend> Tree<B> {
-    /// Of `shards`, a power of two.
+    /// Of these shards.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub(crate) fn new(b: &B, config: &Config, shards: usize) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(b: &B, config: &Config, shards: Shards) -> Result<Self, OutOfMemory> {
         let zeros = |info: TensorInfo| b.zeros(info.gradient_len());
-        let waiting = (0..levels(shards)).map(|_| Transformer::try_build(config, zeros));
+        let waiting = (0..levels(shards.parts())).map(|_| Transformer::try_build(config, zeros));
         let widths = config.tensors().iter().map(|info| info.matrix()[1]).collect();
-        Ok(Self { widths, waiting: waiting.collect::<Result<_, _>>()? })
+        Ok(Self { widths, waiting: waiting.collect::<Result<_, _>>()?, shards })
     }
 
-    /// Bytes of it.
-    pub(crate) fn bytes(b: &B, config: &Config, shards: usize) -> usize {
-        levels(shards) * config.gradient_bytes(b)
+    /// Bytes of it, and of what is sent to other ranks at once.
+    pub(crate) fn bytes(b: &B, config: &Config, parts: Parts) -> usize {
+        let largest = config.tensors().iter().map(TensorInfo::gradient_len).max().unwrap_or(0);
+        // What is summed, a half that is given, and a half that comes, each of these two as bytes and as elements.
+        let sent = if parts.ranks > 1 { 12 * largest.max(2 * AT_ONCE) } else { 0 };
+        levels(parts) * config.gradient_bytes(b) + sent
     }
 
-    /// Shards that it adds.
-    pub(crate) fn shards(&self) -> usize {
-        1 << self.waiting.len()
+    /// The shards that it adds.
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.shards
     }
 
-    /// Takes the gradient of shard `shard`, after those before it, and leaves `gradient` zero for the next one; after the last
-    /// it holds the sum of all.
+    /// Takes the gradient of shard `shard`, after this rank's before it, and leaves `gradient` zero for the next one; after the
+    /// last it holds the sum of this rank's.
     pub(crate) fn add(&mut self, b: &B, shard: usize, gradient: &mut Transformer<B::Buf>) {
         // As a one is added to a binary number: the branches that end with this shard.
-        let ends = shard.trailing_ones() as usize;
+        let ends = (shard - self.shards.own().start).trailing_ones() as usize;
         for branch in &self.waiting[..ends] {
             add(b, &self.widths, gradient, branch);
         }
@@ -67,6 +75,35 @@ impl<B: Backend> Tree<B> {
             std::mem::swap(place, gradient);
             gradient.tensors_mut().for_each(|g| b.clear(g));
         }
+    }
+
+    /// After all shards of this rank: the sum of those of all ranks.
+    ///
+    /// # Errors
+    /// If the device refuses memory, or a rank has ended.
+    pub(crate) fn add_ranks(&self, b: &B, gradient: &mut Transformer<B::Buf>) -> Result<(), PassError> {
+        let ranks = self.shards.ranks();
+        if !ranks.are_several() {
+            return Ok(());
+        }
+        ranks.meet()?;
+        let (mut tensors, mut values) = (Vec::new(), Vec::new());
+        let mut all = gradient.tensors_mut().peekable();
+        while let Some(tensor) = all.next() {
+            let [own] = b.read([(&*tensor, b.len(tensor))]);
+            values.extend(own);
+            tensors.push(tensor);
+            if values.len() >= AT_ONCE || all.peek().is_none() {
+                ranks.sum(&mut values)?;
+                let mut rest = &values[..];
+                for tensor in tensors.drain(..) {
+                    let (own, after) = rest.split_at(b.len(tensor));
+                    (*tensor, rest) = (b.upload(own)?, after);
+                }
+                values.clear();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -78,9 +115,9 @@ fn add<B: Backend>(b: &B, widths: &[usize], y: &mut Transformer<B::Buf>, x: &Tra
     }
 }
 
-/// Levels of a binary tree with so many leaves.
-fn levels(shards: usize) -> usize {
-    shards.ilog2() as usize
+/// Levels of the branch of each rank.
+fn levels(parts: Parts) -> usize {
+    parts.of_each_rank().ilog2() as usize
 }
 
 #[cfg(test)]
@@ -121,8 +158,7 @@ mod tests {
         // Of sizes at which the order of a sum shows.
         let value = |shard: usize, i: usize| (1.0 + i as f32).powi(shard as i32 * 3 - 8) / 3.0;
         for shards in [1, 2, 8] {
-            let mut tree = Tree::new(&cpu, &config, shards).expect("memory");
-            assert_eq!(tree.shards(), shards);
+            let mut tree = Tree::new(&cpu, &config, Shards::of_one_rank(shards)).expect("memory");
             let zeros = |info: TensorInfo| cpu.zeros(info.gradient_len());
             let mut gradient = Transformer::try_build(&config, zeros).expect("memory");
             for shard in 0..shards {
@@ -144,11 +180,7 @@ mod tests {
             }
             assert!(differ > 0 || shards < 8, "another order would have other bits");
         }
-        let one = Tree::<Reference>::bytes(&Reference, &config, 2);
-        assert_eq!(Tree::<Reference>::bytes(&Reference, &config, 8), 3 * one);
-        assert_eq!(
-            (one, Tree::<Reference>::bytes(&Reference, &config, 1)),
-            (config.gradient_bytes(&Reference), 0)
-        );
+        let bytes = |shards| Tree::bytes(&Reference, &config, Parts { shards, ranks: 1 });
+        assert_eq!([1, 2, 8].map(bytes), [0, 1, 3].map(|n| n * config.gradient_bytes(&Reference)));
     }
 }

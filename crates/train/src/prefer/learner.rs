@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     TrainError,
-    gradient::{Group, Loss, Models, Passes, Scores, deal},
+    comm::Shards,
+    gradient::{Group, Loss, Models, PassError, Passes, Scores, deal},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -76,11 +77,11 @@ impl<B: Backend> Learner<B> {
         Ok(Self { policy, optimizer, passes, objective })
     }
 
-    /// With updates whose gradient is the sum of so many shards, a power of two.
+    /// With updates whose gradient is the sum of those of `shards`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+    pub fn sharded(self, b: &B, shards: Shards) -> Result<Self, OutOfMemory> {
         let passes = self.passes.sharded(b, self.policy.config(), shards)?;
         Ok(Self { passes, ..self })
     }
@@ -120,11 +121,11 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Panics
     /// As [`Learner::update`].
-    pub fn measure(&mut self, b: &B, examples: &[Compared]) -> Result<Found, OutOfMemory> {
+    pub fn measure(&mut self, b: &B, examples: &[Compared]) -> Result<Found, PassError> {
         self.run(b, examples, false)
     }
 
-    fn run(&mut self, b: &B, examples: &[Compared], learns: bool) -> Result<Found, OutOfMemory> {
+    fn run(&mut self, b: &B, examples: &[Compared], learns: bool) -> Result<Found, PassError> {
         let models = || Models { trained: &self.policy, reference: None };
         match self.objective {
             Objective::Pairs(loss, nll) => {
@@ -138,7 +139,7 @@ impl<B: Backend> Learner<B> {
                 // z first: the loss of each row depends on it.
                 let mut sums = LogProbSums::new(examples);
                 let others = groups(examples, &[1], Scored::Completions);
-                self.passes.measure(b, models(), &others, &mut sums)?;
+                run(&mut self.passes, b, models(), others, &mut sums, false)?;
                 let ratios = sums.of.iter().zip(examples).map(|(own, c)| own[1] - c.reference[1]);
                 let z = ratios.sum::<f64>() / examples.len() as f64;
                 let mut rows = Rows { loss, z, examples, found: Found { z: Some(z), ..Found::default() } };
@@ -170,12 +171,13 @@ fn run<B: Backend>(
     mut groups: Vec<Group>,
     loss: &mut impl Loss,
     learns: bool,
-) -> Result<(), OutOfMemory> {
-    if !learns {
-        return passes.measure(b, models, &groups, loss);
+) -> Result<(), PassError> {
+    deal(&mut groups, passes.shards().count());
+    if learns {
+        passes.accumulate(b, models, &groups, loss)
+    } else {
+        passes.measure(b, models, &groups, loss)
     }
-    deal(&mut groups, passes.shards());
-    passes.accumulate(b, models, &groups, loss)
 }
 
 /// The replies of `which` of the examples, each a group; reply `j` of example `i` has the number 2i + j.
@@ -210,10 +212,10 @@ impl<'a> LogProbSums<'a> {
         model: &Model<B>,
         passes: &mut Passes<B>,
         examples: &'a [Compared<'a>],
-    ) -> Result<Vec<[f64; 2]>, OutOfMemory> {
+    ) -> Result<Vec<[f64; 2]>, PassError> {
         let mut sums = Self::new(examples);
         let models = Models { trained: model, reference: None };
-        passes.measure(b, models, &groups(examples, &[0, 1], Scored::Completions), &mut sums)?;
+        run(passes, b, models, groups(examples, &[0, 1], Scored::Completions), &mut sums, false)?;
         Ok(sums.of)
     }
 }
@@ -227,6 +229,16 @@ impl Loss for LogProbSums<'_> {
             (self.of[i][j], rest) = (own.iter().sum::<f64>(), after);
         }
         vec![0.0; scores.log_probs.len()]
+    }
+
+    fn take(&mut self) -> Vec<f64> {
+        let fresh = vec![[0.0; 2]; self.of.len()];
+        std::mem::replace(&mut self.of, fresh).as_flattened().to_vec()
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        // A reply lies in one shard; those of others are 0 in it.
+        self.of.as_flattened_mut().iter_mut().zip(found).for_each(|(sum, x)| *sum += x);
     }
 }
 
@@ -257,6 +269,29 @@ impl<'a> Pairs<'a> {
 
     fn found(self) -> Found {
         means(self.found, self.right, self.examples.len())
+    }
+}
+
+impl Found {
+    /// Its sums, with how many of the examples were `right`; those are none then.
+    fn take(&mut self, right: &mut usize) -> Vec<f64> {
+        let Self { loss, chosen_reward, rejected_reward, chosen_log_prob, rejected_log_prob, tokens, .. } =
+            self;
+        let sums = [loss, chosen_reward, rejected_reward, chosen_log_prob, rejected_log_prob];
+        let counts = [tokens, right].map(|n| std::mem::take(n) as f64);
+        sums.into_iter().map(std::mem::take).chain(counts).collect()
+    }
+
+    /// Adds what was taken.
+    fn add(&mut self, right: &mut usize, found: &[f64]) {
+        let Self { loss, chosen_reward, rejected_reward, chosen_log_prob, rejected_log_prob, tokens, .. } =
+            self;
+        let sums = [loss, chosen_reward, rejected_reward, chosen_log_prob, rejected_log_prob];
+        let n = sums.len();
+        sums.into_iter().zip(found).for_each(|(sum, x)| *sum += x);
+        for (count, x) in [tokens, right].into_iter().zip(&found[n..]) {
+            *count += *x as usize;
+        }
     }
 }
 
@@ -330,6 +365,14 @@ impl Loss for Pairs<'_> {
         self.found.tokens += scores.log_probs.len();
         d_log_probs
     }
+
+    fn take(&mut self) -> Vec<f64> {
+        self.found.take(&mut self.right)
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        self.found.add(&mut self.right, found);
+    }
 }
 
 /// KTO's loss over the rows of an update.
@@ -376,6 +419,14 @@ impl Loss for Ranked<'_> {
         }
         d_scores
     }
+
+    fn take(&mut self) -> Vec<f64> {
+        self.found.take(&mut self.right)
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        self.found.add(&mut self.right, found);
+    }
 }
 
 /// A reward model's loss over the labelled rows of an update.
@@ -400,6 +451,14 @@ impl Loss for Labelled<'_> {
                 score;
         }
         d_scores
+    }
+
+    fn take(&mut self) -> Vec<f64> {
+        self.found.take(&mut self.right)
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        self.found.add(&mut self.right, found);
     }
 }
 
@@ -427,5 +486,13 @@ impl Loss for Rows<'_> {
         }
         self.found.tokens += scores.log_probs.len();
         d_log_probs
+    }
+
+    fn take(&mut self) -> Vec<f64> {
+        self.found.take(&mut 0)
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        self.found.add(&mut 0, found);
     }
 }

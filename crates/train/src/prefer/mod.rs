@@ -41,6 +41,7 @@ pub use reward_model::{RankLoss, label_loss};
 use self::examples::Examples;
 use crate::{
     TrainError,
+    comm::Ranks,
     stage::{self, Batches, Course, Input, Launch, RunSummary, Session, check_model_and_disk, disk_bytes},
     supervised,
 };
@@ -78,7 +79,7 @@ pub fn run<B: Backend>(
     launch: Launch,
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let inputs = Inputs::read(b, config)?;
+    let inputs = Inputs::read(b, config, launch.ranks.ranks())?;
     let batches = Batches::new(inputs.examples.rows.len(), config.stage.seed, config.batch);
     let steps = config.steps.unwrap_or_else(|| batches.in_epochs(config.epochs.unwrap_or(1)));
     let held_out = config.eval.as_ref().map(|eval| &eval.data);
@@ -87,8 +88,8 @@ pub fn run<B: Backend>(
         all.push(Input::model("reference", path)?);
     }
     let course = Course { stage: "prefer", steps, inputs: all };
-    let mut session = Session::open(course, config, launch, PreferState {})?;
-    let ended = train(b, config, &inputs, &batches, &mut session, &mut on);
+    let mut session = Session::open(b, course, config, launch, PreferState {})?;
+    let ended = train(b, config, &inputs, &batches, launch, &mut session, &mut on);
     session.record_outcome(ended)
 }
 
@@ -97,14 +98,16 @@ fn train<B: Backend>(
     config: &PreferConfig,
     inputs: &Inputs,
     batches: &Batches,
+    launch: Launch,
     session: &mut Session<PreferState>,
     on: &mut impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
     let (optim, objective) = (&config.stage.optim, config.algorithm.objective());
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
     on(Event::Start { step, steps, memory, task: &inputs.in_words() });
-    let reference = inputs.reference(b, config, &inputs.examples, "reference.json", on)?;
-    let held_out = inputs.reference(b, config, &inputs.held_out, "reference.held-out.json", on)?;
+    let ranks = launch.ranks;
+    let reference = inputs.reference(b, config, &inputs.examples, "reference.json", ranks, on)?;
+    let held_out = inputs.reference(b, config, &inputs.held_out, "reference.held-out.json", ranks, on)?;
     let held_out = compared(&inputs.held_out, &held_out);
 
     let model = if objective.makes_scorer() {
@@ -114,7 +117,7 @@ fn train<B: Backend>(
     };
     let optimizer = session.load_optimizer(b, &inputs.model)?;
     let learner = Learner::new(b, model, optimizer, objective, inputs.rows, optim)?;
-    let mut learner = learner.sharded(b, config.stage.shards)?;
+    let mut learner = learner.sharded(b, session.shards()?)?;
     let all = compared(&inputs.examples, &reference);
     while let Some(step) = session.next_step() {
         let examples: Vec<Compared> = batches.of_step(step).into_iter().map(|i| all[i]).collect();
@@ -138,7 +141,7 @@ fn compared<'a>(examples: &'a Examples, reference: &[[f64; 2]]) -> Vec<Compared<
 
 impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
-    fn read<B: Backend>(b: &B, config: &PreferConfig) -> Result<Self, TrainError> {
+    fn read<B: Backend>(b: &B, config: &PreferConfig, ranks: usize) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = Config::load(&shared.model).map_err(CheckpointError::from)?;
         if let Some(path) = &config.reference {
@@ -174,7 +177,7 @@ impl Inputs {
         let rows = optim.micro_batch_tokens.max(all().map(Example::rows).max().unwrap_or(1));
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &start, heads, positions, disk)?;
-        let memory = supervised::check_memory(b, &model, rows, optim, shared.shards)?;
+        let memory = supervised::check_memory(b, &model, rows, optim, shared.parts(ranks))?;
         Ok(Self { model, examples, held_out, positions, rows, memory })
     }
 
@@ -196,13 +199,14 @@ impl Inputs {
         config: &PreferConfig,
         examples: &Examples,
         file: &str,
+        ranks: &Ranks,
         on: &mut impl FnMut(Event),
     ) -> Result<Vec<[f64; 2]>, TrainError> {
         let (rows, file) = (&examples.rows, config.stage.run_dir.join(file));
         match config.reference_place()? {
             Some(place) if !rows.is_empty() => {
                 let done = |done| on(Event::Scored { done, of: rows.len() });
-                reference::log_probs(b, &place, rows, self.rows, &file, done)
+                reference::log_probs(b, &place, rows, self.rows, &file, ranks, done)
             }
             _ => Ok(vec![[0.0; 2]; rows.len()]),
         }

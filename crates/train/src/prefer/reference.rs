@@ -13,7 +13,11 @@ use super::{
     examples::Example,
     learner::{Compared, LogProbSums},
 };
-use crate::{TrainError, gradient::Passes};
+use crate::{
+    TrainError,
+    comm::{Ranks, Shards},
+    gradient::Passes,
+};
 
 /// How many examples are scored between two words about progress.
 const AT_ONCE: usize = 64;
@@ -29,7 +33,7 @@ struct Kept {
 }
 
 /// The sums of log-probabilities of both replies of each of `examples` under the model at `place`, in passes of up to `rows`
-/// tokens: those in `file`, if an earlier part of the run left them there, else computed and written to it. `on` hears how
+/// tokens, on these ranks: those in `file`, if an earlier part of the run left them there, else computed and written to it. `on` hears how
 /// many examples are done.
 ///
 /// # Errors
@@ -41,15 +45,20 @@ pub(super) fn log_probs<B: Backend>(
     examples: &[Example],
     rows: usize,
     file: &Path,
+    ranks: &Ranks,
     mut on: impl FnMut(usize),
 ) -> Result<Vec<[f64; 2]>, TrainError> {
     let examples_sha256 = hash(examples);
-    if let Some(kept) = read(file).filter(|kept| kept.examples_sha256 == examples_sha256) {
-        return Ok(kept.log_probs);
+    let kept = if ranks.is_first() { read(file) } else { None };
+    let kept = kept.filter(|kept| kept.examples_sha256 == examples_sha256);
+    if ranks.broadcast(Some(kept.is_some()))? {
+        return Ok(ranks.broadcast(kept.map(|kept| kept.log_probs))?);
     }
     let positions = examples.iter().map(Example::positions).max().unwrap_or(1);
     let model = checkpoint::load_for_inference(b, place, Some(positions))?;
-    let mut passes = Passes::to_measure(b, model.config(), rows)?;
+    // A shard a rank: what is said of a reply does not depend on who says it.
+    let passes = Passes::to_measure(b, model.config(), rows)?;
+    let mut passes = passes.sharded(b, model.config(), Shards::new(ranks.ranks(), ranks.clone())?)?;
     let mut log_probs = Vec::with_capacity(examples.len());
     for some in examples.chunks(AT_ONCE) {
         let alone = |example| Compared { example, reference: [0.0; 2] };
@@ -61,8 +70,10 @@ pub(super) fn log_probs<B: Backend>(
         return Err(PreferError::ReferenceNotFinite { path: place.model().into() }.into());
     }
     let kept = Kept { examples_sha256, log_probs };
-    let text = serde_json::to_string(&kept).expect("plain numbers") + "\n";
-    replace(file, text.as_bytes())?;
+    if ranks.is_first() {
+        let text = serde_json::to_string(&kept).expect("plain numbers") + "\n";
+        replace(file, text.as_bytes())?;
+    }
     Ok(kept.log_probs)
 }
 

@@ -113,9 +113,10 @@ pub fn run<B: Backend>(
     launch: Launch,
     mut on: impl FnMut(Event),
 ) -> Result<Made, TrainError> {
+    launch.ranks.refuse_several("rejection sampling works")?;
     let inputs = Inputs::read(b, config)?;
     let course = Course { stage: "reject", steps: inputs.steps(config), inputs: inputs.all(config)? };
-    let mut session = Session::open(course, config, launch, RejectState::default())?;
+    let mut session = Session::open(b, course, config, launch, RejectState::default())?;
     let mut made = None;
     let ended = collect(b, config, inputs, launch.threads, &mut session, &mut on).map(|all| {
         let run = all.run.clone();

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     TrainError,
+    comm::{CommError, Parts},
     speed::Speed,
     stage::{GIB, adapter_in_words, available_disk, disk_bytes},
 };
@@ -33,10 +34,25 @@ pub struct Forecast {
     pub tokens: [usize; 3],
     /// Problems, held-out ones apart.
     pub problems: usize,
-    /// Seconds.
+    /// What ranks do, if there are several.
+    pub ranks: Option<OnRanks>,
+    /// Seconds; of several ranks, each with its share of a step's problems, and the sums of their gradients.
     pub estimate: Estimate,
     /// What the seconds come from.
     pub speed: Speed,
+}
+
+/// What each of several ranks does in a step.
+#[derive(Clone, Copy, Debug)]
+pub struct OnRanks {
+    /// Of each update.
+    pub parts: Parts,
+    /// The most problems of a step that are a rank's.
+    pub problems: usize,
+    /// Bytes that a rank sends, and as many that it receives, in each update.
+    pub bytes: u64,
+    /// Seconds that this takes.
+    pub sum_s: f64,
 }
 
 impl Forecast {
@@ -46,6 +62,26 @@ impl Forecast {
     /// # Errors
     /// Files that are wrong. What does not fit is no error.
     pub fn of<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
+        Self::on_ranks(b, config, 1, f64::INFINITY)
+    }
+
+    /// The same on so many ranks, machines like this one, between which so many bytes go each way in a second.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), and if there can't be so many.
+    pub fn on_ranks<B: Backend>(
+        b: &B,
+        config: &RlConfig,
+        ranks: usize,
+        bytes_per_s: f64,
+    ) -> Result<Self, TrainError> {
+        let shards = config.stage.shards;
+        if !ranks.is_power_of_two() {
+            return Err(CommError::Number { ranks }.into());
+        }
+        if ranks > shards {
+            return Err(CommError::Shards { ranks, shards }.into());
+        }
         let codec = codec(config)?;
         let model = codec.config();
         let encode = |data: &DataFiles| {
@@ -57,9 +93,21 @@ impl Forecast {
         let longest = prompts.iter().chain(&held_out).copied().max().unwrap_or(1);
         let mean = prompts.iter().sum::<usize>() as f64 / prompts.len() as f64;
         let judges = JudgeModels::plan(b, &koan_reward::settle::needs(&config.reward)?)?;
-        let plan = Plan::new(b, config, model, longest).with_judges(judges);
+        let plan = Plan::new(b, config, model, longest, ranks).with_judges(judges);
         let speed = Speed::measure(b, model, plan.limits.sequences, plan.rows, config.stage.optim.moments)?;
+        let (parts, n) = (config.stage.parts(ranks), ranks as f64);
+        let problems = parts.most_of(config.rollout.problems);
+        let bytes = 2.0 * (n - 1.0) / n * 4.0 * model.trained_parameters() as f64;
+        let sum_s = bytes / bytes_per_s;
+        let mut share = config.clone();
+        share.rollout.problems = problems;
+        let mut estimate = Estimate::of(&share, model, &speed, mean, held_out.len());
+        let sums_s = config.updates_per_step() as f64 * sum_s;
+        estimate.train_s += sums_s;
+        estimate.total_s += config.steps as f64 * sums_s;
+        let on_ranks = OnRanks { parts, problems, bytes: bytes as u64, sum_s };
         Ok(Self {
+            ranks: (ranks > 1).then_some(on_ranks),
             parameters: model.parameters(),
             adapter: adapter_in_words(model),
             disk: disk_bytes(
@@ -71,7 +119,7 @@ impl Forecast {
             available_disk: available_disk(&config.stage.run_dir)?,
             tokens: [longest, plan.limits.new_tokens, model.longest_sequence()],
             problems: prompts.len(),
-            estimate: Estimate::of(config, model, &speed, mean, held_out.len()),
+            estimate,
             speed,
             plan,
         })

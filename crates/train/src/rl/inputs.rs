@@ -38,7 +38,7 @@ pub(super) struct Inputs {
 
 impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
-    pub(super) fn read<B: Backend>(b: &B, config: &RlConfig) -> Result<Self, TrainError> {
+    pub(super) fn read<B: Backend>(b: &B, config: &RlConfig, ranks: usize) -> Result<Self, TrainError> {
         let (stage, rollout) = (&config.stage, &config.rollout);
         let max_new_tokens = rollout.max_new_tokens.fixed();
         let context = Context { max_new_tokens, log_dir: Some(stage.run_dir.clone()) };
@@ -54,7 +54,7 @@ impl Inputs {
         let (prompts, held_out_prompts) = (encode(&problems)?, encode(&held_out)?);
         let longest = prompts.iter().chain(&held_out_prompts).map(Vec::len).max().unwrap_or(1);
         let judges = JudgeModels::plan(b, &rewards.needs())?;
-        let plan = Plan::new(b, config, codec.config(), longest).with_judges(judges);
+        let plan = Plan::new(b, config, codec.config(), longest, ranks).with_judges(judges);
         let positions = longest + rollout.max_new_tokens.most();
         plan.check_memory()?;
         let refreshed = config.reference_every().is_some();

@@ -7,7 +7,8 @@ use koan_model::{Gradient, Model, Purpose, Role, TensorInfo};
 use super::policy_loss::{Counts, Credit, PolicyLoss, Tokens};
 use crate::{
     TrainError,
-    gradient::{Group, Loss, Models, Passes, Scores},
+    comm::{CommError, Shards},
+    gradient::{Group, Loss, Models, PassError, Passes, Scores},
     optim::{NotFinite, OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -36,7 +37,7 @@ pub struct Learner<B: Backend> {
     temperature: f32,
     rows: usize,
     purpose: Purpose,
-    shards: usize,
+    shards: Shards,
 }
 
 /// What an update found out about the tokens it learned from; sums.
@@ -70,12 +71,21 @@ impl<B: Backend> Learner<B> {
         rows: usize,
         purpose: Purpose,
     ) -> Self {
-        Self { policy, optimizer, reference, loss, temperature, rows, purpose, shards: 1 }
+        Self {
+            policy,
+            optimizer,
+            reference,
+            loss,
+            temperature,
+            rows,
+            purpose,
+            shards: Shards::of_one_rank(1),
+        }
     }
 
-    /// With updates whose gradient is the sum of so many shards, a power of two.
+    /// With updates whose gradient is the sum of those of `shards`.
     #[must_use]
-    pub fn sharded(self, shards: usize) -> Self {
+    pub fn sharded(self, shards: Shards) -> Self {
         Self { shards, ..self }
     }
 
@@ -88,7 +98,7 @@ impl<B: Backend> Learner<B> {
         Ok(&self.policy)
     }
 
-    /// One update at learning rate `lr`. All decided completions share one denominator, whatever passes they are cut into;
+    /// One update at learning rate `lr` by these groups, which are this rank's of the update. All decided completions share one denominator, whatever passes they are cut into;
     /// those of zero advantage are not computed where nothing of theirs would enter the gradient. Those not decided leave
     /// no trace; where none is, there is no update.
     ///
@@ -101,11 +111,12 @@ impl<B: Backend> Learner<B> {
         optim: &OptimConfig,
         lr: f32,
     ) -> Result<UpdateSums, TrainError> {
-        if groups.iter().flat_map(|g| &g.completions).all(|(_, credit)| credit.is_none()) {
+        let counts = self.count(groups)?;
+        if counts.completions == 0 {
             return Ok(UpdateSums::default());
         }
         self.policy.unpack(b);
-        let (mut sums, gradient) = self.accumulate(b, groups)?;
+        let (mut sums, gradient) = self.accumulate(b, groups, counts)?;
         if !sums.loss.is_finite() {
             return Err(NotFinite { what: "the loss".into(), update: self.optimizer.updates + 1 }.into());
         }
@@ -132,16 +143,26 @@ impl<B: Backend> Learner<B> {
         }
     }
 
+    /// How much is learned from, over all ranks.
+    fn count(&self, groups: &[ScoredGroup]) -> Result<Counts, CommError> {
+        let completions = groups.iter().flat_map(|group| &group.completions);
+        let decided: Vec<usize> =
+            completions.filter(|(_, credit)| credit.is_some()).map(|(c, _)| c.token_ids.len()).collect();
+        let [completions, tokens] = self.shards.ranks().count([decided.len(), decided.iter().sum()])?;
+        Ok(Counts { completions, tokens })
+    }
+
     /// The gradient of the loss over `groups`, and what was found out on the way.
-    fn accumulate(&self, b: &B, groups: &[ScoredGroup]) -> Result<(UpdateSums, Gradient<B>), OutOfMemory> {
+    fn accumulate(
+        &self,
+        b: &B,
+        groups: &[ScoredGroup],
+        counts: Counts,
+    ) -> Result<(UpdateSums, Gradient<B>), PassError> {
         let decided: Vec<(&Completion, Credit)> = groups
             .iter()
             .flat_map(|g| g.completions.iter().filter_map(|&(c, credit)| Some((c, credit?))))
             .collect();
-        let counts = Counts {
-            completions: decided.len(),
-            tokens: decided.iter().map(|(c, _)| c.token_ids.len()).sum(),
-        };
         let mut number = 0..;
         let groups: Vec<Group> = groups
             .iter()
@@ -153,7 +174,7 @@ impl<B: Backend> Learner<B> {
                 Group {
                     prompt: g.prompt,
                     scored: Scored::Completions,
-                    shard: g.place % self.shards,
+                    shard: self.shards.in_turn(g.place),
                     completions: learned.collect(),
                 }
             })
@@ -163,7 +184,7 @@ impl<B: Backend> Learner<B> {
         let (config, reference) = (self.policy.config(), models.reference.is_some());
         let passes = Passes::new(b, config, self.rows, self.purpose, self.temperature, reference)?;
         let passes = passes.balanced(self.optimizer.balance.loss);
-        let mut passes = passes.sharded(b, config, self.shards)?;
+        let mut passes = passes.sharded(b, config, self.shards.clone())?;
         let mut update = Update { loss: &self.loss, decided, counts, sums: UpdateSums::default() };
         passes.accumulate(b, models, &groups, &mut update)?;
         Ok((update.sums, passes.into_gradient()))
@@ -199,6 +220,23 @@ impl Loss for Update<'_> {
         sums.entropy += scores.entropies.iter().sum::<f64>();
         sums.tokens += scores.log_probs.len();
         d_log_probs
+    }
+
+    fn take(&mut self) -> Vec<f64> {
+        let UpdateSums { loss, kl, entropy, clipped, tokens, log_prob_gap, .. } =
+            std::mem::take(&mut self.sums);
+        vec![loss, kl, entropy, clipped as f64, tokens as f64, log_prob_gap.into()]
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        let &[loss, kl, entropy, clipped, tokens, log_prob_gap] = found else { return };
+        let sums = &mut self.sums;
+        sums.loss += loss;
+        sums.kl += kl;
+        sums.entropy += entropy;
+        sums.clipped += clipped as usize;
+        sums.tokens += tokens as usize;
+        sums.log_prob_gap = sums.log_prob_gap.max(log_prob_gap as f32);
     }
 }
 
@@ -253,7 +291,10 @@ mod tests {
         let decided = group(vec![(&a, Some(0.7)), (&c, Some(-0.7))]);
         let optim = OptimConfig { lr: 0.01, ..OptimConfig::default() };
         let gradient = |learner: &Learner<Reference>, groups: &[ScoredGroup]| {
-            learner.accumulate(&Reference, groups).expect("memory").1
+            learner
+                .accumulate(&Reference, groups, learner.count(groups).expect("one rank"))
+                .expect("memory")
+                .1
         };
         let gradients = [gradient(&with, &all), gradient(&without, &decided)];
         assert_eq!(numbers(&gradients[0]), numbers(&gradients[1]));
@@ -308,9 +349,14 @@ mod tests {
                 let alone = |c: &(_, _)| ScoredGroup { prompt: group.prompt, place: 0, completions: vec![*c] };
                 group.completions.iter().rev().map(alone)
             }).collect();
-            let (a, whole) = learner(preset, 200, kl).accumulate(&Reference, &groups).expect("memory");
+            let run = |rows, shards, groups: &[ScoredGroup]| {
+                let learner = learner(preset, rows, kl).sharded(Shards::of_one_rank(shards));
+                let counts = learner.count(groups).expect("one rank");
+                learner.accumulate(&Reference, groups, counts).expect("memory")
+            };
+            let (a, whole) = run(200, 1, &groups);
             for (rows, groups) in [(rows, &groups), (200, &apart), (rows, &apart)] {
-                let (b, other) = learner(preset, rows, kl).sharded(shards).accumulate(&Reference, groups).expect("memory");
+                let (b, other) = run(rows, shards, groups);
                 prop_assert_eq!(a.tokens, b.tokens);
                 prop_assert!((a.loss - b.loss).abs() < 1e-6);
                 for (x, y) in numbers(&whole).into_iter().zip(numbers(&other)) {

@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 
 use koan_eval::{Interval, Score};
-use koan_generate::{Counters, FinishReason};
+use koan_generate::Counters;
 use koan_reward::Outcome;
 use serde::Serialize;
 
 use super::{
     learner::UpdateSums,
-    rollout::{Rollouts, Sample},
+    rollout::{Rollouts, Seen},
 };
-
-/// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
-const REFLECTION_WORDS: [&str; 10] =
-    ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check"];
 
 /// One line of metrics.jsonl.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -133,14 +129,14 @@ impl From<&Score> for HeldOutScore {
 impl Metrics {
     /// All but the step, the learning rate and the seconds: of all that was sampled, and of what was learned from it.
     pub(super) fn of(rollouts: &Rollouts, updates: &[UpdateSums]) -> Self {
-        let samples: Vec<&Sample> = rollouts.groups.iter().flat_map(|group| &group.samples).collect();
+        let samples: Vec<&Seen> = rollouts.groups.iter().flat_map(|group| &group.seen).collect();
         let n = samples.len() as f64;
-        let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
+        let mean = |value: &dyn Fn(&Seen) -> f64| samples.iter().map(|s| value(s)).sum::<f64>() / n;
         let decided: Vec<f64> = samples.iter().filter_map(|s| s.judgement.reward).map(f64::from).collect();
         let is_right = |outcome: Outcome| f64::from(outcome == Outcome::Correct);
         let format =
-            |s: &Sample| s.judgement.terms.iter().find(|t| t.name == "format").map(|t| is_right(t.outcome));
-        let tokens = samples.iter().map(|s| s.completion.token_ids.len()).sum();
+            |s: &Seen| s.judgement.terms.iter().find(|t| t.name == "format").map(|t| is_right(t.outcome));
+        let tokens = samples.iter().map(|s| s.tokens).sum();
         let sum = |value: &dyn Fn(&UpdateSums) -> f64| updates.iter().map(value).sum::<f64>();
         let learned = sum(&|u| u.tokens as f64).max(1.0);
         let stds = rollouts.groups.iter().map(|group| std(group.rewards()));
@@ -151,7 +147,7 @@ impl Metrics {
             accuracy: mean(&|s| is_right(s.judgement.outcome())),
             format: format(samples[0]).map(|_| mean(&|s| format(s).unwrap_or(0.0))),
             completion_tokens: tokens as f64 / n,
-            truncated: mean(&|s| f64::from(s.completion.finish_reason == FinishReason::Length)),
+            truncated: mean(&|s| f64::from(s.cut)),
             entropy: sum(&|u| u.entropy) / learned,
             kl: sum(&|u| u.kl) / learned,
             clip_fraction: sum(&|u| u.clipped as f64) / learned,
@@ -160,7 +156,7 @@ impl Metrics {
             zero_spread_groups: rollouts.groups.iter().filter(|group| !group.has_spread()).count(),
             rounds: rollouts.rounds,
             undecided: samples.len() - decided.len(),
-            reflection_words: mean(&|s| reflection_words(&s.text) as f64),
+            reflection_words: mean(&|s| s.reflection_words as f64),
             tokens,
             drafts: DraftMetrics::of(rollouts.counters),
             log_prob_gap: updates[0].log_prob_gap,
@@ -173,7 +169,7 @@ impl Metrics {
 }
 
 /// The mean score of each reward's term, and how many completions it did not decide.
-fn terms(samples: &[&Sample]) -> BTreeMap<String, f64> {
+fn terms(samples: &[&Seen]) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<&str, (f64, usize, usize)> = BTreeMap::new();
     for term in samples.iter().flat_map(|s| &s.judgement.terms).filter(|term| !term.name.is_empty()) {
         let (sum, decided, undecided) = sums.entry(&term.name).or_default();
@@ -192,11 +188,6 @@ fn terms(samples: &[&Sample]) -> BTreeMap<String, f64> {
         }
     }
     means
-}
-
-fn reflection_words(text: &str) -> usize {
-    let words = text.split(|c: char| !c.is_alphabetic());
-    words.filter(|word| REFLECTION_WORDS.iter().any(|r| r.eq_ignore_ascii_case(word))).count()
 }
 
 fn std(values: impl Iterator<Item = f32>) -> f64 {

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{AlgorithmConfig, EvalConfig, RlConfig, RolloutConfig};
 pub use error::RlError;
-pub use forecast::Forecast;
+pub use forecast::{Forecast, OnRanks};
 pub use metrics::{DraftMetrics, HeldOutScore, Metrics};
 pub use new_tokens::MaxNewTokens;
 pub use preset::Preset;
@@ -62,6 +62,7 @@ pub(crate) use self::{
 };
 use crate::{
     TrainError,
+    comm::Shards,
     stage::{self, Course, Input, Launch, RunSummary, Session},
 };
 
@@ -98,6 +99,8 @@ struct Trainer<'a, B: Backend> {
     models: JudgeModels<'a, B>,
     /// Threads that judge.
     threads: usize,
+    /// To which problems are dealt, in turn.
+    shards: Shards,
     /// Problems taken from the data's order so far.
     cursor: u64,
     sampling: Sampling,
@@ -116,12 +119,15 @@ pub fn run<B: Backend>(
     launch: Launch,
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let inputs = Inputs::read(b, config)?;
+    let inputs = Inputs::read(b, config, launch.ranks.ranks())?;
     let held_out = config.eval.as_ref().map(|eval| &eval.data);
+    if inputs.rewards.asks_models() {
+        launch.ranks.refuse_several("rewards that ask models work")?;
+    }
     let mut all = Input::all(&config.stage, held_out)?;
     all.extend(inputs.of_rewards()?);
     let course = Course { stage: "rl", steps: config.steps, inputs: all };
-    let mut session = Session::open(course, config, launch, RlState::default())?;
+    let mut session = Session::open(b, course, config, launch, RlState::default())?;
     let ended = train(b, config, inputs, launch.threads, &mut session, &mut on);
     session.record_outcome(ended)
 }
@@ -149,6 +155,7 @@ fn train<B: Backend>(
         b,
         config,
         threads,
+        shards: session.shards()?,
         cursor: session.state().own.cursor,
         models,
         sampling: Sampling {
@@ -160,7 +167,7 @@ fn train<B: Backend>(
         },
         inputs,
         learner: Learner::new(policy, reference, optimizer, loss, temperature, plan.rows, purpose)
-            .sharded(config.stage.shards),
+            .sharded(session.shards()?),
     };
     trainer.tell_bad_references(on);
     trainer.inputs.notes.iter().for_each(|text| on(Event::Note { text }));
@@ -196,7 +203,7 @@ fn train<B: Backend>(
         }
         let eval = if trainer.is_measured_after(step) { trainer.evaluate(step, on)? } else { None };
         let metrics = Metrics { eval, ..metrics };
-        session.write_rollouts(step, trainer.rollout_lines(step, &rollouts)?.into_iter())?;
+        session.write_rollouts_of_ranks(step, trainer.rollout_lines(step, &rollouts)?.into_iter())?;
         let own = RlState { cursor: trainer.cursor, standards: trainer.inputs.rewards.standards() };
         let trained = trainer.learner.trained(refreshes(updates) > 0);
         session.after_step(b, trained, metrics.tokens, own, &metrics, on)?;
@@ -261,17 +268,18 @@ impl<B: Backend> Trainer<'_, B> {
         }
     }
 
+    /// The lines of what this rank sampled, with the places of their groups.
     fn rollout_lines<'s>(
         &'s self,
         step: u64,
         rollouts: &'s Rollouts,
-    ) -> Result<Vec<RolloutLine<'s>>, TrainError> {
+    ) -> Result<Vec<(usize, RolloutLine<'s>)>, TrainError> {
         let tokenizer = self.config.rollout.log_probs.then(|| self.inputs.codec.tokenizer()).transpose()?;
-        let lines = rollouts.groups.iter().flat_map(|group| {
+        let lines = rollouts.groups.iter().enumerate().flat_map(|(place, group)| {
             let problem = &self.inputs.problems[group.problem];
-            let line = move |(i, sample)| RolloutLine::new(step, problem, i, sample, tokenizer);
+            let line = move |(i, sample)| Ok((place, RolloutLine::new(step, problem, i, sample, tokenizer)?));
             group.samples.iter().enumerate().map(line)
         });
-        Ok(lines.collect::<Result<_, _>>()?)
+        lines.collect()
     }
 }

@@ -7,6 +7,7 @@ use koan_model::{Config, Purpose, Residency, TensorInfo};
 
 use super::RlConfig;
 use crate::{
+    comm::Parts,
     gradient::{Passes, Tree},
     optim::{OptimConfig, moment_bytes},
     stage::{GIB, StageError, adapter_in_words},
@@ -36,21 +37,29 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans `config`'s worst step for a model of the sizes `model`, with prompts of up to `prompt_tokens`.
-    pub fn new<B: Backend>(b: &B, config: &RlConfig, model: &Config, prompt_tokens: usize) -> Self {
+    /// Plans `config`'s worst step on each of so many ranks, for a model of the sizes `model`, with prompts of up to `prompt_tokens`.
+    pub fn new<B: Backend>(
+        b: &B,
+        config: &RlConfig,
+        model: &Config,
+        prompt_tokens: usize,
+        ranks: usize,
+    ) -> Self {
         let new_tokens = config.rollout.max_new_tokens.most();
-        let (sequences, drafts) = (config.sequences(), config.rollout.drafts);
+        let parts = config.stage.parts(ranks);
+        let own = parts.most_of(config.rollout.problems) * config.rollout.group_size;
+        let (sequences, drafts) = (config.sequences().min(own), config.rollout.drafts);
         let limits = Limits { sequences, prompt_tokens, new_tokens, drafts };
-        Self::of(b, model, limits, &config.stage.optim, config.stage.shards, config.loss().kl != 0.0)
+        Self::of(b, model, limits, &config.stage.optim, parts, config.loss().kl != 0.0)
     }
 
-    /// Plans a step with rollouts of `limits`, learned from as `optim` says in so many `shards`, with a reference policy if it `has_reference`.
+    /// Plans a step with rollouts of `limits`, learned from as `optim` says in so many `parts`, with a reference policy if it `has_reference`.
     pub fn of<B: Backend>(
         b: &B,
         model: &Config,
         limits: Limits,
         optim: &OptimConfig,
-        shards: usize,
+        parts: Parts,
         has_reference: bool,
     ) -> Self {
         let Limits { prompt_tokens, new_tokens, .. } = limits;
@@ -68,7 +77,7 @@ impl Plan {
         Self {
             weights: (weights + reference) as u64,
             optimizer: moment_bytes(b, model, optim.moments) as u64,
-            learning: (model.gradient_bytes(b) + Tree::bytes(b, model, shards) + pass) as u64,
+            learning: (model.gradient_bytes(b) + Tree::bytes(b, model, parts) + pass) as u64,
             rollout: packed.saturating_add(limits.bytes(b, model)) as u64,
             judges: JudgePlan::default(),
             saving: 4 * largest as u64,
@@ -146,7 +155,7 @@ mod tests {
             );
             let config: RlConfig = toml::from_str(&text).expect("a config");
             let disk = disk_bytes(2, true, &model, config.stage.optim.moments);
-            (Plan::new(&cpu, &config, &model, 5).optimizer, disk)
+            (Plan::new(&cpu, &config, &model, 5, 1).optimizer, disk)
         };
         let n = model.parameters() as u64;
         assert_eq!(planned("f32"), (8 * n, 3 * (4 + 4 + 8) * n + 4 * n));

@@ -5,9 +5,14 @@ use std::time::Instant;
 use koan_backend::Backend;
 use koan_generate::{Completion, Counters, FinishReason, Finished, Generator, Prompt, Stream, uniform};
 use koan_reward::{Job, Judgement, Unsettled};
+use serde::{Deserialize, Serialize};
 
 use super::{Event, Trainer};
-use crate::TrainError;
+use crate::{TrainError, comm::CommError};
+
+/// Words that say a model looks back on what it wrote (the list of arXiv:2501.12948, appendix C.2).
+const REFLECTION_WORDS: [&str; 10] =
+    ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check"];
 
 /// A completion with all that a step finds out about it.
 #[derive(Clone, Debug)]
@@ -22,17 +27,40 @@ pub struct Sample {
     pub advantage: Option<f32>,
 }
 
+/// What all ranks know of a completion, whichever of them made it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) judgement: Judgement,
+    pub(super) tokens: usize,
+    /// Whether it was cut at `max_new_tokens`.
+    pub(super) cut: bool,
+    pub(super) reflection_words: usize,
+}
+
+impl From<&Sample> for Seen {
+    fn from(sample: &Sample) -> Self {
+        Self {
+            judgement: sample.judgement.clone(),
+            tokens: sample.completion.token_ids.len(),
+            cut: sample.completion.finish_reason == FinishReason::Length,
+            reflection_words: reflection_words(&sample.text),
+        }
+    }
+}
+
 /// The completions of one problem.
 pub(super) struct Group {
     /// Its problem's place in the data.
     pub(super) problem: usize,
+    pub(super) seen: Vec<Seen>,
+    /// The completions; none on ranks that did not make them.
     pub(super) samples: Vec<Sample>,
 }
 
 impl Group {
     /// The rewards that were decided.
     pub(super) fn rewards(&self) -> impl Iterator<Item = f32> {
-        self.samples.iter().filter_map(|s| s.judgement.reward)
+        self.seen.iter().filter_map(|s| s.judgement.reward)
     }
 
     /// Whether two of its completions earned differently: else there is nothing to compare, and nothing to learn.
@@ -59,7 +87,7 @@ pub(super) struct Rollouts {
 impl Rollouts {
     /// What a reward says of the first completion that it did not decide, if there is one.
     pub(super) fn why_undecided(&self) -> Option<String> {
-        let samples = self.groups.iter().flat_map(|group| &group.samples);
+        let samples = self.groups.iter().flat_map(|group| &group.seen);
         let mut masked = samples.flat_map(|s| &s.judgement.terms).filter(|term| term.score.is_none());
         masked.next().map(|term| format!("`{}`: {}", term.name, term.reason))
     }
@@ -84,7 +112,7 @@ impl<B: Backend> Trainer<'_, B> {
                 if pieces.dynamic_sampling && (!group.has_spread() || rollouts.learned.len() == wanted) {
                     continue;
                 }
-                let rewards: Vec<_> = group.samples.iter().map(|s| s.judgement.reward).collect();
+                let rewards: Vec<_> = group.seen.iter().map(|s| s.judgement.reward).collect();
                 for (sample, advantage) in group.samples.iter_mut().zip(pieces.advantage.of(&rewards)) {
                     let cut = sample.completion.finish_reason == FinishReason::Length;
                     sample.advantage = advantage.filter(|_| !(cut && pieces.mask_truncated));
@@ -92,11 +120,11 @@ impl<B: Backend> Trainer<'_, B> {
                 rollouts.learned.push(place);
             }
         }
-        rollouts.counters = generator.counters();
+        rollouts.counters = self.of_all(generator.counters())?;
         Ok(rollouts)
     }
 
-    /// Samples and judges a group for each of the next problems.
+    /// Samples and judges a group for each of the next problems; each rank those that are its own.
     fn round(
         &mut self,
         step: u64,
@@ -114,10 +142,13 @@ impl<B: Backend> Trainer<'_, B> {
             problem: (before + place) as u64,
             samples: group_size,
         };
-        let prompts: Vec<Prompt> = chosen.iter().enumerate().map(prompt).collect();
+        let is_own = |place: usize| self.shards.owns(before + place);
+        let own = chosen.iter().enumerate().filter(|(place, _)| is_own(*place));
+        let prompts: Vec<Prompt> = own.map(prompt).collect();
         self.sampling.stream = Stream::Rollout { step };
-        let of = (before + chosen.len()) * group_size;
-        let (mut done, mut failed) = (before * group_size, None);
+        let made: usize = rollouts.groups.iter().map(|group| group.samples.len()).sum();
+        let of = made + prompts.len() * group_size;
+        let (mut done, mut failed) = (made, None);
         let policy = self.learner.packed(self.b)?;
         let (generate_s, mut judged) = self.inputs.rewards.judge_while(self.threads, |send| {
             let run = generator.run(self.b, policy, &prompts, &self.sampling, |finished| {
@@ -154,10 +185,39 @@ impl<B: Backend> Trainer<'_, B> {
             let (_, _, completion) = job.key;
             Sample { completion, text: job.completion, judgement, advantage: None }
         });
-        for problem in chosen {
-            rollouts.groups.push(Group { problem, samples: samples.by_ref().take(group_size).collect() });
-        }
+        let groups = chosen.into_iter().enumerate().map(|(place, problem)| {
+            let samples =
+                if is_own(place) { samples.by_ref().take(group_size).collect() } else { Vec::new() };
+            Group { problem, seen: samples.iter().map(Seen::from).collect(), samples }
+        });
+        let mut groups: Vec<Group> = groups.collect();
+        self.tell_others(&mut groups)?;
+        rollouts.groups.extend(groups);
         rollouts.generate_s += generate_s?;
+        Ok(())
+    }
+
+    /// What the generators of all ranks counted.
+    fn of_all(&self, own: Counters) -> Result<Counters, CommError> {
+        let Counters { passes, rows, tokens, drafted, kept, preemptions } = own;
+        let [passes, rows, tokens, drafted, kept, preemptions] =
+            self.shards.ranks().count([passes, rows, tokens, drafted, kept, preemptions])?;
+        Ok(Counters { passes, rows, tokens, drafted, kept, preemptions })
+    }
+
+    /// Tells all ranks what is to be known of the completions that this one made.
+    fn tell_others(&self, groups: &mut [Group]) -> Result<(), CommError> {
+        let ranks = self.shards.ranks();
+        if !ranks.are_several() {
+            return Ok(());
+        }
+        ranks.meet()?;
+        let own = groups.iter().enumerate().filter(|(_, group)| !group.samples.is_empty());
+        let own: Vec<(usize, &[Seen])> = own.map(|(place, group)| (place, &group.seen[..])).collect();
+        let all: Vec<Vec<(usize, Vec<Seen>)>> = ranks.all_gather(&own)?;
+        for (place, seen) in all.into_iter().flatten() {
+            groups[place].seen = seen;
+        }
         Ok(())
     }
 
@@ -181,4 +241,9 @@ impl<B: Backend> Trainer<'_, B> {
             })
             .collect()
     }
+}
+
+fn reflection_words(text: &str) -> usize {
+    let words = text.split(|c: char| !c.is_alphabetic());
+    words.filter(|word| REFLECTION_WORDS.iter().any(|r| r.eq_ignore_ascii_case(word))).count()
 }

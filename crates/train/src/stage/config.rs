@@ -19,6 +19,7 @@ use super::{
     experts::{self, ExpertsTable},
 };
 use crate::{
+    comm::Parts,
     config::{ConfigError, check, is_list, override_key, with_nearest_name},
     optim::OptimConfig,
 };
@@ -150,6 +151,11 @@ impl StageConfig {
         let gradient = (self.shards > 1)
             .then(|| format!("gradient: the sum of those of {} shards, added as a binary tree", self.shards));
         products.into_iter().chain(attention).map(str::to_owned).chain(gradient)
+    }
+
+    /// The parts of updates, for so many ranks.
+    pub fn parts(&self, ranks: usize) -> Parts {
+        Parts { shards: self.shards, ranks }
     }
 
     /// Refuses values that make no sense.

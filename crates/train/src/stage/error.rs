@@ -115,6 +115,9 @@ pub enum StageError {
         /// The run directory.
         path: PathBuf,
     },
+    /// Ranks can't make the run together.
+    #[error(transparent)]
+    Ranks(#[from] crate::comm::CommError),
     /// The model could not be loaded or saved.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

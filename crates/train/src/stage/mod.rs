@@ -39,4 +39,4 @@ pub use lineage::{Input, Origin};
 pub(crate) use room::{GIB, check_disk, check_model_and_disk};
 pub use room::{available_disk, disk_bytes};
 pub use session::{Course, Launch, RunSummary, Session};
-pub use status::record_kill;
+pub use status::{record_failure, record_kill};

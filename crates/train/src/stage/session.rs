@@ -18,12 +18,13 @@ use std::{
 };
 
 use koan_backend::Backend;
-use koan_files::{FilesError, hash_file};
+use koan_files::{FilesError, hash_file, sha256};
 use koan_model::{
-    Config, Counter, Model, Work,
+    Config, Counter, Model, Param, Work,
     checkpoint::{self, CheckpointError, Place},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     checkpoint::{Trained, TrainerState, load_optimizer, load_state, save, save_with},
@@ -35,6 +36,7 @@ use super::{
     status::{self, State},
 };
 use crate::{
+    comm::{CommError, Ranks, Shards},
     cost::{Cost, Meter},
     optim::{Diverged, LoadMetrics, Optimizer, check_weights},
 };
@@ -46,8 +48,10 @@ pub struct Launch<'a> {
     pub resume: bool,
     /// Threads that judge completions; the backend has its own.
     pub threads: usize,
-    /// Once it is set, the run ends after the step that it is in.
+    /// Once it is set on any rank, the run ends after the step that it is in.
     pub stop: &'a AtomicBool,
+    /// The processes that make the run together, of which this is one.
+    pub ranks: &'a Ranks,
 }
 
 /// The course of a run.
@@ -76,7 +80,9 @@ pub struct RunSummary {
 
 /// A run whose directory is open. `S` is what its stage alone counts.
 pub struct Session<'a, S> {
-    run: RunDir,
+    /// On rank 0, which alone writes.
+    run: Option<RunDir>,
+    ranks: Ranks,
     config: &'a StageConfig,
     course: Course,
     updates_per_step: u64,
@@ -105,6 +111,31 @@ struct Line<'a, M> {
     /// How even the loads of experts were, if the model has them.
     #[serde(flatten)]
     experts: Option<LoadMetrics>,
+    /// How ranks waited for each other, if there are several.
+    #[serde(flatten)]
+    ranks: Option<RankMetrics>,
+}
+
+/// How ranks waited for each other in a step.
+#[derive(Serialize)]
+struct RankMetrics {
+    /// Seconds that a rank waited for others, mean over the ranks.
+    wait_s: f64,
+    /// The rank that waited least: the others waited for it.
+    slowest_rank: usize,
+}
+
+/// What ranks tell each other after each step.
+#[derive(Serialize, Deserialize)]
+struct AfterStep {
+    flops: f64,
+    wait_s: f64,
+}
+
+/// What rank 0 tells the others of the run that it has opened.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    from: Option<PathBuf>,
 }
 
 impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
@@ -112,9 +143,10 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     /// before its first step. Nothing is written before all that is there fits.
     ///
     /// # Errors
-    /// If there is a run that is not to be gone on with, or none that is, or one of another config or of other inputs, if its
+    /// If ranks would not compute the same, there is a run that is not to be gone on with, or none that is, or one of another config or of other inputs, if its
     /// newest checkpoint is damaged or gone, if it is longer already, or if it can't be written.
-    pub fn open<C: Settings>(
+    pub fn open<B: Backend, C: Settings>(
+        b: &B,
         course: Course,
         config: &'a C,
         launch: Launch<'a>,
@@ -131,8 +163,13 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             inputs_sha256: Input::hashes(&course.inputs),
             own,
         };
+        let ranks = launch.ranks.clone();
+        Shards::new(shared.shards, ranks.clone())?;
+        check_same(&ranks, b, launch.resume, &config.to_toml(), &course.inputs)?;
         let mut from = None;
-        let run = if launch.resume {
+        let run = if !ranks.is_first() {
+            None
+        } else if launch.resume {
             let begun = Begun::find(&shared.run_dir, config)?;
             if let Some(dir) = begun.checkpoint() {
                 state = load_state(dir, &state)?;
@@ -142,19 +179,29 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
                     return Err(StageError::StepsMade { path, made, steps });
                 }
             }
-            RunDir::go_on(&shared.run_dir, config, begun)?
+            Some(RunDir::go_on(&shared.run_dir, config, begun)?)
         } else {
-            RunDir::create(&shared.run_dir, config)?
+            Some(RunDir::create(&shared.run_dir, config)?)
         };
-        status::open_for(run.path());
+        from = ranks.broadcast(Some(Opened { from }))?.from;
+        let meter = if let Some(run) = &run {
+            status::open_for(run.path());
+            Meter::start(run.cost(), run.cost_writer())
+        } else {
+            if let Some(dir) = &from {
+                state = load_state(dir, &state)?;
+            }
+            Meter::start(Cost::default(), |_| {})
+        };
         let (stop, digest) = (launch.stop, String::new());
         let newest = from.as_ref().map(|_| state.step);
         let before_step = Cell::new(Counter::of_this_thread().work());
-        let meter = Some(Meter::start(run.cost(), run.cost_writer()));
+        let meter = Some(meter);
         let stopped = false;
         let config = shared;
         Ok(Self {
             run,
+            ranks,
             config,
             course,
             updates_per_step,
@@ -249,6 +296,14 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         Ok(Optimizer { balance, ..optimizer })
     }
 
+    /// The parts of each update, and the ranks that compute them.
+    ///
+    /// # Errors
+    /// If there are more ranks than shards.
+    pub fn shards(&self) -> Result<Shards, CommError> {
+        Shards::new(self.config.shards, self.ranks.clone())
+    }
+
     /// Steps in all.
     pub fn steps(&self) -> u64 {
         self.course.steps
@@ -265,7 +320,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     /// # Errors
     /// If it can't be written.
     pub fn write_metrics(&mut self, metrics: &impl Serialize) -> Result<(), FilesError> {
-        self.run.write_metrics(metrics)
+        self.run.as_mut().map_or(Ok(()), |run| run.write_metrics(metrics))
     }
 
     /// Writes the rollouts of step `step`.
@@ -277,7 +332,25 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         step: u64,
         lines: impl Iterator<Item = T>,
     ) -> Result<(), FilesError> {
-        self.run.write_rollouts(step, lines)
+        self.run.as_ref().map_or(Ok(()), |run| run.write_rollouts(step, lines))
+    }
+
+    /// The same of lines that ranks have made, each with its place among those of all.
+    ///
+    /// # Errors
+    /// If they can't be written, or another rank has ended.
+    pub fn write_rollouts_of_ranks<T: Serialize>(
+        &self,
+        step: u64,
+        lines: impl Iterator<Item = (usize, T)>,
+    ) -> Result<(), StageError> {
+        if !self.ranks.are_several() {
+            return Ok(self.write_rollouts(step, lines.map(|(_, line)| line))?);
+        }
+        let all: Vec<Vec<(usize, Value)>> = self.ranks.gather(&lines.collect::<Vec<_>>())?;
+        let mut all: Vec<(usize, Value)> = all.into_iter().flatten().collect();
+        all.sort_by_key(|(place, _)| *place);
+        Ok(self.write_rollouts(step, all.into_iter().map(|(_, line)| line))?)
     }
 
     /// After each step: counts it, with its `tokens` and what the stage alone counts, writes its metrics, and a checkpoint of
@@ -304,12 +377,35 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         if step.is_multiple_of(self.config.checkpoint_every) || last || self.stopped {
             check_weights(b, trained.model, self.state.updates)
                 .map_err(|source| Diverged { step, source })?;
-            let dir = self.run.checkpoint_after(step)?;
-            let digest = save(b, &dir, trained, &self.state, &self.config.model)?;
+            self.check_equal(b, trained.model, step)?;
+            let saved = match &self.run {
+                Some(run) => {
+                    let dir = run.checkpoint_after(step)?;
+                    let digest = save(b, &dir, trained, &self.state, &self.config.model)?;
+                    Some((dir, digest))
+                }
+                None => None,
+            };
+            let (dir, digest) = self.ranks.broadcast(saved)?;
             self.keep_checkpoint(digest)?;
             on(Event::Checkpoint { path: &dir, digest: &self.digest });
         }
         Ok(())
+    }
+
+    /// Whether all ranks have the same weights.
+    fn check_equal<B: Backend>(&self, b: &B, model: &Model<B>, step: u64) -> Result<(), CommError> {
+        if !self.ranks.are_several() {
+            return Ok(());
+        }
+        let trained = model.weights.tensors().filter(|param| param.info().trained);
+        let squares = b.sums_of_squares(&trained.map(Param::value).collect::<Vec<_>>());
+        let own: Vec<u64> = squares.into_iter().map(f64::to_bits).collect();
+        let all: Vec<Vec<u64>> = self.ranks.all_gather(&own)?;
+        match all.iter().position(|of_rank| *of_rank != all[0]) {
+            Some(rank) => Err(CommError::Diverged { rank, step }),
+            None => Ok(()),
+        }
     }
 
     /// The same for a stage that trains nothing: its checkpoint, of what it counts alone, is small, and is written after each
@@ -325,8 +421,11 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         on: &mut impl FnMut(Event<M>),
     ) -> Result<(), StageError> {
         let step = self.count_step(tokens, own, metrics, None, on)?;
-        let dir = self.run.checkpoint_after(step)?;
-        let digest = save_with(&dir, &self.state, |_| Ok(()))?;
+        let saved = match &self.run {
+            Some(run) => Some(save_with(&run.checkpoint_after(step)?, &self.state, |_| Ok(()))?),
+            None => None,
+        };
+        let digest = self.ranks.broadcast(saved)?;
         self.keep_checkpoint(digest)
     }
 
@@ -343,10 +442,23 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         self.state.step = step;
         self.state.tokens += tokens as u64;
         self.state.own = own;
-        let flops = Counter::of_this_thread().work().since(self.before_step.get()).flops;
-        self.run.write_metrics(&Line { metrics, flops, experts })?;
+        let own = AfterStep {
+            flops: Counter::of_this_thread().work().since(self.before_step.get()).flops,
+            wait_s: self.ranks.take_waited(),
+        };
+        let all = if self.ranks.are_several() { self.ranks.all_gather(&own)? } else { vec![own] };
+        let waited = |all: &[AfterStep]| RankMetrics {
+            wait_s: all.iter().map(|rank| rank.wait_s).sum::<f64>() / all.len() as f64,
+            slowest_rank: (0..all.len())
+                .min_by(|&a, &b| all[a].wait_s.total_cmp(&all[b].wait_s))
+                .unwrap_or(0),
+        };
+        let ranks = self.ranks.are_several().then(|| waited(&all));
+        let flops = all.iter().map(|rank| rank.flops).sum();
+        self.write_metrics(&Line { metrics, flops, experts, ranks })?;
         on(Event::Step { step, metrics });
-        self.stopped = self.stop.load(Ordering::Relaxed) && step < self.course.steps;
+        let [asked] = self.ranks.count([self.stop.load(Ordering::Relaxed).into()])?;
+        self.stopped = asked > 0 && step < self.course.steps;
         Ok(step)
     }
 
@@ -354,7 +466,8 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
     fn keep_checkpoint(&mut self, digest: String) -> Result<(), StageError> {
         self.digest = digest;
         self.newest = Some(self.state.step);
-        Ok(self.run.keep_checkpoints(self.config.checkpoints_kept)?)
+        let kept = self.config.checkpoints_kept;
+        Ok(self.run.as_ref().map_or(Ok(()), |run| run.keep_checkpoints(kept))?)
     }
 
     /// After the last step: writes model/ and lineage.json, unless the run was asked to stop before.
@@ -365,7 +478,9 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         if self.stopped {
             return Ok(self.summary());
         }
-        let (dir, weights_sha256) = self.run.write_model(b, model, &self.config.model)?;
+        let written =
+            self.run.as_ref().map(|run| run.write_model(b, model, &self.config.model)).transpose()?;
+        let (dir, weights_sha256) = self.ranks.broadcast(written)?;
         self.write_lineage(b, Made::Weights { weights_sha256 })?;
         Ok(RunSummary { model: Some(dir), ..self.summary() })
     }
@@ -398,7 +513,7 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
 
     /// The run's directory.
     pub fn run_dir(&self) -> &Path {
-        self.run.path()
+        &self.config.run_dir
     }
 
     /// Whether the run was asked to stop before its last step.
@@ -411,15 +526,21 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
         match self.meter.take() {
             Some(meter) => {
                 let cost = meter.finish();
-                self.run.cost_writer()(cost);
+                if let Some(run) = &self.run {
+                    run.cost_writer()(cost);
+                }
                 cost
             }
-            None => self.run.cost(),
+            None => self.run.as_ref().map(RunDir::cost).unwrap_or_default(),
         }
     }
 
     fn write_lineage<B: Backend>(&mut self, b: &B, made: Made) -> Result<(), StageError> {
-        let Cost { tokens_drawn, tokens_trained, flops, energy_wh, energy_source, .. } = self.end_metering();
+        let cost = self.end_metering();
+        let cost = if self.ranks.are_several() { of_ranks(&self.ranks.gather(&cost)?) } else { cost };
+        let Some(run) = &self.run else { return Ok(()) };
+        run.cost_writer()(cost);
+        let Cost { tokens_drawn, tokens_trained, flops, energy_wh, energy_source, .. } = cost;
         let lineage = Lineage {
             stage: self.course.stage,
             inputs: &self.course.inputs,
@@ -429,14 +550,14 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             device: b.name(),
             steps: self.state.step,
             tokens: self.state.tokens,
-            seconds: self.run.seconds()?,
+            seconds: run.seconds()?,
             tokens_drawn,
             tokens_trained,
             flops,
             energy_wh,
             energy_source,
         };
-        Ok(lineage.write(self.run.path())?)
+        Ok(lineage.write(run.path())?)
     }
 
     /// Writes into status.json how the run ended, and returns it.
@@ -455,8 +576,47 @@ impl<'a, S: Serialize + DeserializeOwned> Session<'a, S> {
             Err(error) => (State::Failed, Some(status::in_words(error))),
         };
         self.end_metering();
-        status::close();
-        let _ = status::write(self.run.path(), state, self.newest, message); // how it ended matters more
+        if let Some(run) = &self.run {
+            status::close();
+            let _ = status::write(run.path(), state, self.newest, message); // how it ended matters more
+        }
         ended
     }
+}
+
+/// What the work of all ranks cost. Ranks may share a machine, so that its energy is not known of each.
+fn of_ranks(costs: &[Cost]) -> Cost {
+    let sum = costs.iter().fold(Cost::default(), |sum, &cost| sum.and(cost));
+    Cost { energy_wh: None, energy_source: None, ..sum }
+}
+
+/// Refuses ranks that would not compute the same run.
+fn check_same<B: Backend>(
+    ranks: &Ranks,
+    b: &B,
+    resume: bool,
+    config: &str,
+    inputs: &[Input],
+) -> Result<(), StageError> {
+    if !ranks.are_several() {
+        return Ok(());
+    }
+    let program = std::env::current_exe().map_err(FilesError::io("find", Path::new("the program")))?;
+    let mut own = vec![
+        ("device".to_owned(), b.name()),
+        ("program".to_owned(), hash_file(&program)?),
+        ("config".to_owned(), sha256(config)),
+        ("--resume".to_owned(), resume.to_string()),
+    ];
+    own.extend(inputs.iter().map(|input| (input.role.to_owned(), input.sha256.clone())));
+    let all: Vec<Vec<(String, String)>> = ranks.all_gather(&own)?;
+    for (rank, theirs) in all.iter().enumerate() {
+        for ((what, first), (_, theirs)) in all[0].iter().zip(theirs) {
+            if first != theirs {
+                let (what, theirs, first) = (what.clone(), theirs.clone(), first.clone());
+                return Err(CommError::Differs { rank, what, theirs, first }.into());
+            }
+        }
+    }
+    Ok(())
 }

@@ -76,6 +76,13 @@ pub fn record_kill(signal: &str) {
     }
 }
 
+/// Says in the run's status.json, if this process has one that goes on, that it failed, and why.
+pub fn record_failure(why: &str) {
+    if let Some(run) = &*open() {
+        let _ = write(run, State::Failed, checkpoint(run), Some(why.to_owned())); // the process ends
+    }
+}
+
 /// Says how the run in directory `run` is, and why.
 pub(super) fn write(
     run: &Path,

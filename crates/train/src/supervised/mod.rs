@@ -152,7 +152,7 @@ pub(crate) fn run_as<B: Backend, C: Settings>(
     launch: Launch,
     mut on: impl FnMut(Event),
 ) -> Result<RunSummary, TrainError> {
-    let inputs = Inputs::read(b, stage, config)?;
+    let inputs = Inputs::read(b, stage, config, launch.ranks.ranks())?;
     let size = BatchSize::new(config.batch_tokens, config.batch_growth);
     let length = Length::of(config.steps, config.epochs);
     let mut batches = Batches::new(&inputs.pieces, config.stage.seed, size, length);
@@ -161,7 +161,7 @@ pub(crate) fn run_as<B: Backend, C: Settings>(
     let mut all = Input::all(&config.stage, held_out)?;
     all.extend(more);
     let course = Course { stage: name, steps, inputs: all };
-    let mut session = Session::open(course, settings, launch, SupervisedState {})?;
+    let mut session = Session::open(b, course, settings, launch, SupervisedState {})?;
     let ended = train(b, stage, config, &inputs, &mut batches, &mut session, &mut on);
     session.record_outcome(ended)
 }
@@ -179,7 +179,7 @@ fn train<B: Backend>(
     let model = session.load_scorer(b, &inputs.model, inputs.positions)?;
     let optimizer = session.load_optimizer(b, &inputs.model)?;
     let learner = NextToken::new(b, model, optimizer, inputs.rows, optim)?;
-    let mut learner = learner.sharded(b, config.stage.shards)?;
+    let mut learner = learner.sharded(b, session.shards()?)?;
     let held_out: Vec<Text> = inputs.held_out.iter().map(Piece::text).collect();
     let multi_token = config.multi_token(stage);
     let (step, steps, memory) = (session.state().step, session.steps(), &inputs.memory);
@@ -219,7 +219,12 @@ fn train<B: Backend>(
 
 impl Inputs {
     /// Reads and checks everything that `config` names, the cheapest first.
-    fn read<B: Backend>(b: &B, stage: Stage, config: &SupervisedConfig) -> Result<Self, TrainError> {
+    fn read<B: Backend>(
+        b: &B,
+        stage: Stage,
+        config: &SupervisedConfig,
+        ranks: usize,
+    ) -> Result<Self, TrainError> {
         let (shared, optim) = (&config.stage, &config.stage.optim);
         let model = shared.trained_config()?;
         let mut model = config.context.as_ref().map_or(Ok(model.clone()), |context| context.of(&model))?;
@@ -243,7 +248,7 @@ impl Inputs {
         };
         let positions = pieces.iter().chain(&held_out).map(Piece::rows).max().unwrap_or(1);
         let rows = optim.micro_batch_tokens.max(positions);
-        let memory = check_memory(b, &model, rows, optim, shared.shards)?;
+        let memory = check_memory(b, &model, rows, optim, shared.parts(ranks))?;
         let disk = disk_bytes(shared.checkpoints_kept, false, &model, optim.moments);
         check_model_and_disk(shared, &model, &[HeadKind::Language], positions, disk)?;
         Ok(Self { model, pieces, left_out, held_out, positions, rows, memory })

@@ -14,7 +14,8 @@ use koan_model::Model;
 
 use crate::{
     TrainError,
-    gradient::{Further, Group, Loss, Models, Passes, Scores, deal},
+    comm::Shards,
+    gradient::{Further, Group, Loss, Models, PassError, Passes, Scores, deal},
     optim::{OptimConfig, Optimizer},
     stage::Trained,
 };
@@ -56,6 +57,17 @@ impl Loss for NextTokenLoss {
     fn derivative(&mut self, _: &[usize], scores: &Scores) -> Vec<f64> {
         self.log_prob += scores.log_probs.iter().sum::<f64>();
         vec![-self.weight; scores.log_probs.len()]
+    }
+
+    fn take(&mut self) -> Vec<f64> {
+        let Further { log_prob, tokens } = std::mem::take(&mut self.further);
+        vec![std::mem::take(&mut self.log_prob), log_prob, tokens as f64]
+    }
+
+    fn add(&mut self, found: &[f64]) {
+        let [log_prob, further, tokens] = found else { return };
+        self.log_prob += log_prob;
+        self.add_further(Further { log_prob: *further, tokens: *tokens as usize });
     }
 
     fn further(&self) -> f64 {
@@ -104,11 +116,11 @@ impl<B: Backend> NextToken<B> {
         Ok(Self { model, optimizer, further_weight: 0.0, passes })
     }
 
-    /// With updates whose gradient is the sum of so many shards, a power of two.
+    /// With updates whose gradient is the sum of those of `shards`.
     ///
     /// # Errors
     /// If the device refuses the memory.
-    pub fn sharded(self, b: &B, shards: usize) -> Result<Self, OutOfMemory> {
+    pub fn sharded(self, b: &B, shards: Shards) -> Result<Self, OutOfMemory> {
         let passes = self.passes.sharded(b, self.model.config(), shards)?;
         Ok(Self { passes, ..self })
     }
@@ -138,7 +150,7 @@ impl<B: Backend> NextToken<B> {
         self.passes.clear(b);
         let models = Models { trained: &self.model, reference: None };
         let mut groups = groups(texts);
-        deal(&mut groups, self.passes.shards());
+        deal(&mut groups, self.passes.shards().count());
         self.passes.accumulate(b, models, &groups, &mut loss)?;
         let grad_norm = self.optimizer.update(b, &mut self.model, self.passes.gradient(), optim, lr)?;
         let Further { log_prob, tokens: further } = loss.further;
@@ -153,11 +165,13 @@ impl<B: Backend> NextToken<B> {
     ///
     /// # Panics
     /// As [`NextToken::update`].
-    pub fn loss(&mut self, b: &B, texts: &[Text]) -> Result<f64, OutOfMemory> {
+    pub fn loss(&mut self, b: &B, texts: &[Text]) -> Result<f64, PassError> {
         let tokens = count(texts).max(1);
         let mut loss = NextTokenLoss::over(tokens, 0.0);
         let models = Models { trained: &self.model, reference: None };
-        self.passes.measure(b, models, &groups(texts), &mut loss)?;
+        let mut groups = groups(texts);
+        deal(&mut groups, self.passes.shards().count());
+        self.passes.measure(b, models, &groups, &mut loss)?;
         Ok(-loss.log_prob / tokens as f64)
     }
 }

@@ -9,6 +9,7 @@ use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 use koan_cpu::{Cpu, Isa};
 use koan_reward::{Context, Replay, Rewards, replay};
 use koan_train::{
+    comm::Ranks,
     rl::{self, Forecast, RlConfig},
     stage::{Event, Launch},
 };
@@ -103,11 +104,16 @@ fn interrupted(set: &str) {
     // Stopped after its third step, between checkpoints.
     let stopped = tiny.config("stopped", &[set]);
     let (cpu, stop) = (Cpu::best(Some(2)).expect("a processor"), AtomicBool::new(false));
-    let summary = rl::run(&cpu, &stopped, Launch { resume: false, threads: 2, stop: &stop }, |event| {
-        if matches!(event, Event::Step { step: 3, .. }) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
+    let summary = rl::run(
+        &cpu,
+        &stopped,
+        Launch { resume: false, threads: 2, stop: &stop, ranks: &Ranks::alone() },
+        |event| {
+            if matches!(event, Event::Step { step: 3, .. }) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+    );
     assert!(summary.expect("stops").stopped);
     assert_eq!(run(&stopped, 1, true).expect("goes on").digest, want.digest);
     assert_eq!(metrics(&whole.stage.run_dir), metrics(&stopped.stage.run_dir));
@@ -230,7 +236,7 @@ fn bad_references_are_left_out_and_a_problem_chooses_its_reward() {
     let config = tiny.config("run", &["reward=[{kind='number'}, {kind='repetition', ngram=1, weight=0.5}]"]);
     let mut left_out = Vec::new();
     let cpu = Cpu::new(Isa::best(), 2).expect("a processor");
-    let launch = Launch { resume: false, threads: 2, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume: false, threads: 2, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     rl::run(&cpu, &config, launch, |event| {
         if let Event::BadReferences { bad, .. } = event {
             left_out.extend(bad.iter().map(|bad| bad.id.clone()));

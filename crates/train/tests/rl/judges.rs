@@ -12,6 +12,7 @@ use crate::tiny_run::{TinyRun, metrics, rollouts, run};
 use koan_cpu::{Cpu, Isa};
 use koan_model::testkit;
 use koan_train::{
+    comm::Ranks,
     rl::{self, Forecast, RlConfig},
     stage::{Event, Launch},
 };
@@ -35,11 +36,16 @@ fn reward_model(tiny: &TinyRun, name: &str, more: &str) -> String {
 /// Runs to the end of step `last`, then is stopped.
 fn stop_after(config: &RlConfig, last: u64) {
     let (cpu, stop) = (Cpu::new(Isa::best(), 2).expect("a processor"), AtomicBool::new(false));
-    let summary = rl::run(&cpu, config, Launch { resume: false, threads: 2, stop: &stop }, |event| {
-        if matches!(event, Event::Step { step, .. } if step == last) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
+    let summary = rl::run(
+        &cpu,
+        config,
+        Launch { resume: false, threads: 2, stop: &stop, ranks: &Ranks::alone() },
+        |event| {
+            if matches!(event, Event::Step { step, .. } if step == last) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+    );
     assert!(summary.expect("stops").stopped);
 }
 
@@ -123,7 +129,7 @@ fn a_reward_is_in_force_in_its_steps_and_problems_choose() {
     );
     let [whole, stopped] = ["whole", "stopped"].map(|name| tiny.config(name, &[&set]));
     let (cpu, mut notes) = (Cpu::new(Isa::best(), 2).expect("a processor"), Vec::new());
-    let launch = Launch { resume: false, threads: 2, stop: &AtomicBool::new(false) };
+    let launch = Launch { resume: false, threads: 2, stop: &AtomicBool::new(false), ranks: &Ranks::alone() };
     let note = |event: rl::Event| {
         if let Event::Note { text } = event {
             notes.push(text.to_owned());

@@ -5,6 +5,7 @@ mod course;
 mod judges;
 mod odd;
 mod precision;
+mod ranks;
 mod resume;
 mod safety;
 mod tensorboard;

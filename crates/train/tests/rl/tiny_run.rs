@@ -7,6 +7,7 @@ use koan_data::{Arithmetic, Split, write_problems};
 use koan_model::testkit;
 use koan_train::{
     TrainError,
+    comm::Ranks,
     rl::{self, RlConfig},
     stage::{Launch, RunSummary},
 };
@@ -54,7 +55,12 @@ impl TinyRun {
 
 pub(crate) fn run(config: &RlConfig, threads: usize, resume: bool) -> Result<RunSummary, TrainError> {
     let cpu = Cpu::new(Isa::best(), threads).expect("a processor");
-    rl::run(&cpu, config, Launch { resume, threads, stop: &AtomicBool::new(false) }, |_| {})
+    rl::run(
+        &cpu,
+        config,
+        Launch { resume, threads, stop: &AtomicBool::new(false), ranks: &Ranks::alone() },
+        |_| {},
+    )
 }
 
 /// metrics.jsonl without what differs between two runs: seconds.
