@@ -310,7 +310,7 @@ pub(crate) fn multiply_all(
     let first_column = |block: usize| (block * panels / column_blocks * panel_columns).min(columns);
 
     let c = Disjoint::new(c);
-    threads.run(row_blocks * column_blocks, |task| {
+    let run = |task: usize| {
         let (row_block, block) = (task / column_blocks, task % column_blocks);
         let product = blocks_before.partition_point(|&before| before <= row_block) - 1;
         let Product { a, b, start } = products[product];
@@ -326,7 +326,13 @@ pub(crate) fn multiply_all(
         with_scratch(kernels.product_scratch(rows, b), |scratch| {
             kernels.product(block, a, b.part(column, width), store, scratch);
         });
-    });
+    };
+    // Products that are many and small are not worth to be shared.
+    if work * row_blocks * panels < 2 * TASK_WORK {
+        (0..row_blocks * column_blocks).for_each(run);
+    } else {
+        threads.run(row_blocks * column_blocks, run);
+    }
 }
 
 /// What is held of a weight matrix `W` `[out_features, in_features]`.
