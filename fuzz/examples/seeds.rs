@@ -3,7 +3,10 @@
 use std::{error::Error, fs, path::Path};
 
 use koan_fuzz::{CONFIG, scratch};
-use koan_model::{checkpoint, gguf, init, safetensors_file::Stored};
+use koan_model::{
+    checkpoint::{self, WeightType},
+    gguf, init,
+};
 use serde_json::{Value, json};
 
 /// Of each family one, and of each way to stretch positions.
@@ -76,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(dir.join(name))
     };
     let tiny = fresh("tiny", &with(json!({})))?;
-    for (name, stored) in [("f32", Stored::F32), ("bf16", Stored::Bf16), ("f16", Stored::F16)] {
+    for (name, stored) in [("f32", WeightType::F32), ("bf16", WeightType::Bf16), ("f16", WeightType::F16)] {
         checkpoint::convert(&tiny, &dir.join(name), stored, &mut |_, _| {})?;
         fs::copy(dir.join(name).join("model.safetensors"), safetensors.join(name))?;
     }

@@ -178,7 +178,8 @@ pub fn judge(text: &str, rules: &Quality) -> Result<(), Reason> {
     if count > rules.max_words {
         return Err(Reason::TooManyWords);
     }
-    if words.spelled > 0 {
+    // Among Han or kana characters single letters are what is left: the names of answers, of points.
+    if words.spelled > words.han {
         let mean = words.letters as f64 / words.spelled as f64;
         if mean < rules.min_mean_word || mean > rules.max_mean_word {
             return Err(Reason::WordLength);
@@ -369,6 +370,7 @@ mod tests {
         ]
         .join("\n\n");
         assert_eq!(verdict(&chinese), Ok(()));
+        assert_eq!(verdict(&format!("{chinese}\n\n(A) 10\n(B) 20\n(C) 30\n(D) 60")), Ok(()));
         let repeated_formula = format!("{}\n\n$$x=y$$\n\n$$x=y$$\n\n$$x=y$$\n\n$$x=y$$", prose(6));
         assert_eq!(verdict(&repeated_formula), Ok(()));
         let list = (0..8)

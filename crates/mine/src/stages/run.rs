@@ -17,7 +17,7 @@ use super::{
 use crate::{Config, Document, MineError, config::Classify, source};
 
 /// Raised whenever the same inputs and settings give other files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far a stage is.
 #[derive(Clone, Debug)]
