@@ -286,15 +286,14 @@ pub(crate) fn multiply_all(
     assert!(products.windows(2).all(|p| end(&p[0]) <= p[1].start), "products that overlap");
 
     let Format { panel_columns, block_rows, block_columns, .. } = kernels.format;
+    let tiles = |p: &Product<'_>| p.a.rows().div_ceil(kernels.tile_rows);
     // As many blocks of rows for each thread, of about the same height in whole tiles, so that none waits.
     let blocks = |p: &Product<'_>| match p.a.rows().div_ceil(block_rows) {
-        some if some > 1 && products.len() == 1 => some.next_multiple_of(threads.count()),
+        some if some > 1 && products.len() == 1 => some.next_multiple_of(threads.count()).min(tiles(p)),
         some => some,
     };
-    let first_row = |p: &Product<'_>, block: usize| {
-        let tiles = p.a.rows().div_ceil(kernels.tile_rows);
-        (block * tiles / blocks(p) * kernels.tile_rows).min(p.a.rows())
-    };
+    let first_row =
+        |p: &Product<'_>, block: usize| (block * tiles(p) / blocks(p) * kernels.tile_rows).min(p.a.rows());
     let blocks_before = starts(products.iter().map(blocks));
     let row_blocks = blocks_before[products.len()];
     let work = |p: &Product<'_>| blocks(p) * block_rows.min(p.a.rows()).max(ROWS_OF_A_READ) * p.b.k();
@@ -432,5 +431,32 @@ pub(crate) fn multiply_on_the_fly(
         let panels = pack_on_the_fly(kernels, threads, scratch, b.part(k, depth, 0, b.columns()));
         multiply(kernels, threads, c, a.part(0, a.rows(), k, depth), panels, store);
         store = Store::Add;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+
+    #[test]
+    fn more_threads_than_tiles_of_rows_give_the_same_product() {
+        let (k, columns) = (5, 70);
+        let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i * 37 % 101) as f32 - 50.0).collect() };
+        for kernels in Isa::ALL.into_iter().filter_map(Kernels::of) {
+            for rows in [1, 13, 97, 130, 200] {
+                let (a, b) = (values(rows * k), values(k * columns));
+                let of = |count: usize| {
+                    let threads = Threads::new(count).expect("threads");
+                    let (mut c, mut packed) = (vec![f32::NAN; rows * columns], AlignedVec::empty());
+                    let (a, b) = (Source::new(&a, rows, k), Source::new(&b, k, columns));
+                    multiply_on_the_fly(kernels, &threads, &mut c, a, b, Store::Write, &mut packed);
+                    c
+                };
+                let alone = of(1);
+                assert!(alone.iter().all(|x| x.is_finite()), "{rows} rows");
+                assert!([3, 16, 40].into_iter().all(|count| of(count) == alone), "{rows} rows");
+            }
+        }
     }
 }

@@ -52,7 +52,7 @@ pub struct Mpi {
 /// Whom to tell what came of an exchange.
 type Done = Sender<Result<Vec<u8>, CommError>>;
 
-/// What the thread that owns MPI is to do, and whom it tells what came of it.
+/// A request to the thread that owns MPI, and where it sends the result.
 enum Order {
     Exchange { peer: usize, send: Vec<u8>, receive: usize, done: Done },
     End { why: String, done: Sender<()> },
