@@ -428,7 +428,7 @@ impl Backend for Cpu {
         n: usize,
     ) {
         let (x, rstd) = (first(x, n * w.len(), "x"), first_mut(rstd, n, "rstd"));
-        rms_norm::forward(self.kernels, &self.threads, y, rstd, x, w, eps);
+        rms_norm::forward(self.kernels, &self.threads, y, None, rstd, x, w, eps);
     }
 
     fn head_norm_forward(
@@ -473,8 +473,8 @@ impl Backend for Cpu {
         n: usize,
     ) {
         let len = n * w.len();
-        let written = [first_mut(saved, len, "saved"), first_mut(rstd, n, "rstd")];
-        rms_norm::forward_of_stream(self.kernels, &self.threads, y, written, first(x, len, "x"), w, eps);
+        let (saved, rstd) = (first_mut(saved, len, "saved"), first_mut(rstd, n, "rstd"));
+        rms_norm::forward(self.kernels, &self.threads, y, Some(saved), rstd, first(x, len, "x"), w, eps);
     }
 
     fn stream_norm_backward(

@@ -7,47 +7,29 @@ use crate::{
     tables::Kernels,
 };
 
-/// Writes `y` `[n, features]` for products, and `rstd` `[n]` for [`backward`].
+/// Writes `y` `[n, features]` for products, `rstd` `[n]` for [`backward`], and a copy of `x` where it is to be `saved`.
 pub(crate) fn forward(
     kernels: &Kernels,
     threads: &Threads,
     y: &mut Operand,
+    saved: Option<&mut [f32]>,
     rstd: &mut [f32],
     x: &[f32],
     w: &[f32],
     eps: f32,
 ) {
     let (features, rows, n) = (w.len(), task_rows(w.len()), rstd.len());
-    let rstd = Disjoint::new(rstd);
+    let (saved, rstd) = (saved.map(Disjoint::new), Disjoint::new(rstd));
     y.produce(kernels, threads, n * features, rows * features, |task, y| {
         let first = task * rows;
-        let x = &x[first * features..][..y.len()];
-        // SAFETY: these rows are this task's alone.
+        let part = first * features..first * features + y.len();
+        // SAFETY: these rows are this task's alone, here and below.
         let rstd = unsafe { rstd.slice(first..first + y.len() / features) };
-        kernels.rms_norm_forward(y, rstd, x, w, eps);
-    });
-}
-
-/// [`forward`], and a copy of `x` in `saved`.
-pub(crate) fn forward_of_stream(
-    kernels: &Kernels,
-    threads: &Threads,
-    y: &mut Operand,
-    [saved, rstd]: [&mut [f32]; 2],
-    x: &[f32],
-    w: &[f32],
-    eps: f32,
-) {
-    let (features, rows, n) = (w.len(), task_rows(w.len()), rstd.len());
-    let [saved, rstd] = [saved, rstd].map(Disjoint::new);
-    y.produce(kernels, threads, n * features, rows * features, |task, y| {
-        let first = task * rows;
-        let of_rows = first * features..first * features + y.len();
-        // SAFETY: these rows are this task's alone.
-        let (saved, rstd) =
-            unsafe { (saved.slice(of_rows.clone()), rstd.slice(first..first + y.len() / features)) };
-        kernels.rms_norm_forward(y, rstd, &x[of_rows.clone()], w, eps);
-        saved.copy_from_slice(&x[of_rows]);
+        kernels.rms_norm_forward(y, rstd, &x[part.clone()], w, eps);
+        if let Some(saved) = &saved {
+            // SAFETY: as above.
+            unsafe { saved.slice(part.clone()) }.copy_from_slice(&x[part]);
+        }
     });
 }
 
